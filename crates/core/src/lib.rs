@@ -1,0 +1,1 @@
+//! AlexNet: tensors, devices, layers and the network.

@@ -1,0 +1,2 @@
+//! The binary `alexnet`.
+fn main() {}

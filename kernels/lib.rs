@@ -1,0 +1,1 @@
+//! AlexNet's operators as CUDA kernels, compiled at run time by NVRTC.
