@@ -1,0 +1,228 @@
+//! A device is a set of operators on arrays that it owns.
+//!
+//! Activations are NHWC, parameters lie as in PyTorch. An array may be longer than the shape needs
+//! (a short last batch uses the front); an array too short is [`Error::Length`](crate::Error::Length).
+//! Every operator is deterministic: the same bits at any thread count.
+
+pub mod reference;
+
+use crate::shape::{
+    AvgPoolShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape,
+};
+use crate::{Result, Sgd};
+
+/// A number that a device computes with: f32, or f64 in the reference.
+pub trait Element: num_traits::Float + num_traits::NumAssign + Send + Sync + std::fmt::Debug + 'static {
+    /// Rounds from f64.
+    fn from_f64(value: f64) -> Self;
+    /// Widens to f64.
+    fn to_f64(self) -> f64;
+}
+
+impl Element for f32 {
+    fn from_f64(value: f64) -> Self {
+        value as f32
+    }
+    fn to_f64(self) -> f64 {
+        self.into()
+    }
+}
+
+impl Element for f64 {
+    fn from_f64(value: f64) -> Self {
+        value
+    }
+    fn to_f64(self) -> f64 {
+        self
+    }
+}
+
+/// An operator that a network will run, for [`Device::prepare`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Operator {
+    /// Convolution in the directions that training needs.
+    Conv(ConvShape),
+    /// Fully connected layer in the directions that training needs.
+    Linear(LinearShape),
+}
+
+/// A parameter of the network with what training keeps beside it.
+#[derive(Debug)]
+pub struct Parameter<B> {
+    /// Name under which it is stored, such as `features.0.weight`.
+    pub name: String,
+    /// Shape in PyTorch's order.
+    pub shape: Vec<usize>,
+    /// w.
+    pub value: B,
+    /// dL/dw; absent in a network for inference.
+    pub gradient: Option<B>,
+    /// v; absent in a network for inference.
+    pub momentum: Option<B>,
+}
+
+impl<B> Parameter<B> {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+    /// Whether it has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The operators of AlexNet's training step.
+///
+/// In the gradients' names `dy` is dL/dy. `accumulate` adds to the gradient instead of replacing it.
+pub trait Device: Send + Sync {
+    /// The numbers of the host's side of [`Device::write`] and [`Device::read`].
+    type Element: Element;
+    /// An array of numbers.
+    type Buffer: Send + Sync;
+    /// An array of bytes (the positions of max pooling).
+    type Bytes: Send + Sync;
+    /// An array of labels.
+    type Labels: Send + Sync;
+
+    /// Name for messages, such as `cpu (2 threads, avx512)`.
+    fn name(&self) -> String;
+
+    /// Allocates `len` zeros.
+    fn zeros(&self, len: usize) -> Result<Self::Buffer>;
+    /// Allocates `len` bytes of zero.
+    fn bytes(&self, len: usize) -> Result<Self::Bytes>;
+    /// Allocates `len` labels of zero.
+    fn labels(&self, len: usize) -> Result<Self::Labels>;
+    /// Copies `from` into the front of `to`.
+    fn write(&self, from: &[Self::Element], to: &mut Self::Buffer) -> Result<()>;
+    /// Copies the front of `from` into `to`.
+    fn read(&self, from: &Self::Buffer, to: &mut [Self::Element]) -> Result<()>;
+    /// Copies `from` into the front of `to`.
+    fn write_labels(&self, from: &[u32], to: &mut Self::Labels) -> Result<()>;
+
+    /// Reserves the scratch memory of `operators`, so that running them (or the same with a smaller
+    /// batch) allocates nothing. Returns the bytes it holds.
+    fn prepare(&self, operators: &[Operator], training: bool) -> Result<u64>;
+
+    /// y = x ⋆ w + b, then max(y, 0) if `relu`.
+    ///
+    /// y\[n,p,q,k\] = b\[k\] + Σ over c, r, s of x\[n, p·stride + r − padding, q·stride + s − padding, c\] · w\[k,c,r,s\].
+    #[allow(clippy::too_many_arguments)]
+    fn conv_forward(
+        &self,
+        shape: &ConvShape,
+        x: &Self::Buffer,
+        w: &Self::Buffer,
+        b: &Self::Buffer,
+        relu: bool,
+        y: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// dx\[n,h,w,c\] = Σ over k, r, s of dy\[n,p,q,k\] · w\[k,c,r,s\] where (p, q) and (r, s) meet (h, w).
+    fn conv_backward_data(
+        &self,
+        shape: &ConvShape,
+        dy: &Self::Buffer,
+        w: &Self::Buffer,
+        dx: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// dw\[k,c,r,s\] = Σ over n, p, q of dy\[n,p,q,k\] · x\[n, p·stride + r − padding, …, c\]; db\[k\] = Σ dy\[n,p,q,k\].
+    #[allow(clippy::too_many_arguments)]
+    fn conv_backward_weight(
+        &self,
+        shape: &ConvShape,
+        x: &Self::Buffer,
+        dy: &Self::Buffer,
+        accumulate: bool,
+        dw: &mut Self::Buffer,
+        db: &mut Self::Buffer,
+    ) -> Result<()>;
+
+    /// x = max(x, 0) on the first `len` elements.
+    fn relu_forward(&self, len: usize, x: &mut Self::Buffer) -> Result<()>;
+    /// dy = 0 where y ≤ 0, on the first `len` elements; y is the output of the forward pass.
+    fn relu_backward(&self, len: usize, y: &Self::Buffer, dy: &mut Self::Buffer) -> Result<()>;
+
+    /// y = the largest x in each window; `argmax` = its position r·R + s in the window, the first of
+    /// equals in row order. A NaN counts as the largest, as in PyTorch.
+    fn maxpool_forward(
+        &self,
+        shape: &MaxPoolShape,
+        x: &Self::Buffer,
+        y: &mut Self::Buffer,
+        argmax: &mut Self::Bytes,
+    ) -> Result<()>;
+    /// dx = Σ of the dy whose window's largest element x was; written as a gather, zeros included.
+    fn maxpool_backward(
+        &self,
+        shape: &MaxPoolShape,
+        dy: &Self::Buffer,
+        argmax: &Self::Bytes,
+        dx: &mut Self::Buffer,
+    ) -> Result<()>;
+
+    /// y = the mean of x over each window of [`AvgPoolShape::window`].
+    fn avgpool_forward(&self, shape: &AvgPoolShape, x: &Self::Buffer, y: &mut Self::Buffer) -> Result<()>;
+    /// dx = Σ of dy / window size over the windows that hold x.
+    fn avgpool_backward(&self, shape: &AvgPoolShape, dy: &Self::Buffer, dx: &mut Self::Buffer) -> Result<()>;
+
+    /// y = x · (k + α/size · Σ x²)^−β over the window of channels.
+    fn lrn_forward(&self, shape: &LrnShape, x: &Self::Buffer, y: &mut Self::Buffer) -> Result<()>;
+    /// dx\[c\] = dy\[c\]·s\[c\]^−β − 2αβ/size · x\[c\] · Σ over c' whose window holds c of dy\[c'\]·x\[c'\]·s\[c'\]^(−β−1),
+    /// where s = k + α/size · Σ x².
+    fn lrn_backward(&self, shape: &LrnShape, x: &Self::Buffer, dy: &Self::Buffer, dx: &mut Self::Buffer) -> Result<()>;
+
+    /// x = x · factor, see [`DropoutShape::factor`]; the backward pass is the same operator on dy.
+    fn dropout(&self, shape: &DropoutShape, x: &mut Self::Buffer) -> Result<()>;
+
+    /// y (N, C·H·W) = x (N, H, W, C) reordered.
+    fn flatten_forward(&self, shape: &FlattenShape, x: &Self::Buffer, y: &mut Self::Buffer) -> Result<()>;
+    /// dx (N, H, W, C) = dy (N, C·H·W) reordered.
+    fn flatten_backward(&self, shape: &FlattenShape, dy: &Self::Buffer, dx: &mut Self::Buffer) -> Result<()>;
+
+    /// y = x·wᵀ + b, then max(y, 0) if `relu`.
+    #[allow(clippy::too_many_arguments)]
+    fn linear_forward(
+        &self,
+        shape: &LinearShape,
+        x: &Self::Buffer,
+        w: &Self::Buffer,
+        b: &Self::Buffer,
+        relu: bool,
+        y: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// dx = dy·w.
+    fn linear_backward_data(
+        &self,
+        shape: &LinearShape,
+        dy: &Self::Buffer,
+        w: &Self::Buffer,
+        dx: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// dw = dyᵀ·x; db = Σ over n of dy.
+    #[allow(clippy::too_many_arguments)]
+    fn linear_backward_weight(
+        &self,
+        shape: &LinearShape,
+        x: &Self::Buffer,
+        dy: &Self::Buffer,
+        accumulate: bool,
+        dw: &mut Self::Buffer,
+        db: &mut Self::Buffer,
+    ) -> Result<()>;
+
+    /// `losses`\[n\] = −Σ target·ln softmax(logits\[n\]); `correct`\[n\] = 1 if the first largest logit
+    /// is the label's, else 0; `dlogits` = (softmax − target) / divisor, if asked for.
+    fn softmax_cross_entropy(
+        &self,
+        shape: &LossShape,
+        logits: &Self::Buffer,
+        labels: &Self::Labels,
+        losses: &mut Self::Buffer,
+        correct: &mut Self::Buffer,
+        dlogits: Option<&mut Self::Buffer>,
+    ) -> Result<()>;
+
+    /// One update of all `parameters` that have a gradient.
+    fn sgd(&self, rule: &Sgd, parameters: &mut [Parameter<Self::Buffer>]) -> Result<()>;
+}

@@ -1,0 +1,247 @@
+//! The reference as a device: the definition of every operator, for gradient checks in f64.
+
+use super::{Device, Element, Operator, Parameter};
+use crate::shape::{
+    AvgPoolShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape, expect_len,
+};
+use crate::{Result, Sgd, reference};
+
+/// Naive loops over `T`, one thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reference<T>(std::marker::PhantomData<T>);
+
+impl<T> Reference<T> {
+    /// The device.
+    pub const fn new() -> Self {
+        Self(std::marker::PhantomData)
+    }
+}
+
+/// The first `len` elements of an argument, or an error that names it.
+pub(crate) fn front<'a, T>(operator: &'static str, argument: &'static str, x: &'a [T], len: usize) -> Result<&'a [T]> {
+    expect_len(operator, argument, x.len(), len)?;
+    Ok(&x[..len])
+}
+
+/// The same, to write.
+pub(crate) fn front_mut<'a, T>(
+    operator: &'static str,
+    argument: &'static str,
+    x: &'a mut [T],
+    len: usize,
+) -> Result<&'a mut [T]> {
+    expect_len(operator, argument, x.len(), len)?;
+    Ok(&mut x[..len])
+}
+
+/// Whether every label is a class.
+pub(crate) fn expect_labels(labels: &[u32], classes: usize) -> Result<()> {
+    match labels.iter().position(|&label| label as usize >= classes) {
+        Some(image) => Err(crate::Error::Label { label: labels[image], image, classes }),
+        None => Ok(()),
+    }
+}
+
+impl<T: Element> Device for Reference<T> {
+    type Element = T;
+    type Buffer = Vec<T>;
+    type Bytes = Vec<u8>;
+    type Labels = Vec<u32>;
+
+    fn name(&self) -> String {
+        format!("reference ({})", std::any::type_name::<T>())
+    }
+
+    fn zeros(&self, len: usize) -> Result<Vec<T>> {
+        Ok(vec![T::zero(); len])
+    }
+    fn bytes(&self, len: usize) -> Result<Vec<u8>> {
+        Ok(vec![0; len])
+    }
+    fn labels(&self, len: usize) -> Result<Vec<u32>> {
+        Ok(vec![0; len])
+    }
+    fn write(&self, from: &[T], to: &mut Vec<T>) -> Result<()> {
+        front_mut("write", "to", to, from.len())?.copy_from_slice(from);
+        Ok(())
+    }
+    fn read(&self, from: &Vec<T>, to: &mut [T]) -> Result<()> {
+        to.copy_from_slice(front("read", "from", from, to.len())?);
+        Ok(())
+    }
+    fn write_labels(&self, from: &[u32], to: &mut Vec<u32>) -> Result<()> {
+        front_mut("write_labels", "to", to, from.len())?.copy_from_slice(from);
+        Ok(())
+    }
+    fn prepare(&self, _: &[Operator], _: bool) -> Result<u64> {
+        Ok(0)
+    }
+
+    fn conv_forward(
+        &self,
+        s: &ConvShape,
+        x: &Vec<T>,
+        w: &Vec<T>,
+        b: &Vec<T>,
+        relu: bool,
+        y: &mut Vec<T>,
+    ) -> Result<()> {
+        const NAME: &str = "conv_forward";
+        let (x, w) = (front(NAME, "x", x, s.input_len())?, front(NAME, "w", w, s.weight_len())?);
+        let (b, y) = (front(NAME, "b", b, s.filters)?, front_mut(NAME, "y", y, s.output_len())?);
+        reference::conv_forward(s, x, w, b, relu, y);
+        Ok(())
+    }
+    fn conv_backward_data(&self, s: &ConvShape, dy: &Vec<T>, w: &Vec<T>, dx: &mut Vec<T>) -> Result<()> {
+        const NAME: &str = "conv_backward_data";
+        let (dy, w) = (front(NAME, "dy", dy, s.output_len())?, front(NAME, "w", w, s.weight_len())?);
+        reference::conv_backward_data(s, dy, w, front_mut(NAME, "dx", dx, s.input_len())?);
+        Ok(())
+    }
+    fn conv_backward_weight(
+        &self,
+        s: &ConvShape,
+        x: &Vec<T>,
+        dy: &Vec<T>,
+        accumulate: bool,
+        dw: &mut Vec<T>,
+        db: &mut Vec<T>,
+    ) -> Result<()> {
+        const NAME: &str = "conv_backward_weight";
+        let (x, dy) = (front(NAME, "x", x, s.input_len())?, front(NAME, "dy", dy, s.output_len())?);
+        let (dw, db) = (front_mut(NAME, "dw", dw, s.weight_len())?, front_mut(NAME, "db", db, s.filters)?);
+        reference::conv_backward_weight(s, x, dy, accumulate, dw, db);
+        Ok(())
+    }
+
+    fn relu_forward(&self, len: usize, x: &mut Vec<T>) -> Result<()> {
+        reference::relu_forward(front_mut("relu_forward", "x", x, len)?);
+        Ok(())
+    }
+    fn relu_backward(&self, len: usize, y: &Vec<T>, dy: &mut Vec<T>) -> Result<()> {
+        let y = front("relu_backward", "y", y, len)?;
+        reference::relu_backward(y, front_mut("relu_backward", "dy", dy, len)?);
+        Ok(())
+    }
+
+    fn maxpool_forward(&self, s: &MaxPoolShape, x: &Vec<T>, y: &mut Vec<T>, argmax: &mut Vec<u8>) -> Result<()> {
+        const NAME: &str = "maxpool_forward";
+        let (x, len) = (front(NAME, "x", x, s.input_len())?, s.output_len());
+        reference::maxpool_forward(s, x, front_mut(NAME, "y", y, len)?, front_mut(NAME, "argmax", argmax, len)?);
+        Ok(())
+    }
+    fn maxpool_backward(&self, s: &MaxPoolShape, dy: &Vec<T>, argmax: &Vec<u8>, dx: &mut Vec<T>) -> Result<()> {
+        const NAME: &str = "maxpool_backward";
+        let (dy, argmax) = (front(NAME, "dy", dy, s.output_len())?, front(NAME, "argmax", argmax, s.output_len())?);
+        reference::maxpool_backward(s, dy, argmax, front_mut(NAME, "dx", dx, s.input_len())?);
+        Ok(())
+    }
+
+    fn avgpool_forward(&self, s: &AvgPoolShape, x: &Vec<T>, y: &mut Vec<T>) -> Result<()> {
+        let x = front("avgpool_forward", "x", x, s.input_len())?;
+        reference::avgpool_forward(s, x, front_mut("avgpool_forward", "y", y, s.output_len())?);
+        Ok(())
+    }
+    fn avgpool_backward(&self, s: &AvgPoolShape, dy: &Vec<T>, dx: &mut Vec<T>) -> Result<()> {
+        let dy = front("avgpool_backward", "dy", dy, s.output_len())?;
+        reference::avgpool_backward(s, dy, front_mut("avgpool_backward", "dx", dx, s.input_len())?);
+        Ok(())
+    }
+
+    fn lrn_forward(&self, s: &LrnShape, x: &Vec<T>, y: &mut Vec<T>) -> Result<()> {
+        let x = front("lrn_forward", "x", x, s.len())?;
+        reference::lrn_forward(s, x, front_mut("lrn_forward", "y", y, s.len())?);
+        Ok(())
+    }
+    fn lrn_backward(&self, s: &LrnShape, x: &Vec<T>, dy: &Vec<T>, dx: &mut Vec<T>) -> Result<()> {
+        const NAME: &str = "lrn_backward";
+        let (x, dy) = (front(NAME, "x", x, s.len())?, front(NAME, "dy", dy, s.len())?);
+        reference::lrn_backward(s, x, dy, front_mut(NAME, "dx", dx, s.len())?);
+        Ok(())
+    }
+
+    fn dropout(&self, s: &DropoutShape, x: &mut Vec<T>) -> Result<()> {
+        reference::dropout(s, front_mut("dropout", "x", x, s.len)?);
+        Ok(())
+    }
+
+    fn flatten_forward(&self, s: &FlattenShape, x: &Vec<T>, y: &mut Vec<T>) -> Result<()> {
+        let x = front("flatten_forward", "x", x, s.len())?;
+        reference::flatten_forward(s, x, front_mut("flatten_forward", "y", y, s.len())?);
+        Ok(())
+    }
+    fn flatten_backward(&self, s: &FlattenShape, dy: &Vec<T>, dx: &mut Vec<T>) -> Result<()> {
+        let dy = front("flatten_backward", "dy", dy, s.len())?;
+        reference::flatten_backward(s, dy, front_mut("flatten_backward", "dx", dx, s.len())?);
+        Ok(())
+    }
+
+    fn linear_forward(
+        &self,
+        s: &LinearShape,
+        x: &Vec<T>,
+        w: &Vec<T>,
+        b: &Vec<T>,
+        relu: bool,
+        y: &mut Vec<T>,
+    ) -> Result<()> {
+        const NAME: &str = "linear_forward";
+        let (x, w) = (front(NAME, "x", x, s.input_len())?, front(NAME, "w", w, s.weight_len())?);
+        let (b, y) = (front(NAME, "b", b, s.outputs)?, front_mut(NAME, "y", y, s.output_len())?);
+        reference::linear_forward(s, x, w, b, relu, y);
+        Ok(())
+    }
+    fn linear_backward_data(&self, s: &LinearShape, dy: &Vec<T>, w: &Vec<T>, dx: &mut Vec<T>) -> Result<()> {
+        const NAME: &str = "linear_backward_data";
+        let (dy, w) = (front(NAME, "dy", dy, s.output_len())?, front(NAME, "w", w, s.weight_len())?);
+        reference::linear_backward_data(s, dy, w, front_mut(NAME, "dx", dx, s.input_len())?);
+        Ok(())
+    }
+    fn linear_backward_weight(
+        &self,
+        s: &LinearShape,
+        x: &Vec<T>,
+        dy: &Vec<T>,
+        accumulate: bool,
+        dw: &mut Vec<T>,
+        db: &mut Vec<T>,
+    ) -> Result<()> {
+        const NAME: &str = "linear_backward_weight";
+        let (x, dy) = (front(NAME, "x", x, s.input_len())?, front(NAME, "dy", dy, s.output_len())?);
+        let (dw, db) = (front_mut(NAME, "dw", dw, s.weight_len())?, front_mut(NAME, "db", db, s.outputs)?);
+        reference::linear_backward_weight(s, x, dy, accumulate, dw, db);
+        Ok(())
+    }
+
+    fn softmax_cross_entropy(
+        &self,
+        s: &LossShape,
+        logits: &Vec<T>,
+        labels: &Vec<u32>,
+        losses: &mut Vec<T>,
+        correct: &mut Vec<T>,
+        dlogits: Option<&mut Vec<T>>,
+    ) -> Result<()> {
+        const NAME: &str = "softmax_cross_entropy";
+        let logits = front(NAME, "logits", logits, s.batch * s.classes)?;
+        let labels = front(NAME, "labels", labels, s.batch)?;
+        expect_labels(labels, s.classes)?;
+        let losses = front_mut(NAME, "losses", losses, s.batch)?;
+        let correct = front_mut(NAME, "correct", correct, s.batch)?;
+        let dlogits = match dlogits {
+            Some(d) => Some(front_mut(NAME, "dlogits", d, s.batch * s.classes)?),
+            None => None,
+        };
+        reference::softmax_cross_entropy(s, logits, labels, losses, correct, dlogits);
+        Ok(())
+    }
+
+    fn sgd(&self, rule: &Sgd, parameters: &mut [Parameter<Vec<T>>]) -> Result<()> {
+        for parameter in parameters {
+            if let (Some(gradient), Some(momentum)) = (&parameter.gradient, &mut parameter.momentum) {
+                reference::sgd(rule, &mut parameter.value, gradient, momentum);
+            }
+        }
+        Ok(())
+    }
+}

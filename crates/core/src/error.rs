@@ -1,0 +1,92 @@
+//! What can go wrong in a network or on a device.
+
+/// A `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, to which operator or layer, and what was expected.
+#[derive(Debug, thiserror::Error, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Error {
+    /// A layer's window is larger than its padded input: the output would have no pixels.
+    #[error(
+        "layer {layer} has no output: a {window} window with padding {padding} does not fit its \
+         {height}x{width} input (the image is {image}x{image}{})",
+        smallest.map(|n| format!("; the smallest that works is {n}x{n}")).unwrap_or_default()
+    )]
+    NoOutput {
+        /// Name of the layer, as in the checkpoint.
+        layer: String,
+        /// The window, such as `3x3`.
+        window: String,
+        /// Zero padding on each side.
+        padding: usize,
+        /// Height of the layer's input.
+        height: usize,
+        /// Width of the layer's input.
+        width: usize,
+        /// Side of the network's input image.
+        image: usize,
+        /// The smallest image side with which every layer has an output, if one below 1024 exists.
+        smallest: Option<usize>,
+    },
+    /// A layer's parameters contradict each other or its input.
+    #[error("layer {layer}: {reason}")]
+    Layer {
+        /// Name of the layer.
+        layer: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// An operator got an array of the wrong length.
+    #[error("{operator}: {argument} has {found} elements, expected {expected}")]
+    Length {
+        /// Name of the operator.
+        operator: &'static str,
+        /// Name of the argument.
+        argument: &'static str,
+        /// Length found.
+        found: usize,
+        /// Length expected from the shape.
+        expected: usize,
+    },
+    /// A label that is not a class.
+    #[error("label {label} of image {image} in the batch is not one of {classes} classes")]
+    Label {
+        /// The label.
+        label: u32,
+        /// Position in the batch.
+        image: usize,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// The batch is empty or larger than the memory plan.
+    #[error("a batch of {found} images does not fit a network planned for 1 to {planned}")]
+    Batch {
+        /// Images given.
+        found: usize,
+        /// Images the plan holds.
+        planned: usize,
+    },
+    /// No parameter has this name.
+    #[error("the network has no parameter `{name}`")]
+    UnknownParameter {
+        /// The name asked for.
+        name: String,
+    },
+    /// The device has too little memory.
+    #[error("out of memory: {needed} bytes needed for {purpose}")]
+    OutOfMemory {
+        /// Bytes asked for.
+        needed: u64,
+        /// What for.
+        purpose: String,
+    },
+    /// The device failed.
+    #[error("{device}: {message}")]
+    Device {
+        /// Name of the device.
+        device: String,
+        /// What it said.
+        message: String,
+    },
+}

@@ -1,0 +1,285 @@
+//! Shapes of operators. Letters as in cuDNN's papers: N images, C channels, H×W pixels in; K filters
+//! with an R×S window; P×Q pixels out. Activations lie in memory as NHWC, weights as in PyTorch.
+
+use crate::{Error, Result};
+
+/// Output side of a window that slides over `input` pixels, `None` if it does not fit.
+///
+/// ⌊(input + 2·padding − kernel) / stride⌋ + 1, as PyTorch computes it (`ceil_mode=False`).
+pub const fn output_side(input: usize, kernel: usize, stride: usize, padding: usize) -> Option<usize> {
+    match (input + 2 * padding).checked_sub(kernel) {
+        Some(room) if input > 0 && kernel > 0 && stride > 0 => Some(room / stride + 1),
+        _ => None,
+    }
+}
+
+/// Convolution: x (N, H, W, C) with w (K, C/groups, R, R) gives y (N, P, Q, K).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConvShape {
+    /// N.
+    pub batch: usize,
+    /// H.
+    pub height: usize,
+    /// W.
+    pub width: usize,
+    /// C; a multiple of `groups`.
+    pub channels: usize,
+    /// K; a multiple of `groups`.
+    pub filters: usize,
+    /// R = S, the side of the window.
+    pub kernel: usize,
+    /// Pixels between windows.
+    pub stride: usize,
+    /// Zeros on each side.
+    pub padding: usize,
+    /// Filter k sees the channels of group ⌊k·groups/K⌋ only.
+    pub groups: usize,
+}
+
+impl ConvShape {
+    /// P, the output's height. The window must fit (see [`output_side`]).
+    pub const fn output_height(&self) -> usize {
+        match output_side(self.height, self.kernel, self.stride, self.padding) {
+            Some(side) => side,
+            None => 0,
+        }
+    }
+    /// Q, the output's width.
+    pub const fn output_width(&self) -> usize {
+        match output_side(self.width, self.kernel, self.stride, self.padding) {
+            Some(side) => side,
+            None => 0,
+        }
+    }
+    /// Elements of x.
+    pub const fn input_len(&self) -> usize {
+        self.batch * self.height * self.width * self.channels
+    }
+    /// Elements of y.
+    pub const fn output_len(&self) -> usize {
+        self.batch * self.output_height() * self.output_width() * self.filters
+    }
+    /// Elements of w.
+    pub const fn weight_len(&self) -> usize {
+        self.filters * (self.channels / self.groups) * self.kernel * self.kernel
+    }
+    /// Multiply-adds of the forward pass, those with padding included.
+    pub const fn multiply_adds(&self) -> u64 {
+        self.output_len() as u64 * (self.channels / self.groups * self.kernel * self.kernel) as u64
+    }
+}
+
+/// Max pooling: x (N, H, W, C) gives y (N, P, Q, C); padding never wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MaxPoolShape {
+    /// N.
+    pub batch: usize,
+    /// H.
+    pub height: usize,
+    /// W.
+    pub width: usize,
+    /// C.
+    pub channels: usize,
+    /// R = S, the side of the window; at most 16, so that a position in the window is one byte.
+    pub kernel: usize,
+    /// Pixels between windows.
+    pub stride: usize,
+    /// Padding on each side, at most half the window.
+    pub padding: usize,
+}
+
+impl MaxPoolShape {
+    /// P, the output's height.
+    pub const fn output_height(&self) -> usize {
+        match output_side(self.height, self.kernel, self.stride, self.padding) {
+            Some(side) => side,
+            None => 0,
+        }
+    }
+    /// Q, the output's width.
+    pub const fn output_width(&self) -> usize {
+        match output_side(self.width, self.kernel, self.stride, self.padding) {
+            Some(side) => side,
+            None => 0,
+        }
+    }
+    /// Elements of x.
+    pub const fn input_len(&self) -> usize {
+        self.batch * self.height * self.width * self.channels
+    }
+    /// Elements of y.
+    pub const fn output_len(&self) -> usize {
+        self.batch * self.output_height() * self.output_width() * self.channels
+    }
+}
+
+/// Adaptive average pooling: x (N, H, W, C) gives y (N, P, Q, C) for any H×W.
+///
+/// Output row p averages the rows ⌊p·H/P⌋ to ⌈(p+1)·H/P⌉, likewise the columns, as PyTorch does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AvgPoolShape {
+    /// N.
+    pub batch: usize,
+    /// H.
+    pub height: usize,
+    /// W.
+    pub width: usize,
+    /// C.
+    pub channels: usize,
+    /// P.
+    pub output_height: usize,
+    /// Q.
+    pub output_width: usize,
+}
+
+impl AvgPoolShape {
+    /// Elements of x.
+    pub const fn input_len(&self) -> usize {
+        self.batch * self.height * self.width * self.channels
+    }
+    /// Elements of y.
+    pub const fn output_len(&self) -> usize {
+        self.batch * self.output_height * self.output_width * self.channels
+    }
+    /// The input rows (or columns) that output `index` of `outputs` averages over `inputs`.
+    pub const fn window(index: usize, inputs: usize, outputs: usize) -> std::ops::Range<usize> {
+        index * inputs / outputs..((index + 1) * inputs).div_ceil(outputs)
+    }
+}
+
+/// Local response normalisation across channels, as `torch.nn.LocalResponseNorm` defines it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LrnShape {
+    /// N·H·W.
+    pub pixels: usize,
+    /// C.
+    pub channels: usize,
+    /// Channels in the window: from c − size/2 to c + (size − 1)/2.
+    pub size: usize,
+    /// α; divided by `size` in the formula.
+    pub alpha: f64,
+    /// β.
+    pub beta: f64,
+    /// k.
+    pub k: f64,
+}
+
+impl LrnShape {
+    /// Elements of x and of y.
+    pub const fn len(&self) -> usize {
+        self.pixels * self.channels
+    }
+    /// Whether there is nothing to normalise.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// The channels whose squares count for channel `c`.
+    pub const fn window(&self, c: usize) -> std::ops::Range<usize> {
+        let end = c + (self.size - 1) / 2 + 1;
+        c.saturating_sub(self.size / 2)..if end < self.channels { end } else { self.channels }
+    }
+}
+
+/// Reordering between an image (N, H, W, C) and a row (N, C·H·W) in PyTorch's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlattenShape {
+    /// N.
+    pub batch: usize,
+    /// H.
+    pub height: usize,
+    /// W.
+    pub width: usize,
+    /// C.
+    pub channels: usize,
+}
+
+impl FlattenShape {
+    /// Elements on either side.
+    pub const fn len(&self) -> usize {
+        self.batch * self.height * self.width * self.channels
+    }
+    /// Whether there is nothing to reorder.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Fully connected layer: x (N, I) with w (O, I) gives y (N, O) = x·wᵀ + b.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LinearShape {
+    /// N.
+    pub batch: usize,
+    /// I.
+    pub inputs: usize,
+    /// O.
+    pub outputs: usize,
+}
+
+impl LinearShape {
+    /// Elements of x.
+    pub const fn input_len(&self) -> usize {
+        self.batch * self.inputs
+    }
+    /// Elements of y.
+    pub const fn output_len(&self) -> usize {
+        self.batch * self.outputs
+    }
+    /// Elements of w.
+    pub const fn weight_len(&self) -> usize {
+        self.inputs * self.outputs
+    }
+    /// Multiply-adds of the forward pass.
+    pub const fn multiply_adds(&self) -> u64 {
+        self.weight_len() as u64 * self.batch as u64
+    }
+}
+
+/// Softmax cross-entropy over logits (N, K), K classes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LossShape {
+    /// N.
+    pub batch: usize,
+    /// K.
+    pub classes: usize,
+    /// ε: the target is 1 − ε + ε/K for the label and ε/K for the others.
+    pub smoothing: f64,
+    /// What the gradient is divided by: the images whose mean is the loss, which is N without
+    /// gradient accumulation and more with it.
+    pub divisor: usize,
+}
+
+/// One dropout mask: element i of the array is kept where the uniform number of element `offset + i` is ≥ rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DropoutShape {
+    /// Elements of the array.
+    pub len: usize,
+    /// The share that is set to zero, in [0, 1); the others are divided by 1 − rate.
+    pub rate: f64,
+    /// Generator of the run.
+    pub philox: crate::random::Philox,
+    /// The layer's purpose, see [`crate::random::purpose::dropout`].
+    pub purpose: u32,
+    /// The optimiser's step.
+    pub step: u32,
+    /// Elements of the same step that came before (earlier micro-batches).
+    pub offset: u64,
+}
+
+impl DropoutShape {
+    /// The factor of element `i`: 0 or 1/(1 − rate), decided in f32 so that every device agrees.
+    #[inline]
+    pub fn factor(&self, i: usize) -> f32 {
+        let word = self.philox.word(self.purpose, self.step, self.offset + i as u64);
+        if crate::random::uniform_f32(word) < self.rate as f32 { 0.0 } else { self.scale() }
+    }
+    /// 1/(1 − rate) in f32.
+    #[inline]
+    pub fn scale(&self) -> f32 {
+        (1.0 / (1.0 - self.rate)) as f32
+    }
+}
+
+/// Checks an argument's length; every operator of every device calls it first.
+pub fn expect_len(operator: &'static str, argument: &'static str, found: usize, expected: usize) -> Result<()> {
+    if found < expected { Err(Error::Length { operator, argument, found, expected }) } else { Ok(()) }
+}
