@@ -6,6 +6,7 @@
 
 pub mod reference;
 
+use crate::architecture::Operation;
 use crate::shape::{
     AvgPoolShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape,
 };
@@ -35,15 +36,6 @@ impl Element for f64 {
     fn to_f64(self) -> f64 {
         self
     }
-}
-
-/// An operator that a network will run, for [`Device::prepare`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Operator {
-    /// Convolution in the directions that training needs.
-    Conv(ConvShape),
-    /// Fully connected layer in the directions that training needs.
-    Linear(LinearShape),
 }
 
 /// A parameter of the network with what training keeps beside it.
@@ -101,9 +93,9 @@ pub trait Device: Send + Sync {
     /// Copies `from` into the front of `to`.
     fn write_labels(&self, from: &[u32], to: &mut Self::Labels) -> Result<()>;
 
-    /// Reserves the scratch memory of `operators`, so that running them (or the same with a smaller
+    /// Reserves the scratch memory of `operations`, so that running them (or the same with a smaller
     /// batch) allocates nothing. Returns the bytes it holds.
-    fn prepare(&self, operators: &[Operator], training: bool) -> Result<u64>;
+    fn prepare(&self, operations: &[Operation], training: bool) -> Result<u64>;
 
     /// y = x ⋆ w + b, then max(y, 0) if `relu`.
     ///

@@ -1,6 +1,7 @@
 //! The reference as a device: the definition of every operator, for gradient checks in f64.
 
-use super::{Device, Element, Operator, Parameter};
+use super::{Device, Element, Parameter};
+use crate::architecture::Operation;
 use crate::shape::{
     AvgPoolShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape, expect_len,
 };
@@ -73,7 +74,7 @@ impl<T: Element> Device for Reference<T> {
         front_mut("write_labels", "to", to, from.len())?.copy_from_slice(from);
         Ok(())
     }
-    fn prepare(&self, _: &[Operator], _: bool) -> Result<u64> {
+    fn prepare(&self, _: &[Operation], _: bool) -> Result<u64> {
         Ok(0)
     }
 

@@ -1,0 +1,456 @@
+//! A network as a list of layers: their shapes, parameters, operations and memory, before any is taken.
+
+use crate::shape::{AvgPoolShape, ConvShape, FlattenShape, LinearShape, LrnShape, MaxPoolShape, output_side};
+use crate::{Error, Result};
+
+/// What a layer does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LayerKind {
+    /// Convolution with bias.
+    Conv {
+        /// Number of filters.
+        filters: usize,
+        /// Side of the window.
+        kernel: usize,
+        /// Pixels between windows.
+        stride: usize,
+        /// Zeros on each side.
+        padding: usize,
+        /// Groups of channels that do not see each other.
+        groups: usize,
+    },
+    /// max(x, 0).
+    Relu,
+    /// Max pooling.
+    MaxPool {
+        /// Side of the window.
+        kernel: usize,
+        /// Pixels between windows.
+        stride: usize,
+        /// Padding on each side.
+        padding: usize,
+    },
+    /// Average pooling to `side`×`side` from any size.
+    AdaptiveAvgPool {
+        /// Side of the output.
+        side: usize,
+    },
+    /// Local response normalisation.
+    Lrn {
+        /// Channels in the window.
+        size: usize,
+        /// α.
+        alpha: f64,
+        /// β.
+        beta: f64,
+        /// k.
+        k: f64,
+    },
+    /// Inverted dropout.
+    Dropout {
+        /// Share set to zero.
+        rate: f64,
+    },
+    /// (H, W, C) to a row of C·H·W in PyTorch's order.
+    Flatten,
+    /// Fully connected, with bias.
+    Linear {
+        /// Number of outputs.
+        outputs: usize,
+    },
+}
+
+/// A layer with its name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerSpec {
+    /// Name as in torchvision's state dict, such as `features.0`.
+    pub name: String,
+    /// What it does.
+    pub kind: LayerKind,
+}
+
+/// Pixels and channels of one image between two layers; a row of features is 1×1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// H.
+    pub height: usize,
+    /// W.
+    pub width: usize,
+    /// C.
+    pub channels: usize,
+}
+
+impl Extent {
+    /// Elements an image.
+    pub const fn len(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+    /// Whether it has no elements.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl std::fmt::Display for Extent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.height == 1 && self.width == 1 {
+            write!(f, "{}", self.channels)
+        } else {
+            write!(f, "{}×{}×{}", self.channels, self.height, self.width)
+        }
+    }
+}
+
+/// How a parameter starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Initial {
+    /// Zeros.
+    Zero,
+    /// Normal with mean 0.
+    Normal {
+        /// Standard deviation.
+        deviation: f64,
+    },
+}
+
+/// A parameter before it has memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParameterSpec {
+    /// Name, such as `features.0.weight`.
+    pub name: String,
+    /// Shape in PyTorch's order.
+    pub shape: Vec<usize>,
+    /// How it starts.
+    pub initial: Initial,
+}
+
+impl ParameterSpec {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+    /// Whether it has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A layer whose input and output are known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TracedLayer {
+    /// Name and kind.
+    pub spec: LayerSpec,
+    /// What comes in.
+    pub input: Extent,
+    /// What goes out.
+    pub output: Extent,
+}
+
+/// A network: layers in order, from an image to the classes' logits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Architecture {
+    /// Name, such as `cifar`.
+    pub name: String,
+    /// Side of the square input image.
+    pub image: usize,
+    /// Channels of the input image.
+    pub channels: usize,
+    /// Number of classes: the outputs of the last layer.
+    pub classes: usize,
+    /// The layers.
+    pub layers: Vec<LayerSpec>,
+}
+
+/// Bytes a network takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Weights and biases.
+    pub parameters: u64,
+    /// Gradients of the parameters.
+    pub gradients: u64,
+    /// Momentum of the parameters.
+    pub momentum: u64,
+    /// What the layers hold for one batch, forward and backward.
+    pub activations: u64,
+    /// Scratch of the operators.
+    pub workspace: u64,
+}
+
+impl MemoryPlan {
+    /// All of it.
+    pub const fn total(&self) -> u64 {
+        self.parameters + self.gradients + self.momentum + self.activations + self.workspace
+    }
+}
+
+impl Architecture {
+    /// Follows an image through the layers.
+    ///
+    /// # Errors
+    /// A window that does not fit ([`Error::NoOutput`]); a layer that contradicts its input.
+    pub fn trace(&self) -> Result<Vec<TracedLayer>> {
+        let traced = self.trace_from(self.image);
+        match traced {
+            Err(Error::NoOutput { layer, window, padding, height, width, image, .. }) => {
+                let smallest = (1..1024).find(|&side| self.trace_from(side).is_ok());
+                Err(Error::NoOutput { layer, window, padding, height, width, image, smallest })
+            }
+            other => other,
+        }
+    }
+
+    fn trace_from(&self, image: usize) -> Result<Vec<TracedLayer>> {
+        let mut extent = Extent { height: image, width: image, channels: self.channels };
+        let mut traced = Vec::with_capacity(self.layers.len());
+        for spec in &self.layers {
+            let output = output_extent(spec, extent, image)?;
+            traced.push(TracedLayer { spec: spec.clone(), input: extent, output });
+            extent = output;
+        }
+        if extent != (Extent { height: 1, width: 1, channels: self.classes }) {
+            let layer = self.layers.last().map_or_else(String::new, |l| l.name.clone());
+            return Err(Error::Layer {
+                layer,
+                reason: format!("the network ends with {extent}, not with {} classes", self.classes),
+            });
+        }
+        Ok(traced)
+    }
+
+    /// The parameters in order.
+    ///
+    /// # Errors
+    /// As [`Architecture::trace`].
+    pub fn parameters(&self) -> Result<Vec<ParameterSpec>> {
+        Ok(self.trace()?.iter().flat_map(TracedLayer::parameters).collect())
+    }
+
+    /// The bytes for `batch` images of `element` bytes a number, the operators' scratch left at zero.
+    ///
+    /// # Errors
+    /// As [`Architecture::trace`].
+    pub fn memory(&self, batch: usize, element: usize, training: bool) -> Result<MemoryPlan> {
+        let traced = self.trace()?;
+        let bytes = |elements: usize| elements as u64 * element as u64;
+        let parameters = bytes(traced.iter().flat_map(TracedLayer::parameters).map(|p| p.len()).sum());
+        let image = self.image * self.image * self.channels;
+        let outputs = traced.iter().filter(|layer| !layer.in_place()).map(|layer| layer.output.len());
+        let widest = outputs.clone().max().unwrap_or(0);
+        let argmax: usize = traced.iter().filter(|l| l.is_maxpool()).map(|l| l.output.len()).sum();
+        // Losses, correct and labels: three words an image.
+        let held = bytes(image + outputs.sum::<usize>() + 3);
+        let backward = if training { bytes(2 * widest) } else { 0 };
+        Ok(MemoryPlan {
+            parameters,
+            gradients: if training { parameters } else { 0 },
+            momentum: if training { parameters } else { 0 },
+            activations: (held + argmax as u64 + backward).saturating_mul(batch as u64),
+            workspace: 0,
+        })
+    }
+}
+
+impl TracedLayer {
+    /// Whether the output overwrites the input.
+    pub const fn in_place(&self) -> bool {
+        matches!(self.spec.kind, LayerKind::Relu | LayerKind::Dropout { .. })
+    }
+
+    /// Whether it keeps the positions of its largest elements.
+    pub const fn is_maxpool(&self) -> bool {
+        matches!(self.spec.kind, LayerKind::MaxPool { .. })
+    }
+
+    /// Weight and bias, for the layers that have them.
+    ///
+    /// Convolutions start Kaiming-normal by fan-out (σ² = 2 / (K·R·S)), linear layers with σ = 0.01.
+    pub fn parameters(&self) -> Vec<ParameterSpec> {
+        let (shape, deviation) = match self.spec.kind {
+            LayerKind::Conv { filters, kernel, groups, .. } => (
+                vec![filters, self.input.channels / groups, kernel, kernel],
+                (2.0 / (filters * kernel * kernel) as f64).sqrt(),
+            ),
+            LayerKind::Linear { outputs } => (vec![outputs, self.input.len()], 0.01),
+            _ => return Vec::new(),
+        };
+        let bias = vec![shape[0]];
+        let named = |suffix: &str, shape, initial| ParameterSpec {
+            name: format!("{}.{suffix}", self.spec.name),
+            shape,
+            initial,
+        };
+        vec![named("weight", shape, Initial::Normal { deviation }), named("bias", bias, Initial::Zero)]
+    }
+
+    /// Multiply-adds of the forward pass for one image.
+    pub fn multiply_adds(&self) -> u64 {
+        match self.operation(1) {
+            Operation::Conv(shape) => shape.multiply_adds(),
+            Operation::Linear(shape) => shape.multiply_adds(),
+            _ => 0,
+        }
+    }
+
+    /// What a device runs for `batch` images.
+    pub fn operation(&self, batch: usize) -> Operation {
+        let Extent { height, width, channels } = self.input;
+        match self.spec.kind {
+            LayerKind::Conv { filters, kernel, stride, padding, groups } => {
+                Operation::Conv(ConvShape { batch, height, width, channels, filters, kernel, stride, padding, groups })
+            }
+            LayerKind::Relu => Operation::Relu { len: batch * self.output.len() },
+            LayerKind::MaxPool { kernel, stride, padding } => {
+                Operation::MaxPool(MaxPoolShape { batch, height, width, channels, kernel, stride, padding })
+            }
+            LayerKind::AdaptiveAvgPool { side } => Operation::AvgPool(AvgPoolShape {
+                batch,
+                height,
+                width,
+                channels,
+                output_height: side,
+                output_width: side,
+            }),
+            LayerKind::Lrn { size, alpha, beta, k } => {
+                Operation::Lrn(LrnShape { pixels: batch * height * width, channels, size, alpha, beta, k })
+            }
+            LayerKind::Dropout { rate } => Operation::Dropout { rate },
+            LayerKind::Flatten => Operation::Flatten(FlattenShape { batch, height, width, channels }),
+            LayerKind::Linear { outputs } => {
+                Operation::Linear(LinearShape { batch, inputs: self.input.len(), outputs })
+            }
+        }
+    }
+}
+
+/// A layer with the shape of its operator.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Operation {
+    /// Convolution.
+    Conv(ConvShape),
+    /// ReLU, in place.
+    Relu {
+        /// Elements.
+        len: usize,
+    },
+    /// Max pooling.
+    MaxPool(MaxPoolShape),
+    /// Adaptive average pooling.
+    AvgPool(AvgPoolShape),
+    /// Local response normalisation.
+    Lrn(LrnShape),
+    /// Dropout, in place; its mask depends on the step.
+    Dropout {
+        /// Share set to zero.
+        rate: f64,
+    },
+    /// Reordering to rows.
+    Flatten(FlattenShape),
+    /// Fully connected layer.
+    Linear(LinearShape),
+}
+
+impl std::fmt::Display for LayerKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let window = |f: &mut std::fmt::Formatter<'_>, kernel, stride, padding| {
+            write!(f, "{kernel}×{kernel}")?;
+            if stride != 1 {
+                write!(f, " stride {stride}")?;
+            }
+            if padding != 0 {
+                write!(f, " pad {padding}")?;
+            }
+            Ok(())
+        };
+        match *self {
+            Self::Conv { kernel, stride, padding, groups, .. } => {
+                write!(f, "conv ")?;
+                window(f, kernel, stride, padding)?;
+                if groups != 1 { write!(f, " groups {groups}") } else { Ok(()) }
+            }
+            Self::Relu => write!(f, "relu"),
+            Self::MaxPool { kernel, stride, padding } => {
+                write!(f, "max pool ")?;
+                window(f, kernel, stride, padding)
+            }
+            Self::AdaptiveAvgPool { side } => write!(f, "average pool to {side}×{side}"),
+            Self::Lrn { size, .. } => write!(f, "lrn {size}"),
+            Self::Dropout { rate } => write!(f, "dropout {rate}"),
+            Self::Flatten => write!(f, "flatten"),
+            Self::Linear { .. } => write!(f, "linear"),
+        }
+    }
+}
+
+/// The largest window of max pooling: positions in it are stored as one byte.
+const LARGEST_POOL: usize = 16;
+
+fn output_extent(spec: &LayerSpec, input: Extent, image: usize) -> Result<Extent> {
+    let fail = |reason: String| Error::Layer { layer: spec.name.clone(), reason };
+    let slide = |kernel: usize, stride: usize, padding: usize, channels: usize| {
+        if kernel == 0 || stride == 0 {
+            return Err(fail("kernel and stride must be at least 1".into()));
+        }
+        let side = |input| output_side(input, kernel, stride, padding);
+        match (side(input.height), side(input.width)) {
+            (Some(height), Some(width)) => Ok(Extent { height, width, channels }),
+            _ => Err(Error::NoOutput {
+                layer: spec.name.clone(),
+                window: format!("{kernel}x{kernel}"),
+                padding,
+                height: input.height,
+                width: input.width,
+                image,
+                smallest: None,
+            }),
+        }
+    };
+    match spec.kind {
+        LayerKind::Conv { filters, kernel, stride, padding, groups } => {
+            if filters == 0 || groups == 0 || input.channels % groups != 0 || filters % groups != 0 {
+                return Err(fail(format!(
+                    "{} channels and {filters} filters do not split into {groups} groups",
+                    input.channels
+                )));
+            }
+            slide(kernel, stride, padding, filters)
+        }
+        LayerKind::MaxPool { kernel, stride, padding } => {
+            if padding * 2 > kernel {
+                return Err(fail(format!("padding {padding} is more than half the window of {kernel}")));
+            }
+            if kernel > LARGEST_POOL {
+                return Err(fail(format!("a window of {kernel} is larger than {LARGEST_POOL}")));
+            }
+            slide(kernel, stride, padding, input.channels)
+        }
+        LayerKind::AdaptiveAvgPool { side } => {
+            if side == 0 {
+                return Err(fail("the output side must be at least 1".into()));
+            }
+            Ok(Extent { height: side, width: side, channels: input.channels })
+        }
+        LayerKind::Lrn { size, .. } => {
+            if size == 0 {
+                return Err(fail("the window must be at least 1 channel".into()));
+            }
+            Ok(input)
+        }
+        LayerKind::Dropout { rate } => {
+            if !(0.0..1.0).contains(&rate) {
+                return Err(fail(format!("dropout rate {rate} is not in [0, 1)")));
+            }
+            Ok(input)
+        }
+        LayerKind::Relu => Ok(input),
+        LayerKind::Flatten => Ok(Extent { height: 1, width: 1, channels: input.len() }),
+        LayerKind::Linear { outputs } => {
+            if input.height != 1 || input.width != 1 {
+                return Err(fail(format!("a linear layer needs a row, not {input}; flatten first")));
+            }
+            if outputs == 0 {
+                return Err(fail("the layer must have at least 1 output".into()));
+            }
+            Ok(Extent { height: 1, width: 1, channels: outputs })
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! The network on a device: memory laid out once for a batch size, then forward, backward, update.
+
+use std::sync::Arc;
+
+use crate::architecture::{Architecture, MemoryPlan, Operation, TracedLayer};
+use crate::device::{Device, Element, Parameter};
+use crate::init::initial_values;
+use crate::random::{Philox, purpose};
+use crate::shape::{DropoutShape, LossShape};
+use crate::{Error, Result, Sgd};
+
+/// Loss and hits of one batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct BatchResult {
+    /// Sum of the images' losses.
+    pub loss: f64,
+    /// Images whose largest logit was the label's.
+    pub correct: usize,
+    /// Images.
+    pub images: usize,
+}
+
+/// Where a micro-batch stands in the run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MicroBatch {
+    /// Generator of the run.
+    pub philox: Philox,
+    /// The optimiser's step, for the dropout masks.
+    pub step: u32,
+    /// Images of the same step that came before.
+    pub first_image: usize,
+    /// Images of the whole step, whose mean is the loss.
+    pub step_images: usize,
+    /// Label smoothing ε.
+    pub smoothing: f64,
+}
+
+impl MicroBatch {
+    /// A step that is one batch.
+    pub const fn whole(philox: Philox, step: u32, images: usize, smoothing: f64) -> Self {
+        Self { philox, step, first_image: 0, step_images: images, smoothing }
+    }
+}
+
+/// One layer, planned: which parameters and which activations it touches.
+#[derive(Debug)]
+struct Planned {
+    layer: TracedLayer,
+    /// Index in the architecture.
+    index: u32,
+    /// The layer's weight; its bias follows.
+    weight: usize,
+    /// The activation it reads, and writes if it works in place; otherwise it writes the next one.
+    input: usize,
+    /// Its positions, for max pooling.
+    argmax: usize,
+    /// A ReLU follows and is computed with this layer.
+    relu: bool,
+}
+
+/// A network on a device.
+pub struct Network<D: Device> {
+    device: Arc<D>,
+    architecture: Architecture,
+    batch: usize,
+    plan: MemoryPlan,
+    layers: Vec<Planned>,
+    parameters: Vec<Parameter<D::Buffer>>,
+    /// The input image, then the output of every layer that does not work in place.
+    activations: Vec<D::Buffer>,
+    argmax: Vec<D::Bytes>,
+    /// Two gradients of activations, used in turn; empty in a network for inference.
+    gradients: Vec<D::Buffer>,
+    labels: D::Labels,
+    losses: D::Buffer,
+    correct: D::Buffer,
+    host: Vec<D::Element>,
+}
+
+impl<D: Device> Network<D> {
+    /// Plans and allocates for batches of up to `batch` images; without `training` there is no
+    /// memory for gradients and [`Network::train`] fails.
+    ///
+    /// # Errors
+    /// A layer without output, a layer that contradicts its input, too little memory.
+    pub fn new(device: Arc<D>, architecture: Architecture, batch: usize, training: bool) -> Result<Self> {
+        if batch == 0 {
+            return Err(Error::Batch { found: 0, planned: 1 });
+        }
+        let traced = architecture.trace()?;
+        let mut plan = architecture.memory(batch, size_of::<D::Element>(), training)?;
+        plan.workspace =
+            device.prepare(&traced.iter().map(|layer| layer.operation(batch)).collect::<Vec<_>>(), training)?;
+
+        let mut parameters = Vec::new();
+        for spec in architecture.parameters()? {
+            let zeros = || device.zeros(spec.len());
+            let (gradient, momentum) = if training { (Some(zeros()?), Some(zeros()?)) } else { (None, None) };
+            let value = zeros()?;
+            parameters.push(Parameter { name: spec.name, shape: spec.shape, value, gradient, momentum });
+        }
+        let image = architecture.image * architecture.image * architecture.channels;
+        let mut activations = vec![device.zeros(batch * image)?];
+        let mut argmax = Vec::new();
+        let mut layers: Vec<Planned> = Vec::new();
+        let (mut weight, mut widest) = (0, 0);
+        for (index, layer) in traced.into_iter().enumerate() {
+            let input = activations.len() - 1;
+            if let (Operation::Relu { .. }, Some(previous)) = (layer.operation(batch), layers.last_mut())
+                && matches!(previous.layer.operation(batch), Operation::Conv(_) | Operation::Linear(_))
+            {
+                previous.relu = true;
+                continue;
+            }
+            if !layer.in_place() {
+                activations.push(device.zeros(batch * layer.output.len())?);
+                widest = widest.max(layer.output.len());
+            }
+            let planned = Planned { index: index as u32, weight, input, argmax: argmax.len(), relu: false, layer };
+            if planned.layer.is_maxpool() {
+                argmax.push(device.bytes(batch * planned.layer.output.len())?);
+            }
+            weight += planned.layer.parameters().len();
+            layers.push(planned);
+        }
+        let gradients = match training {
+            true => vec![device.zeros(batch * widest)?, device.zeros(batch * widest)?],
+            false => Vec::new(),
+        };
+        let (labels, losses, correct) = (device.labels(batch)?, device.zeros(batch)?, device.zeros(batch)?);
+        let host = vec![D::Element::from_f64(0.0); batch];
+        Ok(Self {
+            device,
+            architecture,
+            batch,
+            plan,
+            layers,
+            parameters,
+            activations,
+            argmax,
+            gradients,
+            labels,
+            losses,
+            correct,
+            host,
+        })
+    }
+
+    /// The device it lives on.
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+    /// The layers it was made from.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+    /// The largest batch.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+    /// The bytes it takes.
+    pub fn memory_plan(&self) -> MemoryPlan {
+        self.plan
+    }
+    /// The parameters in order.
+    pub fn parameters(&self) -> &[Parameter<D::Buffer>] {
+        &self.parameters
+    }
+    /// The parameters in order, to write through [`Device::write`].
+    pub fn parameters_mut(&mut self) -> &mut [Parameter<D::Buffer>] {
+        &mut self.parameters
+    }
+
+    /// Sets the initial weights of this seed.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn initialise(&mut self, philox: Philox) -> Result<()> {
+        for (index, spec) in self.architecture.parameters()?.iter().enumerate() {
+            let values = initial_values(philox, index, spec);
+            let values: Vec<D::Element> = values.into_iter().map(D::Element::from_f64).collect();
+            self.device.write(&values, &mut self.parameters[index].value)?;
+        }
+        Ok(())
+    }
+
+    /// Forward and backward over one micro-batch: images (N, H, W, C), labels (N).
+    ///
+    /// The gradients are replaced by the first micro-batch of a step and added to by the others.
+    ///
+    /// # Errors
+    /// A batch that does not fit, a label that is not a class, the device's.
+    pub fn train(&mut self, images: &[D::Element], labels: &[u32], micro: &MicroBatch) -> Result<BatchResult> {
+        let n = self.load(images, labels)?;
+        if self.gradients.is_empty() {
+            return Err(Error::Device {
+                device: self.device.name(),
+                message: "the network was made for inference and has no memory for gradients".into(),
+            });
+        }
+        self.forward(n, Some(micro))?;
+        let classes = self.architecture.classes;
+        let shape = LossShape { batch: n, classes, smoothing: micro.smoothing, divisor: micro.step_images };
+        let result = self.loss(&shape, true)?;
+        self.backward(n, micro)?;
+        Ok(result)
+    }
+
+    /// One update of the parameters from the gradients that [`Network::train`] left.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn update(&mut self, rule: &Sgd) -> Result<()> {
+        self.device.sgd(rule, &mut self.parameters)
+    }
+
+    /// Loss and hits without dropout; the logits can be read afterwards.
+    ///
+    /// # Errors
+    /// A batch that does not fit, a label that is not a class, the device's.
+    pub fn evaluate(&mut self, images: &[D::Element], labels: &[u32], smoothing: f64) -> Result<BatchResult> {
+        let n = self.load(images, labels)?;
+        self.forward(n, None)?;
+        let classes = self.architecture.classes;
+        self.loss(&LossShape { batch: n, classes, smoothing, divisor: n }, false)
+    }
+
+    /// The forward pass without dropout; the logits can be read afterwards.
+    ///
+    /// # Errors
+    /// A batch that does not fit, the device's.
+    pub fn predict(&mut self, images: &[D::Element]) -> Result<()> {
+        let n = self.images_in(images)?;
+        self.device.write(images, &mut self.activations[0])?;
+        self.forward(n, None)
+    }
+
+    /// Copies the logits (N, classes) of the last forward pass.
+    ///
+    /// # Errors
+    /// More logits asked for than the network holds; the device's.
+    pub fn read_logits(&self, to: &mut [D::Element]) -> Result<()> {
+        self.device.read(&self.activations[self.activations.len() - 1], to)
+    }
+
+    fn images_in(&self, images: &[D::Element]) -> Result<usize> {
+        let image = self.architecture.image * self.architecture.image * self.architecture.channels;
+        let n = images.len() / image;
+        if n == 0 || n > self.batch || !images.len().is_multiple_of(image) {
+            return Err(Error::Batch { found: n, planned: self.batch });
+        }
+        Ok(n)
+    }
+
+    fn load(&mut self, images: &[D::Element], labels: &[u32]) -> Result<usize> {
+        let n = self.images_in(images)?;
+        if labels.len() != n {
+            return Err(Error::Length { operator: "network", argument: "labels", found: labels.len(), expected: n });
+        }
+        let classes = self.architecture.classes;
+        if let Some(image) = labels.iter().position(|&label| label as usize >= classes) {
+            return Err(Error::Label { label: labels[image], image, classes });
+        }
+        self.device.write(images, &mut self.activations[0])?;
+        self.device.write_labels(labels, &mut self.labels)?;
+        Ok(n)
+    }
+
+    fn forward(&mut self, n: usize, micro: Option<&MicroBatch>) -> Result<()> {
+        let device = &*self.device;
+        for &Planned { ref layer, index, weight, input, argmax, relu } in &self.layers {
+            let (inputs, outputs) = self.activations.split_at_mut(input + 1);
+            let x = &mut inputs[input];
+            let parameter = |i: usize| &self.parameters[weight + i].value;
+            match layer.operation(n) {
+                Operation::Conv(s) => device.conv_forward(&s, x, parameter(0), parameter(1), relu, &mut outputs[0])?,
+                Operation::Linear(s) => {
+                    device.linear_forward(&s, x, parameter(0), parameter(1), relu, &mut outputs[0])?;
+                }
+                Operation::Relu { len } => device.relu_forward(len, x)?,
+                Operation::MaxPool(s) => device.maxpool_forward(&s, x, &mut outputs[0], &mut self.argmax[argmax])?,
+                Operation::AvgPool(s) => device.avgpool_forward(&s, x, &mut outputs[0])?,
+                Operation::Lrn(s) => device.lrn_forward(&s, x, &mut outputs[0])?,
+                Operation::Flatten(s) => device.flatten_forward(&s, x, &mut outputs[0])?,
+                Operation::Dropout { rate } => {
+                    if let Some(micro) = micro {
+                        device.dropout(&dropout_shape(micro, index, rate, n, layer.output.len()), x)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the loss on the logits; with `gradient` leaves dL/dlogits in the first of the gradients.
+    fn loss(&mut self, shape: &LossShape, gradient: bool) -> Result<BatchResult> {
+        let logits = &self.activations[self.activations.len() - 1];
+        let dlogits = if gradient { self.gradients.first_mut() } else { None };
+        let (losses, correct) = (&mut self.losses, &mut self.correct);
+        self.device.softmax_cross_entropy(shape, logits, &self.labels, losses, correct, dlogits)?;
+        let host = &mut self.host[..shape.batch];
+        self.device.read(&self.losses, host)?;
+        let loss = host.iter().map(|x| x.to_f64()).sum();
+        self.device.read(&self.correct, host)?;
+        let correct = host.iter().map(|x| x.to_f64()).sum::<f64>() as usize;
+        Ok(BatchResult { loss, correct, images: shape.batch })
+    }
+
+    fn backward(&mut self, n: usize, micro: &MicroBatch) -> Result<()> {
+        let device = &*self.device;
+        let accumulate = micro.first_image > 0;
+        let [dy, dx] = self.gradients.as_mut_slice() else { return Ok(()) };
+        let (mut dy, mut dx) = (dy, dx);
+        for (position, &Planned { ref layer, index, weight, input, argmax, relu }) in
+            self.layers.iter().enumerate().rev()
+        {
+            let x = &self.activations[input];
+            if relu {
+                device.relu_backward(n * layer.output.len(), &self.activations[input + 1], dy)?;
+            }
+            let first = position == 0;
+            match layer.operation(n) {
+                Operation::Conv(s) => {
+                    let (value, dw, db) = weight_and_gradients(&mut self.parameters[weight..]);
+                    device.conv_backward_weight(&s, x, dy, accumulate, dw, db)?;
+                    if !first {
+                        device.conv_backward_data(&s, dy, value, dx)?;
+                    }
+                }
+                Operation::Linear(s) => {
+                    let (value, dw, db) = weight_and_gradients(&mut self.parameters[weight..]);
+                    device.linear_backward_weight(&s, x, dy, accumulate, dw, db)?;
+                    if !first {
+                        device.linear_backward_data(&s, dy, value, dx)?;
+                    }
+                }
+                Operation::MaxPool(s) => device.maxpool_backward(&s, dy, &self.argmax[argmax], dx)?,
+                Operation::AvgPool(s) => device.avgpool_backward(&s, dy, dx)?,
+                Operation::Lrn(s) => device.lrn_backward(&s, x, dy, dx)?,
+                Operation::Flatten(s) => device.flatten_backward(&s, dy, dx)?,
+                // The layers in place leave their gradient in dy. After dropout x is zero where an
+                // element was dropped, so that a ReLU before it masks by the same array.
+                Operation::Relu { len } => {
+                    device.relu_backward(len, x, dy)?;
+                    continue;
+                }
+                Operation::Dropout { rate } => {
+                    device.dropout(&dropout_shape(micro, index, rate, n, layer.output.len()), dy)?;
+                    continue;
+                }
+            }
+            std::mem::swap(&mut dy, &mut dx);
+        }
+        Ok(())
+    }
+}
+
+/// The weight of a layer, and the gradients of its weight and bias.
+fn weight_and_gradients<B>(parameters: &mut [Parameter<B>]) -> (&B, &mut B, &mut B) {
+    let [weight, bias, ..] = parameters else { unreachable!("a layer with a weight has a bias after it") };
+    match (&mut weight.gradient, &mut bias.gradient) {
+        (Some(dw), Some(db)) => (&weight.value, dw, db),
+        _ => unreachable!("a network with activations' gradients has the parameters' too"),
+    }
+}
+
+/// The mask of a layer for one micro-batch of `n` images of `len` elements.
+fn dropout_shape(micro: &MicroBatch, layer: u32, rate: f64, n: usize, len: usize) -> DropoutShape {
+    DropoutShape {
+        len: n * len,
+        rate,
+        philox: micro.philox,
+        purpose: purpose::dropout(layer),
+        step: micro.step,
+        offset: (micro.first_image * len) as u64,
+    }
+}
