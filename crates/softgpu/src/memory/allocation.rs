@@ -1,0 +1,208 @@
+//! One allocation: where it is, where its bytes lie, and which of them were ever written.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
+
+use serde::Serialize;
+
+use super::mapping::Mapping;
+
+/// What an allocation is for; decides who may touch it and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+pub enum Kind {
+    /// Device memory; the host cannot follow its pointers.
+    Device,
+    /// Unified memory: the same address on both sides.
+    Managed,
+    /// Page-locked host memory, visible to the device at the same address.
+    Pinned,
+    /// Memory that the process owns and registered with the driver.
+    Registered,
+    /// A `.global` variable of a module.
+    Global,
+    /// A `.const` variable of a module, or its strings: kernels may only read it.
+    Const,
+}
+
+/// What is known of an allocation, for findings and leak lists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AllocationInfo {
+    /// First address.
+    pub base: u64,
+    /// Bytes asked for.
+    pub size: u64,
+    /// What it is for.
+    pub kind: Kind,
+    /// The device that it belongs to.
+    pub device: u32,
+    /// What the allocator called it.
+    pub label: String,
+    /// Whether it has been freed.
+    pub freed: bool,
+    /// The how-manieth allocation of the process it is.
+    pub serial: u64,
+}
+
+/// An allocation with its bytes. Launches hold it by `Arc`, so that its memory outlives a free that comes too early.
+#[derive(Debug)]
+pub struct Allocation {
+    pub(crate) base: u64,
+    pub(crate) size: u64,
+    pub(crate) kind: Kind,
+    pub(crate) device: u32,
+    pub(crate) label: String,
+    pub(crate) serial: u64,
+    pub(crate) host: *mut u8,
+    /// A bit a byte, set when written; `None` where the host writes unseen.
+    pub(crate) written: Option<Mapping>,
+    /// For the race check: two words a word of memory, made on first use.
+    pub(crate) shadow: OnceLock<Option<Mapping>>,
+    pub(crate) backing: Backing,
+}
+
+/// What keeps an allocation's bytes mapped.
+#[derive(Debug)]
+#[allow(dead_code)] // Held for its Drop.
+pub(crate) enum Backing {
+    Own(Mapping),
+    Window {
+        reserve: Arc<Mapping>,
+        offset: usize,
+        bytes: usize,
+    },
+    Foreign,
+}
+
+impl Drop for Backing {
+    fn drop(&mut self) {
+        if let Backing::Window {
+            reserve,
+            offset,
+            bytes,
+        } = self
+        {
+            reserve.close(*offset, *bytes);
+        }
+    }
+}
+
+// SAFETY: `host` points into `backing`, which moves with the value; concurrent access to the bytes is what devices do.
+unsafe impl Send for Allocation {}
+// SAFETY: as above; the bits are atomics.
+unsafe impl Sync for Allocation {}
+
+impl Allocation {
+    pub(crate) fn info(&self, freed: bool) -> AllocationInfo {
+        AllocationInfo {
+            base: self.base,
+            size: self.size,
+            kind: self.kind,
+            device: self.device,
+            label: self.label.clone(),
+            freed,
+            serial: self.serial,
+        }
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.base + self.size
+    }
+
+    /// Where the byte at `address` lies on the host; `address` must be inside.
+    pub(crate) fn at(&self, address: u64) -> *mut u8 {
+        debug_assert!(address >= self.base && address <= self.end());
+        // SAFETY: the offset lies within the allocation.
+        unsafe { self.host.add((address - self.base) as usize) }
+    }
+
+    fn bits(&self) -> Option<&[AtomicU64]> {
+        let map = self.written.as_ref()?;
+        // SAFETY: the mapping is page-aligned, zeroed, and lives as long as `self`.
+        Some(unsafe {
+            std::slice::from_raw_parts(map.start().cast::<AtomicU64>(), map.bytes() / 8)
+        })
+    }
+
+    /// Marks `[offset, offset + bytes)` as written.
+    pub(crate) fn mark(&self, offset: u64, bytes: u64) {
+        let Some(bits) = self.bits() else { return };
+        each_word(offset, bytes, |word, mask| {
+            if mask == !0 {
+                bits[word].store(!0, Ordering::Relaxed);
+            } else if bits[word].load(Ordering::Relaxed) & mask != mask {
+                bits[word].fetch_or(mask, Ordering::Relaxed);
+            }
+            true
+        });
+    }
+
+    /// The first byte of the range that was never written.
+    pub(crate) fn unwritten(&self, offset: u64, bytes: u64) -> Option<u64> {
+        let bits = self.bits()?;
+        let mut first = None;
+        each_word(offset, bytes, |word, mask| {
+            let missing = !bits[word].load(Ordering::Relaxed) & mask;
+            if missing != 0 {
+                first = Some(word as u64 * 64 + u64::from(missing.trailing_zeros()));
+            }
+            missing == 0
+        });
+        first
+    }
+
+    /// Copies the marks of `source` along with its bytes.
+    pub(crate) fn copy_marks(&self, offset: u64, source: &Allocation, from: u64, bytes: u64) {
+        let (Some(bits), Some(theirs)) = (self.bits(), source.bits()) else {
+            self.mark(offset, bytes);
+            return;
+        };
+        if source.unwritten(from, bytes).is_none() {
+            self.mark(offset, bytes);
+            return;
+        }
+        // Overlapping copies inside one allocation are undefined in CUDA; forward order will do.
+        for i in 0..bytes {
+            let (s, d) = (from + i, offset + i);
+            let set = theirs[(s / 64) as usize].load(Ordering::Relaxed) >> (s % 64) & 1;
+            let word = &bits[(d / 64) as usize];
+            if set == 1 {
+                word.fetch_or(1 << (d % 64), Ordering::Relaxed);
+            } else {
+                word.fetch_and(!(1 << (d % 64)), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The race check's words: two for each four bytes.
+    pub(crate) fn shadow(&self) -> Option<&[AtomicU64]> {
+        let map = self
+            .shadow
+            .get_or_init(|| Mapping::new((self.size as usize).div_ceil(4) * 16))
+            .as_ref()?;
+        // SAFETY: as for `bits`.
+        Some(unsafe {
+            std::slice::from_raw_parts(map.start().cast::<AtomicU64>(), map.bytes() / 8)
+        })
+    }
+}
+
+/// Calls `f(word, mask)` for the 64-bit words that hold the bits of a range, until it says `false`.
+fn each_word(offset: u64, bytes: u64, mut f: impl FnMut(usize, u64) -> bool) {
+    let mut at = offset;
+    let end = offset + bytes;
+    while at < end {
+        let low = at % 64;
+        let n = (64 - low).min(end - at);
+        let mask = if n == 64 {
+            !0
+        } else {
+            ((1u64 << n) - 1) << low
+        };
+        if !f((at / 64) as usize, mask) {
+            return;
+        }
+        at += n;
+    }
+}

@@ -1,0 +1,25 @@
+//! PTX: from text to a flat program.
+
+use thiserror::Error;
+
+/// PTX that cannot be loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("PTX line {line}: {message}")]
+pub struct Error {
+    /// Line of the text, from 1.
+    pub line: u32,
+    /// What is wrong with it.
+    pub message: String,
+    /// Whether the PTX is for a newer target or version than the device has.
+    pub unsupported_target: bool,
+}
+
+impl Error {
+    pub(crate) fn new(line: u32, message: impl Into<String>) -> Error {
+        Error {
+            line,
+            message: message.into(),
+            unsupported_target: false,
+        }
+    }
+}
