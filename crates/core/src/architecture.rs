@@ -406,7 +406,8 @@ fn output_extent(spec: &LayerSpec, input: Extent, image: usize) -> Result<Extent
     };
     match spec.kind {
         LayerKind::Conv { filters, kernel, stride, padding, groups } => {
-            if filters == 0 || groups == 0 || input.channels % groups != 0 || filters % groups != 0 {
+            let splits = groups > 0 && input.channels.is_multiple_of(groups) && filters.is_multiple_of(groups);
+            if filters == 0 || !splits {
                 return Err(fail(format!(
                     "{} channels and {filters} filters do not split into {groups} groups",
                     input.channels

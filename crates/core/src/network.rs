@@ -166,9 +166,9 @@ impl<D: Device> Network<D> {
     pub fn parameters(&self) -> &[Parameter<D::Buffer>] {
         &self.parameters
     }
-    /// The parameters in order, to write through [`Device::write`].
-    pub fn parameters_mut(&mut self) -> &mut [Parameter<D::Buffer>] {
-        &mut self.parameters
+    /// The device and the parameters in order, to write them through [`Device::write`].
+    pub fn device_and_parameters(&mut self) -> (&D, &mut [Parameter<D::Buffer>]) {
+        (&self.device, &mut self.parameters)
     }
 
     /// Sets the initial weights of this seed.

@@ -1,0 +1,3 @@
+//! Training AlexNet: data sets, runs, and the command line of the binary `alexnet`.
+
+pub mod run;

@@ -1,0 +1,505 @@
+//! A checkpoint: one safetensors file that anyone's safetensors library reads.
+//!
+//! Tensors: the parameters under torchvision's names, and after `momentum.` the optimiser's. The
+//! file's `__metadata__` has strings only, as the format demands: `format_version`, `architecture`,
+//! `classes`, `config`, `seed`, `step`, `progress`, and `checksum`, the SHA-256 of the whole file with
+//! 64 zeros in the checksum's place.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use alexnet_core::alexnet::{self, Variant};
+use alexnet_core::{Architecture, Device, Network};
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The format that this program writes, and the only one it reads.
+const FORMAT_VERSION: &str = "1";
+const NO_CHECKSUM: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// Why a checkpoint cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Its reason.
+        source: io::Error,
+    },
+    /// Not a safetensors file, or one cut short.
+    #[error("{} is not a whole safetensors file: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A safetensors file without this program's metadata.
+    #[error("{} has weights but is no checkpoint of this program: {reason}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
+    /// The bytes are not those that were written.
+    #[error("{} is damaged: its checksum does not match its contents", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A tensor that the network needs is missing or has another shape.
+    #[error("{}: tensor `{name}` {reason}", path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The network's device failed.
+    #[error(transparent)]
+    Core(#[from] alexnet_core::Error),
+}
+
+type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Which network the weights belong to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    /// Name of the variant.
+    pub variant: String,
+    /// Side of the input image.
+    pub image: usize,
+    /// Groups, see [`alexnet::Options`].
+    pub groups: usize,
+    /// Dropout rate while training.
+    pub dropout: f64,
+}
+
+impl Model {
+    /// The layers, for `classes` classes; `None` if the variant is unknown.
+    pub fn architecture(&self, classes: usize) -> Option<Architecture> {
+        let Self { image, groups, dropout, .. } = *self;
+        let variant = Variant::from_name(&self.variant)?;
+        Some(alexnet::architecture(variant, alexnet::Options { image, classes, dropout, groups }))
+    }
+}
+
+/// How far the run is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Epochs that are complete.
+    pub epoch: usize,
+    /// Optimiser's steps since the start.
+    pub step: u64,
+    /// Optimiser's steps done in the current epoch.
+    pub step_in_epoch: usize,
+    /// Sum of the losses of the current epoch.
+    pub loss_sum: f64,
+    /// Correct predictions in the current epoch.
+    pub correct: u64,
+    /// Images seen in the current epoch.
+    pub images: u64,
+    /// Seconds spent in the current epoch.
+    pub seconds: f64,
+    /// The best test accuracy so far.
+    pub best_accuracy: Option<f64>,
+}
+
+/// What a checkpoint says beside the tensors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metadata {
+    /// The network.
+    pub model: Model,
+    /// Names of the classes in order.
+    pub classes: Vec<String>,
+    /// The effective configuration, as TOML.
+    pub config: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// How far the run is.
+    pub progress: Progress,
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path, source }
+}
+
+/// Writes a checkpoint so that `path` holds either what it held before or the whole new file: a
+/// temporary file beside it, fsync, rename, fsync of the folder.
+///
+/// # Errors
+/// The file cannot be written (what was at `path` stays, the temporary file goes); the device failed.
+pub fn save<D: Device<Element = f32>>(path: &Path, network: &Network<D>, metadata: &Metadata) -> Result<()> {
+    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
+    let written = write(&temporary, network, metadata).and_then(|()| {
+        fs::rename(&temporary, path).map_err(io_error("replace", path))?;
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder).and_then(|f| f.sync_all()).map_err(io_error("sync the folder", folder))
+    });
+    if written.is_err() {
+        // The error at hand is the one to report; a leftover file does no harm.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn write<D: Device<Element = f32>>(path: &Path, network: &Network<D>, metadata: &Metadata) -> Result<()> {
+    let mut tensors = Vec::new();
+    for parameter in network.parameters() {
+        tensors.push((parameter.name.clone(), parameter, &parameter.value));
+    }
+    for parameter in network.parameters() {
+        if let Some(momentum) = &parameter.momentum {
+            tensors.push((format!("momentum.{}", parameter.name), parameter, momentum));
+        }
+    }
+    let header = header(metadata, tensors.iter().map(|(name, p, _)| (name.as_str(), p.shape.as_slice())));
+    let file = File::create(path).map_err(io_error("create", path))?;
+    let mut out = Hashing { inner: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new() };
+    let mut values = Vec::new();
+    let failed = io_error("write", path);
+    let mut put = |bytes: &[u8]| out.write_all(bytes);
+    put(&(header.len() as u64).to_le_bytes()).and_then(|()| put(header.as_bytes())).map_err(failed)?;
+    for (_, parameter, buffer) in tensors {
+        values.resize(parameter.len(), 0.0);
+        network.device().read(buffer, &mut values)?;
+        put(bytemuck::cast_slice(&values)).map_err(io_error("write", path))?;
+    }
+    let Hashing { inner, hash } = out;
+    let mut file = inner.into_inner().map_err(|e| io_error("write", path)(e.into_error()))?;
+    // The metadata comes first in the header, so that this is the checksum's place.
+    let place = 8 + header.find(NO_CHECKSUM).unwrap_or_default() as u64;
+    file.seek(SeekFrom::Start(place))
+        .and_then(|_| file.write_all(hex(&hash.finalize()).as_bytes()))
+        .and_then(|()| file.sync_all())
+        .map_err(io_error("write", path))
+}
+
+/// The JSON header with zeros for a checksum, padded with spaces to a multiple of eight.
+fn header<'a>(metadata: &Metadata, tensors: impl Iterator<Item = (&'a str, &'a [usize])>) -> String {
+    let json = |value: serde_json::Result<String>| value.expect("plain data has a JSON form");
+    let mut header = serde_json::Map::new();
+    let strings = serde_json::json!({
+        "checksum": NO_CHECKSUM,
+        "format_version": FORMAT_VERSION,
+        "architecture": json(serde_json::to_string(&metadata.model)),
+        "classes": json(serde_json::to_string(&metadata.classes)),
+        "config": metadata.config,
+        "seed": metadata.seed.to_string(),
+        "step": metadata.progress.step.to_string(),
+        "progress": json(serde_json::to_string(&metadata.progress)),
+    });
+    header.insert("__metadata__".into(), strings);
+    let mut offset = 0;
+    for (name, shape) in tensors {
+        let end = offset + shape.iter().product::<usize>() * size_of::<f32>();
+        let info = serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [offset, end] });
+        header.insert(name.into(), info);
+        offset = end;
+    }
+    let mut text = serde_json::Value::Object(header).to_string();
+    text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
+    text
+}
+
+struct Hashing<W> {
+    inner: W,
+    hash: Sha256,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        Ok(written)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A safetensors file in memory, its structure checked.
+pub struct Weights {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+/// Reads a safetensors file of anyone's. No more memory is taken than the file is long.
+///
+/// # Errors
+/// The file cannot be read or is not a whole safetensors file.
+pub fn open_weights(path: &Path) -> Result<Weights> {
+    let bytes = fs::read(path).map_err(io_error("read", path))?;
+    match SafeTensors::deserialize(&bytes) {
+        Ok(_) => Ok(Weights { path: path.to_owned(), bytes }),
+        Err(error) => Err(Error::Malformed { path: path.to_owned(), reason: error.to_string() }),
+    }
+}
+
+impl Weights {
+    fn tensors(&self) -> SafeTensors<'_> {
+        SafeTensors::deserialize(&self.bytes).expect("the file was checked when it was opened")
+    }
+
+    /// Copies the tensor `name` into an array of the network of this `shape`.
+    fn copy<D: Device<Element = f32>>(
+        &self,
+        tensors: &SafeTensors<'_>,
+        name: &str,
+        shape: &[usize],
+        device: &D,
+        to: &mut D::Buffer,
+    ) -> Result<()> {
+        let fail = |reason: String| Error::Tensor { path: self.path.clone(), name: name.into(), reason };
+        let tensor = tensors.tensor(name).map_err(|_| fail("is missing".into()))?;
+        if tensor.shape() != shape {
+            return Err(fail(format!("has shape {:?}, the network needs {shape:?}", tensor.shape())));
+        }
+        if tensor.dtype() != Dtype::F32 {
+            return Err(fail(format!("has type {}, the network needs F32", tensor.dtype())));
+        }
+        let values: Vec<f32> = bytemuck::allocation::pod_collect_to_vec(tensor.data());
+        Ok(device.write(&values, to)?)
+    }
+
+    /// Sets the parameters of `network` by name; momentum in the file is ignored.
+    ///
+    /// # Errors
+    /// A parameter is missing or has another shape or type; the device failed.
+    pub fn initialise<D: Device<Element = f32>>(&self, network: &mut Network<D>) -> Result<()> {
+        self.fill(network, false)
+    }
+
+    fn fill<D: Device<Element = f32>>(&self, network: &mut Network<D>, momentum: bool) -> Result<()> {
+        let tensors = self.tensors();
+        let (device, parameters) = network.device_and_parameters();
+        for parameter in parameters {
+            self.copy(&tensors, &parameter.name, &parameter.shape, device, &mut parameter.value)?;
+            if let (true, Some(to)) = (momentum, &mut parameter.momentum) {
+                let name = format!("momentum.{}", parameter.name);
+                self.copy(&tensors, &name, &parameter.shape, device, to)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A checkpoint in memory: whole, undamaged, its metadata understood.
+pub struct Checkpoint {
+    weights: Weights,
+    metadata: Metadata,
+}
+
+/// Reads a checkpoint and verifies its checksum.
+///
+/// # Errors
+/// The file cannot be read, is cut short or damaged, or is no checkpoint of this program.
+pub fn open(path: &Path) -> Result<Checkpoint> {
+    let weights = open_weights(path)?;
+    let foreign = |reason: String| Error::Foreign { path: path.to_owned(), reason };
+    let malformed =
+        |error: safetensors::SafeTensorError| Error::Malformed { path: path.to_owned(), reason: error.to_string() };
+    let (_, header) = SafeTensors::read_metadata(&weights.bytes).map_err(malformed)?;
+    let strings: BTreeMap<&str, &str> =
+        header.metadata().iter().flatten().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let get = |key: &str| strings.get(key).copied().ok_or_else(|| foreign(format!("its metadata has no `{key}`")));
+    let version = get("format_version")?;
+    if version != FORMAT_VERSION {
+        return Err(foreign(format!("its format version is {version}, this program reads {FORMAT_VERSION}")));
+    }
+    if checksum(&weights.bytes, get("checksum")?) != get("checksum")? {
+        return Err(Error::Damaged { path: path.to_owned() });
+    }
+    let parsed = |key: &str, error: serde_json::Error| foreign(format!("its `{key}` cannot be read: {error}"));
+    let metadata = Metadata {
+        model: serde_json::from_str(get("architecture")?).map_err(|e| parsed("architecture", e))?,
+        classes: serde_json::from_str(get("classes")?).map_err(|e| parsed("classes", e))?,
+        config: get("config")?.into(),
+        seed: get("seed")?.parse().map_err(|_| foreign("its `seed` is not a number".into()))?,
+        progress: serde_json::from_str(get("progress")?).map_err(|e| parsed("progress", e))?,
+    };
+    Ok(Checkpoint { weights, metadata })
+}
+
+/// The SHA-256 of a file with zeros where its checksum stands.
+fn checksum(bytes: &[u8], stated: &str) -> String {
+    let header = bytes.get(..8).map_or(0, |n| u64::from_le_bytes(n.try_into().unwrap_or_default())) as usize;
+    let end = bytes.len().min(header.saturating_add(8));
+    let mut hash = Sha256::new();
+    let place = bytes[..end].windows(stated.len().max(1)).position(|window| window == stated.as_bytes());
+    match place {
+        Some(place) if stated.len() == NO_CHECKSUM.len() => {
+            hash.update(&bytes[..place]);
+            hash.update(NO_CHECKSUM);
+            hash.update(&bytes[place + stated.len()..]);
+        }
+        _ => return String::new(),
+    }
+    hex(&hash.finalize())
+}
+
+impl Checkpoint {
+    /// What it says beside the tensors.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Sets parameters and, in a network for training, momentum.
+    ///
+    /// # Errors
+    /// A tensor is missing or has another shape or type; the device failed.
+    pub fn restore<D: Device<Element = f32>>(&self, network: &mut Network<D>) -> Result<()> {
+        self.weights.fill(network, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use alexnet_core::random::Philox;
+    use alexnet_core::{LayerKind, LayerSpec, Reference};
+
+    use super::*;
+
+    fn network(filters: usize) -> Network<Reference<f32>> {
+        let layer = |name: &str, kind| LayerSpec { name: name.into(), kind };
+        let conv = LayerKind::Conv { filters, kernel: 3, stride: 2, padding: 1, groups: 1 };
+        let layers = vec![
+            layer("features.0", conv),
+            layer("features.1", LayerKind::Relu),
+            layer("flatten", LayerKind::Flatten),
+            layer("classifier.0", LayerKind::Linear { outputs: 3 }),
+        ];
+        let architecture = Architecture { name: "small".into(), image: 4, channels: 3, classes: 3, layers };
+        Network::new(Arc::new(Reference::new()), architecture, 2, true).unwrap()
+    }
+
+    fn metadata() -> Metadata {
+        Metadata {
+            model: Model { variant: "cifar".into(), image: 32, groups: 1, dropout: 0.5 },
+            classes: vec!["a cat".into(), "ein \"Hund\"".into(), "鳥".into()],
+            config: "lr = 0.01\n".into(),
+            seed: u64::MAX,
+            progress: Progress {
+                epoch: 3,
+                step: 77,
+                loss_sum: 0.1 + 0.2,
+                best_accuracy: Some(1.0 / 3.0),
+                ..Default::default()
+            },
+        }
+    }
+
+    fn filled() -> Network<Reference<f32>> {
+        let mut network = network(4);
+        network.initialise(Philox::new(1)).unwrap();
+        for (i, parameter) in network.device_and_parameters().1.iter_mut().enumerate() {
+            parameter.momentum.as_mut().unwrap().fill(i as f32 + 0.5);
+        }
+        network
+    }
+
+    fn tensors(network: &Network<Reference<f32>>) -> Vec<(Vec<f32>, Vec<f32>)> {
+        network.parameters().iter().map(|p| (p.value.clone(), p.momentum.clone().unwrap())).collect()
+    }
+
+    #[test]
+    fn what_is_saved_comes_back_bit_for_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        let saved = filled();
+        save(&path, &saved, &metadata()).unwrap();
+        let checkpoint = open(&path).unwrap();
+        assert_eq!(checkpoint.metadata(), &metadata());
+        let mut restored = network(4);
+        checkpoint.restore(&mut restored).unwrap();
+        assert_eq!(tensors(&restored), tensors(&saved));
+        // The same state makes the same bytes, and leaves no other file.
+        let bytes = fs::read(&path).unwrap();
+        save(&path, &restored, &metadata()).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn weights_alone_leave_the_momentum() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        let saved = filled();
+        save(&path, &saved, &metadata()).unwrap();
+        let mut other = network(4);
+        open_weights(&path).unwrap().initialise(&mut other).unwrap();
+        for (other, saved) in tensors(&other).into_iter().zip(tensors(&saved)) {
+            assert_eq!(other.0, saved.0);
+            assert!(other.1.iter().all(|&v| v == 0.0));
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        save(&path, &filled(), &metadata()).unwrap();
+        let good = fs::read(&path).unwrap();
+        for i in 0..good.len() {
+            let mut bytes = good.clone();
+            bytes[i] ^= 1 << (i % 8);
+            fs::write(&path, &bytes).unwrap();
+            assert!(open(&path).is_err(), "byte {i} of {}", good.len());
+        }
+        for length in (0..good.len()).step_by(13) {
+            fs::write(&path, &good[..length]).unwrap();
+            assert!(matches!(open(&path), Err(Error::Malformed { .. })), "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn a_declared_length_beyond_the_file_takes_no_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        for length in [u64::MAX, 1 << 40, 99_000_000] {
+            let mut bytes = length.to_le_bytes().to_vec();
+            bytes.extend(b"{}      ");
+            fs::write(&path, &bytes).unwrap();
+            assert!(matches!(open(&path), Err(Error::Malformed { .. })));
+        }
+    }
+
+    #[test]
+    fn another_network_names_the_tensor() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        save(&path, &filled(), &metadata()).unwrap();
+        let error = open(&path).unwrap().restore(&mut network(8)).unwrap_err().to_string();
+        assert!(error.contains("features.0.weight") && error.contains("[4, 3, 3, 3]"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_leaves_the_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("missing").join("last.safetensors");
+        let error = save(&path, &filled(), &metadata()).unwrap_err().to_string();
+        assert!(error.contains("cannot create") && error.contains("missing"), "{error}");
+        // A folder stands where the checkpoint belongs: the rename fails, the temporary file goes.
+        let path = folder.path().join("last.safetensors");
+        fs::create_dir(&path).unwrap();
+        assert!(save(&path, &filled(), &metadata()).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
