@@ -1,3 +1,4 @@
 //! Training AlexNet: data sets, runs, and the command line of the binary `alexnet`.
 
+pub mod data;
 pub mod run;

@@ -1,0 +1,140 @@
+//! Folders of images: `train/` and `val/` (or `test/`), in each a folder of PNG or JPEG images a class.
+//!
+//! Classes are the folders' names in byte order, as torchvision's `ImageFolder` numbers them; images are in byte
+//! order of their names within their class. Hidden entries and files of other kinds are passed over.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::cifar::hex;
+use super::dataset::{Dataset, Options, Split};
+use super::error::{DataError, Result};
+
+/// Whether `path` looks like folders of images.
+pub fn is_one(path: &Path) -> bool {
+    path.join("train").is_dir()
+}
+
+/// Opens the folders below `path`. Decodes everything at once if that fits `options.memory`.
+///
+/// # Errors
+/// See [`DataError`]: nothing found, an empty class, classes that differ, an image that does not decode.
+pub fn open(path: &Path, options: &Options) -> Result<Dataset> {
+    let train_path = path.join("train");
+    if !train_path.is_dir() {
+        return Err(DataError::NothingFound { path: path.into(), found: describe(path)? });
+    }
+    let test_path =
+        ["val", "test"].map(|name| path.join(name)).into_iter().find(|path| path.is_dir()).ok_or_else(|| {
+            DataError::NothingFound { path: path.into(), found: "there is train, but neither val nor test".into() }
+        })?;
+    let (classes, train) = scan(&train_path)?;
+    let (test_classes, test) = scan(&test_path)?;
+    if classes != test_classes {
+        let difference = difference(&classes, &test_classes, &train_path, &test_path);
+        return Err(DataError::Classes { train: train_path, test: test_path, difference });
+    }
+    let fingerprint = fingerprint(&classes, [&train, &test]);
+    let bytes = (train.len() + test.len()) as u64 * (options.size * options.size * 3) as u64;
+    let (train, test) = if bytes <= options.memory {
+        (train.into_memory(options.size)?, test.into_memory(options.size)?)
+    } else {
+        (train, test)
+    };
+    let name = path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    Ok(Dataset {
+        name: name.unwrap_or_else(|| path.display().to_string()),
+        source: format!("folder {}", path.display()),
+        path: Some(path.into()),
+        classes,
+        train,
+        test,
+        warning: None,
+        fingerprint,
+    })
+}
+
+/// The classes below `path` and their images.
+fn scan(path: &Path) -> Result<(Vec<String>, Split)> {
+    let folders: Vec<PathBuf> = entries(path)?.into_iter().filter(|path| path.is_dir()).collect();
+    if folders.is_empty() {
+        return Err(DataError::NothingFound { path: path.into(), found: "it has no class folders".into() });
+    }
+    let mut names: Vec<Box<OsStr>> = Vec::new();
+    let mut labels = Vec::new();
+    for (label, folder) in folders.iter().enumerate() {
+        let (images, others): (Vec<PathBuf>, Vec<PathBuf>) =
+            entries(folder)?.into_iter().partition(|path| is_image(path));
+        if images.is_empty() {
+            return Err(DataError::EmptyClass { path: folder.clone(), others: others.len() });
+        }
+        labels.extend(std::iter::repeat_n(label as u32, images.len()));
+        names.extend(images.iter().filter_map(|path| path.file_name()).map(Box::from));
+    }
+    let classes =
+        folders.iter().map(|folder| folder.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect();
+    Ok((classes, Split::in_files(folders, names, labels)))
+}
+
+/// What `path` holds, sorted, hidden entries left out.
+fn entries(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(DataError::io("read", path))? {
+        let entry = entry.map_err(DataError::io("read", path))?;
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            entries.push(entry.path());
+        }
+    }
+    entries.sort_by(|a, b| {
+        let bytes = |path: &'_ PathBuf| path.file_name().unwrap_or_default().as_encoded_bytes().to_vec();
+        bytes(a).cmp(&bytes(b))
+    });
+    Ok(entries)
+}
+
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    matches!(extension.as_str(), "png" | "jpg" | "jpeg") && !path.is_dir()
+}
+
+fn difference(train: &[String], test: &[String], train_path: &Path, test_path: &Path) -> String {
+    let only = |here: &[String], there: &[String], path: &Path| {
+        let mut names: Vec<&str> = here.iter().filter(|name| !there.contains(name)).map(String::as_str).collect();
+        let more = names.len().saturating_sub(5);
+        names.truncate(5);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        (!names.is_empty()).then(|| format!("only {} has {}{more}", path.display(), names.join(", ")))
+    };
+    [only(train, test, train_path), only(test, train, test_path)].into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+fn describe(path: &Path) -> Result<String> {
+    let names: Vec<String> =
+        entries(path)?.iter().map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect();
+    Ok(match names.len() {
+        0 => "it is empty".into(),
+        1..=6 => format!("it has {}", names.join(", ")),
+        n => format!("it has {} and {} more", names[..5].join(", "), n - 5),
+    })
+}
+
+/// Depends on the classes and on each image's name, not on what the images show.
+fn fingerprint(classes: &[String], splits: [&Split; 2]) -> String {
+    let mut hash = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    classes.iter().for_each(|class| add(class.as_bytes()));
+    for split in splits {
+        add(&(split.len() as u64).to_le_bytes());
+        for (index, label) in split.labels().iter().enumerate() {
+            add(&label.to_le_bytes());
+            let file = split.file(index).unwrap_or_default();
+            add(file.file_name().unwrap_or_default().as_encoded_bytes());
+        }
+    }
+    hex(&hash.finalize())[..16].to_string()
+}

@@ -1,0 +1,279 @@
+//! Batches made in the background.
+//!
+//! One thread makes batch after batch in order and keeps up to [`PREFETCH`] of them ready. Where images must be
+//! decoded or resized the images of a batch are shared out over a pool of threads; images in memory at the right
+//! size take a few microseconds each, so that the one thread is enough. Buffers come back when a [`Batch`] is
+//! dropped and are filled again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use alexnet_core::random::Philox;
+use rayon::prelude::*;
+
+use super::augment::{Augment, Normalize, draw};
+use super::dataset::Split;
+use super::error::{DataError, Result};
+use super::order;
+
+/// How many finished batches wait at most.
+pub const PREFETCH: usize = 3;
+
+/// What a [`Loader`] makes of a split.
+#[derive(Clone, Debug)]
+pub struct LoaderOptions {
+    /// Images a batch; the last batch may have fewer.
+    pub batch_size: usize,
+    /// Side of the images given out, the network's input size.
+    pub size: usize,
+    /// Whether the order is that of [`order::shuffled`] or the split's own.
+    pub shuffle: bool,
+    /// Random transformations.
+    pub augment: Augment,
+    /// The key of all randomness.
+    pub seed: u64,
+    /// Which epoch: order and transformations depend on it.
+    pub epoch: u32,
+    /// How many batches of the epoch to leave out, those done before a run was interrupted.
+    pub first_batch: usize,
+    /// Threads that decode and resize; 0 for all cores.
+    pub threads: usize,
+}
+
+impl Default for LoaderOptions {
+    fn default() -> Self {
+        LoaderOptions {
+            batch_size: 128,
+            size: super::cifar::SIZE,
+            shuffle: false,
+            augment: Augment::NONE,
+            seed: 0,
+            epoch: 0,
+            first_batch: 0,
+            threads: 0,
+        }
+    }
+}
+
+/// Images ready for the network. Dropping it lends its buffers to a later batch.
+#[derive(Debug)]
+pub struct Batch {
+    /// Which batch of the epoch, from 0.
+    pub index: usize,
+    /// How many images; less than the batch size only in an epoch's last batch.
+    pub count: usize,
+    buffers: Buffers,
+    back: SyncSender<Buffers>,
+}
+
+#[derive(Debug, Default)]
+struct Buffers {
+    images: Vec<f32>,
+    labels: Vec<u32>,
+}
+
+impl Batch {
+    /// The images, NHWC, `count`·size·size·3 values.
+    pub fn images(&self) -> &[f32] {
+        &self.buffers.images
+    }
+
+    /// The `count` labels.
+    pub fn labels(&self) -> &[u32] {
+        &self.buffers.labels
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        // A full channel or an ended loader: the buffers are freed instead.
+        let _ = self.back.try_send(std::mem::take(&mut self.buffers));
+    }
+}
+
+/// An iterator over the batches of one epoch. Dropping it ends its threads.
+///
+/// An error takes the place of the batch it happened in, and ends the iteration.
+#[derive(Debug)]
+pub struct Loader {
+    receiver: Option<Receiver<Result<Batch>>>,
+    thread: Option<JoinHandle<()>>,
+    cancelled: Arc<AtomicBool>,
+    batches: usize,
+    next: usize,
+    waited: std::time::Duration,
+}
+
+impl Loader {
+    /// Starts to make the batches of `split`.
+    ///
+    /// # Errors
+    /// A batch size or image size of 0, or threads that cannot be started.
+    pub fn new(split: &Split, options: LoaderOptions) -> Result<Self> {
+        for (what, value) in [("batch size", options.batch_size), ("image size", options.size)] {
+            if value == 0 {
+                return Err(DataError::Setting { what, value: "0".into(), expected: "at least 1" });
+            }
+        }
+        let batches = split.len().div_ceil(options.batch_size);
+        let (sender, receiver) = sync_channel(PREFETCH);
+        let (back, returned) = sync_channel(PREFETCH + 2);
+        let cancelled = Arc::new(AtomicBool::new(false));
+        // Images that are ready in memory cost less than handing them out to other threads.
+        let threads = if split.size() == Some(options.size) { 1 } else { options.threads };
+        let pool = (threads != 1)
+            .then(|| {
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .thread_name(|index| format!("loader-{index}"))
+                    .build()
+                    .map_err(|error| DataError::Thread(error.to_string()))
+            })
+            .transpose()?;
+        let next = options.first_batch.min(batches);
+        let maker = Maker {
+            split: split.clone(),
+            order: options.shuffle.then(|| order::shuffled(split.len(), options.seed, options.epoch)),
+            philox: Philox::new(options.seed),
+            normalize: Normalize::default(),
+            options,
+            cancelled: cancelled.clone(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("loader".into())
+            .spawn(move || maker.run(next..batches, pool.as_ref(), &sender, &back, &returned))
+            .map_err(|error| DataError::Thread(error.to_string()))?;
+        Ok(Loader {
+            receiver: Some(receiver),
+            thread: Some(thread),
+            cancelled,
+            batches,
+            next,
+            waited: std::time::Duration::ZERO,
+        })
+    }
+
+    /// How many batches the whole epoch has, left-out ones included.
+    pub fn batches(&self) -> usize {
+        self.batches
+    }
+
+    /// How long [`Loader::next`] has waited for batches in all: what loading costs the training.
+    pub fn waited(&self) -> std::time::Duration {
+        self.waited
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next >= self.batches {
+            return None;
+        }
+        let start = std::time::Instant::now();
+        let received = self.receiver.as_ref()?.recv();
+        self.waited += start.elapsed();
+        match received {
+            Ok(Ok(batch)) => {
+                self.next += 1;
+                Some(Ok(batch))
+            }
+            other => {
+                self.next = self.batches;
+                Some(other.unwrap_or_else(|_| Err(DataError::Thread("it ended before the epoch did".into()))))
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.batches - self.next))
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.receiver = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The background thread's part.
+struct Maker {
+    split: Split,
+    order: Option<Vec<u32>>,
+    philox: Philox,
+    normalize: Normalize,
+    options: LoaderOptions,
+    cancelled: Arc<AtomicBool>,
+}
+
+thread_local! {
+    static SCRATCH: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+impl Maker {
+    fn run(
+        &self,
+        batches: std::ops::Range<usize>,
+        pool: Option<&rayon::ThreadPool>,
+        sender: &SyncSender<Result<Batch>>,
+        back: &SyncSender<Buffers>,
+        returned: &Receiver<Buffers>,
+    ) {
+        for index in batches {
+            let mut buffers = returned.try_recv().unwrap_or_default();
+            let result = self.fill(index, pool, &mut buffers).map(|()| Batch {
+                index,
+                count: buffers.labels.len(),
+                buffers,
+                back: back.clone(),
+            });
+            let failed = result.is_err();
+            if self.cancelled.load(Ordering::Relaxed) || sender.send(result).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    fn fill(&self, index: usize, pool: Option<&rayon::ThreadPool>, buffers: &mut Buffers) -> Result<()> {
+        let first = index * self.options.batch_size;
+        let count = self.options.batch_size.min(self.split.len() - first);
+        let image = self.options.size * self.options.size * 3;
+        let at = |i: usize| self.order.as_ref().map_or(first + i, |order| order[first + i] as usize);
+        buffers.labels.clear();
+        buffers.labels.extend((0..count).map(|i| self.split.labels()[at(i)]));
+        buffers.images.resize(count * image, 0.0);
+        let Some(pool) = pool else {
+            return buffers.images.chunks_exact_mut(image).enumerate().try_for_each(|(i, out)| self.image(at(i), out));
+        };
+        // The first failure by position, not by time: the same error at any number of threads.
+        let failure = pool.install(|| {
+            buffers
+                .images
+                .par_chunks_exact_mut(image)
+                .enumerate()
+                .filter_map(|(i, out)| Some((i, self.image(at(i), out).err()?)))
+                .min_by_key(|(i, _)| *i)
+        });
+        failure.map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    fn image(&self, index: usize, out: &mut [f32]) -> Result<()> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let options = &self.options;
+        SCRATCH.with_borrow_mut(|scratch| {
+            let pixels = self.split.image(index, options.size, scratch)?;
+            let draw = draw(&self.philox, options.epoch, index as u64, options.size, options.augment);
+            self.normalize.apply(pixels, options.size, draw, out);
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,22 @@
+//! Data sets: finding and fetching them, reading images, augmentation, and batches made in the background.
+//!
+//! [`Dataset::open`] turns the word of `--data` into two [`Split`]s, and a [`Loader`] turns a split into an
+//! epoch of [`Batch`]es. What a batch holds depends on seed, epoch and position alone: never on threads, on
+//! the batch size, or on where a run was resumed.
+
+pub mod augment;
+pub mod cifar;
+pub mod dataset;
+pub mod error;
+pub mod folder;
+pub mod loader;
+pub mod order;
+pub mod report;
+pub mod resize;
+pub mod sample;
+
+pub use augment::Augment;
+pub use dataset::{Dataset, Options, Split};
+pub use error::{DataError, Result};
+pub use loader::{Batch, Loader, LoaderOptions};
+pub use report::{Event, Reporter};

@@ -1,0 +1,127 @@
+//! Decoding image files and bringing images to the network's size.
+//!
+//! The filter is bilinear with a support that grows when an image shrinks (as PIL and torchvision do it); the
+//! shorter side is fitted and the middle kept, so that shapes keep their proportions.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek};
+use std::path::Path;
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
+use super::error::{DataError, Result};
+
+/// The longest side of an image file that is read.
+const MAX_SIDE: u32 = 1 << 15;
+/// The most memory a decoder may take.
+const MAX_BYTES: u64 = 512 << 20;
+/// No PNG or JPEG packs more pixel bytes into a byte of file (deflate packs 1032).
+const MAX_RATIO: u64 = 1100;
+
+thread_local! {
+    static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
+}
+
+/// Resizes an RGB image (HWC) to `size`×`size` into `out`: shorter side fitted, middle kept.
+///
+/// # Errors
+/// Sides that do not fit the bytes.
+pub fn resize(pixels: &[u8], width: usize, height: usize, size: usize, out: &mut [u8]) -> Result<(), String> {
+    if width == size && height == size && pixels.len() == out.len() {
+        out.copy_from_slice(pixels);
+        return Ok(());
+    }
+    let source =
+        ImageRef::new(width as u32, height as u32, pixels, PixelType::U8x3).map_err(|error| error.to_string())?;
+    let mut target =
+        Image::from_slice_u8(size as u32, size as u32, out, PixelType::U8x3).map_err(|error| error.to_string())?;
+    let options = ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
+        .use_alpha(false)
+        .fit_into_destination(None);
+    RESIZER.with_borrow_mut(|resizer| resizer.resize(&source, &mut target, &options)).map_err(|error| error.to_string())
+}
+
+/// Decodes a PNG or JPEG file (told apart by their contents) to RGB, resized to `size`×`size` into `out`.
+///
+/// # Errors
+/// [`DataError::Decode`] with the path; images whose declared size is out of proportion to the file are
+/// refused before anything is allocated for them.
+pub fn decode_file(path: &Path, size: usize, out: &mut [u8]) -> Result<()> {
+    let file = File::open(path).map_err(DataError::io("read", path))?;
+    let bytes = file.metadata().map_err(DataError::io("read", path))?.len();
+    let fail = |reason: String| DataError::Decode { path: path.into(), reason };
+    let (pixels, width, height) = decode(BufReader::new(file), bytes).map_err(fail)?;
+    resize(&pixels, width, height, size, out).map_err(fail)
+}
+
+/// Decodes an image of `bytes` bytes to RGB: pixels (HWC), width, height.
+///
+/// # Errors
+/// What the decoder says, or that the image is too large.
+pub fn decode(source: impl BufRead + Seek, bytes: u64) -> Result<(Vec<u8>, usize, usize), String> {
+    use image::ImageDecoder;
+    let mut reader = image::ImageReader::new(source).with_guessed_format().map_err(|error| error.to_string())?;
+    match reader.format() {
+        Some(image::ImageFormat::Png | image::ImageFormat::Jpeg) => {}
+        Some(other) => return Err(format!("it is {other:?}, expected PNG or JPEG")),
+        None if bytes == 0 => return Err("the file is empty".into()),
+        None => return Err("it is neither PNG nor JPEG".into()),
+    }
+    let mut limits = image::Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_BYTES);
+    reader.limits(limits);
+    let decoder = reader.into_decoder().map_err(|error| error.to_string())?;
+    let (width, height) = decoder.dimensions();
+    let (need, most) = (decoder.total_bytes(), (bytes.saturating_mul(MAX_RATIO)).saturating_add(1 << 16));
+    if need > most || need > MAX_BYTES {
+        return Err(format!("it declares {width}×{height} pixels, too many for a file of {bytes} bytes"));
+    }
+    let image = image::DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
+    Ok((image.into_rgb8().into_raw(), width as usize, height as usize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gradient(width: usize, height: usize) -> Vec<u8> {
+        (0..height)
+            .flat_map(|y| (0..width).flat_map(move |x| [(x * 255 / width) as u8, (y * 255 / height) as u8, 77]))
+            .collect()
+    }
+
+    #[test]
+    fn the_middle_is_kept_in_proportion() {
+        // 64 wide, 32 high: columns 16..48 stay.
+        let image: Vec<u8> = (0..32)
+            .flat_map(|_| (0..64).flat_map(|x| [if (16..48).contains(&x) { 200 } else { 0 }, x as u8, 9]))
+            .collect();
+        let mut out = vec![0; 32 * 32 * 3];
+        resize(&image, 64, 32, 32, &mut out).unwrap();
+        assert!(out.chunks_exact(3).all(|pixel| pixel[0] == 200 && pixel[2] == 9));
+        assert_eq!((out[1], out[31 * 3 + 1]), (16, 47));
+    }
+
+    #[test]
+    fn a_constant_stays_constant_and_a_gradient_monotone() {
+        let mut out = vec![0; 96 * 96 * 3];
+        resize(&[50; 32 * 32 * 3], 32, 32, 96, &mut out).unwrap();
+        assert!(out.iter().all(|&value| value == 50));
+        let mut out = vec![0; 16 * 16 * 3];
+        resize(&gradient(101, 77), 101, 77, 16, &mut out).unwrap();
+        let reds: Vec<u8> = out.chunks_exact(3).take(16).map(|pixel| pixel[0]).collect();
+        assert!(reds.is_sorted() && reds[15] > reds[0] + 100, "{reds:?}");
+        assert!(out.chunks_exact(3).all(|pixel| pixel[2] == 77));
+    }
+
+    #[test]
+    fn wrong_lengths_are_errors() {
+        assert!(resize(&[0; 10], 4, 4, 2, &mut [0; 12]).is_err());
+        assert!(resize(&[0; 48], 4, 4, 2, &mut [0; 11]).is_err());
+    }
+}
