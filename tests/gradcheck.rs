@@ -1,0 +1,199 @@
+//! Numerical gradient checks in f64 of every layer, and of a small whole network.
+//!
+//! A layer stands between a convolution and a linear layer: the gradient of the convolution's weights
+//! then passes through the layer's backward pass, and its own parameters, if any, are checked too.
+
+use std::sync::Arc;
+
+use alexnet_core::gradcheck::{Report, Tolerance, check};
+use alexnet_core::network::MicroBatch;
+use alexnet_core::random::{Philox, uniform_f32};
+use alexnet_core::{Architecture, LayerKind, LayerSpec, Network, Reference};
+
+const BATCH: usize = 3;
+const CLASSES: usize = 4;
+
+type Net = Network<Reference<f64>>;
+
+fn layers(kinds: &[LayerKind]) -> Vec<LayerSpec> {
+    kinds.iter().enumerate().map(|(i, &kind)| LayerSpec { name: format!("layers.{i}"), kind }).collect()
+}
+
+fn network(kinds: &[LayerKind], image: usize) -> Net {
+    let architecture =
+        Architecture { name: "small".into(), image, channels: 3, classes: CLASSES, layers: layers(kinds) };
+    let mut network = Network::new(Arc::new(Reference::new()), architecture, BATCH, true).unwrap();
+    network.initialise(Philox::new(3)).unwrap();
+    // Biases of zero would hide a wrong bias, and weights of 0.01 make gradients that are all noise.
+    let philox = Philox::new(17);
+    for (p, parameter) in network.device_and_parameters().1.iter_mut().enumerate() {
+        for (i, value) in parameter.value.iter_mut().enumerate() {
+            *value += f64::from(uniform_f32(philox.word(9, p as u32, i as u64))) * 0.4 - 0.2;
+        }
+    }
+    network
+}
+
+fn images(image: usize, batch: usize) -> Vec<f64> {
+    let philox = Philox::new(5);
+    (0..batch * image * image * 3).map(|i| f64::from(uniform_f32(philox.word(8, 0, i as u64))) * 2.0 - 1.0).collect()
+}
+
+fn micro(smoothing: f64) -> MicroBatch {
+    MicroBatch::whole(Philox::new(11), 5, BATCH, smoothing)
+}
+
+/// Checks up to 60 elements of each parameter, spread evenly.
+fn check_network(kinds: &[LayerKind], image: usize, smoothing: f64) {
+    let mut network = network(kinds, image);
+    let (x, labels, micro) = (images(image, BATCH), [1, 0, 3], micro(smoothing));
+    network.train(&x, &labels, &micro).unwrap();
+    for p in 0..network.parameters().len() {
+        let parameter = &network.parameters()[p];
+        let (name, mut values) = (parameter.name.clone(), parameter.value.clone());
+        let analytic = parameter.gradient.clone().unwrap();
+        let indices = (0..values.len()).step_by(values.len().div_ceil(60));
+        let report: Report = check(&mut values, &analytic, indices, Tolerance::default(), |values| {
+            network.device_and_parameters().1[p].value.copy_from_slice(values);
+            network.train(&x, &labels, &micro).map(|result| result.loss / BATCH as f64)
+        })
+        .unwrap();
+        network.device_and_parameters().1[p].value.copy_from_slice(&values);
+        assert!(report.passed(), "{kinds:?} {name}: {report}");
+        assert!(analytic.iter().any(|g| g.abs() > 1e-3), "{kinds:?} {name}: a gradient that is nothing proves nothing");
+    }
+}
+
+const fn conv(filters: usize, kernel: usize, stride: usize, padding: usize, groups: usize) -> LayerKind {
+    LayerKind::Conv { filters, kernel, stride, padding, groups }
+}
+
+fn between(layer: LayerKind) -> [LayerKind; 4] {
+    [conv(6, 3, 1, 1, 1), layer, LayerKind::Flatten, LayerKind::Linear { outputs: CLASSES }]
+}
+
+#[test]
+fn conv_of_many_windows_strides_paddings_and_groups() {
+    for layer in
+        [conv(4, 3, 1, 1, 1), conv(5, 5, 2, 2, 1), conv(6, 2, 3, 0, 3), conv(4, 1, 1, 0, 2), conv(2, 4, 3, 3, 1)]
+    {
+        check_network(&between(layer), 7, 0.0);
+    }
+}
+
+#[test]
+fn relu() {
+    // After a convolution it is computed with it; after a pool it stands alone.
+    check_network(&between(LayerKind::Relu), 5, 0.0);
+    let pool = LayerKind::MaxPool { kernel: 2, stride: 2, padding: 0 };
+    let end = [LayerKind::Relu, LayerKind::Flatten, LayerKind::Linear { outputs: CLASSES }];
+    check_network(&[&[conv(6, 3, 1, 1, 1), pool], &end[..]].concat(), 6, 0.0);
+}
+
+#[test]
+fn maxpool_of_many_windows_strides_and_paddings() {
+    for (kernel, stride, padding) in [(2, 2, 0), (3, 2, 0), (3, 2, 1), (2, 3, 1), (3, 1, 1)] {
+        check_network(&between(LayerKind::MaxPool { kernel, stride, padding }), 7, 0.0);
+    }
+}
+
+#[test]
+fn adaptive_average_pool_down_same_and_up() {
+    for side in [1, 3, 5, 7] {
+        check_network(&between(LayerKind::AdaptiveAvgPool { side }), 5, 0.0);
+    }
+}
+
+#[test]
+fn lrn_of_odd_and_even_windows() {
+    for size in [1, 2, 5, 9] {
+        check_network(&between(LayerKind::Lrn { size, alpha: 0.5, beta: 0.75, k: 2.0 }), 4, 0.0);
+    }
+}
+
+#[test]
+fn dropout_under_a_fixed_seed() {
+    for rate in [0.0, 0.3, 0.5] {
+        check_network(&between(LayerKind::Dropout { rate }), 4, 0.0);
+    }
+}
+
+#[test]
+fn loss_with_label_smoothing() {
+    for smoothing in [0.0, 0.1, 1.0] {
+        check_network(&between(LayerKind::Relu), 3, smoothing);
+    }
+}
+
+/// AlexNet's order of layers with every kind of layer, a few channels wide.
+fn small_alexnet() -> Vec<LayerKind> {
+    let pool = LayerKind::MaxPool { kernel: 3, stride: 2, padding: 0 };
+    let dropout = LayerKind::Dropout { rate: 0.5 };
+    vec![
+        conv(6, 5, 2, 2, 1),
+        LayerKind::Relu,
+        LayerKind::Lrn { size: 5, alpha: 0.1, beta: 0.75, k: 2.0 },
+        pool,
+        conv(8, 3, 1, 1, 2),
+        LayerKind::Relu,
+        conv(8, 3, 1, 1, 1),
+        LayerKind::Relu,
+        pool,
+        LayerKind::AdaptiveAvgPool { side: 2 },
+        LayerKind::Flatten,
+        dropout,
+        LayerKind::Linear { outputs: 16 },
+        LayerKind::Relu,
+        dropout,
+        LayerKind::Linear { outputs: 12 },
+        LayerKind::Relu,
+        LayerKind::Linear { outputs: CLASSES },
+    ]
+}
+
+#[test]
+fn the_whole_network_small() {
+    check_network(&small_alexnet(), 21, 0.1);
+}
+
+#[test]
+fn micro_batches_give_the_gradient_of_the_whole_batch() {
+    let kinds = small_alexnet();
+    let (x, labels) = (images(21, BATCH), [2u32, 1, 0]);
+    let mut whole = network(&kinds, 21);
+    let result = whole.train(&x, &labels, &micro(0.1)).unwrap();
+    let mut parts = network(&kinds, 21);
+    let image = x.len() / BATCH;
+    let mut loss = 0.0;
+    for (first, n) in [(0, 2), (2, 1)] {
+        let micro = MicroBatch { first_image: first, ..micro(0.1) };
+        let images = &x[first * image..(first + n) * image];
+        loss += parts.train(images, &labels[first..first + n], &micro).unwrap().loss;
+    }
+    assert!((loss - result.loss).abs() < 1e-12);
+    for (a, b) in whole.parameters().iter().zip(parts.parameters()) {
+        for (a, b) in a.gradient.iter().flatten().zip(b.gradient.iter().flatten()) {
+            assert!((a - b).abs() < 1e-12, "{a} {b}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_backward_pass_is_found() {
+    // The check itself must be able to fail: the gradient for another dropout mask is wrong.
+    let kinds = between(LayerKind::Dropout { rate: 0.5 });
+    let mut network = network(&kinds, 4);
+    let (x, labels) = (images(4, BATCH), [1, 0, 3]);
+    network.train(&x, &labels, &MicroBatch { step: 6, ..micro(0.0) }).unwrap();
+    let (mut values, analytic) = {
+        let weight = &network.parameters()[0];
+        (weight.value.clone(), weight.gradient.clone().unwrap())
+    };
+    let len = values.len();
+    let report: Report = check(&mut values, &analytic, 0..len, Tolerance::default(), |values| {
+        network.device_and_parameters().1[0].value.copy_from_slice(values);
+        network.train(&x, &labels, &micro(0.0)).map(|result| result.loss / BATCH as f64)
+    })
+    .unwrap();
+    assert!(report.failed > len / 2, "{report}");
+}
