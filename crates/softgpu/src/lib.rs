@@ -1,5 +1,6 @@
 //! A CUDA driver that runs PTX on the CPU.
 
+pub mod arith;
 pub mod count;
 pub mod engine;
 pub mod finding;
