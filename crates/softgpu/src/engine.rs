@@ -44,13 +44,7 @@ impl Default for Options {
 impl Options {
     /// All checks, no counters.
     pub fn checked() -> Self {
-        Options {
-            mem: true,
-            init: true,
-            race: true,
-            sync: true,
-            ..Options::default()
-        }
+        Options { mem: true, init: true, race: true, sync: true, ..Options::default() }
     }
 }
 
@@ -191,12 +185,7 @@ impl Engine {
     }
 
     /// Loads PTX text for a device: its variables get memory, its functions become programs.
-    pub fn load(
-        &self,
-        device: u32,
-        profile: &Profile,
-        image: &[u8],
-    ) -> Result<Arc<Module>, ptx::Error> {
+    pub fn load(&self, device: u32, profile: &Profile, image: &[u8]) -> Result<Arc<Module>, ptx::Error> {
         let _ = (device, profile, image);
         Err(ptx::Error::new(0, "PTX cannot be loaded yet"))
     }
@@ -212,9 +201,6 @@ impl Engine {
     /// Runs a kernel to its end.
     pub fn launch(&self, launch: &Launch, options: &Options) -> Outcome {
         let _ = (launch, options);
-        Outcome {
-            error: Some(Fault::LaunchFailed),
-            ..Outcome::default()
-        }
+        Outcome { error: Some(Fault::LaunchFailed), ..Outcome::default() }
     }
 }

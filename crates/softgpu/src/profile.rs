@@ -135,26 +135,13 @@ mod tests {
             let profile: Profile = toml::from_str(text).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert!((70..=90).contains(&profile.sm()), "{name}");
             assert_eq!(profile.threads_per_sm % 32, 0, "{name}");
-            assert!(
-                profile.shared_per_block <= profile.shared_per_block_optin,
-                "{name}"
-            );
-            assert!(
-                profile.shared_per_block_optin + profile.shared_reserved <= profile.shared_per_sm,
-                "{name}"
-            );
+            assert!(profile.shared_per_block <= profile.shared_per_block_optin, "{name}");
+            assert!(profile.shared_per_block_optin + profile.shared_reserved <= profile.shared_per_sm, "{name}");
             // Two transfers a clock on every memory here: the bandwidth follows from clock and bus.
-            let bandwidth = 2.0
-                * f64::from(profile.memory_clock_khz)
-                * 1e3
-                * f64::from(profile.memory_bus_bits)
-                / 8.0
-                / 1e9;
+            let bandwidth =
+                2.0 * f64::from(profile.memory_clock_khz) * 1e3 * f64::from(profile.memory_bus_bits) / 8.0 / 1e9;
             let ratio = bandwidth / profile.bandwidth_gbps;
-            assert!(
-                (0.98..1.02).contains(&ratio),
-                "{name}: {bandwidth} GB/s by clock and bus"
-            );
+            assert!((0.98..1.02).contains(&ratio), "{name}: {bandwidth} GB/s by clock and bus");
         }
     }
 
@@ -163,9 +150,6 @@ mod tests {
         assert_eq!(Profile::by_name("H100").unwrap().sm(), 90);
         assert_eq!(Profile::default().sms, 108);
         let error = Profile::by_name("voodoo2").unwrap_err().to_string();
-        assert!(
-            error.contains("voodoo2") && error.contains("rtx4090"),
-            "{error}"
-        );
+        assert!(error.contains("voodoo2") && error.contains("rtx4090"), "{error}");
     }
 }

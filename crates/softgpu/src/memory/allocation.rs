@@ -67,22 +67,13 @@ pub struct Allocation {
 #[allow(dead_code)] // Held for its Drop.
 pub(crate) enum Backing {
     Own(Mapping),
-    Window {
-        reserve: Arc<Mapping>,
-        offset: usize,
-        bytes: usize,
-    },
+    Window { reserve: Arc<Mapping>, offset: usize, bytes: usize },
     Foreign,
 }
 
 impl Drop for Backing {
     fn drop(&mut self) {
-        if let Backing::Window {
-            reserve,
-            offset,
-            bytes,
-        } = self
-        {
+        if let Backing::Window { reserve, offset, bytes } = self {
             reserve.close(*offset, *bytes);
         }
     }
@@ -120,9 +111,7 @@ impl Allocation {
     fn bits(&self) -> Option<&[AtomicU64]> {
         let map = self.written.as_ref()?;
         // SAFETY: the mapping is page-aligned, zeroed, and lives as long as `self`.
-        Some(unsafe {
-            std::slice::from_raw_parts(map.start().cast::<AtomicU64>(), map.bytes() / 8)
-        })
+        Some(unsafe { std::slice::from_raw_parts(map.start().cast::<AtomicU64>(), map.bytes() / 8) })
     }
 
     /// Marks `[offset, offset + bytes)` as written.
@@ -177,14 +166,9 @@ impl Allocation {
 
     /// The race check's words: two for each four bytes.
     pub(crate) fn shadow(&self) -> Option<&[AtomicU64]> {
-        let map = self
-            .shadow
-            .get_or_init(|| Mapping::new((self.size as usize).div_ceil(4) * 16))
-            .as_ref()?;
+        let map = self.shadow.get_or_init(|| Mapping::new((self.size as usize).div_ceil(4) * 16)).as_ref()?;
         // SAFETY: as for `bits`.
-        Some(unsafe {
-            std::slice::from_raw_parts(map.start().cast::<AtomicU64>(), map.bytes() / 8)
-        })
+        Some(unsafe { std::slice::from_raw_parts(map.start().cast::<AtomicU64>(), map.bytes() / 8) })
     }
 }
 
@@ -195,11 +179,7 @@ fn each_word(offset: u64, bytes: u64, mut f: impl FnMut(usize, u64) -> bool) {
     while at < end {
         let low = at % 64;
         let n = (64 - low).min(end - at);
-        let mask = if n == 64 {
-            !0
-        } else {
-            ((1u64 << n) - 1) << low
-        };
+        let mask = if n == 64 { !0 } else { ((1u64 << n) - 1) << low };
         if !f((at / 64) as usize, mask) {
             return;
         }

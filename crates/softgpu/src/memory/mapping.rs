@@ -60,11 +60,7 @@ impl Mapping {
         debug_assert!(offset + bytes <= self.bytes);
         // SAFETY: the range lies inside this mapping, which this value owns.
         unsafe {
-            libc::mprotect(
-                self.start.as_ptr().add(offset).cast(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-            ) == 0
+            libc::mprotect(self.start.as_ptr().add(offset).cast(), bytes, libc::PROT_READ | libc::PROT_WRITE) == 0
         }
     }
 

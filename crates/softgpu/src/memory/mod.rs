@@ -83,10 +83,7 @@ pub(crate) struct Table {
 impl Table {
     /// The allocation that holds `address`.
     pub(crate) fn find(&self, address: u64) -> Option<&Arc<Allocation>> {
-        let at = self
-            .bases
-            .partition_point(|&b| b <= address)
-            .checked_sub(1)?;
+        let at = self.bases.partition_point(|&b| b <= address).checked_sub(1)?;
         let entry = &self.entries[at];
         (address < entry.end()).then_some(entry)
     }
@@ -101,14 +98,8 @@ impl Default for Space {
 impl Space {
     /// An empty space; takes a large range of addresses and no memory.
     pub fn new() -> Space {
-        let reserve = [42, 40, 38, 36]
-            .into_iter()
-            .find_map(|log| Mapping::reserve(1usize << log))
-            .map(Arc::new);
-        Space {
-            reserve,
-            inner: RwLock::new(Inner::default()),
-        }
+        let reserve = [42, 40, 38, 36].into_iter().find_map(|log| Mapping::reserve(1usize << log)).map(Arc::new);
+        Space { reserve, inner: RwLock::new(Inner::default()) }
     }
 
     fn read_lock(&self) -> RwLockReadGuard<'_, Inner> {
@@ -120,14 +111,7 @@ impl Space {
     }
 
     /// Memory of `kind` for `device`, aligned to at least 512 bytes; `label` names it in findings.
-    pub fn allocate(
-        &self,
-        kind: Kind,
-        device: u32,
-        bytes: u64,
-        align: u64,
-        label: &str,
-    ) -> Result<u64, OutOfMemory> {
+    pub fn allocate(&self, kind: Kind, device: u32, bytes: u64, align: u64, label: &str) -> Result<u64, OutOfMemory> {
         let full = OutOfMemory { bytes };
         let reserve = self.reserve.as_ref().ok_or_else(|| full.clone())?;
         let room = reserve.bytes() as u64;
@@ -137,31 +121,21 @@ impl Space {
         let align = align.max(PAGE as u64).next_power_of_two();
         let size = bytes.max(1).next_multiple_of(PAGE as u64);
         let mut inner = self.write_lock();
-        let offset = inner
-            .place(reserve.start() as u64, room, size, align)
-            .ok_or_else(|| full.clone())?;
+        let offset = inner.place(reserve.start() as u64, room, size, align).ok_or_else(|| full.clone())?;
         let base = reserve.start() as u64 + offset;
         let shared = matches!(kind, Kind::Managed | Kind::Pinned);
         let (backing, host) = if shared {
             if !reserve.open(offset as usize, size as usize) {
                 return Err(full);
             }
-            let window = Backing::Window {
-                reserve: reserve.clone(),
-                offset: offset as usize,
-                bytes: size as usize,
-            };
+            let window = Backing::Window { reserve: reserve.clone(), offset: offset as usize, bytes: size as usize };
             (window, base as *mut u8)
         } else {
             let own = Mapping::new(size as usize).ok_or_else(|| full.clone())?;
             let host = own.start();
             (Backing::Own(own), host)
         };
-        let written = if shared {
-            None
-        } else {
-            Some(Mapping::new((size / 8) as usize).ok_or(full)?)
-        };
+        let written = if shared { None } else { Some(Mapping::new((size / 8) as usize).ok_or(full)?) };
         inner.insert(Allocation {
             base,
             size: bytes,
@@ -181,19 +155,10 @@ impl Space {
     ///
     /// # Safety
     /// `[address, address + bytes)` must stay readable and writable until it is freed here.
-    pub unsafe fn register(
-        &self,
-        address: u64,
-        bytes: u64,
-        label: &str,
-    ) -> Result<(), OutOfMemory> {
+    pub unsafe fn register(&self, address: u64, bytes: u64, label: &str) -> Result<(), OutOfMemory> {
         let mut inner = self.write_lock();
         let end = address.checked_add(bytes).ok_or(OutOfMemory { bytes })?;
-        let overlaps = inner
-            .live
-            .range(..end)
-            .next_back()
-            .is_some_and(|(_, a)| a.end() > address);
+        let overlaps = inner.live.range(..end).next_back().is_some_and(|(_, a)| a.end() > address);
         if overlaps || address == 0 || bytes == 0 {
             return Err(OutOfMemory { bytes });
         }
@@ -226,11 +191,7 @@ impl Space {
             *used = used.saturating_sub(charged(&gone));
         }
         if inner.freed.len() >= REMEMBERED
-            && let Some(oldest) = inner
-                .freed
-                .values()
-                .min_by_key(|i| i.serial)
-                .map(|i| i.base)
+            && let Some(oldest) = inner.freed.values().min_by_key(|i| i.serial).map(|i| i.base)
         {
             inner.freed.remove(&oldest);
         }
@@ -252,22 +213,10 @@ impl Space {
     /// The live or freed allocation nearest to `address`, for messages about a stray access.
     pub fn nearest(&self, address: u64) -> Option<AllocationInfo> {
         let inner = self.read_lock();
-        let before = inner
-            .live
-            .range(..=address)
-            .next_back()
-            .map(|(_, a)| a.info(false));
-        let after = inner
-            .live
-            .range(address..)
-            .next()
-            .map(|(_, a)| a.info(false));
+        let before = inner.live.range(..=address).next_back().map(|(_, a)| a.info(false));
+        let after = inner.live.range(address..).next().map(|(_, a)| a.info(false));
         let distance = |i: &AllocationInfo| {
-            if i.base > address {
-                i.base - address
-            } else {
-                address - (i.base + i.size).min(address)
-            }
+            if i.base > address { i.base - address } else { address - (i.base + i.size).min(address) }
         };
         before.into_iter().chain(after).min_by_key(distance)
     }
@@ -279,11 +228,7 @@ impl Space {
             return Err(inner.unknown(address));
         };
         if bytes > a.end() - address {
-            return Err(AccessError::PastEnd {
-                address,
-                bytes,
-                allocation: Box::new(a.info(false)),
-            });
+            return Err(AccessError::PastEnd { address, bytes, allocation: Box::new(a.info(false)) });
         }
         Ok(a.clone())
     }
@@ -312,13 +257,7 @@ impl Space {
     }
 
     /// Writes `pattern` of `width` (1, 2 or 4) bytes `count` times.
-    pub fn fill(
-        &self,
-        address: u64,
-        pattern: u32,
-        width: u32,
-        count: u64,
-    ) -> Result<(), AccessError> {
+    pub fn fill(&self, address: u64, pattern: u32, width: u32, count: u64) -> Result<(), AccessError> {
         if count == 0 {
             return Ok(());
         }
@@ -330,10 +269,8 @@ impl Space {
         unsafe {
             match width {
                 1 => std::ptr::write_bytes(start, pattern as u8, count as usize),
-                2 => (0..count as usize)
-                    .for_each(|i| start.cast::<u16>().add(i).write_unaligned(pattern as u16)),
-                _ => (0..count as usize)
-                    .for_each(|i| start.cast::<u32>().add(i).write_unaligned(pattern)),
+                2 => (0..count as usize).for_each(|i| start.cast::<u16>().add(i).write_unaligned(pattern as u16)),
+                _ => (0..count as usize).for_each(|i| start.cast::<u32>().add(i).write_unaligned(pattern)),
             }
         }
         a.mark(address - a.base, bytes);
@@ -362,11 +299,7 @@ impl Space {
 
     /// All live allocations, by address.
     pub fn live(&self) -> Vec<AllocationInfo> {
-        self.read_lock()
-            .live
-            .values()
-            .map(|a| a.info(false))
-            .collect()
+        self.read_lock().live.values().map(|a| a.info(false)).collect()
     }
 
     /// Bytes of `device`'s memory in use.
@@ -409,10 +342,7 @@ impl Inner {
     }
 
     fn unknown(&self, address: u64) -> AccessError {
-        AccessError::Unknown {
-            address,
-            freed: self.buried(address).cloned().map(Box::new),
-        }
+        AccessError::Unknown { address, freed: self.buried(address).cloned().map(Box::new) }
     }
 
     fn insert(&mut self, mut a: Allocation) {

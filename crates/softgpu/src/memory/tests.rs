@@ -9,14 +9,8 @@ fn bytes_come_back_and_ranges_are_checked() {
     let mut out = [0; 3];
     space.read(a + 10, &mut out).unwrap();
     assert_eq!(out, [1, 2, 3]);
-    assert!(matches!(
-        space.write(a + 999, &[0, 0]),
-        Err(AccessError::PastEnd { .. })
-    ));
-    assert!(matches!(
-        space.read(a + 1000, &mut out),
-        Err(AccessError::Unknown { .. })
-    ));
+    assert!(matches!(space.write(a + 999, &[0, 0]), Err(AccessError::PastEnd { .. })));
+    assert!(matches!(space.read(a + 1000, &mut out), Err(AccessError::Unknown { .. })));
     assert_eq!(space.used(0), 1000);
 }
 
@@ -46,14 +40,8 @@ fn freed_ranges_are_remembered_and_not_handed_out_again() {
     assert!(b - a >= GAP);
     let gone = space.lookup(a + 63).unwrap();
     assert!(gone.freed && gone.label == "a");
-    assert!(matches!(
-        space.free(a),
-        Err(AccessError::Unknown { freed: Some(_), .. })
-    ));
-    assert!(matches!(
-        space.free(b + 1),
-        Err(AccessError::NotStart { .. })
-    ));
+    assert!(matches!(space.free(a), Err(AccessError::Unknown { freed: Some(_), .. })));
+    assert!(matches!(space.free(b + 1), Err(AccessError::NotStart { .. })));
     assert_eq!(space.live().len(), 1);
     assert_eq!(space.used(1), 64);
 }

@@ -1,5 +1,9 @@
 //! PTX: from text to a flat program.
 
+mod lexer;
+mod parser;
+mod syntax;
+
 use thiserror::Error;
 
 /// PTX that cannot be loaded.
@@ -16,10 +20,6 @@ pub struct Error {
 
 impl Error {
     pub(crate) fn new(line: u32, message: impl Into<String>) -> Error {
-        Error {
-            line,
-            message: message.into(),
-            unsupported_target: false,
-        }
+        Error { line, message: message.into(), unsupported_target: false }
     }
 }

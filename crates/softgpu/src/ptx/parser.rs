@@ -1,0 +1,560 @@
+//! Tokens to a syntax tree.
+
+use super::{
+    Error,
+    lexer::{Kind, Token, tokens},
+    syntax::*,
+};
+
+/// Blocks nested deeper than this are no compiler's.
+const DEEPEST: usize = 64;
+
+/// Parses a whole text.
+pub(crate) fn parse(text: &str) -> Result<Unit<'_>, Error> {
+    let tokens = tokens(text)?;
+    let mut parser = Parser { tokens, at: 0 };
+    parser.unit()
+}
+
+pub(super) struct Parser<'a> {
+    tokens: Vec<Token<'a>>,
+    at: usize,
+}
+
+type Result_<T> = Result<T, Error>;
+
+fn show(kind: Kind<'_>) -> String {
+    match kind {
+        Kind::Word(w) => format!("`{w}`"),
+        Kind::Dot(d) => format!("`.{d}`"),
+        Kind::Int(i) => format!("`{i}`"),
+        Kind::F32(b) => format!("`0f{b:08X}`"),
+        Kind::F64(b) => format!("`0d{b:016X}`"),
+        Kind::Text(t) => format!("\"{t}\""),
+        Kind::Mark(c) => format!("`{}`", c as char),
+        Kind::End => "the end of the text".to_owned(),
+    }
+}
+
+impl<'a> Parser<'a> {
+    fn peek(&self) -> Kind<'a> {
+        self.ahead(0)
+    }
+
+    fn ahead(&self, n: usize) -> Kind<'a> {
+        self.tokens.get(self.at + n).map_or(Kind::End, |t| t.kind)
+    }
+
+    fn line(&self) -> u32 {
+        self.tokens[self.at.min(self.tokens.len() - 1)].line
+    }
+
+    fn advance(&mut self) -> Kind<'a> {
+        let kind = self.peek();
+        if self.at < self.tokens.len() - 1 {
+            self.at += 1;
+        }
+        kind
+    }
+
+    fn fail<T>(&self, expected: &str) -> Result_<T> {
+        Err(Error::new(self.line(), format!("expected {expected}, found {}", show(self.peek()))))
+    }
+
+    fn take(&mut self, mark: u8) -> bool {
+        let found = self.peek() == Kind::Mark(mark);
+        if found {
+            self.advance();
+        }
+        found
+    }
+
+    fn expect(&mut self, mark: u8) -> Result_<()> {
+        if self.take(mark) { Ok(()) } else { self.fail(&format!("`{}`", mark as char)) }
+    }
+
+    fn word(&mut self) -> Result_<&'a str> {
+        match self.peek() {
+            Kind::Word(w) => {
+                self.advance();
+                Ok(w)
+            }
+            _ => self.fail("a name"),
+        }
+    }
+
+    fn int(&mut self) -> Result_<u64> {
+        let negative = self.take(b'-');
+        match self.peek() {
+            Kind::Int(i) => {
+                self.advance();
+                Ok(if negative { i.wrapping_neg() } else { i })
+            }
+            _ => self.fail("an integer"),
+        }
+    }
+
+    fn int32(&mut self) -> Result_<u32> {
+        let line = self.line();
+        let i = self.int()?;
+        u32::try_from(i).map_err(|_| Error::new(line, format!("{i} is out of range")))
+    }
+
+    fn ty(&mut self) -> Result_<Ty> {
+        if let Kind::Dot(d) = self.peek()
+            && let Some(ty) = Ty::parse(d)
+        {
+            self.advance();
+            return Ok(ty);
+        }
+        self.fail("a type")
+    }
+
+    fn unit(&mut self) -> Result_<Unit<'a>> {
+        let mut unit = Unit::default();
+        loop {
+            match self.peek() {
+                Kind::End => break,
+                Kind::Dot("version") => {
+                    self.advance();
+                    self.version(&mut unit)?;
+                }
+                Kind::Dot("target") => {
+                    unit.target_line = self.line();
+                    self.advance();
+                    let line = self.line();
+                    let word = self.word()?;
+                    let digits = word.strip_prefix("sm_").or(word.strip_prefix("compute_"));
+                    let digits = digits.map(|d| d.trim_end_matches(['a', 'f']));
+                    unit.target = digits
+                        .and_then(|d| d.parse().ok())
+                        .ok_or_else(|| Error::new(line, format!("unknown target `{word}`")))?;
+                    while self.take(b',') {
+                        self.word()?;
+                    }
+                }
+                Kind::Dot("address_size") => {
+                    self.advance();
+                    let line = self.line();
+                    if self.int()? != 64 {
+                        return Err(Error::new(line, "only 64-bit addresses are supported"));
+                    }
+                }
+                Kind::Dot("file") => {
+                    self.advance();
+                    let number = self.int32()?;
+                    let Kind::Text(name) = self.peek() else {
+                        return self.fail("a file name");
+                    };
+                    self.advance();
+                    while self.take(b',') {
+                        self.int()?;
+                    }
+                    unit.files.insert(number, name);
+                }
+                Kind::Dot("section") => self.section()?,
+                Kind::Dot("pragma") => {
+                    self.advance();
+                    while !self.take(b';') {
+                        if self.advance() == Kind::End {
+                            return self.fail("`;`");
+                        }
+                    }
+                }
+                Kind::Dot("loc") => {
+                    self.loc()?;
+                }
+                Kind::Dot(
+                    "visible" | "extern" | "weak" | "common" | "entry" | "func" | "global" | "const" | "shared"
+                    | "alias",
+                ) => self.declaration(&mut unit)?,
+                Kind::Mark(b';') => {
+                    self.advance();
+                }
+                _ => return self.fail("a directive"),
+            }
+        }
+        if unit.version == 0 {
+            return Err(Error::new(1, "there is no `.version`: this is not PTX"));
+        }
+        if unit.target == 0 {
+            return Err(Error::new(1, "there is no `.target`"));
+        }
+        Ok(unit)
+    }
+
+    fn version(&mut self, unit: &mut Unit<'a>) -> Result_<()> {
+        let line = self.line();
+        let bad = || Error::new(line, "`.version` wants major.minor");
+        match self.advance() {
+            Kind::F64(bits) => {
+                let v = f64::from_bits(bits);
+                if !(1.0..100.0).contains(&v) {
+                    return Err(bad());
+                }
+                unit.version = (v * 10.0).round() as u32;
+                Ok(())
+            }
+            Kind::Int(major @ 1..100) => {
+                unit.version = major as u32 * 10;
+                Ok(())
+            }
+            _ => Err(bad()),
+        }
+    }
+
+    /// Debug sections are not read.
+    fn section(&mut self) -> Result_<()> {
+        let start = self.line();
+        while self.peek() != Kind::Mark(b'{') {
+            if self.advance() == Kind::End {
+                return Err(Error::new(start, "a section has no body"));
+            }
+        }
+        let mut depth = 0usize;
+        loop {
+            match self.advance() {
+                Kind::Mark(b'{') => depth += 1,
+                Kind::Mark(b'}') => {
+                    depth -= 1;
+                    if depth == 0 {
+                        return Ok(());
+                    }
+                }
+                Kind::End => return Err(Error::new(start, "a section is not closed")),
+                _ => {}
+            }
+        }
+    }
+
+    fn loc(&mut self) -> Result_<Stmt<'a>> {
+        self.advance();
+        let file = self.int32()?;
+        let line = self.int32()?;
+        self.int()?;
+        while self.take(b',') {
+            match self.advance() {
+                Kind::Word("function_name") => {
+                    self.word()?;
+                    if self.take(b'+') {
+                        self.int()?;
+                    }
+                }
+                Kind::Word("inlined_at") => {
+                    self.int()?;
+                    self.int()?;
+                    self.int()?;
+                }
+                _ => return self.fail("`function_name` or `inlined_at`"),
+            }
+        }
+        Ok(Stmt::Loc { file, line })
+    }
+
+    fn declaration(&mut self, unit: &mut Unit<'a>) -> Result_<()> {
+        let mut external = false;
+        loop {
+            match self.peek() {
+                Kind::Dot("visible" | "weak" | "common") => {
+                    self.advance();
+                }
+                Kind::Dot("extern") => {
+                    external = true;
+                    self.advance();
+                }
+                Kind::Dot("entry") => {
+                    self.advance();
+                    let f = self.function(true)?;
+                    unit.functions.push(f);
+                    return Ok(());
+                }
+                Kind::Dot("func") => {
+                    self.advance();
+                    let f = self.function(false)?;
+                    unit.functions.push(f);
+                    return Ok(());
+                }
+                Kind::Dot("global" | "const" | "shared") => {
+                    self.variables(external, &mut |v| unit.variables.push(v))?;
+                    return Ok(());
+                }
+                _ => return self.fail("`.entry`, `.func` or a variable"),
+            }
+        }
+    }
+
+    /// `.space [.align n] .type name[count] [= init] {, name…};`
+    fn variables(&mut self, external: bool, out: &mut dyn FnMut(Variable<'a>)) -> Result_<()> {
+        let space = match self.advance() {
+            Kind::Dot("global") => VarSpace::Global,
+            Kind::Dot("const") => VarSpace::Const,
+            Kind::Dot("shared") => VarSpace::Shared,
+            Kind::Dot("local") => VarSpace::Local,
+            Kind::Dot("param") => VarSpace::Param,
+            _ => return self.fail("a state space"),
+        };
+        let mut v = self.variable(space, external)?;
+        loop {
+            if self.take(b'=') {
+                v.init = self.initialiser(&v)?;
+            }
+            let (ty, align) = (v.ty, v.align);
+            out(v);
+            if self.take(b';') {
+                return Ok(());
+            }
+            self.expect(b',')?;
+            v = self.declarator(space, ty, align, external)?;
+        }
+    }
+
+    /// The part after the state space: alignment, type, name, length.
+    fn variable(&mut self, space: VarSpace, external: bool) -> Result_<Variable<'a>> {
+        let mut align = 0;
+        let mut elements = 1;
+        let ty = loop {
+            match self.peek() {
+                Kind::Dot("align") => {
+                    self.advance();
+                    let line = self.line();
+                    align = self.int32()?;
+                    if !align.is_power_of_two() || align > 1 << 16 {
+                        return Err(Error::new(line, format!("alignment {align} is not a power of two")));
+                    }
+                }
+                Kind::Dot("v2") => {
+                    elements = 2;
+                    self.advance();
+                }
+                Kind::Dot("v4") => {
+                    elements = 4;
+                    self.advance();
+                }
+                // `.ptr .global .align 4` describes what a parameter points to.
+                Kind::Dot("ptr") => {
+                    self.advance();
+                    while let Kind::Dot("global" | "shared" | "const" | "local" | "generic") = self.peek() {
+                        self.advance();
+                    }
+                    if self.peek() == Kind::Dot("align") {
+                        self.advance();
+                        self.int()?;
+                    }
+                }
+                Kind::Dot("attribute" | "managed") => {
+                    self.advance();
+                    if self.take(b'(') {
+                        while !self.take(b')') {
+                            if self.advance() == Kind::End {
+                                return self.fail("`)`");
+                            }
+                        }
+                    }
+                }
+                Kind::Dot("param" | "reg" | "const" | "global") if space == VarSpace::Param => {
+                    self.advance();
+                }
+                _ => break self.ty()?,
+            }
+        };
+        // `.ptr` may also follow the type.
+        if self.peek() == Kind::Dot("ptr") {
+            self.advance();
+            while let Kind::Dot("global" | "shared" | "const" | "local" | "generic") = self.peek() {
+                self.advance();
+            }
+            if self.peek() == Kind::Dot("align") {
+                self.advance();
+                self.int()?;
+            }
+        }
+        let mut v = self.declarator(space, ty, align, external)?;
+        if elements > 1 {
+            v.count = v.count.map(|c| c.saturating_mul(elements));
+            v.align = v.align.max(ty.bytes() * elements as u32);
+        }
+        Ok(v)
+    }
+
+    fn declarator(&mut self, space: VarSpace, ty: Ty, align: u32, external: bool) -> Result_<Variable<'a>> {
+        let line = self.line();
+        let name = self.word()?;
+        let mut count = Some(1u64);
+        while self.take(b'[') {
+            if self.take(b']') {
+                count = None;
+                continue;
+            }
+            let n = self.int()?;
+            count = count.map(|c| c.saturating_mul(n));
+            self.expect(b']')?;
+        }
+        Ok(Variable { line, space, align, ty, name, count, init: Vec::new(), external, register: false })
+    }
+
+    fn initialiser(&mut self, v: &Variable<'a>) -> Result_<Vec<Init<'a>>> {
+        let mut out = Vec::new();
+        let mut depth = 0usize;
+        let start = self.line();
+        loop {
+            if self.take(b'{') {
+                depth += 1;
+                if depth > 8 {
+                    return Err(Error::new(start, "an initialiser is nested too deep"));
+                }
+                continue;
+            }
+            if self.take(b'}') {
+                depth = depth.checked_sub(1).ok_or_else(|| Error::new(start, "`}` without `{`"))?;
+            } else {
+                out.push(self.initial_value()?);
+                if out.len() as u64 > v.count.unwrap_or(u64::MAX) {
+                    return Err(Error::new(self.line(), format!("`{}` has too many initial values", v.name)));
+                }
+            }
+            while self.peek() == Kind::Mark(b'}') && depth > 0 {
+                self.advance();
+                depth -= 1;
+            }
+            if depth == 0 {
+                return Ok(out);
+            }
+            self.expect(b',')?;
+        }
+    }
+
+    fn initial_value(&mut self) -> Result_<Init<'a>> {
+        match self.peek() {
+            Kind::F32(b) => {
+                self.advance();
+                Ok(Init::F32(b))
+            }
+            Kind::F64(b) => {
+                self.advance();
+                Ok(Init::F64(b))
+            }
+            Kind::Word("generic") if self.ahead(1) == Kind::Mark(b'(') => {
+                self.advance();
+                self.advance();
+                let symbol = self.word()?;
+                let mut offset = self.offset()?;
+                self.expect(b')')?;
+                offset = offset.wrapping_add(self.offset()?);
+                Ok(Init::Address { symbol, offset })
+            }
+            Kind::Word(symbol) => {
+                self.advance();
+                let offset = self.offset()?;
+                Ok(Init::Address { symbol, offset })
+            }
+            _ => Ok(Init::Int(self.int()?)),
+        }
+    }
+
+    /// `+ n`, `- n`, `+ -n` or nothing.
+    fn offset(&mut self) -> Result_<i64> {
+        if self.take(b'+') {
+            Ok(self.int()? as i64)
+        } else if self.peek() == Kind::Mark(b'-') {
+            Ok(self.int()? as i64)
+        } else {
+            Ok(0)
+        }
+    }
+
+    fn parameters(&mut self) -> Result_<Vec<Variable<'a>>> {
+        let mut out = Vec::new();
+        if self.take(b')') {
+            return Ok(out);
+        }
+        loop {
+            let register = match self.advance() {
+                Kind::Dot("param") => false,
+                Kind::Dot("reg") => true,
+                _ => return self.fail("`.param`"),
+            };
+            let mut v = self.variable(VarSpace::Param, false)?;
+            v.register = register;
+            out.push(v);
+            if self.take(b')') {
+                return Ok(out);
+            }
+            self.expect(b',')?;
+        }
+    }
+
+    fn function(&mut self, entry: bool) -> Result_<Function<'a>> {
+        let mut rets = Vec::new();
+        if !entry && self.take(b'(') {
+            rets = self.parameters()?;
+        }
+        let line = self.line();
+        let name = self.word()?;
+        let mut f = Function {
+            line,
+            entry,
+            name,
+            rets,
+            params: Vec::new(),
+            max_threads: None,
+            required_threads: None,
+            body: None,
+            end: line,
+        };
+        if self.take(b'(') {
+            f.params = self.parameters()?;
+        }
+        loop {
+            match self.peek() {
+                Kind::Dot("maxntid") => {
+                    self.advance();
+                    f.max_threads = Some(self.triple()?);
+                }
+                Kind::Dot("reqntid") => {
+                    self.advance();
+                    f.required_threads = Some(self.triple()?);
+                }
+                Kind::Dot("minnctapersm" | "maxnreg" | "maxnctapersm" | "maxclusterrank") => {
+                    self.advance();
+                    self.int()?;
+                }
+                Kind::Dot("noreturn" | "blocksareclusters") => {
+                    self.advance();
+                }
+                Kind::Dot("pragma") => {
+                    self.advance();
+                    while !self.take(b';') {
+                        if self.advance() == Kind::End {
+                            return self.fail("`;`");
+                        }
+                    }
+                }
+                Kind::Mark(b';') => {
+                    self.advance();
+                    return Ok(f);
+                }
+                Kind::Mark(b'{') => break,
+                _ => return self.fail("a body"),
+            }
+        }
+        self.expect(b'{')?;
+        f.body = Some(self.block(0)?);
+        f.end = self.tokens[self.at.saturating_sub(1)].line;
+        Ok(f)
+    }
+
+    fn triple(&mut self) -> Result_<[u32; 3]> {
+        let mut out = [1; 3];
+        for (i, o) in out.iter_mut().enumerate() {
+            if i > 0 && !self.take(b',') {
+                break;
+            }
+            *o = self.int32()?;
+        }
+        Ok(out)
+    }
+}
+
+mod body;
+#[cfg(test)]
+mod tests;
