@@ -35,6 +35,18 @@ pub struct MicroBatch {
     pub smoothing: f64,
 }
 
+/// A part of a step, for [`Network::train_observed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A layer's forward pass, by its index in the architecture; a ReLU that is computed with the
+    /// layer before it has none of its own.
+    Forward(usize),
+    /// Loss and its gradient.
+    Loss,
+    /// A layer's backward pass.
+    Backward(usize),
+}
+
 impl MicroBatch {
     /// A step that is one batch.
     pub const fn whole(philox: Philox, step: u32, images: usize, smoothing: f64) -> Self {
@@ -191,6 +203,20 @@ impl<D: Device> Network<D> {
     /// # Errors
     /// A batch that does not fit, a label that is not a class, the device's.
     pub fn train(&mut self, images: &[D::Element], labels: &[u32], micro: &MicroBatch) -> Result<BatchResult> {
+        self.train_observed(images, labels, micro, |_| ())
+    }
+
+    /// [`Network::train`], with a call of `observe` after each part, so that a caller can time the layers.
+    ///
+    /// # Errors
+    /// As [`Network::train`].
+    pub fn train_observed(
+        &mut self,
+        images: &[D::Element],
+        labels: &[u32],
+        micro: &MicroBatch,
+        mut observe: impl FnMut(Part),
+    ) -> Result<BatchResult> {
         let n = self.load(images, labels)?;
         if self.gradients.is_empty() {
             return Err(Error::Device {
@@ -198,11 +224,12 @@ impl<D: Device> Network<D> {
                 message: "the network was made for inference and has no memory for gradients".into(),
             });
         }
-        self.forward(n, Some(micro))?;
+        self.forward(n, Some(micro), &mut observe)?;
         let classes = self.architecture.classes;
         let shape = LossShape { batch: n, classes, smoothing: micro.smoothing, divisor: micro.step_images };
         let result = self.loss(&shape, true)?;
-        self.backward(n, micro)?;
+        observe(Part::Loss);
+        self.backward(n, micro, &mut observe)?;
         Ok(result)
     }
 
@@ -220,7 +247,7 @@ impl<D: Device> Network<D> {
     /// A batch that does not fit, a label that is not a class, the device's.
     pub fn evaluate(&mut self, images: &[D::Element], labels: &[u32], smoothing: f64) -> Result<BatchResult> {
         let n = self.load(images, labels)?;
-        self.forward(n, None)?;
+        self.forward(n, None, &mut |_| ())?;
         let classes = self.architecture.classes;
         self.loss(&LossShape { batch: n, classes, smoothing, divisor: n }, false)
     }
@@ -232,7 +259,7 @@ impl<D: Device> Network<D> {
     pub fn predict(&mut self, images: &[D::Element]) -> Result<()> {
         let n = self.images_in(images)?;
         self.device.write(images, &mut self.activations[0])?;
-        self.forward(n, None)
+        self.forward(n, None, &mut |_| ())
     }
 
     /// Copies the logits (N, classes) of the last forward pass.
@@ -266,7 +293,7 @@ impl<D: Device> Network<D> {
         Ok(n)
     }
 
-    fn forward(&mut self, n: usize, micro: Option<&MicroBatch>) -> Result<()> {
+    fn forward(&mut self, n: usize, micro: Option<&MicroBatch>, observe: &mut impl FnMut(Part)) -> Result<()> {
         let device = &*self.device;
         for &Planned { ref layer, index, weight, input, argmax, relu } in &self.layers {
             let (inputs, outputs) = self.activations.split_at_mut(input + 1);
@@ -288,6 +315,7 @@ impl<D: Device> Network<D> {
                     }
                 }
             }
+            observe(Part::Forward(index as usize));
         }
         Ok(())
     }
@@ -306,7 +334,7 @@ impl<D: Device> Network<D> {
         Ok(BatchResult { loss, correct, images: shape.batch })
     }
 
-    fn backward(&mut self, n: usize, micro: &MicroBatch) -> Result<()> {
+    fn backward(&mut self, n: usize, micro: &MicroBatch, observe: &mut impl FnMut(Part)) -> Result<()> {
         let device = &*self.device;
         let accumulate = micro.first_image > 0;
         let [dy, dx] = self.gradients.as_mut_slice() else { return Ok(()) };
@@ -340,16 +368,15 @@ impl<D: Device> Network<D> {
                 Operation::Flatten(s) => device.flatten_backward(&s, dy, dx)?,
                 // The layers in place leave their gradient in dy. After dropout x is zero where an
                 // element was dropped, so that a ReLU before it masks by the same array.
-                Operation::Relu { len } => {
-                    device.relu_backward(len, x, dy)?;
-                    continue;
-                }
+                Operation::Relu { len } => device.relu_backward(len, x, dy)?,
                 Operation::Dropout { rate } => {
                     device.dropout(&dropout_shape(micro, index, rate, n, layer.output.len()), dy)?;
-                    continue;
                 }
             }
-            std::mem::swap(&mut dy, &mut dx);
+            if !layer.in_place() {
+                std::mem::swap(&mut dy, &mut dx);
+            }
+            observe(Part::Backward(index as usize));
         }
         Ok(())
     }
