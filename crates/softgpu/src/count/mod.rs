@@ -1,9 +1,11 @@
 //! Counters of a launch, by the rules of the hardware.
 
-use serde::Serialize;
+mod sum;
+
+use serde::{Deserialize, Serialize};
 
 /// What one launch did.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Instructions that warps ran.
     pub warp_instructions: u64,
@@ -46,7 +48,7 @@ pub struct Counters {
 }
 
 /// Warp instructions by class.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Classes {
     /// Integer arithmetic, logic, shifts, comparisons.
     pub integer: u64,
@@ -77,7 +79,7 @@ pub struct Classes {
 }
 
 /// Requests to global memory.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Global {
     /// Warp instructions.
     pub requests: u64,
@@ -90,7 +92,7 @@ pub struct Global {
 }
 
 /// Requests to shared memory.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shared {
     /// Warp instructions.
     pub requests: u64,
