@@ -105,7 +105,7 @@ fn integers_become_floats_rounded_once() {
     for bits in integers() {
         let check = |from: Type, f: f32, d: f64, value: i128| {
             let nearest = with(Rounding::Nearest);
-            assert_eq!(cvt::convert(Type::F32, from, bits, nearest), f.to_bits().into(), "f32 of {value}");
+            assert_eq!(cvt::convert(Type::F32, from, bits, nearest), u64::from(f.to_bits()), "f32 of {value}");
             assert_eq!(cvt::convert(Type::F64, from, bits, nearest), d.to_bits(), "f64 of {value}");
             for mode in [Rounding::Zero, Rounding::Down, Rounding::Up] {
                 // The nearest is one of the two neighbours: compare exactly and step if it lies on the wrong side.
@@ -138,7 +138,7 @@ fn integers_become_floats_rounded_once() {
                 } else {
                     d.next_down()
                 };
-                assert_eq!(cvt::convert(Type::F32, from, bits, with(mode)), f.to_bits().into(), "{value} {mode:?}");
+                assert_eq!(cvt::convert(Type::F32, from, bits, with(mode)), u64::from(f.to_bits()), "{value} {mode:?}");
                 assert_eq!(cvt::convert(Type::F64, from, bits, with(mode)), d.to_bits(), "{value} {mode:?}");
             }
         };
@@ -150,7 +150,7 @@ fn integers_become_floats_rounded_once() {
         check(Type::S8, bits as i8 as f32, bits as i8 as f64, (bits as i8).into());
         // 16-bit integers are exact in f32, so rounding from there rounds once.
         let half = ::half::f16::from_f32_const(bits as i16 as f32).to_bits();
-        assert_eq!(cvt::convert(Type::F16, Type::S16, bits, with(Rounding::Nearest)), half.into());
+        assert_eq!(cvt::convert(Type::F16, Type::S16, bits, with(Rounding::Nearest)), u64::from(half));
     }
 }
 

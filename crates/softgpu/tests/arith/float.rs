@@ -235,7 +235,7 @@ fn flushing_saturation_and_classes() {
         assert_eq!(float::flush_f32(x).to_bits(), flushed.to_bits(), "{x:e}");
         let clamped = if x.is_nan() || x <= 0.0 { 0.0 } else { x.min(1.0) };
         assert_eq!(float::saturate_f32(x).to_bits(), clamped.to_bits(), "{x:e}");
-        assert_eq!(float::saturate_f64(x.into()), clamped.into());
+        assert_eq!(float::saturate_f64(x.into()), f64::from(clamped));
         let ask = |property| float::testp_f32(x, property);
         let exponent = x.to_bits() >> 23 & 0xff;
         let fraction = x.to_bits() & 0x7f_ffff;

@@ -1,0 +1,194 @@
+//! Copies of bytes.
+
+use super::context::{self, Context};
+use super::ffi::api;
+use super::memory;
+use super::queue::Stream;
+use super::result::{Answer, CuResult};
+use super::state::Driver;
+use super::stream;
+use super::table::Handle;
+use super::work::{Copy, End, Work};
+use crate::memory::Kind;
+use std::sync::Arc;
+
+/// Whether an address is the client's own memory that the driver knows nothing of.
+fn pageable(driver: &Driver, end: &End) -> bool {
+    let End::Host(address) = end else { return false };
+    driver.engine.memory().lookup(*address as u64).is_none_or(|info| info.freed)
+}
+
+/// The host's end of a copy; an address of device memory is none.
+pub(super) fn host(driver: &Driver, address: usize) -> Answer<End> {
+    let info = driver.engine.memory().lookup(address as u64).filter(|info| !info.freed);
+    let device = info.is_some_and(|info| matches!(info.kind, Kind::Device | Kind::Global | Kind::Const));
+    if address == 0 || device {
+        return Err(CuResult::INVALID_VALUE);
+    }
+    Ok(End::Host(address))
+}
+
+/// The device's end of a copy, all of it in one allocation.
+pub(super) fn device(driver: &Driver, address: u64, bytes: u64) -> Answer<End> {
+    memory::range(driver, address, bytes)?;
+    Ok(End::Device(address))
+}
+
+/// The end at an address of either side: unified addressing tells them apart.
+pub(super) fn either(driver: &Driver, address: u64, bytes: u64) -> Answer<End> {
+    match driver.engine.memory().lookup(address) {
+        Some(_) => device(driver, address, bytes),
+        None if address == 0 => Err(CuResult::INVALID_VALUE),
+        None => Ok(End::Host(address as usize)),
+    }
+}
+
+/// Copies and waits: the call is over when the copy is.
+pub(super) fn now(driver: &'static Driver, context: &Arc<Context>, copy: Copy) -> Answer {
+    driver.forbid_during_capture()?;
+    let stream = context.legacy();
+    if let Some(ticket) = stream.add(driver, Work::Copy(Arc::new(copy)))? {
+        ticket.wait();
+        context.host_waited(ticket.time());
+    }
+    context.healthy()
+}
+
+/// Copies in stream order. As with the real driver, pageable memory is read before the call
+/// returns, and a copy into pageable memory is over when the call is.
+pub(super) fn later(driver: &'static Driver, stream: &Arc<Stream>, mut copy: Copy) -> Answer {
+    stream.context()?.healthy()?;
+    let waits = pageable(driver, &copy.to);
+    let capturing = stream.capture().is_some();
+    if !capturing && !waits && !stream.last().is_done() && pageable(driver, &copy.from) {
+        stage(&mut copy);
+    }
+    let ticket = stream.add(driver, Work::Copy(Arc::new(copy)))?;
+    if let (Some(ticket), true) = (ticket, waits) {
+        ticket.wait();
+        let context = stream.context()?;
+        context.host_waited(ticket.time());
+        return context.healthy();
+    }
+    Ok(())
+}
+
+/// Reads the source now, for a copy that runs after the client may have changed it.
+fn stage(copy: &mut Copy) {
+    let End::Host(address) = copy.from else { return };
+    let last_plane = copy.depth.saturating_sub(1) * copy.from_pitch[1];
+    let last_row = copy.height.saturating_sub(1) * copy.from_pitch[0];
+    let bytes = last_plane + last_row + copy.width;
+    // SAFETY: the client promises the rows and, by the pitch, that they lie in one object.
+    let data = unsafe { std::slice::from_raw_parts(address as *const u8, bytes) }.to_vec();
+    copy.from = End::Staged(Arc::new(data));
+}
+
+/// Queues a flat copy in a stream that the client names.
+fn in_stream(
+    driver: &'static Driver,
+    handle: Handle,
+    bytes: usize,
+    ends: impl FnOnce() -> Answer<(End, End)>,
+) -> Answer {
+    let stream = stream::named(driver, handle)?;
+    stream.context()?.healthy()?;
+    if bytes == 0 {
+        return Ok(());
+    }
+    let (to, from) = ends()?;
+    later(driver, &stream, Copy::flat(to, from, bytes))
+}
+
+fn at_once(
+    driver: &'static Driver,
+    context: &Arc<Context>,
+    bytes: usize,
+    ends: impl FnOnce() -> Answer<(End, End)>,
+) -> Answer {
+    if bytes == 0 {
+        return driver.forbid_during_capture();
+    }
+    let (to, from) = ends()?;
+    now(driver, context, Copy::flat(to, from, bytes))
+}
+
+api! {
+    /// Copies from the host to the device.
+    fn cuMemcpyHtoD_v2[driver, context](to: u64, from: usize, bytes: usize) {
+        at_once(driver, context, bytes, || {
+            Ok((device(driver, to, bytes as u64)?, host(driver, from)?))
+        })
+    }
+
+    /// Copies from the device to the host.
+    fn cuMemcpyDtoH_v2[driver, context](to: usize, from: u64, bytes: usize) {
+        at_once(driver, context, bytes, || {
+            Ok((host(driver, to)?, device(driver, from, bytes as u64)?))
+        })
+    }
+
+    /// Copies on the device.
+    fn cuMemcpyDtoD_v2[driver, context](to: u64, from: u64, bytes: usize) {
+        at_once(driver, context, bytes, || {
+            Ok((device(driver, to, bytes as u64)?, device(driver, from, bytes as u64)?))
+        })
+    }
+
+    /// Copies between addresses of either side.
+    fn cuMemcpy[driver, context](to: u64, from: u64, bytes: usize) {
+        at_once(driver, context, bytes, || {
+            Ok((either(driver, to, bytes as u64)?, either(driver, from, bytes as u64)?))
+        })
+    }
+
+    /// Copies from the host to the device in stream order.
+    fn cuMemcpyHtoDAsync_v2[driver](to: u64, from: usize, bytes: usize, stream: Handle) {
+        in_stream(driver, stream, bytes, || {
+            Ok((device(driver, to, bytes as u64)?, host(driver, from)?))
+        })
+    }
+
+    /// Copies from the device to the host in stream order.
+    fn cuMemcpyDtoHAsync_v2[driver](to: usize, from: u64, bytes: usize, stream: Handle) {
+        in_stream(driver, stream, bytes, || {
+            Ok((host(driver, to)?, device(driver, from, bytes as u64)?))
+        })
+    }
+
+    /// Copies on the device in stream order.
+    fn cuMemcpyDtoDAsync_v2[driver](to: u64, from: u64, bytes: usize, stream: Handle) {
+        in_stream(driver, stream, bytes, || {
+            Ok((device(driver, to, bytes as u64)?, device(driver, from, bytes as u64)?))
+        })
+    }
+
+    /// Copies between addresses of either side in stream order.
+    fn cuMemcpyAsync[driver](to: u64, from: u64, bytes: usize, stream: Handle) {
+        in_stream(driver, stream, bytes, || {
+            Ok((either(driver, to, bytes as u64)?, either(driver, from, bytes as u64)?))
+        })
+    }
+
+    /// Copies between the memories of two contexts.
+    fn cuMemcpyPeer[driver, context](
+        to: u64, to_context: Handle, from: u64, from_context: Handle, bytes: usize,
+    ) {
+        context::named(driver, to_context)?.healthy()?;
+        context::named(driver, from_context)?.healthy()?;
+        at_once(driver, context, bytes, || {
+            Ok((device(driver, to, bytes as u64)?, device(driver, from, bytes as u64)?))
+        })
+    }
+
+    /// Copies between the memories of two contexts in stream order.
+    fn cuMemcpyPeerAsync[driver](
+        to: u64, to_context: Handle, from: u64, from_context: Handle, bytes: usize, stream: Handle,
+    ) {
+        context::named(driver, to_context)?.healthy()?;
+        context::named(driver, from_context)?.healthy()?;
+        in_stream(driver, stream, bytes, || {
+            Ok((device(driver, to, bytes as u64)?, device(driver, from, bytes as u64)?))
+        })
+    }
+}

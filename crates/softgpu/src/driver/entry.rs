@@ -1,0 +1,134 @@
+//! Entry points by name, as the runtime and other clients look them up.
+
+use super::ffi::{Out, Text, api};
+use super::result::{Answer, CuResult};
+use std::ffi::{CString, c_int, c_void};
+use std::sync::OnceLock;
+
+/// Names whose newest version depends on the version that the client was built for:
+/// the name, the first version of CUDA, what it is exported as. Newest first.
+const VERSIONS: [(&str, c_int, &str); 26] = [
+    ("cuCtxCreate", 12050, "cuCtxCreate_v4"),
+    ("cuCtxCreate", 11040, "cuCtxCreate_v3"),
+    ("cuCtxCreate", 3020, "cuCtxCreate_v2"),
+    ("cuStreamGetCaptureInfo", 12030, "cuStreamGetCaptureInfo_v3"),
+    ("cuStreamGetCaptureInfo", 11030, "cuStreamGetCaptureInfo_v2"),
+    ("cuStreamBeginCapture", 10010, "cuStreamBeginCapture_v2"),
+    ("cuStreamGetCtx", 12050, "cuStreamGetCtx_v2"),
+    ("cuStreamGetCtx", 9020, "cuStreamGetCtx"),
+    ("cuStreamUpdateCaptureDependencies", 12030, "cuStreamUpdateCaptureDependencies_v2"),
+    ("cuStreamUpdateCaptureDependencies", 11030, "cuStreamUpdateCaptureDependencies"),
+    ("cuGraphInstantiate", 12000, "cuGraphInstantiateWithFlags"),
+    ("cuGraphInstantiate", 11000, "cuGraphInstantiate_v2"),
+    ("cuGraphGetEdges", 12030, "cuGraphGetEdges_v2"),
+    ("cuGraphGetEdges", 10000, "cuGraphGetEdges"),
+    ("cuGraphNodeGetDependencies", 12030, "cuGraphNodeGetDependencies_v2"),
+    ("cuGraphNodeGetDependencies", 10000, "cuGraphNodeGetDependencies"),
+    ("cuGraphNodeGetDependentNodes", 12030, "cuGraphNodeGetDependentNodes_v2"),
+    ("cuGraphNodeGetDependentNodes", 10000, "cuGraphNodeGetDependentNodes"),
+    ("cuGraphAddDependencies", 12030, "cuGraphAddDependencies_v2"),
+    ("cuGraphAddDependencies", 10000, "cuGraphAddDependencies"),
+    ("cuGraphRemoveDependencies", 12030, "cuGraphRemoveDependencies_v2"),
+    ("cuGraphRemoveDependencies", 10000, "cuGraphRemoveDependencies"),
+    ("cuMemPrefetchAsync", 12020, "cuMemPrefetchAsync_v2"),
+    ("cuMemPrefetchAsync", 8000, "cuMemPrefetchAsync"),
+    ("cuMemAdvise", 12020, "cuMemAdvise_v2"),
+    ("cuMemAdvise", 8000, "cuMemAdvise"),
+];
+
+const FOUND: c_int = 0;
+const NOT_FOUND: c_int = 1;
+const TOO_OLD: c_int = 2;
+
+/// The library that this code is in, for looking up its symbols.
+fn own_library() -> usize {
+    static LIBRARY: OnceLock<usize> = OnceLock::new();
+    *LIBRARY.get_or_init(|| {
+        let here = own_library as *const c_void;
+        // SAFETY: `dladdr` fills the structure, which may be all zero before; the name that it
+        // gives lives as long as the library, and the library is loaded already.
+        unsafe {
+            let mut info: libc::Dl_info = std::mem::zeroed();
+            if libc::dladdr(here, &mut info) == 0 || info.dli_fname.is_null() {
+                return 0;
+            }
+            libc::dlopen(info.dli_fname, libc::RTLD_LAZY | libc::RTLD_NOLOAD) as usize
+        }
+    })
+}
+
+fn symbol(name: &str) -> Option<*mut c_void> {
+    let library = own_library();
+    let name = CString::new(name).ok()?;
+    if library == 0 {
+        return None;
+    }
+    // SAFETY: the library's handle is never closed.
+    let address = unsafe { libc::dlsym(library as *mut c_void, name.as_ptr()) };
+    (!address.is_null()).then_some(address)
+}
+
+/// The entry point for a client of a version: the newest form that it can know.
+fn find(name: &str, version: c_int) -> Result<*mut c_void, c_int> {
+    let mut forms = VERSIONS.iter().filter(|(known, ..)| *known == name).peekable();
+    if forms.peek().is_some() {
+        let form = forms.find(|(_, since, _)| *since <= version).ok_or(TOO_OLD)?;
+        return symbol(form.2).ok_or(NOT_FOUND);
+    }
+    let newest = symbol(&format!("{name}_v2")).or_else(|| symbol(name));
+    newest.filter(|_| name.starts_with("cu")).ok_or(NOT_FOUND)
+}
+
+fn look_up(name: Text, out: Out<*mut c_void>, version: c_int, flags: u64) -> Answer<c_int> {
+    out.required()?;
+    // Legacy or per-thread default stream: the legacy one orders at least as much.
+    if flags > 2 {
+        return Err(CuResult::INVALID_VALUE);
+    }
+    Ok(match find(&name.get()?, version) {
+        Ok(address) => {
+            out.set_if(address);
+            FOUND
+        }
+        Err(status) => {
+            out.set_if(std::ptr::null_mut());
+            status
+        }
+    })
+}
+
+api! {
+    /// The entry point of a name for a version of CUDA.
+    fn cuGetProcAddress_v2[](
+        name: Text, out: Out<*mut c_void>, version: c_int, flags: u64, status: Out<c_int>,
+    ) {
+        let found = look_up(name, out, version, flags)?;
+        status.set_if(found);
+        // Who asks for the status gets success; who does not gets the error.
+        if found == FOUND || status.wanted() { Ok(()) } else { Err(CuResult::NOT_FOUND) }
+    }
+
+    /// The entry point of a name for a version of CUDA.
+    fn cuGetProcAddress[](name: Text, out: Out<*mut c_void>, version: c_int, flags: u64) {
+        match look_up(name, out, version, flags)? {
+            FOUND => Ok(()),
+            _ => Err(CuResult::NOT_FOUND),
+        }
+    }
+
+    /// Tables of internal functions: there are none. NVRTC asks, and takes no for an answer.
+    fn cuGetExportTable[](out: Out<*const c_void>, _id: usize) {
+        out.set_if(std::ptr::null());
+        Err(CuResult::NOT_FOUND)
+    }
+
+    /// Starts a profiler: counters are kept anyway, if they are asked for.
+    fn cuProfilerStart[_driver, _context]() {
+        Ok(())
+    }
+
+    /// Stops a profiler.
+    fn cuProfilerStop[_driver, _context]() {
+        Ok(())
+    }
+}

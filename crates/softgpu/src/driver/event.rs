@@ -1,0 +1,208 @@
+//! Events: marks in a stream, to wait for and to measure between.
+
+use super::capture::{Capture, NodeId};
+use super::ffi::{Out, api};
+use super::queue::{Stream, Ticket};
+use super::result::{Answer, CuResult};
+use super::state::Driver;
+use super::stream;
+use super::table::{Handle, lock};
+use super::work::Work;
+use std::ffi::c_uint;
+use std::sync::{Arc, Mutex};
+
+const DISABLE_TIMING: u32 = 2;
+const INTERPROCESS: u32 = 4;
+
+/// One event.
+#[derive(Debug)]
+pub(super) struct Event {
+    pub context_handle: Handle,
+    flags: u32,
+    mark: Mutex<Mark>,
+}
+
+/// Where an event was last recorded.
+#[derive(Debug, Clone, Default)]
+enum Mark {
+    /// Nowhere: it counts as done.
+    #[default]
+    Never,
+    /// In a stream.
+    Placed(Arc<Ticket>),
+    /// In a capture, after these nodes.
+    Captured(Arc<Capture>, Vec<NodeId>),
+}
+
+impl Event {
+    /// Sets the mark to a moment that is over (a graph's event node).
+    pub fn mark_now(&self, time: f64) {
+        *lock(&self.mark) = Mark::Placed(Ticket::finished(time));
+    }
+
+    /// Waits for the event (a graph's node does).
+    pub fn wait_inside(&self) -> Answer {
+        if let Some(ticket) = self.ticket()? {
+            ticket.wait();
+        }
+        Ok(())
+    }
+
+    /// Records the event in a stream.
+    fn record(self: &Arc<Self>, driver: &'static Driver, stream: &Arc<Stream>, external: bool) -> Answer {
+        if stream.context_handle != self.context_handle {
+            return Err(CuResult::INVALID_HANDLE);
+        }
+        if let Some(capture) = stream.capture() {
+            if external {
+                return capture.record(driver, stream, Work::Record(self.clone()));
+            }
+            let after = capture.front(stream)?;
+            *lock(&self.mark) = Mark::Captured(capture, after);
+            return Ok(());
+        }
+        if external {
+            return Err(CuResult::ILLEGAL_STATE);
+        }
+        if let Some(ticket) = stream.add(driver, Work::Nothing)? {
+            *lock(&self.mark) = Mark::Placed(ticket);
+        }
+        Ok(())
+    }
+
+    /// Makes later work of a stream wait for the event.
+    pub fn hold_back(&self, driver: &'static Driver, stream: &Arc<Stream>) -> Answer {
+        let mark = lock(&self.mark).clone();
+        match (mark, stream.capture()) {
+            (Mark::Never, _) => Ok(()),
+            (Mark::Placed(_), Some(capture)) => {
+                capture.invalidate();
+                Err(CuResult::STREAM_CAPTURE_ISOLATION)
+            }
+            (Mark::Placed(ticket), None) => {
+                let context = stream.context()?;
+                driver.captures.refuse_implicit(stream, &context)?;
+                stream.submit(driver, &context, Work::Nothing, vec![ticket]);
+                Ok(())
+            }
+            (Mark::Captured(capture, after), None) => capture.join(stream, &after),
+            (Mark::Captured(theirs, after), Some(ours)) => {
+                if !Arc::ptr_eq(&theirs, &ours) {
+                    ours.invalidate();
+                    theirs.invalidate();
+                    return Err(CuResult::STREAM_CAPTURE_MERGE);
+                }
+                ours.join(stream, &after)
+            }
+        }
+    }
+
+    /// The ticket to wait for; none if the event was never recorded.
+    fn ticket(&self) -> Answer<Option<Arc<Ticket>>> {
+        match &*lock(&self.mark) {
+            Mark::Never => Ok(None),
+            Mark::Placed(ticket) => Ok(Some(ticket.clone())),
+            Mark::Captured(capture, _) => {
+                if !capture.is_over() {
+                    capture.invalidate();
+                }
+                Err(CuResult::CAPTURED_EVENT)
+            }
+        }
+    }
+}
+
+fn event_of(driver: &Driver, handle: Handle) -> Answer<Arc<Event>> {
+    let event = driver.events.get(handle)?;
+    if let Some(context) = driver.contexts.find(event.context_handle) {
+        context.healthy()?;
+    }
+    Ok(event)
+}
+
+fn elapsed(driver: &Driver, start: Handle, end: Handle) -> Answer<f32> {
+    let (start, end) = (event_of(driver, start)?, event_of(driver, end)?);
+    if start.context_handle != end.context_handle || (start.flags | end.flags) & DISABLE_TIMING != 0 {
+        return Err(CuResult::INVALID_HANDLE);
+    }
+    let (Some(start), Some(end)) = (start.ticket()?, end.ticket()?) else {
+        return Err(CuResult::INVALID_HANDLE);
+    };
+    if !start.is_done() || !end.is_done() {
+        return Err(CuResult::NOT_READY);
+    }
+    Ok(((end.time() - start.time()) / 1e6) as f32)
+}
+
+api! {
+    /// Creates an event.
+    fn cuEventCreate[driver, context](out: Out<Handle>, flags: c_uint) {
+        out.required()?;
+        let alone = flags & INTERPROCESS != 0 && flags & DISABLE_TIMING == 0;
+        if flags > 7 || alone {
+            return Err(CuResult::INVALID_VALUE);
+        }
+        if flags & INTERPROCESS != 0 {
+            return Err(CuResult::NOT_SUPPORTED);
+        }
+        let event = Event { context_handle: context.handle, flags, mark: Mutex::default() };
+        out.set(driver.events.add(event))
+    }
+
+    /// Destroys an event; who waits for it goes on waiting.
+    fn cuEventDestroy_v2[driver](event: Handle) {
+        driver.events.remove(event).map(|_| ())
+    }
+
+    /// Records an event in a stream.
+    fn cuEventRecord[driver](event: Handle, stream: Handle) {
+        let event = event_of(driver, event)?;
+        event.record(driver, &stream::named(driver, stream)?, false)
+    }
+
+    /// Records an event in a stream; flag 1 makes it a node of its own in a capture.
+    fn cuEventRecordWithFlags[driver](event: Handle, stream: Handle, flags: c_uint) {
+        if flags > 1 {
+            return Err(CuResult::INVALID_VALUE);
+        }
+        let event = event_of(driver, event)?;
+        event.record(driver, &stream::named(driver, stream)?, flags == 1)
+    }
+
+    /// Whether what an event marks is done.
+    fn cuEventQuery[driver](event: Handle) {
+        let event = event_of(driver, event)?;
+        let ticket = event.ticket()?;
+        driver.forbid_during_capture()?;
+        match ticket {
+            Some(ticket) if !ticket.is_done() => Err(CuResult::NOT_READY),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for what an event marks.
+    fn cuEventSynchronize[driver](handle: Handle) {
+        let event = event_of(driver, handle)?;
+        let ticket = event.ticket()?;
+        driver.forbid_during_capture()?;
+        if let Some(ticket) = ticket {
+            ticket.wait();
+            if let Some(context) = driver.contexts.find(event.context_handle) {
+                context.host_waited(ticket.time());
+            }
+        }
+        event_of(driver, handle).map(|_| ())
+    }
+
+    /// Modelled milliseconds between two events.
+    fn cuEventElapsedTime[driver](milliseconds: Out<f32>, start: Handle, end: Handle) {
+        milliseconds.required()?;
+        milliseconds.set(elapsed(driver, start, end)?)
+    }
+
+    /// Modelled milliseconds between two events.
+    fn cuEventElapsedTime_v2[driver](milliseconds: Out<f32>, start: Handle, end: Handle) {
+        milliseconds.required()?;
+        milliseconds.set(elapsed(driver, start, end)?)
+    }
+}

@@ -1,0 +1,286 @@
+//! Instantiated graphs: launching and updating them.
+
+use super::capture::NodeId;
+use super::clock;
+use super::context::Context;
+use super::ffi::{In, Out, api};
+use super::graph::{Graph, GraphMemory, Node};
+use super::graph_node;
+use super::result::{Answer, CuResult};
+use super::state::Driver;
+use super::stream;
+use super::structs::{Copy3D, FillNode, HostNode, InstantiateParameters, KernelNode, UpdateResult};
+use super::table::{Handle, lock};
+use super::work::Work;
+use std::collections::HashMap;
+use std::ffi::c_uint;
+use std::sync::{Arc, Mutex};
+
+const AUTO_FREE: u64 = 1;
+const DEVICE_LAUNCH: u64 = 4;
+const ALL_FLAGS: u64 = 15;
+
+/// A graph's nodes in an order that respects their dependencies.
+#[derive(Debug, Clone)]
+pub(super) struct Program {
+    steps: Vec<Step>,
+    /// The graph's own memory stays while the program can run.
+    _memory: Arc<GraphMemory>,
+}
+
+#[derive(Debug, Clone)]
+struct Step {
+    id: NodeId,
+    kind: u32,
+    work: Work,
+    /// Earlier steps that it depends on.
+    after: Vec<usize>,
+    enabled: bool,
+}
+
+/// An instantiated graph.
+#[derive(Debug)]
+pub(super) struct Exec {
+    program: Mutex<Arc<Program>>,
+    flags: u64,
+}
+
+impl Program {
+    /// Orders the nodes of a graph: each as early as it stands in the graph and may.
+    pub fn of(graph: &Graph) -> Answer<Program> {
+        let mut open = graph.nodes();
+        let mut place: HashMap<NodeId, usize> = HashMap::new();
+        let mut steps = Vec::with_capacity(open.len());
+        while !open.is_empty() {
+            let before = open.len();
+            let mut later = Vec::new();
+            for node in open {
+                if node.after.iter().all(|id| place.contains_key(id)) {
+                    let kind = node.kind();
+                    let Node { id, work, after, .. } = node;
+                    let after = after.iter().map(|id| place[id]).collect();
+                    place.insert(id, steps.len());
+                    steps.push(Step { id, kind, work, after, enabled: true });
+                } else {
+                    later.push(node);
+                }
+            }
+            if later.len() == before {
+                // A circle.
+                return Err(CuResult::INVALID_VALUE);
+            }
+            open = later;
+        }
+        Ok(Program { steps, _memory: graph.memory() })
+    }
+
+    /// Whether some step may wait for the client's threads.
+    pub fn calls_host(&self) -> bool {
+        self.steps.iter().any(|step| step.enabled && step.work.calls_host())
+    }
+
+    /// Runs all steps; answers with the modelled time of the longest path.
+    pub fn run(&self, driver: &'static Driver, context: &Arc<Context>, begun: f64) -> Answer<f64> {
+        let mut ends: Vec<f64> = Vec::with_capacity(self.steps.len());
+        for step in &self.steps {
+            let start = step.after.iter().map(|index| ends[*index]).fold(0.0, f64::max);
+            let cost = if step.enabled {
+                let cost = step.work.run(driver, context, begun + start)?;
+                clock::in_graph(step.kind, cost)
+            } else {
+                0.0
+            };
+            ends.push(start + cost);
+        }
+        Ok(ends.into_iter().fold(0.0, f64::max))
+    }
+
+    /// Why this cannot take the place of another (`CUgraphExecUpdateResult`), with the step.
+    fn differs(&self, other: &Program) -> Option<(c_uint, NodeId)> {
+        if self.steps.len() != other.steps.len() {
+            return Some((2, 0));
+        }
+        self.steps.iter().zip(&other.steps).find_map(|(old, new)| {
+            let result = if old.kind != new.kind {
+                3
+            } else if old.after != new.after {
+                2
+            } else {
+                return None;
+            };
+            Some((result, new.id))
+        })
+    }
+}
+
+fn instantiate(driver: &Driver, out: Out<Handle>, graph: Handle, flags: u64) -> Answer {
+    out.required()?;
+    if flags & !ALL_FLAGS != 0 || flags & (AUTO_FREE | DEVICE_LAUNCH) == AUTO_FREE | DEVICE_LAUNCH {
+        return Err(CuResult::INVALID_VALUE);
+    }
+    if flags & DEVICE_LAUNCH != 0 {
+        driver.report.note("a graph to be launched by kernels is refused: not supported");
+        return Err(CuResult::NOT_SUPPORTED);
+    }
+    let program = Program::of(&*driver.graphs.get(graph)?)?;
+    out.set(driver.execs.add(Exec { program: Mutex::new(Arc::new(program)), flags }))
+}
+
+/// Changes a step of an instantiated graph; launches that wait keep the old one.
+fn change(driver: &Driver, exec: Handle, id: NodeId, change: impl FnOnce(&mut Step) -> Answer) -> Answer {
+    let exec = driver.execs.get(exec)?;
+    let mut program = lock(&exec.program);
+    let steps = &mut Arc::make_mut(&mut program).steps;
+    let step = steps.iter_mut().find(|step| step.id == id);
+    change(step.ok_or(CuResult::INVALID_VALUE)?)
+}
+
+fn set(driver: &Driver, exec: Handle, id: NodeId, work: Answer<Work>) -> Answer {
+    let work = work?;
+    change(driver, exec, id, |step| {
+        if std::mem::discriminant(&step.work) != std::mem::discriminant(&work) {
+            return Err(CuResult::INVALID_VALUE);
+        }
+        step.work = work;
+        Ok(())
+    })
+}
+
+api! {
+    /// Makes a graph ready to launch.
+    fn cuGraphInstantiateWithFlags[driver](out: Out<Handle>, graph: Handle, flags: u64) {
+        instantiate(driver, out, graph, flags)
+    }
+
+    /// Makes a graph ready to launch.
+    fn cuGraphInstantiateWithParams[driver](
+        out: Out<Handle>, graph: Handle, parameters: Out<InstantiateParameters>,
+    ) {
+        let mut given = parameters.get()?;
+        let answer = instantiate(driver, out, graph, given.flags);
+        given.error_node = 0;
+        given.result = c_uint::from(answer.is_err());
+        parameters.set(given)?;
+        answer
+    }
+
+    /// Makes a graph ready to launch, with a buffer for an error's text that stays empty.
+    fn cuGraphInstantiate_v2[driver](
+        out: Out<Handle>, graph: Handle, node: Out<Handle>, log: Out<u8>, room: usize,
+    ) {
+        node.set_if(0);
+        if room > 0 {
+            log.set_if(0);
+        }
+        instantiate(driver, out, graph, 0)
+    }
+
+    /// The flags that a graph was instantiated with.
+    fn cuGraphExecGetFlags[driver](exec: Handle, flags: Out<u64>) {
+        flags.required()?;
+        flags.set(driver.execs.get(exec)?.flags)
+    }
+
+    /// Destroys an instantiated graph; launches that wait still run.
+    fn cuGraphExecDestroy[driver](exec: Handle) {
+        driver.execs.remove(exec).map(|_| ())
+    }
+
+    /// Prepares a launch: nothing is left to prepare.
+    fn cuGraphUpload[driver](exec: Handle, stream: Handle) {
+        driver.execs.get(exec)?;
+        let stream = stream::named(driver, stream)?;
+        stream.context()?.healthy()?;
+        stream.add(driver, Work::Nothing).map(|_| ())
+    }
+
+    /// Launches a graph.
+    fn cuGraphLaunch[driver](exec: Handle, stream: Handle) {
+        let exec = driver.execs.get(exec)?;
+        let stream = stream::named(driver, stream)?;
+        stream.context()?.healthy()?;
+        let program = lock(&exec.program).clone();
+        stream.add(driver, Work::Graph(program)).map(|_| ())
+    }
+
+    /// Replaces what an instantiated graph does by another graph of the same shape.
+    fn cuGraphExecUpdate_v2[driver](exec: Handle, graph: Handle, result: Out<UpdateResult>) {
+        result.required()?;
+        let exec = driver.execs.get(exec)?;
+        let new = Program::of(&*driver.graphs.get(graph)?)?;
+        let mut program = lock(&exec.program);
+        if let Some((code, node)) = program.differs(&new) {
+            result.set(UpdateResult { result: code, error_node: node, error_from_node: 0 })?;
+            return Err(CuResult::GRAPH_EXEC_UPDATE_FAILURE);
+        }
+        // Steps keep the handles that the client knows them by.
+        let mut steps = program.steps.clone();
+        for (old, new) in steps.iter_mut().zip(new.steps) {
+            old.work = new.work;
+        }
+        *program = Arc::new(Program { steps, _memory: new._memory });
+        result.set(UpdateResult { result: 0, error_node: 0, error_from_node: 0 })
+    }
+
+    /// Sets the launch of a kernel node.
+    fn cuGraphExecKernelNodeSetParams_v2[driver](
+        exec: Handle, id: Handle, node: In<KernelNode>,
+    ) {
+        set(driver, exec, id, graph_node::kernel(driver, node))
+    }
+
+    /// Sets the copy of a copy node.
+    fn cuGraphExecMemcpyNodeSetParams[driver](
+        exec: Handle, id: Handle, shape: In<Copy3D>, _context: Handle,
+    ) {
+        set(driver, exec, id, graph_node::copy(driver, shape))
+    }
+
+    /// Sets the fill of a fill node.
+    fn cuGraphExecMemsetNodeSetParams[driver](
+        exec: Handle, id: Handle, node: In<FillNode>, _context: Handle,
+    ) {
+        set(driver, exec, id, graph_node::filled(driver, node))
+    }
+
+    /// Sets the function of a host node.
+    fn cuGraphExecHostNodeSetParams[driver](exec: Handle, id: Handle, node: In<HostNode>) {
+        set(driver, exec, id, graph_node::host(node))
+    }
+
+    /// Sets the graph of a child node.
+    fn cuGraphExecChildGraphNodeSetParams[driver](exec: Handle, id: Handle, child: Handle) {
+        let program = driver.graphs.get(child).and_then(|child| Program::of(&child));
+        set(driver, exec, id, program.map(|program| Work::Graph(Arc::new(program))))
+    }
+
+    /// Sets the event of a node that marks it.
+    fn cuGraphExecEventRecordNodeSetEvent[driver](exec: Handle, id: Handle, event: Handle) {
+        set(driver, exec, id, driver.events.get(event).map(Work::Record))
+    }
+
+    /// Sets the event of a node that waits for it.
+    fn cuGraphExecEventWaitNodeSetEvent[driver](exec: Handle, id: Handle, event: Handle) {
+        set(driver, exec, id, driver.events.get(event).map(Work::Wait))
+    }
+
+    /// Turns a kernel, copy or fill of an instantiated graph on or off.
+    fn cuGraphNodeSetEnabled[driver](exec: Handle, id: Handle, enabled: c_uint) {
+        change(driver, exec, id, |step| {
+            if enabled > 1 || step.kind > 2 {
+                return Err(CuResult::INVALID_VALUE);
+            }
+            step.enabled = enabled == 1;
+            Ok(())
+        })
+    }
+
+    /// Whether a node of an instantiated graph is on.
+    fn cuGraphNodeGetEnabled[driver](exec: Handle, id: Handle, enabled: Out<c_uint>) {
+        enabled.required()?;
+        let exec = driver.execs.get(exec)?;
+        let program = lock(&exec.program).clone();
+        let step = program.steps.iter().find(|step| step.id == id);
+        enabled.set(c_uint::from(step.ok_or(CuResult::INVALID_VALUE)?.enabled))
+    }
+}

@@ -1,0 +1,179 @@
+//! Occupancy: how many blocks of a kernel an SM holds, by NVIDIA's formula.
+
+use super::ffi::{In, Out, api};
+use super::function::{self, Function, registers};
+use super::result::{Answer, CuResult};
+use super::state::Driver;
+use super::structs::LaunchConfig;
+use super::table::Handle;
+use crate::profile::Profile;
+use std::ffi::{c_int, c_uint};
+
+/// Warps take registers for this many at once: a warp's scheduler has its own share of them.
+const WARP_GRANULARITY: u32 = 4;
+
+fn round_up(value: u32, multiple: u32) -> u32 {
+    value.div_ceil(multiple.max(1)) * multiple.max(1)
+}
+
+/// Blocks of a kernel that an SM holds at once.
+pub(super) fn blocks_per_sm(profile: &Profile, function: &Function, threads: u32, dynamic_shared: usize) -> u32 {
+    let kernel = &function.kernel;
+    if threads == 0 || threads > function.max_threads(profile) {
+        return 0;
+    }
+    let warps = threads.div_ceil(32);
+    let by_warps = profile.warps_per_sm() / warps;
+
+    let registers_a_warp = round_up(registers(kernel) * 32, profile.register_granularity);
+    let warps_by_registers = profile.registers_per_sm / registers_a_warp / WARP_GRANULARITY * WARP_GRANULARITY;
+    let by_registers = warps_by_registers / round_up(warps, WARP_GRANULARITY);
+
+    let Ok(dynamic) = u32::try_from(dynamic_shared) else { return 0 };
+    if dynamic > profile.shared_per_block_optin.saturating_sub(kernel.static_shared) {
+        return 0;
+    }
+    let shared = round_up(kernel.static_shared + dynamic + profile.shared_reserved, profile.shared_granularity);
+    let by_shared = profile.shared_per_sm.checked_div(shared).unwrap_or(u32::MAX);
+
+    profile.blocks_per_sm.min(by_warps).min(by_registers).min(by_shared)
+}
+
+/// Dynamic shared memory that each of `blocks` blocks on an SM may have.
+fn available_shared(profile: &Profile, function: &Function, blocks: u32, threads: u32) -> Answer<usize> {
+    if blocks == 0 || blocks > blocks_per_sm(profile, function, threads, 0) {
+        return Err(CuResult::INVALID_VALUE);
+    }
+    let share = profile.shared_per_sm / blocks / profile.shared_granularity.max(1) * profile.shared_granularity.max(1);
+    let most = profile.shared_per_block_optin.saturating_sub(function.kernel.static_shared);
+    let taken = function.kernel.static_shared + profile.shared_reserved;
+    Ok(share.saturating_sub(taken).min(most) as usize)
+}
+
+/// The block size with the most threads at once, the largest of the best ones, and the grid that
+/// fills the device with it.
+fn best_block(profile: &Profile, function: &Function, shared: impl Fn(u32) -> usize, limit: c_int) -> (u32, u32) {
+    let most = function.max_threads(profile);
+    let limit = u32::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(most).min(most);
+    let mut best = (0, 0, 0);
+    let mut threads = round_up(limit, 32);
+    while threads > 0 {
+        let tried = threads.min(limit);
+        let blocks = blocks_per_sm(profile, function, tried, shared(tried));
+        if blocks * tried > best.0 {
+            best = (blocks * tried, blocks, tried);
+        }
+        if best.0 == profile.threads_per_sm {
+            break;
+        }
+        threads -= 32;
+    }
+    (best.1 * profile.sms, best.2)
+}
+
+fn active_blocks(
+    driver: &Driver,
+    out: Out<c_int>,
+    function: Handle,
+    threads: c_int,
+    shared: usize,
+    flags: c_uint,
+) -> Answer {
+    out.required()?;
+    let function = function::named(driver, function)?;
+    let threads = u32::try_from(threads).ok().filter(|threads| *threads > 0);
+    let threads = threads.ok_or(CuResult::INVALID_VALUE)?;
+    if flags > 1 {
+        return Err(CuResult::INVALID_VALUE);
+    }
+    out.set(blocks_per_sm(driver.profile(function.device), &function, threads, shared) as c_int)
+}
+
+type SharedBySize = Option<unsafe extern "C" fn(c_int) -> usize>;
+
+fn potential(
+    driver: &Driver,
+    (grid, block): (Out<c_int>, Out<c_int>),
+    function: Handle,
+    by_size: SharedBySize,
+    shared: usize,
+    limit: c_int,
+    flags: c_uint,
+) -> Answer {
+    grid.required()?;
+    block.required()?;
+    if flags > 1 || limit < 0 {
+        return Err(CuResult::INVALID_VALUE);
+    }
+    let function = function::named(driver, function)?;
+    let shared = |threads: u32| match by_size {
+        // SAFETY: the client gave the function to be asked for each size of a block.
+        Some(by_size) => unsafe { by_size(threads as c_int) },
+        None => shared,
+    };
+    let (blocks, threads) = best_block(driver.profile(function.device), &function, shared, limit);
+    grid.set(blocks as c_int)?;
+    block.set(threads as c_int)
+}
+
+api! {
+    /// Blocks of a kernel that an SM holds at once.
+    fn cuOccupancyMaxActiveBlocksPerMultiprocessor[driver, _context](
+        out: Out<c_int>, function: Handle, threads: c_int, shared: usize,
+    ) {
+        active_blocks(driver, out, function, threads, shared, 0)
+    }
+
+    /// Blocks of a kernel that an SM holds at once; the flag about caching changes nothing.
+    fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags[driver, _context](
+        out: Out<c_int>, function: Handle, threads: c_int, shared: usize, flags: c_uint,
+    ) {
+        active_blocks(driver, out, function, threads, shared, flags)
+    }
+
+    /// Dynamic shared memory that each of some blocks on an SM may have.
+    fn cuOccupancyAvailableDynamicSMemPerBlock[driver, _context](
+        out: Out<usize>, function: Handle, blocks: c_int, threads: c_int,
+    ) {
+        out.required()?;
+        let function = function::named(driver, function)?;
+        let positive = |value: c_int| {
+            u32::try_from(value).ok().filter(|value| *value > 0).ok_or(CuResult::INVALID_VALUE)
+        };
+        let (blocks, threads) = (positive(blocks)?, positive(threads)?);
+        let profile = driver.profile(function.device);
+        out.set(available_shared(profile, &function, blocks, threads)?)
+    }
+
+    /// The block size that fills an SM best.
+    fn cuOccupancyMaxPotentialBlockSize[driver, _context](
+        grid: Out<c_int>, block: Out<c_int>, function: Handle,
+        by_size: SharedBySize, shared: usize, limit: c_int,
+    ) {
+        potential(driver, (grid, block), function, by_size, shared, limit, 0)
+    }
+
+    /// The block size that fills an SM best; the flag about caching changes nothing.
+    fn cuOccupancyMaxPotentialBlockSizeWithFlags[driver, _context](
+        grid: Out<c_int>, block: Out<c_int>, function: Handle,
+        by_size: SharedBySize, shared: usize, limit: c_int, flags: c_uint,
+    ) {
+        potential(driver, (grid, block), function, by_size, shared, limit, flags)
+    }
+
+    /// Clusters that a device holds at once: none, they are not supported.
+    fn cuOccupancyMaxActiveClusters[driver, _context](
+        _out: Out<c_int>, function: Handle, _config: In<LaunchConfig>,
+    ) {
+        function::named(driver, function)?;
+        Err(CuResult::NOT_SUPPORTED)
+    }
+
+    /// The greatest cluster: they are not supported.
+    fn cuOccupancyMaxPotentialClusterSize[driver, _context](
+        _out: Out<c_int>, function: Handle, _config: In<LaunchConfig>,
+    ) {
+        function::named(driver, function)?;
+        Err(CuResult::NOT_SUPPORTED)
+    }
+}

@@ -1,0 +1,261 @@
+//! Memory pools and allocation in stream order.
+//!
+//! An allocation lives from the call that makes it; a free happens when the stream comes to it,
+//! so that a use in another stream that nothing orders is seen. Freed memory goes back at once:
+//! what a pool reserves is what it has in use.
+
+use super::ffi::{In, Out, api};
+use super::queue::Stream;
+use super::result::{Answer, CuResult};
+use super::state::Driver;
+use super::stream;
+use super::structs::{AccessDescriptor, Location, PoolProperties};
+use super::table::{Handle, lock};
+use super::work::Work;
+use crate::memory::Kind;
+use std::ffi::{c_int, c_uint};
+use std::sync::{Arc, Mutex};
+
+/// One pool.
+#[derive(Debug)]
+pub(super) struct Pool {
+    device: u32,
+    default: bool,
+    state: Mutex<PoolState>,
+}
+
+#[derive(Debug, Default)]
+struct PoolState {
+    /// The three rules of reuse and the threshold of release, as the client set them.
+    reuse: [c_int; 3],
+    threshold: u64,
+    used: u64,
+    high: u64,
+    /// The most that was reserved since it was last reset.
+    reserved_high: u64,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(device: u32, default: bool) -> Pool {
+        let state = PoolState { reuse: [1; 3], ..PoolState::default() };
+        Pool { device, default, state: Mutex::new(state) }
+    }
+
+    /// Bytes were allocated.
+    pub fn grow(&self, bytes: u64) {
+        let mut state = lock(&self.state);
+        state.used += bytes;
+        state.high = state.high.max(state.used);
+        state.reserved_high = state.reserved_high.max(state.used);
+    }
+
+    /// Bytes were freed.
+    pub fn shrink(&self, bytes: u64) {
+        let mut state = lock(&self.state);
+        state.used = state.used.saturating_sub(bytes);
+    }
+}
+
+fn allocate(driver: &'static Driver, out: Out<u64>, bytes: usize, pool: Handle, stream: &Arc<Stream>) -> Answer {
+    out.required()?;
+    if bytes == 0 {
+        return Err(CuResult::INVALID_VALUE);
+    }
+    let context = stream.context()?;
+    context.healthy()?;
+    let known = driver.pools.get(pool)?;
+    if known.device != context.device {
+        return Err(CuResult::INVALID_VALUE);
+    }
+    let bytes = bytes as u64;
+    let address = driver.allocate(Kind::Device, &context, pool, bytes, "cuMemAllocAsync")?;
+    if let Some(capture) = stream.capture() {
+        capture.own(address);
+        stream.add(driver, Work::Allocate)?;
+    }
+    out.set(address)
+}
+
+fn free(driver: &'static Driver, address: u64, stream: &Arc<Stream>) -> Answer {
+    if address == 0 {
+        return Ok(());
+    }
+    let context = stream.context()?;
+    if !lock(&driver.owners).contains_key(&address) {
+        driver.report.note(&format!("cuMemFreeAsync of {address:#x}, which is not allocated"));
+        return Err(CuResult::INVALID_VALUE);
+    }
+    if context.healthy().is_err() {
+        // The queue is dead; the memory must not count as a leak.
+        driver.release(address)?;
+        return context.healthy();
+    }
+    stream.add(driver, Work::Free(address)).map(|_| ())
+}
+
+fn attribute_of(pool: &Pool, attribute: u32, value: Out<u8>) -> Answer {
+    value.required()?;
+    let state = lock(&pool.state);
+    let long = |number: u64| value.set_list(&number.to_le_bytes(), 8);
+    match attribute {
+        1..=3 => value.set_list(&state.reuse[attribute as usize - 1].to_le_bytes(), 4),
+        4 => long(state.threshold),
+        5 | 7 => long(state.used),
+        6 => long(state.reserved_high),
+        8 => long(state.high),
+        _ => return Err(CuResult::INVALID_VALUE),
+    };
+    Ok(())
+}
+
+fn set_attribute(pool: &Pool, attribute: u32, value: In<u8>) -> Answer {
+    let mut state = lock(&pool.state);
+    let long = || -> Answer<u64> {
+        let bytes = value.list(8)?;
+        Ok(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    };
+    match attribute {
+        1..=3 => {
+            let bytes = value.list(4)?;
+            state.reuse[attribute as usize - 1] = c_int::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        }
+        4 => state.threshold = long()?,
+        // The high marks can only be brought down to what is in use.
+        6 if long()? == 0 => state.reserved_high = state.used,
+        8 if long()? == 0 => state.high = state.used,
+        _ => return Err(CuResult::INVALID_VALUE),
+    }
+    Ok(())
+}
+
+api! {
+    /// Allocates memory in stream order from the device's pool.
+    fn cuMemAllocAsync[driver](out: Out<u64>, bytes: usize, stream: Handle) {
+        let stream = stream::named(driver, stream)?;
+        let pool = *lock(&driver.devices[stream.device as usize].pool);
+        allocate(driver, out, bytes, pool, &stream)
+    }
+
+    /// Allocates memory in stream order from a pool.
+    fn cuMemAllocFromPoolAsync[driver](
+        out: Out<u64>, bytes: usize, pool: Handle, stream: Handle,
+    ) {
+        allocate(driver, out, bytes, pool, &stream::named(driver, stream)?)
+    }
+
+    /// Frees memory in stream order.
+    fn cuMemFreeAsync[driver](address: u64, stream: Handle) {
+        free(driver, address, &stream::named(driver, stream)?)
+    }
+
+    /// Creates a pool on a device.
+    fn cuMemPoolCreate[driver](out: Out<Handle>, properties: In<PoolProperties>) {
+        out.required()?;
+        let properties = properties.get()?;
+        if properties.allocation != 1 {
+            return Err(CuResult::INVALID_VALUE);
+        }
+        if properties.handles != 0 || properties.location.kind != 1 {
+            return Err(CuResult::NOT_SUPPORTED);
+        }
+        let device = driver.device(properties.location.id)?.ordinal;
+        out.set(driver.pools.add(Pool::new(device, false)))
+    }
+
+    /// Destroys a pool; what was allocated from it stays until it is freed.
+    fn cuMemPoolDestroy[driver](handle: Handle) {
+        if driver.pools.get(handle)?.default {
+            return Err(CuResult::INVALID_VALUE);
+        }
+        driver.pools.remove(handle)?;
+        for device in &driver.devices {
+            let mut current = lock(&device.pool);
+            if *current == handle {
+                *current = device.default_pool;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives memory back that a pool holds unused: it holds none.
+    fn cuMemPoolTrimTo[driver](pool: Handle, _keep: usize) {
+        driver.pools.get(pool).map(|_| ())
+    }
+
+    /// An attribute of a pool.
+    fn cuMemPoolGetAttribute[driver](pool: Handle, attribute: c_uint, value: Out<u8>) {
+        attribute_of(&*driver.pools.get(pool)?, attribute, value)
+    }
+
+    /// Sets an attribute of a pool.
+    fn cuMemPoolSetAttribute[driver](pool: Handle, attribute: c_uint, value: In<u8>) {
+        set_attribute(&*driver.pools.get(pool)?, attribute, value)
+    }
+
+    /// Lets devices touch a pool's memory: they share one address space.
+    fn cuMemPoolSetAccess[driver](pool: Handle, list: In<AccessDescriptor>, count: usize) {
+        let pool = driver.pools.get(pool)?;
+        for access in list.list(count)? {
+            if access.location.kind != 1 {
+                return Err(CuResult::INVALID_VALUE);
+            }
+            let device = driver.device(access.location.id)?.ordinal;
+            // A pool's own device keeps its access.
+            if device == pool.device && access.flags != 3 {
+                return Err(CuResult::INVALID_VALUE);
+            }
+        }
+        Ok(())
+    }
+
+    /// Which access a device has to a pool's memory: to read and to write.
+    fn cuMemPoolGetAccess[driver](flags: Out<c_uint>, pool: Handle, location: Out<Location>) {
+        flags.required()?;
+        driver.pools.get(pool)?;
+        driver.device(location.get()?.id)?;
+        flags.set(3)
+    }
+
+    /// The pool that a device had at first.
+    fn cuDeviceGetDefaultMemPool[driver](out: Out<Handle>, device: c_int) {
+        out.required()?;
+        out.set(driver.device(device)?.default_pool)
+    }
+
+    /// The pool that a device allocates from.
+    fn cuDeviceGetMemPool[driver](out: Out<Handle>, device: c_int) {
+        out.required()?;
+        out.set(*lock(&driver.device(device)?.pool))
+    }
+
+    /// Sets the pool that a device allocates from.
+    fn cuDeviceSetMemPool[driver](device: c_int, pool: Handle) {
+        let device = driver.device(device)?;
+        if driver.pools.get(pool)?.device != device.ordinal {
+            return Err(CuResult::INVALID_VALUE);
+        }
+        *lock(&device.pool) = pool;
+        Ok(())
+    }
+
+    /// Memory of graphs on a device: it is counted with the pool's.
+    fn cuDeviceGetGraphMemAttribute[driver](device: c_int, attribute: c_uint, value: Out<u64>) {
+        driver.device(device)?;
+        if attribute > 3 {
+            return Err(CuResult::INVALID_VALUE);
+        }
+        value.set(0)
+    }
+
+    /// Sets a high mark of graph memory: there is none.
+    fn cuDeviceSetGraphMemAttribute[driver](device: c_int, attribute: c_uint, _value: In<u64>) {
+        driver.device(device)?;
+        if matches!(attribute, 1 | 3) { Ok(()) } else { Err(CuResult::INVALID_VALUE) }
+    }
+
+    /// Gives unused memory of graphs back: there is none.
+    fn cuDeviceGraphMemTrim[driver](device: c_int) {
+        driver.device(device).map(|_| ())
+    }
+}

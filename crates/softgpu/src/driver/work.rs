@@ -1,0 +1,214 @@
+//! The operations of streams and graphs, and how each is run.
+
+use super::clock;
+use super::context::Context;
+use super::event::Event;
+use super::ffi;
+use super::graph_exec::Program;
+use super::launch::KernelLaunch;
+use super::result::{Answer, CuResult};
+use super::state::Driver;
+use super::table::Handle;
+use std::ffi::c_void;
+use std::sync::Arc;
+
+/// One operation.
+#[derive(Debug, Clone)]
+pub(super) enum Work {
+    /// Nothing: a place in the order.
+    Nothing,
+    /// A kernel.
+    Kernel(Arc<KernelLaunch>),
+    /// A copy of rows.
+    Copy(Arc<Copy>),
+    /// A pattern over rows.
+    Fill(Fill),
+    /// A function of the client.
+    Host(HostFunction),
+    /// An event's mark, as a node of a graph.
+    Record(Arc<Event>),
+    /// A wait for an event, as a node of a graph.
+    Wait(Arc<Event>),
+    /// Memory that a graph owns comes to life: it lies there as long as the graph.
+    Allocate,
+    /// The end of an allocation.
+    Free(u64),
+    /// The end of memory that a graph owns: it stays, for the graph's next launch.
+    Retire(u64),
+    /// A graph's nodes.
+    Graph(Arc<Program>),
+}
+
+/// One side of a copy.
+#[derive(Debug, Clone)]
+pub(super) enum End {
+    /// An address in the devices' space.
+    Device(u64),
+    /// An address of the process.
+    Host(usize),
+    /// What stood at an address of the process when the client asked for the copy.
+    Staged(Arc<Vec<u8>>),
+}
+
+/// A copy of `depth` planes of `height` rows of `width` bytes.
+#[derive(Debug, Clone)]
+pub(super) struct Copy {
+    pub to: End,
+    pub from: End,
+    pub width: usize,
+    pub height: usize,
+    pub depth: usize,
+    /// Bytes from a row to the next, and from a plane to the next.
+    pub to_pitch: [usize; 2],
+    pub from_pitch: [usize; 2],
+}
+
+/// A pattern of 1, 2 or 4 bytes over `height` rows of `width` elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fill {
+    pub address: u64,
+    pub pattern: u32,
+    pub element: u32,
+    pub width: usize,
+    pub height: usize,
+    pub pitch: usize,
+}
+
+/// A function of the client to be called in stream order.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum HostFunction {
+    /// `cuLaunchHostFunc`.
+    Plain { function: unsafe extern "C" fn(*mut c_void), data: usize },
+    /// `cuStreamAddCallback`.
+    Callback { function: unsafe extern "C" fn(usize, CuResult, *mut c_void), stream: Handle, data: usize },
+}
+
+impl Work {
+    /// Whether it may wait for the client's threads: by a function of the client, or an event.
+    pub fn calls_host(&self) -> bool {
+        match self {
+            Work::Host(_) | Work::Wait(_) => true,
+            Work::Graph(program) => program.calls_host(),
+            _ => false,
+        }
+    }
+
+    /// Runs the operation, which begins at a modelled time; answers with its modelled cost in ns.
+    pub fn run(&self, driver: &'static Driver, context: &Arc<Context>, begun: f64) -> Answer<f64> {
+        let profile = driver.profile(context.device);
+        match self {
+            Work::Nothing | Work::Allocate | Work::Retire(_) => Ok(0.0),
+            Work::Kernel(launch) => launch.run(driver, context),
+            Work::Copy(copy) => copy.run(driver).map(|()| clock::copy(profile, copy)),
+            Work::Fill(fill) => fill.run(driver).map(|()| clock::fill(profile, fill)),
+            Work::Host(function) => {
+                ffi::calling_back(|| function.call());
+                Ok(clock::HOST_FUNCTION)
+            }
+            Work::Record(event) => {
+                event.mark_now(begun);
+                Ok(0.0)
+            }
+            Work::Wait(event) => {
+                event.wait_inside()?;
+                Ok(0.0)
+            }
+            Work::Free(address) => {
+                driver.release(*address)?;
+                Ok(0.0)
+            }
+            Work::Graph(program) => program.run(driver, context, begun),
+        }
+    }
+}
+
+impl HostFunction {
+    fn call(&self) {
+        match *self {
+            // SAFETY: the client gave the function and its argument to be called here.
+            HostFunction::Plain { function, data } => unsafe { function(data as *mut c_void) },
+            // SAFETY: as above.
+            HostFunction::Callback { function, stream, data } => unsafe {
+                function(stream, CuResult::SUCCESS, data as *mut c_void)
+            },
+        }
+    }
+}
+
+impl Copy {
+    /// A plain copy of bytes.
+    pub fn flat(to: End, from: End, bytes: usize) -> Copy {
+        Copy { to, from, width: bytes, height: 1, depth: 1, to_pitch: [0; 2], from_pitch: [0; 2] }
+    }
+
+    /// The bytes copied.
+    pub fn bytes(&self) -> u64 {
+        self.width as u64 * self.height as u64 * self.depth as u64
+    }
+
+    fn run(&self, driver: &Driver) -> Answer {
+        for plane in 0..self.depth {
+            for row in 0..self.height {
+                let to = plane * self.to_pitch[1] + row * self.to_pitch[0];
+                let from = plane * self.from_pitch[1] + row * self.from_pitch[0];
+                self.run_row(driver, to, from)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run_row(&self, driver: &Driver, to: usize, from: usize) -> Answer {
+        let memory = driver.engine.memory();
+        let width = self.width;
+        let done = match (&self.to, &self.from) {
+            (End::Device(target), End::Device(source)) => {
+                memory.copy(target + to as u64, source + from as u64, width as u64)
+            }
+            (End::Device(target), End::Host(source)) => {
+                // SAFETY: the client promises that the source can be read until the copy is done.
+                let row = unsafe { std::slice::from_raw_parts((source + from) as *const u8, width) };
+                memory.write(target + to as u64, row)
+            }
+            (End::Device(target), End::Staged(data)) => memory.write(target + to as u64, &data[from..from + width]),
+            (End::Host(target), End::Device(source)) => {
+                // SAFETY: the client promises that the target can be written until the copy is done.
+                let row = unsafe { std::slice::from_raw_parts_mut((target + to) as *mut u8, width) };
+                memory.read(source + from as u64, row)
+            }
+            (End::Host(target), End::Host(source)) => {
+                // SAFETY: the client promises both ranges; they may overlap.
+                unsafe {
+                    std::ptr::copy((source + from) as *const u8, (target + to) as *mut u8, width);
+                }
+                Ok(())
+            }
+            (End::Host(target), End::Staged(data)) => {
+                // SAFETY: the client promises that the target can be written.
+                let row = unsafe { std::slice::from_raw_parts_mut((target + to) as *mut u8, width) };
+                row.copy_from_slice(&data[from..from + width]);
+                Ok(())
+            }
+            (End::Staged(_), _) => return Err(CuResult::INVALID_VALUE),
+        };
+        // What was checked when the client asked has been freed since.
+        done.map_err(|_| CuResult::ILLEGAL_ADDRESS)
+    }
+}
+
+impl Fill {
+    /// The bytes written.
+    pub fn bytes(&self) -> u64 {
+        self.width as u64 * self.height as u64 * u64::from(self.element)
+    }
+
+    fn run(&self, driver: &Driver) -> Answer {
+        for row in 0..self.height {
+            driver
+                .engine
+                .memory()
+                .fill(self.address + (row * self.pitch) as u64, self.pattern, self.element, self.width as u64)
+                .map_err(|_| CuResult::ILLEGAL_ADDRESS)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,100 @@
+//! The report as a document for tools.
+
+use super::LaunchFacts;
+use crate::count::Counters;
+use crate::finding::Finding;
+use crate::memory::AllocationInfo;
+use serde::{Deserialize, Serialize};
+
+/// The whole report of a process. Fields are added, never changed, while `version` is 1.
+#[derive(Debug, Clone, Serialize)]
+pub struct Document {
+    /// The version of the format.
+    pub version: u32,
+    /// The process id.
+    pub process: u32,
+    /// The command line.
+    pub command: Vec<String>,
+    /// The name of the device that was simulated.
+    pub device: String,
+    /// Kernel launches.
+    pub launches: u64,
+    /// What the checks found.
+    pub findings: Vec<Reported>,
+    /// Totals by kernel.
+    pub kernels: Vec<KernelTotals>,
+    /// Allocations that were not freed.
+    pub leaks: Vec<AllocationInfo>,
+    /// Calls that were not as they should be.
+    pub notes: Vec<String>,
+    /// Functions that were called and are not supported.
+    pub unsupported: Vec<String>,
+}
+
+/// A finding with the launch that showed it first.
+#[derive(Debug, Clone, Serialize)]
+pub struct Reported {
+    /// The number of the launch, from 1.
+    pub launch: u64,
+    /// How many launches showed it.
+    pub launches: u64,
+    /// The device's ordinal.
+    pub device: u32,
+    /// Blocks of the launch.
+    pub grid: [u32; 3],
+    /// Threads of its blocks.
+    pub block_size: [u32; 3],
+    /// The finding.
+    #[serde(flatten)]
+    pub finding: Finding,
+    /// As it was printed, without colour.
+    pub text: String,
+}
+
+/// What the launches of a kernel did together.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct KernelTotals {
+    /// The kernel.
+    pub name: String,
+    /// Its launches.
+    pub launches: u64,
+    /// Threads in all of them.
+    pub threads: u64,
+    /// Modelled time in ns.
+    pub time_ns: f64,
+    /// Registers a thread.
+    pub registers: u32,
+    /// Shared memory that it declares, in bytes.
+    pub static_shared: u32,
+    /// Counters, if they were asked for.
+    pub counters: Option<Counters>,
+}
+
+impl KernelTotals {
+    /// Adds a launch.
+    pub fn add(&mut self, facts: &LaunchFacts, counters: Option<&Counters>) {
+        let product = |size: [u32; 3]| size.iter().map(|n| u64::from(*n)).product::<u64>();
+        self.launches += 1;
+        self.threads += product(facts.grid) * product(facts.block);
+        self.time_ns += facts.time_ns;
+        self.registers = facts.kernel.registers;
+        self.static_shared = facts.kernel.static_shared;
+        self.add_counters(counters);
+    }
+
+    /// Adds the totals of another process.
+    pub fn merge(&mut self, other: &KernelTotals) {
+        self.launches += other.launches;
+        self.threads += other.threads;
+        self.time_ns += other.time_ns;
+        self.registers = self.registers.max(other.registers);
+        self.static_shared = self.static_shared.max(other.static_shared);
+        self.add_counters(other.counters.as_ref());
+    }
+
+    fn add_counters(&mut self, counters: Option<&Counters>) {
+        if let Some(counters) = counters {
+            self.counters.get_or_insert_default().add(counters);
+        }
+    }
+}
