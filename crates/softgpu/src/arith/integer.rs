@@ -253,3 +253,19 @@ pub fn dp2a(a: u32, b: u32, c: u32, a_signed: bool, b_signed: bool, high: bool) 
     }
     sum
 }
+
+/// `vabsdiff4.u32.u32.u32 d, a, b, c`: |a − b| of each byte. With `.add`, c plus the sum of them.
+#[inline(always)]
+pub fn vabsdiff4_u32(a: u32, b: u32, c: u32, add: bool) -> u32 {
+    let (a, b) = (a.to_le_bytes(), b.to_le_bytes());
+    let d = [0, 1, 2, 3].map(|i| a[i].abs_diff(b[i]));
+    if add { d.iter().fold(c, |sum, &x| sum.wrapping_add(x.into())) } else { u32::from_le_bytes(d) }
+}
+
+/// `vabsdiff2.u32.u32.u32 d, a, b, c`: |a − b| of each half. With `.add`, c plus the sum of them.
+#[inline(always)]
+pub fn vabsdiff2_u32(a: u32, b: u32, c: u32, add: bool) -> u32 {
+    let low = (a & 0xffff).abs_diff(b & 0xffff);
+    let high = (a >> 16).abs_diff(b >> 16);
+    if add { c.wrapping_add(low).wrapping_add(high) } else { low | high << 16 }
+}

@@ -98,3 +98,21 @@ fn dot_products() {
         }
     }
 }
+
+#[test]
+fn differences_of_parts() {
+    for x in words() {
+        for y in words() {
+            let (a, b) = (x as u32, y as u32);
+            let part = |v: u32, i: u32, width: u32| i64::from(v >> (i * width)) & ((1 << width) - 1);
+            for (width, plain, sum) in [
+                (8, int::vabsdiff4_u32(a, b, 5, false), int::vabsdiff4_u32(a, b, u32::MAX, true)),
+                (16, int::vabsdiff2_u32(a, b, 5, false), int::vabsdiff2_u32(a, b, u32::MAX, true)),
+            ] {
+                let d: Vec<i64> = (0..32 / width).map(|i| (part(a, i, width) - part(b, i, width)).abs()).collect();
+                assert!((0..).zip(&d).all(|(i, &d)| part(plain, i, width) == d), "{a:#x} {b:#x}");
+                assert_eq!(sum, (d.iter().sum::<i64>() - 1) as u32);
+            }
+        }
+    }
+}

@@ -28,7 +28,6 @@ impl<T: Pod> From<T> for Arg {
 }
 
 /// Arguments of any types, in order.
-#[macro_export]
 macro_rules! args {
     ($($value:expr),* $(,)?) => { &[$($crate::support::Arg::from($value)),*] };
 }

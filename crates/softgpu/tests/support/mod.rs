@@ -1,6 +1,7 @@
 //! What the tests share: NVRTC, and a machine to launch kernels on.
-#![allow(dead_code, unused_imports)] // Each test binary uses its part.
+#![allow(dead_code, unused_imports, unused_macros)] // Each test binary uses its part.
 
+#[macro_use]
 pub mod gpu;
 pub mod nvrtc;
 
