@@ -192,11 +192,11 @@ mod tests {
 
     #[test]
     fn draws_are_the_documented_words() {
-        let (philox, index) = (Philox::new(42), 1 << 33 | 7);
+        let (philox, index) = (Philox::new(42), (1 << 33) | 7);
         let word = philox.block(purpose::AUGMENT, 3, index);
         let expected = Draw {
-            dx: (u64::from(word[0]) * 9 >> 32) as u32,
-            dy: (u64::from(word[1]) * 9 >> 32) as u32,
+            dx: ((u64::from(word[0]) * 9) >> 32) as u32,
+            dy: ((u64::from(word[1]) * 9) >> 32) as u32,
             flip: word[2] >= 1 << 31,
         };
         assert_eq!(draw(&philox, 3, index, 32, Augment::ALL), expected);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::cifar::{self, Manifest};
 use super::error::{DataError, Result};
-use super::report::Reporter;
+use super::fetch::{self, Sources};
+use super::report::{Event, Reporter};
 use super::{folder, resize, sample};
 
 /// Classes, training and test images.
@@ -44,6 +45,8 @@ pub struct Options {
     pub folder: Option<PathBuf>,
     /// The user's cache folder; used if `folder` is none.
     pub cache: Option<PathBuf>,
+    /// Where CIFAR-10 is fetched from.
+    pub sources: Sources,
     /// The official files.
     pub manifest: Manifest,
     /// Where events go.
@@ -57,6 +60,7 @@ impl Default for Options {
             memory: 512 << 20,
             folder: None,
             cache: None,
+            sources: Sources::default(),
             manifest: Manifest::official(),
             report: Reporter::silent(),
         }
@@ -72,6 +76,14 @@ impl Options {
             report: Reporter::stderr(),
             ..Options::default()
         }
+    }
+
+    /// Where CIFAR-10 is looked for and fetched to: `folder`, else `cache`.
+    ///
+    /// # Errors
+    /// If there is neither.
+    pub fn cifar10_folder(&self) -> Result<PathBuf> {
+        self.folder.clone().or_else(|| self.cache.clone()).ok_or(DataError::NoCache)
     }
 }
 
@@ -89,15 +101,47 @@ impl Dataset {
     pub fn open(spec: &str, options: &Options) -> Result<Self> {
         match spec {
             "sample" => sample::open(),
-            "auto" | "cifar10" => Self::open_cached(options),
+            "cifar10" => Self::open_cifar10(options),
+            "auto" => match &options.folder {
+                Some(folder) if folder::is_one(folder) => Self::open_folder(folder, options),
+                _ => Self::open_cifar10(options).or_else(|error| match error {
+                    error if options.folder.is_some() && error.is_bad_data() => Err(error),
+                    error => Self::fallback(&error, &options.report),
+                }),
+            },
             folder => Self::open_folder(Path::new(folder), options),
         }
     }
 
-    /// Opens the official files of `options.folder` or else of the cache.
-    fn open_cached(options: &Options) -> Result<Self> {
-        let folder = options.folder.clone().or_else(|| options.cache.clone()).unwrap_or_default();
-        cifar::open(&folder.join(OFFICIAL_FOLDER), &options.manifest, format!("cache {}", folder.display()))
+    /// CIFAR-10 from the cache, else fetched.
+    fn open_cifar10(options: &Options) -> Result<Self> {
+        let folder = options.cifar10_folder()?;
+        let place = official_folder(&folder, &options.manifest).unwrap_or_else(|| folder.join(OFFICIAL_FOLDER));
+        match cifar::open(&place, &options.manifest, format!("cache {}", place.display())) {
+            Ok(dataset) => return Ok(dataset),
+            Err(DataError::Missing { .. }) => {}
+            // A folder that the user named is not overwritten, the cache is.
+            Err(error) if options.folder.is_some() => return Err(error),
+            Err(error) => options.report.note(format!("The cached copy is of no use: {error}. Fetching it anew.")),
+        }
+        let source = fetch::fetch(&folder, &options.sources, &options.manifest, &options.report)?;
+        cifar::open(&folder.join(OFFICIAL_FOLDER), &options.manifest, source)
+    }
+
+    /// The embedded sample, because of `error`.
+    fn fallback(error: &DataError, report: &Reporter) -> Result<Self> {
+        let mut dataset = sample::open()?;
+        let warning = format!(
+            "This is NOT the whole CIFAR-10: only the {} training and {} test images inside the binary\n\
+             are used, and accuracies will be far lower than on the real set.\n{error}\nhint: {}",
+            sample::TRAIN,
+            sample::TEST,
+            error.hint()
+        );
+        report.tell(Event::Warning(warning.clone()));
+        dataset.source += ", because CIFAR-10 could not be fetched";
+        dataset.warning = Some(warning);
+        Ok(dataset)
     }
 
     /// Opens a folder: official files in it or in its `cifar-10-batches-bin`, or folders of images.
@@ -247,6 +291,13 @@ impl Split {
             }
         }
         Ok(scratch)
+    }
+
+    /// Reads every image and gives out the errors of those that cannot be, in order.
+    pub fn faults(&self, size: usize) -> Vec<DataError> {
+        use rayon::prelude::*;
+        let fault = |scratch: &mut Vec<u8>, index| self.image(index, size, scratch).err();
+        (0..self.len()).into_par_iter().map_init(Vec::new, fault).flatten().collect()
     }
 
     /// Decodes all images and keeps them in memory at `size`, on all cores.

@@ -99,6 +99,9 @@ pub enum DataError {
     /// One source of CIFAR-10 did not serve.
     #[error("{0}")]
     Source(String),
+    /// There is no folder to keep CIFAR-10 in.
+    #[error("the user has no cache folder (HOME is not set)")]
+    NoCache,
     /// A setting that makes no sense.
     #[error("{what} is {value}, expected {expected}")]
     Setting {
@@ -123,6 +126,15 @@ impl DataError {
         move |source| DataError::Io { action, path, source }
     }
 
+    /// Whether data that are there are wrong (and not merely absent or out of reach).
+    pub fn is_bad_data(&self) -> bool {
+        use DataError::{Classes, Decode, EmptyClass, Label, WrongHash, WrongSize};
+        matches!(
+            self,
+            WrongSize { .. } | WrongHash { .. } | Label { .. } | Decode { .. } | EmptyClass { .. } | Classes { .. }
+        )
+    }
+
     /// What to do next, one sentence without a full stop.
     pub fn hint(&self) -> String {
         match self {
@@ -138,7 +150,10 @@ impl DataError {
             DataError::NothingFound { .. } => {
                 "expected data_batch_1.bin … data_batch_5.bin and test_batch.bin, or train/CLASS/*.png|jpg with val/CLASS/*.png|jpg; `--data sample` needs no files".into()
             }
-            DataError::Missing { path } | DataError::WrongSize { path, .. } | DataError::WrongHash { path, .. } => format!(
+            DataError::Missing { .. } => {
+                "run `alexnet data fetch` to get CIFAR-10 into the cache, and use `--data auto`".into()
+            }
+            DataError::WrongSize { path, .. } | DataError::WrongHash { path, .. } => format!(
                 "delete {} and run `alexnet data fetch` to get CIFAR-10 anew, or use `--data auto`",
                 file_name(path)
             ),
@@ -156,6 +171,7 @@ impl DataError {
                 cache.display()
             ),
             DataError::Source(_) => "run `alexnet data fetch` again; a partial download is resumed".into(),
+            DataError::NoCache => "set ALEXNET_DATA to a folder that can be written".into(),
             DataError::Setting { what, .. } => format!("choose another {what}"),
             DataError::Thread(_) => "lower `--threads`, or close other programs".into(),
         }

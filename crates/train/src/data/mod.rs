@@ -4,12 +4,17 @@
 //! epoch of [`Batch`]es. What a batch holds depends on seed, epoch and position alone: never on threads, on
 //! the batch size, or on where a run was resumed.
 
+pub mod archive;
 pub mod augment;
+pub mod cache;
 pub mod cifar;
 pub mod dataset;
+pub mod download;
 pub mod error;
+pub mod fetch;
 pub mod folder;
 pub mod loader;
+pub mod npm;
 pub mod order;
 pub mod report;
 pub mod resize;
@@ -18,5 +23,6 @@ pub mod sample;
 pub use augment::Augment;
 pub use dataset::{Dataset, Options, Split};
 pub use error::{DataError, Result};
+pub use fetch::Sources;
 pub use loader::{Batch, Loader, LoaderOptions};
 pub use report::{Event, Reporter};

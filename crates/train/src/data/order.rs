@@ -26,9 +26,9 @@ mod tests {
         // Written out by hand from the definition above: a change would break the resuming of old runs.
         let philox = Philox::new(5);
         let mut order = [0, 1, 2, 3];
-        order.swap(3, (u64::from(philox.block(1, 2, 0)[3]) * 4 >> 32) as usize);
-        order.swap(2, (u64::from(philox.block(1, 2, 0)[2]) * 3 >> 32) as usize);
-        order.swap(1, (u64::from(philox.block(1, 2, 0)[1]) * 2 >> 32) as usize);
+        order.swap(3, ((u64::from(philox.block(1, 2, 0)[3]) * 4) >> 32) as usize);
+        order.swap(2, ((u64::from(philox.block(1, 2, 0)[2]) * 3) >> 32) as usize);
+        order.swap(1, ((u64::from(philox.block(1, 2, 0)[1]) * 2) >> 32) as usize);
         assert_eq!(shuffled(4, 5, 2), order);
     }
 

@@ -1,0 +1,80 @@
+//! The official archive, `cifar-10-binary.tar.gz`: MD5 as its page gives it, then the files inside.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use md5::{Digest, Md5};
+
+use super::cifar::{self, Manifest};
+use super::download::{Patience, download};
+use super::error::{DataError, Result};
+use super::report::Reporter;
+
+/// Where the makers of CIFAR-10 publish it.
+pub const URL: &str = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz";
+
+/// Downloads the archive from `url` into `folder`, or resumes that, and gives out the manifest's files.
+///
+/// # Errors
+/// A server that does not serve, an archive or a file in it that is not as it must be. A damaged archive is
+/// deleted, a partial one stays.
+pub fn fetch(
+    url: &str,
+    folder: &Path,
+    manifest: &Manifest,
+    patience: &Patience,
+    report: &Reporter,
+) -> Result<Vec<Vec<u8>>> {
+    let partial = folder.join("cifar-10-binary.tar.gz.partial");
+    if let Err(error) = download(url, &partial, manifest.archive_bytes, patience, report) {
+        // An empty file would only puzzle who finds it.
+        if std::fs::metadata(&partial).is_ok_and(|meta| meta.len() == 0) {
+            let _ = std::fs::remove_file(&partial);
+        }
+        return Err(error);
+    }
+    let files = verified(&partial, manifest);
+    // Whole and used, or damaged: neither is worth keeping.
+    std::fs::remove_file(&partial).map_err(DataError::io("write", &partial))?;
+    files
+}
+
+fn verified(archive: &Path, manifest: &Manifest) -> Result<Vec<Vec<u8>>> {
+    let mut hash = Md5::new();
+    let mut file = BufReader::with_capacity(1 << 20, File::open(archive).map_err(DataError::io("read", archive))?);
+    std::io::copy(&mut file, &mut hash).map_err(DataError::io("read", archive))?;
+    let actual = cifar::hex(&hash.finalize());
+    if actual != manifest.archive_md5 {
+        return Err(DataError::Source(format!(
+            "the archive has MD5 {actual}, expected {}: it was damaged on the way and is deleted",
+            manifest.archive_md5
+        )));
+    }
+    let file = File::open(archive).map_err(DataError::io("read", archive))?;
+    unpack(BufReader::with_capacity(1 << 20, file), manifest)
+}
+
+/// Reads the manifest's files, by their names in any folder, from a tar.gz.
+fn unpack(archive: impl Read, manifest: &Manifest) -> Result<Vec<Vec<u8>>> {
+    let broken = |error: std::io::Error| DataError::Source(format!("the archive cannot be unpacked: {error}"));
+    let mut files: Vec<Option<Vec<u8>>> = vec![None; manifest.files.len()];
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(archive));
+    for entry in archive.entries().map_err(broken)? {
+        let entry = entry.map_err(broken)?;
+        let path = entry.path().map_err(broken)?.into_owned();
+        let name = path.file_name().unwrap_or_default();
+        let Some(at) = manifest.files.iter().position(|file| *name == *file.name) else { continue };
+        let spec = &manifest.files[at];
+        let mut bytes = Vec::new();
+        entry.take(spec.bytes() + 1).read_to_end(&mut bytes).map_err(broken)?;
+        cifar::check(&path, &bytes, spec)?;
+        files[at] = Some(bytes);
+    }
+    let names = manifest.files.iter().map(|file| &file.name);
+    files
+        .into_iter()
+        .zip(names)
+        .map(|(bytes, name)| bytes.ok_or_else(|| DataError::Source(format!("the archive has no {name}"))))
+        .collect()
+}

