@@ -121,7 +121,7 @@ impl Report {
     pub fn note(&self, text: &str) {
         let mut state = self.state();
         if state.said.insert(text.to_owned()) {
-            eprintln!("softgpu: {text}");
+            say(&format!("softgpu: {text}"));
             state.notes.push(text.to_owned());
         }
     }
@@ -130,7 +130,7 @@ impl Report {
     pub fn unsupported(&self, name: &str) {
         let mut state = self.state();
         if !state.unsupported.iter().any(|known| known == name) {
-            eprintln!("softgpu: {name} is not supported; it answers CUDA_ERROR_NOT_SUPPORTED");
+            say(&format!("softgpu: {name} is not supported; it answers CUDA_ERROR_NOT_SUPPORTED"));
             state.unsupported.push(name.to_owned());
         }
     }
@@ -194,7 +194,7 @@ impl State {
         }
         let text = text::finding_text(&finding, facts, Style::plain());
         if self.findings.len() < MOST_PRINTED {
-            eprintln!("{}", text::finding_text(&finding, facts, self.style));
+            say(&text::finding_text(&finding, facts, self.style));
         } else if self.findings.len() == MOST_PRINTED {
             eprintln!("softgpu: more findings are not printed; they are in the report (SOFTGPU_REPORT)");
         }
@@ -274,6 +274,12 @@ fn for_process(path: &Path) -> PathBuf {
         Some(text) => PathBuf::from(text.replace("%p", &std::process::id().to_string())),
         None => path.to_owned(),
     }
+}
+
+/// Says a line on stderr in one piece, so that other threads' lines do not cut it.
+fn say(text: &str) {
+    // A process that closed its stderr wants no messages.
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
 /// `1 finding`, `2 findings`.

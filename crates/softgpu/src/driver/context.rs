@@ -5,7 +5,7 @@ use super::queue::{Stream, Ticket};
 use super::result::{Answer, CuResult};
 use super::state::Driver;
 use super::table::{Handle, Table, lock, next_id};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -15,6 +15,8 @@ use std::thread::ThreadId;
 thread_local! {
     /// The thread's stack of contexts; the last one is current.
     static STACK: RefCell<Vec<Handle>> = const { RefCell::new(Vec::new()) };
+    /// The thread's modelled time in ns: it moves when the thread waits for a device.
+    static HOST_TIME: Cell<f64> = const { Cell::new(0.0) };
 }
 
 /// The flags that a context may have (`CU_CTX_FLAGS_MASK`).
@@ -43,8 +45,6 @@ pub(super) struct Context {
     per_thread: Mutex<HashMap<ThreadId, Arc<Stream>>>,
     /// All streams, the default ones too.
     streams: Mutex<Vec<Weak<Stream>>>,
-    /// Modelled time of the host as far as it has waited for this context, in ns.
-    host_time: Mutex<f64>,
     me: Weak<Context>,
 }
 
@@ -67,7 +67,6 @@ impl Context {
             legacy: OnceLock::new(),
             per_thread: Mutex::default(),
             streams: Mutex::default(),
-            host_time: Mutex::new(0.0),
             me: me.clone(),
         });
         driver.contexts.enter(handle, context.clone());
@@ -179,20 +178,19 @@ impl Context {
             ticket.wait();
             time = time.max(ticket.time());
         }
-        self.host_waited(time);
+        host_waited(time);
         self.healthy()
     }
+}
 
-    /// The host has waited until this modelled time.
-    pub fn host_waited(&self, time: f64) {
-        let mut host = lock(&self.host_time);
-        *host = host.max(time);
-    }
+/// The calling thread has waited until this modelled time.
+pub(super) fn host_waited(time: f64) {
+    HOST_TIME.set(HOST_TIME.get().max(time));
+}
 
-    /// Modelled time of the host.
-    pub fn host_time(&self) -> f64 {
-        *lock(&self.host_time)
-    }
+/// Modelled time of the calling thread: what it submits does not begin before it.
+pub(super) fn host_time() -> f64 {
+    HOST_TIME.get()
 }
 
 /// The thread's current context; none is an invalid context.

@@ -49,7 +49,7 @@ pub(super) fn now(driver: &'static Driver, context: &Arc<Context>, copy: Copy) -
     let stream = context.legacy();
     if let Some(ticket) = stream.add(driver, Work::Copy(Arc::new(copy)))? {
         ticket.wait();
-        context.host_waited(ticket.time());
+        context::host_waited(ticket.time());
     }
     context.healthy()
 }
@@ -67,7 +67,7 @@ pub(super) fn later(driver: &'static Driver, stream: &Arc<Stream>, mut copy: Cop
     if let (Some(ticket), true) = (ticket, waits) {
         ticket.wait();
         let context = stream.context()?;
-        context.host_waited(ticket.time());
+        context::host_waited(ticket.time());
         return context.healthy();
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Events: marks in a stream, to wait for and to measure between.
 
 use super::capture::{Capture, NodeId};
+use super::context;
 use super::ffi::{Out, api};
 use super::queue::{Stream, Ticket};
 use super::result::{Answer, CuResult};
@@ -187,9 +188,7 @@ api! {
         driver.forbid_during_capture()?;
         if let Some(ticket) = ticket {
             ticket.wait();
-            if let Some(context) = driver.contexts.find(event.context_handle) {
-                context.host_waited(ticket.time());
-            }
+            context::host_waited(ticket.time());
         }
         event_of(driver, handle).map(|_| ())
     }

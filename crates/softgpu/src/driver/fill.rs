@@ -1,6 +1,6 @@
 //! Filling memory with a pattern.
 
-use super::context::Context;
+use super::context::{self, Context};
 use super::ffi::api;
 use super::memory;
 use super::result::{Answer, CuResult};
@@ -41,7 +41,7 @@ fn now(driver: &'static Driver, context: &Arc<Context>, fill: Fill) -> Answer {
     let Some(fill) = checked(driver, fill)? else { return Ok(()) };
     if let Some(ticket) = context.legacy().add(driver, Work::Fill(fill))? {
         ticket.wait();
-        context.host_waited(ticket.time());
+        context::host_waited(ticket.time());
     }
     context.healthy()
 }

@@ -1,7 +1,7 @@
 //! A stream's queue: when an operation runs, and how others wait for it.
 
 use super::capture::Capture;
-use super::context::Context;
+use super::context::{self, Context};
 use super::result::{Answer, CuResult};
 use super::state::{self, Driver};
 use super::table::{Handle, lock, next_id};
@@ -60,6 +60,8 @@ struct Item {
     work: Work,
     waits: Vec<Arc<Ticket>>,
     ticket: Arc<Ticket>,
+    /// Modelled time of the thread that submitted it.
+    submitted: f64,
 }
 
 /// One stream.
@@ -181,7 +183,7 @@ impl Stream {
         let ticket = Arc::new(Ticket::default());
         let mut line = lock(&self.line);
         line.last = ticket.clone();
-        let item = Item { work, waits, ticket: ticket.clone() };
+        let item = Item { work, waits, ticket: ticket.clone(), submitted: context::host_time() };
         let free = line.queue.is_empty() && !line.running;
         if free && !item.work.calls_host() && item.waits.iter().all(|ticket| ticket.is_done()) {
             line.running = true;
@@ -211,11 +213,8 @@ impl Stream {
 
     /// Runs an operation; the caller has set `running`.
     fn perform(&self, driver: &'static Driver, context: &Arc<Context>, item: Item) {
-        let begun = item
-            .waits
-            .iter()
-            .map(|ticket| ticket.time())
-            .fold(lock(&self.line).time.max(context.host_time()), f64::max);
+        let begun =
+            item.waits.iter().map(|ticket| ticket.time()).fold(lock(&self.line).time.max(item.submitted), f64::max);
         let mut end = begun;
         if context.healthy().is_ok() {
             let outcome = catch_unwind(AssertUnwindSafe(|| item.work.run(driver, context, begun)));

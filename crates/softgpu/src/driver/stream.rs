@@ -66,7 +66,7 @@ api! {
         driver.captures.refuse_wait(&stream, &context)?;
         let ticket = stream.last();
         ticket.wait();
-        context.host_waited(ticket.time());
+        context::host_waited(ticket.time());
         context.healthy()
     }
 
