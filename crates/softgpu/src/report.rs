@@ -57,6 +57,7 @@ struct State {
     said: HashSet<String>,
     unsupported: Vec<String>,
     launches: u64,
+    complete: bool,
 }
 
 impl Report {
@@ -76,9 +77,12 @@ impl Report {
                 said: HashSet::new(),
                 unsupported: Vec::new(),
                 launches: 0,
+                complete: false,
             }),
         };
         report.set_options(options);
+        // Written at once: who waits for the file sees that the driver was there.
+        report.state().write();
         report
     }
 
@@ -169,6 +173,7 @@ impl Report {
         if state.summary {
             state.print_summary();
         }
+        state.complete = true;
         state.write();
     }
 }
@@ -215,6 +220,7 @@ impl State {
         Document {
             version: 1,
             process: std::process::id(),
+            complete: self.complete,
             command: std::env::args().collect(),
             device: self.device.clone(),
             launches: self.launches,

@@ -13,6 +13,8 @@ pub struct Document {
     pub version: u32,
     /// The process id.
     pub process: u32,
+    /// Whether the process has come to its end; until then the counters are those of the last write.
+    pub complete: bool,
     /// The command line.
     pub command: Vec<String>,
     /// The name of the device that was simulated.

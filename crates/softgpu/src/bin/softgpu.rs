@@ -1,2 +1,0 @@
-//! Runs programs with the driver in place of the real one.
-fn main() {}
