@@ -4,6 +4,7 @@
 //! (a short last batch uses the front); an array too short is [`Error::Length`](crate::Error::Length).
 //! Every operator is deterministic: the same bits at any thread count.
 
+pub mod cpu;
 pub mod reference;
 
 use crate::architecture::Operation;

@@ -1,0 +1,103 @@
+//! The CPU's arrays: aligned to cache lines, and from 4 MiB up to large pages.
+//!
+//! A large page (2 MiB) spares the translation buffer: a column of a 4096×4096 matrix touches 4096
+//! small pages but 32 large ones. Linux gives them on request (`MADV_HUGEPAGE`); a refusal costs
+//! speed only.
+
+use crate::{Error, Result};
+use std::alloc::{Layout, alloc, dealloc};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const LINE: usize = 64;
+const LARGE_PAGE: usize = 2 << 20;
+
+#[cfg(target_os = "linux")]
+const MADV_HUGEPAGE: std::ffi::c_int = 14;
+#[cfg(target_os = "linux")]
+unsafe extern "C" {
+    /// Of the C library that std is linked with.
+    fn madvise(start: *mut u8, length: usize, advice: std::ffi::c_int) -> std::ffi::c_int;
+}
+
+/// The contents of every array have a number; a change of contents takes the next.
+static CONTENTS: AtomicU64 = AtomicU64::new(1);
+
+/// Plain numbers for which zero bytes are zero.
+pub trait Plain: Copy + Send + Sync + 'static {}
+impl Plain for f32 {}
+impl Plain for u32 {}
+impl Plain for u8 {}
+
+/// An aligned array of numbers on the heap; read it as a slice.
+#[derive(Debug)]
+pub struct Array<T: Plain> {
+    start: NonNull<T>,
+    len: usize,
+    layout: Layout,
+    contents: u64,
+}
+
+// SAFETY: an `Array` owns its memory as a `Vec` does.
+unsafe impl<T: Plain> Send for Array<T> {}
+// SAFETY: shared access only reads.
+unsafe impl<T: Plain> Sync for Array<T> {}
+
+impl<T: Plain> Array<T> {
+    /// `len` zeros.
+    pub fn zeros(len: usize) -> Result<Self> {
+        let error = || Error::OutOfMemory {
+            needed: len.saturating_mul(size_of::<T>()) as u64,
+            purpose: format!("an array of {len} elements"),
+        };
+        let bytes = len.checked_mul(size_of::<T>()).ok_or_else(error)?.max(LINE);
+        let align = if bytes >= 2 * LARGE_PAGE { LARGE_PAGE } else { LINE };
+        let layout = Layout::from_size_align(bytes, align).map_err(|_| error())?;
+        // SAFETY: the layout has at least one line.
+        let start = NonNull::new(unsafe { alloc(layout) }).ok_or_else(error)?;
+        #[cfg(target_os = "linux")]
+        if align == LARGE_PAGE {
+            // SAFETY: the pages are ours; the call is a hint about them.
+            unsafe { madvise(start.as_ptr(), bytes, MADV_HUGEPAGE) };
+        }
+        // SAFETY: `bytes` were allocated at `start`.
+        unsafe { start.as_ptr().write_bytes(0, bytes) };
+        Ok(Self { start: start.cast(), len, layout, contents: next_contents() })
+    }
+
+    /// A number that changes whenever the contents may have changed, and that no other array has.
+    pub fn contents(&self) -> u64 {
+        self.contents
+    }
+
+    /// The elements, to change them.
+    pub fn as_mut_slice(&mut self) -> &mut [T] {
+        self.contents = next_contents();
+        // SAFETY: `len` elements were allocated and initialised.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.layout.size()
+    }
+}
+
+fn next_contents() -> u64 {
+    CONTENTS.fetch_add(1, Ordering::Relaxed)
+}
+
+impl<T: Plain> std::ops::Deref for Array<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        // SAFETY: `len` elements were allocated and initialised.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl<T: Plain> Drop for Array<T> {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout by `zeros`.
+        unsafe { dealloc(self.start.as_ptr().cast(), self.layout) }
+    }
+}

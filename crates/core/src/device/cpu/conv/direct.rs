@@ -1,0 +1,320 @@
+//! Convolution as a matrix product over unrolled windows, for any window, stride, padding and groups.
+//!
+//! Letters: N·P·Q output pixels; J = R·S·C/groups numbers in a window, in the order (r, s, c), in which
+//! they lie in the NHWC image as R runs of S·C.
+//! - forward: y (pixels × K) = windows (pixels × J) · wᵀ (J × K). A task unrolls a block of pixels into
+//!   its own memory, small enough for the second-level cache, and multiplies.
+//! - weight gradient: dwᵀ (J × K) = windowsᵀ · dy. The pixels are cut into at most [`CHUNKS`] chunks, each
+//!   summed by one task; then the chunks are added in order.
+//! - data gradient: windows' gradient (pixels × J) = dy · w, added up into dx; a task does one image.
+//!
+//! Multiply-adds: N·P·Q·K·J in each direction. The unrolled windows never leave the cache.
+
+use crate::Result;
+use crate::device::cpu::Crew;
+use crate::device::cpu::gemm::{self, View, gemm};
+use crate::device::cpu::pool::Shares;
+use crate::device::cpu::scratch::{Need, Scratch};
+use crate::shape::ConvShape;
+
+/// Most parts into which the pixels are cut for the weight gradient.
+const CHUNKS: usize = 16;
+/// Numbers of unrolled windows in a thread's memory.
+const UNROLLED: usize = 64 << 10;
+/// Numbers of partial weight gradients.
+const PARTIAL: usize = 8 << 20;
+
+/// Sizes derived from a shape.
+struct Sizes {
+    /// J.
+    window: usize,
+    /// K/groups.
+    filters: usize,
+    /// C/groups.
+    channels: usize,
+    /// P·Q.
+    pixels_an_image: usize,
+    /// Pixels unrolled at once.
+    block: usize,
+    /// Chunks of the weight gradient.
+    chunks: usize,
+}
+
+fn sizes(s: &ConvShape) -> Sizes {
+    let channels = s.channels / s.groups;
+    let window = s.kernel * s.kernel * channels;
+    let pixels_an_image = s.output_height() * s.output_width();
+    let block = (UNROLLED / window.max(1) / 12 * 12).clamp(12, 384);
+    let most = (PARTIAL / s.weight_len().max(1)).clamp(1, CHUNKS);
+    let chunks = (pixels_an_image * s.batch).div_ceil(512).clamp(1, most);
+    Sizes { window, filters: s.filters / s.groups, channels, pixels_an_image, block, chunks }
+}
+
+fn local(sizes: &Sizes) -> usize {
+    gemm::BUFFER + sizes.block * sizes.window
+}
+
+/// Scratch memory of [`forward`].
+pub fn need_forward(s: &ConvShape) -> Need {
+    Need { common: s.weight_len(), local: local(&sizes(s)) }
+}
+/// Scratch memory of [`backward_data`].
+pub fn need_backward_data(s: &ConvShape) -> Need {
+    need_forward(s)
+}
+/// Scratch memory of [`backward_weight`].
+pub fn need_backward_weight(s: &ConvShape) -> Need {
+    let sizes = sizes(s);
+    Need { common: sizes.chunks * s.weight_len(), local: local(&sizes) }
+}
+
+/// w (K, C/groups, R, S) to one matrix (J × K/groups) a group.
+fn reorder_weight(crew: &Crew, s: &ConvShape, w: &[f32], to: &mut [f32]) {
+    let z = sizes(s);
+    let area = s.kernel * s.kernel;
+    let to = Shares(to.as_mut_ptr());
+    crew.pool.run(s.groups * area, |task, _| {
+        let (group, rs) = (task / area, task % area);
+        // SAFETY: each task writes the rows of its own window position.
+        let to = unsafe { to.part((group * z.window + rs * z.channels) * z.filters, z.channels * z.filters) };
+        for (c, to) in to.chunks_exact_mut(z.filters).enumerate() {
+            for (k, to) in to.iter_mut().enumerate() {
+                *to = w[((group * z.filters + k) * z.channels + c) * area + rs];
+            }
+        }
+    });
+}
+
+/// The inverse of [`reorder_weight`] on the sum of `chunks` arrays.
+fn restore_weight(crew: &Crew, s: &ConvShape, chunks: usize, from: &[f32], accumulate: bool, dw: &mut [f32]) {
+    let z = sizes(s);
+    let area = s.kernel * s.kernel;
+    let len = s.weight_len();
+    let dw = Shares(dw.as_mut_ptr());
+    crew.pool.run(s.filters, |k, _| {
+        let (group, filter) = (k / z.filters, k % z.filters);
+        // SAFETY: each task writes its own filter.
+        let dw = unsafe { dw.part(k * z.window, z.window) };
+        for (i, dw) in dw.iter_mut().enumerate() {
+            let (c, rs) = (i / area, i % area);
+            let at = (group * z.window + rs * z.channels + c) * z.filters + filter;
+            let mut sum = from[at];
+            for chunk in 1..chunks {
+                sum += from[chunk * len + at];
+            }
+            *dw = if accumulate { *dw + sum } else { sum };
+        }
+    });
+}
+
+/// The part of a window's row that lies inside the image, in pixels: (first s, end s).
+fn inside(start: usize, kernel: usize, padding: usize, side: usize) -> (usize, usize) {
+    let first = padding.saturating_sub(start).min(kernel);
+    (first, (side + padding).saturating_sub(start).clamp(first, kernel))
+}
+
+/// Calls `visit(offset in the window, offset in the image, numbers)` for the runs of window (p, q) inside the
+/// image, and `outside(offset in the window, numbers)` for the padding. With groups each pixel is a run.
+#[inline(always)]
+fn for_each_run(
+    s: &ConvShape,
+    z: &Sizes,
+    p: usize,
+    q: usize,
+    mut visit: impl FnMut(usize, usize, usize),
+    mut outside: impl FnMut(usize, usize),
+) {
+    let row = s.kernel * z.channels;
+    let (first_row, end_row) = inside(p * s.stride, s.kernel, s.padding, s.height);
+    let (first, end) = inside(q * s.stride, s.kernel, s.padding, s.width);
+    for r in 0..s.kernel {
+        let at = r * row;
+        if r < first_row || r >= end_row || first == end {
+            outside(at, row);
+            continue;
+        }
+        outside(at, first * z.channels);
+        outside(at + end * z.channels, (s.kernel - end) * z.channels);
+        let image = ((p * s.stride + r - s.padding) * s.width + q * s.stride + first - s.padding) * s.channels;
+        if s.groups == 1 {
+            visit(at + first * z.channels, image, (end - first) * z.channels);
+        } else {
+            for t in first..end {
+                visit(at + t * z.channels, image + (t - first) * s.channels, z.channels);
+            }
+        }
+    }
+}
+
+/// Unrolls the windows of the output pixels `from..end` for one group into `to`.
+fn unroll(s: &ConvShape, z: &Sizes, x: &[f32], group: usize, from: usize, end: usize, to: &mut [f32]) {
+    let (q_end, image_len) = (s.output_width(), s.height * s.width * s.channels);
+    for (pixel, to) in (from..end).zip(to.chunks_exact_mut(z.window)) {
+        let (n, pq) = (pixel / z.pixels_an_image, pixel % z.pixels_an_image);
+        let image = &x[n * image_len..][..image_len];
+        let to = std::cell::RefCell::new(to);
+        for_each_run(
+            s,
+            z,
+            pq / q_end,
+            pq % q_end,
+            |at, from, len| {
+                to.borrow_mut()[at..at + len].copy_from_slice(&image[from + group * z.channels..][..len]);
+            },
+            |at, len| to.borrow_mut()[at..at + len].fill(0.0),
+        );
+    }
+}
+
+/// See [`Device::conv_forward`](crate::Device::conv_forward).
+#[allow(clippy::too_many_arguments)]
+pub fn forward(
+    crew: &Crew,
+    scratch: &mut Scratch,
+    s: &ConvShape,
+    x: &[f32],
+    w: &[f32],
+    b: &[f32],
+    relu: bool,
+    y: &mut [f32],
+) -> Result<()> {
+    let need = need_forward(s);
+    scratch.reserve(need)?;
+    let (weight, local, stride) = scratch.parts(need);
+    reorder_weight(crew, s, w, weight);
+    let (z, weight) = (sizes(s), &*weight);
+    let pixels = s.batch * z.pixels_an_image;
+    let (y, local) = (Shares(y.as_mut_ptr()), Shares(local.as_mut_ptr()));
+    crew.pool.run(pixels.div_ceil(z.block), |task, thread| {
+        let (from, end) = (task * z.block, pixels.min((task + 1) * z.block));
+        // SAFETY: each thread has its own memory, each task its own pixels of y; the matrices have the stated sizes.
+        unsafe {
+            let buffer = local.part(thread * stride, gemm::BUFFER);
+            let windows = local.part(thread * stride + gemm::BUFFER, z.block * z.window);
+            let y = y.part(from * s.filters, (end - from) * s.filters);
+            for group in 0..s.groups {
+                unroll(s, &z, x, group, from, end, windows);
+                gemm(
+                    crew.level,
+                    end - from,
+                    z.filters,
+                    z.window,
+                    View::rows(windows.as_ptr(), z.window),
+                    View::rows(weight.as_ptr().add(group * z.window * z.filters), z.filters),
+                    y.as_mut_ptr().add(group * z.filters),
+                    s.filters,
+                    false,
+                    buffer.as_mut_ptr(),
+                );
+            }
+            super::finish(crew, y, b, relu);
+        }
+    });
+    Ok(())
+}
+
+/// See [`Device::conv_backward_data`](crate::Device::conv_backward_data).
+pub fn backward_data(
+    crew: &Crew,
+    scratch: &mut Scratch,
+    s: &ConvShape,
+    dy: &[f32],
+    w: &[f32],
+    dx: &mut [f32],
+) -> Result<()> {
+    let need = need_backward_data(s);
+    scratch.reserve(need)?;
+    let (weight, local, stride) = scratch.parts(need);
+    reorder_weight(crew, s, w, weight);
+    let (z, weight) = (sizes(s), &*weight);
+    let (q_end, image_len) = (s.output_width(), s.height * s.width * s.channels);
+    let (dx, local) = (Shares(dx.as_mut_ptr()), Shares(local.as_mut_ptr()));
+    crew.pool.run(s.batch, |n, thread| {
+        // SAFETY: each thread has its own memory, each task its own image; the matrices have the stated sizes.
+        unsafe {
+            let buffer = local.part(thread * stride, gemm::BUFFER);
+            let windows = local.part(thread * stride + gemm::BUFFER, z.block * z.window);
+            let dx = dx.part(n * image_len, image_len);
+            dx.fill(0.0);
+            for group in 0..s.groups {
+                for from in (0..z.pixels_an_image).step_by(z.block) {
+                    let end = z.pixels_an_image.min(from + z.block);
+                    let first = (n * z.pixels_an_image + from) * s.filters + group * z.filters;
+                    gemm(
+                        crew.level,
+                        end - from,
+                        z.window,
+                        z.filters,
+                        View::rows(dy.as_ptr().add(first), s.filters),
+                        View::columns(weight.as_ptr().add(group * z.window * z.filters), z.filters),
+                        windows.as_mut_ptr(),
+                        z.window,
+                        false,
+                        buffer.as_mut_ptr(),
+                    );
+                    for (pq, window) in (from..end).zip(windows.chunks_exact(z.window)) {
+                        let add = |at: usize, to: usize, len: usize| {
+                            let dx = &mut dx[to + group * z.channels..][..len];
+                            for (dx, &d) in dx.iter_mut().zip(&window[at..at + len]) {
+                                *dx += d;
+                            }
+                        };
+                        for_each_run(s, &z, pq / q_end, pq % q_end, add, |_, _| {});
+                    }
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+/// The weights' part of [`Device::conv_backward_weight`](crate::Device::conv_backward_weight).
+pub fn backward_weight(
+    crew: &Crew,
+    scratch: &mut Scratch,
+    s: &ConvShape,
+    x: &[f32],
+    dy: &[f32],
+    accumulate: bool,
+    dw: &mut [f32],
+) -> Result<()> {
+    let need = need_backward_weight(s);
+    scratch.reserve(need)?;
+    let (common, local, stride) = scratch.parts(need);
+    let z = sizes(s);
+    let pixels = s.batch * z.pixels_an_image;
+    let chunk = pixels.div_ceil(z.chunks);
+    {
+        let (partial, local) = (Shares(common.as_mut_ptr()), Shares(local.as_mut_ptr()));
+        crew.pool.run(z.chunks, |task, thread| {
+            // SAFETY: each thread has its own memory, each task its own partial sum; the matrices have the stated sizes.
+            unsafe {
+                let buffer = local.part(thread * stride, gemm::BUFFER);
+                let windows = local.part(thread * stride + gemm::BUFFER, z.block * z.window);
+                let partial = partial.part(task * s.weight_len(), s.weight_len());
+                partial.fill(0.0);
+                let last = pixels.min((task + 1) * chunk);
+                for from in (task * chunk..last).step_by(z.block) {
+                    let end = last.min(from + z.block);
+                    for group in 0..s.groups {
+                        unroll(s, &z, x, group, from, end, windows);
+                        gemm(
+                            crew.level,
+                            z.window,
+                            z.filters,
+                            end - from,
+                            View::columns(windows.as_ptr(), z.window),
+                            View::rows(dy.as_ptr().add(from * s.filters + group * z.filters), s.filters),
+                            partial.as_mut_ptr().add(group * z.window * z.filters),
+                            z.filters,
+                            true,
+                            buffer.as_mut_ptr(),
+                        );
+                    }
+                }
+            }
+        });
+    }
+    restore_weight(crew, s, z.chunks, common, accumulate, dw);
+    Ok(())
+}

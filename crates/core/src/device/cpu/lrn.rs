@@ -1,0 +1,112 @@
+//! Local response normalisation across channels. A task does [`PIXELS`] pixels.
+//!
+//! s\[c\] = k + α/size · Σ x² over the window of channels; y = x·s^−β;
+//! dx\[c\] = dy\[c\]·s\[c\]^−β − 2αβ/size · x\[c\] · Σ over c' whose window holds c of dy\[c'\]·x\[c'\]·s\[c'\]^(−β−1).
+//! The windows of c' that hold c are those from c − (size − 1)/2 to c + size/2.
+//! β = 0.75, the paper's, costs two square roots instead of a power.
+
+use super::Crew;
+use super::pool::Shares;
+use super::scratch::{Need, Scratch};
+use super::simd::dispatch;
+use crate::Result;
+use crate::shape::LrnShape;
+
+const PIXELS: usize = 64;
+
+/// Scratch memory of both directions.
+pub fn need(s: &LrnShape) -> Need {
+    Need { common: 0, local: 2 * s.channels }
+}
+
+/// s^−β.
+#[inline(always)]
+fn power(s: f32, beta: f32) -> f32 {
+    if beta == 0.75 {
+        let root = s.sqrt();
+        1.0 / (root * root.sqrt())
+    } else {
+        s.powf(-beta)
+    }
+}
+
+#[inline(always)]
+fn scales(s: &LrnShape, x: &[f32], to: &mut [f32]) {
+    let (factor, k) = ((s.alpha / s.size as f64) as f32, s.k as f32);
+    for (c, to) in to.iter_mut().enumerate() {
+        *to = k + factor * s.window(c).fold(0.0, |sum, i| sum + x[i] * x[i]);
+    }
+}
+
+/// See [`Device::lrn_forward`](crate::Device::lrn_forward).
+pub fn forward(crew: &Crew, scratch: &mut Scratch, s: &LrnShape, x: &[f32], y: &mut [f32]) -> Result<()> {
+    run(crew, scratch, s, y, |from, len, y, local| {
+        forward_pixels(crew.level, s, &x[from..from + len], y, local);
+    })
+}
+
+/// See [`Device::lrn_backward`](crate::Device::lrn_backward).
+pub fn backward(crew: &Crew, scratch: &mut Scratch, s: &LrnShape, x: &[f32], dy: &[f32], dx: &mut [f32]) -> Result<()> {
+    run(crew, scratch, s, dx, |from, len, dx, local| {
+        backward_pixels(crew.level, s, &x[from..from + len], &dy[from..from + len], dx, local);
+    })
+}
+
+fn run(
+    crew: &Crew,
+    scratch: &mut Scratch,
+    s: &LrnShape,
+    to: &mut [f32],
+    task: impl Fn(usize, usize, &mut [f32], &mut [f32]) + Sync,
+) -> Result<()> {
+    let need = need(s);
+    scratch.reserve(need)?;
+    let (_, local, stride) = scratch.parts(need);
+    let (to, local) = (Shares(to.as_mut_ptr()), Shares(local.as_mut_ptr()));
+    crew.pool.run(s.pixels.div_ceil(PIXELS), |i, thread| {
+        let from = i * PIXELS * s.channels;
+        let len = (s.len() - from).min(PIXELS * s.channels);
+        // SAFETY: each thread has its own memory, each task its own pixels.
+        unsafe { task(from, len, to.part(from, len), local.part(thread * stride, need.local)) }
+    });
+    Ok(())
+}
+
+dispatch! {
+    fn forward_pixels(s: &LrnShape, x: &[f32], y: &mut [f32], local: &mut [f32]) = plain forward_body
+}
+#[inline(always)]
+fn forward_body(s: &LrnShape, x: &[f32], y: &mut [f32], local: &mut [f32]) {
+    let scale = &mut local[..s.channels];
+    let beta = s.beta as f32;
+    for (x, y) in x.chunks_exact(s.channels).zip(y.chunks_exact_mut(s.channels)) {
+        scales(s, x, scale);
+        for ((y, &x), &scale) in y.iter_mut().zip(x).zip(&*scale) {
+            *y = x * power(scale, beta);
+        }
+    }
+}
+
+dispatch! {
+    fn backward_pixels(s: &LrnShape, x: &[f32], dy: &[f32], dx: &mut [f32], local: &mut [f32]) = plain backward_body
+}
+#[inline(always)]
+fn backward_body(s: &LrnShape, x: &[f32], dy: &[f32], dx: &mut [f32], local: &mut [f32]) {
+    let (scale, outer) = local.split_at_mut(s.channels);
+    let beta = s.beta as f32;
+    let factor = (2.0 * s.alpha * s.beta / s.size as f64) as f32;
+    let pixels = x.chunks_exact(s.channels).zip(dy.chunks_exact(s.channels));
+    for ((x, dy), dx) in pixels.zip(dx.chunks_exact_mut(s.channels)) {
+        scales(s, x, scale);
+        for c in 0..s.channels {
+            let inverse = power(scale[c], beta);
+            dx[c] = dy[c] * inverse;
+            outer[c] = dx[c] * x[c] / scale[c];
+        }
+        for c in 0..s.channels {
+            let window = c.saturating_sub((s.size - 1) / 2)..(c + s.size / 2 + 1).min(s.channels);
+            let sum = window.fold(0.0, |sum, i| sum + outer[i]);
+            dx[c] -= factor * x[c] * sum;
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Max pooling, NHWC, with the winner's position in one byte.
+//!
+//! A task does one output row (forward) or one input row (backward) of one image; a vector holds
+//! channels. The gradient is gathered: an input pixel looks at the windows that cover it, so that no two
+//! tasks write the same number and overlapping windows are added in a fixed order.
+//!
+//! Bytes at least, per output: 4·(pixels under it) + 4 + 1 forward, the same backward.
+
+use super::Crew;
+use super::pool::Shares;
+use super::simd::dispatch;
+use crate::shape::MaxPoolShape;
+
+/// Channels done at once; the rest follows one by one.
+const LANES: usize = 32;
+
+/// The positions r of a window at output `index` that lie inside an image of `side` pixels.
+fn inside(s: &MaxPoolShape, index: usize, side: usize) -> std::ops::Range<usize> {
+    let start = index * s.stride;
+    let first = s.padding.saturating_sub(start).min(s.kernel);
+    first..(side + s.padding).saturating_sub(start).clamp(first, s.kernel)
+}
+
+/// The outputs whose window covers pixel `at` of a side with `outputs` outputs.
+fn covering(s: &MaxPoolShape, at: usize, outputs: usize) -> std::ops::Range<usize> {
+    let at = at + s.padding;
+    let first = if at < s.kernel { 0 } else { (at - s.kernel) / s.stride + 1 };
+    first..(at / s.stride + 1).min(outputs).max(first)
+}
+
+/// See [`Device::maxpool_forward`](crate::Device::maxpool_forward).
+pub fn forward(crew: &Crew, s: &MaxPoolShape, x: &[f32], y: &mut [f32], argmax: &mut [u8]) {
+    let rows = s.output_height();
+    let len = s.output_width() * s.channels;
+    let (y, argmax) = (Shares(y.as_mut_ptr()), Shares(argmax.as_mut_ptr()));
+    crew.pool.run(s.batch * rows, |row, _| {
+        // SAFETY: each task has its own output row.
+        let (y, argmax) = unsafe { (y.part(row * len, len), argmax.part(row * len, len)) };
+        let image = &x[row / rows * s.height * s.width * s.channels..][..s.height * s.width * s.channels];
+        forward_row(crew.level, s, row % rows, image, y, argmax);
+    });
+}
+
+dispatch! {
+    fn forward_row(s: &MaxPoolShape, p: usize, x: &[f32], y: &mut [f32], argmax: &mut [u8]) = plain forward_row_body
+}
+#[inline(always)]
+fn forward_row_body(s: &MaxPoolShape, p: usize, x: &[f32], y: &mut [f32], argmax: &mut [u8]) {
+    let rows = inside(s, p, s.height);
+    for q in 0..s.output_width() {
+        let columns = inside(s, q, s.width);
+        let mut c = 0;
+        while c + LANES <= s.channels {
+            window::<LANES>(s, p, q, c, &rows, &columns, x, y, argmax);
+            c += LANES;
+        }
+        for c in c..s.channels {
+            window::<1>(s, p, q, c, &rows, &columns, x, y, argmax);
+        }
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn window<const L: usize>(
+    s: &MaxPoolShape,
+    p: usize,
+    q: usize,
+    c: usize,
+    rows: &std::ops::Range<usize>,
+    columns: &std::ops::Range<usize>,
+    x: &[f32],
+    y: &mut [f32],
+    argmax: &mut [u8],
+) {
+    let mut best = [f32::NEG_INFINITY; L];
+    let mut position = [0u32; L];
+    let mut first = true;
+    for r in rows.clone() {
+        for t in columns.clone() {
+            let at = (p * s.stride + r - s.padding) * s.width + q * s.stride + t - s.padding;
+            let x = &x[at * s.channels + c..][..L];
+            let here = (r * s.kernel + t) as u32;
+            if first {
+                best.copy_from_slice(x);
+                position = [here; L];
+                first = false;
+                continue;
+            }
+            for i in 0..L {
+                // A NaN is larger than any number, the first NaN than the next.
+                let larger = (x[i] > best[i]) | (x[i].is_nan() & !best[i].is_nan());
+                best[i] = if larger { x[i] } else { best[i] };
+                position[i] = if larger { here } else { position[i] };
+            }
+        }
+    }
+    let at = q * s.channels + c;
+    y[at..at + L].copy_from_slice(&best);
+    for (to, &from) in argmax[at..at + L].iter_mut().zip(&position) {
+        *to = from as u8;
+    }
+}
+
+/// See [`Device::maxpool_backward`](crate::Device::maxpool_backward).
+pub fn backward(crew: &Crew, s: &MaxPoolShape, dy: &[f32], argmax: &[u8], dx: &mut [f32]) {
+    let len = s.width * s.channels;
+    let image_len = s.output_height() * s.output_width() * s.channels;
+    let dx = Shares(dx.as_mut_ptr());
+    crew.pool.run(s.batch * s.height, |row, _| {
+        // SAFETY: each task has its own input row.
+        let dx = unsafe { dx.part(row * len, len) };
+        let start = row / s.height * image_len;
+        let (dy, argmax) = (&dy[start..start + image_len], &argmax[start..start + image_len]);
+        backward_row(crew.level, s, row % s.height, dy, argmax, dx);
+    });
+}
+
+dispatch! {
+    fn backward_row(s: &MaxPoolShape, h: usize, dy: &[f32], argmax: &[u8], dx: &mut [f32]) = plain backward_row_body
+}
+#[inline(always)]
+fn backward_row_body(s: &MaxPoolShape, h: usize, dy: &[f32], argmax: &[u8], dx: &mut [f32]) {
+    for w in 0..s.width {
+        let mut c = 0;
+        while c + LANES <= s.channels {
+            pixel::<LANES>(s, h, w, c, dy, argmax, dx);
+            c += LANES;
+        }
+        for c in c..s.channels {
+            pixel::<1>(s, h, w, c, dy, argmax, dx);
+        }
+    }
+}
+
+#[inline(always)]
+fn pixel<const L: usize>(s: &MaxPoolShape, h: usize, w: usize, c: usize, dy: &[f32], argmax: &[u8], dx: &mut [f32]) {
+    let mut sum = [0.0f32; L];
+    for p in covering(s, h, s.output_height()) {
+        for q in covering(s, w, s.output_width()) {
+            let here = ((h + s.padding - p * s.stride) * s.kernel + w + s.padding - q * s.stride) as u8;
+            let at = (p * s.output_width() + q) * s.channels + c;
+            let (dy, argmax) = (&dy[at..at + L], &argmax[at..at + L]);
+            for i in 0..L {
+                sum[i] += if argmax[i] == here { dy[i] } else { 0.0 };
+            }
+        }
+    }
+    dx[w * s.channels + c..][..L].copy_from_slice(&sum);
+}

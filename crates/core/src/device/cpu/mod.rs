@@ -1,0 +1,318 @@
+//! The CPU: every operator with vector instructions, on all cores.
+//!
+//! - [`simd`] holds the instruction sets, chosen at run time; `gemm` the matrix product; `pool` the threads.
+//! - An operator is a file. It cuts its work into tasks by sizes that depend on the shape only, and the
+//!   pool deals them out: the bits are the same at any thread count.
+//! - The operators of one device run one after the other; a second thread waits for its turn.
+
+mod array;
+mod avgpool;
+mod column_sums;
+mod conv;
+mod dropout;
+mod flatten;
+mod gemm;
+mod linear;
+mod lrn;
+mod maxpool;
+mod pool;
+mod relu;
+mod scratch;
+mod sgd;
+mod simd;
+mod softmax_cross_entropy;
+
+pub use array::Array;
+pub use simd::Level;
+
+use super::reference::{expect_labels, front, front_mut};
+use super::{Device, Parameter};
+use crate::architecture::Operation;
+use crate::shape::{
+    AvgPoolShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape,
+};
+use crate::{Error, Result, Sgd};
+use pool::Pool;
+use scratch::{Need, Scratch};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Threads and the instructions they use.
+struct Crew {
+    pool: Pool,
+    level: Level,
+}
+
+/// The CPU as a device.
+pub struct Cpu {
+    crew: Crew,
+    scratch: Mutex<Scratch>,
+}
+
+impl Cpu {
+    /// With the fastest instructions of this machine (or the level that `ALEXNET_SIMD` names), on `threads` threads,
+    /// 0 for one a core.
+    pub fn new(threads: usize) -> Result<Self> {
+        let level = match std::env::var("ALEXNET_SIMD") {
+            Ok(name) => Level::available().into_iter().find(|l| l.name() == name).ok_or_else(|| {
+                let names: Vec<_> = Level::available().into_iter().map(Level::name).collect();
+                error(format!("ALEXNET_SIMD={name} is none of this machine's levels: {}", names.join(", ")))
+            })?,
+            Err(_) => Level::best(),
+        };
+        Self::with(threads, level)
+    }
+
+    /// With the instructions of `level`, on `threads` threads, 0 for one a core.
+    pub fn with(threads: usize, level: Level) -> Result<Self> {
+        if !level.is_available() {
+            return Err(error(format!("this machine has no {}", level.name())));
+        }
+        let threads = match threads {
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+            n => n,
+        };
+        let pool = Pool::new(threads).map_err(|e| error(format!("cannot start {threads} threads: {e}")))?;
+        Ok(Self { crew: Crew { pool, level }, scratch: Mutex::new(Scratch::new(threads)?) })
+    }
+
+    /// The number of threads.
+    pub fn threads(&self) -> usize {
+        self.crew.pool.threads()
+    }
+
+    fn scratch(&self) -> MutexGuard<'_, Scratch> {
+        // A panic in an operator leaves numbers behind, nothing that the next one relies on.
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn error(message: String) -> Error {
+    Error::Device { device: "cpu".into(), message }
+}
+
+impl Device for Cpu {
+    type Element = f32;
+    type Buffer = Array<f32>;
+    type Bytes = Array<u8>;
+    type Labels = Array<u32>;
+
+    fn name(&self) -> String {
+        let threads = self.threads();
+        format!("cpu ({threads} thread{}, {})", if threads == 1 { "" } else { "s" }, self.crew.level.name())
+    }
+
+    fn zeros(&self, len: usize) -> Result<Array<f32>> {
+        Array::zeros(len)
+    }
+    fn bytes(&self, len: usize) -> Result<Array<u8>> {
+        Array::zeros(len)
+    }
+    fn labels(&self, len: usize) -> Result<Array<u32>> {
+        Array::zeros(len)
+    }
+    fn write(&self, from: &[f32], to: &mut Array<f32>) -> Result<()> {
+        front_mut("write", "to", to.as_mut_slice(), from.len())?.copy_from_slice(from);
+        Ok(())
+    }
+    fn read(&self, from: &Array<f32>, to: &mut [f32]) -> Result<()> {
+        to.copy_from_slice(front("read", "from", from, to.len())?);
+        Ok(())
+    }
+    fn write_labels(&self, from: &[u32], to: &mut Array<u32>) -> Result<()> {
+        front_mut("write_labels", "to", to.as_mut_slice(), from.len())?.copy_from_slice(from);
+        Ok(())
+    }
+
+    fn prepare(&self, operations: &[Operation], training: bool) -> Result<u64> {
+        let need = operations.iter().fold(Need::default(), |need, operation| {
+            need.or(match operation {
+                Operation::Conv(s) => conv::need(s, training),
+                Operation::Linear(s) => linear::need(s, training),
+                Operation::Lrn(s) => lrn::need(s),
+                _ => Need::default(),
+            })
+        });
+        let mut scratch = self.scratch();
+        scratch.reserve(need)?;
+        Ok(scratch.bytes())
+    }
+
+    fn conv_forward(
+        &self,
+        s: &ConvShape,
+        x: &Array<f32>,
+        w: &Array<f32>,
+        b: &Array<f32>,
+        relu: bool,
+        y: &mut Array<f32>,
+    ) -> Result<()> {
+        const NAME: &str = "conv_forward";
+        let (x, w) = (front(NAME, "x", x, s.input_len())?, front(NAME, "w", w, s.weight_len())?);
+        let (b, y) = (front(NAME, "b", b, s.filters)?, front_mut(NAME, "y", y.as_mut_slice(), s.output_len())?);
+        conv::forward(&self.crew, &mut self.scratch(), s, x, w, b, relu, y)
+    }
+    fn conv_backward_data(&self, s: &ConvShape, dy: &Array<f32>, w: &Array<f32>, dx: &mut Array<f32>) -> Result<()> {
+        const NAME: &str = "conv_backward_data";
+        let (dy, w) = (front(NAME, "dy", dy, s.output_len())?, front(NAME, "w", w, s.weight_len())?);
+        let dx = front_mut(NAME, "dx", dx.as_mut_slice(), s.input_len())?;
+        conv::backward_data(&self.crew, &mut self.scratch(), s, dy, w, dx)
+    }
+    fn conv_backward_weight(
+        &self,
+        s: &ConvShape,
+        x: &Array<f32>,
+        dy: &Array<f32>,
+        accumulate: bool,
+        dw: &mut Array<f32>,
+        db: &mut Array<f32>,
+    ) -> Result<()> {
+        const NAME: &str = "conv_backward_weight";
+        let (x, dy) = (front(NAME, "x", x, s.input_len())?, front(NAME, "dy", dy, s.output_len())?);
+        let dw = front_mut(NAME, "dw", dw.as_mut_slice(), s.weight_len())?;
+        let db = front_mut(NAME, "db", db.as_mut_slice(), s.filters)?;
+        conv::backward_weight(&self.crew, &mut self.scratch(), s, x, dy, accumulate, dw, db)
+    }
+
+    fn relu_forward(&self, len: usize, x: &mut Array<f32>) -> Result<()> {
+        relu::forward(&self.crew, front_mut("relu_forward", "x", x.as_mut_slice(), len)?);
+        Ok(())
+    }
+    fn relu_backward(&self, len: usize, y: &Array<f32>, dy: &mut Array<f32>) -> Result<()> {
+        let y = front("relu_backward", "y", y, len)?;
+        relu::backward(&self.crew, y, front_mut("relu_backward", "dy", dy.as_mut_slice(), len)?);
+        Ok(())
+    }
+
+    fn maxpool_forward(
+        &self,
+        s: &MaxPoolShape,
+        x: &Array<f32>,
+        y: &mut Array<f32>,
+        argmax: &mut Array<u8>,
+    ) -> Result<()> {
+        const NAME: &str = "maxpool_forward";
+        let (x, len) = (front(NAME, "x", x, s.input_len())?, s.output_len());
+        let y = front_mut(NAME, "y", y.as_mut_slice(), len)?;
+        maxpool::forward(&self.crew, s, x, y, front_mut(NAME, "argmax", argmax.as_mut_slice(), len)?);
+        Ok(())
+    }
+    fn maxpool_backward(
+        &self,
+        s: &MaxPoolShape,
+        dy: &Array<f32>,
+        argmax: &Array<u8>,
+        dx: &mut Array<f32>,
+    ) -> Result<()> {
+        const NAME: &str = "maxpool_backward";
+        let (dy, argmax) = (front(NAME, "dy", dy, s.output_len())?, front(NAME, "argmax", argmax, s.output_len())?);
+        maxpool::backward(&self.crew, s, dy, argmax, front_mut(NAME, "dx", dx.as_mut_slice(), s.input_len())?);
+        Ok(())
+    }
+
+    fn avgpool_forward(&self, s: &AvgPoolShape, x: &Array<f32>, y: &mut Array<f32>) -> Result<()> {
+        let x = front("avgpool_forward", "x", x, s.input_len())?;
+        avgpool::forward(&self.crew, s, x, front_mut("avgpool_forward", "y", y.as_mut_slice(), s.output_len())?);
+        Ok(())
+    }
+    fn avgpool_backward(&self, s: &AvgPoolShape, dy: &Array<f32>, dx: &mut Array<f32>) -> Result<()> {
+        let dy = front("avgpool_backward", "dy", dy, s.output_len())?;
+        avgpool::backward(&self.crew, s, dy, front_mut("avgpool_backward", "dx", dx.as_mut_slice(), s.input_len())?);
+        Ok(())
+    }
+
+    fn lrn_forward(&self, s: &LrnShape, x: &Array<f32>, y: &mut Array<f32>) -> Result<()> {
+        let x = front("lrn_forward", "x", x, s.len())?;
+        let y = front_mut("lrn_forward", "y", y.as_mut_slice(), s.len())?;
+        lrn::forward(&self.crew, &mut self.scratch(), s, x, y)
+    }
+    fn lrn_backward(&self, s: &LrnShape, x: &Array<f32>, dy: &Array<f32>, dx: &mut Array<f32>) -> Result<()> {
+        const NAME: &str = "lrn_backward";
+        let (x, dy) = (front(NAME, "x", x, s.len())?, front(NAME, "dy", dy, s.len())?);
+        let dx = front_mut(NAME, "dx", dx.as_mut_slice(), s.len())?;
+        lrn::backward(&self.crew, &mut self.scratch(), s, x, dy, dx)
+    }
+
+    fn dropout(&self, s: &DropoutShape, x: &mut Array<f32>) -> Result<()> {
+        dropout::run(&self.crew, s, front_mut("dropout", "x", x.as_mut_slice(), s.len)?);
+        Ok(())
+    }
+
+    fn flatten_forward(&self, s: &FlattenShape, x: &Array<f32>, y: &mut Array<f32>) -> Result<()> {
+        let x = front("flatten_forward", "x", x, s.len())?;
+        flatten::forward(&self.crew, s, x, front_mut("flatten_forward", "y", y.as_mut_slice(), s.len())?);
+        Ok(())
+    }
+    fn flatten_backward(&self, s: &FlattenShape, dy: &Array<f32>, dx: &mut Array<f32>) -> Result<()> {
+        let dy = front("flatten_backward", "dy", dy, s.len())?;
+        flatten::backward(&self.crew, s, dy, front_mut("flatten_backward", "dx", dx.as_mut_slice(), s.len())?);
+        Ok(())
+    }
+
+    fn linear_forward(
+        &self,
+        s: &LinearShape,
+        x: &Array<f32>,
+        w: &Array<f32>,
+        b: &Array<f32>,
+        relu: bool,
+        y: &mut Array<f32>,
+    ) -> Result<()> {
+        const NAME: &str = "linear_forward";
+        let (x, w) = (front(NAME, "x", x, s.input_len())?, front(NAME, "w", w, s.weight_len())?);
+        let (b, y) = (front(NAME, "b", b, s.outputs)?, front_mut(NAME, "y", y.as_mut_slice(), s.output_len())?);
+        linear::forward(&self.crew, &mut self.scratch(), s, x, w, b, relu, y)
+    }
+    fn linear_backward_data(
+        &self,
+        s: &LinearShape,
+        dy: &Array<f32>,
+        w: &Array<f32>,
+        dx: &mut Array<f32>,
+    ) -> Result<()> {
+        const NAME: &str = "linear_backward_data";
+        let (dy, w) = (front(NAME, "dy", dy, s.output_len())?, front(NAME, "w", w, s.weight_len())?);
+        let dx = front_mut(NAME, "dx", dx.as_mut_slice(), s.input_len())?;
+        linear::backward_data(&self.crew, &mut self.scratch(), s, dy, w, dx)
+    }
+    fn linear_backward_weight(
+        &self,
+        s: &LinearShape,
+        x: &Array<f32>,
+        dy: &Array<f32>,
+        accumulate: bool,
+        dw: &mut Array<f32>,
+        db: &mut Array<f32>,
+    ) -> Result<()> {
+        const NAME: &str = "linear_backward_weight";
+        let (x, dy) = (front(NAME, "x", x, s.input_len())?, front(NAME, "dy", dy, s.output_len())?);
+        let dw = front_mut(NAME, "dw", dw.as_mut_slice(), s.weight_len())?;
+        let db = front_mut(NAME, "db", db.as_mut_slice(), s.outputs)?;
+        linear::backward_weight(&self.crew, &mut self.scratch(), s, x, dy, accumulate, dw, db)
+    }
+
+    fn softmax_cross_entropy(
+        &self,
+        s: &LossShape,
+        logits: &Array<f32>,
+        labels: &Array<u32>,
+        losses: &mut Array<f32>,
+        correct: &mut Array<f32>,
+        dlogits: Option<&mut Array<f32>>,
+    ) -> Result<()> {
+        const NAME: &str = "softmax_cross_entropy";
+        let len = s.batch * s.classes;
+        let logits = front(NAME, "logits", logits, len)?;
+        let labels = front(NAME, "labels", labels, s.batch)?;
+        expect_labels(labels, s.classes)?;
+        let losses = front_mut(NAME, "losses", losses.as_mut_slice(), s.batch)?;
+        let correct = front_mut(NAME, "correct", correct.as_mut_slice(), s.batch)?;
+        let dlogits = dlogits.map(|d| front_mut(NAME, "dlogits", d.as_mut_slice(), len)).transpose()?;
+        softmax_cross_entropy::run(&self.crew, s, logits, labels, losses, correct, dlogits);
+        Ok(())
+    }
+
+    fn sgd(&self, rule: &Sgd, parameters: &mut [Parameter<Array<f32>>]) -> Result<()> {
+        sgd::run(&self.crew, rule, parameters);
+        Ok(())
+    }
+}

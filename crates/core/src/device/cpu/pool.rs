@@ -1,0 +1,241 @@
+//! Fork and join: runs the tasks 0..n of an operator on all threads, without allocating.
+//!
+//! A task is taken by the thread that is free first. The bits do not depend on it: what a task
+//! computes, and in which order, is fixed by its number. A worker that wakes late finds the job
+//! closed and delays nobody. Workers spin for a moment before they sleep, because the operators of a
+//! step follow each other within microseconds.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// How often a waiting thread looks again before it sleeps (a few ten microseconds).
+const SPINS: usize = 2000;
+
+type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
+
+#[derive(Clone, Copy)]
+struct Job {
+    task: *const Task<'static>,
+    tasks: usize,
+}
+// SAFETY: the task is `Sync`, and `Pool::run` keeps it alive until no worker uses it.
+unsafe impl Send for Job {}
+
+#[derive(Default)]
+struct State {
+    job: Option<Job>,
+    panic: Option<Box<dyn Any + Send>>,
+    stop: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Rises with every job and at the end.
+    posted: AtomicUsize,
+    /// Number of the next task.
+    next: AtomicUsize,
+    /// Workers inside the job.
+    active: AtomicUsize,
+    wake: Condvar,
+    done: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Threads that run one job at a time; a second caller waits for its turn.
+pub struct Pool {
+    shared: Arc<Shared>,
+    turn: Mutex<()>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Pool {
+    /// The calling thread and `threads` − 1 more.
+    pub fn new(threads: usize) -> std::io::Result<Self> {
+        let mut pool = Self { shared: Arc::default(), turn: Mutex::new(()), workers: Vec::new() };
+        for index in 1..threads {
+            let shared = pool.shared.clone();
+            let name = format!("alexnet-{index}");
+            pool.workers.push(std::thread::Builder::new().name(name).spawn(move || work(&shared, index))?);
+        }
+        Ok(pool)
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `task(i, thread)` once for every i in 0..`tasks`, `thread` below [`Pool::threads`]; returns when all
+    /// are done. A task must not call `run` itself.
+    pub fn run(&self, tasks: usize, task: impl Fn(usize, usize) + Sync) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.workers.is_empty() || tasks <= 1 {
+            return (0..tasks).for_each(|i| task(i, 0));
+        }
+        let shared = &*self.shared;
+        let task: *const Task<'_> = &task;
+        // SAFETY: only the lifetime is forgotten; below, the job is closed and its workers awaited before return.
+        let task: *const Task<'static> = unsafe { std::mem::transmute(task) };
+        let job = Job { task, tasks };
+        {
+            let mut state = shared.lock();
+            shared.next.store(0, Ordering::Relaxed);
+            state.job = Some(job);
+            shared.posted.fetch_add(1, Ordering::Release);
+        }
+        shared.wake.notify_all();
+        let panic = run_tasks(shared, job, 0);
+        let mut state = shared.lock();
+        state.job = None; // From here on no worker joins.
+        drop(state);
+        for _ in 0..SPINS {
+            if shared.active.load(Ordering::Acquire) == 0 {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        state = shared.lock();
+        while shared.active.load(Ordering::Acquire) > 0 {
+            state = shared.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if let Some(panic) = state.panic.take().or(panic) {
+            drop(state);
+            resume_unwind(panic);
+        }
+    }
+}
+
+/// Takes tasks until none is left; returns what a task panicked with.
+fn run_tasks(shared: &Shared, job: Job, thread: usize) -> Option<Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: `Pool::run` does not return while a thread is in here.
+        let task = unsafe { &*job.task };
+        loop {
+            let i = shared.next.fetch_add(1, Ordering::Relaxed);
+            if i >= job.tasks {
+                return;
+            }
+            task(i, thread);
+        }
+    }))
+    .err()
+}
+
+fn work(shared: &Shared, thread: usize) {
+    let mut seen = 0;
+    loop {
+        for _ in 0..SPINS {
+            if shared.posted.load(Ordering::Acquire) != seen {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        let mut state = shared.lock();
+        while shared.posted.load(Ordering::Acquire) == seen {
+            state = shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        seen = shared.posted.load(Ordering::Acquire);
+        if state.stop {
+            return;
+        }
+        let Some(job) = state.job else { continue };
+        shared.active.fetch_add(1, Ordering::AcqRel);
+        drop(state);
+        let panic = run_tasks(shared, job, thread);
+        let mut state = shared.lock();
+        if panic.is_some() {
+            state.panic = panic;
+        }
+        if shared.active.fetch_sub(1, Ordering::AcqRel) == 1 {
+            shared.done.notify_all();
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.stop = true;
+        self.shared.posted.fetch_add(1, Ordering::Release);
+        drop(state);
+        self.shared.wake.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker catches the panics of its tasks, so that it ends normally.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// A pointer that tasks share; each task writes a part of its own.
+#[derive(Clone, Copy)]
+pub struct Shares<T>(pub *mut T);
+
+// SAFETY: as for the slice it was made of; who dereferences it answers for the parts being disjoint.
+unsafe impl<T: Send> Send for Shares<T> {}
+// SAFETY: see above.
+unsafe impl<T: Send> Sync for Shares<T> {}
+
+impl<T> Shares<T> {
+    /// The elements `start..start + len`.
+    ///
+    /// # Safety
+    /// They lie in the slice this was made of, and no one else uses them meanwhile.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn part<'a>(&self, start: usize, len: usize) -> &'a mut [T] {
+        // SAFETY: passed on to the caller.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
+    }
+    /// A pointer to element `start`.
+    ///
+    /// # Safety
+    /// It lies in the slice this was made of.
+    pub unsafe fn at(&self, start: usize) -> *mut T {
+        // SAFETY: passed on to the caller.
+        unsafe { self.0.add(start) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once_from_several_callers() {
+        let pool = Pool::new(3).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for tasks in 0..200 {
+                        let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                        pool.run(tasks, |i, thread| {
+                            assert!(thread < 3);
+                            counts[i].fetch_add(1, Ordering::Relaxed);
+                        });
+                        assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        let pool = Pool::new(2).unwrap();
+        let caught = catch_unwind(AssertUnwindSafe(|| pool.run(8, |i, _| assert_ne!(i, 5))));
+        assert!(caught.is_err());
+        let sum = AtomicUsize::new(0);
+        pool.run(4, |i, _| {
+            sum.fetch_add(i, Ordering::Relaxed);
+        });
+        assert_eq!(sum.into_inner(), 6);
+    }
+}

@@ -1,0 +1,70 @@
+//! max(x, 0) and what goes with it; a NaN stays, as in PyTorch.
+//!
+//! Bytes: 8 a number forward, 12 backward; the convolution and the linear layer clamp in their own last pass.
+
+use super::Crew;
+use super::pool::Shares;
+use super::simd::dispatch;
+
+/// Numbers a task does.
+pub const CHUNK: usize = 64 << 10;
+
+/// x = max(x, 0).
+pub fn forward(crew: &Crew, x: &mut [f32]) {
+    let (len, x) = (x.len(), Shares(x.as_mut_ptr()));
+    crew.pool.run(len.div_ceil(CHUNK), |task, _| {
+        let start = task * CHUNK;
+        // SAFETY: each task has its own chunk.
+        clamp(crew.level, unsafe { x.part(start, CHUNK.min(len - start)) });
+    });
+}
+
+/// dy = 0 where y ≤ 0.
+pub fn backward(crew: &Crew, y: &[f32], dy: &mut [f32]) {
+    let (len, dy) = (dy.len(), Shares(dy.as_mut_ptr()));
+    crew.pool.run(len.div_ceil(CHUNK), |task, _| {
+        let start = task * CHUNK;
+        let chunk = CHUNK.min(len - start);
+        // SAFETY: each task has its own chunk.
+        mask(crew.level, &y[start..start + chunk], unsafe { dy.part(start, chunk) });
+    });
+}
+
+#[inline(always)]
+fn max0(x: f32) -> f32 {
+    if x < 0.0 { 0.0 } else { x }
+}
+
+dispatch! {
+    fn clamp(x: &mut [f32]) = plain clamp_body
+}
+#[inline(always)]
+fn clamp_body(x: &mut [f32]) {
+    for x in x {
+        *x = max0(*x);
+    }
+}
+
+dispatch! {
+    fn mask(y: &[f32], dy: &mut [f32]) = plain mask_body
+}
+#[inline(always)]
+fn mask_body(y: &[f32], dy: &mut [f32]) {
+    for (dy, &y) in dy.iter_mut().zip(y) {
+        *dy = if y <= 0.0 { 0.0 } else { *dy };
+    }
+}
+
+dispatch! {
+    /// Adds the bias to every row (of its length), then clamps if `relu`.
+    pub fn bias_relu(rows: &mut [f32], bias: &[f32], relu: bool) = plain bias_relu_body
+}
+#[inline(always)]
+fn bias_relu_body(rows: &mut [f32], bias: &[f32], relu: bool) {
+    for row in rows.chunks_exact_mut(bias.len().max(1)) {
+        for (x, &b) in row.iter_mut().zip(bias) {
+            let sum = *x + b;
+            *x = if relu { max0(sum) } else { sum };
+        }
+    }
+}

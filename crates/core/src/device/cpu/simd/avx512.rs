@@ -1,0 +1,84 @@
+//! 512-bit vectors of x86-64.
+
+use super::Simd;
+use std::arch::x86_64::*;
+
+/// AVX-512 F, BW, DQ and VL.
+#[derive(Clone, Copy)]
+pub struct Avx512;
+
+// The trait's contract is each function's: the instructions are there, the pointers valid.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Simd for Avx512 {
+    type V = __m512;
+    const LANES: usize = 16;
+    const ROWS: usize = 12;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> __m512 {
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> __m512 {
+        unsafe { _mm512_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: __m512) {
+        unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
+        unsafe {
+            let mut r = [_mm512_setzero_ps(); 16];
+            for (i, r) in r.iter_mut().enumerate() {
+                *r = _mm512_loadu_ps(from.add(i * stride));
+            }
+            // Pairs of rows, then fours: t[4a + b] holds column b of each 4×4 block of rows 4a to 4a + 3.
+            let mut t = [_mm512_setzero_ps(); 16];
+            for a in 0..4 {
+                let [r0, r1, r2, r3] = [r[4 * a], r[4 * a + 1], r[4 * a + 2], r[4 * a + 3]];
+                let low01 = _mm512_castps_pd(_mm512_unpacklo_ps(r0, r1));
+                let high01 = _mm512_castps_pd(_mm512_unpackhi_ps(r0, r1));
+                let low23 = _mm512_castps_pd(_mm512_unpacklo_ps(r2, r3));
+                let high23 = _mm512_castps_pd(_mm512_unpackhi_ps(r2, r3));
+                t[4 * a] = _mm512_castpd_ps(_mm512_unpacklo_pd(low01, low23));
+                t[4 * a + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low01, low23));
+                t[4 * a + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high01, high23));
+                t[4 * a + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high01, high23));
+            }
+            // Then the 4×4 matrix of 128-bit blocks, for each b.
+            let mut out = [_mm512_setzero_ps(); 16];
+            for b in 0..4 {
+                let (x0, x1) = (t[b], t[4 + b]);
+                let (x2, x3) = (t[8 + b], t[12 + b]);
+                let low01 = _mm512_shuffle_f32x4::<0b10_00_10_00>(x0, x1);
+                let high01 = _mm512_shuffle_f32x4::<0b11_01_11_01>(x0, x1);
+                let low23 = _mm512_shuffle_f32x4::<0b10_00_10_00>(x2, x3);
+                let high23 = _mm512_shuffle_f32x4::<0b11_01_11_01>(x2, x3);
+                out[b] = _mm512_shuffle_f32x4::<0b10_00_10_00>(low01, low23);
+                out[4 + b] = _mm512_shuffle_f32x4::<0b10_00_10_00>(high01, high23);
+                out[8 + b] = _mm512_shuffle_f32x4::<0b11_01_11_01>(low01, low23);
+                out[12 + b] = _mm512_shuffle_f32x4::<0b11_01_11_01>(high01, high23);
+            }
+            for (i, &v) in out.iter().enumerate() {
+                _mm512_storeu_ps(to.add(i * to_stride), v);
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Vectors of the instruction sets, chosen at run time.
+//!
+//! An operator is written once over [`Simd`]; `dispatch!` compiles it for every level and calls the
+//! one that the device was made with. Within `#[target_feature]` the intrinsics inline, and plain
+//! loops are vectorised for that level too.
+
+#[cfg(target_arch = "x86_64")]
+pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub mod neon;
+pub mod portable;
+
+/// A set of vector instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// Whatever the compiler makes of plain code.
+    Portable,
+    /// 128-bit vectors of aarch64.
+    Neon,
+    /// 256-bit vectors with fused multiply-add.
+    Avx2,
+    /// 512-bit vectors.
+    Avx512,
+}
+
+impl Level {
+    /// The levels this machine has, slowest first.
+    pub fn available() -> Vec<Level> {
+        [Level::Portable, Level::Neon, Level::Avx2, Level::Avx512].into_iter().filter(|l| l.is_available()).collect()
+    }
+
+    /// Whether this machine has it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Level::Portable => true,
+            Level::Neon => cfg!(target_arch = "aarch64"),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => {
+                Level::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+
+    /// The fastest level this machine has.
+    pub fn best() -> Level {
+        Level::available().last().copied().unwrap_or(Level::Portable)
+    }
+
+    /// Name for messages and for `ALEXNET_SIMD`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Level::Portable => "portable",
+            Level::Neon => "neon",
+            Level::Avx2 => "avx2",
+            Level::Avx512 => "avx512",
+        }
+    }
+}
+
+/// Vectors of f32.
+///
+/// # Safety
+/// Every function needs the level's instructions; `load`, `store` and `transpose` need valid pointers.
+#[allow(dead_code)]
+pub trait Simd: Copy {
+    /// A vector.
+    type V: Copy;
+    /// Its elements.
+    const LANES: usize;
+    /// Rows of the matrix product's tile: as many as the registers hold with two vectors a row.
+    const ROWS: usize;
+
+    /// All elements `x`.
+    unsafe fn splat(x: f32) -> Self::V;
+    /// Reads LANES elements; no alignment needed.
+    unsafe fn load(p: *const f32) -> Self::V;
+    /// Writes LANES elements; no alignment needed.
+    unsafe fn store(p: *mut f32, v: Self::V);
+    /// a·b + c.
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// a + b.
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// a − b.
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    /// a·b.
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// to[i·to_stride + j] = from[j·stride + i] for i, j below LANES; writes row after row, upwards.
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize);
+}
+
+/// Compiles `$body::<S>` for every level, or with `plain` a `$body` of plain loops, and names the choice between them `$name`.
+macro_rules! dispatch {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = plain $body:ident) => {
+        dispatch!(@ [$(#[$doc])* $vis] [] $name($($arg: $ty),*) [$body] [$body] [$body] [$body]);
+    };
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident) => {
+        dispatch!(@levels [$(#[$doc])* $vis] [] $name($($arg: $ty),*) $body);
+    };
+    ($(#[$doc:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident) => {
+        dispatch!(@levels [$(#[$doc])* $vis] [unsafe] $name($($arg: $ty),*) $body);
+    };
+    (@levels $head:tt $unsafety:tt $name:ident($($arg:ident: $ty:ty),*) $body:ident) => {
+        dispatch!(@ $head $unsafety $name($($arg: $ty),*)
+            [$body::<$crate::device::cpu::simd::avx512::Avx512>] [$body::<$crate::device::cpu::simd::avx2::Avx2>]
+            [$body::<$crate::device::cpu::simd::neon::Neon>] [$body::<$crate::device::cpu::simd::portable::Portable>]);
+    };
+    (
+        @ [$($head:tt)*] [$($unsafety:tt)?] $name:ident($($arg:ident: $ty:ty),*)
+        [$($avx512:tt)*] [$($avx2:tt)*] [$($neon:tt)*] [$($portable:tt)*]
+    ) => {
+        #[allow(clippy::too_many_arguments)]
+        $($head)* $($unsafety)? fn $name(level: $crate::device::cpu::simd::Level, $($arg: $ty),*) {
+            use $crate::device::cpu::simd::Level;
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            #[allow(unused_unsafe, clippy::too_many_arguments, clippy::undocumented_unsafe_blocks)]
+            $($unsafety)? fn avx512($($arg: $ty),*) {
+                unsafe { $($avx512)*($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            #[allow(unused_unsafe, clippy::too_many_arguments, clippy::undocumented_unsafe_blocks)]
+            $($unsafety)? fn avx2($($arg: $ty),*) {
+                unsafe { $($avx2)*($($arg),*) }
+            }
+            // SAFETY: a device is made with a level only if the machine has it; what the body asks
+            // of its arguments is passed on to the caller.
+            #[allow(unused_unsafe)]
+            unsafe {
+                match level {
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx512 => avx512($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx2 => avx2($($arg),*),
+                    #[cfg(target_arch = "aarch64")]
+                    Level::Neon => $($neon)*($($arg),*),
+                    _ => $($portable)*($($arg),*),
+                }
+            }
+        }
+    };
+}
+pub(crate) use dispatch;

@@ -1,0 +1,61 @@
+//! Vectors that any machine has: arrays of eight, which the compiler splits as it can.
+
+use super::Simd;
+
+/// Plain Rust; product and sum are rounded one after the other.
+#[derive(Clone, Copy)]
+pub struct Portable;
+
+/// Eight numbers.
+#[derive(Clone, Copy)]
+#[repr(align(32))]
+pub struct Eight([f32; 8]);
+
+fn zip(a: Eight, b: Eight, f: impl Fn(f32, f32) -> f32) -> Eight {
+    Eight(std::array::from_fn(|i| f(a.0[i], b.0[i])))
+}
+
+// The trait's contract is each function's: the pointers are valid.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Simd for Portable {
+    type V = Eight;
+    const LANES: usize = 8;
+    const ROWS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Eight {
+        Eight([x; 8])
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Eight {
+        Eight(unsafe { p.cast::<[f32; 8]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: Eight) {
+        unsafe { p.cast::<[f32; 8]>().write_unaligned(v.0) }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: Eight, b: Eight, c: Eight) -> Eight {
+        Eight(std::array::from_fn(|i| a.0[i] * b.0[i] + c.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn add(a: Eight, b: Eight) -> Eight {
+        zip(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    unsafe fn sub(a: Eight, b: Eight) -> Eight {
+        zip(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    unsafe fn mul(a: Eight, b: Eight) -> Eight {
+        zip(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
+        for i in 0..8 {
+            for j in 0..8 {
+                unsafe { *to.add(i * to_stride + j) = *from.add(j * stride + i) };
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Softmax cross-entropy: the exponentials and sums in f64, since N·K is small beside any layer. A task does
+//! eight images.
+
+use super::Crew;
+use super::pool::Shares;
+use crate::shape::LossShape;
+
+const IMAGES: usize = 8;
+
+/// See [`Device::softmax_cross_entropy`](crate::Device::softmax_cross_entropy); the labels are checked.
+pub fn run(
+    crew: &Crew,
+    s: &LossShape,
+    logits: &[f32],
+    labels: &[u32],
+    losses: &mut [f32],
+    correct: &mut [f32],
+    dlogits: Option<&mut [f32]>,
+) {
+    let (losses, correct) = (Shares(losses.as_mut_ptr()), Shares(correct.as_mut_ptr()));
+    let dlogits = dlogits.map(|d| Shares(d.as_mut_ptr()));
+    crew.pool.run(s.batch.div_ceil(IMAGES), |task, _| {
+        for n in task * IMAGES..s.batch.min((task + 1) * IMAGES) {
+            let logits = &logits[n * s.classes..][..s.classes];
+            // SAFETY: each task has its own images.
+            unsafe {
+                let dlogits = dlogits.map(|d| d.part(n * s.classes, s.classes));
+                let (loss, right) = image(s, logits, labels[n] as usize, dlogits);
+                losses.at(n).write(loss);
+                correct.at(n).write(right);
+            }
+        }
+    });
+}
+
+fn image(s: &LossShape, logits: &[f32], label: usize, dlogits: Option<&mut [f32]>) -> (f32, f32) {
+    let other = s.smoothing / s.classes as f64;
+    let target = |i: usize| if i == label { other + (1.0 - s.smoothing) } else { other };
+    let largest = logits.iter().enumerate().fold(0, |best, (i, &x)| if x > logits[best] { i } else { best });
+    let above = |x: f32| f64::from(x) - f64::from(logits[largest]);
+    let sum: f64 = logits.iter().map(|&x| above(x).exp()).sum();
+    let log_sum = sum.ln();
+    let loss = -logits.iter().enumerate().fold(0.0, |loss, (i, &x)| loss + target(i) * (above(x) - log_sum));
+    if let Some(dlogits) = dlogits {
+        for (i, (d, &x)) in dlogits.iter_mut().zip(logits).enumerate() {
+            *d = ((above(x).exp() / sum - target(i)) / s.divisor as f64) as f32;
+        }
+    }
+    (loss as f32, if largest == label { 1.0 } else { 0.0 })
+}
