@@ -16,27 +16,45 @@ fn round_up(value: u32, multiple: u32) -> u32 {
     value.div_ceil(multiple.max(1)) * multiple.max(1)
 }
 
+/// What a block of a kernel takes of an SM.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    threads: u32,
+    /// Registers a thread.
+    registers: u32,
+    /// Static and dynamic shared memory in bytes.
+    shared: u32,
+}
+
+impl Block {
+    /// How many an SM holds at once.
+    fn resident(self, profile: &Profile) -> u32 {
+        let warps = self.threads.div_ceil(32).max(1);
+        let by_warps = profile.warps_per_sm() / warps;
+
+        let registers_a_warp = round_up(self.registers * 32, profile.register_granularity);
+        let warps_by_registers = profile.registers_per_sm / registers_a_warp / WARP_GRANULARITY * WARP_GRANULARITY;
+        let by_registers = warps_by_registers / round_up(warps, WARP_GRANULARITY);
+
+        let shared = round_up(self.shared + profile.shared_reserved, profile.shared_granularity);
+        let by_shared = profile.shared_per_sm.checked_div(shared).unwrap_or(u32::MAX);
+
+        profile.blocks_per_sm.min(by_warps).min(by_registers).min(by_shared)
+    }
+}
+
 /// Blocks of a kernel that an SM holds at once.
 pub(super) fn blocks_per_sm(profile: &Profile, function: &Function, threads: u32, dynamic_shared: usize) -> u32 {
     let kernel = &function.kernel;
-    if threads == 0 || threads > function.max_threads(profile) {
-        return 0;
+    let most = profile.shared_per_block_optin.saturating_sub(kernel.static_shared);
+    let dynamic = u32::try_from(dynamic_shared).ok().filter(|dynamic| *dynamic <= most);
+    match dynamic {
+        Some(dynamic) if threads > 0 && threads <= function.max_threads(profile) => {
+            let shared = kernel.static_shared + dynamic;
+            Block { threads, registers: registers(kernel), shared }.resident(profile)
+        }
+        _ => 0,
     }
-    let warps = threads.div_ceil(32);
-    let by_warps = profile.warps_per_sm() / warps;
-
-    let registers_a_warp = round_up(registers(kernel) * 32, profile.register_granularity);
-    let warps_by_registers = profile.registers_per_sm / registers_a_warp / WARP_GRANULARITY * WARP_GRANULARITY;
-    let by_registers = warps_by_registers / round_up(warps, WARP_GRANULARITY);
-
-    let Ok(dynamic) = u32::try_from(dynamic_shared) else { return 0 };
-    if dynamic > profile.shared_per_block_optin.saturating_sub(kernel.static_shared) {
-        return 0;
-    }
-    let shared = round_up(kernel.static_shared + dynamic + profile.shared_reserved, profile.shared_granularity);
-    let by_shared = profile.shared_per_sm.checked_div(shared).unwrap_or(u32::MAX);
-
-    profile.blocks_per_sm.min(by_warps).min(by_registers).min(by_shared)
 }
 
 /// Dynamic shared memory that each of `blocks` blocks on an SM may have.
@@ -175,5 +193,34 @@ api! {
     ) {
         function::named(driver, function)?;
         Err(CuResult::NOT_SUPPORTED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_formula_gives_what_nvidias_calculator_gives() {
+        let of = |name: &str, threads, registers, shared| {
+            Block { threads, registers, shared }.resident(&Profile::by_name(name).unwrap())
+        };
+        // Limited by warps, by blocks, by registers and by shared memory in turn.
+        assert_eq!(of("a100", 256, 32, 0), 8);
+        assert_eq!(of("a100", 32, 32, 0), 32);
+        assert_eq!(of("t4", 32, 32, 0), 16);
+        assert_eq!(of("a100", 256, 64, 0), 4);
+        // 65 registers take 72 a thread: 2304 a warp, 28 warps, 3 blocks of 8.
+        assert_eq!(of("a100", 256, 65, 0), 3);
+        assert_eq!(of("a100", 1024, 64, 0), 1);
+        assert_eq!(of("a100", 1024, 32, 0), 2);
+        assert_eq!(of("rtx4090", 1024, 32, 0), 1);
+        // 48 KiB and the system's kilobyte: three times in 164 KiB, once in a T4's 64 KiB.
+        assert_eq!(of("a100", 128, 32, 49152), 3);
+        assert_eq!(of("t4", 128, 32, 49152), 1);
+        assert_eq!(of("h100", 128, 32, 227 << 10), 1);
+        // A warp that is not full takes the place of one that is.
+        assert_eq!(of("v100", 33, 32, 0), 32);
+        assert_eq!(of("v100", 96, 32, 0), 16);
     }
 }
