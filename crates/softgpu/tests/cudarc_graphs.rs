@@ -408,3 +408,17 @@ fn host_functions_in_graphs_run_at_every_launch() {
     stream.synchronize().unwrap();
     assert_eq!(CALLS.load(Ordering::SeqCst), 5);
 }
+
+#[test]
+fn a_capturing_stream_that_goes_takes_its_capture_along() {
+    let context = context();
+    let stream = context.new_stream().unwrap();
+    stream.begin_capture(Mode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
+    drop(stream);
+    let mut address = 0;
+    // SAFETY: plain calls of the driver.
+    unsafe {
+        assert_eq!(sys::cuMemAlloc_v2(&mut address, 64), OK, "nothing is being captured any more");
+        assert_eq!(sys::cuMemFree_v2(address), OK);
+    }
+}

@@ -114,12 +114,6 @@ impl Capture {
         lock(&self.state).over
     }
 
-    /// A stream that takes part goes away.
-    pub fn leave(&self, stream: &Stream) {
-        stream.set_capture(None);
-        lock(&self.state).fronts.remove(&stream.id);
-    }
-
     /// Ends the capture: lets all streams go and says whether all work was joined.
     fn end(&self) -> Answer {
         let mut state = lock(&self.state);
@@ -159,6 +153,22 @@ impl Captures {
     fn remove(&self, id: u64) {
         lock(&self.list).retain(|capture| capture.id != id);
         self.count.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// A stream goes away: a capture that it takes part in is spoilt, and over if it began there.
+    pub fn abandon(&self, driver: &Driver, stream: &Stream) {
+        let Some(capture) = stream.capture() else { return };
+        capture.invalidate();
+        if capture.origin == stream.id {
+            // That it ends badly is known.
+            let _ = capture.end();
+            self.remove(capture.id);
+            // A graph that was given by the client may be gone already.
+            let _ = Graph::destroy(driver, capture.graph.handle);
+        } else {
+            stream.set_capture(None);
+            lock(&capture.state).fronts.remove(&stream.id);
+        }
     }
 
     /// Spoils and refuses if a capture fits.

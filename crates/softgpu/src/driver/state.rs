@@ -176,7 +176,9 @@ impl Driver {
     /// Frees what was made on a context that is going away.
     pub fn forget_context(&self, context: &Context) {
         let mine = |handle: Handle| handle == context.handle;
-        self.streams.retain(|stream| !mine(stream.context_handle));
+        for stream in self.streams.retain(|stream| !mine(stream.context_handle)) {
+            self.captures.abandon(self, &stream);
+        }
         self.events.retain(|event| !mine(event.context_handle));
         self.functions.retain(|function| !mine(function.context_handle));
         for module in self.modules.retain(|module| !mine(module.context_handle)) {

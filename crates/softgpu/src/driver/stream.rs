@@ -50,10 +50,7 @@ api! {
             return Err(CuResult::INVALID_VALUE);
         }
         let stream = driver.streams.remove(handle)?;
-        if let Some(capture) = stream.capture() {
-            capture.invalidate();
-            capture.leave(&stream);
-        }
+        driver.captures.abandon(driver, &stream);
         stream.close();
         Ok(())
     }
