@@ -2,7 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{count::Counters, finding::Finding, memory::Space, profile::Profile, ptx};
+use crate::{
+    count::Counters,
+    exec::grid,
+    finding::Finding,
+    memory::Space,
+    profile::Profile,
+    ptx::{self, program::Program},
+};
 
 /// What a launch is watched for, and how it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +116,7 @@ pub struct Kernel {
     pub target: u32,
     /// The version of PTX: 88 for 8.8.
     pub ptx_version: u32,
+    pub(crate) program: Arc<Program>,
 }
 
 /// Loaded PTX.
@@ -186,8 +194,8 @@ impl Engine {
 
     /// Loads PTX text for a device: its variables get memory, its functions become programs.
     pub fn load(&self, device: u32, profile: &Profile, image: &[u8]) -> Result<Arc<Module>, ptx::Error> {
-        let _ = (device, profile, image);
-        Err(ptx::Error::new(0, "PTX cannot be loaded yet"))
+        let ptx::load::Loaded { kernels, globals } = ptx::load::load(&self.space, device, profile.sm(), image)?;
+        Ok(Arc::new(Module { kernels, globals }))
     }
 
     /// Frees a module's variables.
@@ -200,7 +208,6 @@ impl Engine {
 
     /// Runs a kernel to its end.
     pub fn launch(&self, launch: &Launch, options: &Options) -> Outcome {
-        let _ = (launch, options);
-        Outcome { error: Some(Fault::LaunchFailed), ..Outcome::default() }
+        grid::run(&self.space, launch, options)
     }
 }

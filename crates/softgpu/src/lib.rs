@@ -1,9 +1,11 @@
 //! A CUDA driver that runs PTX on the CPU.
 
 pub mod arith;
+pub(crate) mod check;
 pub mod count;
 pub mod driver;
 pub mod engine;
+pub(crate) mod exec;
 pub mod finding;
 pub mod memory;
 pub mod options;

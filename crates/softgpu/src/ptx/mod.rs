@@ -1,7 +1,10 @@
 //! PTX: from text to a flat program.
 
+mod decode;
 mod lexer;
+pub(crate) mod load;
 mod parser;
+pub(crate) mod program;
 mod syntax;
 
 use thiserror::Error;

@@ -1,0 +1,396 @@
+//! A block: its warps, their registers and memories, and its barriers.
+
+use super::{
+    Cx, Event,
+    schedule::mix,
+    warp::{Group, Status, Wait, Warp},
+};
+use crate::{
+    check::sync,
+    engine::Fault,
+    ptx::program::{BarOp, Kind, Reduce, Special},
+};
+
+/// Instructions that a warp runs before the next one of its block may.
+const SLICE: u64 = 1 << 16;
+/// Atomics and strong accesses that a block runs before another block may.
+const STRONG_SLICE: u32 = 1 << 14;
+
+/// 64-byte units, so that slots are aligned.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line(#[allow(dead_code)] [u32; 16]);
+
+/// Memory that handlers reach by pointers.
+pub(crate) struct Arena(Vec<Line>);
+
+impl Arena {
+    fn new(bytes: usize) -> Arena {
+        Arena(vec![Line([0; 16]); bytes.div_ceil(64).max(1)])
+    }
+
+    fn start(&mut self) -> *mut u8 {
+        self.0.as_mut_ptr().cast()
+    }
+}
+
+/// How a block's slice ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Done,
+    Suspended,
+    Stop,
+}
+
+/// A block between its slices.
+pub(crate) struct Block {
+    number: u64,
+    warps: Vec<Warp>,
+    /// Registers of all warps.
+    registers: Arena,
+    predicates: Vec<u32>,
+    shared: Arena,
+    local: Arena,
+    /// Threads that have arrived at each barrier without waiting.
+    arrived: [u32; 16],
+    round: u64,
+    watch: crate::check::BlockWatch,
+    printed: String,
+}
+
+impl Block {
+    /// Makes room for a block of this launch; [`Block::start`] fills it.
+    pub(crate) fn new(cx: &Cx<'_>) -> Block {
+        let launch = cx.launch;
+        let program = launch.program;
+        let warps = launch.threads.div_ceil(32) as usize;
+        Block {
+            number: 0,
+            warps: Vec::with_capacity(warps),
+            registers: Arena::new(warps * program.slots as usize * 128),
+            predicates: vec![0; warps * program.preds as usize],
+            shared: Arena::new(launch.shared_bytes as usize + 16),
+            local: Arena::new(warps * 32 * program.local_bytes as usize),
+            arrived: [0; 16],
+            round: 0,
+            watch: crate::check::BlockWatch::new(launch),
+            printed: String::new(),
+        }
+    }
+
+    /// Becomes the block with this number, at its first instruction.
+    pub(crate) fn start(&mut self, cx: &mut Cx<'_>, number: u64) {
+        let launch = cx.launch;
+        let program = launch.program;
+        self.number = number;
+        self.arrived = [0; 16];
+        self.round = 0;
+        self.printed.clear();
+        self.warps.clear();
+        self.watch.start(launch, number);
+        self.predicates.fill(0);
+        let warps = launch.threads.div_ceil(32);
+        for w in 0..warps {
+            let lanes = (launch.threads - w * 32).min(32);
+            let live = if lanes == 32 { !0 } else { (1 << lanes) - 1 };
+            self.warps.push(Warp::new(w, live, program.entry));
+        }
+        // Without checks nobody can tell what shared memory held before, except that it must not be another
+        // process's: it is this launch's own.
+        for w in 0..warps as usize {
+            self.enter(cx, w);
+            self.predicates[w * program.preds as usize] = !0;
+            fill_registers(cx);
+        }
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Points `cx` at one of the warps.
+    fn enter(&mut self, cx: &mut Cx<'_>, w: usize) {
+        let program = cx.launch.program;
+        let grid = cx.launch.grid;
+        // SAFETY: each warp's part lies inside the arenas that `new` made for this launch.
+        unsafe {
+            cx.regs = self.registers.start().cast::<u32>().add(w * program.slots as usize * 32);
+            cx.preds = self.predicates.as_mut_ptr().add(w * program.preds as usize);
+            cx.local = self.local.start().add(w * 32 * program.local_bytes as usize);
+        }
+        cx.shared = self.shared.start();
+        cx.local_bytes = program.local_bytes;
+        cx.live = self.warps[w].live;
+        cx.warp = w as u32;
+        cx.number = self.number;
+        cx.block = super::thread_at([grid[0], grid[1], grid[2]], 0);
+        let (x, y) = (u64::from(grid[0]), u64::from(grid[1]));
+        cx.block = [(self.number % x) as u32, (self.number / x % y) as u32, (self.number / x / y) as u32];
+    }
+
+    /// Runs until the block is done, or has to let others run.
+    pub(crate) fn run(&mut self, cx: &mut Cx<'_>) -> End {
+        std::mem::swap(&mut self.watch, &mut cx.watch.block);
+        std::mem::swap(&mut self.printed, &mut cx.printed);
+        let end = self.rounds(cx);
+        std::mem::swap(&mut self.printed, &mut cx.printed);
+        std::mem::swap(&mut self.watch, &mut cx.watch.block);
+        if end != End::Suspended && !self.printed.is_empty() {
+            cx.watch.printed.push((self.number, std::mem::take(&mut self.printed)));
+        }
+        end
+    }
+
+    fn rounds(&mut self, cx: &mut Cx<'_>) -> End {
+        cx.strong = 0;
+        let count = self.warps.len();
+        loop {
+            let mut runnable = false;
+            self.round += 1;
+            for k in 0..count {
+                let w = self.pick(cx, k, count);
+                if self.warps[w].groups.is_empty() && !self.warps[w].favours() {
+                    continue;
+                }
+                self.enter(cx, w);
+                std::mem::swap(&mut self.warps[w].copies, &mut cx.copies);
+                std::mem::swap(&mut self.warps[w].committed, &mut cx.committed);
+                std::mem::swap(&mut self.warps[w].stacks, &mut cx.stacks);
+                // SAFETY: `enter` has just pointed `cx` at this warp.
+                let status = unsafe { self.warps[w].run(cx, SLICE) };
+                std::mem::swap(&mut self.warps[w].copies, &mut cx.copies);
+                std::mem::swap(&mut self.warps[w].committed, &mut cx.committed);
+                std::mem::swap(&mut self.warps[w].stacks, &mut cx.stacks);
+                match status {
+                    Status::Stop => return End::Stop,
+                    Status::Yield => {
+                        runnable = true;
+                        if self.warps[w].spent > cx.launch.options.budget {
+                            sync::budget(cx, &self.warps[w]);
+                            if cx.event == Event::Stop {
+                                cx.event = Event::None;
+                                return End::Stop;
+                            }
+                            return self.give_up(cx);
+                        }
+                    }
+                    Status::Stuck => {
+                        sync::stuck(cx, &self.warps[w]);
+                        cx.fault.get_or_insert(Fault::LaunchTimeout);
+                        return self.give_up(cx);
+                    }
+                    Status::Done | Status::Barrier => {}
+                }
+                // Named barriers open as soon as their count is there: the others may wait for these warps.
+            }
+            let opened = self.open_barriers(cx);
+            if !runnable && !opened {
+                if self.warps.iter().all(|w| w.live == 0) {
+                    return End::Done;
+                }
+                sync::deadlock(cx, &self.warps);
+                cx.fault.get_or_insert(Fault::LaunchTimeout);
+                return self.give_up(cx);
+            }
+            if cx.launch.scheduler.stopped() {
+                return End::Stop;
+            }
+            if cx.strong > STRONG_SLICE {
+                return End::Suspended;
+            }
+        }
+    }
+
+    /// The launch cannot go on: with checks the rest of the blocks still runs, so that findings do not depend on time.
+    fn give_up(&mut self, cx: &mut Cx<'_>) -> End {
+        let options = cx.launch.options;
+        if options.mem || options.sync { End::Done } else { End::Stop }
+    }
+
+    /// The `k`-th warp of this round.
+    fn pick(&self, cx: &Cx<'_>, k: usize, count: usize) -> usize {
+        match cx.launch.options.schedule {
+            None => k,
+            Some(seed) => {
+                // An affine permutation that differs from round to round.
+                let r = mix(seed ^ mix(self.number) ^ self.round);
+                let (offset, flip) = (r as usize % count, r >> 63 != 0);
+                let k = (k + offset) % count;
+                if flip { count - 1 - k } else { k }
+            }
+        }
+    }
+
+    /// Lets go the warps at barriers that are complete. Returns whether any went.
+    fn open_barriers(&mut self, cx: &mut Cx<'_>) -> bool {
+        let mut opened = false;
+        // Arrivals that do not wait.
+        for w in 0..self.warps.len() {
+            self.enter(cx, w);
+            let mut k = 0;
+            while k < self.warps[w].parked.len() {
+                let p = self.warps[w].parked[k];
+                let i = cx.program.code[p.pc as usize];
+                let arrive = i.kind == Kind::Barrier && cx.program.bars[i.e as usize].arrive;
+                if p.wait == Wait::Barrier && arrive {
+                    let id = barrier_id(cx, &cx.program.bars[i.e as usize], p.mask);
+                    self.arrived[id] += p.mask.count_ones();
+                    self.warps[w].parked.remove(k);
+                    self.warps[w].groups.push(Group { pc: p.pc + 1, mask: p.mask });
+                    sync::arrive(cx, id);
+                    opened = true;
+                } else {
+                    k += 1;
+                }
+            }
+        }
+        for id in 0..16 {
+            opened |= self.open(cx, id);
+        }
+        opened
+    }
+
+    fn open(&mut self, cx: &mut Cx<'_>, id: usize) -> bool {
+        let mut waiting: Vec<(usize, super::warp::Parked)> = Vec::new();
+        let mut threads = 0;
+        let mut expected: Option<u32> = None;
+        for w in 0..self.warps.len() {
+            if self.warps[w].parked.is_empty() {
+                continue;
+            }
+            self.enter(cx, w);
+            for p in self.warps[w].parked.clone() {
+                if p.wait != Wait::Barrier {
+                    continue;
+                }
+                let i = cx.program.code[p.pc as usize];
+                let op = &cx.program.bars[i.e as usize];
+                if barrier_id(cx, op, p.mask) != id {
+                    continue;
+                }
+                threads += p.mask.count_ones();
+                let count = op.count.map(|slot| {
+                    // SAFETY: a slot of the decoded program, read in an active lane.
+                    unsafe { *cx.slot::<u32>(slot).add(p.mask.trailing_zeros() as usize) }
+                });
+                if let Some(count) = count {
+                    expected = Some(expected.map_or(count, |e| e.max(count)));
+                }
+                waiting.push((w, p));
+            }
+        }
+        if waiting.is_empty() {
+            return false;
+        }
+        let live: u32 = self.warps.iter().map(|w| w.live.count_ones()).sum();
+        let wanted = expected.unwrap_or(live);
+        if threads + self.arrived[id] < wanted {
+            return false;
+        }
+        self.arrived[id] = 0;
+        sync::barrier(cx, &self.warps, &waiting, id, expected);
+        self.reduce(cx, &waiting);
+        for (w, p) in waiting {
+            let warp = &mut self.warps[w];
+            warp.parked.retain(|o| *o != p);
+            warp.groups.push(Group { pc: p.pc + 1, mask: p.mask });
+        }
+        true
+    }
+
+    /// `barrier.red`: combines the predicates of all threads that waited.
+    fn reduce(&mut self, cx: &mut Cx<'_>, waiting: &[(usize, super::warp::Parked)]) {
+        let program = cx.program;
+        let op_of = |pc: u32| program.bars[program.code[pc as usize].e as usize].reduce;
+        if !waiting.iter().any(|(_, p)| op_of(p.pc).is_some()) {
+            return;
+        }
+        let (mut all, mut any, mut count) = (true, false, 0);
+        for &(w, p) in waiting {
+            self.enter(cx, w);
+            if let Some(r) = op_of(p.pc) {
+                let lanes = (cx.pred(r.source.0) ^ 0u32.wrapping_sub(u32::from(r.source.1))) & p.mask;
+                all &= lanes == p.mask;
+                any |= lanes != 0;
+                count += lanes.count_ones();
+            }
+        }
+        for &(w, p) in waiting {
+            self.enter(cx, w);
+            match op_of(p.pc) {
+                Some(r) if r.op == Reduce::Popc => {
+                    for lane in (0..32).filter(|l| p.mask >> l & 1 != 0) {
+                        // SAFETY: a slot of the decoded program.
+                        unsafe { *cx.slot::<u32>(r.d).add(lane) = count };
+                    }
+                }
+                Some(r) => {
+                    let value = if r.op == Reduce::And { all } else { any };
+                    cx.set_pred(r.d, p.mask, if value { !0 } else { 0 });
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+fn barrier_id(cx: &Cx<'_>, op: &BarOp, mask: u32) -> usize {
+    // SAFETY: a slot of the decoded program, read in an active lane.
+    let id = unsafe { *cx.slot::<u32>(op.id).add(mask.trailing_zeros() as usize) };
+    (id & 15) as usize
+}
+
+/// Puts constants and fixed special registers into a warp's file.
+fn fill_registers(cx: &mut Cx<'_>) {
+    let program = cx.program;
+    // SAFETY: slots of the decoded program lie inside the file.
+    unsafe {
+        cx.regs.write_bytes(0, program.slots as usize * 32);
+        for c in &program.constants {
+            if c.wide {
+                cx.slot::<[u64; 32]>(c.slot).write([c.value; 32]);
+            } else {
+                cx.slot::<[u32; 32]>(c.slot).write([c.value as u32; 32]);
+            }
+        }
+        for &(special, slot) in &program.specials {
+            let values: [u32; 32] = std::array::from_fn(|lane| value(cx, special, lane as u32));
+            cx.slot::<[u32; 32]>(slot).write(values);
+        }
+        if let Some(stack) = program.stack {
+            // The stack pointer of recursive functions is the slot after the constants.
+            let slot = program.stack_slot;
+            cx.slot::<[u32; 32]>(slot).write([stack; 32]);
+        }
+    }
+}
+
+fn value(cx: &Cx<'_>, special: Special, lane: u32) -> u32 {
+    let launch = cx.launch;
+    match special {
+        Special::Tid(k) => cx.thread(lane)[usize::from(k)],
+        Special::Ntid(k) => launch.block[usize::from(k)],
+        Special::Ctaid(k) => cx.block[usize::from(k)],
+        Special::Nctaid(k) => launch.grid[usize::from(k)],
+        Special::Laneid => lane,
+        Special::Warpid => cx.warp,
+        Special::Nwarpid => launch.threads.div_ceil(32),
+        Special::Smid => (cx.number % u64::from(launch.sms.max(1))) as u32,
+        Special::Nsmid => launch.sms,
+        Special::Gridid => launch.launch as u32,
+        Special::LaneEq => 1 << lane,
+        Special::LaneLt => (1 << lane) - 1,
+        Special::LaneLe => (2u64 << lane).wrapping_sub(1) as u32,
+        Special::LaneGt => !((2u64 << lane).wrapping_sub(1) as u32),
+        Special::LaneGe => !((1 << lane) - 1),
+        Special::DynamicShared => launch.dynamic_shared,
+        Special::TotalShared => launch.shared_bytes,
+        Special::Zero => 0,
+        Special::One => 1,
+    }
+}
+
+/// Findings that only make sense when nobody was stopped by a fault.
+pub(crate) fn undisturbed(warps: &[Warp]) -> bool {
+    !warps.iter().any(|w| w.killed)
+}

@@ -1,0 +1,172 @@
+//! A launch: blocks over host threads, and what they report put together.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{
+    Cached, Cx, Event, Shared,
+    block::{Block, End},
+    schedule::{Scheduler, What},
+};
+use crate::{
+    check::{Watch, order::Order},
+    engine::{Fault, Launch, Options, Outcome},
+    memory::Space,
+};
+
+/// Counts launches, for the special register and for the shadows of races.
+static LAUNCHES: AtomicU64 = AtomicU64::new(1);
+
+/// Runs a launch to its end.
+pub(crate) fn run(space: &Space, launch: &Launch<'_>, options: &Options) -> Outcome {
+    let kernel = launch.kernel;
+    let program = &*kernel.program;
+    let threads = launch.block.iter().map(|&b| u64::from(b)).product::<u64>();
+    let blocks = launch.grid.iter().try_fold(1u64, |p, &g| p.checked_mul(u64::from(g)));
+    let shared_bytes = u64::from(program.static_shared) + u64::from(launch.dynamic_shared);
+    let (Some(blocks), 1..=1024, ..=0x10_0000) = (blocks, threads, shared_bytes) else {
+        return Outcome { error: Some(Fault::OutOfResources), ..Outcome::default() };
+    };
+    if blocks == 0 {
+        return Outcome::default();
+    }
+    let mut params = launch.params.to_vec();
+    params.resize(kernel.param_bytes, 0);
+    let workers = match options.threads {
+        0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+        n => n,
+    };
+    let workers = workers.min(usize::try_from(blocks).unwrap_or(usize::MAX)).max(1);
+    // As many blocks may be under way as a device of this size holds, so that those that wait for each other do.
+    let resident = (launch.profile.sms as usize * 16).max(workers);
+    let shared = Shared {
+        kernel: &kernel.name,
+        program,
+        options,
+        space,
+        table: space.table(),
+        params: &params,
+        grid: launch.grid,
+        block: launch.block,
+        threads: threads as u32,
+        dynamic_shared: launch.dynamic_shared,
+        shared_bytes: shared_bytes as u32,
+        sms: launch.profile.sms,
+        launch: LAUNCHES.fetch_add(1, Ordering::Relaxed),
+        scheduler: Scheduler::new(blocks, resident, options.schedule, program.ordered),
+        races: options.race.then(Order::new),
+    };
+    let mut reports = if workers == 1 {
+        vec![work(&shared)]
+    } else {
+        std::thread::scope(|scope| {
+            let handles: Vec<_> = (0..workers).map(|_| scope.spawn(|| work(&shared))).collect();
+            handles.into_iter().map(|h| h.join().unwrap_or_else(|_| Report::broken())).collect()
+        })
+    };
+    let mut first = reports.swap_remove(0);
+    for r in reports {
+        first.merge(r);
+    }
+    first.outcome(&shared)
+}
+
+/// What one host thread has to say.
+struct Report {
+    watch: Box<Watch>,
+    fault: Option<Fault>,
+}
+
+impl Report {
+    fn broken() -> Report {
+        Report { watch: Box::default(), fault: Some(Fault::LaunchFailed) }
+    }
+
+    fn merge(&mut self, other: Report) {
+        self.fault = match (self.fault, other.fault) {
+            (Some(a), Some(b)) => Some(if rank(a) <= rank(b) { a } else { b }),
+            (a, b) => a.or(b),
+        };
+        self.watch.merge(*other.watch);
+    }
+
+    fn outcome(self, shared: &Shared<'_>) -> Outcome {
+        let mut outcome = self.watch.finish(shared);
+        outcome.error = self.fault;
+        outcome
+    }
+}
+
+/// Which of two faults is the launch's, so that it does not depend on which came first.
+fn rank(fault: Fault) -> u32 {
+    match fault {
+        Fault::Assert => 0,
+        Fault::IllegalAddress => 1,
+        Fault::MisalignedAddress => 2,
+        Fault::InvalidAddressSpace => 3,
+        Fault::InvalidPc => 4,
+        Fault::HardwareStackError => 5,
+        Fault::IllegalInstruction => 6,
+        Fault::LaunchFailed => 7,
+        Fault::LaunchTimeout => 8,
+        Fault::OutOfResources => 9,
+    }
+}
+
+/// Runs blocks until there are none.
+fn work(shared: &Shared<'_>) -> Report {
+    let options = shared.options;
+    let mut cx = Cx {
+        regs: std::ptr::null_mut(),
+        preds: std::ptr::null_mut(),
+        live: 0,
+        program: shared.program,
+        launch: shared,
+        shared: std::ptr::null_mut(),
+        shared_bytes: shared.shared_bytes,
+        local: std::ptr::null_mut(),
+        local_bytes: 0,
+        cache: vec![Cached::NONE; shared.program.mem.len()],
+        pc: 0,
+        warp: 0,
+        block: [0; 3],
+        number: 0,
+        sequence: 0,
+        event: Event::None,
+        fault: None,
+        watched: options.init || options.race || options.count,
+        watch: Box::new(Watch::new(shared)),
+        strong: 0,
+        clock: 0,
+        printed: String::new(),
+        copies: Vec::new(),
+        committed: [0; 32],
+        groups: 0,
+        stacks: Vec::new(),
+    };
+    // A block that has ended leaves its memory to the next.
+    let mut spare: Option<Box<Block>> = None;
+    while let Some(task) = shared.scheduler.take() {
+        cx.sequence = task.sequence;
+        let mut block = match task.what {
+            What::Resume(block) => block,
+            What::Start(number) => {
+                let mut block = spare.take().unwrap_or_else(|| Box::new(Block::new(&cx)));
+                block.start(&mut cx, number);
+                block
+            }
+        };
+        match block.run(&mut cx) {
+            End::Done => {
+                cx.watch.block_done(shared, block.number());
+                shared.scheduler.give_back(task.sequence, None);
+                spare = Some(block);
+            }
+            End::Suspended => shared.scheduler.give_back(task.sequence, Some(block)),
+            End::Stop => {
+                shared.scheduler.stop();
+                shared.scheduler.give_back(task.sequence, None);
+            }
+        }
+    }
+    Report { watch: cx.watch, fault: cx.fault }
+}

@@ -1,0 +1,564 @@
+//! Loads and stores: one allocation a warp access where it can be, a lane at a time where it must be.
+
+use super::{Cached, Cx, LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW, vector::levels};
+use crate::{
+    check::{self, memory::Problem},
+    finding::{Access, StateSpace},
+    memory::{Allocation, Kind},
+    ptx::program::{Inst, MemOp},
+};
+
+/// Where the lanes of an access really go.
+pub(crate) struct Resolved {
+    /// The lanes that may go on.
+    pub(crate) ok: u32,
+    /// Addresses as the instruction has them: offsets for shared and local memory.
+    pub(crate) address: [u64; 32],
+    pub(crate) host: [*mut u8; 32],
+    pub(crate) space: [StateSpace; 32],
+    pub(crate) allocation: [*const Allocation; 32],
+}
+
+impl Resolved {
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = usize> + use<> {
+        lanes(self.ok)
+    }
+}
+
+/// The lanes of a mask.
+pub(crate) fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        if mask == 0 {
+            return None;
+        }
+        let lane = mask.trailing_zeros();
+        mask &= mask - 1;
+        Some(lane as usize)
+    })
+}
+
+/// The addresses of all lanes.
+#[inline(always)]
+pub(crate) unsafe fn addresses(cx: &Cx<'_>, op: &MemOp) -> [u64; 32] {
+    // SAFETY: the base is a slot of the decoded program.
+    unsafe {
+        if op.wide {
+            let base = cx.slot::<[u64; 32]>(op.base).read();
+            base.map(|b| b.wrapping_add(op.offset as u64))
+        } else {
+            let base = cx.slot::<[u32; 32]>(op.base).read();
+            base.map(|b| u64::from(b.wrapping_add(op.offset as u32)))
+        }
+    }
+}
+
+/// Finds the memory behind the addresses of the masked lanes; reports those that have none.
+pub(crate) unsafe fn resolve(cx: &mut Cx<'_>, op: &MemOp, m: u32, bytes: u32, access: Access) -> Resolved {
+    // SAFETY: as for `addresses`.
+    let address = unsafe { addresses(cx, op) };
+    resolve_at(cx, op.space, address, m, bytes, access)
+}
+
+/// [`resolve`] for addresses that are known.
+pub(crate) fn resolve_at(
+    cx: &mut Cx<'_>,
+    space: StateSpace,
+    address: [u64; 32],
+    m: u32,
+    bytes: u32,
+    access: Access,
+) -> Resolved {
+    let mut out = Resolved {
+        ok: m,
+        address,
+        host: [std::ptr::null_mut(); 32],
+        space: [space; 32],
+        allocation: [std::ptr::null(); 32],
+    };
+    let launch = cx.launch;
+    let mut last: Option<&Allocation> = None;
+    let align = u64::from(bytes.next_power_of_two().min(16));
+    for lane in lanes(m) {
+        let mut at = address[lane];
+        let mut place = space;
+        if space == StateSpace::Generic {
+            (place, at) = match at {
+                SHARED_WINDOW.. if at - SHARED_WINDOW < WINDOW => (StateSpace::Shared, at - SHARED_WINDOW),
+                LOCAL_WINDOW.. if at - LOCAL_WINDOW < WINDOW => (StateSpace::Local, at - LOCAL_WINDOW),
+                PARAM_WINDOW.. if at - PARAM_WINDOW < WINDOW => (StateSpace::Param, at - PARAM_WINDOW),
+                _ => (StateSpace::Global, at),
+            };
+        }
+        out.space[lane] = place;
+        out.address[lane] = at;
+        let end = at.checked_add(u64::from(bytes));
+        let inside = |size: u64| end.is_some_and(|e| e <= size);
+        let problem = match place {
+            StateSpace::Shared => {
+                if !inside(u64::from(cx.shared_bytes)) {
+                    Some(Problem::OutOfBounds)
+                } else {
+                    // SAFETY: the offset lies inside the block's shared memory.
+                    out.host[lane] = unsafe { cx.shared.add(at as usize) };
+                    None
+                }
+            }
+            StateSpace::Local => {
+                if !inside(u64::from(cx.local_bytes)) {
+                    Some(Problem::OutOfBounds)
+                } else {
+                    // SAFETY: the offset lies inside the lane's part of local memory.
+                    out.host[lane] = unsafe { cx.local.add(lane * cx.local_bytes as usize + at as usize) };
+                    None
+                }
+            }
+            StateSpace::Param => {
+                if !inside(launch.params.len() as u64) {
+                    Some(Problem::OutOfBounds)
+                } else if access != Access::Read {
+                    Some(Problem::ReadOnly)
+                } else {
+                    // SAFETY: inside the parameter block; nobody writes through it.
+                    out.host[lane] = unsafe { launch.params.as_ptr().add(at as usize).cast_mut() };
+                    None
+                }
+            }
+            _ => {
+                let known = last.filter(|a| at >= a.base && at < a.end());
+                match known.or_else(|| launch.table.find(at).map(|a| &**a)) {
+                    None => Some(Problem::Nowhere),
+                    Some(a) => {
+                        last = Some(a);
+                        out.allocation[lane] = a;
+                        if end.is_none_or(|e| e > a.end()) {
+                            Some(Problem::OutOfBounds)
+                        } else if access != Access::Read && a.kind == Kind::Const {
+                            Some(Problem::ReadOnly)
+                        } else {
+                            out.host[lane] = a.at(at);
+                            None
+                        }
+                    }
+                }
+            }
+        };
+        let problem = match problem {
+            Some(p) => Some(p),
+            None if at & (align - 1) != 0 => Some(Problem::Misaligned),
+            None => None,
+        };
+        if let Some(problem) = problem {
+            out.ok &= !(1 << lane);
+            check::memory::fault(cx, lane as u32, problem, place, at, bytes, access);
+        }
+    }
+    out
+}
+
+/// Widens what was read to a register.
+#[inline(always)]
+fn extend(value: u64, bytes: u32, signed: bool) -> u64 {
+    if !signed || bytes == 8 {
+        return value;
+    }
+    let shift = 64 - 8 * bytes;
+    ((value << shift) as i64 >> shift) as u64
+}
+
+#[inline(always)]
+unsafe fn read_bytes(p: *const u8, bytes: u32) -> u64 {
+    // SAFETY: the caller has resolved `p` for that many bytes; alignment is not assumed.
+    unsafe {
+        match bytes {
+            1 => u64::from(p.read()),
+            2 => u64::from(p.cast::<u16>().read_unaligned()),
+            4 => u64::from(p.cast::<u32>().read_unaligned()),
+            _ => p.cast::<u64>().read_unaligned(),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn write_bytes(p: *mut u8, bytes: u32, value: u64) {
+    // SAFETY: as for `read_bytes`.
+    unsafe {
+        match bytes {
+            1 => p.write(value as u8),
+            2 => p.cast::<u16>().write_unaligned(value as u16),
+            4 => p.cast::<u32>().write_unaligned(value as u32),
+            _ => p.cast::<u64>().write_unaligned(value),
+        }
+    }
+}
+
+impl Cx<'_> {
+    /// Writes one lane of a register.
+    #[inline(always)]
+    pub(crate) unsafe fn put(&self, r: crate::ptx::program::Reg, lane: usize, value: u64) {
+        // SAFETY: slots of a decoded program lie inside the file.
+        unsafe {
+            if r.wide {
+                *self.slot::<u64>(r.slot).add(lane) = value;
+            } else {
+                *self.slot::<u32>(r.slot).add(lane) = value as u32;
+            }
+        }
+    }
+
+    /// Reads one lane of a register.
+    #[inline(always)]
+    pub(crate) unsafe fn get(&self, r: crate::ptx::program::Reg, lane: usize) -> u64 {
+        // SAFETY: as above.
+        unsafe {
+            if r.wide { *self.slot::<u64>(r.slot).add(lane) } else { u64::from(*self.slot::<u32>(r.slot).add(lane)) }
+        }
+    }
+
+    /// An access that other blocks may answer to: it waits for its turn where turns matter.
+    pub(crate) fn strong_access(&mut self, r: &Resolved) {
+        if r.lanes().any(|l| r.space[l] == StateSpace::Global) {
+            self.strong += 1;
+            if self.program.ordered {
+                self.launch.scheduler.wait_for_turn(self.sequence);
+            }
+        }
+    }
+}
+
+/// Any load.
+pub(crate) unsafe fn load(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+    let op = &cx.program.mem[i.e as usize];
+    // SAFETY: slots of the decoded program; `resolve` bounds every pointer.
+    unsafe {
+        let r = resolve(cx, op, m, op.total(), Access::Read);
+        if op.strong {
+            cx.strong_access(&r);
+        }
+        if cx.watched {
+            check::access(cx, &r, op.total(), Access::Read, op.strong);
+        }
+        if op.acquire {
+            check::order::acquire(cx, &r);
+        }
+        for lane in lanes(m) {
+            for (k, reg) in op.regs.iter().enumerate() {
+                let Some(reg) = reg else { continue };
+                let value = if r.ok >> lane & 1 != 0 {
+                    read_bytes(r.host[lane].add(k * op.bytes as usize), op.bytes)
+                } else {
+                    0
+                };
+                cx.put(*reg, lane, extend(value, op.bytes, op.ty.signed()));
+            }
+        }
+    }
+}
+
+/// Any store.
+pub(crate) unsafe fn store(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+    let op = &cx.program.mem[i.e as usize];
+    // SAFETY: as for `load`.
+    unsafe {
+        let r = resolve(cx, op, m, op.total(), Access::Write);
+        if op.strong {
+            cx.strong_access(&r);
+        }
+        if op.release {
+            check::order::release(cx, &r);
+        }
+        if cx.watched {
+            let silent = silent_lanes(cx, op, &r);
+            check::store_access(cx, &r, op.total(), op.strong, silent);
+        }
+        for lane in r.lanes() {
+            for (k, reg) in op.regs.iter().enumerate() {
+                let Some(reg) = reg else { continue };
+                write_bytes(r.host[lane].add(k * op.bytes as usize), op.bytes, cx.get(*reg, lane));
+            }
+        }
+    }
+}
+
+/// Lanes whose store changes nothing. Two threads that store the same value to one place are no race that anyone sees.
+unsafe fn silent_lanes(cx: &Cx<'_>, op: &MemOp, r: &Resolved) -> u32 {
+    let mut silent = 0;
+    let keep = if op.bytes == 8 { !0 } else { (1u64 << (8 * op.bytes)) - 1 };
+    for lane in r.lanes() {
+        // SAFETY: resolved by the caller.
+        let same = op.regs.iter().enumerate().all(|(k, reg)| unsafe {
+            reg.is_none_or(|reg| {
+                read_bytes(r.host[lane].add(k * op.bytes as usize), op.bytes) == cx.get(reg, lane) & keep
+            })
+        });
+        silent |= u32::from(same) << lane;
+    }
+    silent
+}
+
+/// `ld.param` of a kernel's parameter at a fixed offset: `a` bytes at `e`, `b` is 1 to extend the sign, `c` 1 for a
+/// wide register.
+pub(crate) unsafe fn load_param(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+    let (at, bytes) = (i.e as usize, usize::from(i.a));
+    let mut raw = [0u8; 8];
+    if let Some(source) = cx.launch.params.get(at..at + bytes) {
+        raw[..bytes].copy_from_slice(source);
+    }
+    let value = extend(u64::from_le_bytes(raw), bytes as u32, i.b != 0);
+    // SAFETY: a slot of the decoded program.
+    unsafe {
+        for lane in lanes(m) {
+            cx.put(crate::ptx::program::Reg { slot: i.d, wide: i.c != 0 }, lane, value);
+        }
+    }
+}
+
+/// The addresses, when all masked lanes lie inside the allocation of the last time and are aligned; else `None`.
+#[inline(always)]
+unsafe fn fast_global<const BYTES: u64>(cx: &Cx<'_>, i: &Inst, op: &MemOp, m: u32, write: bool) -> Option<[u64; 32]> {
+    let cached = &cx.cache[i.e as usize];
+    if cx.watched || cached.size < BYTES || (write && !cached.writable) {
+        return None;
+    }
+    let limit = cached.size - BYTES;
+    let mut bad = 0u32;
+    // SAFETY: a 64-bit slot of the decoded program.
+    let base = unsafe { cx.slot::<[u64; 32]>(op.base).read() };
+    let address = base.map(|b| b.wrapping_add(op.offset as u64));
+    for half in 0..2 {
+        let mut bits = 0u32;
+        for l in 0..16 {
+            let a = address[half * 16 + l];
+            bits |= u32::from(a.wrapping_sub(cached.base) > limit || a & (BYTES - 1) != 0) << l;
+        }
+        bad |= bits << (half * 16);
+    }
+    if bad & m != 0 {
+        return None;
+    }
+    let delta = (cached.host as u64).wrapping_sub(cached.base);
+    Some(address.map(|a| a.wrapping_add(delta)))
+}
+
+/// Remembers the allocation of the first lane for the next time.
+#[cold]
+unsafe fn remember(cx: &mut Cx<'_>, i: &Inst, op: &MemOp, m: u32) {
+    // SAFETY: as for `addresses`.
+    let first = unsafe { addresses(cx, op) }[m.trailing_zeros() as usize];
+    let table = cx.launch.table.clone();
+    cx.cache[i.e as usize] = match table.find(first) {
+        Some(a) => Cached {
+            base: a.base,
+            size: a.size,
+            host: a.host,
+            writable: a.kind != Kind::Const,
+            allocation: Some(a.clone()),
+        },
+        None => Cached::NONE,
+    };
+}
+
+#[inline(always)]
+fn consecutive<const BYTES: u64>(address: &[u64; 32]) -> bool {
+    let mut differ = 0;
+    for (l, a) in address.iter().enumerate() {
+        differ |= a.wrapping_sub(address[0]) ^ l as u64 * BYTES;
+    }
+    differ == 0
+}
+
+/// A load of one element that fills its register.
+#[inline(always)]
+unsafe fn load_global<T: Copy, const BYTES: u64>(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+    let op = &cx.program.mem[i.e as usize];
+    // SAFETY: `fast_global` has bounded every masked address; slots are the decoder's.
+    unsafe {
+        let Some(host) = fast_global::<BYTES>(cx, i, op, m, false) else {
+            if !cx.watched {
+                remember(cx, i, op, m);
+            }
+            return load(cx, i, m);
+        };
+        let d = cx.slot::<T>(i.d);
+        if m == !0 {
+            if consecutive::<BYTES>(&host) {
+                let p = host[0] as *const [T; 32];
+                d.cast::<[T; 32]>().write(p.read_unaligned());
+            } else {
+                for (l, &p) in host.iter().enumerate() {
+                    d.add(l).write((p as *const T).read_unaligned());
+                }
+            }
+        } else {
+            for l in lanes(m) {
+                d.add(l).write((host[l] as *const T).read_unaligned());
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn store_global<T: Copy, const BYTES: u64>(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+    let op = &cx.program.mem[i.e as usize];
+    // SAFETY: as for `load_global`.
+    unsafe {
+        let Some(host) = fast_global::<BYTES>(cx, i, op, m, true) else {
+            if !cx.watched {
+                remember(cx, i, op, m);
+            }
+            return store(cx, i, m);
+        };
+        let d = cx.slot::<T>(i.d);
+        if m == !0 && consecutive::<BYTES>(&host) {
+            (host[0] as *mut [T; 32]).write_unaligned(d.cast::<[T; 32]>().read());
+        } else {
+            for l in lanes(m) {
+                (host[l] as *mut T).write_unaligned(d.add(l).read());
+            }
+        }
+    }
+}
+
+/// Offsets into shared memory, when all masked lanes are inside and aligned.
+#[inline(always)]
+unsafe fn fast_shared<const BYTES: u32>(cx: &Cx<'_>, op: &MemOp, m: u32) -> Option<[u32; 32]> {
+    if cx.watched || cx.shared_bytes < BYTES || op.wide {
+        return None;
+    }
+    let limit = cx.shared_bytes - BYTES;
+    // SAFETY: a 32-bit slot of the decoded program.
+    let base = unsafe { cx.slot::<[u32; 32]>(op.base).read() };
+    let at = base.map(|b| b.wrapping_add(op.offset as u32));
+    let mut bad = 0u32;
+    for half in 0..2 {
+        let mut bits = 0u32;
+        for l in 0..16 {
+            let a = at[half * 16 + l];
+            bits |= u32::from(a > limit || a & (BYTES - 1) != 0) << l;
+        }
+        bad |= bits << (half * 16);
+    }
+    (bad & m == 0).then_some(at)
+}
+
+#[inline(always)]
+unsafe fn load_shared<T: Copy, const BYTES: u32>(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+    let op = &cx.program.mem[i.e as usize];
+    // SAFETY: `fast_shared` has bounded every masked offset.
+    unsafe {
+        let Some(at) = fast_shared::<BYTES>(cx, op, m) else {
+            return load(cx, i, m);
+        };
+        let d = cx.slot::<T>(i.d);
+        if m == !0 {
+            for (l, &o) in at.iter().enumerate() {
+                d.add(l).write(cx.shared.add(o as usize).cast::<T>().read());
+            }
+        } else {
+            for l in lanes(m) {
+                d.add(l).write(cx.shared.add(at[l] as usize).cast::<T>().read());
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn store_shared<T: Copy, const BYTES: u32>(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+    let op = &cx.program.mem[i.e as usize];
+    // SAFETY: as for `load_shared`.
+    unsafe {
+        let Some(at) = fast_shared::<BYTES>(cx, op, m) else {
+            return store(cx, i, m);
+        };
+        let d = cx.slot::<T>(i.d);
+        for l in lanes(m) {
+            cx.shared.add(at[l] as usize).cast::<T>().write(d.add(l).read());
+        }
+    }
+}
+
+/// Four 32-bit elements at once.
+#[inline(always)]
+unsafe fn load_four(cx: &mut Cx<'_>, i: &Inst, m: u32, shared: bool) {
+    let op = &cx.program.mem[i.e as usize];
+    // SAFETY: as for the single-element ones; the decoder gives four 32-bit registers.
+    unsafe {
+        let host: [u64; 32] = if shared {
+            let Some(at) = fast_shared::<16>(cx, op, m) else {
+                return load(cx, i, m);
+            };
+            at.map(|o| cx.shared as u64 + u64::from(o))
+        } else {
+            let Some(host) = fast_global::<16>(cx, i, op, m, false) else {
+                if !cx.watched {
+                    remember(cx, i, op, m);
+                }
+                return load(cx, i, m);
+            };
+            host
+        };
+        let regs: [*mut u32; 4] = std::array::from_fn(|k| cx.slot::<u32>(op.regs[k].unwrap_or_default().slot));
+        for l in lanes(m) {
+            let v = (host[l] as *const [u32; 4]).read_unaligned();
+            for k in 0..4 {
+                regs[k].add(l).write(v[k]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn store_four(cx: &mut Cx<'_>, i: &Inst, m: u32, shared: bool) {
+    let op = &cx.program.mem[i.e as usize];
+    // SAFETY: as for `load_four`.
+    unsafe {
+        let host: [u64; 32] = if shared {
+            let Some(at) = fast_shared::<16>(cx, op, m) else {
+                return store(cx, i, m);
+            };
+            at.map(|o| cx.shared as u64 + u64::from(o))
+        } else {
+            let Some(host) = fast_global::<16>(cx, i, op, m, true) else {
+                if !cx.watched {
+                    remember(cx, i, op, m);
+                }
+                return store(cx, i, m);
+            };
+            host
+        };
+        let regs: [*mut u32; 4] = std::array::from_fn(|k| cx.slot::<u32>(op.regs[k].unwrap_or_default().slot));
+        for l in lanes(m) {
+            let v: [u32; 4] = std::array::from_fn(|k| regs[k].add(l).read());
+            (host[l] as *mut [u32; 4]).write_unaligned(v);
+        }
+    }
+}
+
+levels! {
+    LDG32 = |cx, i, m| load_global::<u32, 4>(cx, i, m);
+    LDG64 = |cx, i, m| load_global::<u64, 8>(cx, i, m);
+    LDG128 = |cx, i, m| load_four(cx, i, m, false);
+    STG32 = |cx, i, m| store_global::<u32, 4>(cx, i, m);
+    STG64 = |cx, i, m| store_global::<u64, 8>(cx, i, m);
+    STG128 = |cx, i, m| store_four(cx, i, m, false);
+    LDS32 = |cx, i, m| load_shared::<u32, 4>(cx, i, m);
+    LDS64 = |cx, i, m| load_shared::<u64, 8>(cx, i, m);
+    LDS128 = |cx, i, m| load_four(cx, i, m, true);
+    STS32 = |cx, i, m| store_shared::<u32, 4>(cx, i, m);
+    STS64 = |cx, i, m| store_shared::<u64, 8>(cx, i, m);
+    STS128 = |cx, i, m| store_four(cx, i, m, true);
+}
+
+/// A `cp.async` that has been issued and not yet waited for.
+#[derive(Debug, Clone)]
+pub(crate) struct Pending {
+    pub(crate) lane: u32,
+    pub(crate) pc: u32,
+    pub(crate) to: u32,
+    /// Address of the source on the host; the launch keeps it mapped.
+    pub(crate) from: usize,
+    pub(crate) bytes: u32,
+    /// Bytes that are read; the rest is zeros.
+    pub(crate) source: u32,
+    /// The group, counted from the lane's first; `None` while it is not committed.
+    pub(crate) group: Option<u32>,
+}

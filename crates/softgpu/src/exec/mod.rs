@@ -1,0 +1,133 @@
+//! Running a program: warps of a block in turn, blocks over the host's cores.
+
+pub(crate) mod atomic;
+pub(crate) mod block;
+pub(crate) mod call;
+pub(crate) mod collective;
+pub(crate) mod copy;
+pub(crate) mod float;
+pub(crate) mod grid;
+pub(crate) mod integer;
+pub(crate) mod memory;
+pub(crate) mod print;
+pub(crate) mod schedule;
+pub(crate) mod special;
+pub(crate) mod tensor;
+pub(crate) mod vector;
+pub(crate) mod warp;
+
+use std::sync::Arc;
+
+use crate::{
+    check::Watch,
+    engine::{Fault, Options},
+    memory::{Allocation, Table},
+    ptx::program::Program,
+};
+
+/// Generic addresses of shared memory start here: no host address does.
+pub(crate) const SHARED_WINDOW: u64 = 0x0100_0000_0000_0000;
+/// Generic addresses of a thread's local memory.
+pub(crate) const LOCAL_WINDOW: u64 = 0x0200_0000_0000_0000;
+/// Generic addresses of kernel parameters.
+pub(crate) const PARAM_WINDOW: u64 = 0x0300_0000_0000_0000;
+/// Each window is this long.
+pub(crate) const WINDOW: u64 = 0x0100_0000_0000_0000;
+/// Addresses of functions, for indirect calls.
+pub(crate) const CODE_WINDOW: u64 = 0x0400_0000_0000_0000;
+
+/// What a handler tells the loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    None,
+    /// The warp waits for another: let others run.
+    Yield,
+    /// The launch is over.
+    Stop,
+    /// The lanes that ran have ended (`trap`, a failed assertion).
+    Kill,
+}
+
+/// The allocation that an instruction's addresses were in the last time.
+#[derive(Debug, Clone)]
+pub(crate) struct Cached {
+    pub(crate) base: u64,
+    pub(crate) size: u64,
+    pub(crate) host: *mut u8,
+    pub(crate) writable: bool,
+    pub(crate) allocation: Option<Arc<Allocation>>,
+}
+
+impl Cached {
+    pub(crate) const NONE: Cached =
+        Cached { base: 0, size: 0, host: std::ptr::null_mut(), writable: false, allocation: None };
+}
+
+/// What all blocks of a launch share.
+pub(crate) struct Shared<'a> {
+    pub(crate) kernel: &'a str,
+    pub(crate) program: &'a Program,
+    pub(crate) options: &'a Options,
+    pub(crate) space: &'a crate::memory::Space,
+    pub(crate) table: Arc<Table>,
+    pub(crate) params: &'a [u8],
+    pub(crate) grid: [u32; 3],
+    pub(crate) block: [u32; 3],
+    pub(crate) threads: u32,
+    pub(crate) dynamic_shared: u32,
+    pub(crate) shared_bytes: u32,
+    pub(crate) sms: u32,
+    pub(crate) launch: u64,
+    pub(crate) scheduler: schedule::Scheduler,
+    pub(crate) races: Option<crate::check::order::Order>,
+}
+
+/// The state of a host thread that runs blocks: what handlers see. Pointers are to the block and warp that run now.
+pub(crate) struct Cx<'a> {
+    pub(crate) regs: *mut u32,
+    pub(crate) preds: *mut u32,
+    /// Lanes that exist and have not exited.
+    pub(crate) live: u32,
+    pub(crate) program: &'a Program,
+    pub(crate) launch: &'a Shared<'a>,
+    pub(crate) shared: *mut u8,
+    pub(crate) shared_bytes: u32,
+    /// The warp's local memory, lane after lane.
+    pub(crate) local: *mut u8,
+    pub(crate) local_bytes: u32,
+    pub(crate) cache: Vec<Cached>,
+    pub(crate) pc: u32,
+    pub(crate) warp: u32,
+    pub(crate) block: [u32; 3],
+    /// The block's number in the grid.
+    pub(crate) number: u64,
+    /// The place of the block's turn among those that take turns.
+    pub(crate) sequence: u64,
+    pub(crate) event: Event,
+    pub(crate) fault: Option<Fault>,
+    /// Whether memory accesses take the watched path.
+    pub(crate) watched: bool,
+    pub(crate) watch: Box<Watch>,
+    /// Atomics and strong accesses to global memory in this slice.
+    pub(crate) strong: u32,
+    pub(crate) clock: u64,
+    pub(crate) printed: String,
+    pub(crate) copies: Vec<crate::exec::memory::Pending>,
+    /// Groups of `cp.async` that each lane has committed.
+    pub(crate) committed: [u32; 32],
+    pub(crate) groups: u32,
+    pub(crate) stacks: Vec<Vec<u64>>,
+}
+
+impl Cx<'_> {
+    /// The thread of a lane of the running warp, as `threadIdx`.
+    pub(crate) fn thread(&self, lane: u32) -> [u32; 3] {
+        thread_at(self.launch.block, self.warp * 32 + lane)
+    }
+}
+
+/// `threadIdx` of a thread's number.
+pub(crate) fn thread_at(block: [u32; 3], number: u32) -> [u32; 3] {
+    let [x, y, _] = block.map(|b| b.max(1));
+    [number % x, number / x % y, number / x / y]
+}

@@ -1,0 +1,416 @@
+//! The loop: a warp runs until all its lanes have exited, wait at a barrier, or its slice is over.
+//!
+//! Lanes that stand at the same instruction form a group; the group at the lowest address runs, until it branches
+//! apart or reaches another group and merges with it. Compilers lay out code so that this reconverges where hardware
+//! does. A group that spins while others could run gives way after a while, so that lanes may wait for each other.
+
+use super::{Cx, Event};
+use crate::{check::sync, finding::FindingKind, ptx::program::Kind};
+
+/// Lanes at one instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) pc: u32,
+    pub(crate) mask: u32,
+}
+
+/// Why lanes wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// At a `.sync` instruction for the lanes of this mask.
+    Members(u32),
+    /// At a barrier of the block; the instruction is run when it opens.
+    Barrier,
+}
+
+/// Lanes that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Parked {
+    pub(crate) pc: u32,
+    pub(crate) mask: u32,
+    pub(crate) wait: Wait,
+}
+
+/// How a warp's slice ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// All lanes have exited.
+    Done,
+    /// All lanes that live wait at barriers.
+    Barrier,
+    /// The slice is over; the warp can run on.
+    Yield,
+    /// No lane can run on, and not all of them wait at barriers.
+    Stuck,
+    /// The launch is over.
+    Stop,
+}
+
+/// A warp between its slices.
+#[derive(Debug, Clone)]
+pub(crate) struct Warp {
+    pub(crate) number: u32,
+    /// Lanes that exist and have not exited.
+    pub(crate) live: u32,
+    pub(crate) exited: u32,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) parked: Vec<Parked>,
+    pub(crate) spent: u64,
+    /// Lanes that were stopped by a fault: their absence is no fault of its own.
+    pub(crate) killed: bool,
+    pub(crate) copies: Vec<super::memory::Pending>,
+    pub(crate) committed: [u32; 32],
+    /// Saved frames of recursive calls, by lane.
+    pub(crate) stacks: Vec<Vec<u64>>,
+    /// A group that runs next although others stand lower.
+    favoured: Option<Group>,
+}
+
+/// Taken branches that a group may run while others wait for it.
+const PATIENCE: u32 = 4096;
+
+impl Warp {
+    pub(crate) fn new(number: u32, live: u32, entry: u32) -> Warp {
+        Warp {
+            number,
+            live,
+            exited: 0,
+            groups: vec![Group { pc: entry, mask: live }],
+            parked: Vec::new(),
+            spent: 0,
+            killed: false,
+            copies: Vec::new(),
+            committed: [0; 32],
+            stacks: Vec::new(),
+            favoured: None,
+        }
+    }
+
+    /// Whether a group is set to run next.
+    pub(crate) fn favours(&self) -> bool {
+        self.favoured.is_some()
+    }
+
+    /// Takes the group at the lowest address, with all others there.
+    fn lowest(&mut self) -> Option<Group> {
+        let pc = self.groups.iter().map(|g| g.pc).min()?;
+        let mut mask = 0;
+        self.groups.retain(|g| {
+            if g.pc == pc {
+                mask |= g.mask;
+            }
+            g.pc != pc
+        });
+        Some(Group { pc, mask })
+    }
+
+    fn next_pc(&self) -> u32 {
+        self.groups.iter().map(|g| g.pc).min().unwrap_or(u32::MAX)
+    }
+
+    /// Runs for at most `slice` instructions.
+    ///
+    /// # Safety
+    /// The pointers of `cx` must be those of this warp's registers, predicates and memories.
+    pub(crate) unsafe fn run(&mut self, cx: &mut Cx<'_>, slice: u64) -> Status {
+        let start = cx.clock;
+        let status = loop {
+            let favoured = self.favoured.take();
+            let next = if favoured.is_some() { u32::MAX } else { 0 };
+            let Some(group) = favoured.or_else(|| self.lowest()) else {
+                break self.idle();
+            };
+            // SAFETY: as the caller promises.
+            if let Some(status) = unsafe { self.run_group(cx, group, next, start + slice) } {
+                break status;
+            }
+        };
+        self.spent += cx.clock - start;
+        status
+    }
+
+    /// No group can run: what now?
+    fn idle(&mut self) -> Status {
+        if self.live == 0 {
+            return Status::Done;
+        }
+        if self.parked.iter().all(|p| p.wait == Wait::Barrier) {
+            return Status::Barrier;
+        }
+        // Lanes that a group waits for may have exited meanwhile.
+        if self.release_members() {
+            return Status::Yield;
+        }
+        Status::Stuck
+    }
+
+    /// Wakes groups whose awaited lanes have all come or exited. Returns whether any woke.
+    fn release_members(&mut self) -> bool {
+        let mut woke = false;
+        let mut k = 0;
+        while k < self.parked.len() {
+            let p = self.parked[k];
+            if let Wait::Members(members) = p.wait {
+                let same = |o: &Parked| o.pc == p.pc && o.wait == p.wait;
+                let here = self.parked.iter().filter(|o| same(o)).fold(0, |m, o| m | o.mask);
+                if members & self.live & !here == 0 {
+                    self.groups.push(Group { pc: p.pc, mask: here });
+                    self.parked.retain(|o| !same(o));
+                    woke = true;
+                    k = 0;
+                    continue;
+                }
+            }
+            k += 1;
+        }
+        woke
+    }
+
+    fn exit(&mut self, cx: &mut Cx<'_>, mask: u32) {
+        self.live &= !mask;
+        self.exited |= mask;
+        cx.live = self.live;
+        if self.parked.iter().any(|p| p.wait != Wait::Barrier) {
+            self.release_members();
+        }
+    }
+
+    /// Runs one group until it ends, parks, or another has to run. `None` asks for the next group.
+    unsafe fn run_group(&mut self, cx: &mut Cx<'_>, group: Group, next: u32, end: u64) -> Option<Status> {
+        let program = cx.program;
+        let code = program.code.as_slice();
+        let Group { mut pc, mut mask } = group;
+        // A favoured group does not stop at the others.
+        let mut next = if next == u32::MAX { next } else { self.next_pc() };
+        let mut patience = PATIENCE;
+        cx.groups = self.groups.len() as u32 + 1;
+        let mut from = pc;
+        macro_rules! charge {
+            () => {
+                cx.clock += u64::from(pc.wrapping_sub(from)) + 1;
+            };
+        }
+        loop {
+            if pc >= next {
+                cx.clock += u64::from(pc.wrapping_sub(from));
+                self.groups.push(Group { pc, mask });
+                return None;
+            }
+            // SAFETY: the decoder ends every function with an exit, and targets are checked.
+            let i = unsafe { code.get_unchecked(pc as usize) };
+            let lanes = {
+                let p = cx.pred(i.guard >> 1);
+                mask & (p ^ 0u32.wrapping_sub(u32::from(i.guard & 1)))
+            };
+            if cx.watched {
+                cx.watch.instruction(pc, lanes, i.class);
+            }
+            match i.kind {
+                Kind::Plain => {
+                    if lanes != 0 {
+                        // SAFETY: handlers trust the decoder.
+                        unsafe { (i.handler)(cx, i, lanes) };
+                    }
+                    pc += 1;
+                    continue;
+                }
+                Kind::Event => {
+                    if lanes != 0 {
+                        cx.pc = pc;
+                        // SAFETY: as above.
+                        unsafe { (i.handler)(cx, i, lanes) };
+                        if cx.event != Event::None {
+                            charge!();
+                            let event = std::mem::replace(&mut cx.event, Event::None);
+                            match event {
+                                Event::Stop => return Some(Status::Stop),
+                                Event::Kill => {
+                                    self.killed = true;
+                                    self.exit(cx, lanes);
+                                    mask &= !lanes;
+                                    if mask == 0 {
+                                        return None;
+                                    }
+                                }
+                                _ => {
+                                    self.groups.push(Group { pc: pc + 1, mask });
+                                    return Some(Status::Yield);
+                                }
+                            }
+                            from = pc + 1;
+                        }
+                    }
+                    pc += 1;
+                    continue;
+                }
+                Kind::Branch => {
+                    charge!();
+                    let (target, at) = (i.e, pc);
+                    if lanes == mask {
+                        pc = target;
+                    } else if lanes == 0 {
+                        pc += 1;
+                    } else {
+                        let (low, high) = if target <= pc {
+                            (Group { pc: target, mask: lanes }, Group { pc: pc + 1, mask: mask & !lanes })
+                        } else {
+                            (Group { pc: pc + 1, mask: mask & !lanes }, Group { pc: target, mask: lanes })
+                        };
+                        self.groups.push(high);
+                        next = next.min(high.pc);
+                        cx.groups = self.groups.len() as u32 + 1;
+                        (pc, mask) = (low.pc, low.mask);
+                    }
+                    if target <= at {
+                        // A loop: the places where a warp may be made to stop.
+                        if cx.clock >= end {
+                            self.groups.push(Group { pc, mask });
+                            return Some(Status::Yield);
+                        }
+                        if !self.groups.is_empty() {
+                            patience -= 1;
+                            if patience == 0 {
+                                // Others have waited long enough: the one that has waited longest runs.
+                                self.favoured = Some(self.groups.remove(0));
+                                self.groups.push(Group { pc, mask });
+                                return None;
+                            }
+                        }
+                    }
+                    from = pc;
+                    continue;
+                }
+                Kind::BranchIndex | Kind::CallIndirect | Kind::Return | Kind::Call => {
+                    charge!();
+                    cx.pc = pc;
+                    if lanes != mask {
+                        self.groups.push(Group { pc: pc + 1, mask: mask & !lanes });
+                    }
+                    if lanes != 0 {
+                        // SAFETY: as above.
+                        unsafe { self.transfer(cx, i, pc, lanes) };
+                        if cx.event == Event::Stop {
+                            return Some(Status::Stop);
+                        }
+                    }
+                    if cx.clock >= end {
+                        return Some(Status::Yield);
+                    }
+                    return None;
+                }
+                Kind::Exit => {
+                    charge!();
+                    if lanes != 0 {
+                        self.exit(cx, lanes);
+                        mask &= !lanes;
+                        if mask == 0 {
+                            return None;
+                        }
+                        next = self.next_pc();
+                    }
+                    pc += 1;
+                    from = pc;
+                    continue;
+                }
+                Kind::Sync | Kind::SyncWarp => {
+                    if lanes == 0 {
+                        pc += 1;
+                        continue;
+                    }
+                    cx.pc = pc;
+                    if lanes != mask {
+                        // Lanes whose guard is false go on; the others stay here.
+                        charge!();
+                        self.groups.push(Group { pc: pc + 1, mask: mask & !lanes });
+                        mask = lanes;
+                        next = self.next_pc();
+                        from = pc;
+                    }
+                    if self.wait_for_members(cx, i, lanes) {
+                        charge!();
+                        return None;
+                    }
+                    if i.kind == Kind::SyncWarp {
+                        sync::warp(cx, lanes);
+                    } else {
+                        // SAFETY: as above.
+                        unsafe { (i.handler)(cx, i, lanes) };
+                    }
+                    pc += 1;
+                    continue;
+                }
+                Kind::Barrier => {
+                    charge!();
+                    cx.pc = pc;
+                    if lanes == 0 {
+                        pc += 1;
+                        from = pc;
+                        continue;
+                    }
+                    if lanes != mask {
+                        self.groups.push(Group { pc: pc + 1, mask: mask & !lanes });
+                    }
+                    match self.parked.iter_mut().find(|p| p.pc == pc && p.wait == Wait::Barrier) {
+                        Some(p) => p.mask |= lanes,
+                        None => self.parked.push(Parked { pc, mask: lanes, wait: Wait::Barrier }),
+                    }
+                    return None;
+                }
+                Kind::Trap => {
+                    charge!();
+                    if lanes == 0 {
+                        pc += 1;
+                        from = pc;
+                        continue;
+                    }
+                    cx.pc = pc;
+                    sync::trap(cx, lanes);
+                    if cx.event == Event::Stop {
+                        cx.event = Event::None;
+                        return Some(Status::Stop);
+                    }
+                    self.killed = true;
+                    self.exit(cx, lanes);
+                    mask &= !lanes;
+                    if mask == 0 {
+                        return None;
+                    }
+                    pc += 1;
+                    from = pc;
+                    continue;
+                }
+            }
+        }
+    }
+
+    /// Parks the lanes of a `.sync` instruction whose mask names lanes that are elsewhere. `false` when all are here.
+    fn wait_for_members(&mut self, cx: &mut Cx<'_>, i: &crate::ptx::program::Inst, lanes: u32) -> bool {
+        // SAFETY: operand `c` of such an instruction is the slot of its mask.
+        let masks = unsafe { cx.slot::<[u32; 32]>(i.c).read() };
+        let mut wanted = 0;
+        let mut rest = lanes;
+        while rest != 0 {
+            let lane = rest.trailing_zeros();
+            rest &= rest - 1;
+            let mask = masks[lane as usize];
+            if mask >> lane & 1 == 0 {
+                let text = format!("lane {lane} is not in its own member mask {mask:#010x}");
+                sync::report(cx, FindingKind::SyncMask, 1 << lane, text);
+            }
+            wanted |= mask;
+        }
+        if wanted & self.live & !lanes == 0 {
+            return false;
+        }
+        let mut rest = lanes;
+        while rest != 0 {
+            let mask = masks[rest.trailing_zeros() as usize];
+            let same = (0..32).filter(|&l| rest >> l & 1 != 0 && masks[l] == mask).fold(0, |m, l| m | 1 << l);
+            rest &= !same;
+            self.parked.push(Parked { pc: cx.pc, mask: same, wait: Wait::Members(mask) });
+        }
+        self.release_members();
+        // All of one mask that were here run again at once, and then find nobody missing.
+        true
+    }
+}
