@@ -1,0 +1,145 @@
+//! The same numbers as PyTorch, from the fixtures that `tests/fixtures/make.py` makes.
+
+use std::sync::Arc;
+
+use alexnet_core::alexnet::{Options, Variant, architecture};
+use alexnet_core::network::MicroBatch;
+use alexnet_core::random::{Philox, uniform_f32};
+use alexnet_core::shape::{AvgPoolShape, LrnShape, MaxPoolShape};
+use alexnet_core::{Cpu, Device, Network, Sgd, reference};
+use serde_json::Value;
+
+/// Allowed error: of an element relative to the tensor's largest, of a norm or a projection relative
+/// to the norm, of a loss relative to itself.
+const RELATIVE: f64 = 1e-4;
+
+fn fixture(name: &str) -> Value {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap()
+}
+
+fn integer(value: &Value) -> usize {
+    value.as_u64().unwrap() as usize
+}
+
+fn uniforms(purpose: u32, step: u32, len: usize) -> impl Iterator<Item = f64> {
+    let philox = Philox::new(42);
+    (0..len as u64).map(move |i| f64::from(uniform_f32(philox.word(purpose, step, i))))
+}
+
+fn compare(what: &str, tensor: &[f32], expected: &Value) {
+    let norm = tensor.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    let allowed = RELATIVE * number(&expected["norm"]);
+    assert!((norm - number(&expected["norm"])).abs() <= allowed, "{what}: norm {norm}, PyTorch {}", expected["norm"]);
+    let projection: f64 =
+        tensor.iter().zip(uniforms(6, 0, tensor.len())).map(|(&x, u)| f64::from(x) * (2.0 * u - 1.0)).sum();
+    let torch = number(&expected["projection"]);
+    assert!((projection - torch).abs() <= allowed, "{what}: projection {projection}, PyTorch {torch}");
+    let allowed = RELATIVE * number(&expected["largest"]);
+    for element in expected["elements"].as_array().unwrap() {
+        let (index, torch) = (integer(&element[0]), number(&element[1]));
+        let ours = f64::from(tensor[index]);
+        assert!((ours - torch).abs() <= allowed, "{what}[{index}]: {ours}, PyTorch {torch}, allowed {allowed}");
+    }
+}
+
+fn three_steps<D: Device<Element = f32>>(device: D, variant: Variant, name: &str) {
+    let fixture = fixture(name);
+    let (image, batch) = (integer(&fixture["image"]), integer(&fixture["batch"]));
+    let options = Options { image, classes: 10, dropout: 0.5, groups: 1 };
+    let mut network = Network::new(Arc::new(device), architecture(variant, options), batch, true).unwrap();
+    let philox = Philox::new(fixture["seed"].as_u64().unwrap());
+    network.initialise(philox).unwrap();
+    let images: Vec<f32> = uniforms(4, 0, batch * image * image * 3).map(|u| (u * 4.0 - 2.0) as f32).collect();
+    let labels: Vec<u32> = (0..batch as u32).map(|i| (7 * i + 3) % 10).collect();
+    let nesterov = fixture["nesterov"].as_bool().unwrap();
+    let sgd = Sgd { learning_rate: 0.01, momentum: 0.9, weight_decay: 5e-4, nesterov };
+    let read = |network: &Network<D>, len: usize, buffer: &D::Buffer| {
+        let mut values = vec![0.0; len];
+        network.device().read(buffer, &mut values).unwrap();
+        values
+    };
+    for (step, expected) in fixture["steps"].as_array().unwrap().iter().enumerate() {
+        let micro = MicroBatch::whole(philox, step as u32, batch, number(&fixture["smoothing"]));
+        let loss = network.train(&images, &labels, &micro).unwrap().loss / batch as f64;
+        let torch = number(&expected["loss"]);
+        assert!((loss - torch).abs() <= RELATIVE * torch, "{name} step {step}: loss {loss}, PyTorch {torch}");
+        for parameter in network.parameters() {
+            let gradient = read(&network, parameter.len(), parameter.gradient.as_ref().unwrap());
+            let what = format!("{name} step {step}: gradient of {}", parameter.name);
+            compare(&what, &gradient, &expected["gradients"][&parameter.name]);
+        }
+        network.update(&sgd).unwrap();
+    }
+    for parameter in network.parameters() {
+        let value = read(&network, parameter.len(), &parameter.value);
+        compare(&format!("{name}: {} after 3 steps", parameter.name), &value, &fixture["after"][&parameter.name]);
+    }
+}
+
+#[test]
+fn three_steps_of_cifar() {
+    three_steps(Cpu::new(0).unwrap(), Variant::Cifar, "cifar.json");
+}
+
+#[test]
+fn three_steps_of_paper_k11_at_96() {
+    three_steps(Cpu::new(0).unwrap(), Variant::PaperK11, "paper-k11.json");
+}
+
+/// Runs a case of `operators.json` through the reference in f64: `forward` fills the output and
+/// returns the input's gradient for the output's gradient.
+fn operator(index: usize, case: &Value, run: impl Fn(&[f64], &[f64], &mut [f64], &mut [f64])) {
+    let len: usize = case["shape"].as_array().unwrap().iter().map(integer).product();
+    let list = |name: &str| case[name].as_array().unwrap().iter().map(number).collect::<Vec<f64>>();
+    let (output, gradient) = (list("output"), list("gradient"));
+    let x: Vec<f64> = uniforms(4, index as u32, len).map(|u| u * 4.0 - 2.0).collect();
+    let dy: Vec<f64> = uniforms(5, index as u32, output.len()).map(|u| u * 2.0 - 1.0).collect();
+    let (mut y, mut dx) = (vec![0.0; output.len()], vec![0.0; len]);
+    run(&x, &dy, &mut y, &mut dx);
+    for (ours, torch) in y.iter().zip(&output).chain(dx.iter().zip(&gradient)) {
+        assert!((ours - torch).abs() <= 1e-12, "{case}: {ours} {torch}");
+    }
+}
+
+#[test]
+fn the_reference_defines_what_pytorch_computes() {
+    let fixture = fixture("operators.json");
+    for (i, (name, case)) in fixture.as_object().unwrap().iter().enumerate() {
+        let dim = |i: usize| integer(&case["shape"][i]);
+        let (batch, height, width, channels) = (dim(0), dim(1), dim(2), dim(3));
+        let get = |key: &str| integer(&case[key]);
+        match name.split('-').next().unwrap() {
+            "lrn" => {
+                let [alpha, beta, k] = ["alpha", "beta", "k"].map(|key| number(&case[key]));
+                let shape = LrnShape { pixels: batch * height * width, channels, size: get("size"), alpha, beta, k };
+                operator(i + 1, case, |x, dy, y, dx| {
+                    reference::lrn_forward(&shape, x, y);
+                    reference::lrn_backward(&shape, x, dy, dx);
+                });
+            }
+            "maxpool" => {
+                let (kernel, stride, padding) = (get("kernel"), get("stride"), get("padding"));
+                let shape = MaxPoolShape { batch, height, width, channels, kernel, stride, padding };
+                operator(i + 1, case, |x, dy, y, dx| {
+                    let mut argmax = vec![0; y.len()];
+                    reference::maxpool_forward(&shape, x, y, &mut argmax);
+                    reference::maxpool_backward(&shape, dy, &argmax, dx);
+                });
+            }
+            "avgpool" => {
+                let (output_height, output_width) = (get("output_height"), get("output_width"));
+                let shape = AvgPoolShape { batch, height, width, channels, output_height, output_width };
+                operator(i + 1, case, |x, dy, y, dx| {
+                    reference::avgpool_forward(&shape, x, y);
+                    reference::avgpool_backward(&shape, dy, dx);
+                });
+            }
+            other => panic!("no operator {other}"),
+        }
+    }
+}
