@@ -179,7 +179,9 @@ pub struct MemoryPlan {
 impl MemoryPlan {
     /// All of it.
     pub const fn total(&self) -> u64 {
-        self.parameters + self.gradients + self.momentum + self.activations + self.workspace
+        // A batch size that nobody has memory for must come out large, not overflow.
+        let fixed = self.parameters + self.gradients + self.momentum + self.workspace;
+        fixed.saturating_add(self.activations)
     }
 }
 

@@ -1,2 +1,5 @@
 //! The binary `alexnet`.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    alexnet_train::cli::main()
+}

@@ -2,7 +2,7 @@
 //!
 //! Tensors: the parameters under torchvision's names, and after `momentum.` the optimiser's. The
 //! file's `__metadata__` has strings only, as the format demands: `format_version`, `architecture`,
-//! `classes`, `config`, `seed`, `step`, `progress`, and `checksum`, the SHA-256 of the whole file with
+//! `data`, `classes`, `config`, `seed`, `step`, `progress`, and `checksum`, the SHA-256 of the whole file with
 //! 64 zeros in the checksum's place.
 
 use std::collections::BTreeMap;
@@ -115,11 +115,22 @@ pub struct Progress {
     pub best_accuracy: Option<f64>,
 }
 
+/// What the run was trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainedOn {
+    /// Name of the data set.
+    pub name: String,
+    /// Differs where the data differs.
+    pub fingerprint: String,
+}
+
 /// What a checkpoint says beside the tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metadata {
     /// The network.
     pub model: Model,
+    /// The data set.
+    pub data: TrainedOn,
     /// Names of the classes in order.
     pub classes: Vec<String>,
     /// The effective configuration, as TOML.
@@ -194,6 +205,7 @@ fn header<'a>(metadata: &Metadata, tensors: impl Iterator<Item = (&'a str, &'a [
         "checksum": NO_CHECKSUM,
         "format_version": FORMAT_VERSION,
         "architecture": json(serde_json::to_string(&metadata.model)),
+        "data": json(serde_json::to_string(&metadata.data)),
         "classes": json(serde_json::to_string(&metadata.classes)),
         "config": metadata.config,
         "seed": metadata.seed.to_string(),
@@ -328,6 +340,7 @@ pub fn open(path: &Path) -> Result<Checkpoint> {
     let parsed = |key: &str, error: serde_json::Error| foreign(format!("its `{key}` cannot be read: {error}"));
     let metadata = Metadata {
         model: serde_json::from_str(get("architecture")?).map_err(|e| parsed("architecture", e))?,
+        data: serde_json::from_str(get("data")?).map_err(|e| parsed("data", e))?,
         classes: serde_json::from_str(get("classes")?).map_err(|e| parsed("classes", e))?,
         config: get("config")?.into(),
         seed: get("seed")?.parse().map_err(|_| foreign("its `seed` is not a number".into()))?,
@@ -393,6 +406,7 @@ mod tests {
     fn metadata() -> Metadata {
         Metadata {
             model: Model { variant: "cifar".into(), image: 32, groups: 1, dropout: 0.5 },
+            data: TrainedOn { name: "sample".into(), fingerprint: "0123456789abcdef".into() },
             classes: vec!["a cat".into(), "ein \"Hund\"".into(), "鳥".into()],
             config: "lr = 0.01\n".into(),
             seed: u64::MAX,

@@ -1,4 +1,21 @@
 //! A training run: the loop and what it leaves behind.
 
 pub mod checkpoint;
+pub mod config;
+pub mod error;
+pub mod evaluate;
+pub mod folder;
+pub mod memory;
+pub mod metrics;
+pub mod progress;
+pub mod schedule;
+pub mod stop;
+pub mod summary;
 pub mod tensorboard;
+pub mod trainer;
+
+pub use config::Config;
+pub use error::{Error, Result};
+pub use folder::RunFolder;
+pub use stop::Stop;
+pub use trainer::{Observer, Outcome, Trainer};

@@ -1,0 +1,232 @@
+//! `alexnet eval`.
+
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use alexnet_core::Network;
+use anyhow::Context;
+
+use super::device;
+use crate::data::{self, Dataset};
+use crate::run::checkpoint::{self, Metadata};
+use crate::run::config::{self, Config, DeviceKind};
+use crate::run::evaluate::{Evaluation, evaluate};
+use crate::run::{Error, Stop, memory};
+
+/// Evaluate a run or a checkpoint on test images: loss, accuracy, accuracy of each class, confusion matrix
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A run folder, of which best.safetensors is taken (the state with the best test accuracy; last.safetensors
+    /// if no epoch is done), or a checkpoint file
+    #[arg(value_name = "RUN_OR_CHECKPOINT")]
+    path: PathBuf,
+    /// auto, cifar10, sample or a folder [default: what the run was trained on]
+    #[arg(long, value_name = "DATA")]
+    data: Option<String>,
+    /// Use only N test images, spread over the set [default: all]
+    #[arg(long, value_name = "N")]
+    limit_test: Option<usize>,
+    /// Images a batch; the results do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    batch_size: usize,
+    /// Where to compute
+    #[arg(long, value_enum, default_value_t = DeviceKind::Auto)]
+    device: DeviceKind,
+    /// Threads; the results do not depend on it. 0: all cores
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+    /// Print one JSON object: loss, accuracy, per_class, confusion (rows true, columns predicted), images, classes,
+    /// dataset
+    #[arg(long)]
+    json: bool,
+}
+
+/// Evaluates.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let limits =
+        Config { batch_size: args.batch_size, threads: args.threads, limit_test: args.limit_test, ..Config::default() };
+    limits.validate(&config::flag)?;
+    let path = checkpoint_of(&args.path)?;
+    let checkpoint = checkpoint::open(&path)?;
+    let metadata = checkpoint.metadata();
+    let data = match &args.data {
+        Some(data) => data.clone(),
+        None => Config::parse(&metadata.config, &path)?.data,
+    };
+    let (model, classes) = (&metadata.model, metadata.classes.len());
+    let architecture = model.architecture(classes).with_context(|| {
+        format!("{} is of the variant `{}`, which this program does not know", path.display(), model.variant)
+    })?;
+    memory::fits(&architecture, args.batch_size, false, memory::available())?;
+    let mut dataset = Dataset::open(&data, &data::Options { size: model.image, ..data::Options::from_env() })?;
+    dataset.test = dataset.test.limit(args.limit_test.unwrap_or(usize::MAX));
+    same_classes(&metadata.classes, &dataset)?;
+
+    let threads = limits.thread_count();
+    let device = device::open(args.device, threads)?;
+    let mut network = Network::new(device, architecture, args.batch_size, false)?;
+    checkpoint.restore(&mut network)?;
+    let evaluation = evaluate(&mut network, &dataset.test, threads, &Stop::default(), &mut |_| ())?
+        .context("the evaluation was stopped")?;
+    let output = match args.json {
+        true => json(&evaluation, &dataset)?,
+        false => text(&evaluation, &path, metadata, &dataset, width()),
+    };
+    match std::io::stdout().lock().write_all(output.as_bytes()) {
+        // A reader that has seen enough is no error.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write the result"),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The checkpoint that `path` means.
+fn checkpoint_of(path: &Path) -> Result<PathBuf, Error> {
+    if !path.is_dir() {
+        return Ok(path.into());
+    }
+    ["best.safetensors", "last.safetensors"]
+        .map(|name| path.join(name))
+        .into_iter()
+        .find(|path| path.is_file())
+        .ok_or_else(|| Error::NotARun { path: path.into(), reason: "it has no checkpoint" })
+}
+
+fn same_classes(trained: &[String], dataset: &Dataset) -> Result<(), Error> {
+    let fail = |message| {
+        Err(Error::Data {
+            message,
+            hint: "give the data it was trained on, or data with the same classes, with --data",
+        })
+    };
+    let found = &dataset.classes;
+    if found.len() != trained.len() {
+        return fail(format!("the checkpoint has {} classes, {} has {}", trained.len(), dataset.name, found.len()));
+    }
+    match (0..found.len()).find(|&class| found[class] != trained[class]) {
+        Some(class) => fail(format!(
+            "class {class} is `{}` in the checkpoint and `{}` in {}",
+            trained[class], found[class], dataset.name
+        )),
+        None => Ok(()),
+    }
+}
+
+fn json(evaluation: &Evaluation, dataset: &Dataset) -> anyhow::Result<String> {
+    let object = serde_json::json!({
+        "loss": evaluation.loss,
+        "accuracy": evaluation.accuracy(),
+        "per_class": evaluation.per_class(),
+        "confusion": evaluation.confusion,
+        "images": evaluation.images,
+        "classes": dataset.classes,
+        "dataset": dataset.name,
+    });
+    Ok(format!("{object}\n"))
+}
+
+/// Columns of the terminal, 100 where there is none.
+fn width() -> usize {
+    console::Term::stdout().size_checked().map_or(100, |(_, columns)| usize::from(columns))
+}
+
+/// Everything for people, in lines of at most about `width` characters.
+fn text(evaluation: &Evaluation, path: &Path, metadata: &Metadata, dataset: &Dataset, width: usize) -> String {
+    let mut out = String::new();
+    let progress = &metadata.progress;
+    // Writing to a String does not fail.
+    let _ = writeln!(
+        out,
+        "{}: {}, after {} epochs and {} steps",
+        path.display(),
+        metadata.model.variant,
+        progress.epoch,
+        progress.step
+    );
+    let _ = writeln!(
+        out,
+        "{} test images of {}: Loss={:.4}, Acc={:.2}%\n",
+        evaluation.images,
+        dataset.name,
+        evaluation.loss,
+        evaluation.accuracy() * 100.0
+    );
+    let names = &dataset.classes;
+    let label = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(20);
+    for ((name, row), (class, share)) in
+        names.iter().zip(&evaluation.confusion).zip(evaluation.per_class().into_iter().enumerate())
+    {
+        let share = share.map_or("    -  ".into(), |share| format!("{:6.2}%", share * 100.0));
+        let _ = writeln!(out, "{:label$}  {share}  {} of {}", short(name, label), row[class], row.iter().sum::<u64>());
+    }
+    out.push('\n');
+    out += &confusion(evaluation, names, label, width);
+    out
+}
+
+/// The matrix if it fits, else the pairs most often taken for each other.
+fn confusion(evaluation: &Evaluation, names: &[String], label: usize, width: usize) -> String {
+    let matrix = &evaluation.confusion;
+    let digits = matrix.iter().flatten().max().map_or(1, |most| most.to_string().len());
+    let cell = digits.max(4);
+    let mut out = String::new();
+    if label + names.len() * (cell + 1) <= width {
+        out += "Confusion (rows true, columns predicted)\n";
+        let _ = write!(out, "{:label$}", "");
+        for name in names {
+            let _ = write!(out, " {:>cell$}", short(name, cell));
+        }
+        out.push('\n');
+        for (name, row) in names.iter().zip(matrix) {
+            let _ = write!(out, "{:label$}", short(name, label));
+            for count in row {
+                let _ = write!(out, " {count:>cell$}");
+            }
+            out.push('\n');
+        }
+        return out;
+    }
+    let mut pairs: Vec<(u64, usize, usize)> = Vec::new();
+    for (class, row) in matrix.iter().enumerate() {
+        pairs
+            .extend(row.iter().enumerate().filter(|&(other, &n)| other != class && n > 0).map(|(o, &n)| (n, class, o)));
+    }
+    pairs.sort_by_key(|&(count, class, other)| (std::cmp::Reverse(count), class, other));
+    out += "Most frequent confusions (--json has the whole matrix)\n";
+    for (count, class, other) in pairs.into_iter().take(20) {
+        let _ = writeln!(
+            out,
+            "{count:>digits$} × {} taken for {}",
+            short(&names[class], label),
+            short(&names[other], label)
+        );
+    }
+    out
+}
+
+/// The first `length` characters.
+fn short(name: &str, length: usize) -> String {
+    name.chars().take(length).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluation(classes: usize) -> Evaluation {
+        let confusion = (0..classes).map(|i| (0..classes).map(|j| ((i * 7 + j * 3) % 11) as u64).collect()).collect();
+        Evaluation { loss: 1.5, correct: 3, images: 9, confusion }
+    }
+
+    #[test]
+    fn the_matrix_fits_or_gives_way() {
+        let names: Vec<String> = (0..10).map(|i| format!("class number {i}")).collect();
+        let wide = confusion(&evaluation(10), &names, 14, 100);
+        assert!(wide.starts_with("Confusion") && wide.lines().count() == 12, "{wide}");
+        assert!(wide.lines().all(|line| line.chars().count() <= 100));
+        let narrow = confusion(&evaluation(10), &names, 14, 40);
+        assert!(narrow.starts_with("Most frequent") && narrow.lines().count() == 21, "{narrow}");
+        assert_eq!(narrow.lines().nth(1).unwrap(), "10 × class number 0 taken for class number 7");
+    }
+}

@@ -1,0 +1,98 @@
+//! The command line: one file a subcommand.
+
+mod device;
+mod eval;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::data::DataError;
+use crate::run;
+
+/// Trains and evaluates AlexNet.
+#[derive(Debug, Parser)]
+#[command(name = "alexnet", version, about, long_about = None, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Train(Box<train::Args>),
+    Eval(eval::Args),
+}
+
+/// Runs the program: exit code 0 if all went well, 1 on an error, 2 on wrong usage, 130 if interrupted.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Train(args) => train::run(&args),
+        Command::Eval(args) => eval::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprint!("{}", message(&error));
+        ExitCode::from(if is_usage(&error) { 2 } else { 1 })
+    })
+}
+
+/// `error: …` with its causes, and `hint: …` if there is one.
+fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(|cause| cause.to_string()) {
+        // Many errors already say what their cause says.
+        if !text.contains(&cause) {
+            text += if text.is_empty() { "error: " } else { ": " };
+            text += &cause;
+        }
+    }
+    text.push('\n');
+    if let Some(hint) = error.chain().find_map(hint) {
+        text += &format!("hint: {hint}\n");
+    }
+    text
+}
+
+fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<run::Error>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<run::checkpoint::Error>() {
+        return run::error::checkpoint_hint(error);
+    }
+    if let Some(error) = error.downcast_ref::<alexnet_core::Error>() {
+        return run::error::network_hint(error);
+    }
+    error.downcast_ref::<DataError>().map(DataError::hint)
+}
+
+fn is_usage(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<run::Error>().is_some_and(run::Error::is_usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        let io = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = run::Error::io("write", std::path::Path::new("/x"))(io);
+        let text = message(&error.into());
+        assert_eq!(text.matches("no storage space").count(), 1, "{text}");
+        assert!(
+            text.starts_with("error: cannot write /x: ") && text.contains("\nhint: free some disk space"),
+            "{text}"
+        );
+        let text = message(&anyhow::anyhow!("inner").context("outer"));
+        assert_eq!(text, "error: outer: inner\n");
+    }
+}

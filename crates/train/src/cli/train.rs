@@ -1,0 +1,384 @@
+//! `alexnet train`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use alexnet_core::Network;
+use alexnet_core::random::Philox;
+use anyhow::Context;
+
+use super::device;
+use crate::data::{self, Augment, Dataset};
+use crate::run::checkpoint::{self, Checkpoint, Progress};
+use crate::run::config::{self, Arch, Config, DeviceKind};
+use crate::run::progress::{Screen, say};
+use crate::run::schedule::Schedule;
+use crate::run::stop::INTERRUPTED;
+use crate::run::{Error, Observer, Outcome, RunFolder, Stop, Trainer, memory, summary};
+
+/// Train AlexNet; without any flag, the `cifar` variant on CIFAR-10
+///
+/// Settings come from the flags, else from --config FILE, else from the defaults; the effective ones are
+/// written to RUN/config.toml. Ctrl-C finishes the step, saves and exits with code 130; a second one leaves at
+/// once. --resume goes on from there and ends bit for bit where the uninterrupted run would have.
+#[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
+pub struct Args {
+    /// auto: the cached CIFAR-10, else fetched, else the embedded sample; cifar10; sample; or a folder with
+    /// the official files, or with train/CLASS/*.png|jpg and val/CLASS/*.png|jpg [default: auto]
+    #[arg(long, value_name = "DATA", help_heading = "Data")]
+    data: Option<String>,
+    /// Use only N training images, spread over the set [default: all]
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    limit_train: Option<usize>,
+    /// Use only N test images, spread over the set [default: all]
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    limit_test: Option<usize>,
+    /// Random transformations of training images: crop (by up to an eighth of the side) and flip,
+    /// with a comma between them, or none [default: crop,flip]
+    #[arg(long, value_name = "LIST", help_heading = "Data")]
+    augment: Option<Augment>,
+    /// Keep the training images in their order
+    #[arg(long, value_name = "BOOL", help_heading = "Data", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    no_shuffle: Option<bool>,
+
+    /// Which AlexNet [default: cifar]
+    #[arg(long, help_heading = "Network")]
+    arch: Option<Arch>,
+    /// Resize the images to NxN [default: the variant's own size]
+    #[arg(long, value_name = "N", help_heading = "Network")]
+    resize: Option<usize>,
+    /// Groups of the 2nd, 4th and 5th convolution of `original`; 2 as on the two GPUs of 2012 [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Network")]
+    groups: Option<usize>,
+    /// Share of the features dropped before each of the first two linear layers [default: 0.5]
+    #[arg(long, value_name = "RATE", help_heading = "Network")]
+    dropout: Option<f64>,
+    /// Start from the weights of this safetensors file, taken by name (torchvision's names)
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
+    init: Option<String>,
+
+    /// How often every training image is seen; 0 writes the initial checkpoint only [default: 100]
+    #[arg(long, value_name = "N", help_heading = "Optimiser")]
+    epochs: Option<usize>,
+    /// Images a step. 128, the recipe's batch, keeps both cores and accuracy: 32 takes four times as many updates
+    /// an epoch, and each one reads and writes all parameters, which costs a CPU half its rate; 256 and more need
+    /// more epochs for the same accuracy at this learning rate [default: 128]
+    #[arg(long, value_name = "N", help_heading = "Optimiser")]
+    batch_size: Option<usize>,
+    /// Add up the gradients of N batches before each update: the same update as with one batch N times as
+    /// large, in the memory of one [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Optimiser")]
+    accumulate: Option<usize>,
+    /// Learning rate [default: 0.01]
+    #[arg(long, value_name = "RATE", help_heading = "Optimiser")]
+    lr: Option<f64>,
+    /// Momentum of SGD [default: 0.9]
+    #[arg(long, value_name = "M", help_heading = "Optimiser")]
+    momentum: Option<f64>,
+    /// Nesterov's momentum
+    #[arg(long, value_name = "BOOL", help_heading = "Optimiser", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    nesterov: Option<bool>,
+    /// Weight decay, on all parameters as in PyTorch [default: 0.0005]
+    #[arg(long, value_name = "WD", help_heading = "Optimiser")]
+    weight_decay: Option<f64>,
+    /// Label smoothing of the training loss [default: 0]
+    #[arg(long, value_name = "E", help_heading = "Optimiser")]
+    label_smoothing: Option<f64>,
+    /// How the learning rate falls [default: step]
+    #[arg(long, help_heading = "Optimiser")]
+    schedule: Option<Schedule>,
+    /// With `step`: epochs between two falls [default: 30]
+    #[arg(long, value_name = "EPOCHS", help_heading = "Optimiser")]
+    step_size: Option<usize>,
+    /// With `step`: factor of a fall [default: 0.1]
+    #[arg(long, value_name = "FACTOR", help_heading = "Optimiser")]
+    gamma: Option<f64>,
+    /// Let the learning rate rise linearly over the first N epochs, such as 1.5 [default: 0]
+    #[arg(long, value_name = "EPOCHS", help_heading = "Optimiser")]
+    warmup: Option<f64>,
+
+    /// Key of all randomness: weights, order, augmentation, dropout [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    seed: Option<u64>,
+    /// Where to compute [default: auto]
+    #[arg(long, help_heading = "Run")]
+    device: Option<DeviceKind>,
+    /// Threads; the results do not depend on it. 0: all cores [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    threads: Option<usize>,
+    /// Save within an epoch too, every so many seconds; 0: only at its end [default: 300]
+    #[arg(long, value_name = "SECONDS", help_heading = "Run")]
+    save_every: Option<f64>,
+    /// Folder of the run [default: runs/ARCH-N, the first N that is free]
+    #[arg(long, value_name = "DIR", help_heading = "Run")]
+    out: Option<PathBuf>,
+    /// Go on with the run in this folder. Its settings stay; only --epochs, --threads, --device, --data and
+    /// --save-every may be given anew
+    #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["out", "config"])]
+    resume: Option<PathBuf>,
+    /// Settings from a TOML file: the flags' names without dashes, such as `batch-size = 64`
+    #[arg(long, value_name = "FILE", help_heading = "Run")]
+    config: Option<PathBuf>,
+}
+
+impl Args {
+    /// Puts the flags that were given over `config`.
+    fn apply(&self, config: &mut Config) {
+        fn set<T: Clone>(to: &mut T, from: &Option<T>) {
+            if let Some(value) = from {
+                to.clone_from(value);
+            }
+        }
+        fn set_some<T: Clone>(to: &mut Option<T>, from: &Option<T>) {
+            if from.is_some() {
+                to.clone_from(from);
+            }
+        }
+        set(&mut config.data, &self.data);
+        set_some(&mut config.limit_train, &self.limit_train);
+        set_some(&mut config.limit_test, &self.limit_test);
+        set(&mut config.augment, &self.augment);
+        set(&mut config.no_shuffle, &self.no_shuffle);
+        set(&mut config.arch, &self.arch);
+        set_some(&mut config.resize, &self.resize);
+        set(&mut config.groups, &self.groups);
+        set(&mut config.dropout, &self.dropout);
+        set_some(&mut config.init, &self.init);
+        set(&mut config.epochs, &self.epochs);
+        set(&mut config.batch_size, &self.batch_size);
+        set(&mut config.accumulate, &self.accumulate);
+        set(&mut config.lr, &self.lr);
+        set(&mut config.momentum, &self.momentum);
+        set(&mut config.nesterov, &self.nesterov);
+        set(&mut config.weight_decay, &self.weight_decay);
+        set(&mut config.label_smoothing, &self.label_smoothing);
+        set(&mut config.schedule, &self.schedule);
+        set(&mut config.step_size, &self.step_size);
+        set(&mut config.gamma, &self.gamma);
+        set(&mut config.warmup, &self.warmup);
+        set(&mut config.seed, &self.seed);
+        set(&mut config.device, &self.device);
+        set(&mut config.threads, &self.threads);
+        set(&mut config.save_every, &self.save_every);
+    }
+}
+
+/// A run that is gone on with.
+struct Resumed {
+    folder: RunFolder,
+    checkpoint: Checkpoint,
+}
+
+/// Trains.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let (mut config, resumed) = match &args.resume {
+        None => {
+            let mut config = args.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+            args.apply(&mut config);
+            config.validate(&config::flag)?;
+            if let Some(out) = &args.out {
+                RunFolder::check_free(out)?;
+            }
+            (config, None)
+        }
+        Some(path) => {
+            let folder = RunFolder::reopen(path)?;
+            let checkpoint = checkpoint::open(&folder.last())?;
+            let run = Config::parse(&checkpoint.metadata().config, &folder.last())?;
+            let mut config = run.clone();
+            args.apply(&mut config);
+            config.validate(&config::flag)?;
+            config.may_resume(&run)?;
+            let done = checkpoint.metadata().progress.epoch;
+            if done >= config.epochs {
+                say(&format!("{} is complete: {done} epochs; --epochs N trains it further", path.display()));
+                return Ok(ExitCode::SUCCESS);
+            }
+            (config, Some(Resumed { folder, checkpoint }))
+        }
+    };
+    config.resize = Some(config.image());
+
+    // What can be refused without the data is refused before it is fetched; the classes of CIFAR-10 stand in.
+    let model = config.model();
+    let architecture = |classes| model.architecture(classes).context("the variant is unknown");
+    memory::fits(&architecture(10)?, config.batch_size, true, memory::available())?;
+    let mut dataset =
+        Dataset::open(&config.data, &data::Options { size: config.image(), ..data::Options::from_env() })?;
+    dataset.train = dataset.train.limit(config.limit_train.unwrap_or(usize::MAX));
+    dataset.test = dataset.test.limit(config.limit_test.unwrap_or(usize::MAX));
+    if let Some(Resumed { checkpoint, .. }) = &resumed {
+        same_data(checkpoint, &dataset)?;
+    }
+    let architecture = architecture(dataset.classes.len())?;
+    let free = memory::available();
+    memory::fits(&architecture, config.batch_size, true, free)?;
+    let device = device::open(config.device, config.thread_count())?;
+    let mut network = Network::new(device, architecture, config.batch_size, true)?;
+    match (&resumed, &config.init) {
+        (Some(Resumed { checkpoint, .. }), _) => checkpoint.restore(&mut network)?,
+        (None, Some(init)) => checkpoint::open_weights(Path::new(init))?.initialise(&mut network)?,
+        (None, None) => network.initialise(Philox::new(config.seed))?,
+    }
+
+    say(&format!(
+        "data     {}: {} training and {} test images, {} classes ({})",
+        dataset.name,
+        summary::grouped(dataset.train.len() as u64),
+        summary::grouped(dataset.test.len() as u64),
+        dataset.classes.len(),
+        dataset.source
+    ));
+    say(&format!("device   {}", alexnet_core::Device::name(network.device())));
+    say(&format!("network  {}, images {1}x{1}", model.variant, model.image));
+    say(summary::table(network.architecture())?.trim_end());
+    say(&format!("memory   {}", memory::line(&network.memory_plan(), free)));
+
+    let (folder, progress) = match resumed {
+        Some(Resumed { folder, checkpoint }) => (folder, checkpoint.metadata().progress.clone()),
+        None => (RunFolder::create(args.out.as_deref(), &model.variant)?, Progress::default()),
+    };
+    let stop = Stop::on_signals().context("cannot handle Ctrl-C")?;
+    let fresh = args.resume.is_none();
+    let mut trainer = Trainer { network, model, config: &config, dataset: &dataset, folder: &folder, stop, progress };
+    let started = (|| {
+        folder.write_config(&config.to_toml()?)?;
+        let outputs = folder.outputs(trainer.progress.epoch)?;
+        if fresh {
+            trainer.save()?;
+        }
+        Ok::<_, Error>(outputs)
+    })();
+    let mut outputs = match started {
+        Ok(outputs) => outputs,
+        Err(error) => {
+            if fresh {
+                folder.abandon();
+            }
+            return Err(error.into());
+        }
+    };
+    let path = folder.path().display();
+    let from = match fresh {
+        true => String::new(),
+        false => {
+            format!(", goes on at epoch {} step {}", trainer.progress.epoch + 1, trainer.progress.step_in_epoch + 1)
+        }
+    };
+    let steps = config.epoch_steps(dataset.train.len());
+    say(&format!("run      {path}: {} epochs of {steps} steps, seed {}{from}", config.epochs, config.seed));
+
+    let mut screen = Screen::new();
+    let outcome = trainer.run(&mut outputs, &mut screen as &mut dyn Observer);
+    screen.clear();
+    match outcome? {
+        Outcome::Interrupted => {
+            eprintln!("interrupted; the state is saved, go on with: alexnet train --resume {path}");
+            Ok(ExitCode::from(INTERRUPTED as u8))
+        }
+        Outcome::Finished => {
+            match trainer.progress.best_accuracy {
+                Some(best) => {
+                    say(&format!("best test accuracy {:.2}%; evaluate it with: alexnet eval {path}", best * 100.0))
+                }
+                None => say(&format!("wrote {}", folder.last().display())),
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// That a run goes on with the data it was started with.
+fn same_data(checkpoint: &Checkpoint, dataset: &Dataset) -> Result<(), Error> {
+    let run = &checkpoint.metadata().data;
+    if run.fingerprint == dataset.fingerprint {
+        return Ok(());
+    }
+    Err(Error::Data {
+        message: format!("the run was trained on {}, {} ({}) is other data", run.name, dataset.name, dataset.source),
+        hint: "give the run's own data with --data, or start a new run",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[derive(clap::Parser)]
+    struct Alone {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parsed(line: &str) -> Config {
+        let args = Alone::try_parse_from(std::iter::once("train").chain(line.split_whitespace())).unwrap().args;
+        let mut config = Config::default();
+        args.apply(&mut config);
+        config
+    }
+
+    #[test]
+    fn every_key_is_a_flag_that_arrives() {
+        let changed = Config {
+            data: "sample".into(),
+            limit_train: Some(1),
+            limit_test: Some(2),
+            augment: Augment::NONE,
+            no_shuffle: true,
+            arch: Arch::Original,
+            resize: Some(3),
+            groups: 2,
+            dropout: 0.25,
+            init: Some("x".into()),
+            epochs: 4,
+            batch_size: 5,
+            accumulate: 6,
+            lr: 0.125,
+            momentum: 0.75,
+            nesterov: true,
+            weight_decay: 0.5,
+            label_smoothing: 0.25,
+            schedule: Schedule::Cosine,
+            step_size: 7,
+            gamma: 0.875,
+            warmup: 1.5,
+            seed: 8,
+            device: DeviceKind::Cpu,
+            threads: 9,
+            save_every: 2.5,
+        };
+        // Each setting is written as its flag, from the TOML of a configuration in which all differ from the default.
+        let table = toml::Table::try_from(&changed).unwrap();
+        let default = toml::Table::try_from(Config::default()).unwrap();
+        let mut line = String::new();
+        for (key, value) in &table {
+            assert_ne!(Some(value), default.get(key), "{key} is not put to the test");
+            line += &format!(" --{key}={}", value.as_str().map_or_else(|| value.to_string(), String::from));
+        }
+        assert_eq!(parsed(&line), changed);
+        assert_eq!(parsed(""), Config::default());
+        assert!(parsed("--nesterov").nesterov);
+    }
+
+    #[test]
+    fn the_help_states_the_defaults() {
+        let mut cli = Cli::command();
+        let help = cli.find_subcommand_mut("train").unwrap().render_long_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        let table = toml::Table::try_from(Config::default()).unwrap();
+        for (key, value) in table.iter().filter(|(key, _)| !["nesterov", "no-shuffle"].contains(&key.as_str())) {
+            let value = match value {
+                toml::Value::Float(value) => value.to_string(),
+                value => value.as_str().map_or_else(|| value.to_string(), String::from),
+            };
+            let start = help.find(&format!("--{key} <")).unwrap_or_else(|| panic!("{key} has no help"));
+            let own = &help[start..];
+            let stated = own.find("[default: ").map(|at| &own[at + 10..]).unwrap_or_default();
+            assert!(stated.starts_with(&format!("{value}]")), "{key} = {value}: {own:.200}");
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! The settings of a run: defaults, what is allowed, and their form as TOML.
+
+use std::path::{Path, PathBuf};
+
+use alexnet_core::alexnet::Variant;
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::Model;
+use super::error::{Error, Result};
+use super::schedule::{LearningRate, Schedule};
+use crate::data::Augment;
+
+/// Which AlexNet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arch {
+    /// For 32x32 images: 3x3 first window, pools that do not overlap
+    Cifar,
+    /// The tutorial's layers as printed, 11x11 first window; 96x96
+    #[value(name = "paper-k11")]
+    #[serde(rename = "paper-k11")]
+    PaperK11,
+    /// torchvision.models.alexnet, takes its weights; 224x224
+    Torchvision,
+    /// Krizhevsky, Sutskever and Hinton, 2012, with LRN; 227x227
+    Original,
+}
+
+impl Arch {
+    /// The core's word for it.
+    pub const fn variant(self) -> Variant {
+        match self {
+            Self::Cifar => Variant::Cifar,
+            Self::PaperK11 => Variant::PaperK11,
+            Self::Torchvision => Variant::Torchvision,
+            Self::Original => Variant::Original,
+        }
+    }
+}
+
+/// Where the network is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceKind {
+    /// The best there is
+    Auto,
+    /// The processor
+    Cpu,
+}
+
+/// The settings of a run. A key in TOML is the flag of the same name without its dashes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// `auto`, `cifar10`, `sample` or a folder.
+    pub data: String,
+    /// At most so many training images.
+    pub limit_train: Option<usize>,
+    /// At most so many test images.
+    pub limit_test: Option<usize>,
+    /// Random transformations of the training images.
+    #[serde(with = "as_text")]
+    pub augment: Augment,
+    /// Whether the training images keep their order.
+    pub no_shuffle: bool,
+    /// Which AlexNet.
+    pub arch: Arch,
+    /// Side of the network's images; the variant's own if none.
+    pub resize: Option<usize>,
+    /// Groups of the convolutions of `original`.
+    pub groups: usize,
+    /// Rate of both dropout layers.
+    pub dropout: f64,
+    /// Weights to start from.
+    pub init: Option<String>,
+    /// How often the training images are seen.
+    pub epochs: usize,
+    /// Images a micro-batch.
+    pub batch_size: usize,
+    /// Micro-batches an update.
+    pub accumulate: usize,
+    /// lr.
+    pub lr: f64,
+    /// μ.
+    pub momentum: f64,
+    /// Whether to look ahead.
+    pub nesterov: bool,
+    /// wd.
+    pub weight_decay: f64,
+    /// ε.
+    pub label_smoothing: f64,
+    /// How the learning rate falls.
+    pub schedule: Schedule,
+    /// Epochs between two falls of `step`.
+    pub step_size: usize,
+    /// Factor of a fall.
+    pub gamma: f64,
+    /// Epochs of warm-up.
+    pub warmup: f64,
+    /// Key of all randomness.
+    pub seed: u64,
+    /// Where to compute.
+    pub device: DeviceKind,
+    /// Threads; 0 for all cores.
+    pub threads: usize,
+    /// Seconds between two checkpoints within an epoch; 0 for none.
+    pub save_every: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: "auto".into(),
+            limit_train: None,
+            limit_test: None,
+            augment: Augment::ALL,
+            no_shuffle: false,
+            arch: Arch::Cifar,
+            resize: None,
+            groups: 1,
+            dropout: 0.5,
+            init: None,
+            epochs: 100,
+            batch_size: 128,
+            accumulate: 1,
+            lr: 0.01,
+            momentum: 0.9,
+            nesterov: false,
+            weight_decay: 5e-4,
+            label_smoothing: 0.0,
+            schedule: Schedule::Step,
+            step_size: 30,
+            gamma: 0.1,
+            warmup: 0.0,
+            seed: 0,
+            device: DeviceKind::Auto,
+            threads: 0,
+            save_every: 300.0,
+        }
+    }
+}
+
+/// What a resumed run may be given anew: nothing else leaves its steps so far what they were.
+pub const MAY_CHANGE: [&str; 5] = ["epochs", "threads", "device", "data", "save-every"];
+
+/// What a key is called in a message: `--lr`, or `lr in my.toml`.
+type Name<'a> = &'a dyn Fn(&str) -> String;
+
+/// The name of a flag.
+pub fn flag(key: &str) -> String {
+    format!("--{key}")
+}
+
+impl Config {
+    /// Reads a file; keys that it lacks have their default.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no TOML, has an unknown key or a value that is not allowed.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let config = Self::parse(&text, path)?;
+        config.validate(&|key| format!("{key} in {}", path.display()))?;
+        Ok(config)
+    }
+
+    /// Parses TOML that came from `path`.
+    ///
+    /// # Errors
+    /// The text is no TOML or has an unknown key.
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        toml::from_str(text)
+            .map_err(|e| Error::Config { path: path.to_owned(), message: e.to_string().trim_end().to_owned() })
+    }
+
+    /// The settings as TOML, every default written out; [`Config::parse`] reads it back.
+    ///
+    /// # Errors
+    /// None for settings that were validated.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::Config { path: PathBuf::from("config.toml"), message: e.to_string() })
+    }
+
+    /// Checks every value by itself and against the others.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] names the first value that is not allowed.
+    pub fn validate(&self, name: Name) -> Result<()> {
+        let fail = |key: &str, value: String, expected: &str| {
+            Err(Error::Setting { name: name(key), value, expected: expected.into() })
+        };
+        for (key, value, most) in [("epochs", self.epochs, 1_000_000), ("threads", self.threads, 1024)] {
+            if value > most {
+                return fail(key, value.to_string(), &format!("at most {most}"));
+            }
+        }
+        for (key, value) in [
+            ("batch-size", Some(self.batch_size)),
+            ("accumulate", Some(self.accumulate)),
+            ("step-size", Some(self.step_size)),
+            ("groups", Some(self.groups)),
+            ("resize", self.resize),
+            ("limit-train", self.limit_train),
+            ("limit-test", self.limit_test),
+        ] {
+            if value == Some(0) {
+                return fail(key, "0".into(), "at least 1");
+            }
+        }
+        if let Some(side) = self.resize.filter(|&side| side > 4096) {
+            return fail("resize", side.to_string(), "at most 4096");
+        }
+        if self.batch_size.checked_mul(self.accumulate).is_none_or(|images| images > u32::MAX as usize) {
+            return fail("accumulate", self.accumulate.to_string(), "batch-size times accumulate below 2^32");
+        }
+        for (key, value) in [
+            ("lr", self.lr),
+            ("weight-decay", self.weight_decay),
+            ("gamma", self.gamma),
+            ("warmup", self.warmup),
+            ("save-every", self.save_every),
+        ] {
+            if !(value.is_finite() && value >= 0.0) {
+                return fail(key, value.to_string(), "a finite number, 0 or more");
+            }
+        }
+        for (key, value) in
+            [("momentum", self.momentum), ("dropout", self.dropout), ("label-smoothing", self.label_smoothing)]
+        {
+            if !(0.0..1.0).contains(&value) {
+                return fail(key, value.to_string(), "a number from 0 to below 1");
+            }
+        }
+        if i64::try_from(self.seed).is_err() {
+            return fail("seed", self.seed.to_string(), "at most 9223372036854775807");
+        }
+        let contradiction = |message: String, hint| Err(Error::Settings { message, hint });
+        if self.nesterov && self.momentum == 0.0 {
+            return contradiction(
+                format!("{} needs a momentum above 0", name("nesterov")),
+                "give --momentum 0.9, or leave --nesterov out",
+            );
+        }
+        if self.groups != 1 && self.arch != Arch::Original {
+            return contradiction(
+                format!("{} is {}, but only original has groups", name("groups"), self.groups),
+                "add --arch original, or leave --groups out",
+            );
+        }
+        if self.epochs > 0 && self.warmup > self.epochs as f64 {
+            return contradiction(
+                format!("{} is {} epochs, longer than the run of {}", name("warmup"), self.warmup, self.epochs),
+                "give a shorter --warmup or more --epochs",
+            );
+        }
+        Ok(())
+    }
+
+    /// Side of the network's images.
+    pub fn image(&self) -> usize {
+        self.resize.unwrap_or(self.arch.variant().image())
+    }
+
+    /// The network as a checkpoint names it.
+    pub fn model(&self) -> Model {
+        Model {
+            variant: self.arch.variant().name().into(),
+            image: self.image(),
+            groups: self.groups,
+            dropout: self.dropout,
+        }
+    }
+
+    /// Updates an epoch of `images` images.
+    pub fn epoch_steps(&self, images: usize) -> usize {
+        images.div_ceil(self.batch_size * self.accumulate)
+    }
+
+    /// The learning rate of every step with `images` training images.
+    pub fn learning_rate(&self, images: usize) -> LearningRate {
+        let epoch_steps = self.epoch_steps(images) as u64;
+        LearningRate {
+            base: self.lr,
+            schedule: self.schedule,
+            step_size: self.step_size,
+            gamma: self.gamma,
+            warmup_steps: (self.warmup * epoch_steps as f64).round() as u64,
+            epoch_steps,
+            total_steps: epoch_steps * self.epochs as u64,
+        }
+    }
+
+    /// Threads to start.
+    pub fn thread_count(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+
+    /// That `self`, given to a resumed run, changes nothing of `run` but what [`MAY_CHANGE`] lists.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] names the first key that differs.
+    pub fn may_resume(&self, run: &Self) -> Result<()> {
+        let table = |config: &Self| {
+            toml::Table::try_from(config)
+                .map_err(|e| Error::Config { path: PathBuf::from("config.toml"), message: e.to_string() })
+        };
+        let (new, old) = (table(self)?, table(run)?);
+        let text = |value: Option<&toml::Value>| value.map_or("none".into(), toml::Value::to_string);
+        for key in new.keys().chain(old.keys()).filter(|key| !MAY_CHANGE.contains(&key.as_str())) {
+            let (new, old) = (new.get(key), old.get(key));
+            if new != old {
+                return Err(Error::Changed { key: key.clone(), old: text(old), new: text(new) });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A value with a text form, as a string.
+mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config::default();
+        change(&mut config);
+        config.validate(&flag).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn defaults_are_valid_and_survive_toml() {
+        let config = Config::default();
+        config.validate(&flag).unwrap();
+        assert_eq!(Config::parse("", Path::new("x")).unwrap(), config);
+        let changed = Config {
+            limit_train: Some(7),
+            init: Some("a \"b\".safetensors".into()),
+            augment: Augment { crop: true, flip: false },
+            lr: 0.1 + 0.2,
+            schedule: Schedule::Cosine,
+            arch: Arch::PaperK11,
+            seed: i64::MAX as u64,
+            ..config
+        };
+        assert_eq!(Config::parse(&changed.to_toml().unwrap(), Path::new("x")).unwrap(), changed);
+    }
+
+    #[test]
+    fn unknown_keys_are_named() {
+        let error = Config::parse("lr = 0.1\nlearning-rate = 1\n", Path::new("my.toml")).unwrap_err().to_string();
+        assert!(error.contains("my.toml") && error.contains("learning-rate"), "{error}");
+    }
+
+    #[test]
+    fn every_limit_names_flag_value_and_what_is_allowed() {
+        assert_eq!(refused(|c| c.batch_size = 0), "--batch-size is 0, expected at least 1");
+        assert_eq!(refused(|c| c.lr = f64::NAN), "--lr is NaN, expected a finite number, 0 or more");
+        assert_eq!(refused(|c| c.lr = -0.5), "--lr is -0.5, expected a finite number, 0 or more");
+        assert_eq!(refused(|c| c.momentum = 1.0), "--momentum is 1, expected a number from 0 to below 1");
+        assert_eq!(refused(|c| c.threads = 5000), "--threads is 5000, expected at most 1024");
+        type Change = fn(&mut Config);
+        let changes: [(&str, Change); 20] = [
+            ("accumulate", |c| c.accumulate = 0),
+            ("accumulate", |c| c.accumulate = usize::MAX),
+            ("step-size", |c| c.step_size = 0),
+            ("groups", |c| c.groups = 0),
+            ("groups", |c| c.groups = 2),
+            ("resize", |c| c.resize = Some(0)),
+            ("resize", |c| c.resize = Some(100_000)),
+            ("limit-train", |c| c.limit_train = Some(0)),
+            ("limit-test", |c| c.limit_test = Some(0)),
+            ("weight-decay", |c| c.weight_decay = f64::INFINITY),
+            ("gamma", |c| c.gamma = -1.0),
+            ("warmup", |c| c.warmup = f64::NAN),
+            ("warmup", |c| c.warmup = 101.0),
+            ("save-every", |c| c.save_every = -1.0),
+            ("momentum", |c| c.momentum = f64::NAN),
+            ("dropout", |c| c.dropout = 1.0),
+            ("label-smoothing", |c| c.label_smoothing = -0.1),
+            ("seed", |c| c.seed = u64::MAX),
+            ("nesterov", |c| (c.nesterov, c.momentum) = (true, 0.0)),
+            ("epochs", |c| c.epochs = usize::MAX),
+        ];
+        for (key, change) in changes {
+            let message = refused(change);
+            assert!(message.starts_with(&flag(key)), "{key}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_resumed_run_keeps_what_its_steps_depend_on() {
+        let run = Config::default();
+        let may = Config { epochs: 5, threads: 3, save_every: 1.0, data: "sample".into(), ..run.clone() };
+        may.may_resume(&run).unwrap();
+        let error = Config { lr: 0.5, ..run.clone() }.may_resume(&run).unwrap_err().to_string();
+        assert_eq!(error, "--lr 0.5 contradicts the run, which was started with lr = 0.01");
+        let error = Config { limit_train: Some(5), ..run.clone() }.may_resume(&run).unwrap_err().to_string();
+        assert_eq!(error, "--limit-train 5 contradicts the run, which was started with limit-train = none");
+    }
+
+    #[test]
+    fn epochs_become_steps() {
+        let config = Config { batch_size: 32, accumulate: 4, warmup: 0.5, epochs: 3, ..Config::default() };
+        assert_eq!(config.epoch_steps(1000), 8);
+        let rate = config.learning_rate(1000);
+        assert_eq!((rate.warmup_steps, rate.epoch_steps, rate.total_steps), (4, 8, 24));
+    }
+}

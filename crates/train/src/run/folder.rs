@@ -1,0 +1,264 @@
+//! The folder of a run: `config.toml`, `metrics.jsonl`, TensorBoard events, `last.safetensors`, `best.safetensors`.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use alexnet_core::{Device, Network};
+
+use super::checkpoint::{self, Metadata};
+use super::error::{Error, Result};
+use super::metrics::Metrics;
+use super::tensorboard;
+
+const CONFIG: &str = "config.toml";
+const METRICS: &str = "metrics.jsonl";
+const LAST: &str = "last.safetensors";
+const BEST: &str = "best.safetensors";
+const EVENTS: &str = "events.out.tfevents.";
+/// What the names of files have in common that were not finished.
+const UNFINISHED: &str = ".tmp-";
+
+/// A run's folder, held against other processes as long as this lives.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// Whether this process made it.
+    made: bool,
+    _lock: Option<File>,
+}
+
+/// What is written every epoch.
+pub struct Outputs {
+    /// `metrics.jsonl`.
+    pub metrics: Metrics,
+    /// The TensorBoard events.
+    pub events: tensorboard::Writer,
+}
+
+/// Seconds since 1970, as TensorBoard wants them.
+pub fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
+}
+
+impl RunFolder {
+    /// Whether a new run may have the folder `path`: it does not exist, or holds no run.
+    ///
+    /// # Errors
+    /// [`Error::Exists`].
+    pub fn check_free(path: &Path) -> Result<()> {
+        match [LAST, BEST, METRICS].iter().any(|file| path.join(file).exists()) {
+            true => Err(Error::Exists { path: path.into() }),
+            false => Ok(()),
+        }
+    }
+
+    /// Makes the folder of a new run: `path`, or else `runs/NAME-N` with the first number that is free.
+    ///
+    /// # Errors
+    /// The folder holds a run; the system refuses.
+    pub fn create(path: Option<&Path>, name: &str) -> Result<Self> {
+        let (path, made) = match path {
+            Some(path) => {
+                let made = !path.exists();
+                fs::create_dir_all(path).map_err(Error::io("create", path))?;
+                (path.to_owned(), made)
+            }
+            None => (numbered(Path::new("runs"), name)?, true),
+        };
+        let lock = lock(&path)?;
+        Self::check_free(&path)?;
+        Ok(Self { path, made, _lock: lock })
+    }
+
+    /// Opens the folder of a run to go on with it, and removes what a killed process left unfinished.
+    ///
+    /// # Errors
+    /// There is no run, or another process works on it.
+    pub fn reopen(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            return Err(Error::NotARun { path: path.into(), reason: "there is no such folder" });
+        }
+        if !path.join(LAST).is_file() {
+            return Err(Error::NotARun { path: path.into(), reason: "it has no last.safetensors" });
+        }
+        let lock = lock(path)?;
+        for entry in fs::read_dir(path).map_err(Error::io("read", path))?.flatten() {
+            if entry.file_name().to_string_lossy().contains(UNFINISHED) {
+                // If it cannot be removed it does no harm.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(Self { path: path.into(), made: false, _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The state to go on from.
+    pub fn last(&self) -> PathBuf {
+        self.path.join(LAST)
+    }
+
+    /// The state with the best test accuracy.
+    pub fn best(&self) -> PathBuf {
+        self.path.join(BEST)
+    }
+
+    /// Writes the effective configuration.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_config(&self, toml: &str) -> Result<()> {
+        let path = self.path.join(CONFIG);
+        let text =
+            format!("# The settings of this run. To start another with them: alexnet train --config FILE\n{toml}");
+        let temporary = self.path.join(format!("{CONFIG}{UNFINISHED}{}", std::process::id()));
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&temporary)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)
+        };
+        write().map_err(|error| {
+            let _ = fs::remove_file(&temporary);
+            Error::io("write", &path)(error)
+        })
+    }
+
+    /// Opens metrics and events for a run of which `epochs` epochs are done.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn outputs(&self, epochs: usize) -> Result<Outputs> {
+        let metrics = Metrics::open(&self.path.join(METRICS), epochs)?;
+        let events = tensorboard::Writer::create(&self.path, now()).map_err(Error::io("write", &self.path))?;
+        Ok(Outputs { metrics, events })
+    }
+
+    /// Saves the state to go on from, and as the best one too if it is that.
+    ///
+    /// The best goes first: a process killed in between resumes from the state before and finds it best again.
+    ///
+    /// # Errors
+    /// A file cannot be written; what was there stays.
+    pub fn save<D: Device<Element = f32>>(&self, network: &Network<D>, metadata: &Metadata, best: bool) -> Result<()> {
+        if best {
+            checkpoint::save(&self.best(), network, metadata)?;
+            // The same bytes under both names cost the disk once.
+            if link(&self.best(), &self.last()).is_ok() {
+                return Ok(());
+            }
+        }
+        Ok(checkpoint::save(&self.last(), network, metadata)?)
+    }
+
+    /// Takes back what [`RunFolder::create`] and what followed made, when the first checkpoint could not be written.
+    pub fn abandon(self) {
+        let id = format!(".{}", std::process::id());
+        let ours = |name: &str| {
+            [CONFIG, METRICS, LAST].contains(&name)
+                || (name.starts_with(EVENTS) && name.ends_with(&id))
+                || name.contains(UNFINISHED)
+        };
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if ours(&entry.file_name().to_string_lossy()) {
+                // The error that led here is the one to report.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        if self.made {
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
+
+/// Puts the file `from` at `to` as well, whatever was there.
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    let temporary = to.with_extension(format!("tmp-{}", std::process::id()));
+    fs::hard_link(from, &temporary)?;
+    let linked = fs::rename(&temporary, to).and_then(|()| {
+        let folder = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder)?.sync_all()
+    });
+    if linked.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    linked
+}
+
+/// Makes `parent/name-N` with the first number that is free.
+fn numbered(parent: &Path, name: &str) -> Result<PathBuf> {
+    fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    let mut number = 1u32;
+    loop {
+        let path = parent.join(format!("{name}-{number}"));
+        match fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(Error::io("create", &path)(error)),
+        }
+    }
+}
+
+/// Keeps other processes out of the folder until this one ends, however it ends. Where folders cannot be locked
+/// there is no lock.
+fn lock(path: &Path) -> Result<Option<File>> {
+    let Ok(folder) = File::open(path) else { return Ok(None) };
+    match folder.try_lock() {
+        Ok(()) => Ok(Some(folder)),
+        Err(TryLockError::WouldBlock) => Err(Error::Busy { path: path.into() }),
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = folder.path().join("runs");
+        for expected in ["cifar-1", "cifar-2", "cifar-3"] {
+            assert_eq!(numbered(&runs, "cifar").unwrap(), runs.join(expected));
+        }
+    }
+
+    #[test]
+    fn a_folder_is_for_one_process_and_one_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        let run = RunFolder::create(Some(&path), "x").unwrap();
+        assert!(matches!(RunFolder::create(Some(&path), "x"), Err(Error::Busy { .. })));
+        drop(run);
+        // Nothing was written, so that it can be had again.
+        drop(RunFolder::create(Some(&path), "x").unwrap());
+        assert!(matches!(RunFolder::reopen(&path), Err(Error::NotARun { .. })));
+        fs::write(path.join(LAST), "").unwrap();
+        assert!(matches!(RunFolder::create(Some(&path), "x"), Err(Error::Exists { .. })));
+        fs::write(path.join("last.tmp-77"), "half").unwrap();
+        drop(RunFolder::reopen(&path).unwrap());
+        assert!(!path.join("last.tmp-77").exists() && path.join(LAST).exists());
+    }
+
+    #[test]
+    fn an_abandoned_folder_is_gone_unless_it_was_there_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let run = RunFolder::create(Some(&path), "x").unwrap();
+        run.write_config("lr = 1\n").unwrap();
+        drop(run.outputs(0).unwrap());
+        run.abandon();
+        assert!(!path.exists());
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("notes.txt"), "mine").unwrap();
+        let run = RunFolder::create(Some(&path), "x").unwrap();
+        drop(run.outputs(0).unwrap());
+        run.abandon();
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,98 @@
+//! Does the network fit? The plan is compared with what is free before anything is allocated.
+
+use alexnet_core::Architecture;
+use alexnet_core::architecture::MemoryPlan;
+
+use super::error::{Error, Result};
+
+/// Bytes that can be taken without swapping, where the system tells: the smaller of what the kernel
+/// calls available and what the control group (a container's limit) has left.
+pub fn available() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let machine = mem_available(&read("/proc/meminfo")?);
+    let number = |path| read(path).and_then(|text| text.trim().parse::<u64>().ok());
+    let group = match (number("/sys/fs/cgroup/memory.max"), number("/sys/fs/cgroup/memory.current")) {
+        (Some(limit), Some(used)) => Some(limit.saturating_sub(used)),
+        _ => None,
+    };
+    machine.into_iter().chain(group).min()
+}
+
+/// The line `MemAvailable` of /proc/meminfo, in bytes.
+fn mem_available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.saturating_mul(1024))
+}
+
+/// The plan for batches of `batch` images of f32, if it fits `free` bytes.
+///
+/// The operators' scratch is not in it: they tell it when they take it.
+///
+/// # Errors
+/// [`Error::Memory`] with the largest batch that fits; a layer without output.
+pub fn fits(architecture: &Architecture, batch: usize, training: bool, free: Option<u64>) -> Result<MemoryPlan> {
+    let plan = |batch| architecture.memory(batch, size_of::<f32>(), training);
+    let wanted = plan(batch)?;
+    let Some(free) = free.filter(|&free| wanted.total() > free) else { return Ok(wanted) };
+    let image = plan(1)?.activations.max(1);
+    let fixed = wanted.total() - wanted.activations;
+    let largest = usize::try_from(free.saturating_sub(fixed) / image).unwrap_or(usize::MAX);
+    Err(Error::Memory { batch, needs: wanted.total(), free, largest: (largest > 0).then_some(largest) })
+}
+
+/// `1.3 GiB`, or MiB below one.
+pub fn gib(bytes: u64) -> String {
+    const MIB: f64 = 1048576.0;
+    match bytes as f64 / MIB {
+        mib if mib < 1024.0 => format!("{mib:.0} MiB"),
+        mib => format!("{:.1} GiB", mib / 1024.0),
+    }
+}
+
+/// One line: what is needed, what is free, what takes it.
+pub fn line(plan: &MemoryPlan, free: Option<u64>) -> String {
+    let free = free.map_or_else(String::new, |free| format!(", {} free", gib(free)));
+    let mut parts = vec![format!("weights {}", gib(plan.parameters))];
+    if plan.gradients > 0 {
+        parts.push(format!("gradients and momentum {}", gib(plan.gradients + plan.momentum)));
+    }
+    parts.push(format!("activations {}", gib(plan.activations)));
+    parts.push(format!("workspace {}", gib(plan.workspace)));
+    format!("needs {}{free} ({})", gib(plan.total()), parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use alexnet_core::alexnet::{Options, Variant, architecture};
+
+    use super::*;
+
+    #[test]
+    fn meminfo() {
+        assert_eq!(mem_available("MemTotal: 9 kB\nMemAvailable:   24000 kB\nX: 1 kB\n"), Some(24_576_000));
+        assert_eq!(mem_available("MemTotal: 9 kB\n"), None);
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(gib(93 << 20), "93 MiB");
+        assert_eq!(gib((13 << 30) / 10), "1.3 GiB");
+    }
+
+    #[test]
+    fn the_largest_batch_that_fits_fits() {
+        let options = Options { image: 32, classes: 10, dropout: 0.5, groups: 1 };
+        let network = architecture(Variant::Cifar, options);
+        let free = 500 << 20;
+        let Err(Error::Memory { largest: Some(largest), needs, .. }) = fits(&network, 100_000, true, Some(free)) else {
+            panic!("100,000 images in 500 MiB");
+        };
+        assert!(needs > free);
+        assert!(fits(&network, largest, true, Some(free)).is_ok());
+        assert!(fits(&network, largest + 1, true, Some(free)).is_err());
+        assert!(matches!(fits(&network, 1, true, Some(1 << 20)), Err(Error::Memory { largest: None, .. })));
+        assert!(fits(&network, 100_000, true, None).is_ok());
+        // No overflow on the way to the message.
+        assert!(fits(&network, usize::MAX / 2, true, Some(free)).is_err());
+    }
+}

@@ -1,0 +1,156 @@
+//! `metrics.jsonl`: one JSON object a finished epoch.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{Error, Result};
+
+/// What is said about an epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The epoch, from 1.
+    pub epoch: usize,
+    /// Updates since the start.
+    pub step: u64,
+    /// Learning rate of the epoch's last update.
+    pub lr: f64,
+    /// Mean loss of the training images, each at the time it was trained on, with label smoothing and dropout.
+    pub train_loss: f64,
+    /// Share of the training images that were predicted right at that time.
+    pub train_acc: f64,
+    /// Mean loss of the test images after the epoch, without smoothing and dropout.
+    pub test_loss: f64,
+    /// Share of the test images that were predicted right.
+    pub test_acc: f64,
+    /// Training images a second, the test left out.
+    pub images_per_s: f64,
+    /// Seconds of training and test.
+    pub seconds: f64,
+    /// Name of the data set; `sample` for the embedded one.
+    pub dataset: String,
+}
+
+/// The file, open for appending.
+#[derive(Debug)]
+pub struct Metrics {
+    file: File,
+    path: PathBuf,
+}
+
+impl Metrics {
+    /// Opens or creates the file and keeps the records of the first `epochs` epochs: what a killed run wrote
+    /// after its last checkpoint will be written again.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn open(path: &Path, epochs: usize) -> Result<Self> {
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(Error::io("read", path)(error)),
+        };
+        let kept = kept(&text, epochs);
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("create", path))?;
+        if kept < text.len() {
+            file.set_len(kept as u64).map_err(Error::io("shorten", path))?;
+        }
+        Ok(Self { file, path: path.into() })
+    }
+
+    /// Appends a record and waits until it is on the disk.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn append(&mut self, record: &Record) -> Result<()> {
+        let io = |error| Error::io("write", &self.path)(error);
+        let mut line = serde_json::to_string(record).map_err(|error| io(error.into()))?;
+        line.push('\n');
+        self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()).map_err(io)
+    }
+}
+
+/// How many bytes of `text` are whole records of epochs up to `epochs`.
+fn kept(text: &[u8], epochs: usize) -> usize {
+    text.split_inclusive(|&byte| byte == b'\n')
+        .take_while(|line| {
+            line.ends_with(b"\n") && serde_json::from_slice::<Record>(line).is_ok_and(|r| r.epoch <= epochs)
+        })
+        .map(<[u8]>::len)
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(epoch: usize) -> Record {
+        Record {
+            epoch,
+            step: 391 * epoch as u64,
+            lr: 0.01,
+            train_loss: 2.0082,
+            train_acc: 0.233,
+            test_loss: 1.7,
+            test_acc: 0.383,
+            images_per_s: 512.0,
+            seconds: 100.0,
+            dataset: "cifar10".into(),
+        }
+    }
+
+    fn epochs(path: &Path) -> Vec<usize> {
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines().map(|line| serde_json::from_str::<Record>(line).unwrap().epoch).collect()
+    }
+
+    #[test]
+    fn what_came_after_the_checkpoint_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut metrics = Metrics::open(&path, 0).unwrap();
+        (1..=3).for_each(|epoch| metrics.append(&record(epoch)).unwrap());
+        assert_eq!(epochs(&path), [1, 2, 3]);
+        let mut metrics = Metrics::open(&path, 2).unwrap();
+        assert_eq!(epochs(&path), [1, 2]);
+        metrics.append(&record(3)).unwrap();
+        assert_eq!(epochs(&path), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_torn_line_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut metrics = Metrics::open(&path, 0).unwrap();
+        metrics.append(&record(1)).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for torn in [&whole[..whole.len() - 1], &whole[..20], b"\0\0\0\0\n"] {
+            std::fs::write(&path, [&whole, torn].concat()).unwrap();
+            drop(Metrics::open(&path, 5).unwrap());
+            assert_eq!(std::fs::read(&path).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn the_keys() {
+        let value: serde_json::Value = serde_json::to_value(record(1)).unwrap();
+        let mut keys: Vec<&String> = value.as_object().unwrap().keys().collect();
+        keys.sort();
+        let mut expected = [
+            "epoch",
+            "step",
+            "lr",
+            "train_loss",
+            "train_acc",
+            "test_loss",
+            "test_acc",
+            "images_per_s",
+            "seconds",
+            "dataset",
+        ];
+        expected.sort_unstable();
+        assert_eq!(keys, expected);
+    }
+}
