@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod data;
 mod device;
 mod eval;
 mod train;
@@ -23,6 +24,7 @@ pub struct Cli {
 enum Command {
     Train(Box<train::Args>),
     Eval(eval::Args),
+    Data(data::Args),
 }
 
 /// Runs the program: exit code 0 if all went well, 1 on an error, 2 on wrong usage, 130 if interrupted.
@@ -30,6 +32,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Data(args) => data::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprint!("{}", message(&error));

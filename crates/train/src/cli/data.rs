@@ -1,0 +1,181 @@
+//! `alexnet data`: fetch, verify, show.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+
+use crate::data::cifar::{self, Manifest};
+use crate::data::dataset::official_folder;
+use crate::data::{DataError, Dataset, Options, Split};
+
+/// Fetches CIFAR-10, verifies data, or shows what is there.
+///
+/// CIFAR-10 lies in the user's cache folder, or in the folder that the environment variable ALEXNET_DATA names.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What to do.
+    #[arg(value_enum, default_value_t = Action::Show)]
+    action: Action,
+    /// The data: auto or cifar10, sample, or a folder with the official files or with train/ and val/.
+    #[arg(long, value_name = "auto|cifar10|sample|DIR", default_value = "auto")]
+    data: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Action {
+    /// Say what is there, without fetching anything.
+    Show,
+    /// Bring CIFAR-10 into the cache, unless it is there.
+    Fetch,
+    /// Check every file: size, SHA-256 and labels, or that each image decodes.
+    Verify,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Data that are absent (but not for `show`) or bad, and no source that serves.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let options = Options::from_env();
+    let text = match args.action {
+        Action::Show => show(&args.data, &options)?,
+        Action::Fetch => fetch(&args.data, &options)?,
+        Action::Verify => {
+            let (text, bad) = verify(&args.data, &options)?;
+            print(&text)?;
+            return bad.map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()));
+        }
+    };
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes to standard output; a reader that has had enough (`| head`) is no error.
+fn print(text: &str) -> std::io::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+fn fetch(data: &str, options: &Options) -> anyhow::Result<String> {
+    if !matches!(data, "auto" | "cifar10") {
+        return Err(DataError::Setting {
+            what: "`--data` of `data fetch`",
+            value: format!("`{data}`"),
+            expected: "auto or cifar10 (ALEXNET_DATA names the folder to fetch into)",
+        }
+        .into());
+    }
+    Ok(describe(&Dataset::open("cifar10", options)?))
+}
+
+fn show(data: &str, options: &Options) -> anyhow::Result<String> {
+    match local(data, options) {
+        Ok(dataset) => Ok(describe(&dataset)),
+        Err(DataError::Missing { path }) if matches!(data, "auto" | "cifar10") => Ok(format!(
+            "CIFAR-10 is not there: {} is missing.\n\
+             `alexnet data fetch` brings it (so does `alexnet train`); `--data sample` trains without it.\n",
+            path.display()
+        )),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens what `data` names without fetching anything.
+fn local(data: &str, options: &Options) -> Result<Dataset, DataError> {
+    match data {
+        "auto" | "cifar10" => {
+            let folder = options.cifar10_folder()?;
+            if data == "auto" && options.folder.is_some() && crate::data::folder::is_one(&folder) {
+                return Dataset::open_folder(&folder, options);
+            }
+            let place = place(&folder, &options.manifest);
+            cifar::open(&place, &options.manifest, format!("cache {}", place.display()))
+        }
+        other => Dataset::open(other, options),
+    }
+}
+
+/// Where in `folder` the official files are or would be.
+fn place(folder: &Path, manifest: &Manifest) -> std::path::PathBuf {
+    official_folder(folder, manifest).unwrap_or_else(|| folder.join(crate::data::dataset::OFFICIAL_FOLDER))
+}
+
+/// What was checked, and the first fault.
+fn verify(data: &str, options: &Options) -> Result<(String, Option<DataError>), DataError> {
+    let mut text = String::new();
+    let folder = match data {
+        "sample" => None,
+        "auto" | "cifar10" => Some(options.cifar10_folder()?),
+        folder => Some(folder.into()),
+    };
+    let images = folder.as_ref().is_some_and(|folder| crate::data::folder::is_one(folder))
+        && folder.as_ref().is_some_and(|folder| official_folder(folder, &options.manifest).is_none());
+    if let (Some(folder), false) = (&folder, images) {
+        if !matches!(data, "auto" | "cifar10") && official_folder(folder, &options.manifest).is_none() {
+            // Says what is there instead.
+            return Dataset::open_folder(folder, options).map(|dataset| (describe(&dataset), None));
+        }
+        let place = place(folder, &options.manifest);
+        let _ = writeln!(text, "{}", place.display());
+        let mut bad = None;
+        for spec in &options.manifest.files {
+            let result = cifar::read_file(&place, spec);
+            let verdict = match &result {
+                Ok(_) => format!("{} bytes, SHA-256 {}…  ok", spec.bytes(), &spec.sha256[..16]),
+                Err(DataError::Missing { .. }) => "missing".into(),
+                Err(DataError::WrongSize { actual, expected, .. }) => {
+                    format!("{actual} bytes, expected {expected}  BAD")
+                }
+                Err(error) => format!("BAD: {error}"),
+            };
+            let _ = writeln!(text, "  {:<18} {verdict}", spec.name);
+            bad = bad.or(result.err());
+        }
+        return Ok((text, bad));
+    }
+    // Files stay files, so that every bad one is told and not only the first.
+    let dataset = match &folder {
+        Some(folder) => Dataset::open_folder(folder, &Options { memory: 0, ..options.clone() })?,
+        None => Dataset::open("sample", options)?,
+    };
+    let mut bad = Vec::new();
+    for split in [&dataset.train, &dataset.test] {
+        bad.extend(split.faults(options.size));
+    }
+    text += &describe(&dataset);
+    for error in &bad {
+        let _ = writeln!(text, "BAD: {error}");
+    }
+    let images = dataset.train.len() + dataset.test.len();
+    let _ = writeln!(text, "{} of {images} images decode.", images - bad.len());
+    Ok((text, bad.into_iter().next()))
+}
+
+/// Source, sizes, and counts a class.
+fn describe(dataset: &Dataset) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "data set   {}", dataset.name);
+    let _ = writeln!(text, "source     {}", dataset.source);
+    if let Some(path) = &dataset.path {
+        let _ = writeln!(text, "path       {}", path.display());
+    }
+    let kind = |split: &Split| match split.size() {
+        Some(size) => format!("{} images {size}×{size} in memory", split.len()),
+        None => format!("{} files, decoded as needed", split.len()),
+    };
+    let _ = writeln!(text, "training   {}", kind(&dataset.train));
+    let _ = writeln!(text, "test       {}", kind(&dataset.test));
+    let classes = dataset.classes.len();
+    let (train, test) = (dataset.train.counts(classes), dataset.test.counts(classes));
+    let width = dataset.classes.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(5);
+    let _ = writeln!(text, "\n{:<width$}  {:>8}  {:>8}", "class", "training", "test");
+    for ((name, train), test) in dataset.classes.iter().zip(train).zip(test) {
+        let _ = writeln!(text, "{name:<width$}  {train:>8}  {test:>8}");
+    }
+    text
+}

