@@ -1,0 +1,168 @@
+//! Arrays in the GPU's memory.
+
+use cudarc::driver::{CudaSlice, DevicePtr};
+
+use crate::error::{Error, Result};
+use crate::{Kernels, Precision};
+
+/// What an array's elements are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Number {
+    /// `float`.
+    F32,
+    /// IEEE binary16.
+    F16,
+    /// The upper half of a float.
+    Bf16,
+    /// A byte.
+    U8,
+    /// An unsigned word.
+    U32,
+}
+
+impl Number {
+    /// Bytes of one.
+    pub const fn size(self) -> usize {
+        match self {
+            Number::F32 | Number::U32 => 4,
+            Number::F16 | Number::Bf16 => 2,
+            Number::U8 => 1,
+        }
+    }
+}
+
+/// An array on a device; its memory goes back when it is dropped.
+#[derive(Debug)]
+pub struct Array {
+    bytes: CudaSlice<u8>,
+    number: Number,
+    len: usize,
+}
+
+impl Array {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+    /// What they are.
+    pub fn number(&self) -> Number {
+        self.number
+    }
+    /// The address of the first, aligned to 256 bytes.
+    pub(crate) fn address(&self) -> u64 {
+        // Events are off, see `Kernels::new`: the guard does nothing.
+        self.bytes.device_ptr(self.bytes.stream()).0
+    }
+    /// Checks that an operator's argument holds `len` elements of `number`.
+    pub(crate) fn expect(
+        &self,
+        operator: &'static str,
+        argument: &'static str,
+        number: Number,
+        len: usize,
+    ) -> Result<&Self> {
+        let fail = |reason: String| Err(Error::Argument { operator, argument, reason });
+        if self.number != number {
+            return fail(format!("is an array of {:?}, expected {number:?}", self.number));
+        }
+        if self.len < len {
+            return fail(format!("has {} elements, expected {len}", self.len));
+        }
+        Ok(self)
+    }
+}
+
+/// A host's number that is the same bytes on the device.
+pub trait Host: Copy + 'static {
+    /// What it is there.
+    const NUMBER: Number;
+}
+impl Host for f32 {
+    const NUMBER: Number = Number::F32;
+}
+impl Host for half::f16 {
+    const NUMBER: Number = Number::F16;
+}
+impl Host for half::bf16 {
+    const NUMBER: Number = Number::Bf16;
+}
+impl Host for u8 {
+    const NUMBER: Number = Number::U8;
+}
+impl Host for u32 {
+    const NUMBER: Number = Number::U32;
+}
+
+impl Precision {
+    /// What activations are stored as.
+    pub const fn storage(self) -> Number {
+        match self {
+            Precision::Fp32 | Precision::Tf32 => Number::F32,
+            Precision::Fp16 => Number::F16,
+            Precision::Bf16 => Number::Bf16,
+        }
+    }
+}
+
+impl Kernels {
+    /// Allocates `len` zeros.
+    ///
+    /// # Errors
+    /// Too little memory; the driver's.
+    pub fn zeros(&self, number: Number, len: usize) -> Result<Array> {
+        let bytes = len * number.size();
+        // A driver gives no array of no bytes.
+        let allocated = self.stream.alloc_zeros::<u8>(bytes.max(1));
+        match allocated {
+            Ok(bytes) => Ok(Array { bytes, number, len }),
+            Err(error) if error.0 == cudarc::driver::sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+                let (free, total) = self.context.mem_get_info().unwrap_or((0, 0));
+                Err(Error::OutOfMemory { needed: bytes as u64, free: free as u64, total: total as u64 })
+            }
+            Err(error) => Err(Error::driver("allocation", error)),
+        }
+    }
+
+    /// Copies `from` into the front of `to`.
+    ///
+    /// # Errors
+    /// Another type or too short an array; the driver's, that of an earlier kernel included.
+    pub fn write<E: Host>(&self, from: &[E], to: &mut Array) -> Result<()> {
+        to.expect("write", "to", E::NUMBER, from.len())?;
+        // SAFETY: plain numbers, all of whose bytes are initialised.
+        let bytes = unsafe { std::slice::from_raw_parts(from.as_ptr().cast::<u8>(), size_of_val(from)) };
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let mut target = to.bytes.slice_mut(..bytes.len());
+        self.stream.memcpy_htod(bytes, &mut target).map_err(|e| Error::driver("copy to the GPU", e))
+    }
+
+    /// Copies the front of `from` into `to`, after all that was launched before.
+    ///
+    /// # Errors
+    /// Another type or too short an array; the driver's, that of an earlier kernel included.
+    pub fn read<E: Host>(&self, from: &Array, to: &mut [E]) -> Result<()> {
+        from.expect("read", "from", E::NUMBER, to.len())?;
+        // SAFETY: plain numbers, of which every pattern of bits is valid.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(to.as_mut_ptr().cast::<u8>(), size_of_val(to)) };
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let source = from.bytes.slice(..bytes.len());
+        self.stream.memcpy_dtoh(&source, bytes).map_err(|e| Error::driver("copy from the GPU", e))?;
+        self.synchronize()
+    }
+
+    /// Sets all of an array to zero.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn clear(&self, array: &mut Array) -> Result<()> {
+        self.stream.memset_zeros(&mut array.bytes).map_err(|e| Error::driver("memset", e))
+    }
+}

@@ -1,0 +1,137 @@
+//! Compiled kernels on disk.
+//!
+//! The key is everything that the code depends on: the compiler's build, its options with the architecture, and the
+//! hash of the source with its prelude. An entry is a folder that is written under a temporary name and renamed whole,
+//! so that any number of processes may compile the same kernel at once: the first to finish wins, the others' copies
+//! are the same and are thrown away.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::Unit;
+use crate::error::{Error, Result};
+use crate::nvrtc::{Compiled, Nvrtc, Target, cache_folder};
+
+const IMAGE: &str = "image";
+const SUM: &str = "sha256";
+
+fn hex(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The folder of compiled kernels.
+///
+/// # Errors
+/// There is no cache folder.
+pub fn folder() -> Result<PathBuf> {
+    Ok(cache_folder()?.join("kernels"))
+}
+
+fn entry(nvrtc: &Nvrtc, unit: &Unit, target: Target, options: &[String]) -> Result<PathBuf> {
+    let mut hash = Sha256::new();
+    for part in [nvrtc.identity(), unit.hash].into_iter().chain(options.iter().map(String::as_str)) {
+        hash.update(part);
+        hash.update([0]);
+    }
+    let key = &hex(hash.finalize())[..32];
+    Ok(folder()?.join(format!("{}-{target}-{key}", unit.name)))
+}
+
+/// The image of `unit`, from the cache or compiled and put there.
+///
+/// A cache that cannot be written costs the next start a compilation, nothing else.
+///
+/// # Errors
+/// The kernel does not compile.
+pub fn compile(nvrtc: &Nvrtc, unit: &Unit, target: Target, options: &[String]) -> Result<Vec<u8>> {
+    let entry = entry(nvrtc, unit, target, options);
+    if let Ok(image) = entry.as_deref().map_err(|e| e.to_string()).and_then(|e| read(e).ok_or_else(String::new)) {
+        return Ok(image);
+    }
+    let Compiled { image, .. } = nvrtc.compile(unit, target, options)?;
+    if let Ok(entry) = entry {
+        // See above: the image is at hand, so a failure here is no failure.
+        let _ = write(&entry, &image);
+    }
+    Ok(image)
+}
+
+/// The image of an entry, if it is whole.
+fn read(entry: &Path) -> Option<Vec<u8>> {
+    let image = fs::read(entry.join(IMAGE)).ok()?;
+    let sum = fs::read_to_string(entry.join(SUM)).ok()?;
+    (sum == hex(Sha256::digest(&image))).then_some(image)
+}
+
+fn write(entry: &Path, image: &[u8]) -> Result<()> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |e: std::io::Error| Error::Cache { path: path.clone(), reason: e.to_string() }
+    };
+    let parent = entry.parent().unwrap_or(entry);
+    fs::create_dir_all(parent).map_err(at(parent))?;
+    let work = tempfile::tempdir_in(parent).map_err(at(parent))?;
+    for (name, content) in [(IMAGE, image), (SUM, hex(Sha256::digest(image)).as_bytes())] {
+        let path = work.path().join(name);
+        let mut file = fs::File::create(&path).map_err(at(&path))?;
+        file.write_all(content).and_then(|()| file.sync_all()).map_err(at(&path))?;
+    }
+    if entry.exists() && read(entry).is_none() {
+        // A damaged entry, which would be in the way of the rename.
+        let _ = fs::remove_dir_all(entry);
+    }
+    match fs::rename(work.path(), entry) {
+        Ok(()) => {
+            // It has its final name now and is not to be deleted.
+            let _ = work.keep();
+            Ok(())
+        }
+        // Another process was faster.
+        Err(_) if entry.exists() => Ok(()),
+        Err(e) => Err(at(entry)(e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_whole_or_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let entry = folder.path().join("relu-sm_80-0");
+        assert_eq!(read(&entry), None);
+        write(&entry, b"code").unwrap();
+        assert_eq!(read(&entry).unwrap(), b"code");
+        // Again, as a process that was slower does.
+        write(&entry, b"code").unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        // Cut short by a full disk that a file system did not report.
+        fs::write(entry.join(IMAGE), b"co").unwrap();
+        assert_eq!(read(&entry), None);
+        write(&entry, b"code").unwrap();
+        assert_eq!(read(&entry).unwrap(), b"code");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn many_writers_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let entry = folder.path().join("relu-sm_80-0");
+        let image: Vec<u8> = (0..100_000u32).map(|i| i as u8).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        write(&entry, &image).unwrap();
+                        assert_eq!(read(&entry).unwrap(), image);
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,131 @@
+//! What can go wrong between a program and its GPU.
+
+use std::path::PathBuf;
+
+/// A `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, and what to do next.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// No libcuda on the loader's path.
+    #[error("no NVIDIA driver: libcuda.so is not on the loader's path; install the driver, or use --device cpu")]
+    NoDriver,
+    /// The driver cannot load what NVRTC 12 compiles.
+    #[error(
+        "the NVIDIA driver supports CUDA {}.{}, at least {}.{} is needed; update the driver (525 or newer)",
+        found / 1000, found % 1000 / 10, needed / 1000, needed % 1000 / 10
+    )]
+    DriverTooOld {
+        /// What `cuDriverGetVersion` answers.
+        found: i32,
+        /// The least that is enough.
+        needed: i32,
+    },
+    /// A driver, but no GPU.
+    #[error("the NVIDIA driver finds no GPU; check nvidia-smi and CUDA_VISIBLE_DEVICES")]
+    NoDevice,
+    /// There are fewer GPUs.
+    #[error("there is no device cuda:{asked}: the driver has {count}, cuda:0 to cuda:{}", count - 1)]
+    Ordinal {
+        /// The number asked for.
+        asked: usize,
+        /// How many there are; at least 1.
+        count: usize,
+    },
+    /// The GPU is older than Volta.
+    #[error("{device} has compute capability {}.{}, at least 7.0 is needed", sm / 10, sm % 10)]
+    DeviceTooOld {
+        /// Its name.
+        device: String,
+        /// Ten times its compute capability.
+        sm: u32,
+    },
+    /// NVRTC, the run-time compiler, is nowhere.
+    #[error(
+        "no NVRTC, the compiler of the kernels; looked for {tried}; fetch it with `alexnet doctor --fetch-nvrtc`, \
+         or set ALEXNET_NVRTC to the folder that holds libnvrtc.so.12"
+    )]
+    NoNvrtc {
+        /// The places.
+        tried: String,
+    },
+    /// NVRTC is there and cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Nvrtc {
+        /// The library.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// NVRTC cannot be fetched.
+    #[error("cannot fetch NVRTC: {0}")]
+    Fetch(String),
+    /// A kernel does not compile.
+    #[error("kernels/{unit}.cu does not compile for {target}:\n{log}")]
+    Compile {
+        /// Name of the file without its extension.
+        unit: String,
+        /// The architecture.
+        target: String,
+        /// NVRTC's log.
+        log: String,
+    },
+    /// A file of the cache cannot be written or read.
+    #[error("{}: {reason}", path.display())]
+    Cache {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// An environment variable or an option has a value that it cannot have.
+    #[error("{name} is `{value}`, expected {expected}")]
+    Setting {
+        /// Its name.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it can be.
+        expected: &'static str,
+    },
+    /// The GPU's memory is full.
+    #[error("out of GPU memory: {needed} bytes needed, {free} of {total} free")]
+    OutOfMemory {
+        /// Bytes asked for.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+        /// Bytes of the GPU.
+        total: u64,
+    },
+    /// An argument of an operator is too short, too large or of the wrong type.
+    #[error("{operator}: {argument} {reason}")]
+    Argument {
+        /// Name of the operator.
+        operator: &'static str,
+        /// Name of the argument.
+        argument: &'static str,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The driver failed.
+    #[error("{call}: {name}{}{text}", if text.is_empty() { "" } else { ": " })]
+    Driver {
+        /// What was being done, such as `launch of relu_forward`.
+        call: String,
+        /// The error's name, such as `CUDA_ERROR_ILLEGAL_ADDRESS`.
+        name: String,
+        /// The driver's words.
+        text: String,
+    },
+}
+
+impl Error {
+    /// An error of the driver while it did `call`.
+    pub(crate) fn driver(call: impl Into<String>, error: cudarc::driver::DriverError) -> Self {
+        let text = error.error_string().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default();
+        Self::Driver { call: call.into(), name: format!("{:?}", error.0), text }
+    }
+}

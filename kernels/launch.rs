@@ -1,0 +1,149 @@
+//! One launch: arguments in order, then the grid.
+
+use std::ffi::c_void;
+
+use cudarc::driver::result::launch_kernel;
+
+use crate::array::Array;
+use crate::error::{Error, Result};
+use crate::{Kernels, Loaded};
+
+/// Blocks, threads a block, and dynamic shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Blocks.
+    pub blocks: [u32; 3],
+    /// Threads a block.
+    pub threads: [u32; 3],
+    /// Bytes of dynamic shared memory a block.
+    pub shared: u32,
+}
+
+impl Grid {
+    /// Enough blocks of `threads` threads for `work` threads in a row; at least one block.
+    pub fn linear(work: usize, threads: u32) -> Self {
+        let blocks = work.div_ceil(threads as usize).max(1);
+        Self { blocks: [blocks as u32, 1, 1], threads: [threads, 1, 1], shared: 0 }
+    }
+    /// This many blocks.
+    #[allow(dead_code)] // Until the first operator that needs it.
+    pub const fn new(blocks: [u32; 3], threads: u32) -> Self {
+        Self { blocks, threads: [threads, 1, 1], shared: 0 }
+    }
+    /// The same with dynamic shared memory.
+    #[allow(dead_code)] // As above.
+    pub const fn shared(mut self, bytes: u32) -> Self {
+        self.shared = bytes;
+        self
+    }
+}
+
+/// A plain number, or a `#[repr(C)]` structure of them, that a kernel takes by value.
+///
+/// # Safety
+/// Every bit pattern that the type can have, padding included, is what the kernel's parameter expects.
+pub(crate) unsafe trait Value: Copy {}
+// SAFETY: the same numbers in C.
+unsafe impl Value for u32 {}
+// SAFETY: as above.
+unsafe impl Value for i32 {}
+// SAFETY: as above.
+unsafe impl Value for u64 {}
+// SAFETY: as above.
+unsafe impl Value for f32 {}
+
+/// Words for all arguments of a launch; 24 arrays or numbers, or fewer with structures among them.
+const WORDS: usize = 48;
+
+/// A kernel and the arguments given so far.
+pub(crate) struct Launch<'a> {
+    kernels: &'a Kernels,
+    name: &'static str,
+    function: Loaded,
+    words: [u64; WORDS],
+    starts: [u8; WORDS],
+    used: usize,
+    count: usize,
+}
+
+impl Kernels {
+    /// Begins a launch of kernel `name` of `kernels/<unit>.cu`, which is loaded (and compiled) at its first.
+    pub(crate) fn launch(&self, unit: &'static str, name: &'static str) -> Result<Launch<'_>> {
+        let function = self.function(unit, name)?;
+        Ok(Launch { kernels: self, name, function, words: [0; WORDS], starts: [0; WORDS], used: 0, count: 0 })
+    }
+}
+
+impl Launch<'_> {
+    /// An argument by value.
+    pub fn value<V: Value>(mut self, value: V) -> Self {
+        let words = size_of::<V>().div_ceil(8);
+        assert!(self.used + words <= WORDS && align_of::<V>() <= 8, "{}: too many arguments", self.name);
+        self.starts[self.count] = self.used as u8;
+        // SAFETY: there is room for the value, by the line above.
+        unsafe { self.words.as_mut_ptr().add(self.used).cast::<V>().write(value) };
+        self.used += words;
+        self.count += 1;
+        self
+    }
+    /// An array that the kernel reads.
+    pub fn array(self, array: &Array) -> Self {
+        let address = array.address();
+        self.value(address)
+    }
+    /// An array that the kernel writes.
+    pub fn array_mut(self, array: &mut Array) -> Self {
+        let address = array.address();
+        self.value(address)
+    }
+    /// An array that need not be there.
+    #[allow(dead_code)] // As above.
+    pub fn optional_mut(self, array: Option<&mut Array>) -> Self {
+        let address = array.map_or(0, |array| array.address());
+        self.value(address)
+    }
+
+    /// Launches.
+    ///
+    /// # Safety
+    /// The arguments given are those of the kernel, in order, and it stays inside the arrays for this grid.
+    pub unsafe fn run(mut self, grid: Grid) -> Result<()> {
+        let fail = |what: &str, error| Error::driver(format!("{what} of {}", self.name), error);
+        let base = self.words.as_mut_ptr();
+        let mut arguments = [std::ptr::null_mut::<c_void>(); WORDS];
+        for (argument, &start) in arguments.iter_mut().zip(&self.starts[..self.count]) {
+            *argument = base.wrapping_add(start.into()).cast();
+        }
+        let Grid { blocks: [bx, by, bz], threads: [tx, ty, tz], shared } = grid;
+        let (stream, context) = (&self.kernels.stream, &self.kernels.context);
+        context.bind_to_thread().map_err(|e| fail("launch", e))?;
+        self.function.allow_shared(shared).map_err(|e| fail("launch", e))?;
+        // SAFETY: the function's module is loaded as long as `kernels` is; the arguments point into `words`, which the
+        // driver copies before it returns; the rest is the caller's.
+        unsafe {
+            launch_kernel(
+                self.function.function.cu_function(),
+                (bx, by, bz),
+                (tx, ty, tz),
+                shared,
+                stream.cu_stream(),
+                &mut arguments[..self.count],
+            )
+        }
+        .map_err(|e| fail("launch", e))?;
+        if self.kernels.sync {
+            stream.synchronize().map_err(|e| fail("execution", e))?;
+        }
+        Ok(())
+    }
+}
+
+/// `len` as the kernels count, in 32 bits; leaves room to round up to a whole grid.
+pub(crate) fn count(operator: &'static str, argument: &'static str, len: usize) -> Result<u32> {
+    match u32::try_from(len) {
+        Ok(n) if n <= u32::MAX - (1 << 16) => Ok(n),
+        _ => {
+            Err(Error::Argument { operator, argument, reason: format!("has {len} elements, more than 2^32 − 2^16") })
+        }
+    }
+}

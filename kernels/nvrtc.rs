@@ -1,0 +1,396 @@
+//! NVRTC, NVIDIA's run-time compiler: found, fetched, called.
+//!
+//! It needs neither a GPU nor a driver nor the CUDA toolkit. It is looked for in
+//! 1. the folder (or file) that `ALEXNET_NVRTC` names,
+//! 2. the user's cache folder, where [`fetch`] puts version 12.9,
+//! 3. the loader's path (`libnvrtc.so.12`, `.13`, `libnvrtc.so`) and `/usr/local/cuda/lib64`.
+//!
+//! cudarc's binding is not used: it knows one place only, panics without it, and gives no cubins.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::{env, fs, ptr};
+
+use libloading::Library;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::{PRELUDE, Unit};
+
+/// The version that [`fetch`] gets: the last that compiles for sm_70 and, by its minor version, for sm_120.
+pub const VERSION: &str = "12.9.86";
+/// Of its wheel for Linux on x86-64.
+const SHA256: &str = "210cf05005a447e29214e9ce50851e83fc5f4358df8b453155d5e1918094dcb4";
+const LIBRARY: &str = "libnvrtc.so.12";
+
+/// What a kernel is compiled to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// Machine code for exactly one architecture.
+    Cubin,
+    /// The virtual machine's text, which a driver compiles (and softgpu executes).
+    Ptx,
+}
+
+impl Code {
+    /// The extension of such a file.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Code::Cubin => "cubin",
+            Code::Ptx => "ptx",
+        }
+    }
+}
+
+/// An architecture and the kind of code for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Cubin or PTX.
+    pub code: Code,
+    /// Ten times the compute capability, such as 80.
+    pub sm: u32,
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.code {
+            Code::Cubin => write!(f, "sm_{}", self.sm),
+            Code::Ptx => write!(f, "compute_{}", self.sm),
+        }
+    }
+}
+
+/// What NVRTC made of a file.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The cubin, or PTX that ends with a NUL.
+    pub image: Vec<u8>,
+    /// Warnings, and what ptxas was asked to tell.
+    pub log: String,
+}
+
+type Program = *mut c_void;
+
+/// The compiler, loaded once for the process.
+pub struct Nvrtc {
+    path: PathBuf,
+    version: (i32, i32),
+    /// Identifies the very build of the compiler in the cache's key.
+    identity: String,
+    architectures: Vec<u32>,
+    create: unsafe extern "C" fn(
+        *mut Program,
+        *const c_char,
+        *const c_char,
+        c_int,
+        *const *const c_char,
+        *const *const c_char,
+    ) -> c_int,
+    compile: unsafe extern "C" fn(Program, c_int, *const *const c_char) -> c_int,
+    log_size: unsafe extern "C" fn(Program, *mut usize) -> c_int,
+    log: unsafe extern "C" fn(Program, *mut c_char) -> c_int,
+    ptx_size: unsafe extern "C" fn(Program, *mut usize) -> c_int,
+    ptx: unsafe extern "C" fn(Program, *mut c_char) -> c_int,
+    cubin_size: unsafe extern "C" fn(Program, *mut usize) -> c_int,
+    cubin: unsafe extern "C" fn(Program, *mut c_char) -> c_int,
+    destroy: unsafe extern "C" fn(*mut Program) -> c_int,
+    text: unsafe extern "C" fn(c_int) -> *const c_char,
+}
+
+impl std::fmt::Debug for Nvrtc {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Nvrtc").field("path", &self.path).field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+impl Nvrtc {
+    /// Finds and loads it; the same for the whole process once it was found.
+    ///
+    /// # Errors
+    /// It is nowhere, or what is there is no NVRTC.
+    pub fn find() -> Result<&'static Self> {
+        static FOUND: OnceLock<Nvrtc> = OnceLock::new();
+        if let Some(found) = FOUND.get() {
+            return Ok(found);
+        }
+        let nvrtc = Self::search()?;
+        Ok(FOUND.get_or_init(|| nvrtc))
+    }
+
+    fn search() -> Result<Self> {
+        if let Some(given) = env::var_os("ALEXNET_NVRTC") {
+            let given = PathBuf::from(given);
+            let path = if given.is_dir() { given.join(LIBRARY) } else { given };
+            return Self::load(&path);
+        }
+        let mut tried = Vec::new();
+        for folder in folders() {
+            let path = folder.join(LIBRARY);
+            if path.is_file() {
+                return Self::load(&path);
+            }
+            tried.push(path.display().to_string());
+        }
+        for name in ["libnvrtc.so.12", "libnvrtc.so.13", "libnvrtc.so", "/usr/local/cuda/lib64/libnvrtc.so"] {
+            if let Ok(nvrtc) = Self::load(Path::new(name)) {
+                return Ok(nvrtc);
+            }
+            tried.push(name.to_owned());
+        }
+        Err(Error::NoNvrtc { tried: tried.join(", ") })
+    }
+
+    /// Loads the library at `path`, or the one of this name on the loader's path.
+    ///
+    /// # Errors
+    /// It cannot be loaded, lacks a function, or is older than 12.0.
+    pub fn load(path: &Path) -> Result<Self> {
+        let fail = |reason: String| Error::Nvrtc { path: path.to_owned(), reason };
+        // SAFETY: the initialisers are those of NVIDIA's library, or of what the user named as such.
+        let library = unsafe { Library::new(path) }.map_err(|e| fail(e.to_string()))?;
+        // It stays loaded until the process ends: the functions below have no lifetime.
+        let library: &'static Library = Box::leak(Box::new(library));
+        macro_rules! function {
+            ($name:literal) => {
+                // SAFETY: the types are those of nvrtc.h, unchanged since version 11.2.
+                *unsafe { library.get($name) }.map_err(|e| fail(e.to_string()))?
+            };
+        }
+        let version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int = function!(b"nvrtcVersion");
+        let count: unsafe extern "C" fn(*mut c_int) -> c_int = function!(b"nvrtcGetNumSupportedArchs");
+        let list: unsafe extern "C" fn(*mut c_int) -> c_int = function!(b"nvrtcGetSupportedArchs");
+        let (mut major, mut minor, mut n) = (0, 0, 0);
+        // SAFETY: both calls write the integers they are given.
+        let status = unsafe { version(&mut major, &mut minor) | count(&mut n) };
+        if status != 0 || major < 12 || !(1..1000).contains(&n) {
+            return Err(fail(format!("NVRTC {major}.{minor} cannot be used, at least 12.0 is needed")));
+        }
+        let mut architectures: Vec<c_int> = vec![0; n as usize];
+        // SAFETY: the array has the length that the library asked for.
+        if unsafe { list(architectures.as_mut_ptr()) } != 0 {
+            return Err(fail("nvrtcGetSupportedArchs failed".into()));
+        }
+        let bytes = fs::metadata(path).map(|file| file.len()).unwrap_or(0);
+        Ok(Self {
+            path: path.to_owned(),
+            version: (major, minor),
+            identity: format!("nvrtc {major}.{minor} {bytes}"),
+            architectures: architectures.into_iter().map(|sm| sm as u32).collect(),
+            create: function!(b"nvrtcCreateProgram"),
+            compile: function!(b"nvrtcCompileProgram"),
+            log_size: function!(b"nvrtcGetProgramLogSize"),
+            log: function!(b"nvrtcGetProgramLog"),
+            ptx_size: function!(b"nvrtcGetPTXSize"),
+            ptx: function!(b"nvrtcGetPTX"),
+            cubin_size: function!(b"nvrtcGetCUBINSize"),
+            cubin: function!(b"nvrtcGetCUBIN"),
+            destroy: function!(b"nvrtcDestroyProgram"),
+            text: function!(b"nvrtcGetErrorString"),
+        })
+    }
+
+    /// Where it was found: a file, or a name on the loader's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+    /// Major and minor version.
+    pub const fn version(&self) -> (i32, i32) {
+        self.version
+    }
+    pub(crate) fn identity(&self) -> &str {
+        &self.identity
+    }
+    /// The architectures it compiles for, ascending, as ten times the compute capability.
+    pub fn architectures(&self) -> &[u32] {
+        &self.architectures
+    }
+
+    /// The target for a device: its own architecture, or PTX for the newest one known that is not newer.
+    pub fn target(&self, code: Code, sm: u32) -> Target {
+        if self.architectures.contains(&sm) {
+            return Target { code, sm };
+        }
+        let sm = self.architectures.iter().copied().filter(|&known| known < sm).max();
+        Target { code: Code::Ptx, sm: sm.unwrap_or(self.architectures[0]) }
+    }
+
+    /// The command line for a target.
+    pub fn options(target: Target, defines: &[String]) -> Vec<String> {
+        let mut options = vec![
+            format!("--gpu-architecture={target}"),
+            "--std=c++17".into(),
+            "-lineinfo".into(),
+            "-Wno-deprecated-gpu-targets".into(),
+        ];
+        options.extend(defines.iter().map(|define| format!("-D{define}")));
+        options
+    }
+
+    /// Compiles a file.
+    ///
+    /// # Errors
+    /// NVRTC's log, if the file has errors.
+    pub fn compile(&self, unit: &Unit, target: Target, options: &[String]) -> Result<Compiled> {
+        let text = |text: &str| {
+            CString::new(text).map_err(|_| Error::Argument {
+                operator: "compile",
+                argument: "text",
+                reason: "contains a NUL".into(),
+            })
+        };
+        let (source, name) = (text(unit.source)?, text(&format!("kernels/{}.cu", unit.name))?);
+        let (header, header_name) = (text(PRELUDE)?, c"prelude.cuh");
+        let options: Vec<CString> = options.iter().map(|option| text(option)).collect::<Result<_>>()?;
+        let options: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();
+        let mut program = Handle { nvrtc: self, program: ptr::null_mut() };
+        // SAFETY: all strings end with NUL and outlive the calls.
+        let status = unsafe {
+            (self.create)(
+                &mut program.program,
+                source.as_ptr(),
+                name.as_ptr(),
+                1,
+                [header.as_ptr()].as_ptr(),
+                [header_name.as_ptr()].as_ptr(),
+            )
+        };
+        if status != 0 {
+            return Err(Error::Nvrtc { path: self.path.clone(), reason: self.message(status) });
+        }
+        // SAFETY: the program was made above; the options outlive the call.
+        let status = unsafe { (self.compile)(program.program, options.len() as c_int, options.as_ptr()) };
+        let log = program.get(self.log_size, self.log)?;
+        let log = String::from_utf8_lossy(&log).trim_end_matches('\0').trim().to_owned();
+        if status != 0 {
+            let log = if log.is_empty() { self.message(status) } else { log };
+            return Err(Error::Compile { unit: unit.name.into(), target: target.to_string(), log });
+        }
+        let image = match target.code {
+            Code::Cubin => program.get(self.cubin_size, self.cubin)?,
+            Code::Ptx => program.get(self.ptx_size, self.ptx)?,
+        };
+        Ok(Compiled { image, log })
+    }
+
+    fn message(&self, status: c_int) -> String {
+        // SAFETY: the function answers a static string for any number.
+        unsafe { CStr::from_ptr((self.text)(status)) }.to_string_lossy().into_owned()
+    }
+}
+
+struct Handle<'a> {
+    nvrtc: &'a Nvrtc,
+    program: Program,
+}
+
+impl Handle<'_> {
+    fn get(
+        &self,
+        size: unsafe extern "C" fn(Program, *mut usize) -> c_int,
+        get: unsafe extern "C" fn(Program, *mut c_char) -> c_int,
+    ) -> Result<Vec<u8>> {
+        let mut bytes = 0;
+        // SAFETY: the program is alive, the buffer has the size that NVRTC asks for.
+        let (status, data) = unsafe {
+            let status = size(self.program, &mut bytes);
+            let mut data = vec![0u8; bytes];
+            (status | get(self.program, data.as_mut_ptr().cast()), data)
+        };
+        match status {
+            0 => Ok(data),
+            _ => Err(Error::Nvrtc { path: self.nvrtc.path.clone(), reason: self.nvrtc.message(status) }),
+        }
+    }
+}
+
+impl Drop for Handle<'_> {
+    fn drop(&mut self) {
+        if !self.program.is_null() {
+            // SAFETY: made by nvrtcCreateProgram and destroyed once.
+            unsafe { (self.nvrtc.destroy)(&mut self.program) };
+        }
+    }
+}
+
+/// The folder of this program's files that can be made again: `ALEXNET_CACHE`, or the user's cache folder.
+///
+/// # Errors
+/// There is neither.
+pub fn cache_folder() -> Result<PathBuf> {
+    if let Some(folder) = env::var_os("ALEXNET_CACHE") {
+        return Ok(folder.into());
+    }
+    dirs::cache_dir().map(|folder| folder.join("alexnet")).ok_or_else(|| Error::Cache {
+        path: "~/.cache".into(),
+        reason: "no cache folder: set HOME, XDG_CACHE_HOME or ALEXNET_CACHE".into(),
+    })
+}
+
+/// The folders that [`fetch`] and softgpu's tests unpack the compiler to.
+fn folders() -> Vec<PathBuf> {
+    let version = format!("nvrtc-{VERSION}");
+    let own = cache_folder().ok().map(|folder| folder.join(&version));
+    own.into_iter().chain(dirs::cache_dir().map(|folder| folder.join("softgpu").join(&version))).collect()
+}
+
+/// Fetches NVRTC by pip into the cache folder, unless it is there, and answers its folder.
+///
+/// # Errors
+/// No python3 with pip, no network, another wheel than expected, a folder that cannot be written.
+pub fn fetch() -> Result<PathBuf> {
+    if let Some(ready) = folders().into_iter().find(|folder| folder.join(LIBRARY).is_file()) {
+        return Ok(ready);
+    }
+    let cache = cache_folder()?;
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |e: std::io::Error| Error::Cache { path: path.clone(), reason: e.to_string() }
+    };
+    fs::create_dir_all(&cache).map_err(at(&cache))?;
+    // One process fetches, the others wait for it; the lock goes with the file's handle.
+    let lock = fs::File::create(cache.join("nvrtc.lock")).and_then(|file| file.lock().map(|()| file));
+    let _lock = lock.map_err(at(&cache))?;
+    let ready = cache.join(format!("nvrtc-{VERSION}"));
+    if ready.join(LIBRARY).is_file() {
+        return Ok(ready);
+    }
+    let work = tempfile::tempdir_in(&cache).map_err(at(&cache))?;
+    let package = format!("nvidia-cuda-nvrtc-cu12=={VERSION}");
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "download", "--no-deps", "--quiet", "--dest"]).arg(work.path()).arg(&package);
+    run(&mut pip)?;
+    let files = fs::read_dir(work.path()).map_err(at(work.path()))?;
+    let wheel = files
+        .filter_map(|file| Some(file.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+        .ok_or_else(|| Error::Fetch(format!("pip download {package} left no wheel")))?;
+    let mut hash = Sha256::new();
+    fs::File::open(&wheel).and_then(|mut file| std::io::copy(&mut file, &mut hash)).map_err(at(&wheel))?;
+    let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    if found != SHA256 {
+        return Err(Error::Fetch(format!(
+            "the wheel's SHA-256 is {found}, expected {SHA256}, that of Linux on x86-64"
+        )));
+    }
+    let unpacked = work.path().join("unpacked");
+    run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked))?;
+    // Renamed whole: a folder of that name is always complete.
+    fs::rename(unpacked.join("nvidia/cuda_nvrtc/lib"), &ready).map_err(at(&ready))?;
+    Ok(ready)
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let help = format!(
+        "python3 with pip and a network are needed; elsewhere run `pip download --no-deps \
+         nvidia-cuda-nvrtc-cu12=={VERSION}`, unpack the wheel (a zip file) and set ALEXNET_NVRTC to its folder \
+         nvidia/cuda_nvrtc/lib"
+    );
+    let output = command.output().map_err(|e| Error::Fetch(format!("python3: {e}; {help}")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Error::Fetch(format!("{}: {}; {help}", output.status, said.trim())))
+}

@@ -1,0 +1,198 @@
+// What every kernel shares: number types, 16-byte packs, reductions, Philox, and the instructions of the tensor
+// cores. No CUDA header is included anywhere, so that NVRTC needs nothing but itself.
+//
+// T is how activations are stored: float, half or bfloat16, chosen by -DSTORAGE=float|half|bf16 when a kernel is
+// compiled. Arithmetic is in float everywhere; T is only how numbers lie in memory.
+#pragma once
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#define DEVICE __device__ __forceinline__
+#define KERNEL extern "C" __global__
+#define INFINITY __int_as_float(0x7f800000)
+
+// ---- Numbers in memory ------------------------------------------------------------------------------------------
+
+struct half { u16 bits; };  // IEEE binary16
+struct bf16 { u16 bits; };  // the upper half of a float
+
+#ifndef STORAGE
+#define STORAGE float
+#endif
+typedef STORAGE T;
+
+DEVICE float to_float(float x) { return x; }
+DEVICE float to_float(half x) {
+    float y;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits));
+    return y;
+}
+DEVICE float to_float(bf16 x) { return __uint_as_float((u32)x.bits << 16); }
+
+// Rounds to nearest, ties to even. from_float<T>(x)
+template <typename To> DEVICE To from_float(float x);
+template <> DEVICE float from_float<float>(float x) { return x; }
+template <> DEVICE half from_float<half>(float x) {
+    half y;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
+    return y;
+}
+template <> DEVICE bf16 from_float<bf16>(float x) {
+    bf16 y;
+#if __CUDA_ARCH__ >= 800
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
+#else
+    u32 bits = __float_as_uint(x);
+    // A NaN whose payload lies in the lower half would round to infinity.
+    y.bits = (bits & 0x7fffffffu) > 0x7f800000u ? 0x7fff : (u16)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+#endif
+    return y;
+}
+
+// Two floats in one word of two T, the first in the lower half, as the tensor cores take them.
+template <typename To> DEVICE u32 pack2(float low, float high) {
+    return (u32)from_float<To>(low).bits | (u32)from_float<To>(high).bits << 16;
+}
+
+// Four consecutive elements, one load or store of 16 bytes (float) or 8 (half, bf16). The address must be aligned to
+// the size of the pack.
+struct float4x { float v[4]; };
+DEVICE float4x load4(const float* p) {
+    float4 x = *(const float4*)p;
+    return {{x.x, x.y, x.z, x.w}};
+}
+template <typename From> DEVICE float4x load4(const From* p) {
+    uint2 x = *(const uint2*)p;
+    return {{to_float(From{(u16)x.x}), to_float(From{(u16)(x.x >> 16)}), to_float(From{(u16)x.y}),
+             to_float(From{(u16)(x.y >> 16)})}};
+}
+DEVICE void store4(float* p, float4x x) { *(float4*)p = make_float4(x.v[0], x.v[1], x.v[2], x.v[3]); }
+template <typename To> DEVICE void store4(To* p, float4x x) {
+    *(uint2*)p = make_uint2(pack2<To>(x.v[0], x.v[1]), pack2<To>(x.v[2], x.v[3]));
+}
+
+// Applies `f(float&, index)` to the elements [0, len) of x in place, four to a thread; the last thread takes the tail.
+// One thread a pack: launch ceil(len / 4) threads in all.
+template <typename Storage, typename F> DEVICE void map4(Storage* x, u32 len, F f) {
+    u32 i = (blockIdx.x * blockDim.x + threadIdx.x) * 4;
+    if (i + 4 <= len) {
+        float4x pack = load4(x + i);
+        for (u32 j = 0; j < 4; j++) f(pack.v[j], i + j);
+        store4(x + i, pack);
+    } else {
+        for (; i < len; i++) {
+            float value = to_float(x[i]);
+            f(value, i);
+            x[i] = from_float<Storage>(value);
+        }
+    }
+}
+
+// ---- Reductions: the order is fixed, so the bits are ---------------------------------------------------------------
+
+DEVICE float warp_sum(float x) {
+    for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
+    return x;
+}
+DEVICE float warp_max(float x) {
+    for (int offset = 16; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, offset));
+    return x;
+}
+
+// ---- Philox4x32-10, as crates/core/src/random.rs ------------------------------------------------------------------
+
+DEVICE uint4 philox(uint4 counter, u32 key0, u32 key1) {
+#pragma unroll
+    for (int round = 0; round < 10; round++) {
+        u32 a_low = 0xD2511F53u * counter.x, a_high = __umulhi(0xD2511F53u, counter.x);
+        u32 b_low = 0xCD9E8D57u * counter.z, b_high = __umulhi(0xCD9E8D57u, counter.z);
+        counter = make_uint4(b_high ^ counter.y ^ key0, b_low, a_high ^ counter.w ^ key1, a_low);
+        key0 += 0x9E3779B9u;
+        key1 += 0xBB67AE85u;
+    }
+    return counter;
+}
+// The four words of the counter (block, step, purpose) for a seed.
+DEVICE uint4 philox_block(u64 seed, u32 purpose, u32 step, u64 block) {
+    return philox(make_uint4((u32)block, (u32)(block >> 32), step, purpose), (u32)seed, (u32)(seed >> 32));
+}
+// In [0, 1) with 24 random bits.
+DEVICE float uniform(u32 word) { return (float)(word >> 8) * (1.0f / 16777216.0f); }
+
+// ---- Asynchronous copies (sm_80) ------------------------------------------------------------------------------------
+
+DEVICE u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+
+#if __CUDA_ARCH__ >= 800
+// Copies 16 bytes to shared memory without registers; the bytes beyond `bytes` become zero.
+DEVICE void cp_async16(void* to_shared, const void* from, u32 bytes = 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to_shared)), "l"(from), "r"(bytes)
+                 : "memory");
+}
+// The same for 4 bytes.
+DEVICE void cp_async4(void* to_shared, const void* from, u32 bytes = 4) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to_shared)), "l"(from), "r"(bytes)
+                 : "memory");
+}
+DEVICE void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// Waits until at most `Pending` of this thread's groups are under way.
+template <int Pending> DEVICE void cp_async_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
+#endif
+
+// ---- Tensor cores ---------------------------------------------------------------------------------------------------
+
+#if __CUDA_ARCH__ >= 750
+// Four 8×8 matrices of 16-bit numbers; lane l gives the address of row l%8 of matrix l/8 (16 bytes, aligned).
+DEVICE void ldmatrix4(u32 (&d)[4], const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+                 : "r"(shared_address(row))
+                 : "memory");
+}
+// The same, each matrix transposed.
+DEVICE void ldmatrix4_transposed(u32 (&d)[4], const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+                 : "r"(shared_address(row))
+                 : "memory");
+}
+// c (16×8, float) += a (16×8) · b (8×8), half inputs: the shape Turing has.
+DEVICE void mma_m16n8k8(float (&c)[4], u32 a0, u32 a1, u32 b0, half) {
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a0), "r"(a1), "r"(b0));
+}
+#endif
+
+#if __CUDA_ARCH__ >= 800
+// c (16×8, float) += a (16×16) · b (16×8). The last argument only picks the type.
+DEVICE void mma_m16n8k16(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1, half) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+DEVICE void mma_m16n8k16(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1, bf16) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+// c (16×8) += a (16×8) · b (8×8), inputs rounded to tf32 by to_tf32.
+DEVICE u32 to_tf32(float x) {
+    u32 y;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(x));
+    return y;
+}
+DEVICE void mma_m16n8k8_tf32(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+#endif

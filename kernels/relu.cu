@@ -1,0 +1,23 @@
+// relu: y = max(x, 0), in place. A NaN stays.
+//
+// x, dy, y are flat arrays of `len` elements of any layout. A thread takes four consecutive elements as one pack,
+// a warp 128: every load and store is one full line. Bytes moved at least: forward 2·len·sizeof(T), backward
+// 3·len·sizeof(T) (y and dy read, dy written); one comparison an element.
+#include "prelude.cuh"
+
+KERNEL void __launch_bounds__(256) relu_forward(T* x, u32 len) {
+    map4(x, len, [](float& x, u32) { x = x < 0.0f ? 0.0f : x; });
+}
+
+// dy = 0 where y ≤ 0; y is the output of the forward pass.
+KERNEL void __launch_bounds__(256) relu_backward(const T* y, T* dy, u32 len) {
+    u32 i = (blockIdx.x * 256 + threadIdx.x) * 4;
+    if (i + 4 <= len) {
+        float4x output = load4(y + i), gradient = load4(dy + i);
+        for (int j = 0; j < 4; j++) gradient.v[j] = output.v[j] <= 0.0f ? 0.0f : gradient.v[j];
+        store4(dy + i, gradient);
+    } else {
+        for (; i < len; i++)
+            if (to_float(y[i]) <= 0.0f) dy[i] = from_float<T>(0.0f);
+    }
+}
