@@ -10,6 +10,8 @@ use crate::{Kernels, Precision};
 pub enum Number {
     /// `float`.
     F32,
+    /// `double`.
+    F64,
     /// IEEE binary16.
     F16,
     /// The upper half of a float.
@@ -24,6 +26,7 @@ impl Number {
     /// Bytes of one.
     pub const fn size(self) -> usize {
         match self {
+            Number::F64 => 8,
             Number::F32 | Number::U32 => 4,
             Number::F16 | Number::Bf16 => 2,
             Number::U8 => 1,
@@ -83,6 +86,9 @@ pub trait Host: Copy + 'static {
 }
 impl Host for f32 {
     const NUMBER: Number = Number::F32;
+}
+impl Host for f64 {
+    const NUMBER: Number = Number::F64;
 }
 impl Host for half::f16 {
     const NUMBER: Number = Number::F16;

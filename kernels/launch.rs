@@ -26,12 +26,10 @@ impl Grid {
         Self { blocks: [blocks as u32, 1, 1], threads: [threads, 1, 1], shared: 0 }
     }
     /// This many blocks.
-    #[allow(dead_code)] // Until the first operator that needs it.
     pub const fn new(blocks: [u32; 3], threads: u32) -> Self {
         Self { blocks, threads: [threads, 1, 1], shared: 0 }
     }
     /// The same with dynamic shared memory.
-    #[allow(dead_code)] // As above.
     pub const fn shared(mut self, bytes: u32) -> Self {
         self.shared = bytes;
         self
@@ -52,8 +50,14 @@ unsafe impl Value for u64 {}
 // SAFETY: as above.
 unsafe impl Value for f32 {}
 
-/// Words for all arguments of a launch; 24 arrays or numbers, or fewer with structures among them.
+/// Words for all arguments of a launch but those by reference.
 const WORDS: usize = 48;
+
+#[derive(Clone, Copy)]
+enum Start {
+    Word(usize),
+    Elsewhere(*const c_void),
+}
 
 /// A kernel and the arguments given so far.
 pub(crate) struct Launch<'a> {
@@ -61,7 +65,8 @@ pub(crate) struct Launch<'a> {
     name: &'static str,
     function: Loaded,
     words: [u64; WORDS],
-    starts: [u8; WORDS],
+    /// Where in `words` each argument starts, or where else it lies.
+    starts: [Start; WORDS],
     used: usize,
     count: usize,
 }
@@ -70,19 +75,34 @@ impl Kernels {
     /// Begins a launch of kernel `name` of `kernels/<unit>.cu`, which is loaded (and compiled) at its first.
     pub(crate) fn launch(&self, unit: &'static str, name: &'static str) -> Result<Launch<'_>> {
         let function = self.function(unit, name)?;
-        Ok(Launch { kernels: self, name, function, words: [0; WORDS], starts: [0; WORDS], used: 0, count: 0 })
+        Ok(Launch {
+            kernels: self,
+            name,
+            function,
+            words: [0; WORDS],
+            starts: [Start::Word(0); WORDS],
+            used: 0,
+            count: 0,
+        })
     }
 }
 
-impl Launch<'_> {
+impl<'a> Launch<'a> {
     /// An argument by value.
     pub fn value<V: Value>(mut self, value: V) -> Self {
         let words = size_of::<V>().div_ceil(8);
         assert!(self.used + words <= WORDS && align_of::<V>() <= 8, "{}: too many arguments", self.name);
-        self.starts[self.count] = self.used as u8;
+        self.starts[self.count] = Start::Word(self.used);
         // SAFETY: there is room for the value, by the line above.
         unsafe { self.words.as_mut_ptr().add(self.used).cast::<V>().write(value) };
         self.used += words;
+        self.count += 1;
+        self
+    }
+    /// A large structure, which the driver copies at the launch.
+    pub fn reference<V: Value>(mut self, value: &'a V) -> Self {
+        assert!(self.count < WORDS, "{}: too many arguments", self.name);
+        self.starts[self.count] = Start::Elsewhere(std::ptr::from_ref(value).cast());
         self.count += 1;
         self
     }
@@ -97,7 +117,6 @@ impl Launch<'_> {
         self.value(address)
     }
     /// An array that need not be there.
-    #[allow(dead_code)] // As above.
     pub fn optional_mut(self, array: Option<&mut Array>) -> Self {
         let address = array.map_or(0, |array| array.address());
         self.value(address)
@@ -112,7 +131,10 @@ impl Launch<'_> {
         let base = self.words.as_mut_ptr();
         let mut arguments = [std::ptr::null_mut::<c_void>(); WORDS];
         for (argument, &start) in arguments.iter_mut().zip(&self.starts[..self.count]) {
-            *argument = base.wrapping_add(start.into()).cast();
+            *argument = match start {
+                Start::Word(word) => base.wrapping_add(word).cast(),
+                Start::Elsewhere(value) => value.cast_mut(),
+            };
         }
         let Grid { blocks: [bx, by, bz], threads: [tx, ty, tz], shared } = grid;
         let (stream, context) = (&self.kernels.stream, &self.kernels.context);

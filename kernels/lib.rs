@@ -21,10 +21,29 @@ pub mod cache;
 mod error;
 mod launch;
 pub mod nvrtc;
+
+mod augment;
+mod avgpool;
+mod cast;
+mod dropout;
+mod flatten;
+mod lrn;
+mod maxpool;
 mod relu;
+mod sgd;
+mod softmax_cross_entropy;
+mod total;
 
 pub use array::{Array, Host, Number};
+pub use augment::Augment;
+pub use avgpool::AvgPool;
+pub use dropout::Dropout;
 pub use error::{Error, Result};
+pub use flatten::Flatten;
+pub use lrn::Lrn;
+pub use maxpool::MaxPool;
+pub use sgd::{Parameters, Rule, Scaler};
+pub use softmax_cross_entropy::Loss;
 
 use nvrtc::{Code, Nvrtc, Target};
 

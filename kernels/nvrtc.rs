@@ -218,7 +218,12 @@ impl Nvrtc {
 
     /// The command line for a target.
     pub fn options(target: Target, defines: &[String]) -> Vec<String> {
-        let mut options = vec![format!("--gpu-architecture={target}"), "--std=c++17".into(), "-lineinfo".into()];
+        let mut options = vec![
+            format!("--gpu-architecture={target}"),
+            "--std=c++17".into(),
+            "-lineinfo".into(),
+            "-default-device".into(),
+        ];
         options.extend(defines.iter().map(|define| format!("-D{define}")));
         options
     }

@@ -1,0 +1,81 @@
+//! Launchers of `flatten.cu`.
+
+use crate::Kernels;
+use crate::array::Array;
+use crate::error::{Error, Result};
+use crate::launch::{Grid, Value, count};
+
+const THREADS: u32 = 256;
+/// As in `flatten.cu`.
+const CHANNELS: usize = 32;
+/// Elements of a block's tile at most: 32 KiB of floats.
+const TILE: usize = 8 << 10;
+
+/// Shape: N images of M pixels and C channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flatten {
+    /// N.
+    pub batch: usize,
+    /// M = H·W.
+    pub pixels: usize,
+    /// C.
+    pub channels: usize,
+}
+
+/// `Flatten` of `flatten.cu`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Argument {
+    total: u32,
+    channels: u32,
+    pixels: u32,
+    parts: u32,
+    groups: u32,
+}
+// SAFETY: the same five words in the same order, no padding.
+unsafe impl Value for Argument {}
+
+impl Kernels {
+    /// y (N, C·H·W) from x (N, H, W, C).
+    ///
+    /// # Errors
+    /// An array that does not fit; the driver's.
+    pub fn flatten_forward(&self, s: &Flatten, x: &Array, y: &mut Array) -> Result<()> {
+        self.flatten("flatten_forward", s, x, y)
+    }
+    /// dx (N, H, W, C) from dy (N, C·H·W).
+    ///
+    /// # Errors
+    /// An array that does not fit; the driver's.
+    pub fn flatten_backward(&self, s: &Flatten, dy: &Array, dx: &mut Array) -> Result<()> {
+        self.flatten("flatten_backward", s, dy, dx)
+    }
+
+    fn flatten(&self, name: &'static str, s: &Flatten, from: &Array, to: &mut Array) -> Result<()> {
+        let len = s.batch * s.pixels * s.channels;
+        from.expect(name, "x", self.storage(), len)?;
+        to.expect(name, "y", self.storage(), len)?;
+        if len == 0 {
+            return Ok(());
+        }
+        count(name, "x", len)?;
+        let pixels = s.pixels.min(TILE / CHANNELS);
+        let (parts, groups) = (s.pixels.div_ceil(pixels), s.channels.div_ceil(CHANNELS));
+        let blocks = s.batch * parts * groups;
+        if blocks > i32::MAX as usize {
+            let reason = format!("takes {blocks} blocks, more than a grid has");
+            return Err(Error::Argument { operator: name, argument: "shape", reason });
+        }
+        let argument = Argument {
+            total: s.pixels as u32,
+            channels: s.channels as u32,
+            pixels: pixels as u32,
+            parts: parts as u32,
+            groups: groups as u32,
+        };
+        let grid = Grid::new([blocks as u32, 1, 1], THREADS);
+        let grid = grid.shared((CHANNELS * pixels * self.storage().size()) as u32);
+        // SAFETY: a block a tile, clipped to the image's pixels and channels; the shared memory holds a whole one.
+        unsafe { self.launch("flatten", name)?.array(from).array_mut(to).value(argument).run(grid) }
+    }
+}

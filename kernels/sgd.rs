@@ -1,0 +1,191 @@
+//! Launchers of `sgd.cu`.
+
+use std::marker::PhantomData;
+
+use crate::Kernels;
+use crate::array::{Array, Number};
+use crate::error::{Error, Result};
+use crate::launch::{Grid, Value, count};
+
+const THREADS: u32 = 256;
+/// As in `sgd.cu`.
+const ENTRIES: usize = 64;
+const CHUNK: usize = 4096;
+
+/// The step's rule, see [`Kernels::write_rule`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rule {
+    /// Learning rate.
+    pub rate: f32,
+    /// μ.
+    pub momentum: f32,
+    /// Weight decay.
+    pub decay: f32,
+    /// Whether to look ahead.
+    pub nesterov: bool,
+}
+
+/// State of the loss's scaling, as `torch.amp.GradScaler`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scaler {
+    /// What the loss is multiplied by: a power of two.
+    pub scale: f32,
+    /// Steps since the scale last changed.
+    pub good_steps: u32,
+    /// Steps left out because of a gradient that was not finite.
+    pub skipped: u32,
+}
+
+impl Default for Scaler {
+    /// No scaling.
+    fn default() -> Self {
+        Self { scale: 1.0, good_steps: 0, skipped: 0 }
+    }
+}
+
+/// `Entry` of `sgd.cu`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct Entry {
+    w: u64,
+    g: u64,
+    v: u64,
+    copy: u64,
+    len: u32,
+    first_block: u32,
+}
+/// `Table` of `sgd.cu`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Table([Entry; ENTRIES]);
+// SAFETY: the same words in the same order, no padding; every entry is written.
+unsafe impl Value for Table {}
+
+/// Which arrays an update touches, and how its blocks are shared out among them.
+pub struct Parameters<'a> {
+    table: Table,
+    entries: usize,
+    blocks: usize,
+    /// The table holds their addresses.
+    arrays: PhantomData<&'a mut Array>,
+}
+
+impl std::fmt::Debug for Parameters<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parameters").field("entries", &self.entries).field("blocks", &self.blocks).finish()
+    }
+}
+
+impl Default for Parameters<'_> {
+    fn default() -> Self {
+        Self { table: Table([Entry::default(); ENTRIES]), entries: 0, blocks: 0, arrays: PhantomData }
+    }
+}
+
+impl<'a> Parameters<'a> {
+    /// How many parameters one launch takes.
+    pub const MOST: usize = ENTRIES;
+
+    /// Adds a parameter of `len` elements with its gradient, its momentum and its copy in the storage's numbers.
+    ///
+    /// # Errors
+    /// An array that does not fit; more than [`Parameters::MOST`].
+    pub fn push(
+        &mut self,
+        len: usize,
+        w: &'a mut Array,
+        g: &'a Array,
+        v: &'a mut Array,
+        copy: Option<&'a mut Array>,
+    ) -> Result<()> {
+        const NAME: &str = "sgd";
+        w.expect(NAME, "w", Number::F32, len)?;
+        g.expect(NAME, "g", Number::F32, len)?;
+        v.expect(NAME, "v", Number::F32, len)?;
+        if let Some(copy) = &copy {
+            copy.expect(NAME, "copy", copy.number(), len)?;
+        }
+        if self.entries == ENTRIES {
+            let reason = format!("has more than {ENTRIES} arrays");
+            return Err(Error::Argument { operator: NAME, argument: "parameters", reason });
+        }
+        let copy = copy.map_or(0, |copy| copy.address());
+        self.table.0[self.entries] = Entry {
+            w: w.address(),
+            g: g.address(),
+            v: v.address(),
+            copy,
+            len: count(NAME, "w", len)?,
+            first_block: self.blocks as u32,
+        };
+        self.entries += 1;
+        self.blocks += len.div_ceil(CHUNK);
+        Ok(())
+    }
+    /// Whether there is nothing to update.
+    pub fn is_empty(&self) -> bool {
+        self.blocks == 0
+    }
+}
+
+impl Kernels {
+    /// Writes the rule into an array of 4 words that [`Kernels::sgd`] reads.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn write_rule(&self, rule: &Rule, to: &mut Array) -> Result<()> {
+        let words = [rule.rate.to_bits(), rule.momentum.to_bits(), rule.decay.to_bits(), rule.nesterov.into()];
+        self.write(&words.map(f32::from_bits), to)
+    }
+
+    /// Writes the scaling's state into an array of 4 words, of which the first is the scale.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn write_scaler(&self, scaler: &Scaler, to: &mut Array) -> Result<()> {
+        let words = [scaler.scale.to_bits(), scaler.good_steps, 0, scaler.skipped];
+        self.write(&words.map(f32::from_bits), to)
+    }
+
+    /// Reads what [`Kernels::write_scaler`] wrote and the steps changed.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn read_scaler(&self, from: &Array) -> Result<Scaler> {
+        let mut words = [0f32; 4];
+        self.read(from, &mut words)?;
+        Ok(Scaler { scale: words[0], good_steps: words[1].to_bits(), skipped: words[3].to_bits() })
+    }
+
+    /// One update of all parameters, by the rule and the scaling in memory.
+    ///
+    /// With `interval` the gradients are tested, a step with one that is not finite is left out, and the scale changes
+    /// as in `GradScaler`: ×2 after `interval` good steps, ×½ after a bad one.
+    ///
+    /// # Errors
+    /// An array that does not fit; the driver's.
+    pub fn sgd(&self, parameters: &Parameters<'_>, rule: &Array, scaler: &mut Array, interval: Option<u32>) -> Result<()> {
+        const NAME: &str = "sgd";
+        rule.expect(NAME, "rule", Number::F32, 4)?;
+        scaler.expect(NAME, "scaler", Number::F32, 4)?;
+        if parameters.is_empty() {
+            return Ok(());
+        }
+        let grid = Grid::new([parameters.blocks as u32, 1, 1], THREADS);
+        let entries = parameters.entries as u32;
+        if interval.is_some() {
+            let launch = self.launch("sgd", "sgd_test")?.reference(&parameters.table).value(entries).array_mut(scaler);
+            // SAFETY: the table's arrays were checked when they were added; a block a chunk.
+            unsafe { launch.run(grid) }?;
+        }
+        let launch = self.launch("sgd", NAME)?.reference(&parameters.table).value(entries).array(rule);
+        // SAFETY: as above.
+        unsafe { launch.array_mut(scaler).run(grid) }?;
+        if let Some(interval) = interval {
+            let launch = self.launch("sgd", "sgd_rescale")?.array_mut(scaler).value(interval);
+            // SAFETY: one thread, which touches the scaler's four words only.
+            unsafe { launch.run(Grid::new([1, 1, 1], 1)) }?;
+        }
+        Ok(())
+    }
+}

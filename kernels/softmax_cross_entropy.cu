@@ -1,0 +1,92 @@
+// softmax_cross_entropy: loss, hits and gradient of N rows of K logits in one pass over them.
+//   losses[n]  = −Σ target[i] · ln softmax(x[n])[i] = ln Σ exp(x[i] − max) − own·(x[label] − max) − other·Σ (x[i] − max)
+//   correct[n] = 1 if the first largest logit is the label's, else 0
+//   dx[n,i]    = (softmax[i] − target[i]) / divisor · loss_scale
+// where target[i] = other + (i = label ? own : 0), own = 1 − ε and other = ε/K.
+//
+// logits, dlogits (N, K) of T, labels (N), losses and correct (N) of float. A block takes `rows` rows, which it loads as
+// one run of memory into shared memory; a warp then takes a row. Rows too long for that (`rows` = 0) are read from
+// memory each time, a block a row. Sums go lane by lane, then in a tree: always the same order. Bytes at least:
+// logits + dlogits.
+#include "prelude.cuh"
+
+struct Loss {
+    u32 batch, classes, rows;
+    float own, other, divisor;
+};
+
+DEVICE float value(float x) { return x; }
+DEVICE float value(half x) { return to_float(x); }
+DEVICE float value(bf16 x) { return to_float(x); }
+
+// One row by one warp; `x` lies in shared memory as float, or in global memory as T. `put(i, gradient)` takes dx.
+template <typename From, typename Put>
+DEVICE void row(const From* x, u32 label, u32 n, float* losses, float* correct, const Loss& s, bool gradient, Put put) {
+    u32 lane = threadIdx.x % 32;
+    float largest = -INFINITY;
+    u32 where = 0xffffffffu;
+    for (u32 i = lane; i < s.classes; i += 32) {
+        float v = value(x[i]);
+        if (v > largest) largest = v, where = i;
+    }
+    for (int offset = 16; offset > 0; offset /= 2) {
+        float v = __shfl_xor_sync(0xffffffffu, largest, offset);
+        u32 i = __shfl_xor_sync(0xffffffffu, where, offset);
+        if (v > largest || (v == largest && i < where)) largest = v, where = i;
+    }
+    if (where == 0xffffffffu) {
+        // All of them −∞ or NaN: compare with the first, so that a NaN is not lost.
+        where = 0;
+        largest = value(x[0]);
+    }
+    float sum = 0.0f, differences = 0.0f;
+    for (u32 i = lane; i < s.classes; i += 32) {
+        float difference = value(x[i]) - largest;
+        sum += expf(difference);
+        differences += difference;
+    }
+    sum = warp_sum(sum);
+    differences = warp_sum(differences);
+    if (lane == 0) {
+        float own = label < s.classes ? s.own * (value(x[label]) - largest) : 0.0f;
+        // Without smoothing the sum must not count, even where a logit is −∞.
+        losses[n] = logf(sum) - own - (s.other == 0.0f ? 0.0f : s.other * differences);
+        correct[n] = where == label ? 1.0f : 0.0f;
+    }
+    if (!gradient) return;
+    // `put` may overwrite x: a lane its own elements, which the others have read by now.
+    __syncwarp();
+    for (u32 i = lane; i < s.classes; i += 32) {
+        float target = s.other + (i == label ? s.own : 0.0f);
+        put(i, (expf(value(x[i]) - largest) / sum - target) / s.divisor);
+    }
+}
+
+// Shared: rows · K floats. dlogits may be null: no gradient. loss_scale is one float.
+KERNEL void __launch_bounds__(256)
+    softmax_cross_entropy(const T* logits, const u32* labels, float* losses, float* correct, T* dlogits,
+                          const float* loss_scale, Loss s) {
+    extern __shared__ float cached[];
+    float scale = *loss_scale;
+    if (s.rows == 0) {
+        u32 n = blockIdx.x;
+        if (threadIdx.x >= 32) return;
+        u64 start = (u64)n * s.classes;
+        row(logits + start, labels[n], n, losses, correct, s, dlogits != nullptr,
+            [&](u32 i, float gradient) { dlogits[start + i] = from_float<T>(gradient * scale); });
+        return;
+    }
+    u32 n_first = blockIdx.x * s.rows, rows = min(s.rows, s.batch - n_first);
+    u64 start = (u64)n_first * s.classes;
+    for (u32 i = threadIdx.x; i < rows * s.classes; i += 256) cached[i] = to_float(logits[start + i]);
+    __syncthreads();
+    for (u32 r = threadIdx.x / 32; r < rows; r += 8) {
+        float* x = cached + r * s.classes;
+        u32 n = n_first + r;
+        row(x, labels[n], n, losses, correct, s, dlogits != nullptr,
+            [&](u32 i, float gradient) { x[i] = gradient * scale; });
+    }
+    if (dlogits == nullptr) return;
+    __syncthreads();
+    for (u32 i = threadIdx.x; i < rows * s.classes; i += 256) dlogits[start + i] = from_float<T>(cached[i]);
+}

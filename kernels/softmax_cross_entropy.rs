@@ -1,0 +1,92 @@
+//! Launcher of `softmax_cross_entropy.cu`.
+
+use crate::Kernels;
+use crate::array::{Array, Number};
+use crate::error::{Error, Result};
+use crate::launch::{Grid, Value, count};
+
+const THREADS: u32 = 256;
+/// Floats of shared memory that a block takes at most.
+const CACHED: usize = 8 << 10;
+
+/// Shape and targets: N rows of K classes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Loss {
+    /// N.
+    pub batch: usize,
+    /// K.
+    pub classes: usize,
+    /// ε.
+    pub smoothing: f64,
+    /// What the gradient is divided by.
+    pub divisor: usize,
+}
+
+/// `Loss` of `softmax_cross_entropy.cu`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Argument {
+    batch: u32,
+    classes: u32,
+    rows: u32,
+    own: f32,
+    other: f32,
+    divisor: f32,
+}
+// SAFETY: the same six words in the same order, no padding.
+unsafe impl Value for Argument {}
+
+impl Kernels {
+    /// Losses, hits and, if asked for, the gradient times the first number of `loss_scale`.
+    ///
+    /// The labels must be below K; others count as no class.
+    ///
+    /// # Errors
+    /// An array that does not fit; the driver's.
+    #[allow(clippy::too_many_arguments)]
+    pub fn softmax_cross_entropy(
+        &self,
+        s: &Loss,
+        logits: &Array,
+        labels: &Array,
+        loss_scale: &Array,
+        losses: &mut Array,
+        correct: &mut Array,
+        dlogits: Option<&mut Array>,
+    ) -> Result<()> {
+        const NAME: &str = "softmax_cross_entropy";
+        let len = s.batch * s.classes;
+        logits.expect(NAME, "logits", self.storage(), len)?;
+        labels.expect(NAME, "labels", Number::U32, s.batch)?;
+        loss_scale.expect(NAME, "loss_scale", Number::F32, 1)?;
+        losses.expect(NAME, "losses", Number::F32, s.batch)?;
+        correct.expect(NAME, "correct", Number::F32, s.batch)?;
+        if let Some(dlogits) = &dlogits {
+            dlogits.expect(NAME, "dlogits", self.storage(), len)?;
+        }
+        if s.batch == 0 || s.classes == 0 {
+            return Err(Error::Argument { operator: NAME, argument: "shape", reason: format!("is empty: {s:?}") });
+        }
+        count(NAME, "logits", len)?;
+        // Rows that start at a multiple of 32 bytes, where as many fit.
+        let rows = match CACHED / s.classes {
+            fit @ 0..16 => fit,
+            16..32 => 16,
+            _ => 32,
+        };
+        let argument = Argument {
+            batch: s.batch as u32,
+            classes: s.classes as u32,
+            rows: rows as u32,
+            own: (1.0 - s.smoothing) as f32,
+            other: (s.smoothing / s.classes as f64) as f32,
+            divisor: s.divisor as f32,
+        };
+        let blocks = s.batch.div_ceil(rows.max(1));
+        let grid = Grid::new([blocks as u32, 1, 1], THREADS).shared((rows * s.classes * 4) as u32);
+        let launch = self.launch("softmax_cross_entropy", NAME)?.array(logits).array(labels).array_mut(losses);
+        let launch = launch.array_mut(correct).optional_mut(dlogits).array(loss_scale).value(argument);
+        // SAFETY: blocks for all rows, clipped to the batch; the shared memory holds a block's rows.
+        unsafe { launch.run(grid) }
+    }
+}
