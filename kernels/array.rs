@@ -68,12 +68,12 @@ impl Array {
         number: Number,
         len: usize,
     ) -> Result<&Self> {
-        let fail = |reason: String| Err(Error::Argument { operator, argument, reason });
         if self.number != number {
-            return fail(format!("is an array of {:?}, expected {number:?}", self.number));
+            let reason = format!("is an array of {:?}, expected {number:?}", self.number);
+            return Err(Error::Argument { operator, argument, reason });
         }
         if self.len < len {
-            return fail(format!("has {} elements, expected {len}", self.len));
+            return Err(Error::Length { operator, argument, found: self.len, expected: len });
         }
         Ok(self)
     }

@@ -100,7 +100,19 @@ pub enum Error {
         /// Bytes of the GPU.
         total: u64,
     },
-    /// An argument of an operator is too short, too large or of the wrong type.
+    /// An argument of an operator is too short.
+    #[error("{operator}: {argument} has {found} elements, expected {expected}")]
+    Length {
+        /// Name of the operator.
+        operator: &'static str,
+        /// Name of the argument.
+        argument: &'static str,
+        /// Length found.
+        found: usize,
+        /// Length expected.
+        expected: usize,
+    },
+    /// An argument of an operator is too large, of the wrong type or impossible.
     #[error("{operator}: {argument} {reason}")]
     Argument {
         /// Name of the operator.
