@@ -106,6 +106,10 @@ impl<'a> Launch<'a> {
         self.count += 1;
         self
     }
+    /// Numbers that the kernel takes as int, in order; the caller has checked that they fit.
+    pub fn integers<const N: usize>(self, values: [usize; N]) -> Self {
+        values.into_iter().fold(self, |launch, value| launch.value(value as i32))
+    }
     /// An array that the kernel reads.
     pub fn array(self, array: &Array) -> Self {
         let address = array.address();

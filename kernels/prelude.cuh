@@ -196,3 +196,218 @@ DEVICE void mma_m16n8k8_tf32(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 #endif
+
+// v = the WIDTH numbers at p, or zeros where `inside` is false. Four must be aligned as a pack.
+template <typename From> DEVICE void load_or_zero(float (&v)[1], const From* p, bool inside) {
+    v[0] = inside ? to_float(*p) : 0.0f;
+}
+template <typename From> DEVICE void load_or_zero(float (&v)[4], const From* p, bool inside) {
+    float4x pack = {};
+    if (inside) pack = load4(p);
+#pragma unroll
+    for (int j = 0; j < 4; j++) v[j] = pack.v[j];
+}
+
+// ---- Tiles of a product in float: shared by gemm and conv ------------------------------------------------------------
+//
+// C (M, N) = A (M, K) · B (K, N). A block computes one tile of C; it walks along K in slices of 8, which it copies
+// through registers into one of two buffers in shared memory while it multiplies the other. A slice lies as
+// [k][i ^ 4k], i being the row of A or the column of B, whichever way it lay in global memory: a thread reads its
+// eight rows and eight columns of one k as four 16-byte loads, for 64 multiply-adds. The exclusive or moves groups of
+// four, so that the stores that transpose (a warp's 16 rows × 2 packs along k, or 4 rows × 8 numbers) meet 32 banks.
+//
+// Where the numbers come from is a functor's business: load(v, i, k) gives the WIDTH numbers at (i, k), zeros outside,
+// consecutive along k if Load::ALONG_K, else along i. So conv is gemm with another functor, and no im2col exists.
+
+constexpr int SLICE = 8;
+
+// For __launch_bounds__: the blocks that must fit a multiprocessor, two of 256 threads with 128 registers each. Volta's
+// and Turing's code would spill a few to do so.
+#define TILE_BLOCKS(WARPS_N) ((WARPS_N) == 1 ? 4 : __CUDA_ARCH__ >= 800 ? 2 : 1)
+
+// A division by a number the launcher knows: one multiplication and a shift. For 0 ≤ n < 2³¹.
+struct Divisor {
+    u32 divisor, multiplier, shift;
+    DEVICE int quotient(int n) const { return divisor == 1 ? n : (int)(__umulhi((u32)n, multiplier) >> shift); }
+    DEVICE int remainder(int n, int quotient) const { return n - quotient * (int)divisor; }
+};
+
+// The part of a slice that one thread copies: I rows (or columns) × SLICE, WIDTH numbers at a time.
+template <int I, int THREADS, int WIDTH, bool ALONG_K> struct Stage {
+    static constexpr int SLOTS = I * SLICE / WIDTH / THREADS;
+    // Lanes side by side in the direction of the loads: 32 bytes of a row of K, or all of a row of I.
+    static constexpr int ACROSS = (ALONG_K ? SLICE : I) / WIDTH;
+    float v[SLOTS][WIDTH];
+
+    DEVICE static int i_of(int slot) {
+        return ALONG_K ? threadIdx.x / ACROSS + slot * (THREADS / ACROSS) : threadIdx.x % ACROSS * WIDTH;
+    }
+    DEVICE static int k_of(int slot) {
+        return ALONG_K ? threadIdx.x % ACROSS * WIDTH : threadIdx.x / ACROSS + slot * (THREADS / ACROSS);
+    }
+    template <typename Load> DEVICE void fetch(const Load& load, int i0, int k0) {
+#pragma unroll
+        for (int slot = 0; slot < SLOTS; slot++) load(v[slot], i0 + i_of(slot), k0 + k_of(slot));
+    }
+    DEVICE void put(float* slice) const {
+#pragma unroll
+        for (int slot = 0; slot < SLOTS; slot++) {
+            int i = i_of(slot), k = k_of(slot);
+            if (!ALONG_K && WIDTH == 4) {
+                const float(&pack)[WIDTH] = v[slot];  // % only for the compiler: here WIDTH is 4
+                *(float4*)&slice[k * I + (i ^ 4 * k)] =
+                    make_float4(pack[0], pack[1 % WIDTH], pack[2 % WIDTH], pack[3 % WIDTH]);
+            } else {
+#pragma unroll
+                for (int j = 0; j < WIDTH; j++) slice[(k + j) * I + (i ^ 4 * (k + j))] = v[slot][j];
+            }
+        }
+    }
+};
+
+// A tile of 32·WARPS_M × 64·WARPS_N. A warp is 4 × 8 threads; a thread owns 2 × 2 squares of 4 × 4, the squares half a
+// tile apart.
+template <int WARPS_M, int WARPS_N, int WIDTH> struct Tile {
+    static constexpr int M = 32 * WARPS_M, N = 64 * WARPS_N, THREADS = 32 * WARPS_M * WARPS_N;
+    float c[8][8];
+
+    DEVICE static int row_of(int i) {
+        return threadIdx.x / 32 / WARPS_N * 16 + threadIdx.x % 32 / 8 * 4 + i % 4 + i / 4 * (M / 2);
+    }
+    DEVICE static int column_of(int j) {
+        return threadIdx.x / 32 % WARPS_N * 32 + threadIdx.x % 8 * 4 + j % 4 + j / 4 * (N / 2);
+    }
+
+    DEVICE void multiply_slice(const float* a, const float* b) {
+#pragma unroll
+        for (int k = 0; k < SLICE; k++) {
+            float x[8], y[8];
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                float4 p = *(const float4*)&a[k * M + (row_of(0) ^ 4 * k) + half * (M / 2)];
+                float4 q = *(const float4*)&b[k * N + (column_of(0) ^ 4 * k) + half * (N / 2)];
+                x[4 * half] = p.x, x[4 * half + 1] = p.y, x[4 * half + 2] = p.z, x[4 * half + 3] = p.w;
+                y[4 * half] = q.x, y[4 * half + 1] = q.y, y[4 * half + 2] = q.z, y[4 * half + 3] = q.w;
+            }
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+#pragma unroll
+                for (int j = 0; j < 8; j++) c[i][j] = fmaf(x[i], y[j], c[i][j]);
+            }
+        }
+    }
+
+    // c = the products over k in k0..k_end of the tile whose first row and column are m0 and n0.
+    template <typename LoadA, typename LoadB>
+    DEVICE void multiply(const LoadA& load_a, const LoadB& load_b, int m0, int n0, int k0, int k_end) {
+        __shared__ __align__(16) float a[2][SLICE * M];
+        __shared__ __align__(16) float b[2][SLICE * N];
+        Stage<M, THREADS, WIDTH, LoadA::ALONG_K> stage_a;
+        Stage<N, THREADS, WIDTH, LoadB::ALONG_K> stage_b;
+#pragma unroll
+        for (int i = 0; i < 64; i++) c[i / 8][i % 8] = 0.0f;
+        stage_a.fetch(load_a, m0, k0);
+        stage_b.fetch(load_b, n0, k0);
+        stage_a.put(a[0]);
+        stage_b.put(b[0]);
+        __syncthreads();
+        for (int buffer = 0; k0 < k_end; buffer ^= 1) {
+            k0 += SLICE;
+            if (k0 < k_end) {
+                stage_a.fetch(load_a, m0, k0);
+                stage_b.fetch(load_b, n0, k0);
+            }
+            multiply_slice(a[buffer], b[buffer]);
+            if (k0 < k_end) {
+                stage_a.put(a[buffer ^ 1]);
+                stage_b.put(b[buffer ^ 1]);
+                __syncthreads();
+            }
+        }
+    }
+
+    // Hands each row's four consecutive columns to `output`.
+    template <typename Output> DEVICE void store(const Output& output, int m0, int n0) const {
+#pragma unroll
+        for (int j = 0; j < 8; j += 4) {
+            int column = n0 + column_of(j);
+            float4x bias = output.bias_of(column);
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                output.store(m0 + row_of(i), column, {{c[i][j], c[i][j + 1], c[i][j + 2], c[i][j + 3]}}, bias);
+        }
+    }
+};
+
+// What becomes of a sum before it is stored: + bias, + what was there, max(·, 0), dropout, in this order.
+struct Epilogue {
+    enum : u32 { BIAS = 1, ACCUMULATE = 2, RELU = 4, DROPOUT = 8 };
+    u32 steps;
+    u32 purpose, step;  // dropout's stream, see random.rs
+    float rate, scale;  // the share that becomes 0; 1/(1 − rate)
+    u32 unused;
+    u64 seed, offset;  // element i of the output draws the number of element offset + i
+
+    // The factors of four consecutive elements.
+    DEVICE void drop(float4x& v, u64 element) const {
+        element += offset;
+        uint4 words = philox_block(seed, purpose, step, element / 4);
+#pragma unroll
+        for (int j = 0; j < 4; j++, element++) {
+            if (j > 0 && element % 4 == 0) words = philox_block(seed, purpose, step, element / 4);
+            u32 low = element & 1 ? words.y : words.x, high = element & 1 ? words.w : words.z;
+            v.v[j] *= uniform(element & 2 ? high : low) < rate ? 0.0f : scale;
+        }
+    }
+};
+
+// Where a tile goes: into y (rows, ld) through the epilogue, or, if the sum is split along K, as it is into this
+// split's partial sums, whose rows are ld rounded up to 4. The tile's columns count from `first`.
+// DROPOUT: whether the epilogue may hold it; only gemm_reduce, so that the tiles' code stays small.
+template <typename To, bool DROPOUT = false> struct Output {
+    To* y;
+    float* partial;
+    const float* bias;
+    const Epilogue& epilogue;
+    int rows, columns, first, ld;
+
+    DEVICE float4x bias_of(int column) const {
+        float4x b = {};
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            if (epilogue.steps & Epilogue::BIAS && !partial && column + j < columns) b.v[j] = bias[first + column + j];
+        }
+        return b;
+    }
+    // v = the sums at (row, column..column + 4).
+    DEVICE void store(int row, int column, float4x v, const float4x& bias) const {
+        if (row >= rows || column >= columns) return;
+        int count = min(columns - column, 4);
+        column += first;
+        if (partial) {
+            // Zeros may be stored beyond the last column of all.
+            put(partial + (size_t)row * ((ld + 3) & ~3) + column, v, columns == ld ? 4 : count);
+            return;
+        }
+        To* to = y + (size_t)row * ld + column;
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            if (epilogue.steps & Epilogue::BIAS) v.v[j] += bias.v[j];
+            if (epilogue.steps & Epilogue::ACCUMULATE && j < count) v.v[j] += to_float(to[j]);
+            if (epilogue.steps & Epilogue::RELU) v.v[j] = v.v[j] < 0.0f ? 0.0f : v.v[j];
+        }
+        if (DROPOUT && epilogue.steps & Epilogue::DROPOUT) epilogue.drop(v, (u64)row * ld + column);
+        put(to, v, count);
+    }
+
+    template <typename P> DEVICE static void put(P* p, float4x v, int count) {
+        if (count == 4 && (size_t)p % (4 * sizeof(P)) == 0) {
+            store4(p, v);
+        } else {
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                if (j < count) p[j] = from_float<P>(v.v[j]);
+            }
+        }
+    }
+};

@@ -164,7 +164,13 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn sgd(&self, parameters: &Parameters<'_>, rule: &Array, scaler: &mut Array, interval: Option<u32>) -> Result<()> {
+    pub fn sgd(
+        &self,
+        parameters: &Parameters<'_>,
+        rule: &Array,
+        scaler: &mut Array,
+        interval: Option<u32>,
+    ) -> Result<()> {
         const NAME: &str = "sgd";
         rule.expect(NAME, "rule", Number::F32, 4)?;
         scaler.expect(NAME, "scaler", Number::F32, 4)?;

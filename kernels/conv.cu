@@ -1,0 +1,206 @@
+// conv: convolution as an implicit GEMM: the rows and columns that im2col would write are computed, never stored.
+//
+// N images, C channels, H×W pixels in; K filters with an R×R window; P×Q pixels out; G groups, each with C/G channels
+// and K/G filters. x is (N, H, W, C), y (N, P, Q, K), w as PyTorch keeps it (K, C/G, R, R).
+//
+//                           rows         columns      summed over   A                  B
+//   conv_forward            (n, p, q)    k            (r, s, c)     x under the window packed w
+//   conv_backward_data      (n, h, w)    c            (r, s, k)     dy over the pixel  packed w
+//   conv_backward_weight    k            (r, s, c)    (n, p, q)     dy                 x under the window
+//
+// Channels are the innermost of x and of the sums, so that neighbouring lanes read neighbouring addresses. In w they
+// are not: a warp would touch a 32-byte sector for each number. conv_pack_weights therefore copies w as (K, R, R, C/G)
+// (and to half storage, where T is), once a step: 2 · 4 bytes a weight, 0.2 % of what the GEMMs read. The gradient
+// of the weights is computed in the same order, and put into PyTorch's by the kernel that adds its partial sums.
+//
+// Block (x, y, z) computes row tile x, column tile y (of group y / tiles a group) over chunk z of the sum; Tile in
+// prelude.cuh says how. Partial sums of several chunks are added in order by gemm_reduce or conv_reduce_weights.
+//
+// Work, each direction: 2·N·P·Q·K·R·R·C/G operations (those with padding included); at least x, y and w moved once.
+#include "prelude.cuh"
+
+// The shape, and divisions by its numbers. The launcher writes it; see Shape in conv.rs.
+struct Shape {
+    int height, width, channels, filters, kernel, stride, padding, out_height, out_width;
+    int group_channels, group_filters;  // C/G, K/G
+    int inputs, outputs, taps;          // N·H·W, N·P·Q, R·R
+    int column_tiles;                   // of one group
+    Divisor by_image, by_width, by_out_image, by_out_width, by_channels, by_filters, by_kernel, by_stride;
+};
+
+// v = x[pixel under tap (r, s) of output (n, p, q), c], (r, s, c) being element j of the window.
+template <int WIDTH> DEVICE void window(float (&v)[WIDTH], const T* x, const Shape& s, int output, int j) {
+    int n = s.by_out_image.quotient(output), pq = s.by_out_image.remainder(output, n);
+    int p = s.by_out_width.quotient(pq), q = s.by_out_width.remainder(pq, p);
+    int tap = s.by_channels.quotient(j), c = s.by_channels.remainder(j, tap);
+    int r = s.by_kernel.quotient(tap), t = s.by_kernel.remainder(tap, r);
+    int h = p * s.stride - s.padding + r, w = q * s.stride - s.padding + t;
+    bool inside = output < s.outputs && tap < s.taps && (u32)h < (u32)s.height && (u32)w < (u32)s.width;
+    load_or_zero(v, x + (size_t)(((n * s.height + h) * s.width + w) * s.channels + c), inside);
+}
+
+template <int WIDTH> struct ForwardX {
+    static constexpr bool ALONG_K = true;
+    const T* x;
+    const Shape& s;
+    DEVICE void operator()(float (&v)[WIDTH], int i, int k) const { window(v, x, s, i, k); }
+};
+template <int WIDTH> struct ForwardW {
+    static constexpr bool ALONG_K = true;
+    const T* w;
+    const Shape& s;
+    DEVICE void operator()(float (&v)[WIDTH], int i, int k) const {
+        int row = s.taps * s.group_channels;
+        load_or_zero(v, w + i * row + k, i < s.group_filters && k < row);
+    }
+};
+
+// dy[n, (h + padding − r) / stride, …, k], where that is whole and inside.
+template <int WIDTH> struct DataDy {
+    static constexpr bool ALONG_K = true;
+    const T* dy;
+    const Shape& s;
+    DEVICE void operator()(float (&v)[WIDTH], int i, int k) const {
+        int n = s.by_image.quotient(i), hw = s.by_image.remainder(i, n);
+        int h = s.by_width.quotient(hw), w = s.by_width.remainder(hw, h);
+        int tap = s.by_filters.quotient(k), filter = s.by_filters.remainder(k, tap);
+        int r = s.by_kernel.quotient(tap), t = s.by_kernel.remainder(tap, r);
+        int y = h + s.padding - r, x = w + s.padding - t;
+        int p = s.by_stride.quotient(y), q = s.by_stride.quotient(x);
+        bool inside = i < s.inputs && tap < s.taps && y >= 0 && x >= 0 && p * s.stride == y && q * s.stride == x &&
+                      p < s.out_height && q < s.out_width;
+        load_or_zero(v, dy + (size_t)(((n * s.out_height + p) * s.out_width + q) * s.filters + filter), inside);
+    }
+};
+template <int WIDTH> struct DataW {
+    static constexpr bool ALONG_K = false;
+    const T* w;
+    const Shape& s;
+    DEVICE void operator()(float (&v)[WIDTH], int i, int k) const {
+        int tap = s.by_filters.quotient(k), filter = s.by_filters.remainder(k, tap);
+        load_or_zero(v, w + (filter * s.taps + tap) * s.group_channels + i, i < s.group_channels && tap < s.taps);
+    }
+};
+
+template <int WIDTH> struct WeightDy {
+    static constexpr bool ALONG_K = false;
+    const T* dy;
+    const Shape& s;
+    DEVICE void operator()(float (&v)[WIDTH], int i, int k) const {
+        load_or_zero(v, dy + (size_t)(k * s.filters + i), i < s.group_filters && k < s.outputs);
+    }
+};
+template <int WIDTH> struct WeightX {
+    static constexpr bool ALONG_K = false;
+    const T* x;
+    const Shape& s;
+    DEVICE void operator()(float (&v)[WIDTH], int i, int k) const { window(v, x, s, k, i); }
+};
+
+// y = x ⋆ w + bias, then max(y, 0) if the epilogue says so.
+template <int WARPS_M, int WARPS_N, int WIDTH>
+DEVICE void forward(const T* x, const T* w, const float* bias, T* y, float* partial, const Shape& s, int chunk,
+                    const Epilogue& epilogue) {
+    Tile<WARPS_M, WARPS_N, WIDTH> tile;
+    int group = blockIdx.y / s.column_tiles, length = s.taps * s.group_channels;
+    int m0 = blockIdx.x * tile.M, n0 = (blockIdx.y - group * s.column_tiles) * tile.N, k0 = blockIdx.z * chunk;
+    x += group * s.group_channels;
+    w += group * s.group_filters * length;
+    tile.multiply(ForwardX<WIDTH>{x, s}, ForwardW<WIDTH>{w, s}, m0, n0, k0, min(k0 + chunk, length));
+    if (partial) partial += (size_t)blockIdx.z * s.outputs * ((s.filters + 3) & ~3);
+    tile.store(Output<T>{y, partial, bias, epilogue, s.outputs, s.group_filters, group * s.group_filters, s.filters},
+               m0, n0);
+}
+
+// dx = Σ dy·w over the windows that hold the pixel. A gather: every dx is written once, without atomics.
+template <int WARPS_M, int WARPS_N, int WIDTH>
+DEVICE void backward_data(const T* dy, const T* w, T* dx, float* partial, const Shape& s, int chunk,
+                          const Epilogue& epilogue) {
+    Tile<WARPS_M, WARPS_N, WIDTH> tile;
+    int group = blockIdx.y / s.column_tiles, length = s.taps * s.group_filters;
+    int m0 = blockIdx.x * tile.M, n0 = (blockIdx.y - group * s.column_tiles) * tile.N, k0 = blockIdx.z * chunk;
+    dy += group * s.group_filters;
+    w += group * s.group_filters * s.taps * s.group_channels;
+    tile.multiply(DataDy<WIDTH>{dy, s}, DataW<WIDTH>{w, s}, m0, n0, k0, min(k0 + chunk, length));
+    if (partial) partial += (size_t)blockIdx.z * s.inputs * ((s.channels + 3) & ~3);
+    tile.store(
+        Output<T>{dx, partial, nullptr, epilogue, s.inputs, s.group_channels, group * s.group_channels, s.channels}, m0,
+        n0);
+}
+
+// partial (chunks, K, R·R·C/G rounded up to 4) = dyᵀ·x of each chunk of the pixels.
+template <int WARPS_M, int WARPS_N, int WIDTH>
+DEVICE void backward_weight(const T* x, const T* dy, float* partial, const Shape& s, int chunk,
+                            const Epilogue& epilogue) {
+    Tile<WARPS_M, WARPS_N, WIDTH> tile;
+    int group = blockIdx.y / s.column_tiles, length = s.taps * s.group_channels;
+    int m0 = blockIdx.x * tile.M, n0 = (blockIdx.y - group * s.column_tiles) * tile.N, k0 = blockIdx.z * chunk;
+    x += group * s.group_channels;
+    dy += group * s.group_filters;
+    tile.multiply(WeightDy<WIDTH>{dy, s}, WeightX<WIDTH>{x, s}, m0, n0, k0, min(k0 + chunk, s.outputs));
+    partial += ((size_t)blockIdx.z * s.filters + group * s.group_filters) * ((length + 3) & ~3);
+    tile.store(Output<float>{nullptr, partial, nullptr, epilogue, s.group_filters, length, 0, length}, m0, n0);
+}
+
+#define SHAPE const __grid_constant__ Shape
+#define EPILOGUE const __grid_constant__ Epilogue
+#define CONV(SUFFIX, WARPS_M, WARPS_N, WIDTH)                                                                          \
+    KERNEL void __launch_bounds__(32 * WARPS_M * WARPS_N, TILE_BLOCKS(WARPS_N))                                        \
+        conv_forward_##SUFFIX(const T* x, const T* w, const float* bias, T* y, float* partial, SHAPE s, int chunk,     \
+                              EPILOGUE epilogue) {                                                                     \
+        forward<WARPS_M, WARPS_N, WIDTH>(x, w, bias, y, partial, s, chunk, epilogue);                                  \
+    }                                                                                                                  \
+    KERNEL void __launch_bounds__(32 * WARPS_M * WARPS_N, TILE_BLOCKS(WARPS_N))                                        \
+        conv_backward_data_##SUFFIX(const T* dy, const T* w, T* dx, float* partial, SHAPE s, int chunk,                \
+                                    EPILOGUE epilogue) {                                                               \
+        backward_data<WARPS_M, WARPS_N, WIDTH>(dy, w, dx, partial, s, chunk, epilogue);                                \
+    }                                                                                                                  \
+    KERNEL void __launch_bounds__(32 * WARPS_M * WARPS_N, TILE_BLOCKS(WARPS_N))                                        \
+        conv_backward_weight_##SUFFIX(const T* x, const T* dy, float* partial, SHAPE s, int chunk,                     \
+                                      EPILOGUE epilogue) {                                                             \
+        backward_weight<WARPS_M, WARPS_N, WIDTH>(x, dy, partial, s, chunk, epilogue);                                  \
+    }
+// As for gemm: large tiles, small ones for little work, and number by number where C/G or K/G is no multiple of 4.
+CONV(128, 4, 2, 4)
+CONV(64, 2, 1, 4)
+CONV(odd, 2, 1, 1)
+
+// packed (K, R, R, C/G) = w (K, C/G, R, R). A block takes `channels` channels of `filters` filters through shared
+// memory: it reads and writes runs of neighbours, and crosses over with a stride of R·R words, odd for odd windows,
+// so that the lanes meet 32 banks.
+KERNEL void conv_pack_weights(const float* w, T* packed, int filter_count, int group_channels, int taps, int filters,
+                              int channels) {
+    extern __shared__ float block[];  // filters × channels × taps
+    int k0 = blockIdx.x * filters, c0 = blockIdx.y * channels;
+    filters = min(filters, filter_count - k0);
+    int count = min(channels, group_channels - c0), run = count * taps;
+    for (int i = threadIdx.x; i < filters * run; i += blockDim.x)
+        block[i] = w[((k0 + i / run) * group_channels + c0) * taps + i % run];
+    __syncthreads();
+    for (int i = threadIdx.x; i < filters * run; i += blockDim.x) {
+        int k = i / run, tap = i % run / count, c = i % count;
+        packed[((k0 + k) * taps + tap) * group_channels + c0 + c] = from_float<T>(block[k * run + c * taps + tap]);
+    }
+}
+
+// dw (K, C/G, R, R) (+)= Σ over the chunks, in order, of partial (chunks, K, R·R·C/G rounded up to 4); blocks as above.
+KERNEL void conv_reduce_weights(const float* partial, float* dw, int filter_count, int group_channels, int taps,
+                                int filters, int channels, int chunks, int accumulate) {
+    extern __shared__ float block[];
+    int k0 = blockIdx.x * filters, c0 = blockIdx.y * channels, pitch = (taps * group_channels + 3) & ~3;
+    filters = min(filters, filter_count - k0);
+    int count = min(channels, group_channels - c0), run = count * taps;
+    for (int i = threadIdx.x; i < filters * run; i += blockDim.x) {
+        int k = i / run, tap = i % run / count, c = i % count;
+        const float* from = partial + (size_t)(k0 + k) * pitch + tap * group_channels + c0 + c;
+        float sum = *from;
+#pragma unroll 4
+        for (int chunk = 1; chunk < chunks; chunk++) sum += from[(size_t)chunk * filter_count * pitch];
+        block[k * run + c * taps + tap] = sum;
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < filters * run; i += blockDim.x) {
+        float* to = dw + ((k0 + i / run) * group_channels + c0) * taps + i % run;
+        *to = accumulate ? *to + block[i] : block[i];
+    }
+}

@@ -1,0 +1,394 @@
+//! Launchers of `conv.cu`.
+
+use crate::Kernels;
+use crate::Then;
+use crate::array::{Array, Number};
+use crate::error::{Error, Result};
+use crate::gemm::{Epilogue, Plan, extent};
+use crate::launch::{Grid, Value};
+
+/// Convolution of x (N, H, W, C) with w (K, C/groups, R, R), which gives y (N, P, Q, K).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Conv {
+    /// N.
+    pub batch: usize,
+    /// H.
+    pub height: usize,
+    /// W.
+    pub width: usize,
+    /// C; a multiple of `groups`.
+    pub channels: usize,
+    /// K; a multiple of `groups`.
+    pub filters: usize,
+    /// R, the side of the window.
+    pub kernel: usize,
+    /// Pixels between windows.
+    pub stride: usize,
+    /// Zeros on each side.
+    pub padding: usize,
+    /// Filter k sees the channels of group ⌊k·groups/K⌋ only.
+    pub groups: usize,
+}
+
+/// `Divisor` of prelude.cuh: n / divisor = ⌊n · multiplier / 2³²⁺ˢʰⁱᶠᵗ⌋ for 0 ≤ n < 2³¹.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Divisor {
+    divisor: u32,
+    multiplier: u32,
+    shift: u32,
+}
+
+impl Divisor {
+    /// With 2^s ≥ d, multiplier = ⌈2^(31+s) / d⌉ < 2³² exceeds the true quotient by less than n·d / (d·2^(31+s)) < 1/d:
+    /// too little to reach the next integer (Granlund and Montgomery, "Division by invariant integers", 1994).
+    fn new(divisor: usize) -> Self {
+        let divisor = (divisor as u32).max(1);
+        let ceil_log2 = divisor.next_power_of_two().trailing_zeros();
+        let multiplier = (1u64 << (31 + ceil_log2)).div_ceil(divisor.into()) as u32;
+        // A division by 1 is left out by the kernel: its multiplier would be 2³¹ and its shift −1.
+        Self { divisor, multiplier, shift: ceil_log2.saturating_sub(1) }
+    }
+}
+
+/// `Shape` of conv.cu.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Shape {
+    height: i32,
+    width: i32,
+    channels: i32,
+    filters: i32,
+    kernel: i32,
+    stride: i32,
+    padding: i32,
+    out_height: i32,
+    out_width: i32,
+    group_channels: i32,
+    group_filters: i32,
+    inputs: i32,
+    outputs: i32,
+    taps: i32,
+    column_tiles: i32,
+    by_image: Divisor,
+    by_width: Divisor,
+    by_out_image: Divisor,
+    by_out_width: Divisor,
+    by_channels: Divisor,
+    by_filters: Divisor,
+    by_kernel: Divisor,
+    by_stride: Divisor,
+}
+// SAFETY: the same members in the same order as in conv.cu, all of four bytes, so that there is no padding.
+unsafe impl Value for Shape {}
+
+/// The largest side of a window, so that one channel of it fits 48 KiB.
+const LARGEST: usize = 110;
+
+impl Conv {
+    fn outputs_of(&self, input: usize) -> usize {
+        (input + 2 * self.padding).checked_sub(self.kernel).map_or(0, |room| room / self.stride.max(1) + 1)
+    }
+    /// P.
+    pub fn output_height(&self) -> usize {
+        self.outputs_of(self.height)
+    }
+    /// Q.
+    pub fn output_width(&self) -> usize {
+        self.outputs_of(self.width)
+    }
+    /// Elements of x.
+    pub fn input_len(&self) -> usize {
+        self.inputs() * self.channels
+    }
+    /// Elements of y.
+    pub fn output_len(&self) -> usize {
+        self.outputs() * self.filters
+    }
+    /// Elements of w, packed or not.
+    pub fn weight_len(&self) -> usize {
+        self.filters * self.window()
+    }
+    fn inputs(&self) -> usize {
+        self.batch * self.height * self.width
+    }
+    fn outputs(&self) -> usize {
+        self.batch * self.output_height() * self.output_width()
+    }
+    fn taps(&self) -> usize {
+        self.kernel * self.kernel
+    }
+    /// Weights a filter.
+    fn window(&self) -> usize {
+        self.taps() * (self.channels / self.groups.max(1))
+    }
+    /// C/G and K/G.
+    fn of_group(&self) -> [usize; 2] {
+        [self.channels / self.groups.max(1), self.filters / self.groups.max(1)]
+    }
+    fn forward(&self) -> Plan {
+        let [channels, filters] = self.of_group();
+        Plan::new(self.outputs(), filters, self.taps() * channels, self.groups, channels.is_multiple_of(4))
+    }
+    fn backward_data(&self) -> Plan {
+        let [channels, filters] = self.of_group();
+        let vectors = channels.is_multiple_of(4) && filters.is_multiple_of(4);
+        Plan::new(self.inputs(), channels, self.taps() * filters, self.groups, vectors)
+    }
+    fn backward_weight(&self) -> Plan {
+        let [channels, filters] = self.of_group();
+        let vectors = channels.is_multiple_of(4) && filters.is_multiple_of(4);
+        Plan::new(filters, self.taps() * channels, self.outputs(), self.groups, vectors)
+    }
+    /// Floats of scratch memory that [`Kernels::conv_forward`] needs.
+    pub fn forward_workspace(&self) -> usize {
+        let plan = self.forward();
+        if plan.chunks > 1 { plan.partial_sums(self.outputs(), self.filters) } else { 0 }
+    }
+    /// Floats of scratch memory that [`Kernels::conv_backward_data`] needs.
+    pub fn backward_data_workspace(&self) -> usize {
+        let plan = self.backward_data();
+        if plan.chunks > 1 { plan.partial_sums(self.inputs(), self.channels) } else { 0 }
+    }
+    /// Floats of scratch memory that [`Kernels::conv_backward_weight`] needs.
+    pub fn backward_weight_workspace(&self) -> usize {
+        let bias = Kernels::column_sum_workspace(self.outputs(), self.filters);
+        self.backward_weight().partial_sums(self.filters, self.window()).max(bias)
+    }
+
+    /// The kernels' view of the shape, for a grid whose groups have `columns` columns.
+    fn shape(&self, operator: &'static str, plan: &Plan, columns: usize) -> Result<Shape> {
+        let fail = |reason: String| Err(Error::Argument { operator, argument: "shape", reason });
+        let Self { height, width, channels, filters, kernel, stride, padding, groups, .. } = *self;
+        if groups == 0 || channels % groups != 0 || filters % groups != 0 {
+            return fail(format!("has {channels} channels and {filters} filters, no multiple of its {groups} groups"));
+        }
+        if kernel == 0 || stride == 0 {
+            return fail(format!("has a window of side {kernel} and stride {stride}, expected at least 1"));
+        }
+        if kernel > LARGEST {
+            return fail(format!("has a window of side {kernel}, expected at most {LARGEST}"));
+        }
+        if height + 2 * padding < kernel || width + 2 * padding < kernel {
+            return fail(format!("is {height}×{width} with padding {padding}, less than its window of side {kernel}"));
+        }
+        // Padded coordinates as well as lengths have to fit.
+        let longest = [self.input_len(), self.output_len(), self.filters * self.window().next_multiple_of(4)];
+        for len in longest.into_iter().chain([self.inputs() * channels.next_multiple_of(4)]) {
+            extent(operator, "shape", len)?;
+        }
+        extent(operator, "padded image", (height + 2 * padding) * (width + 2 * padding))?;
+        let [group_channels, group_filters] = self.of_group();
+        let (out_height, out_width) = (self.output_height(), self.output_width());
+        let int = |n: usize| n as i32;
+        Ok(Shape {
+            height: int(height),
+            width: int(width),
+            channels: int(channels),
+            filters: int(filters),
+            kernel: int(kernel),
+            stride: int(stride),
+            padding: int(padding),
+            out_height: int(out_height),
+            out_width: int(out_width),
+            group_channels: int(group_channels),
+            group_filters: int(group_filters),
+            inputs: int(self.inputs()),
+            outputs: int(self.outputs()),
+            taps: int(self.taps()),
+            column_tiles: int(columns.div_ceil(plan.tile.side())),
+            by_image: Divisor::new(height * width),
+            by_width: Divisor::new(width),
+            by_out_image: Divisor::new(out_height * out_width),
+            by_out_width: Divisor::new(out_width),
+            by_channels: Divisor::new(group_channels),
+            by_filters: Divisor::new(group_filters),
+            by_kernel: Divisor::new(kernel),
+            by_stride: Divisor::new(stride),
+        })
+    }
+
+    /// Filters and channels that a block of `conv_pack_weights` takes, and the grid of the blocks.
+    fn packing(&self) -> ([usize; 2], Grid) {
+        /// Floats of shared memory for a block, if one channel of one filter fits.
+        const BLOCK: usize = 4096;
+        let (channels, taps) = (self.of_group()[0], self.taps());
+        let by = (BLOCK / taps / 8 * 8).clamp(1, channels.max(1));
+        let filters = if by == channels { (BLOCK / (channels * taps)).clamp(1, self.filters.max(1)) } else { 1 };
+        let blocks = [self.filters.div_ceil(filters) as u32, channels.div_ceil(by) as u32, 1];
+        let shared = (filters * by * taps * 4) as u32;
+        ([filters, by], Grid::new(blocks, 256).shared(shared))
+    }
+}
+
+impl Kernels {
+    /// `packed` (K, R, R, C/groups), of the storage's number, from w (K, C/groups, R, R), float: as the other operators
+    /// want it. To be called whenever w changes.
+    ///
+    /// # Errors
+    /// An array that does not fit; the driver's.
+    pub fn conv_pack_weights(&self, conv: &Conv, w: &Array, packed: &mut Array) -> Result<()> {
+        const NAME: &str = "conv_pack_weights";
+        conv.shape(NAME, &conv.forward(), 1)?;
+        w.expect(NAME, "w", Number::F32, conv.weight_len())?;
+        packed.expect(NAME, "packed", self.storage(), conv.weight_len())?;
+        if conv.weight_len() == 0 {
+            return Ok(());
+        }
+        let ([filters, channels], grid) = conv.packing();
+        let launch = self.launch("conv", NAME)?.array(w).array_mut(packed).integers([
+            conv.filters,
+            conv.of_group()[0],
+            conv.taps(),
+            filters,
+            channels,
+        ]);
+        // SAFETY: both arrays hold a filter count of windows; the shared memory is that of the filters and channels.
+        unsafe { launch.run(grid) }
+    }
+
+    /// y = x ⋆ w + b, then max(y, 0) if `relu`. `packed` is from [`Kernels::conv_pack_weights`], b is float.
+    ///
+    /// # Errors
+    /// A shape without an output, an array that does not fit; the driver's.
+    #[allow(clippy::too_many_arguments)]
+    pub fn conv_forward(
+        &self,
+        conv: &Conv,
+        x: &Array,
+        packed: &Array,
+        b: &Array,
+        relu: bool,
+        y: &mut Array,
+        workspace: &mut Array,
+    ) -> Result<()> {
+        const NAME: &str = "conv_forward";
+        let plan = conv.forward();
+        let columns = conv.of_group()[1];
+        let shape = conv.shape(NAME, &plan, columns)?;
+        x.expect(NAME, "x", self.storage(), conv.input_len())?;
+        packed.expect(NAME, "packed", self.storage(), conv.weight_len())?;
+        b.expect(NAME, "b", Number::F32, conv.filters)?;
+        y.expect(NAME, "y", self.storage(), conv.output_len())?;
+        workspace.expect(NAME, "workspace", Number::F32, conv.forward_workspace())?;
+        if conv.output_len() == 0 {
+            return Ok(());
+        }
+        let then = Then { bias: Some(b), relu, ..Then::default() };
+        let split = plan.chunks > 1;
+        let kernel = plan.tile.of(["conv_forward_128", "conv_forward_64", "conv_forward_odd"]);
+        let launch = self
+            .launch("conv", kernel)?
+            .array(x)
+            .array(packed)
+            .array(b)
+            .array_mut(y)
+            .value(if split { workspace.address() } else { 0 })
+            .value(shape)
+            .integers([plan.chunk])
+            .value(if split { Epilogue::default() } else { then.epilogue() });
+        let grid = plan.grid(NAME, conv.outputs(), columns, conv.groups)?;
+        // SAFETY: the lengths of all arrays were checked above against the shape, whose numbers fit 31 bits; the kernel
+        // handles tiles and windows that reach beyond them.
+        unsafe { launch.run(grid)? };
+        if !split {
+            return Ok(());
+        }
+        self.reduce(NAME, workspace, &then, self.storage(), y, [conv.outputs(), conv.filters, plan.chunks])
+    }
+
+    /// dx\[n,h,w,c\] = Σ over k, r, s of dy\[n,p,q,k\] · w\[k,c,r,s\] where (p, q) and (r, s) meet (h, w).
+    ///
+    /// # Errors
+    /// As [`Kernels::conv_forward`].
+    pub fn conv_backward_data(
+        &self,
+        conv: &Conv,
+        dy: &Array,
+        packed: &Array,
+        dx: &mut Array,
+        workspace: &mut Array,
+    ) -> Result<()> {
+        const NAME: &str = "conv_backward_data";
+        let plan = conv.backward_data();
+        let columns = conv.of_group()[0];
+        let shape = conv.shape(NAME, &plan, columns)?;
+        dy.expect(NAME, "dy", self.storage(), conv.output_len())?;
+        packed.expect(NAME, "packed", self.storage(), conv.weight_len())?;
+        dx.expect(NAME, "dx", self.storage(), conv.input_len())?;
+        workspace.expect(NAME, "workspace", Number::F32, conv.backward_data_workspace())?;
+        if conv.input_len() == 0 {
+            return Ok(());
+        }
+        let split = plan.chunks > 1;
+        let kernel = plan.tile.of(["conv_backward_data_128", "conv_backward_data_64", "conv_backward_data_odd"]);
+        let launch = self
+            .launch("conv", kernel)?
+            .array(dy)
+            .array(packed)
+            .array_mut(dx)
+            .value(if split { workspace.address() } else { 0 })
+            .value(shape)
+            .integers([plan.chunk])
+            .value(Epilogue::default());
+        let grid = plan.grid(NAME, conv.inputs(), columns, conv.groups)?;
+        // SAFETY: as in the forward pass.
+        unsafe { launch.run(grid)? };
+        if !split {
+            return Ok(());
+        }
+        let then = Then::default();
+        self.reduce(NAME, workspace, &then, self.storage(), dx, [conv.inputs(), conv.channels, plan.chunks])
+    }
+
+    /// dw\[k,c,r,s\] = Σ over n, p, q of dy\[n,p,q,k\] · x\[n, p·stride + r − padding, …, c\] and db\[k\] = Σ dy\[n,p,q,k\],
+    /// or adds them; dw, in w's own order, and db are float.
+    ///
+    /// # Errors
+    /// As [`Kernels::conv_forward`].
+    #[allow(clippy::too_many_arguments)]
+    pub fn conv_backward_weight(
+        &self,
+        conv: &Conv,
+        x: &Array,
+        dy: &Array,
+        accumulate: bool,
+        dw: &mut Array,
+        db: &mut Array,
+        workspace: &mut Array,
+    ) -> Result<()> {
+        const NAME: &str = "conv_backward_weight";
+        let plan = conv.backward_weight();
+        let columns = conv.window();
+        let shape = conv.shape(NAME, &plan, columns)?;
+        x.expect(NAME, "x", self.storage(), conv.input_len())?;
+        dy.expect(NAME, "dy", self.storage(), conv.output_len())?;
+        dw.expect(NAME, "dw", Number::F32, conv.weight_len())?;
+        db.expect(NAME, "db", Number::F32, conv.filters)?;
+        workspace.expect(NAME, "workspace", Number::F32, conv.backward_weight_workspace())?;
+        if conv.weight_len() > 0 {
+            let kernels = ["conv_backward_weight_128", "conv_backward_weight_64", "conv_backward_weight_odd"];
+            let launch = self
+                .launch("conv", plan.tile.of(kernels))?
+                .array(x)
+                .array(dy)
+                .array_mut(workspace)
+                .value(shape)
+                .integers([plan.chunk])
+                .value(Epilogue::default());
+            let grid = plan.grid(NAME, conv.of_group()[1], columns, conv.groups)?;
+            // SAFETY: as in the forward pass; the workspace holds the partial sums of all chunks.
+            unsafe { launch.run(grid)? };
+            let ([filters, channels], grid) = conv.packing();
+            let launch = self
+                .launch("conv", "conv_reduce_weights")?
+                .array(workspace)
+                .array_mut(dw)
+                .integers([conv.filters, conv.of_group()[0], conv.taps(), filters, channels, plan.chunks])
+                .value(i32::from(accumulate));
+            // SAFETY: as for packing; the partial sums were written by the launch before.
+            unsafe { launch.run(grid)? };
+        }
+        self.column_sum(conv.outputs(), conv.filters, dy, accumulate, db, workspace)
+    }
+}

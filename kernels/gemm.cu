@@ -1,0 +1,113 @@
+// gemm: C (M, N) = op(A) · op(B), with an epilogue. The fully connected layers are made of it.
+//
+//   gemm_nt   A (M, K), B (N, K)   y = x·wᵀ + b        x (batch, inputs), w (outputs, inputs)
+//   gemm_nn   A (M, K), B (K, N)   dx = dy·w
+//   gemm_tn   A (K, M), B (K, N)   dw = dyᵀ·x          always float: a gradient of master weights
+//
+// All arrays are dense and row-major. Block (x, y, z) computes the tile (x, y) of C over the z-th chunk of K; see
+// Tile in prelude.cuh. With one chunk it applies the epilogue itself; with more it leaves partial sums
+// (chunks, M, N rounded up to 4), which gemm_reduce adds in the order of the chunks: no atomics, the same bits always.
+//
+// Work: 2·M·N·K operations; at least M·K + K·N + M·N numbers moved. A 128×128 tile does 64 operations for each byte
+// it reads, four times what an A100 needs to be bound by arithmetic.
+#include "prelude.cuh"
+
+// A matrix whose element (i, k) lies at i·ld + k.
+template <int WIDTH> struct AlongK {
+    static constexpr bool ALONG_K = true;
+    const T* p;
+    int rows, k_end;
+    DEVICE void operator()(float (&v)[WIDTH], int i, int k) const {
+        load_or_zero(v, p + (size_t)i * k_end + k, i < rows && k < k_end);
+    }
+};
+
+// A matrix whose element (i, k) lies at k·ld + i.
+template <int WIDTH> struct AlongI {
+    static constexpr bool ALONG_K = false;
+    const T* p;
+    int rows, k_end;
+    DEVICE void operator()(float (&v)[WIDTH], int i, int k) const {
+        load_or_zero(v, p + (size_t)k * rows + i, i < rows && k < k_end);
+    }
+};
+
+template <typename To, typename A, typename B, int WARPS_M, int WARPS_N, int WIDTH>
+DEVICE void gemm(const T* a, const T* b, const float* bias, To* c, float* partial, int m, int n, int k, int chunk,
+                 const Epilogue& epilogue) {
+    Tile<WARPS_M, WARPS_N, WIDTH> tile;
+    int m0 = blockIdx.x * tile.M, n0 = blockIdx.y * tile.N, k0 = blockIdx.z * chunk;
+    tile.multiply(A{a, m, k}, B{b, n, k}, m0, n0, k0, min(k0 + chunk, k));
+    if (partial) partial += (size_t)blockIdx.z * m * ((n + 3) & ~3);
+    tile.store(Output<To>{c, partial, bias, epilogue, m, n, 0, n}, m0, n0);
+}
+
+// One kernel a transposition and tile: 128×128 where there is enough of it, 64×64 to fill the device with less, and
+// one that loads number by number, for rows that are no multiple of four.
+#define GEMM(NAME, TO, A, B, WARPS_M, WARPS_N, WIDTH)                                                                   \
+    KERNEL void __launch_bounds__(32 * WARPS_M * WARPS_N, TILE_BLOCKS(WARPS_N))                                                               \
+        NAME(const T* a, const T* b, const float* bias, TO* c, float* partial, int m, int n, int k, int chunk,          \
+             const __grid_constant__ Epilogue epilogue) {                                                               \
+        gemm<TO, A<WIDTH>, B<WIDTH>, WARPS_M, WARPS_N, WIDTH>(a, b, bias, c, partial, m, n, k, chunk, epilogue);        \
+    }
+GEMM(gemm_nt_128, T, AlongK, AlongK, 4, 2, 4)
+GEMM(gemm_nt_64, T, AlongK, AlongK, 2, 1, 4)
+GEMM(gemm_nt_odd, T, AlongK, AlongK, 2, 1, 1)
+GEMM(gemm_nn_128, T, AlongK, AlongI, 4, 2, 4)
+GEMM(gemm_nn_64, T, AlongK, AlongI, 2, 1, 4)
+GEMM(gemm_nn_odd, T, AlongK, AlongI, 2, 1, 1)
+GEMM(gemm_tn_128, float, AlongI, AlongI, 4, 2, 4)
+GEMM(gemm_tn_64, float, AlongI, AlongI, 2, 1, 4)
+GEMM(gemm_tn_odd, float, AlongI, AlongI, 2, 1, 1)
+
+// C = epilogue(Σ over the chunks of partial), a thread four columns of one row.
+template <typename To>
+DEVICE void reduce(const float* partial, const float* bias, To* c, int m, int n, int chunks, const Epilogue& epilogue) {
+    int packs = (n + 3) / 4;
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= m * packs) return;
+    float4x sum = load4(partial + (size_t)i * 4);
+    for (int chunk = 1; chunk < chunks; chunk++) {
+        float4x next = load4(partial + ((size_t)chunk * m * packs + i) * 4);
+#pragma unroll
+        for (int j = 0; j < 4; j++) sum.v[j] += next.v[j];
+    }
+    Output<To, true> output{c, nullptr, bias, epilogue, m, n, 0, n};
+    int column = i % packs * 4;
+    output.store(i / packs, column, sum, output.bias_of(column));
+}
+KERNEL void gemm_reduce(const float* partial, const float* bias, T* c, int m, int n, int chunks,
+                        const __grid_constant__ Epilogue epilogue) {
+    reduce(partial, bias, c, m, n, chunks, epilogue);
+}
+KERNEL void gemm_reduce_float(const float* partial, const float* bias, float* c, int m, int n, int chunks,
+                              const __grid_constant__ Epilogue epilogue) {
+    reduce(partial, bias, c, m, n, chunks, epilogue);
+}
+
+// db[n] (+)= Σ over m of x[m, n], the bias' gradient. A block takes 32 columns and `chunk` rows, a warp every eighth
+// of them; the warps' sums are added in order. With several chunks `y` is (chunks, N), to be summed the same way.
+template <typename From>
+DEVICE void column_sum(const From* x, float* y, int m, int n, int chunk, int accumulate) {
+    __shared__ float sums[8][32];
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    int column = blockIdx.x * 32 + lane, end = min((int)(blockIdx.y + 1) * chunk, m);
+    float sum = 0.0f;
+    if (column < n) {
+#pragma unroll 4
+        for (int row = blockIdx.y * chunk + warp; row < end; row += 8) sum += to_float(x[(size_t)row * n + column]);
+    }
+    sums[warp][lane] = sum;
+    __syncthreads();
+    if (warp == 0 && column < n) {
+        for (int i = 1; i < 8; i++) sum += sums[i][lane];
+        float* to = y + (size_t)blockIdx.y * n + column;
+        *to = accumulate ? *to + sum : sum;
+    }
+}
+KERNEL void __launch_bounds__(256) column_sum(const T* x, float* y, int m, int n, int chunk, int accumulate) {
+    column_sum<T>(x, y, m, n, chunk, accumulate);
+}
+KERNEL void __launch_bounds__(256) column_sum_float(const float* x, float* y, int m, int n, int chunk, int accumulate) {
+    column_sum<float>(x, y, m, n, chunk, accumulate);
+}

@@ -1,0 +1,344 @@
+//! Launchers of `gemm.cu`, and the plan that `gemm` and `conv` share: which tile, and into how many chunks the sum goes.
+
+use crate::Kernels;
+use crate::array::{Array, Number};
+use crate::error::{Error, Result};
+use crate::launch::{Grid, Value};
+
+/// Which of A and B lies transposed in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transpose {
+    /// A (M, K), B (K, N).
+    Nn,
+    /// A (M, K), B (N, K).
+    Nt,
+    /// A (K, M), B (K, N); C is float at every precision, as gradients of parameters are.
+    Tn,
+}
+
+/// C (M, N) = op(A) · op(B).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Gemm {
+    /// How A and B lie.
+    pub transpose: Transpose,
+    /// Rows of C.
+    pub m: usize,
+    /// Columns of C.
+    pub n: usize,
+    /// Products a sum.
+    pub k: usize,
+}
+
+/// A dropout mask, see `DropoutShape` of the network's crate: element i of the output draws number `offset + i`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// The share that becomes zero.
+    pub rate: f32,
+    /// 1/(1 − rate).
+    pub scale: f32,
+    /// Of the run.
+    pub seed: u64,
+    /// Of the layer.
+    pub purpose: u32,
+    /// Of the optimiser.
+    pub step: u32,
+    /// Elements of the same step that came before.
+    pub offset: u64,
+}
+
+/// What happens to a sum before it is stored, in this order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Then<'a> {
+    /// Adds a float a column.
+    pub bias: Option<&'a Array>,
+    /// Adds what is there.
+    pub accumulate: bool,
+    /// Replaces negative numbers by zero.
+    pub relu: bool,
+    /// Drops and scales.
+    pub dropout: Option<Dropout>,
+}
+
+/// `Epilogue` of prelude.cuh.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Epilogue {
+    steps: u32,
+    purpose: u32,
+    step: u32,
+    rate: f32,
+    scale: f32,
+    unused: u32,
+    seed: u64,
+    offset: u64,
+}
+// SAFETY: the same members in the same order as in prelude.cuh, and no padding: `unused` fills it.
+unsafe impl Value for Epilogue {}
+
+impl Then<'_> {
+    pub(crate) fn epilogue(&self) -> Epilogue {
+        let flag = |set: bool, bit: u32| if set { bit } else { 0 };
+        let steps = flag(self.bias.is_some(), 1)
+            | flag(self.accumulate, 2)
+            | flag(self.relu, 4)
+            | flag(self.dropout.is_some(), 8);
+        let Some(Dropout { rate, scale, seed, purpose, step, offset }) = self.dropout else {
+            return Epilogue { steps, ..Epilogue::default() };
+        };
+        Epilogue { steps, purpose, step, rate, scale, unused: 0, seed, offset }
+    }
+}
+
+/// A tile of the kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tile {
+    /// 128 × 128 by 256 threads.
+    Large,
+    /// 64 × 64 by 64 threads.
+    Small,
+    /// The same, loading number by number.
+    Odd,
+}
+
+impl Tile {
+    pub const fn side(self) -> usize {
+        match self {
+            Tile::Large => 128,
+            Tile::Small | Tile::Odd => 64,
+        }
+    }
+    pub const fn threads(self) -> u32 {
+        match self {
+            Tile::Large => 256,
+            Tile::Small | Tile::Odd => 64,
+        }
+    }
+    /// The one of three kernels that has this tile.
+    pub const fn of(self, kernels: [&'static str; 3]) -> &'static str {
+        kernels[self as usize]
+    }
+}
+
+/// How a product is cut into blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub tile: Tile,
+    /// Products a chunk, a multiple of [`SLICE`].
+    pub chunk: usize,
+    /// Chunks that a sum is cut into.
+    pub chunks: usize,
+}
+
+/// Products that a tile takes at a time; chunks are multiples of it.
+const SLICE: usize = 8;
+/// Chunks that a sum is cut into at most.
+const MOST_CHUNKS: usize = 64;
+
+impl Plan {
+    /// The fastest by a model of one GPU, an A100, whichever runs it: so the sums' order, and with it the bits, do not
+    /// depend on the device.
+    ///
+    /// A multiprocessor is taken to be busy with one large tile or four small ones (8 warps); the unit of time is one
+    /// product of a large tile, 128² multiply-adds on 64 lanes, 0.18 µs. Small tiles read shared memory as often a
+    /// multiply-add but global memory twice as often: 10 %. Partial sums cost a launch and, written and read, 8 bytes
+    /// each at 1.5 TB/s.
+    pub fn new(m: usize, n: usize, k: usize, groups: usize, vectors: bool) -> Self {
+        const MULTIPROCESSORS: usize = 108;
+        const LAUNCH: f64 = 16.0;
+        const PARTIAL_SUM: f64 = 3e-5;
+        let tiles: &[(Tile, f64)] =
+            if vectors { &[(Tile::Large, 1.0), (Tile::Small, 1.1)] } else { &[(Tile::Odd, 1.0)] };
+        let mut best =
+            (f64::INFINITY, Plan { tile: tiles[0].0, chunk: k.next_multiple_of(SLICE).max(SLICE), chunks: 1 });
+        for &(tile, factor) in tiles {
+            let at_once = MULTIPROCESSORS * 256 / tile.threads() as usize;
+            let blocks = m.div_ceil(tile.side()) * n.div_ceil(tile.side()) * groups;
+            for wanted in 1..=MOST_CHUNKS {
+                let chunk = k.div_ceil(wanted).next_multiple_of(SLICE).max(SLICE);
+                let chunks = k.div_ceil(chunk).max(1);
+                let waves = (blocks * chunks).div_ceil(at_once);
+                let mut time = (waves * chunk) as f64 * factor;
+                if chunks > 1 {
+                    time += LAUNCH + (chunks * m * n * groups) as f64 * PARTIAL_SUM;
+                }
+                if time < best.0 {
+                    best = (time, Plan { tile, chunk, chunks });
+                }
+            }
+        }
+        best.1
+    }
+
+    /// The blocks, for `columns` columns in each of `groups` groups.
+    pub fn grid(&self, operator: &'static str, rows: usize, columns: usize, groups: usize) -> Result<Grid> {
+        let side = self.tile.side();
+        let blocks = [rows.div_ceil(side), columns.div_ceil(side) * groups, self.chunks];
+        if blocks[1] > 65_535 {
+            let reason = format!("has {columns} columns in {groups} groups, more than a grid of blocks holds");
+            return Err(Error::Argument { operator, argument: "shape", reason });
+        }
+        Ok(Grid::new(blocks.map(|n| n as u32), self.tile.threads()))
+    }
+
+    /// Floats of partial sums for a whole output of `rows` × `columns`.
+    pub fn partial_sums(&self, rows: usize, columns: usize) -> usize {
+        self.chunks * rows * columns.next_multiple_of(4)
+    }
+}
+
+/// A number that the kernels count with in 31 bits; leaves room to round up to a tile.
+pub(crate) fn extent(operator: &'static str, argument: &'static str, value: usize) -> Result<i32> {
+    match i32::try_from(value) {
+        Ok(n) if n < i32::MAX - (1 << 16) => Ok(n),
+        _ => {
+            let reason = format!("has {value} elements, more than 2^31 − 2^16");
+            Err(Error::Argument { operator, argument, reason })
+        }
+    }
+}
+
+impl Gemm {
+    /// Elements of A, B and C.
+    pub const fn lens(&self) -> [usize; 3] {
+        [self.m * self.k, self.k * self.n, self.m * self.n]
+    }
+    fn plan(&self) -> Plan {
+        // The lengths of the rows in memory of A and B.
+        let rows = match self.transpose {
+            Transpose::Nn => [self.k, self.n],
+            Transpose::Nt => [self.k, self.k],
+            Transpose::Tn => [self.m, self.n],
+        };
+        Plan::new(self.m, self.n, self.k, 1, rows.iter().all(|row| row % 4 == 0))
+    }
+    /// Floats of scratch memory that [`Kernels::gemm`] needs, `dropout` or not.
+    pub fn workspace(&self, dropout: bool) -> usize {
+        let plan = self.plan();
+        if plan.chunks > 1 || dropout { plan.partial_sums(self.m, self.n) } else { 0 }
+    }
+}
+
+impl Kernels {
+    /// C = op(A) · op(B), then what `then` says. A and B are of the storage's number; so is C, but float for
+    /// [`Transpose::Tn`]. `workspace` holds [`Gemm::workspace`] floats.
+    ///
+    /// # Errors
+    /// An array that does not fit; the driver's.
+    pub fn gemm(
+        &self,
+        gemm: &Gemm,
+        a: &Array,
+        b: &Array,
+        then: &Then<'_>,
+        c: &mut Array,
+        workspace: &mut Array,
+    ) -> Result<()> {
+        const NAME: &str = "gemm";
+        let Gemm { transpose, m, n, k } = *gemm;
+        let [a_len, b_len, c_len] = gemm.lens();
+        let number = if transpose == Transpose::Tn { Number::F32 } else { self.storage() };
+        a.expect(NAME, "a", self.storage(), a_len)?;
+        b.expect(NAME, "b", self.storage(), b_len)?;
+        c.expect(NAME, "c", number, c_len)?;
+        if let Some(bias) = then.bias {
+            bias.expect(NAME, "bias", Number::F32, n)?;
+        }
+        for (argument, len) in [("a", a_len), ("b", b_len), ("c", m * n.next_multiple_of(4))] {
+            extent(NAME, argument, len)?;
+        }
+        workspace.expect(NAME, "workspace", Number::F32, gemm.workspace(then.dropout.is_some()))?;
+        if c_len == 0 {
+            return Ok(());
+        }
+        let plan = gemm.plan();
+        let split = plan.chunks > 1 || then.dropout.is_some();
+        let kernel = plan.tile.of(match transpose {
+            Transpose::Nn => ["gemm_nn_128", "gemm_nn_64", "gemm_nn_odd"],
+            Transpose::Nt => ["gemm_nt_128", "gemm_nt_64", "gemm_nt_odd"],
+            Transpose::Tn => ["gemm_tn_128", "gemm_tn_64", "gemm_tn_odd"],
+        });
+        let launch = self
+            .launch("gemm", kernel)?
+            .array(a)
+            .array(b)
+            .value(then.bias.map_or(0, Array::address))
+            .array_mut(c)
+            .value(if split { workspace.address() } else { 0 })
+            .integers([m, n, k, plan.chunk])
+            .value(if split { Epilogue::default() } else { then.epilogue() });
+        let grid = plan.grid(NAME, m, n, 1)?;
+        // SAFETY: the lengths of a, b, c, bias and the workspace were checked above against what the kernel reads and
+        // writes for m, n, k, which count in 31 bits; it handles tiles that reach beyond them.
+        unsafe { launch.run(grid)? };
+        if split { self.reduce(NAME, workspace, then, number, c, [m, n, plan.chunks]) } else { Ok(()) }
+    }
+
+    /// C (m, n) = the sum over the chunks of `partial`, then what `then` says. The caller has checked the lengths.
+    pub(crate) fn reduce(
+        &self,
+        operator: &'static str,
+        partial: &Array,
+        then: &Then<'_>,
+        number: Number,
+        c: &mut Array,
+        [m, n, chunks]: [usize; 3],
+    ) -> Result<()> {
+        c.expect(operator, "output", number, m * n)?;
+        let kernel = if number == self.storage() { "gemm_reduce" } else { "gemm_reduce_float" };
+        let launch = self
+            .launch("gemm", kernel)?
+            .array(partial)
+            .value(then.bias.map_or(0, Array::address))
+            .array_mut(c)
+            .integers([m, n, chunks])
+            .value(then.epilogue());
+        // SAFETY: a thread for four columns of a row of partial, which the caller allocated for m, n and chunks.
+        unsafe { launch.run(Grid::linear(m * n.div_ceil(4), 256)) }
+    }
+
+    /// Floats of scratch memory that [`Kernels::column_sum`] needs.
+    pub fn column_sum_workspace(rows: usize, columns: usize) -> usize {
+        if rows > SUMMED_ROWS { rows.div_ceil(SUMMED_ROWS) * columns } else { 0 }
+    }
+
+    /// y\[j\] = Σ over i of x\[i, j\], or adds it: the gradient of a bias.
+    ///
+    /// # Errors
+    /// An array that does not fit; the driver's.
+    pub fn column_sum(
+        &self,
+        rows: usize,
+        columns: usize,
+        x: &Array,
+        accumulate: bool,
+        y: &mut Array,
+        workspace: &mut Array,
+    ) -> Result<()> {
+        const NAME: &str = "column_sum";
+        x.expect(NAME, "x", self.storage(), rows * columns)?;
+        y.expect(NAME, "y", Number::F32, columns)?;
+        workspace.expect(NAME, "workspace", Number::F32, Self::column_sum_workspace(rows, columns))?;
+        extent(NAME, "x", rows * columns)?;
+        if columns == 0 {
+            return Ok(());
+        }
+        let chunks = rows.div_ceil(SUMMED_ROWS).max(1);
+        let whole = chunks == 1;
+        let target = if whole { y.address() } else { workspace.address() };
+        let blocks = columns.div_ceil(32) as u32;
+        let launch = self.launch("gemm", NAME)?.array(x).value(target);
+        let launch = launch.integers([rows, columns, SUMMED_ROWS, usize::from(accumulate && whole)]);
+        // SAFETY: a block for 32 columns and a chunk of the rows; x, y and the workspace hold them, as checked above.
+        unsafe { launch.run(Grid::new([blocks, chunks as u32, 1], 256))? };
+        if whole {
+            return Ok(());
+        }
+        let launch = self.launch("gemm", "column_sum_float")?.array(workspace).array_mut(y);
+        let launch = launch.integers([chunks, columns, chunks, usize::from(accumulate)]);
+        // SAFETY: one chunk of `chunks` rows, which the launch before wrote.
+        unsafe { launch.run(Grid::new([blocks, 1, 1], 256)) }
+    }
+}
+
+/// Rows that one block of `column_sum` adds.
+const SUMMED_ROWS: usize = 256;
