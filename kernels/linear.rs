@@ -2,7 +2,7 @@
 
 use crate::array::Array;
 use crate::error::Result;
-use crate::{Dropout, Gemm, Kernels, Then, Transpose};
+use crate::{Gemm, Kernels, Then, ThenDropout, Transpose};
 
 /// x (N, I) with w (O, I) gives y (N, O) = x·wᵀ + b.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,7 +47,7 @@ impl Kernels {
         w: &Array,
         b: &Array,
         relu: bool,
-        dropout: Option<Dropout>,
+        dropout: Option<ThenDropout>,
         y: &mut Array,
         workspace: &mut Array,
     ) -> Result<()> {

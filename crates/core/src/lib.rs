@@ -21,6 +21,7 @@ pub mod shape;
 pub use architecture::{Architecture, LayerKind, LayerSpec};
 pub use device::Device;
 pub use device::cpu::Cpu;
+pub use device::cuda::Cuda;
 pub use error::{Error, Result};
 pub use network::Network;
 pub use optimizer::Sgd;

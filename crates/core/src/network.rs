@@ -108,11 +108,11 @@ impl<D: Device> Network<D> {
         for spec in architecture.parameters()? {
             let zeros = || device.zeros(spec.len());
             let (gradient, momentum) = if training { (Some(zeros()?), Some(zeros()?)) } else { (None, None) };
-            let value = zeros()?;
+            let value = device.weights(spec.len())?;
             parameters.push(Parameter { name: spec.name, shape: spec.shape, value, gradient, momentum });
         }
         let image = architecture.image * architecture.image * architecture.channels;
-        let mut activations = vec![device.zeros(batch * image)?];
+        let mut activations = vec![device.activations(batch * image)?];
         let mut argmax = Vec::new();
         let mut layers: Vec<Planned> = Vec::new();
         let (mut weight, mut widest) = (0, 0);
@@ -125,7 +125,7 @@ impl<D: Device> Network<D> {
                 continue;
             }
             if !layer.in_place() {
-                activations.push(device.zeros(batch * layer.output.len())?);
+                activations.push(device.activations(batch * layer.output.len())?);
                 widest = widest.max(layer.output.len());
             }
             let planned = Planned { index: index as u32, weight, input, argmax: argmax.len(), relu: false, layer };
@@ -136,7 +136,7 @@ impl<D: Device> Network<D> {
             layers.push(planned);
         }
         let gradients = match training {
-            true => vec![device.zeros(batch * widest)?, device.zeros(batch * widest)?],
+            true => vec![device.activations(batch * widest)?, device.activations(batch * widest)?],
             false => Vec::new(),
         };
         let (labels, losses, correct) = (device.labels(batch)?, device.zeros(batch)?, device.zeros(batch)?);

@@ -5,6 +5,7 @@
 //! Every operator is deterministic: the same bits at any thread count.
 
 pub mod cpu;
+pub mod cuda;
 pub mod reference;
 
 use crate::architecture::Operation;
@@ -83,6 +84,14 @@ pub trait Device: Send + Sync {
 
     /// Allocates `len` zeros.
     fn zeros(&self, len: usize) -> Result<Self::Buffer>;
+    /// Allocates `len` zeros for activations or their gradients, which a device may store in fewer bits.
+    fn activations(&self, len: usize) -> Result<Self::Buffer> {
+        self.zeros(len)
+    }
+    /// Allocates `len` zeros for a parameter, of which a device may keep copies in other forms.
+    fn weights(&self, len: usize) -> Result<Self::Buffer> {
+        self.zeros(len)
+    }
     /// Allocates `len` bytes of zero.
     fn bytes(&self, len: usize) -> Result<Self::Bytes>;
     /// Allocates `len` labels of zero.

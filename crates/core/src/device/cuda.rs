@@ -1,0 +1,436 @@
+//! An NVIDIA GPU: nothing but calls into `alexnet_kernels`.
+//!
+//! Arrays of activations and their gradients are stored as the precision says; parameters, their gradients and their
+//! momentum, losses and hits are float always. In half precision a parameter also has a copy in half precision, which
+//! the products read and every update renews. All work runs in order on one stream.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use alexnet_kernels::{self as kernels, Array, Kernels, Number, Parameters, Rule, Scaler};
+use half::{bf16, f16};
+
+pub use alexnet_kernels::Precision;
+
+use super::{Device, Parameter};
+use crate::architecture::Operation;
+use crate::shape::{
+    AvgPoolShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape, expect_len,
+};
+use crate::{Error, Result, Sgd};
+
+/// An array of numbers on the GPU.
+#[derive(Debug)]
+pub struct Buffer {
+    array: Array,
+    /// Of a parameter in half precision.
+    copy: Option<Array>,
+}
+
+impl Buffer {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.array.len()
+    }
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.array.is_empty()
+    }
+    /// What the products read.
+    fn operand(&self) -> &Array {
+        self.copy.as_ref().unwrap_or(&self.array)
+    }
+}
+
+/// Arrays that belong to no network, laid out by [`Device::prepare`].
+#[derive(Debug)]
+struct Scratch {
+    /// Floats for the operators' partial sums.
+    workspace: Array,
+    /// A convolution's weights in the order its kernels read.
+    packed: Array,
+    /// The step's number, for dropout.
+    step: Array,
+    step_value: u32,
+    rule: Array,
+    rule_value: Option<Rule>,
+    /// The loss's scale and its state.
+    scaler: Array,
+}
+
+/// A GPU.
+#[derive(Debug)]
+pub struct Cuda {
+    // Before the kernels, whose context its arrays live in.
+    scratch: Mutex<Scratch>,
+    kernels: Kernels,
+    ordinal: usize,
+    /// Good steps until the loss's scale is doubled; without scaling none.
+    interval: Option<u32>,
+}
+
+/// Good steps until the loss's scale is doubled, as in `torch.amp.GradScaler`.
+const INTERVAL: u32 = 2000;
+/// The scale at the start, likewise.
+const SCALE: f32 = 65536.0;
+
+impl Cuda {
+    /// Opens GPU number `ordinal`.
+    ///
+    /// # Errors
+    /// Whatever is missing: driver, GPU, NVRTC; the message says what to do.
+    pub fn new(ordinal: usize, precision: Precision) -> Result<Self> {
+        let kernels = Kernels::new(ordinal, precision).map_err(|error| failure(ordinal, error))?;
+        let fail = |error| failure(ordinal, error);
+        let storage = kernels.storage();
+        let scaled = precision == Precision::Fp16;
+        let mut scratch = Scratch {
+            workspace: kernels.zeros(Number::F32, 1).map_err(fail)?,
+            packed: kernels.zeros(storage, 1).map_err(fail)?,
+            step: kernels.zeros(Number::U32, 1).map_err(fail)?,
+            step_value: 0,
+            rule: kernels.zeros(Number::F32, 4).map_err(fail)?,
+            rule_value: None,
+            scaler: kernels.zeros(Number::F32, 4).map_err(fail)?,
+        };
+        let scaler = if scaled { Scaler { scale: SCALE, ..Scaler::default() } } else { Scaler::default() };
+        kernels.write_scaler(&scaler, &mut scratch.scaler).map_err(fail)?;
+        Ok(Self { scratch: Mutex::new(scratch), kernels, ordinal, interval: scaled.then_some(INTERVAL) })
+    }
+
+    /// The GPU with its kernels.
+    pub fn kernels(&self) -> &Kernels {
+        &self.kernels
+    }
+
+    /// The state of the loss's scaling; a scale of 1 without scaling.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn scaler(&self) -> Result<Scaler> {
+        self.ok(self.kernels.read_scaler(&self.scratch().scaler))
+    }
+    /// Sets the state of the loss's scaling, as a checkpoint holds it.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn set_scaler(&self, scaler: &Scaler) -> Result<()> {
+        self.ok(self.kernels.write_scaler(scaler, &mut self.scratch().scaler))
+    }
+
+    fn scratch(&self) -> MutexGuard<'_, Scratch> {
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ok<T>(&self, result: kernels::Result<T>) -> Result<T> {
+        result.map_err(|error| failure(self.ordinal, error))
+    }
+
+    fn array(&self, number: Number, len: usize) -> Result<Array> {
+        self.ok(self.kernels.zeros(number, len))
+    }
+
+    /// Makes `array` at least `len` long; its contents are scratch.
+    fn reserve(&self, array: &mut Array, len: usize) -> Result<()> {
+        if array.len() < len {
+            *array = self.array(array.number(), len)?;
+        }
+        Ok(())
+    }
+
+    /// The scratch with at least this much workspace and room for packed weights.
+    fn scratch_of(&self, workspace: usize, packed: usize) -> Result<MutexGuard<'_, Scratch>> {
+        let mut scratch = self.scratch();
+        self.reserve(&mut scratch.workspace, workspace)?;
+        self.reserve(&mut scratch.packed, packed)?;
+        Ok(scratch)
+    }
+
+    fn write_array(&self, from: &[f32], to: &mut Array) -> Result<()> {
+        expect_len("write", "to", to.len(), from.len())?;
+        self.ok(match to.number() {
+            Number::F16 => self.kernels.write(&from.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>(), to),
+            Number::Bf16 => self.kernels.write(&from.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>(), to),
+            _ => self.kernels.write(from, to),
+        })
+    }
+}
+
+/// A failure in this crate's words.
+fn failure(ordinal: usize, error: kernels::Error) -> Error {
+    match error {
+        kernels::Error::Length { operator, argument, found, expected } => {
+            Error::Length { operator, argument, found, expected }
+        }
+        kernels::Error::OutOfMemory { needed, free, total } => Error::OutOfMemory {
+            needed,
+            purpose: format!("an array on cuda:{ordinal}, {free} of {total} free; a smaller batch needs less"),
+        },
+        error => Error::Device { device: format!("cuda:{ordinal}"), message: error.to_string() },
+    }
+}
+
+const fn conv(s: &ConvShape) -> kernels::Conv {
+    let ConvShape { batch, height, width, channels, filters, kernel, stride, padding, groups } = *s;
+    kernels::Conv { batch, height, width, channels, filters, kernel, stride, padding, groups }
+}
+
+const fn linear(s: &LinearShape) -> kernels::Linear {
+    kernels::Linear { batch: s.batch, inputs: s.inputs, outputs: s.outputs }
+}
+
+const fn maxpool(s: &MaxPoolShape) -> kernels::MaxPool {
+    let MaxPoolShape { batch, height, width, channels, kernel, stride, padding } = *s;
+    let (out_height, out_width) = (s.output_height(), s.output_width());
+    kernels::MaxPool { batch, height, width, channels, kernel, stride, padding, out_height, out_width }
+}
+
+const fn avgpool(s: &AvgPoolShape) -> kernels::AvgPool {
+    kernels::AvgPool {
+        batch: s.batch,
+        height: s.height,
+        width: s.width,
+        channels: s.channels,
+        out_height: s.output_height,
+        out_width: s.output_width,
+    }
+}
+
+const fn lrn(s: &LrnShape) -> kernels::Lrn {
+    let LrnShape { pixels, channels, size, alpha, beta, k } = *s;
+    kernels::Lrn { pixels, channels, size, alpha, beta, k }
+}
+
+const fn flatten(s: &FlattenShape) -> kernels::Flatten {
+    kernels::Flatten { batch: s.batch, pixels: s.height * s.width, channels: s.channels }
+}
+
+impl Device for Cuda {
+    type Element = f32;
+    type Buffer = Buffer;
+    type Bytes = Array;
+    type Labels = Array;
+
+    fn name(&self) -> String {
+        format!("cuda:{} ({}, {:?})", self.ordinal, self.kernels.name(), self.kernels.precision()).to_lowercase()
+    }
+
+    fn zeros(&self, len: usize) -> Result<Buffer> {
+        Ok(Buffer { array: self.array(Number::F32, len)?, copy: None })
+    }
+    fn activations(&self, len: usize) -> Result<Buffer> {
+        Ok(Buffer { array: self.array(self.kernels.storage(), len)?, copy: None })
+    }
+    fn weights(&self, len: usize) -> Result<Buffer> {
+        let storage = self.kernels.storage();
+        let copy = if storage == Number::F32 { None } else { Some(self.array(storage, len)?) };
+        Ok(Buffer { array: self.array(Number::F32, len)?, copy })
+    }
+    fn bytes(&self, len: usize) -> Result<Array> {
+        self.array(Number::U8, len)
+    }
+    fn labels(&self, len: usize) -> Result<Array> {
+        self.array(Number::U32, len)
+    }
+    fn write(&self, from: &[f32], to: &mut Buffer) -> Result<()> {
+        self.write_array(from, &mut to.array)?;
+        to.copy.as_mut().map_or(Ok(()), |copy| self.write_array(from, copy))
+    }
+    fn read(&self, from: &Buffer, to: &mut [f32]) -> Result<()> {
+        let array = &from.array;
+        expect_len("read", "from", array.len(), to.len())?;
+        match array.number() {
+            Number::F16 => {
+                let mut half = vec![f16::ZERO; to.len()];
+                self.ok(self.kernels.read(array, &mut half))?;
+                to.iter_mut().zip(half).for_each(|(to, x)| *to = x.to_f32());
+            }
+            Number::Bf16 => {
+                let mut half = vec![bf16::ZERO; to.len()];
+                self.ok(self.kernels.read(array, &mut half))?;
+                to.iter_mut().zip(half).for_each(|(to, x)| *to = x.to_f32());
+            }
+            _ => self.ok(self.kernels.read(array, to))?,
+        }
+        Ok(())
+    }
+    fn write_labels(&self, from: &[u32], to: &mut Array) -> Result<()> {
+        self.ok(self.kernels.write(from, to))
+    }
+
+    fn prepare(&self, operations: &[Operation], training: bool) -> Result<u64> {
+        let (mut workspace, mut packed) = (0, 0);
+        for operation in operations {
+            match operation {
+                Operation::Conv(s) => {
+                    let s = conv(s);
+                    let backward = s.backward_data_workspace().max(s.backward_weight_workspace());
+                    workspace = workspace.max(s.forward_workspace()).max(if training { backward } else { 0 });
+                    packed = packed.max(s.weight_len());
+                }
+                Operation::Linear(s) => workspace = workspace.max(linear(s).workspace()),
+                _ => {}
+            }
+        }
+        let scratch = self.scratch_of(workspace, packed)?;
+        // Compiled and loaded now, not in the first step.
+        self.ok(self.kernels.load_all())?;
+        let bytes = |array: &Array| (array.len() * array.number().size()) as u64;
+        Ok(bytes(&scratch.workspace) + bytes(&scratch.packed))
+    }
+
+    fn conv_forward(
+        &self,
+        shape: &ConvShape,
+        x: &Buffer,
+        w: &Buffer,
+        b: &Buffer,
+        relu: bool,
+        y: &mut Buffer,
+    ) -> Result<()> {
+        let s = conv(shape);
+        let mut scratch = self.scratch_of(s.forward_workspace(), s.weight_len())?;
+        let Scratch { workspace, packed, .. } = &mut *scratch;
+        self.ok(self.kernels.conv_pack_weights(&s, &w.array, packed))?;
+        self.ok(self.kernels.conv_forward(&s, &x.array, packed, &b.array, relu, &mut y.array, workspace))
+    }
+    fn conv_backward_data(&self, shape: &ConvShape, dy: &Buffer, w: &Buffer, dx: &mut Buffer) -> Result<()> {
+        let s = conv(shape);
+        let mut scratch = self.scratch_of(s.backward_data_workspace(), s.weight_len())?;
+        let Scratch { workspace, packed, .. } = &mut *scratch;
+        self.ok(self.kernels.conv_pack_weights(&s, &w.array, packed))?;
+        self.ok(self.kernels.conv_backward_data(&s, &dy.array, packed, &mut dx.array, workspace))
+    }
+    fn conv_backward_weight(
+        &self,
+        shape: &ConvShape,
+        x: &Buffer,
+        dy: &Buffer,
+        accumulate: bool,
+        dw: &mut Buffer,
+        db: &mut Buffer,
+    ) -> Result<()> {
+        let s = conv(shape);
+        let mut scratch = self.scratch_of(s.backward_weight_workspace(), 0)?;
+        let (dw, db, workspace) = (&mut dw.array, &mut db.array, &mut scratch.workspace);
+        self.ok(self.kernels.conv_backward_weight(&s, &x.array, &dy.array, accumulate, dw, db, workspace))
+    }
+
+    fn relu_forward(&self, len: usize, x: &mut Buffer) -> Result<()> {
+        self.ok(self.kernels.relu_forward(len, &mut x.array))
+    }
+    fn relu_backward(&self, len: usize, y: &Buffer, dy: &mut Buffer) -> Result<()> {
+        self.ok(self.kernels.relu_backward(len, &y.array, &mut dy.array))
+    }
+
+    fn maxpool_forward(&self, s: &MaxPoolShape, x: &Buffer, y: &mut Buffer, argmax: &mut Array) -> Result<()> {
+        self.ok(self.kernels.maxpool_forward(&maxpool(s), &x.array, &mut y.array, argmax))
+    }
+    fn maxpool_backward(&self, s: &MaxPoolShape, dy: &Buffer, argmax: &Array, dx: &mut Buffer) -> Result<()> {
+        self.ok(self.kernels.maxpool_backward(&maxpool(s), &dy.array, argmax, &mut dx.array))
+    }
+
+    fn avgpool_forward(&self, s: &AvgPoolShape, x: &Buffer, y: &mut Buffer) -> Result<()> {
+        self.ok(self.kernels.avgpool_forward(&avgpool(s), &x.array, &mut y.array))
+    }
+    fn avgpool_backward(&self, s: &AvgPoolShape, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
+        self.ok(self.kernels.avgpool_backward(&avgpool(s), &dy.array, &mut dx.array))
+    }
+
+    fn lrn_forward(&self, s: &LrnShape, x: &Buffer, y: &mut Buffer) -> Result<()> {
+        self.ok(self.kernels.lrn_forward(&lrn(s), &x.array, &mut y.array))
+    }
+    fn lrn_backward(&self, s: &LrnShape, x: &Buffer, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
+        self.ok(self.kernels.lrn_backward(&lrn(s), &x.array, &dy.array, &mut dx.array))
+    }
+
+    fn dropout(&self, s: &DropoutShape, x: &mut Buffer) -> Result<()> {
+        let mut scratch = self.scratch();
+        if scratch.step_value != s.step {
+            self.ok(self.kernels.write(&[s.step], &mut scratch.step))?;
+            scratch.step_value = s.step;
+        }
+        let DropoutShape { len, rate, philox, purpose, offset, .. } = *s;
+        let seed = philox.seed();
+        let shape = kernels::Dropout { len, rate: rate as f32, scale: s.scale(), seed, purpose, offset };
+        self.ok(self.kernels.dropout(&shape, &scratch.step, &mut x.array))
+    }
+
+    fn flatten_forward(&self, s: &FlattenShape, x: &Buffer, y: &mut Buffer) -> Result<()> {
+        self.ok(self.kernels.flatten_forward(&flatten(s), &x.array, &mut y.array))
+    }
+    fn flatten_backward(&self, s: &FlattenShape, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
+        self.ok(self.kernels.flatten_backward(&flatten(s), &dy.array, &mut dx.array))
+    }
+
+    fn linear_forward(
+        &self,
+        shape: &LinearShape,
+        x: &Buffer,
+        w: &Buffer,
+        b: &Buffer,
+        relu: bool,
+        y: &mut Buffer,
+    ) -> Result<()> {
+        let s = linear(shape);
+        let workspace = &mut self.scratch_of(s.workspace(), 0)?.workspace;
+        let (x, w, b, y) = (&x.array, w.operand(), &b.array, &mut y.array);
+        self.ok(self.kernels.linear_forward(&s, x, w, b, relu, None, y, workspace))
+    }
+    fn linear_backward_data(&self, shape: &LinearShape, dy: &Buffer, w: &Buffer, dx: &mut Buffer) -> Result<()> {
+        let s = linear(shape);
+        let workspace = &mut self.scratch_of(s.workspace(), 0)?.workspace;
+        self.ok(self.kernels.linear_backward_data(&s, &dy.array, w.operand(), &mut dx.array, workspace))
+    }
+    fn linear_backward_weight(
+        &self,
+        shape: &LinearShape,
+        x: &Buffer,
+        dy: &Buffer,
+        accumulate: bool,
+        dw: &mut Buffer,
+        db: &mut Buffer,
+    ) -> Result<()> {
+        let s = linear(shape);
+        let workspace = &mut self.scratch_of(s.workspace(), 0)?.workspace;
+        let (dw, db) = (&mut dw.array, &mut db.array);
+        self.ok(self.kernels.linear_backward_weight(&s, &x.array, &dy.array, accumulate, dw, db, workspace))
+    }
+
+    fn softmax_cross_entropy(
+        &self,
+        s: &LossShape,
+        logits: &Buffer,
+        labels: &Array,
+        losses: &mut Buffer,
+        correct: &mut Buffer,
+        dlogits: Option<&mut Buffer>,
+    ) -> Result<()> {
+        let LossShape { batch, classes, smoothing, divisor } = *s;
+        let shape = kernels::Loss { batch, classes, smoothing, divisor };
+        let (losses, correct) = (&mut losses.array, &mut correct.array);
+        let dlogits = dlogits.map(|dlogits| &mut dlogits.array);
+        let scale = &self.scratch().scaler;
+        self.ok(self.kernels.softmax_cross_entropy(&shape, &logits.array, labels, scale, losses, correct, dlogits))
+    }
+
+    fn sgd(&self, rule: &Sgd, parameters: &mut [Parameter<Buffer>]) -> Result<()> {
+        let Sgd { learning_rate, momentum, weight_decay, nesterov } = *rule;
+        let (rate, momentum, decay) = (learning_rate as f32, momentum as f32, weight_decay as f32);
+        let rule = Rule { rate, momentum, decay, nesterov };
+        let mut scratch = self.scratch();
+        if scratch.rule_value != Some(rule) {
+            self.ok(self.kernels.write_rule(&rule, &mut scratch.rule))?;
+            scratch.rule_value = Some(rule);
+        }
+        let mut table = Parameters::default();
+        for parameter in parameters {
+            let len = parameter.len();
+            if let (Some(gradient), Some(momentum)) = (&parameter.gradient, &mut parameter.momentum) {
+                let Buffer { array, copy } = &mut parameter.value;
+                self.ok(table.push(len, array, &gradient.array, &mut momentum.array, copy.as_mut()))?;
+            }
+        }
+        let Scratch { rule, scaler, .. } = &mut *scratch;
+        self.ok(self.kernels.sgd(&table, rule, scaler, self.interval))
+    }
+}
