@@ -211,3 +211,6 @@ impl Engine {
         grid::run(&self.space, launch, options)
     }
 }
+
+#[cfg(test)]
+mod tests;

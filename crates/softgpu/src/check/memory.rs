@@ -157,12 +157,22 @@ pub(crate) fn stack_overflow(cx: &mut Cx<'_>, lane: u32) {
     }
 }
 
-/// Arguments moved within a thread's local memory.
+/// Arguments moved within a thread's local memory: the marks move along.
 pub(crate) fn local_copy(cx: &mut Cx<'_>, lane: usize, to: u32, from: u32, bytes: u32) {
-    let _ = (cx, lane, to, from, bytes);
+    if !cx.launch.options.init {
+        return;
+    }
+    let start = (cx.warp as usize * 32 + lane) * cx.local_bytes as usize;
+    let marks = &mut cx.watch.block.local_written;
+    let from = start + from as usize;
+    marks.copy_within(from..from + bytes as usize, start + to as usize);
 }
 
 /// The driver's own write into a thread's local memory.
 pub(crate) fn local_written(cx: &mut Cx<'_>, lane: usize, at: u32, bytes: u32) {
-    let _ = (cx, lane, at, bytes);
+    if !cx.launch.options.init {
+        return;
+    }
+    let start = (cx.warp as usize * 32 + lane) * cx.local_bytes as usize + at as usize;
+    cx.watch.block.local_written[start..start + bytes as usize].fill(true);
 }

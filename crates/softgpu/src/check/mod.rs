@@ -2,16 +2,18 @@
 
 pub(crate) mod memory;
 pub(crate) mod order;
+pub(crate) mod race;
+pub(crate) mod shadow;
 pub(crate) mod sync;
 
 use std::collections::HashMap;
 
 use crate::{
+    count::Counting,
     engine::Outcome,
     exec::{Cx, Shared, memory::Resolved, thread_at},
     finding::{Access, Check, Finding, FindingKind, Other, StateSpace},
     memory::AllocationInfo,
-    ptx::program::Class,
 };
 
 /// Equal findings are one.
@@ -23,29 +25,69 @@ pub(crate) struct Watch {
     findings: HashMap<Key, (u64, Finding)>,
     pub(crate) block: BlockWatch,
     pub(crate) printed: Vec<(u64, String)>,
+    pub(crate) counting: Option<Box<Counting>>,
 }
 
 /// What is watched within one block.
 #[derive(Default)]
-pub(crate) struct BlockWatch {}
+pub(crate) struct BlockWatch {
+    /// Which bytes of shared and of local memory were written.
+    written: Vec<bool>,
+    pub(crate) local_written: Vec<bool>,
+    /// The last writer and reader of each word of shared memory.
+    pub(crate) shadow: Vec<[shadow::Entry; 2]>,
+    pub(crate) clocks: shadow::Clocks,
+    pub(crate) fences: Vec<(u32, [u32; 32])>,
+    pub(crate) acquired: Vec<order::Acquired>,
+    /// What was known to those who arrived at barriers in memory, by address.
+    pub(crate) arrivals: HashMap<u64, [u32; 32]>,
+    /// The same for `barrier.arrive`.
+    pub(crate) arrive: [[u32; 32]; 16],
+}
 
 impl BlockWatch {
-    pub(crate) fn new(_: &Shared<'_>) -> BlockWatch {
-        BlockWatch {}
+    pub(crate) fn start(&mut self, launch: &Shared<'_>) {
+        let options = launch.options;
+        let warps = launch.threads.div_ceil(32) as usize;
+        if options.init {
+            self.written.clear();
+            self.written.resize(launch.shared_bytes as usize, false);
+            self.local_written.clear();
+            self.local_written.resize(warps * 32 * launch.program.local_bytes as usize, false);
+        }
+        if options.race {
+            self.shadow.clear();
+            self.shadow.resize(launch.shared_bytes.div_ceil(4) as usize, [shadow::Entry(0); 2]);
+            self.clocks.start(warps);
+            self.fences.clear();
+            self.acquired.clear();
+            self.arrivals.clear();
+            self.arrive = [[0; 32]; 16];
+        }
     }
-
-    pub(crate) fn start(&mut self, _: &Shared<'_>, _: u64) {}
 }
 
 impl Watch {
-    pub(crate) fn new(_: &Shared<'_>) -> Watch {
-        Watch::default()
+    pub(crate) fn new(launch: &Shared<'_>) -> Watch {
+        Watch {
+            counting: launch.options.count.then(|| Box::new(Counting::new(launch.program.code.len()))),
+            ..Watch::default()
+        }
     }
 
+    /// Called before each instruction.
     #[inline(always)]
-    pub(crate) fn instruction(&mut self, _: u32, _: u32, _: Class) {}
+    pub(crate) fn instruction(&mut self, pc: u32, lanes: u32) {
+        if let Some(c) = &mut self.counting {
+            c.instruction(pc, lanes);
+        }
+    }
 
-    pub(crate) fn block_done(&mut self, _: &Shared<'_>, _: u64) {}
+    pub(crate) fn block_done(&mut self, launch: &Shared<'_>) {
+        if let Some(c) = &mut self.counting {
+            c.block(launch.threads.div_ceil(32));
+        }
+    }
 
     pub(crate) fn add(&mut self, key: Key, block: u64, finding: Finding) {
         match self.findings.entry(key) {
@@ -69,16 +111,21 @@ impl Watch {
             self.add(key, block, finding);
         }
         self.printed.extend(other.printed);
+        match (&mut self.counting, other.counting) {
+            (Some(mine), Some(theirs)) => mine.merge(*theirs),
+            (None, theirs) => self.counting = theirs,
+            _ => {}
+        }
     }
 
-    pub(crate) fn finish(mut self: Box<Self>, _: &Shared<'_>) -> Outcome {
+    pub(crate) fn finish(mut self: Box<Self>, launch: &Shared<'_>) -> Outcome {
         self.printed.sort_by_key(|(block, _)| *block);
         let mut findings: Vec<_> = self.findings.into_iter().collect();
         findings.sort_by_key(|((kind, pc, other), (block, _))| (*block, *pc, *kind, *other));
         Outcome {
             error: None,
             findings: findings.into_iter().map(|(_, (_, f))| f).collect(),
-            counters: None,
+            counters: self.counting.map(|c| c.finish(launch.program)),
             printed: self.printed.into_iter().map(|(_, t)| t).collect(),
         }
     }
@@ -150,30 +197,152 @@ pub(crate) fn file(cx: &mut Cx<'_>, r: Report) {
         message,
     };
     let number = cx.number;
-    cx.watch.add((r.kind, pc, other_pc), number, finding);
+    // A race is one whichever side came second.
+    let key = if other_pc != u32::MAX && other_pc < pc { (r.kind, other_pc, pc) } else { (r.kind, pc, other_pc) };
+    cx.watch.add(key, number, finding);
 }
 
 /// An access whose lanes all have memory: were the bytes written, and is it ordered?
 pub(crate) fn access(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, access: Access, strong: bool) {
-    let _ = (cx, r, bytes, access, strong);
+    watch(cx, r, bytes, access, strong, 0);
 }
 
 /// A store, some of whose lanes change nothing.
 pub(crate) fn store_access(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, strong: bool, silent: u32) {
-    let _ = (cx, r, bytes, strong, silent);
+    watch(cx, r, bytes, Access::Write, strong, silent);
+}
+
+fn watch(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, access: Access, strong: bool, silent: u32) {
+    let options = cx.launch.options;
+    if let Some(c) = &mut cx.watch.counting {
+        c.access(r, bytes, access);
+    }
+    if options.init {
+        written(cx, r, bytes, access);
+    }
+    if options.race {
+        race::access(cx, r, bytes, access, strong, silent);
+    }
+}
+
+/// Bytes that are read have to have been written; those that are written now have been.
+fn written(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, access: Access) {
+    for lane in r.lanes() {
+        let at = r.address[lane];
+        let missing = match r.space[lane] {
+            StateSpace::Shared => {
+                let marks = &mut cx.watch.block.written[at as usize..][..bytes as usize];
+                mark(marks, access)
+            }
+            StateSpace::Local => {
+                let start = (cx.warp as usize * 32 + lane) * cx.local_bytes as usize + at as usize;
+                mark(&mut cx.watch.block.local_written[start..][..bytes as usize], access)
+            }
+            StateSpace::Global => {
+                // SAFETY: allocations are held by the launch.
+                let Some(a) = (unsafe { r.allocation[lane].as_ref() }) else { continue };
+                let missing = if access == Access::Write {
+                    None
+                } else {
+                    a.unwritten(at - a.base, bytes.into()).map(|o| o - (at - a.base))
+                };
+                if access != Access::Read {
+                    a.mark(at - a.base, bytes.into());
+                }
+                missing
+            }
+            _ => None,
+        };
+        if let Some(offset) = missing {
+            uninitialised(cx, r, lane, offset, bytes, access);
+        }
+    }
+}
+
+/// The first byte that was never written; all of them are marked when this writes.
+fn mark(marks: &mut [bool], access: Access) -> Option<u64> {
+    let missing = if access == Access::Write { None } else { marks.iter().position(|m| !m).map(|p| p as u64) };
+    if access != Access::Read {
+        marks.fill(true);
+    }
+    missing
+}
+
+#[cold]
+fn uninitialised(cx: &mut Cx<'_>, r: &Resolved, lane: usize, offset: u64, bytes: u32, access: Access) {
+    let space = r.space[lane];
+    let (name, base) = match space {
+        StateSpace::Shared => ("shared", 0),
+        StateSpace::Local => ("local", 0),
+        _ => ("global", 0),
+    };
+    let at = r.address[lane] + offset - base;
+    let allocation = (space == StateSpace::Global).then(|| cx.launch.space.lookup(at)).flatten();
+    let place = match &allocation {
+        Some(a) if !a.label.is_empty() => {
+            format!(", offset {} of {} bytes `{}`", at - a.base, a.size, a.label)
+        }
+        Some(a) => format!(", offset {} of {} bytes at {:#x}", at - a.base, a.size, a.base),
+        None => String::new(),
+    };
+    let text = format!("{name} read of {bytes} bytes: the byte at {at:#x}{place} was never written");
+    let mut report = Report::new(Check::Init, FindingKind::Uninitialised, lane as u32, text);
+    report.access = access;
+    report.space = space;
+    report.address = r.address[lane];
+    report.bytes = bytes;
+    report.allocation = allocation;
+    file(cx, report);
 }
 
 /// Rows of `ldmatrix` and `stmatrix`.
 pub(crate) fn matrix_access(cx: &mut Cx<'_>, r: &Resolved, access: Access) {
-    let _ = (cx, r, access);
+    if let Some(c) = &mut cx.watch.counting {
+        c.matrix(r, access);
+    }
+    let options = cx.launch.options;
+    if options.init {
+        written(cx, r, 16, access);
+    }
+    if options.race {
+        race::access(cx, r, 16, access, false, 0);
+    }
 }
 
 /// `cp.async` has been issued for these destinations.
 pub(crate) fn copy_started(cx: &mut Cx<'_>, r: &Resolved, bytes: u32) {
-    let _ = (cx, r, bytes);
+    if let Some(c) = &mut cx.watch.counting {
+        c.access(r, bytes, Access::Write);
+    }
+    if cx.launch.options.race {
+        race::access(cx, r, bytes, Access::Write, false, 0);
+        for lane in r.lanes().filter(|&l| r.space[l] == StateSpace::Shared) {
+            let (first, last) = (r.address[lane] / 4, (r.address[lane] + u64::from(bytes)).div_ceil(4));
+            for w in first..last {
+                if let Some([writer, _]) = cx.watch.block.shadow.get_mut(w as usize) {
+                    *writer = writer.with_pending();
+                }
+            }
+        }
+    }
 }
 
-/// A copy has been waited for.
+/// A copy has been waited for: it is a write of its thread, now.
 pub(crate) fn copy_done(cx: &mut Cx<'_>, p: &crate::exec::memory::Pending) {
-    let _ = (cx, p);
+    if cx.launch.options.init
+        && let Some(marks) = cx.watch.block.written.get_mut(p.to as usize..(p.to + p.bytes) as usize)
+    {
+        marks.fill(true);
+    }
+    if cx.launch.options.race {
+        let warp = cx.warp;
+        let block = &mut cx.watch.block;
+        let clock = u64::from(block.clocks.now(warp));
+        let place = cx.launch.program.code[p.pc as usize].e;
+        for w in p.to / 4..(p.to + p.bytes).div_ceil(4) {
+            if let Some([writer, _]) = block.shadow.get_mut(w as usize) {
+                *writer = shadow::Entry::new(clock, warp * 32 + p.lane, place, false, 15);
+            }
+        }
+    }
 }

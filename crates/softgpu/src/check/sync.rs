@@ -20,18 +20,101 @@ pub(crate) fn report(cx: &mut Cx<'_>, kind: FindingKind, mask: u32, text: String
 }
 
 /// `bar.warp.sync`: the lanes of the mask are in order from here on.
-pub(crate) fn warp(cx: &mut Cx<'_>, mask: u32) {
-    let _ = (cx, mask);
+pub(crate) fn warp(cx: &mut Cx<'_>, _: u32) {
+    if cx.launch.options.race {
+        let warp = cx.warp;
+        cx.watch.block.clocks.warp_sync(warp);
+    }
 }
 
 /// Threads have arrived at a barrier without waiting.
 pub(crate) fn arrive(cx: &mut Cx<'_>, id: usize) {
-    let _ = (cx, id);
+    if cx.launch.options.race {
+        let warp = cx.warp;
+        let known = cx.watch.block.clocks.publish(warp);
+        for (a, k) in cx.watch.block.arrive[id].iter_mut().zip(&known) {
+            *a = (*a).max(*k);
+        }
+    }
 }
 
 /// A barrier opens: who waited, and should they have?
 pub(crate) fn barrier(cx: &mut Cx<'_>, warps: &[Warp], waiting: &[(usize, Parked)], id: usize, expected: Option<u32>) {
-    let _ = (warps, waiting, id, expected, cx);
+    if cx.launch.options.race {
+        let mut joined = std::mem::replace(&mut cx.watch.block.arrive[id], [0; 32]);
+        let clocks = &mut cx.watch.block.clocks;
+        let mut members: Vec<usize> = waiting.iter().map(|(w, _)| *w).collect();
+        members.dedup();
+        for &w in &members {
+            for (j, k) in joined.iter_mut().zip(&clocks.publish(w as u32)) {
+                *j = (*j).max(*k);
+            }
+        }
+        for &w in &members {
+            clocks.join(w as u32, &joined);
+        }
+    }
+    if !cx.launch.options.sync || !undisturbed(warps) {
+        return;
+    }
+    let program = cx.launch.program;
+    let op = |pc: u32| &program.bars[program.code[pc as usize].e as usize];
+    // Lanes of one warp at different instructions.
+    for pair in waiting.windows(2) {
+        let ((w, p), (v, q)) = (pair[0], pair[1]);
+        if w == v && p.pc != q.pc && (op(p.pc).aligned || op(q.pc).aligned) {
+            at(cx, w, p.pc);
+            let text = format!(
+                "lanes {:#010x} of a warp wait at this barrier and lanes {:#010x} at another ({})",
+                p.mask,
+                q.mask,
+                place(cx, q.pc)
+            );
+            return report(cx, FindingKind::BarrierDivergence, p.mask, text);
+        }
+    }
+    let (w, p) = waiting[0];
+    if expected.is_none() {
+        if let Some((v, q)) = waiting.iter().copied().find(|(_, q)| q.pc != p.pc && elsewhere(cx, p.pc, q.pc)) {
+            at(cx, v, q.pc);
+            let text = format!("threads wait at this barrier while others of their block wait at {}", place(cx, p.pc));
+            return report(cx, FindingKind::BarrierMismatch, q.mask, text);
+        }
+        let exited: u32 = warps.iter().map(|w| w.exited.count_ones()).sum();
+        if exited > 0 {
+            at(cx, w, p.pc);
+            let text = format!("a barrier for all threads of the block, {exited} of which have exited");
+            report(cx, FindingKind::BarrierAfterExit, p.mask, text);
+        }
+        return;
+    }
+    // With a count: for all or for none.
+    if let Some((v, q)) = waiting.iter().copied().find(|(_, q)| op(q.pc).count.is_some() != op(p.pc).count.is_some()) {
+        at(cx, v, q.pc);
+        let text = format!("some threads give barrier {id} a count and others do not ({})", place(cx, p.pc));
+        report(cx, FindingKind::BarrierMismatch, q.mask, text);
+    }
+}
+
+/// Findings that follow are at this instruction of this warp.
+fn at(cx: &mut Cx<'_>, warp: usize, pc: u32) {
+    cx.warp = warp as u32;
+    cx.pc = pc;
+}
+
+fn place(cx: &Cx<'_>, pc: u32) -> String {
+    match cx.launch.program.location(pc) {
+        Some(l) if l.line > 0 => format!("{}:{}", l.file, l.line),
+        Some(l) => format!("PTX line {}", l.ptx_line),
+        None => "an unknown place".to_owned(),
+    }
+}
+
+/// Whether two barriers are at different lines: compilers copy code, and a copy of a line is the line.
+fn elsewhere(cx: &Cx<'_>, p: u32, q: u32) -> bool {
+    let lines = &cx.launch.program.lines;
+    let (a, b) = (lines[p as usize], lines[q as usize]);
+    if a.line == 0 && b.line == 0 { a.ptx != b.ptx } else { (a.file, a.line) != (b.file, b.line) }
 }
 
 /// `trap`.
@@ -85,13 +168,25 @@ pub(crate) fn stuck(cx: &mut Cx<'_>, warp: &Warp) {
 /// All warps wait, and no barrier is complete.
 #[cold]
 pub(crate) fn deadlock(cx: &mut Cx<'_>, warps: &[Warp]) {
-    let _ = undisturbed(warps);
-    for w in warps {
-        if let Some(p) = w.parked.first() {
-            cx.pc = p.pc;
-            cx.warp = w.number;
-            report(cx, FindingKind::Deadlock, p.mask, "a barrier that never completes".to_owned());
-            return;
+    let waiting: Vec<(usize, Parked)> =
+        warps.iter().enumerate().flat_map(|(w, warp)| warp.parked.iter().map(move |p| (w, *p))).collect();
+    let Some(&(w, p)) = waiting.first() else { return };
+    let other = waiting.iter().copied().find(|(_, q)| q.pc != p.pc);
+    at(cx, w, p.pc);
+    match other {
+        Some((v, q)) if v == w => {
+            let text = format!("lanes of a warp wait here and at {}, for ever", place(cx, q.pc));
+            report(cx, FindingKind::BarrierDivergence, p.mask, text);
+        }
+        Some((_, q)) => {
+            let text =
+                format!("threads wait here and at {}, for ever: the barriers or their counts differ", place(cx, q.pc));
+            report(cx, FindingKind::BarrierMismatch, p.mask, text);
+        }
+        None => {
+            let threads: u32 = waiting.iter().map(|(_, p)| p.mask.count_ones()).sum();
+            let text = format!("{threads} threads wait at a barrier that is never complete");
+            report(cx, FindingKind::Deadlock, p.mask, text);
         }
     }
 }

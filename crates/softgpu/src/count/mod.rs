@@ -2,6 +2,9 @@
 
 mod sum;
 
+mod counting;
+
+pub(crate) use counting::Counting;
 use serde::{Deserialize, Serialize};
 
 /// What one launch did.

@@ -19,7 +19,7 @@ pub(crate) unsafe fn atomic(cx: &mut Cx<'_>, i: &Inst, m: u32) {
     unsafe {
         let r = resolve(cx, op, m, op.bytes, Access::Atomic);
         cx.strong_access(&r);
-        check::order::release(cx, &r);
+        check::order::release(cx, &r, op.release);
         if cx.watched {
             check::access(cx, &r, op.bytes, Access::Atomic, true);
         }

@@ -73,7 +73,7 @@ impl Block {
             local: Arena::new(warps * 32 * program.local_bytes as usize),
             arrived: [0; 16],
             round: 0,
-            watch: crate::check::BlockWatch::new(launch),
+            watch: crate::check::BlockWatch::default(),
             printed: String::new(),
         }
     }
@@ -87,7 +87,7 @@ impl Block {
         self.round = 0;
         self.printed.clear();
         self.warps.clear();
-        self.watch.start(launch, number);
+        self.watch.start(launch);
         self.predicates.fill(0);
         let warps = launch.threads.div_ceil(32);
         for w in 0..warps {

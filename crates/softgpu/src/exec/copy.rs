@@ -9,11 +9,7 @@ use super::{
     Cx, Event,
     memory::{Pending, Resolved, lanes, resolve},
 };
-use crate::{
-    check,
-    finding::{Access, StateSpace},
-    ptx::program::Inst,
-};
+use crate::{check, finding::Access, ptx::program::Inst};
 
 /// `cp.async`: memory operand `e` is the destination, `e + 1` the source; `b` the slot of the number of bytes that are
 /// read, or a predicate that makes it none (`c` 1, or 2 when negated).
@@ -58,8 +54,6 @@ pub(crate) unsafe fn start(cx: &mut Cx<'_>, i: &Inst, m: u32) {
         }
         for lane in lanes(target.ok) {
             let read = if source.ok >> lane & 1 != 0 { counts[lane] } else { 0 };
-            let group = cx.copies.len() as u32;
-            let _ = group;
             cx.copies.push(Pending {
                 lane: lane as u32,
                 pc: cx.pc,
@@ -180,7 +174,6 @@ pub(crate) unsafe fn mbarrier_arrive(cx: &mut Cx<'_>, i: &Inst, m: u32) {
     // SAFETY: as for `mbarrier_init`.
     unsafe {
         let r = resolve(cx, op, m, 8, Access::Atomic);
-        check::order::release(cx, &r);
         if cx.watched {
             check::access(cx, &r, 8, Access::Atomic, true);
         }
@@ -217,7 +210,6 @@ pub(crate) unsafe fn arrive_on(cx: &mut Cx<'_>, i: &Inst, m: u32) {
     // SAFETY: as for `mbarrier_init`.
     unsafe {
         let r = resolve(cx, op, m, 8, Access::Atomic);
-        check::order::release(cx, &r);
         for lane in r.lanes() {
             // Without `.noinc` the pending count is raised first, so that the arrival leaves it as it was.
             if i.a != 0 {
@@ -253,9 +245,8 @@ pub(crate) unsafe fn mbarrier_wait(cx: &mut Cx<'_>, i: &Inst, m: u32) {
         }
         cx.set_pred(i.d, m, done);
         let there = Resolved { ok: r.ok & done, ..r };
-        check::order::acquire(cx, &there);
+        check::order::waited(cx, &there);
         if done & m != m {
-            let _ = StateSpace::Shared;
             cx.event = Event::Yield;
         }
     }

@@ -157,7 +157,7 @@ fn work(shared: &Shared<'_>) -> Report {
         };
         match block.run(&mut cx) {
             End::Done => {
-                cx.watch.block_done(shared, block.number());
+                cx.watch.block_done(shared);
                 shared.scheduler.give_back(task.sequence, None);
                 spare = Some(block);
             }

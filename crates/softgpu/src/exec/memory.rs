@@ -237,7 +237,7 @@ pub(crate) unsafe fn load(cx: &mut Cx<'_>, i: &Inst, m: u32) {
         if cx.watched {
             check::access(cx, &r, op.total(), Access::Read, op.strong);
         }
-        if op.acquire {
+        if op.strong {
             check::order::acquire(cx, &r);
         }
         for lane in lanes(m) {
@@ -263,8 +263,8 @@ pub(crate) unsafe fn store(cx: &mut Cx<'_>, i: &Inst, m: u32) {
         if op.strong {
             cx.strong_access(&r);
         }
-        if op.release {
-            check::order::release(cx, &r);
+        if op.strong {
+            check::order::release(cx, &r, op.release);
         }
         if cx.watched {
             let silent = silent_lanes(cx, op, &r);

@@ -203,7 +203,7 @@ impl Warp {
                 mask & (p ^ 0u32.wrapping_sub(u32::from(i.guard & 1)))
             };
             if cx.watched {
-                cx.watch.instruction(pc, lanes, i.class);
+                cx.watch.instruction(pc, lanes);
             }
             match i.kind {
                 Kind::Plain => {

@@ -251,6 +251,8 @@ pub(crate) struct Program {
     pub(crate) constants: Vec<Constant>,
     pub(crate) specials: Vec<(Special, u16)>,
     pub(crate) mem: Vec<MemOp>,
+    /// The instruction of each memory operand.
+    pub(crate) mem_pc: Vec<u32>,
     pub(crate) scalars: Vec<Scalar>,
     pub(crate) copies: Vec<LocalCopy>,
     pub(crate) calls: Vec<CallOp>,

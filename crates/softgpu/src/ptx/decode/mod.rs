@@ -165,6 +165,7 @@ impl<'a, 'u> Decoder<'a, 'u> {
                 constants: Vec::new(),
                 specials: Vec::new(),
                 mem: Vec::new(),
+                mem_pc: Vec::new(),
                 scalars: Vec::new(),
                 copies: Vec::new(),
                 calls: Vec::new(),
@@ -479,6 +480,14 @@ impl<'a, 'u> Decoder<'a, 'u> {
     pub(crate) fn finish(mut self) -> Program {
         self.out.slots = self.next_slot.max(1);
         self.out.preds = self.next_pred + 1;
+        self.out.mem_pc = vec![u32::MAX; self.out.mem.len()];
+        for (pc, i) in self.out.code.iter().enumerate() {
+            let memory = matches!(i.class, Class::Load | Class::Store | Class::Atomic) && i.kind == Kind::Event
+                || i.class == Class::Sync && i.kind == Kind::Event;
+            if memory && let Some(at) = self.out.mem_pc.get_mut(i.e as usize) {
+                *at = (*at).min(pc as u32);
+            }
+        }
         self.out
     }
 
