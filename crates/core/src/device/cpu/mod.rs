@@ -42,6 +42,13 @@ struct Crew {
     level: Level,
 }
 
+/// Weights, with the number of their contents.
+#[derive(Clone, Copy)]
+struct Weights<'a> {
+    values: &'a [f32],
+    contents: u64,
+}
+
 /// The CPU as a device.
 pub struct Cpu {
     crew: Crew,
@@ -78,6 +85,11 @@ impl Cpu {
     /// The number of threads.
     pub fn threads(&self) -> usize {
         self.crew.pool.threads()
+    }
+
+    /// Whether a convolution runs by Winograd's algorithm, whose errors have a larger bound.
+    pub fn uses_winograd(&self, shape: &ConvShape) -> bool {
+        conv::winograd::suits(shape)
     }
 
     fn scratch(&self) -> MutexGuard<'_, Scratch> {
@@ -132,8 +144,16 @@ impl Device for Cpu {
                 _ => Need::default(),
             })
         });
+        let kept: Vec<usize> = operations
+            .iter()
+            .filter_map(|operation| match operation {
+                Operation::Conv(s) => conv::kept(s),
+                _ => None,
+            })
+            .collect();
         let mut scratch = self.scratch();
         scratch.reserve(need)?;
+        scratch.reserve_kept(&kept)?;
         Ok(scratch.bytes())
     }
 
@@ -147,13 +167,15 @@ impl Device for Cpu {
         y: &mut Array<f32>,
     ) -> Result<()> {
         const NAME: &str = "conv_forward";
-        let (x, w) = (front(NAME, "x", x, s.input_len())?, front(NAME, "w", w, s.weight_len())?);
+        let x = front(NAME, "x", x, s.input_len())?;
+        let w = Weights { values: front(NAME, "w", w, s.weight_len())?, contents: w.contents() };
         let (b, y) = (front(NAME, "b", b, s.filters)?, front_mut(NAME, "y", y.as_mut_slice(), s.output_len())?);
         conv::forward(&self.crew, &mut self.scratch(), s, x, w, b, relu, y)
     }
     fn conv_backward_data(&self, s: &ConvShape, dy: &Array<f32>, w: &Array<f32>, dx: &mut Array<f32>) -> Result<()> {
         const NAME: &str = "conv_backward_data";
-        let (dy, w) = (front(NAME, "dy", dy, s.output_len())?, front(NAME, "w", w, s.weight_len())?);
+        let dy = front(NAME, "dy", dy, s.output_len())?;
+        let w = Weights { values: front(NAME, "w", w, s.weight_len())?, contents: w.contents() };
         let dx = front_mut(NAME, "dx", dx.as_mut_slice(), s.input_len())?;
         conv::backward_data(&self.crew, &mut self.scratch(), s, dy, w, dx)
     }

@@ -71,7 +71,6 @@ impl Level {
 ///
 /// # Safety
 /// Every function needs the level's instructions; `load`, `store` and `transpose` need valid pointers.
-#[allow(dead_code)]
 pub trait Simd: Copy {
     /// A vector.
     type V: Copy;
@@ -92,6 +91,8 @@ pub trait Simd: Copy {
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     /// a − b.
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    /// max(v, 0); a NaN stays.
+    unsafe fn max0(v: Self::V) -> Self::V;
     /// a·b.
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     /// to[i·to_stride + j] = from[j·stride + i] for i, j below LANES; writes row after row, upwards.

@@ -39,6 +39,10 @@ impl Simd for Neon {
         unsafe { vsubq_f32(a, b) }
     }
     #[inline(always)]
+    unsafe fn max0(v: float32x4_t) -> float32x4_t {
+        unsafe { vmaxq_f32(v, vdupq_n_f32(0.0)) }
+    }
+    #[inline(always)]
     unsafe fn mul(a: float32x4_t, b: float32x4_t) -> float32x4_t {
         unsafe { vmulq_f32(a, b) }
     }

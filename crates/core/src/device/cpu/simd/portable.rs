@@ -47,6 +47,10 @@ impl Simd for Portable {
         zip(a, b, |a, b| a - b)
     }
     #[inline(always)]
+    unsafe fn max0(v: Eight) -> Eight {
+        Eight(v.0.map(|x| if x < 0.0 { 0.0 } else { x }))
+    }
+    #[inline(always)]
     unsafe fn mul(a: Eight, b: Eight) -> Eight {
         zip(a, b, |a, b| a * b)
     }
@@ -57,5 +61,54 @@ impl Simd for Portable {
                 unsafe { *to.add(i * to_stride + j) = *from.add(j * stride + i) };
             }
         }
+    }
+}
+
+/// One number: what is left when vectors do not fill the channels.
+#[derive(Clone, Copy)]
+pub struct Scalar;
+
+// The trait's contract is each function's: the pointers are valid.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Simd for Scalar {
+    type V = f32;
+    const LANES: usize = 1;
+    const ROWS: usize = 1;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> f32 {
+        x
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> f32 {
+        unsafe { *p }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: f32) {
+        unsafe { *p = v }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: f32, b: f32, c: f32) -> f32 {
+        a * b + c
+    }
+    #[inline(always)]
+    unsafe fn add(a: f32, b: f32) -> f32 {
+        a + b
+    }
+    #[inline(always)]
+    unsafe fn sub(a: f32, b: f32) -> f32 {
+        a - b
+    }
+    #[inline(always)]
+    unsafe fn max0(v: f32) -> f32 {
+        if v < 0.0 { 0.0 } else { v }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: f32, b: f32) -> f32 {
+        a * b
+    }
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, _: usize, to: *mut f32, _: usize) {
+        unsafe { *to = *from }
     }
 }

@@ -1,0 +1,289 @@
+//! The convolution of the CPU against the definition in f64.
+
+mod support;
+
+use alexnet_core::shape::ConvShape;
+use alexnet_core::{Device, reference};
+use proptest::prelude::*;
+use support::*;
+
+/// y, dx, dw, db.
+type Results = [Vec<f64>; 4];
+
+fn terms(s: &ConvShape) -> [usize; 4] {
+    let area = s.kernel * s.kernel;
+    let pixels = s.batch * s.output_height() * s.output_width();
+    [area * s.channels / s.groups + 2, area * s.filters / s.groups + 1, pixels + 2, pixels + 2]
+}
+
+const B: [[f64; 6]; 6] = [
+    [4., 0., -5., 0., 1., 0.],
+    [0., -4., -4., 1., 1., 0.],
+    [0., 4., -4., -1., 1., 0.],
+    [0., -2., -1., 2., 1., 0.],
+    [0., 2., -1., -2., 1., 0.],
+    [0., 4., 0., -5., 0., 1.],
+];
+const G: [[f64; 3]; 6] = [
+    [1. / 4., 0., 0.],
+    [-1. / 6., -1. / 6., -1. / 6.],
+    [-1. / 6., 1. / 6., -1. / 6.],
+    [1. / 24., 1. / 12., 1. / 6.],
+    [1. / 24., -1. / 12., 1. / 6.],
+    [0., 0., 1.],
+];
+const A: [[f64; 6]; 4] =
+    [[1., 1., 1., 1., 1., 0.], [0., 1., -1., 2., -2., 0.], [0., 1., 1., 4., 4., 0.], [0., 1., -1., 8., -8., 1.]];
+
+/// L·x·Rᵀ with the magnitudes of both factors' elements, L given by `left(i, k)`.
+fn both(x: &[Vec<f64>], rows: usize, left: impl Fn(usize, usize) -> f64) -> Vec<Vec<f64>> {
+    let n = x.len();
+    let sum = |i: usize, j: usize| -> f64 {
+        (0..n)
+            .flat_map(|a| (0..n).map(move |b| (a, b)))
+            .map(|(a, b)| left(i, a).abs() * x[a][b] * left(j, b).abs())
+            .sum()
+    };
+    (0..rows).map(|i| (0..rows).map(|j| sum(i, j)).collect()).collect()
+}
+
+/// Winograd's algorithm with magnitudes in the place of all numbers: what its roundings are relative to.
+fn winograd_magnitudes(s: &ConvShape, x: &[f64], w: &[f64], b: &[f64], dy: &[f64]) -> Results {
+    let (p_end, q_end) = (s.output_height(), s.output_width());
+    let (cs, ks) = (s.channels / s.groups, s.filters / s.groups);
+    let mut to = [vec![0.0; s.output_len()], vec![0.0; s.input_len()], vec![0.0; s.weight_len()], vec![0.0; s.filters]];
+    let u: Vec<_> = (0..s.filters * cs)
+        .map(|i| both(&(0..3).map(|r| w[i * 9 + r * 3..][..3].to_vec()).collect::<Vec<_>>(), 6, |i, k| G[i][k]))
+        .collect();
+    let mut du = vec![vec![vec![0.0; 6]; 6]; s.filters * cs];
+    for n in 0..s.batch {
+        for (p, q) in (0..p_end).step_by(4).flat_map(|p| (0..q_end).step_by(4).map(move |q| (p, q))) {
+            let pixel = |i: usize, j: usize| {
+                let (h, w) = ((p + i).wrapping_sub(s.padding), (q + j).wrapping_sub(s.padding));
+                (h < s.height && w < s.width).then(|| ((n * s.height + h) * s.width + w) * s.channels)
+            };
+            let output = |i: usize, j: usize| {
+                (p + i < p_end && q + j < q_end).then(|| ((n * p_end + p + i) * q_end + q + j) * s.filters)
+            };
+            let tile = |size: usize, at: &dyn Fn(usize, usize) -> f64| -> Vec<Vec<f64>> {
+                (0..size).map(|i| (0..size).map(|j| at(i, j)).collect()).collect()
+            };
+            let v: Vec<_> = (0..s.channels)
+                .map(|c| both(&tile(6, &|i, j| pixel(i, j).map_or(0.0, |at| x[at + c])), 6, |i, k| B[i][k]))
+                .collect();
+            let y: Vec<_> = (0..s.filters)
+                .map(|k| both(&tile(4, &|i, j| output(i, j).map_or(0.0, |at| dy[at + k])), 6, |i, k| A[k][i]))
+                .collect();
+            let mut m = vec![vec![vec![0.0; 6]; 6]; s.filters];
+            let mut z = vec![vec![vec![0.0; 6]; 6]; s.channels];
+            for (k, c) in (0..s.filters).flat_map(|k| (0..cs).map(move |c| (k, c))) {
+                let channel = k / ks * cs + c;
+                for (i, j) in (0..6).flat_map(|i| (0..6).map(move |j| (i, j))) {
+                    m[k][i][j] += v[channel][i][j] * u[k * cs + c][i][j];
+                    z[channel][i][j] += y[k][i][j] * u[k * cs + c][i][j];
+                    du[k * cs + c][i][j] += y[k][i][j] * v[channel][i][j];
+                }
+            }
+            for (k, m) in m.iter().enumerate() {
+                let out = both(m, 4, |i, k| A[i][k]);
+                for (i, j) in (0..4).flat_map(|i| (0..4).map(move |j| (i, j))) {
+                    output(i, j).into_iter().for_each(|at| to[0][at + k] = out[i][j] + b[k]);
+                }
+            }
+            for (c, z) in z.iter().enumerate() {
+                let out = both(z, 6, |i, k| B[k][i]);
+                for (i, j) in (0..6).flat_map(|i| (0..6).map(move |j| (i, j))) {
+                    pixel(i, j).into_iter().for_each(|at| to[1][at + c] += out[i][j]);
+                }
+            }
+        }
+    }
+    for (i, du) in du.iter().enumerate() {
+        let out = both(du, 3, |i, k| G[k][i]);
+        (0..9).for_each(|j| to[2][i * 9 + j] = out[j / 3][j % 3]);
+    }
+    to
+}
+
+fn check(s: &ConvShape, relu: bool, accumulate: bool, seed: u64) {
+    let x = values(seed, s.input_len());
+    let w = values(seed + 1, s.weight_len());
+    let b = values(seed + 2, s.filters);
+    let dy = values(seed + 3, s.output_len());
+    let (dw0, db0) = (values(seed + 4, s.weight_len()), values(seed + 5, s.filters));
+
+    // f64, and the sums of magnitudes by the same code.
+    let run = |x: &[f64], w: &[f64], b: &[f64], dy: &[f64], dw0: &[f64], db0: &[f64], relu: bool| -> Results {
+        let (mut y, mut dx) = (vec![0.0; s.output_len()], vec![0.0; s.input_len()]);
+        let (mut dw, mut db) = (dw0.to_vec(), db0.to_vec());
+        reference::conv_forward(s, x, w, b, relu, &mut y);
+        reference::conv_backward_data(s, dy, w, &mut dx);
+        reference::conv_backward_weight(s, x, dy, accumulate, &mut dw, &mut db);
+        [y, dx, dw, db]
+    };
+    let expected = run(&wide(&x), &wide(&w), &wide(&b), &wide(&dy), &wide(&dw0), &wide(&db0), relu);
+    let m = magnitudes;
+    let mut sums = run(&m(&x), &m(&w), &m(&b), &m(&dy), &m(&dw0), &m(&db0), false);
+    let mut terms = terms(s);
+    if cpus()[0][0].uses_winograd(s) {
+        // The products' sums are as long as the channels, filters or tiles; the three transformations round at most
+        // 24 times, and dx adds up to four tiles. An old gradient and the bias count once more.
+        let tiles = s.batch * s.output_height().div_ceil(4) * s.output_width().div_ceil(4);
+        let [y, dx, dw, _] = winograd_magnitudes(s, &m(&x), &m(&w), &m(&b), &m(&dy));
+        let old = if accumulate { m(&dw0) } else { vec![0.0; dw.len()] };
+        let dw = dw.iter().zip(&old).map(|(a, b)| a + b).collect();
+        sums = [y, dx, dw, sums[3].clone()];
+        terms = [s.channels / s.groups + 24, s.filters / s.groups + 28, tiles + 25, terms[3]];
+    }
+
+    let found = on_all(|cpu| {
+        let [x, w, b, dy] = [&x, &w, &b, &dy].map(|v| array(cpu, v));
+        let (mut y, mut dx) = (unwritten(cpu, s.output_len()), unwritten(cpu, s.input_len()));
+        let (mut dw, mut db) = if accumulate {
+            (array(cpu, &dw0), array(cpu, &db0))
+        } else {
+            (unwritten(cpu, s.weight_len()), unwritten(cpu, s.filters))
+        };
+        cpu.conv_forward(s, &x, &w, &b, relu, &mut y).unwrap();
+        cpu.conv_backward_data(s, &dy, &w, &mut dx).unwrap();
+        cpu.conv_backward_weight(s, &x, &dy, accumulate, &mut dw, &mut db).unwrap();
+        [y, dx, dw, db].map(|v| v.to_vec()).into()
+    });
+    for (level, found) in &found {
+        for (i, name) in ["y", "dx", "dw", "db"].iter().enumerate() {
+            let bound: Vec<f64> = sums[i].iter().map(|sum| terms[i] as f64 * U * sum).collect();
+            assert_within(&format!("{level} {s:?} {name}"), &found[i], &expected[i], &bound);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn any_shape(
+        batch in 1usize..5, height in 1usize..12, width in 1usize..12, channels in 1usize..7, filters in 1usize..9,
+        kernel in 1usize..6, stride in 1usize..5, padding in 0usize..4, groups in 1usize..4,
+        relu: bool, accumulate: bool, seed: u32,
+    ) {
+        let s = ConvShape {
+            batch, height, width, channels: channels * groups, filters: filters * groups, kernel, stride, padding, groups,
+        };
+        prop_assume!(s.output_height() > 0 && s.output_width() > 0);
+        check(&s, relu, accumulate, seed.into());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn winograd_of_any_shape(
+        batch in 1usize..5, height in 2usize..14, width in 2usize..14, channels in 4usize..40, filters in 4usize..40,
+        padding in 0usize..3, groups in 1usize..3, relu: bool, accumulate: bool, seed: u32,
+    ) {
+        let (channels, filters) = (channels * groups, filters * groups);
+        let s = ConvShape { batch, height, width, channels, filters, kernel: 3, stride: 1, padding, groups };
+        prop_assume!(cpus()[0][0].uses_winograd(&s));
+        check(&s, relu, accumulate, seed.into());
+    }
+}
+
+/// More tiles than are in flight at once, and maps that fill their tiles.
+#[test]
+fn winograd_in_several_runs() {
+    let s = ConvShape {
+        batch: 130,
+        height: 8,
+        width: 8,
+        channels: 5,
+        filters: 18,
+        kernel: 3,
+        stride: 1,
+        padding: 1,
+        groups: 1,
+    };
+    check(&s, true, true, 4);
+    check(&ConvShape { batch: 3, height: 100, width: 96, channels: 4, filters: 4, ..s }, false, false, 5);
+}
+
+/// U is kept by the contents of the weights: a change of them must show.
+#[test]
+fn new_weights_are_seen() {
+    let s = ConvShape {
+        batch: 1,
+        height: 4,
+        width: 4,
+        channels: 4,
+        filters: 4,
+        kernel: 3,
+        stride: 1,
+        padding: 1,
+        groups: 1,
+    };
+    for cpus in cpus() {
+        let cpu = &cpus[1];
+        assert!(cpu.uses_winograd(&s));
+        let (x, b) = (array(cpu, &values(1, s.input_len())), array(cpu, &[0.0; 4]));
+        let (mut y, mut w) = (unwritten(cpu, s.output_len()), array(cpu, &values(2, s.weight_len())));
+        cpu.conv_forward(&s, &x, &w, &b, false, &mut y).unwrap();
+        let first = y.to_vec();
+        cpu.write(&values(3, s.weight_len()), &mut w).unwrap();
+        cpu.conv_forward(&s, &x, &w, &b, false, &mut y).unwrap();
+        assert_ne!(first[..], y[..]);
+        let fresh = array(cpu, &values(3, s.weight_len()));
+        let mut again = unwritten(cpu, s.output_len());
+        cpu.conv_forward(&s, &x, &fresh, &b, false, &mut again).unwrap();
+        assert_eq!(again[..], y[..]);
+    }
+}
+
+#[test]
+fn nan_reaches_the_output_through_relu() {
+    for (channels, padding) in [(4, 1), (3, 1)] {
+        let s = ConvShape {
+            batch: 2,
+            height: 8,
+            width: 8,
+            channels,
+            filters: 20,
+            kernel: 3,
+            stride: 1,
+            padding,
+            groups: 1,
+        };
+        let mut x = values(1, s.input_len());
+        x[9 * s.channels + 1] = f32::NAN; // (1, 1) of the first image: windows 0..=2 in both directions see it.
+        let (w, b) = (values(2, s.weight_len()), values(3, s.filters));
+        for (level, found) in on_all(|cpu| {
+            let mut y = array(cpu, &vec![0.0; s.output_len()]);
+            cpu.conv_forward(&s, &array(cpu, &x), &array(cpu, &w), &array(cpu, &b), true, &mut y).unwrap();
+            vec![y.to_vec()]
+        }) {
+            let image = s.output_len() / 2;
+            for (i, y) in found[0].iter().enumerate() {
+                let (n, p, q) = (i / image, i % image / s.filters / 8, i / s.filters % 8);
+                if n == 0 && p <= 2 && q <= 2 {
+                    assert!(y.is_nan(), "{level} {s:?} y[{n}, {p}, {q}] = {y}");
+                }
+                assert!(n == 0 || !y.is_nan(), "{level} {s:?}: the NaN is in the other image");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_networks_own_windows() {
+    let s = ConvShape {
+        batch: 2,
+        height: 9,
+        width: 9,
+        channels: 3,
+        filters: 20,
+        kernel: 3,
+        stride: 2,
+        padding: 1,
+        groups: 1,
+    };
+    check(&s, true, false, 1);
+    check(&ConvShape { height: 31, width: 23, kernel: 11, stride: 4, padding: 2, ..s }, true, false, 2);
+    check(&ConvShape { channels: 36, filters: 34, kernel: 5, stride: 1, padding: 2, groups: 2, ..s }, false, true, 3);
+}

@@ -1,0 +1,28 @@
+//! Flattening on the CPU: the definition's order, and back.
+
+mod support;
+
+use alexnet_core::shape::FlattenShape;
+use alexnet_core::{Device, reference};
+use proptest::prelude::*;
+use support::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+    #[test]
+    fn any_shape(batch in 1usize..5, height in 1usize..9, width in 1usize..9, channels in 1usize..40, seed: u32) {
+        let s = FlattenShape { batch, height, width, channels };
+        let x = values(seed.into(), s.len());
+        let mut y = vec![0.0; s.len()];
+        reference::flatten_forward(&s, &x, &mut y);
+        for (level, found) in on_all(|cpu| {
+            let (mut y, mut dx) = (unwritten(cpu, s.len()), unwritten(cpu, s.len()));
+            cpu.flatten_forward(&s, &array(cpu, &x), &mut y).unwrap();
+            cpu.flatten_backward(&s, &y, &mut dx).unwrap();
+            vec![y.to_vec(), dx.to_vec()]
+        }) {
+            prop_assert_eq!(&found[0], &y, "{}", level);
+            prop_assert_eq!(&found[1], &x, "{}", level);
+        }
+    }
+}

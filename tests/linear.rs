@@ -1,0 +1,105 @@
+//! The fully connected layer of the CPU against the definition in f64.
+
+mod support;
+
+use alexnet_core::shape::LinearShape;
+use alexnet_core::{Device, reference};
+use proptest::prelude::*;
+use support::*;
+
+fn check(s: &LinearShape, relu: bool, accumulate: bool, seed: u64) {
+    let x = values(seed, s.input_len());
+    let w = values(seed + 1, s.weight_len());
+    let b = values(seed + 2, s.outputs);
+    let dy = values(seed + 3, s.output_len());
+    let (dw0, db0) = (values(seed + 4, s.weight_len()), values(seed + 5, s.outputs));
+
+    // f64, and the sums of magnitudes by the same code.
+    let run = |x: &[f64], w: &[f64], b: &[f64], dy: &[f64], dw0: &[f64], db0: &[f64], relu: bool| {
+        let (mut y, mut dx) = (vec![0.0; s.output_len()], vec![0.0; s.input_len()]);
+        let (mut dw, mut db) = (dw0.to_vec(), db0.to_vec());
+        reference::linear_forward(s, x, w, b, relu, &mut y);
+        reference::linear_backward_data(s, dy, w, &mut dx);
+        reference::linear_backward_weight(s, x, dy, accumulate, &mut dw, &mut db);
+        [y, dx, dw, db]
+    };
+    let expected = run(&wide(&x), &wide(&w), &wide(&b), &wide(&dy), &wide(&dw0), &wide(&db0), relu);
+    let m = magnitudes;
+    let sums = run(&m(&x), &m(&w), &m(&b), &m(&dy), &m(&dw0), &m(&db0), false);
+    // Each product is rounded once at most, and each addition once: k products and a bias, k + 1 roundings.
+    let terms = [s.inputs + 2, s.outputs + 1, s.batch + 2, s.batch + 2];
+
+    let found = on_all(|cpu| {
+        let [x, w, b, dy] = [&x, &w, &b, &dy].map(|v| array(cpu, v));
+        let (mut y, mut dx) = (unwritten(cpu, s.output_len()), unwritten(cpu, s.input_len()));
+        let (mut dw, mut db) = if accumulate {
+            (array(cpu, &dw0), array(cpu, &db0))
+        } else {
+            (unwritten(cpu, s.weight_len()), unwritten(cpu, s.outputs))
+        };
+        cpu.linear_forward(s, &x, &w, &b, relu, &mut y).unwrap();
+        cpu.linear_backward_data(s, &dy, &w, &mut dx).unwrap();
+        cpu.linear_backward_weight(s, &x, &dy, accumulate, &mut dw, &mut db).unwrap();
+        [y, dx, dw, db].map(|v| v.to_vec()).into()
+    });
+    for (level, found) in &found {
+        for (i, name) in ["y", "dx", "dw", "db"].iter().enumerate() {
+            let bound: Vec<f64> = sums[i].iter().map(|sum| terms[i] as f64 * U * sum).collect();
+            assert_within(&format!("{level} {s:?} {name}"), &found[i], &expected[i], &bound);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn any_shape(
+        batch in 1usize..40, inputs in 1usize..90, outputs in 1usize..90, relu: bool, accumulate: bool, seed: u32,
+    ) {
+        check(&LinearShape { batch, inputs, outputs }, relu, accumulate, seed.into());
+    }
+}
+
+#[test]
+fn sizes_beyond_a_block() {
+    for (batch, inputs, outputs) in [(1, 600, 10), (205, 260, 33), (33, 530, 515), (300, 40, 300)] {
+        check(&LinearShape { batch, inputs, outputs }, true, true, 7);
+    }
+}
+
+#[test]
+fn nan_reaches_the_output_through_relu() {
+    let s = LinearShape { batch: 3, inputs: 20, outputs: 19 };
+    let mut x = values(1, s.input_len());
+    x[25] = f32::NAN;
+    for (level, found) in on_all(|cpu| {
+        let mut y = unwritten(cpu, s.output_len());
+        let (w, b) = (array(cpu, &values(2, s.weight_len())), array(cpu, &values(3, s.outputs)));
+        cpu.linear_forward(&s, &array(cpu, &x), &w, &b, true, &mut y).unwrap();
+        vec![y.to_vec()]
+    }) {
+        for (i, y) in found[0].iter().enumerate() {
+            assert_eq!(y.is_nan(), i / s.outputs == 1, "{level} y[{i}] = {y}");
+        }
+    }
+}
+
+/// The first images of a batch get the same bits whatever follows them.
+#[test]
+fn neighbours_do_not_matter() {
+    let all = LinearShape { batch: 29, inputs: 300, outputs: 70 };
+    let (x, w, b) = (values(1, all.input_len()), values(2, all.weight_len()), values(3, all.outputs));
+    let run = |s: LinearShape| {
+        on_all(|cpu| {
+            let mut y = unwritten(cpu, s.output_len());
+            cpu.linear_forward(&s, &array(cpu, &x), &array(cpu, &w), &array(cpu, &b), false, &mut y).unwrap();
+            vec![y.to_vec()]
+        })
+    };
+    let whole = run(all);
+    for batch in [1, 2, 7, 12, 13] {
+        for (some, all) in run(LinearShape { batch, ..all }).iter().zip(&whole) {
+            assert_eq!(some.1[0][..], all.1[0][..some.1[0].len()], "{} batch {batch}", some.0);
+        }
+    }
+}

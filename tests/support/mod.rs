@@ -1,0 +1,75 @@
+//! What the operators' tests share: inputs, devices, and the comparison within a derived bound.
+#![allow(dead_code)] // Each test file is a crate of its own and uses a part.
+
+use alexnet_core::device::cpu::{Array, Level};
+use alexnet_core::random::{Philox, uniform_f32};
+use alexnet_core::{Cpu, Device};
+use std::sync::OnceLock;
+
+/// Half a unit in the last place of 1: what one f32 operation errs by at most, relatively.
+pub const U: f64 = 1.0 / (1u32 << 24) as f64;
+
+/// A device for every level of this machine, on 1, 2 and 3 threads.
+pub fn cpus() -> &'static [Vec<Cpu>] {
+    static CPUS: OnceLock<Vec<Vec<Cpu>>> = OnceLock::new();
+    CPUS.get_or_init(|| {
+        Level::available()
+            .into_iter()
+            .map(|level| (1..=3).map(|threads| Cpu::with(threads, level).unwrap()).collect())
+            .collect()
+    })
+}
+
+/// Numbers in [−1, 1).
+pub fn values(seed: u64, len: usize) -> Vec<f32> {
+    let philox = Philox::new(seed);
+    (0..len as u64).map(|i| 2.0 * uniform_f32(philox.word(0, 0, i)) - 1.0).collect()
+}
+
+/// The same in f64.
+pub fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| x.into()).collect()
+}
+
+/// |x| in f64.
+pub fn magnitudes(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| f64::from(x).abs()).collect()
+}
+
+/// The device's array of `x`.
+pub fn array(cpu: &Cpu, x: &[f32]) -> Array<f32> {
+    let mut to = cpu.zeros(x.len()).unwrap();
+    cpu.write(x, &mut to).unwrap();
+    to
+}
+
+/// An array to be overwritten: NaN shows what was not.
+pub fn unwritten(cpu: &Cpu, len: usize) -> Array<f32> {
+    array(cpu, &vec![f32::NAN; len])
+}
+
+/// Runs `operator` on every device; the bits of its results must not depend on the threads. Returns the
+/// results of every level.
+pub fn on_all(operator: impl Fn(&Cpu) -> Vec<Vec<f32>>) -> Vec<(&'static str, Vec<Vec<f32>>)> {
+    let bits = |results: &[Vec<f32>]| -> Vec<u32> { results.iter().flatten().map(|x| x.to_bits()).collect() };
+    Level::available()
+        .into_iter()
+        .zip(cpus())
+        .map(|(level, cpus)| {
+            let first = operator(&cpus[0]);
+            for cpu in &cpus[1..] {
+                assert!(bits(&operator(cpu)) == bits(&first), "{} differs from one thread", cpu.name());
+            }
+            (level.name(), first)
+        })
+        .collect()
+}
+
+/// |found − expected| ≤ bound everywhere.
+pub fn assert_within(what: &str, found: &[f32], expected: &[f64], bound: &[f64]) {
+    assert_eq!(found.len(), expected.len(), "{what}: length");
+    for (i, ((&found, &expected), &bound)) in found.iter().zip(expected).zip(bound).enumerate() {
+        let error = (f64::from(found) - expected).abs();
+        assert!(error <= bound, "{what}[{i}] = {found}, expected {expected}: off by {error:e}, allowed {bound:e}");
+    }
+}
