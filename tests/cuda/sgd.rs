@@ -1,0 +1,90 @@
+use alexnet_core::device::cuda::Precision;
+use alexnet_core::device::{Device, Parameter};
+use alexnet_core::{Cuda, Sgd, reference};
+use alexnet_kernels::Scaler;
+
+use crate::support::{PRECISIONS, U, assert_close, floats, gpu, numbers, read, wide};
+
+/// Around the kernel's chunk of 4096.
+const LENGTHS: [usize; 6] = [1, 3, 4095, 4096, 4097, 10_001];
+
+fn parameters(device: &Cuda, gradient_scale: f32) -> Vec<Parameter<alexnet_core::device::cuda::Buffer>> {
+    let parameter = |(i, &len): (usize, &usize)| {
+        let i = i as u64;
+        let mut value = device.weights(len).unwrap();
+        device.write(&numbers(i, len, Precision::Fp32), &mut value).unwrap();
+        let gradient = numbers(100 + i, len, Precision::Fp32).iter().map(|x| x * gradient_scale).collect::<Vec<_>>();
+        Parameter {
+            name: format!("p{i}"),
+            shape: vec![len],
+            value,
+            gradient: Some(floats(device, &gradient)),
+            momentum: Some(floats(device, &numbers(200 + i, len, Precision::Fp32))),
+        }
+    };
+    LENGTHS.iter().enumerate().map(parameter).collect()
+}
+
+#[test]
+fn every_parameter_in_one_launch() {
+    let gpu = gpu();
+    for precision in PRECISIONS {
+        for nesterov in [false, true] {
+            let rule = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 5e-4, nesterov };
+            let scale = gpu.device(precision).scaler().unwrap().scale;
+            let found = gpu.run("sgd", precision, |device| {
+                device.set_scaler(&Scaler { scale, ..Scaler::default() }).unwrap();
+                let mut parameters = parameters(device, scale);
+                device.sgd(&rule, &mut parameters).unwrap();
+                parameters
+                    .iter()
+                    .flat_map(|p| [read(device, &p.value), read(device, p.momentum.as_ref().unwrap())])
+                    .collect()
+            });
+            for (i, &len) in LENGTHS.iter().enumerate() {
+                let [w, g, v] = [0, 100, 200].map(|seed| wide(&numbers(seed + i as u64, len, Precision::Fp32)));
+                let (mut new_w, mut new_v) = (w.clone(), v.clone());
+                reference::sgd(&rule, &mut new_w, &g, &mut new_v);
+                // All terms of v; each is off by the rounding of its factor and of the operations it goes through.
+                let all = |j: usize| g[j].abs() + 5e-4 * w[j].abs() + 0.9 * v[j].abs();
+                assert_close("v", &found[2 * i + 1], &new_v, |j| 6.0 * U * all(j));
+                assert_close("w", &found[2 * i], &new_w, |j| {
+                    U * new_w[j].abs() + 0.1 * 10.0 * U * (all(j) * 1.9 + g[j].abs())
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_leaves_the_step_out() {
+    let gpu = gpu();
+    let device = gpu.device(Precision::Fp16);
+    let rule = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, nesterov: false };
+    for bad in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+        for at in [0, 2, 9_999, 10_000] {
+            device.set_scaler(&Scaler { scale: 4.0, good_steps: 5, skipped: 1 }).unwrap();
+            let mut parameters = parameters(device, 1.0);
+            let last = parameters.last_mut().unwrap();
+            let mut gradient = vec![1.0; last.shape[0]];
+            gradient[at] = bad;
+            device.write(&gradient, last.gradient.as_mut().unwrap()).unwrap();
+            device.sgd(&rule, &mut parameters).unwrap();
+            for (i, parameter) in parameters.iter().enumerate() {
+                assert_eq!(read(device, &parameter.value), numbers(i as u64, LENGTHS[i], Precision::Fp32));
+            }
+            assert_eq!(device.scaler().unwrap(), Scaler { scale: 2.0, good_steps: 0, skipped: 2 });
+        }
+    }
+    // Never below 1; ×2 after 2000 good steps.
+    device.set_scaler(&Scaler { scale: 1.0, good_steps: 0, skipped: 0 }).unwrap();
+    let mut bad = parameters(device, f32::INFINITY);
+    device.sgd(&rule, &mut bad).unwrap();
+    assert_eq!(device.scaler().unwrap().scale, 1.0);
+    device.set_scaler(&Scaler { scale: 8.0, good_steps: 1999, skipped: 0 }).unwrap();
+    let mut good = parameters(device, 1.0);
+    device.sgd(&rule, &mut good).unwrap();
+    assert_eq!(device.scaler().unwrap(), Scaler { scale: 16.0, good_steps: 0, skipped: 0 });
+    device.set_scaler(&Scaler { scale: 65536.0, good_steps: 0, skipped: 0 }).unwrap();
+    gpu.assert_clean("sgd");
+}

@@ -1,0 +1,184 @@
+//! The driver that is tested on, random shapes and numbers, and comparison within a bound.
+
+use std::ffi::{CStr, CString, c_char};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use alexnet_core::Cuda;
+use alexnet_core::device::Device;
+use alexnet_core::device::cuda::{Buffer, Precision};
+use alexnet_core::random::{Philox, uniform_f32};
+use alexnet_kernels::nvrtc;
+use half::{bf16, f16};
+use libloading::Library;
+
+/// The unit roundoff of float.
+pub const U: f64 = 1.0 / (1u64 << 24) as f64;
+
+/// The precisions that differ in these operators.
+pub const PRECISIONS: [Precision; 3] = [Precision::Fp32, Precision::Fp16, Precision::Bf16];
+
+/// softgpu's own functions.
+struct Harness {
+    set_options: unsafe extern "C" fn(*const c_char) -> u32,
+    reset: unsafe extern "C" fn() -> u32,
+    count: unsafe extern "C" fn(*mut u64) -> u32,
+    findings: unsafe extern "C" fn(*mut *mut c_char) -> u32,
+    free: unsafe extern "C" fn(usize) -> u32,
+}
+
+/// The GPUs, one a precision, and softgpu's functions unless it is a real one.
+pub struct Gpu {
+    devices: [Cuda; 3],
+    harness: Option<Harness>,
+}
+
+static GPU: OnceLock<Mutex<Gpu>> = OnceLock::new();
+
+/// The GPU, for one test at a time: findings are counted for the whole driver.
+pub fn gpu() -> MutexGuard<'static, Gpu> {
+    GPU.get_or_init(|| Mutex::new(Gpu::open())).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Gpu {
+    fn open() -> Gpu {
+        if nvrtc::Nvrtc::find().is_err() {
+            nvrtc::fetch().unwrap_or_else(|e| panic!("{e}"));
+        }
+        let real = std::env::var("ALEXNET_TEST_DRIVER").is_ok_and(|value| value == "cuda");
+        let library = (!real).then(|| {
+            // Cargo puts the library of a dependency beside the tests.
+            let tests = std::env::current_exe().unwrap();
+            let path = tests.parent().unwrap().join("libsoftgpu.so");
+            // SAFETY: softgpu's library, built with this test.
+            let library = unsafe { Library::new(&path) }.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            &*Box::leak(Box::new(library))
+        });
+        let devices = PRECISIONS.map(|precision| Cuda::new(0, precision).unwrap_or_else(|e| panic!("{e}")));
+        // SAFETY: the types are those of softgpu's src/driver/harness.rs.
+        let harness = library.map(|library| unsafe {
+            Harness {
+                set_options: *library.get(b"softgpu_set_options").unwrap(),
+                reset: *library.get(b"softgpu_reset").unwrap(),
+                count: *library.get(b"softgpu_findings_count").unwrap(),
+                findings: *library.get(b"softgpu_findings_json").unwrap(),
+                free: *library.get(b"softgpu_free").unwrap(),
+            }
+        });
+        let gpu = Gpu { devices, harness };
+        gpu.options("check=all summary=0");
+        gpu
+    }
+
+    /// The device of this precision.
+    pub fn device(&self, precision: Precision) -> &Cuda {
+        let index = PRECISIONS.iter().position(|&p| p == precision).expect("a precision of PRECISIONS");
+        &self.devices[index]
+    }
+
+    /// Sets softgpu's options.
+    pub fn options(&self, options: &str) {
+        let Some(harness) = &self.harness else { return };
+        let text = CString::new(options).unwrap();
+        // SAFETY: a string that ends with NUL.
+        assert_eq!(unsafe { (harness.set_options)(text.as_ptr()) }, 0, "{options}");
+    }
+
+    /// Panics with what was found, if anything was.
+    pub fn assert_clean(&self, what: &str) {
+        let Some(harness) = &self.harness else { return };
+        let (mut count, mut text) = (0, std::ptr::null_mut());
+        // SAFETY: the functions write what they are given, and the string is freed once.
+        let found = unsafe {
+            assert_eq!((harness.count)(&mut count), 0);
+            assert_eq!((harness.findings)(&mut text), 0);
+            let found = CStr::from_ptr(text).to_string_lossy().into_owned();
+            (harness.free)(text as usize);
+            (harness.reset)();
+            found
+        };
+        assert_eq!(count, 0, "{what}: {found}");
+    }
+
+    /// Runs `work` under three schedules: the results are the same bits, and nothing is found.
+    pub fn run(&self, what: &str, precision: Precision, work: impl Fn(&Cuda) -> Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+        let device = self.device(precision);
+        let bits = |arrays: &[Vec<f32>]| arrays.iter().flatten().map(|x| x.to_bits()).collect::<Vec<_>>();
+        let first = work(device);
+        self.assert_clean(what);
+        for seed in [1, 2] {
+            self.options(&format!("schedule={seed}"));
+            let again = work(device);
+            self.assert_clean(what);
+            self.options("schedule=");
+            assert!(bits(&first) == bits(&again), "{what} {precision:?}: schedule {seed} gives other bits");
+        }
+        first
+    }
+}
+
+/// What a number becomes in storage.
+pub fn stored(x: f32, precision: Precision) -> f32 {
+    match precision {
+        Precision::Fp16 => f16::from_f32(x).to_f32(),
+        Precision::Bf16 => bf16::from_f32(x).to_f32(),
+        _ => x,
+    }
+}
+
+/// How far storing `x` may move it.
+pub fn roundoff(x: f64, precision: Precision) -> f64 {
+    match precision {
+        // Half a unit in the last place; below the smallest normal number that is a constant.
+        Precision::Fp16 => x.abs() / 2048.0 + 2f64.powi(-25),
+        Precision::Bf16 => x.abs() / 256.0,
+        _ => x.abs() * U,
+    }
+}
+
+/// `len` numbers in [-1, 1) that storage holds exactly.
+pub fn numbers(seed: u64, len: usize, precision: Precision) -> Vec<f32> {
+    let philox = Philox::new(seed);
+    (0..len).map(|i| stored(uniform_f32(philox.word(77, 0, i as u64)) * 2.0 - 1.0, precision)).collect()
+}
+
+/// A number from `first` to `last`, for shapes.
+pub fn pick(seed: u64, index: u64, first: usize, last: usize) -> usize {
+    first + (Philox::new(seed).word(78, 0, index) as usize) % (last - first + 1)
+}
+
+pub fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| x.into()).collect()
+}
+
+/// An array of activations with these contents.
+pub fn activations(device: &Cuda, x: &[f32]) -> Buffer {
+    let mut buffer = device.activations(x.len()).unwrap();
+    device.write(x, &mut buffer).unwrap();
+    buffer
+}
+
+/// An array of floats with these contents.
+pub fn floats(device: &Cuda, x: &[f32]) -> Buffer {
+    let mut buffer = device.zeros(x.len()).unwrap();
+    device.write(x, &mut buffer).unwrap();
+    buffer
+}
+
+pub fn read(device: &Cuda, buffer: &Buffer) -> Vec<f32> {
+    let mut x = vec![0.0; buffer.len()];
+    device.read(buffer, &mut x).unwrap();
+    x
+}
+
+/// Each element within its bound.
+pub fn assert_close(what: &str, found: &[f32], expected: &[f64], bound: impl Fn(usize) -> f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+        let error = (f64::from(found) - expected).abs();
+        assert!(
+            error <= bound(i),
+            "{what}: element {i} is {found:e}, expected {expected:e}: {error:e} > {:e}",
+            bound(i)
+        );
+    }
+}
