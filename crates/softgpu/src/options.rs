@@ -18,6 +18,9 @@ pub const VARIABLES: [(&str, &str); 10] = [
     ("CUDA_LAUNCH_BLOCKING", "blocking"),
 ];
 
+/// Variables of the tests and tools around the driver, which it does not read itself.
+const OTHERS: [&str; 1] = ["SOFTGPU_NVRTC"];
+
 /// All that can be chosen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -84,27 +87,25 @@ pub enum OptionError {
         /// What is wrong.
         error: UnknownProfile,
     },
-    /// A variable that looks like ours and is not.
-    #[error("there is no environment variable {0}; see the list in softgpu's README")]
-    Variable(String),
 }
 
 impl Options {
     /// The options of the process's environment.
     pub fn from_environment() -> Result<Options, OptionError> {
         let mut options = Options::default();
-        for (name, value) in std::env::vars_os() {
-            let Some(name) = name.to_str() else { continue };
-            match VARIABLES.iter().find(|(variable, _)| *variable == name) {
-                Some((_, key)) => options.set(name, key, &value.to_string_lossy())?,
-                // A misspelt variable would otherwise be ignored in silence.
-                None if name.starts_with("SOFTGPU_") => {
-                    return Err(OptionError::Variable(name.to_owned()));
-                }
-                None => {}
+        for (variable, key) in VARIABLES {
+            if let Some(value) = std::env::var_os(variable) {
+                options.set(variable, key, &value.to_string_lossy())?;
             }
         }
         Ok(options)
+    }
+
+    /// Variables that look like this driver's and are not, such as misspelt ones.
+    pub fn unknown_variables() -> Vec<String> {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let known = |name: &str| OTHERS.contains(&name) || VARIABLES.iter().any(|(variable, _)| *variable == name);
+        names.filter(|name| name.starts_with("SOFTGPU_") && !known(name)).collect()
     }
 
     /// Sets options from `key=value` words separated by spaces or semicolons.

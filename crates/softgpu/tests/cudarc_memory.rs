@@ -85,8 +85,10 @@ fn a_device_has_as_much_memory_as_its_profile_and_no_more() {
     }
     // Half of it twice is too much as well, with room for the other tests of this process.
     let stream = context.default_stream();
+    // SAFETY: never read.
     let half = unsafe { stream.alloc::<u8>(total / 2) }.unwrap();
     assert!(context.mem_get_info().unwrap().0 <= total - total / 2);
+    // SAFETY: as above.
     let error = code(unsafe { stream.alloc::<u8>(total / 2 + 4096) });
     assert_eq!(error, CUresult::CUDA_ERROR_OUT_OF_MEMORY);
     drop(half);
@@ -100,6 +102,7 @@ fn pinned_memory_has_one_address_on_both_sides() {
     let mut pinned = unsafe { context.alloc_pinned::<u32>(1000) }.unwrap();
     pinned.as_mut_slice().unwrap().iter_mut().enumerate().for_each(|(i, v)| *v = i as u32);
     let on_device = stream.clone_htod(&pinned).unwrap();
+    // SAFETY: as above.
     let mut back = unsafe { context.alloc_pinned::<u32>(1000) }.unwrap();
     stream.memcpy_dtoh(&on_device, &mut back).unwrap();
     stream.synchronize().unwrap();

@@ -232,7 +232,13 @@ fn init() -> Answer {
         Ok(options) => {
             // SAFETY: `at_exit` is a plain function that neither unwinds nor frees anything.
             unsafe { libc::atexit(at_exit) };
-            Some(Driver::new(options))
+            let driver = Driver::new(options);
+            for variable in Options::unknown_variables() {
+                driver.report.note(&format!(
+                    "warning: there is no environment variable {variable}; softgpu's README lists them"
+                ));
+            }
+            Some(driver)
         }
         Err(error) => {
             eprintln!("softgpu: error: {error}");

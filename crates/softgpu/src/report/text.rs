@@ -135,13 +135,29 @@ fn describe(info: &AllocationInfo) -> String {
     )
 }
 
+/// What is wrong, in a line: the kind and the access, or where nothing was accessed the sentence
+/// of the check without the place, which follows anyway.
+fn headline(finding: &Finding) -> String {
+    let kind = kind_text(finding.kind);
+    if let Some(access) = access_text(finding.access) {
+        let bytes = bytes_text(u64::from(finding.bytes));
+        let space = format!("{:?}", finding.space).to_lowercase();
+        return format!("{kind}: {access} of {bytes} of {space} memory at {:#x}", finding.address);
+    }
+    let place = format!(" in {} at ", finding.kernel);
+    match finding.message.split(&place).next() {
+        Some(sentence) if !sentence.is_empty() => format!("{kind}: {sentence}"),
+        _ => kind.to_owned(),
+    }
+}
+
 /// A finding over several lines.
 pub(super) fn finding_text(finding: &Finding, facts: &LaunchFacts, style: Style) -> String {
     let mut text = String::new();
     let title = format!("error[{}]", check_name(finding.check));
-    let message = if finding.message.is_empty() { kind_text(finding.kind) } else { &finding.message };
+    let what = headline(finding);
     // Writing into a string does not fail, here and below.
-    let _ = writeln!(text, "softgpu: {}{}", style.error(&title), style.bold(&format!(": {message}")));
+    let _ = writeln!(text, "softgpu: {}{}", style.error(&title), style.bold(&format!(": {what}")));
     let place = place_text(finding.location.as_ref());
     let _ = writeln!(text, "  {} {place}", style.frame("-->"));
     let bar = style.frame("|");
@@ -166,16 +182,6 @@ pub(super) fn finding_text(finding: &Finding, facts: &LaunchFacts, style: Style)
         triple(facts.grid),
         triple(facts.block),
     ));
-    let kind = kind_text(finding.kind);
-    note(match access_text(finding.access) {
-        Some(access) => format!(
-            "{kind}: {access} of {} in {} memory at {:#x}",
-            bytes_text(u64::from(finding.bytes)),
-            format!("{:?}", finding.space).to_lowercase(),
-            finding.address
-        ),
-        None => kind.to_owned(),
-    });
     if let Some(info) = &finding.allocation {
         note(allocation_text(info, finding.address));
     }

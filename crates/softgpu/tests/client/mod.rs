@@ -27,6 +27,7 @@ pub fn driver(environment: &[(&str, &str)]) -> &'static Driver {
         let path = library_path();
         // SAFETY: the library's initialisers do nothing; it stays loaded until the process ends.
         let library = unsafe { Library::new(&path) }.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        // SAFETY: it opens the library that is loaded already.
         assert!(unsafe { cudarc::driver::sys::is_culib_present() }, "cudarc finds libcuda.so");
         Driver { library }
     })
@@ -58,6 +59,7 @@ impl Driver {
     pub fn reset(&self) {
         // SAFETY: the function has this type.
         let reset = unsafe { self.library.get::<unsafe extern "C" fn() -> CUresult>(b"softgpu_reset") };
+        // SAFETY: as above.
         assert_eq!(unsafe { reset.unwrap()() }, CUresult::CUDA_SUCCESS);
     }
 
