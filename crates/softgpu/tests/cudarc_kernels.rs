@@ -363,8 +363,7 @@ fn libraries_give_kernels_functions_and_globals() {
     let context = context();
     context.bind_to_thread().unwrap();
     let text = CString::new(client::SMALL).unwrap();
-    let (mut library, mut kernel, mut function) =
-        (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+    let (mut library, mut kernel, mut function) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
     let mut count = 0;
     let p = allocate(4);
     // SAFETY: the text ends with NUL; no options are given.

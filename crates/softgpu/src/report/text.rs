@@ -146,7 +146,7 @@ fn headline(finding: &Finding) -> String {
     }
     let place = format!(" in {} at ", finding.kernel);
     match finding.message.split(&place).next() {
-        Some(sentence) if !sentence.is_empty() => format!("{kind}: {sentence}"),
+        Some(sentence) if !sentence.is_empty() => sentence.to_owned(),
         _ => kind.to_owned(),
     }
 }
