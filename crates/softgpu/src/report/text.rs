@@ -63,7 +63,7 @@ fn kind_text(kind: FindingKind) -> &'static str {
         FindingKind::Null => "null pointer",
         FindingKind::ReadOnly => "write to read-only memory",
         FindingKind::WildAddress => "address of no memory",
-        FindingKind::Uninitialised => "read of memory never written",
+        FindingKind::Uninitialised => "memory never written",
         FindingKind::Race => "data race",
         FindingKind::BarrierDivergence => "divergent barrier",
         FindingKind::BarrierMismatch => "mismatched barriers",
