@@ -181,7 +181,11 @@ fn judge(case: &Case, source: &str, outcome: &Outcome) -> Result<(), String> {
             return Err(format!("incomplete: {finding:?}"));
         }
     }
-    if complete { Ok(()) } else { Err(format!("the marked lines {faults:?} and {others:?} are not both named: {told:?}")) }
+    if complete {
+        Ok(())
+    } else {
+        Err(format!("the marked lines {faults:?} and {others:?} are not both named: {told:?}"))
+    }
 }
 
 /// Checks all cases of a chapter, and says everything that is wrong.
