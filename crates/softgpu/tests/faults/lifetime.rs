@@ -140,7 +140,7 @@ fn null_pointers() {
                     first = first->next; // FAULT
                     n++;
                 }
-                *y = n;
+                *y = n + (first != nullptr);
             }",
         ),
         case(

@@ -82,7 +82,7 @@ fn between_blocks() {
             XY,
             "(int* x, int* y) {
             int v = atomicAdd(x, 1); // FAULT
-            if (blockIdx.x == 2 && threadIdx.x == 31)
+            if (blockIdx.x == 1 && threadIdx.x == 0)
                 y[v] = «x[0]¦atomicAdd(x, 0)»; // OTHER
         }",
         ),
@@ -120,15 +120,6 @@ fn between_blocks() {
             "(int* x, int n) {
             int i = (blockIdx.x * 32 + threadIdx.x) % («n / 2¦n»);
             x[i] = blockIdx.x * 32 + threadIdx.x; // FAULT
-        }",
-        ),
-        case(
-            "bytes written by two blocks",
-            KIND,
-            (2, 32),
-            XY,
-            "(unsigned char* x, int* y) {
-            x[threadIdx.x «¦+ 32 * blockIdx.x»] = blockIdx.x; // FAULT
         }",
         ),
         case(

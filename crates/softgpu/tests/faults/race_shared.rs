@@ -38,23 +38,6 @@ fn between_warps() {
         }",
         ),
         case(
-            "a reduction without its barrier",
-            KIND,
-            (1, 128),
-            Y,
-            "(int* y) {
-            __shared__ int s[128];
-            int t = threadIdx.x;
-            s[t] = t;
-            __syncthreads();
-            for (int w = 64; w > 0; w >>= 1) {
-                if (t < w) s[t] += s[t + w]; // FAULT
-                «__syncwarp();¦__syncthreads();»
-            }
-            if (t == 0) *y = s[0];
-        }",
-        ),
-        case(
             "the first barrier of a reduction left out",
             KIND,
             (1, 128),
@@ -82,19 +65,6 @@ fn between_warps() {
                 «¦__syncthreads();»
             }
             y[t] = sum;
-        }",
-        ),
-        case(
-            "a value broadcast without a barrier",
-            KIND,
-            (1, 64),
-            Y,
-            "(int* y) {
-            __shared__ int v;
-            int t = threadIdx.x;
-            if (t == 0) v = 42; // FAULT
-            «if (t > 31)¦__syncthreads();»
-            y[t] = v; // OTHER
         }",
         ),
         case(
@@ -126,7 +96,7 @@ fn between_warps() {
             __syncthreads();
             atomicAdd(&n, 1); // FAULT
             «¦__syncthreads();»
-            if (t == 63) y[t] = n; // OTHER
+            if (t == 0) y[t] = n; // OTHER
         }",
         ),
         case(
@@ -352,7 +322,7 @@ fn within_a_warp() {
             (1, 32),
             Y,
             "(int* y) {
-            __shared__ volatile int s[64];
+            __shared__ int s[64];
             int t = threadIdx.x;
             s[t] = t; s[t + 32] = 0;
             __syncwarp();
@@ -390,20 +360,6 @@ fn within_a_warp() {
             «¦__syncwarp();»
             if (t >= 16) v = s[t - 16]; // OTHER
             y[t] = v;
-        }",
-        ),
-        case(
-            "a mask that leaves the writer out",
-            KIND,
-            (1, 32),
-            Y,
-            "(int* y) {
-            __shared__ int s[32];
-            int t = threadIdx.x;
-            s[t] = t; // FAULT
-            if (t < 16) __syncwarp(0xffff); else __syncwarp(0xffff0000);
-            «¦__syncwarp();»
-            y[t] = s[31 - t]; // OTHER
         }",
         ),
     ]);

@@ -47,7 +47,7 @@ fn halves_and_pairs() {
     op!("sub" "f16" 2, |a, b, _| half::sub_f16(a, b));
     op!("mul" "f16" 2, |a, b, _| half::mul_f16(a, b));
     op!("mul.ftz.sat" "f16" 2, move |a, b, _| half::saturate_f16(fl(half::mul_f16(fl(a), fl(b)))));
-    op!("fma.rn" "f16" 3, |a, b, c| half::fma_f16(a, b, c));
+    op!("fma.rn" "f16" 3, half::fma_f16);
     op!("fma.rn.ftz" "f16" 3, move |a, b, c| fl(half::fma_f16(fl(a), fl(b), fl(c))));
     op!("fma.rn.sat" "f16" 3, |a, b, c| half::saturate_f16(half::fma_f16(a, b, c)));
     op!("fma.rn.relu" "f16" 3, |a, b, c| half::relu_f16(half::fma_f16(a, b, c)));
@@ -58,7 +58,7 @@ fn halves_and_pairs() {
     op!("abs" "f16" 1, |a, _, _| half::abs(a));
     op!("ex2.approx" "f16" 1, |a, _, _| approx::ex2_f16(a));
     op!("tanh.approx" "f16" 1, |a, _, _| approx::tanh_f16(a));
-    op!("fma.rn" "bf16" 3, |a, b, c| half::fma_bf16(a, b, c));
+    op!("fma.rn" "bf16" 3, half::fma_bf16);
     op!("fma.rn.relu" "bf16" 3, |a, b, c| half::relu_bf16(half::fma_bf16(a, b, c)));
     op!("min" "bf16" 2, |a, b, _| half::min_max_bf16(a, b, MinMax::default()));
     op!("max.NaN" "bf16" 2, |a, b, _| half::min_max_bf16(a, b, MinMax { larger: true, nan: true, ..Default::default() }));

@@ -273,7 +273,7 @@ extern "C" __global__ void pipeline(const int* x, int* y, int stages) {
         .map(|t| {
             let stage = |i: i32, p: usize| {
                 // The last stage copies four bytes of each sixteen and fills up with zeros.
-                if i + 1 == stages && p % 4 != 0 { 0 } else { x[i as usize * 256 + p] }
+                if i + 1 == stages && !p.is_multiple_of(4) { 0 } else { x[i as usize * 256 + p] }
             };
             (0..stages).map(|i| (0..4).map(|k| stage(i, (t + 64 * k) % 256) * (i + 1)).sum::<i32>()).sum()
         })
