@@ -1,5 +1,6 @@
 //! The checks: each sees what a warp does to memory and may object.
 
+pub(crate) mod fast;
 pub(crate) mod memory;
 pub(crate) mod order;
 pub(crate) mod race;

@@ -22,9 +22,12 @@ struct Conflict {
 /// Bits of a block's number in a tag.
 const BLOCKS: u32 = 18;
 
+/// Launches that entries tell apart; after as many the shadows are forgotten.
+pub(crate) const LAUNCHES: u64 = 15;
+
 /// The part of an entry's clock field that names launch and block.
-fn tag(cx: &Cx<'_>) -> u64 {
-    let launch = cx.launch.launch % 15 + 1;
+pub(super) fn tag(cx: &Cx<'_>) -> u64 {
+    let launch = cx.launch.launch % LAUNCHES + 1;
     (launch << BLOCKS | cx.number & ((1 << BLOCKS) - 1)) * u64::from(TAGGED_CLOCKS)
 }
 
@@ -96,7 +99,7 @@ pub(crate) fn access(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, kind: Access, st
 
 /// The reader that is kept when another reads: the last, marked when there were several at once.
 #[inline(always)]
-fn merge(seen: Entry, me: Entry, same_time: impl Fn(Entry) -> bool) -> Entry {
+pub(super) fn merge(seen: Entry, me: Entry, same_time: impl Fn(Entry) -> bool) -> Entry {
     if seen.0 == 0 || !same_time(seen) {
         return me;
     }

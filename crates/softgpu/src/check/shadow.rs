@@ -67,8 +67,19 @@ impl Entry {
         Entry(self.0 & !STRONG)
     }
 
+    /// A `cp.async` under way: its clock is beyond all others, so that nothing takes it for ordered.
     pub(crate) fn with_pending(self) -> Entry {
-        Entry(self.0 | ASYNC)
+        Entry(self.0 | ASYNC | !0 << CLOCK)
+    }
+
+    /// The least entry with this clock: those below it are older.
+    pub(crate) fn least(clock: u64) -> u64 {
+        clock << CLOCK
+    }
+
+    /// What the same access by the thread `n` lanes further is.
+    pub(crate) fn further(self, n: u32) -> Entry {
+        Entry(self.0 + (u64::from(n) << THREAD))
     }
 }
 

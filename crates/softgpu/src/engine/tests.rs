@@ -354,3 +354,18 @@ fn newer_instructions_are_refused_with_their_line() {
     let e = b.engine.load(0, &b.profile, text.as_bytes()).unwrap_err();
     assert!(e.unsupported_target && e.line == 14 && e.message.contains("elect.sync"), "{e}");
 }
+
+#[test]
+fn lanes_that_wait_keep_their_registers() {
+    // %r5 is dead at the loop's start and alive in lanes that have left it; the loop's wide registers must not take it.
+    let b = Bench::new();
+    let out = b.buffer(&[0; 32]);
+    let body = format!(
+        "mov.u32 %r6, 0;\nbra TEST;\nLOOP: cvt.u64.u32 %rd20, %r6;\nmul.lo.s64 %rd21, %rd20, 3;\nadd.s64 %rd22, %rd21, 7;\n\
+         sub.s64 %rd23, %rd22, %rd21;\ncvt.u32.u64 %r8, %rd23;\nsub.u32 %r8, %r8, 6;\nadd.u32 %r6, %r6, %r8;\n\
+         TEST: mov.u32 %r5, %r6;\nsetp.eq.u32 %p1, %r6, %r2;\n@%p1 bra DONE;\nmov.u32 %r5, 99;\nsetp.gt.u32 %p2, %r6, 50;\n\
+         @%p2 bra DONE;\nbra LOOP;\nDONE: {INDEX}st.global.u32 [%rd11], %r5;\nret;"
+    );
+    assert_eq!(b.run(&body, &[out], 1, 32, &Options::default()).error, None);
+    assert!(b.words(out, 32).into_iter().eq(0..32));
+}

@@ -55,6 +55,9 @@ pub(crate) fn run(space: &Space, launch: &Launch<'_>, options: &Options) -> Outc
         scheduler: Scheduler::new(blocks, resident, options.schedule, program.ordered),
         races: options.race.then(Order::new),
     };
+    if options.race {
+        shared.table.forget(shared.launch / crate::check::race::LAUNCHES);
+    }
     let mut reports = if workers == 1 {
         vec![work(&shared)]
     } else {

@@ -316,7 +316,7 @@ pub(crate) unsafe fn load_param(cx: &mut Cx<'_>, i: &Inst, m: u32) {
 #[inline(always)]
 unsafe fn fast_global<const BYTES: u64>(cx: &Cx<'_>, i: &Inst, op: &MemOp, m: u32, write: bool) -> Option<[u64; 32]> {
     let cached = &cx.cache[i.e as usize];
-    if cx.watched || cached.size < BYTES || (write && !cached.writable) {
+    if cached.size < BYTES || write && (cx.watched || !cached.writable) {
         return None;
     }
     let limit = cached.size - BYTES;
@@ -373,11 +373,12 @@ unsafe fn load_global<T: Copy, const BYTES: u64>(cx: &mut Cx<'_>, i: &Inst, m: u
     // SAFETY: `fast_global` has bounded every masked address; slots are the decoder's.
     unsafe {
         let Some(host) = fast_global::<BYTES>(cx, i, op, m, false) else {
-            if !cx.watched {
-                remember(cx, i, op, m);
-            }
+            remember(cx, i, op, m);
             return load(cx, i, m);
         };
+        if cx.watched && !check::fast::global_load::<BYTES>(cx, i.e, &host, m) {
+            return load(cx, i, m);
+        }
         let d = cx.slot::<T>(i.d);
         if m == !0 {
             if consecutive::<BYTES>(&host) {
@@ -421,23 +422,47 @@ unsafe fn store_global<T: Copy, const BYTES: u64>(cx: &mut Cx<'_>, i: &Inst, m: 
 /// Offsets into shared memory, when all masked lanes are inside and aligned.
 #[inline(always)]
 unsafe fn fast_shared<const BYTES: u32>(cx: &Cx<'_>, op: &MemOp, m: u32) -> Option<[u32; 32]> {
-    if cx.watched || cx.shared_bytes < BYTES || op.wide {
+    if cx.shared_bytes < BYTES {
         return None;
     }
     let limit = cx.shared_bytes - BYTES;
-    // SAFETY: a 32-bit slot of the decoded program.
-    let base = unsafe { cx.slot::<[u32; 32]>(op.base).read() };
-    let at = base.map(|b| b.wrapping_add(op.offset as u32));
     let mut bad = 0u32;
-    for half in 0..2 {
-        let mut bits = 0u32;
-        for l in 0..16 {
-            let a = at[half * 16 + l];
-            bits |= u32::from(a > limit || a & (BYTES - 1) != 0) << l;
+    let mut at = [0u32; 32];
+    // SAFETY: a slot of the decoded program.
+    unsafe {
+        if op.wide {
+            let base = cx.slot::<u64>(op.base);
+            for half in 0..2 {
+                let base = base.add(half * 16).cast::<[u64; 16]>().read();
+                let mut bits = 0u32;
+                for l in 0..16 {
+                    let a = base[l].wrapping_add(op.offset as u64);
+                    bits |= u32::from(a > u64::from(limit) || a & u64::from(BYTES - 1) != 0) << l;
+                    at[half * 16 + l] = a as u32;
+                }
+                bad |= bits << (half * 16);
+            }
+        } else {
+            let base = cx.slot::<u32>(op.base);
+            for half in 0..2 {
+                let base = base.add(half * 16).cast::<[u32; 16]>().read();
+                let mut bits = 0u32;
+                for l in 0..16 {
+                    let a = base[l].wrapping_add(op.offset as u32);
+                    bits |= u32::from(a > limit || a & (BYTES - 1) != 0) << l;
+                    at[half * 16 + l] = a;
+                }
+                bad |= bits << (half * 16);
+            }
         }
-        bad |= bits << (half * 16);
     }
     (bad & m == 0).then_some(at)
+}
+
+/// Whether the checks have nothing to say of a load from shared memory at these offsets; they remember it.
+#[inline(always)]
+fn shared_is_clean<const BYTES: u32>(cx: &mut Cx<'_>, i: &Inst, at: &[u32; 32], m: u32) -> bool {
+    !cx.watched || check::fast::shared_load::<BYTES>(cx, i.e, at, m)
 }
 
 #[inline(always)]
@@ -448,10 +473,14 @@ unsafe fn load_shared<T: Copy, const BYTES: u32>(cx: &mut Cx<'_>, i: &Inst, m: u
         let Some(at) = fast_shared::<BYTES>(cx, op, m) else {
             return load(cx, i, m);
         };
+        if !shared_is_clean::<BYTES>(cx, i, &at, m) {
+            return load(cx, i, m);
+        }
         let d = cx.slot::<T>(i.d);
         if m == !0 {
+            let shared = cx.shared;
             for (l, &o) in at.iter().enumerate() {
-                d.add(l).write(cx.shared.add(o as usize).cast::<T>().read());
+                d.add(l).write(shared.add(o as usize).cast::<T>().read());
             }
         } else {
             for l in lanes(m) {
@@ -466,6 +495,9 @@ unsafe fn store_shared<T: Copy, const BYTES: u32>(cx: &mut Cx<'_>, i: &Inst, m: 
     let op = &cx.program.mem[i.e as usize];
     // SAFETY: as for `load_shared`.
     unsafe {
+        if cx.watched {
+            return store(cx, i, m);
+        }
         let Some(at) = fast_shared::<BYTES>(cx, op, m) else {
             return store(cx, i, m);
         };
@@ -486,14 +518,18 @@ unsafe fn load_four(cx: &mut Cx<'_>, i: &Inst, m: u32, shared: bool) {
             let Some(at) = fast_shared::<16>(cx, op, m) else {
                 return load(cx, i, m);
             };
+            if !shared_is_clean::<16>(cx, i, &at, m) {
+                return load(cx, i, m);
+            }
             at.map(|o| cx.shared as u64 + u64::from(o))
         } else {
             let Some(host) = fast_global::<16>(cx, i, op, m, false) else {
-                if !cx.watched {
-                    remember(cx, i, op, m);
-                }
+                remember(cx, i, op, m);
                 return load(cx, i, m);
             };
+            if cx.watched && !check::fast::global_load::<16>(cx, i.e, &host, m) {
+                return load(cx, i, m);
+            }
             host
         };
         let regs: [*mut u32; 4] = std::array::from_fn(|k| cx.slot::<u32>(op.regs[k].unwrap_or_default().slot));
@@ -512,6 +548,9 @@ unsafe fn store_four(cx: &mut Cx<'_>, i: &Inst, m: u32, shared: bool) {
     // SAFETY: as for `load_four`.
     unsafe {
         let host: [u64; 32] = if shared {
+            if cx.watched {
+                return store(cx, i, m);
+            }
             let Some(at) = fast_shared::<16>(cx, op, m) else {
                 return store(cx, i, m);
             };

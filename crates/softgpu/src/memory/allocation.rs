@@ -59,6 +59,8 @@ pub struct Allocation {
     pub(crate) written: Option<Mapping>,
     /// For the race check: two words a word of memory, made on first use.
     pub(crate) shadow: OnceLock<Option<Mapping>>,
+    /// The age that the shadow's entries are of.
+    pub(crate) age: AtomicU64,
     pub(crate) backing: Backing,
 }
 
@@ -161,6 +163,15 @@ impl Allocation {
             } else {
                 word.fetch_and(!(1 << (d % 64)), Ordering::Relaxed);
             }
+        }
+    }
+
+    /// Forgets the race check's words when they are of another age: launches are told apart by few bits.
+    pub(crate) fn forget(&self, age: u64) {
+        if let Some(Some(map)) = self.shadow.get()
+            && self.age.swap(age, Ordering::Relaxed) != age
+        {
+            map.clear();
         }
     }
 

@@ -55,6 +55,14 @@ impl Mapping {
         self.bytes
     }
 
+    /// Makes it all zeros again.
+    pub(crate) fn clear(&self) {
+        // SAFETY: the mapping is ours; private anonymous pages that are given back read as zeros.
+        unsafe {
+            libc::madvise(self.start.as_ptr().cast(), self.bytes, libc::MADV_DONTNEED);
+        }
+    }
+
     /// Gives `[offset, offset + bytes)` of a reservation rights to read and write.
     pub(crate) fn open(&self, offset: usize, bytes: usize) -> bool {
         debug_assert!(offset + bytes <= self.bytes);

@@ -81,6 +81,11 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    /// Starts a new age of the race check's words.
+    pub(crate) fn forget(&self, age: u64) {
+        self.entries.iter().for_each(|a| a.forget(age));
+    }
+
     /// The allocation that holds `address`.
     pub(crate) fn find(&self, address: u64) -> Option<&Arc<Allocation>> {
         let at = self.bases.partition_point(|&b| b <= address).checked_sub(1)?;
@@ -146,6 +151,7 @@ impl Space {
             host,
             written,
             shadow: Default::default(),
+            age: Default::default(),
             backing,
         });
         Ok(base)
@@ -172,6 +178,7 @@ impl Space {
             host: address as *mut u8,
             written: None,
             shadow: Default::default(),
+            age: Default::default(),
             backing: Backing::Foreign,
         });
         Ok(())

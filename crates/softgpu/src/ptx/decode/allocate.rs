@@ -218,25 +218,28 @@ pub(crate) fn allocate(body: &Body<'_>, first: u32, share: bool) -> (Vec<u32>, u
     }
     let mut order: Vec<usize> = (0..count).filter(|&r| body.regs[r].pred == 0 && from[r] != usize::MAX).collect();
     order.sort_by_key(|&r| (from[r], r));
-    let mut slots = vec![first; count];
-    let mut free: Vec<usize> = Vec::new(); // The instruction from which a unit is free, by unit.
-    for r in order {
-        let need = unit(r) as usize;
-        // An instruction's destination never shares with its sources: it may be wider than they are.
-        let fits = |free: &[usize], u: usize| (u..u + need).all(|v| free.get(v).is_none_or(|&f| f < from[r]));
-        let mut u = 0;
-        while !fits(&free, u) {
-            u += 1;
-        }
+    // A pool for each width: the lanes of a wide register lie elsewhere in its units than those of narrow ones, so a unit
+    // of both would let one lane write what another, at a different place of the program, still needs.
+    let mut pools = [Vec::<usize>::new(), Vec::new()]; // The instruction from which a place is free.
+    let mut place = vec![0usize; count];
+    for &r in &order {
+        let pool = &mut pools[usize::from(unit(r) == 2)];
+        // An instruction's destination never shares with its sources.
+        let at = pool.iter().position(|&f| f < from[r]).unwrap_or(pool.len());
         // More than the file can number: the caller says so.
-        if u > usize::from(u16::MAX) {
+        if at > usize::from(u16::MAX) {
             return apart();
         }
-        if free.len() < u + need {
-            free.resize(u + need, 0);
+        if at == pool.len() {
+            pool.push(0);
         }
-        free[u..u + need].fill(to[r]);
-        slots[r] = first + u as u32;
+        pool[at] = to[r];
+        place[r] = at;
     }
-    (slots, first + free.len() as u32)
+    let narrow = pools[0].len() as u32;
+    let mut slots = vec![first; count];
+    for &r in &order {
+        slots[r] = first + if unit(r) == 2 { narrow + 2 * place[r] as u32 } else { place[r] as u32 };
+    }
+    (slots, first + narrow + 2 * pools[1].len() as u32)
 }

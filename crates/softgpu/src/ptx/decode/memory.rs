@@ -173,12 +173,12 @@ impl<'a> Decoder<'a, '_> {
             (StateSpace::Global, true, 4, false) => Some(mem::STG32),
             (StateSpace::Global, true, 8, false) => Some(mem::STG64),
             (StateSpace::Global, true, 16, false) => Some(mem::STG128),
-            (StateSpace::Shared, false, 4, true) => Some(mem::LDS32),
-            (StateSpace::Shared, false, 8, true) => Some(mem::LDS64),
-            (StateSpace::Shared, false, 16, true) => Some(mem::LDS128),
-            (StateSpace::Shared, false, 4, false) => Some(mem::STS32),
-            (StateSpace::Shared, false, 8, false) => Some(mem::STS64),
-            (StateSpace::Shared, false, 16, false) => Some(mem::STS128),
+            (StateSpace::Shared, _, 4, true) => Some(mem::LDS32),
+            (StateSpace::Shared, _, 8, true) => Some(mem::LDS64),
+            (StateSpace::Shared, _, 16, true) => Some(mem::LDS128),
+            (StateSpace::Shared, _, 4, false) => Some(mem::STS32),
+            (StateSpace::Shared, _, 8, false) => Some(mem::STS64),
+            (StateSpace::Shared, _, 16, false) => Some(mem::STS128),
             _ => None,
         }
     }

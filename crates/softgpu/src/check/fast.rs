@@ -1,0 +1,104 @@
+//! Loads that the checks have nothing against, which is nearly all of them: one pass over the lanes.
+//!
+//! Where a lane is not plainly in order, the answer is `false` and the long way says what is the matter. What has been
+//! remembered by then is remembered again there, to no harm.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{
+    race::{merge, tag},
+    shadow::{Entry, TAGGED_CLOCKS},
+};
+use crate::exec::{Cx, memory::lanes};
+
+/// The bits above this tell launches apart.
+const LAUNCH: u32 = 60;
+
+/// Loads from shared memory at checked offsets.
+#[inline(always)]
+pub(crate) fn shared_load<const BYTES: u32>(cx: &mut Cx<'_>, place: u32, at: &[u32; 32], m: u32) -> bool {
+    let options = cx.launch.options;
+    if cx.watch.counting.is_some() {
+        return false;
+    }
+    let warp = cx.warp;
+    let block = &mut cx.watch.block;
+    if options.init {
+        let written = block.written.as_slice();
+        for l in lanes(m) {
+            let at = at[l] as usize;
+            match written.get(at..at + BYTES as usize) {
+                Some(w) if w.iter().all(|w| *w) => {}
+                _ => return false,
+            }
+        }
+    }
+    if options.race {
+        let clock = u64::from(block.clocks.now(warp));
+        let old = Entry::least(u64::from(block.clocks.floor(warp)));
+        let now = Entry::least(clock);
+        let first = Entry::new(clock, warp * 32, place, false, 15);
+        for l in lanes(m) {
+            let me = first.further(l as u32);
+            let w = at[l] as usize / 4;
+            let Some(words) = block.shadow.get_mut(w..w + BYTES as usize / 4) else { return false };
+            for [writer, reader] in words {
+                if writer.0 >= old {
+                    return false;
+                }
+                *reader = if reader.0 < now { me } else { merge(*reader, me, |_| true) };
+            }
+        }
+    }
+    true
+}
+
+/// Loads from global memory; all masked lanes are inside the allocation that the instruction has cached.
+#[inline(always)]
+pub(crate) fn global_load<const BYTES: u64>(cx: &mut Cx<'_>, place: u32, host: &[u64; 32], m: u32) -> bool {
+    let options = cx.launch.options;
+    if cx.watch.counting.is_some() {
+        return false;
+    }
+    let cached = &cx.cache[place as usize];
+    let Some(a) = &cached.allocation else { return false };
+    let start = cached.host as u64;
+    if options.init {
+        for l in lanes(m) {
+            if a.unwritten(host[l] - start, BYTES).is_some() {
+                return false;
+            }
+        }
+    }
+    if options.race {
+        let Some(shadow) = a.shadow() else { return false };
+        let warp = cx.warp;
+        let clocks = &cx.watch.block.clocks;
+        let span = u64::from(TAGGED_CLOCKS);
+        let (clock, floor) = (u64::from(clocks.now(warp)), u64::from(clocks.floor(warp)));
+        // Clocks that have wrapped are compared the long way.
+        if clock >= span {
+            return false;
+        }
+        let base = tag(cx);
+        let (mine, old, now) = (Entry::least(base), Entry::least(base + floor), Entry::least(base + clock));
+        let first = Entry::new(base + clock, warp * 32, place, false, 15);
+        for l in lanes(m) {
+            let me = first.further(l as u32);
+            let w = (host[l] - start) as usize / 4;
+            let Some(words) = shadow.get(2 * w..2 * w + BYTES as usize / 2) else { return false };
+            for pair in words.chunks_exact(2) {
+                let writer = pair[0].load(Relaxed);
+                // Nobody, another launch, or this block before a barrier.
+                let fine = writer == 0 || writer >> LAUNCH != mine >> LAUNCH || (mine..old).contains(&writer);
+                if !fine {
+                    return false;
+                }
+                let seen = Entry(pair[1].load(Relaxed));
+                let same = seen.clock() == Entry(now).clock();
+                pair[1].store(if same { merge(seen, me, |_| true).0 } else { me.0 }, Relaxed);
+            }
+        }
+    }
+    true
+}
