@@ -6,7 +6,8 @@
 //! How it runs fast: an inner tile of ROWS×2 vectors of C stays in registers for `KC` products each, so
 //! that a step of K costs two loads of B, ROWS broadcasts of A and 2·ROWS multiply-adds. A and B are first
 //! copied in the order in which the tile reads them: A in blocks of ROWS rows (`MC` rows of them, in the second-level
-//! cache), B in panels of two vectors (`KC`×2 vectors, in the first-level cache or streamed from the second).
+//! cache), B in panels of two vectors (`KC`×2 vectors, 16 KiB at most, which stay in the first-level cache beside a block
+//! of A).
 //!
 //! Every element of C is the sum over K in order, in runs of at most `KC` that are added in order: the bits
 //! do not depend on where a call's M and N begin and end.
@@ -16,11 +17,11 @@
 use super::simd::{Simd, dispatch};
 
 /// Products summed in registers before C is touched.
-const KC: usize = 256;
+const KC: usize = 128;
 /// Rows of A copied at once; a multiple of every level's ROWS.
-const MC: usize = 192;
+const MC: usize = 384;
 /// Columns of B copied at once; a multiple of two vectors.
-const NC: usize = 256;
+const NC: usize = 512;
 /// Room for vectors that reach over the end of a block of A.
 const SLACK: usize = 64;
 /// Numbers of scratch memory that [`gemm`] needs.
@@ -90,6 +91,11 @@ unsafe fn product<S: Simd>(
         let (pa, pb) = (buffer, buffer.add(KC * MC + SLACK));
         let runs = k.div_ceil(KC).max(1);
         let kc_most = k.div_ceil(runs).max(1);
+        // A that fits whole is copied once.
+        let whole = runs == 1 && m <= MC;
+        if whole {
+            pack_a::<S>(a, m, k, pa);
+        }
         for n0 in (0..n).step_by(NC) {
             let nc = NC.min(n - n0);
             for k0 in (0..k).step_by(kc_most) {
@@ -97,7 +103,9 @@ unsafe fn product<S: Simd>(
                 pack_b::<S>(b.part(k0, n0), kc, nc, pb);
                 for m0 in (0..m).step_by(MC) {
                     let mc = MC.min(m - m0);
-                    pack_a::<S>(a.part(m0, k0), mc, kc, pa);
+                    if !whole {
+                        pack_a::<S>(a.part(m0, k0), mc, kc, pa);
+                    }
                     block::<S>(mc, nc, kc, pa, pb, c.add(m0 * ldc + n0), ldc, add || k0 > 0);
                 }
             }
@@ -166,6 +174,9 @@ unsafe fn copy_columns<const W: usize>(a: View, k: usize, to: *mut f32) {
 }
 
 /// Copies B (k×n) as panels of two vectors: panel by panel, row by row; the last panel is filled up with zeros.
+///
+/// Asks for the next run's numbers meanwhile: the weights of a linear layer come from memory, in pieces too
+/// short for the processor to foresee.
 #[inline(always)]
 unsafe fn pack_b<S: Simd>(b: View, k: usize, n: usize, to: *mut f32) {
     // SAFETY: `to` has room for k times n rounded up to whole vectors; reads stay inside B.
@@ -175,6 +186,9 @@ unsafe fn pack_b<S: Simd>(b: View, k: usize, n: usize, to: *mut f32) {
         if b.by_rows {
             for p in 0..k {
                 let from = b.at(p, 0);
+                for line in (0..n).step_by(16) {
+                    S::prefetch(from.wrapping_add(k * b.stride + line));
+                }
                 for j in 0..whole {
                     let (from, to) = (from.add(j * panel), to.add(j * panel * k + p * panel));
                     S::store(to, S::load(from));
@@ -186,6 +200,9 @@ unsafe fn pack_b<S: Simd>(b: View, k: usize, n: usize, to: *mut f32) {
                 let to = to.add(j * k);
                 let mut p = 0;
                 while p + S::LANES <= k {
+                    for v in 0..panel {
+                        S::prefetch(b.at(p, j + v).wrapping_add(k));
+                    }
                     for v in [0, S::LANES] {
                         S::transpose(b.at(p, j + v), b.stride, to.add(p * panel + v), panel);
                     }

@@ -16,7 +16,7 @@ use crate::shape::LinearShape;
 /// Rows of dw in a task.
 const ROWS: usize = 192;
 /// Columns of dw in a task.
-const COLUMNS: usize = 256;
+const COLUMNS: usize = 4096;
 
 /// The scratch memory of all directions that a network runs.
 pub fn need(s: &LinearShape, training: bool) -> Need {

@@ -95,6 +95,9 @@ pub trait Simd: Copy {
     unsafe fn max0(v: Self::V) -> Self::V;
     /// a·b.
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// Asks for the cache line at `p`, which need not be valid.
+    #[inline(always)]
+    unsafe fn prefetch(_p: *const f32) {}
     /// to[i·to_stride + j] = from[j·stride + i] for i, j below LANES; writes row after row, upwards.
     unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize);
 }

@@ -1,0 +1,34 @@
+//! The fully connected layers of the `cifar` network in all directions.
+
+mod support;
+
+use alexnet_core::Device;
+use alexnet_core::shape::LinearShape;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use support::*;
+
+fn linear(criterion: &mut Criterion) {
+    for batch in [32, 128] {
+        for (inputs, outputs) in [(1024, 4096), (4096, 4096), (4096, 10)] {
+            let s = LinearShape { batch, inputs, outputs };
+            let (x, w, b, dy) = (array(s.input_len()), array(s.weight_len()), array(s.outputs), array(s.output_len()));
+            let (mut y, mut dx, mut dw, mut db) =
+                (array(s.output_len()), array(s.input_len()), array(s.weight_len()), array(s.outputs));
+            let mut forward = || cpu().linear_forward(&s, &x, &w, &b, true, &mut y).expect("forward");
+            let mut data = || cpu().linear_backward_data(&s, &dy, &w, &mut dx).expect("data");
+            let mut weight = || cpu().linear_backward_weight(&s, &x, &dy, false, &mut dw, &mut db).expect("weight");
+            let name = format!("{inputs}x{outputs}/{batch}");
+            let mut group = criterion.benchmark_group(&name);
+            group.sample_size(10).throughput(Throughput::Elements(2 * s.multiply_adds()));
+            report(&format!("{name} forward"), s.multiply_adds(), &mut forward);
+            group.bench_function("forward", |b| b.iter(&mut forward));
+            report(&format!("{name} data"), s.multiply_adds(), &mut data);
+            group.bench_function("data", |b| b.iter(&mut data));
+            report(&format!("{name} weight"), s.multiply_adds(), &mut weight);
+            group.bench_function("weight", |b| b.iter(&mut weight));
+        }
+    }
+}
+
+criterion_group!(benches, linear);
+criterion_main!(benches);
