@@ -1,6 +1,8 @@
 //! The convolutions of the `cifar` network in all directions. FLOPs are the direct algorithm's, so that Winograd's may
 //! exceed the peak.
 
+#![allow(missing_docs)] // criterion makes a public function.
+
 mod support;
 
 use alexnet_core::Device;

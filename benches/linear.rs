@@ -1,5 +1,7 @@
 //! The fully connected layers of the `cifar` network in all directions.
 
+#![allow(missing_docs)] // criterion makes a public function.
+
 mod support;
 
 use alexnet_core::Device;
