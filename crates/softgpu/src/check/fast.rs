@@ -35,8 +35,9 @@ pub(crate) fn shared_load<const BYTES: u32>(cx: &mut Cx<'_>, place: u32, at: &[u
     }
     if options.race {
         let clock = u64::from(block.clocks.now(warp));
-        let old = Entry::least(u64::from(block.clocks.floor(warp)));
-        let now = Entry::least(clock);
+        let clocks = &block.clocks;
+        let floor = u64::from(clocks.floor(warp));
+        let old = Entry::least(floor);
         let first = Entry::new(clock, warp * 32, place, false, 15);
         for l in lanes(m) {
             let me = first.further(l as u32);
@@ -46,7 +47,7 @@ pub(crate) fn shared_load<const BYTES: u32>(cx: &mut Cx<'_>, place: u32, at: &[u
                 if writer.0 >= old {
                     return false;
                 }
-                *reader = if reader.0 < now { me } else { merge(*reader, me, |_| true) };
+                *reader = if reader.0 < old { me } else { merge(clocks, *reader, me, reader.clock(), floor) };
             }
         }
     }
@@ -81,7 +82,7 @@ pub(crate) fn global_load<const BYTES: u64>(cx: &mut Cx<'_>, place: u32, host: &
             return false;
         }
         let base = tag(cx);
-        let (mine, old, now) = (Entry::least(base), Entry::least(base + floor), Entry::least(base + clock));
+        let (mine, old, end) = (Entry::least(base), Entry::least(base + floor), Entry::least(base + span));
         let first = Entry::new(base + clock, warp * 32, place, false, 15);
         for l in lanes(m) {
             let me = first.further(l as u32);
@@ -95,8 +96,10 @@ pub(crate) fn global_load<const BYTES: u64>(cx: &mut Cx<'_>, place: u32, host: &
                     return false;
                 }
                 let seen = Entry(pair[1].load(Relaxed));
-                let same = seen.clock() == Entry(now).clock();
-                pair[1].store(if same { merge(seen, me, |_| true).0 } else { me.0 }, Relaxed);
+                // Clocks have not wrapped: they are what the entry says.
+                let recent = (old..end).contains(&seen.0);
+                let kept = if recent { merge(clocks, seen, me, seen.clock() - base, floor) } else { me };
+                pair[1].store(kept.0, Relaxed);
             }
         }
     }

@@ -296,6 +296,17 @@ fn uninitialised(cx: &mut Cx<'_>, r: &Resolved, lane: usize, offset: u64, bytes:
     file(cx, report);
 }
 
+/// A barrier in memory comes to be: a write that races with none of its kind.
+pub(crate) fn barrier_init(cx: &mut Cx<'_>, r: &Resolved) {
+    let options = cx.launch.options;
+    if options.init {
+        written(cx, r, 8, Access::Write);
+    }
+    if options.race {
+        race::access(cx, r, 8, Access::Atomic, true, 0);
+    }
+}
+
 /// Rows of `ldmatrix` and `stmatrix`.
 pub(crate) fn matrix_access(cx: &mut Cx<'_>, r: &Resolved, access: Access) {
     if let Some(c) = &mut cx.watch.counting {

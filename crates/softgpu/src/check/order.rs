@@ -109,18 +109,15 @@ pub(crate) fn release(cx: &mut Cx<'_>, r: &Resolved, always: bool) {
         let thread = warp * 32 + lane as u32;
         let acquired = visible(cx, thread).map(|a| (a.address, a.length)).collect();
         let log = logs.entry(r.address[lane]).or_default();
-        log.by_block.entry(cx.number & 0x3_ffff).or_default().push(log.entries.len());
-        log.entries.push((cx.number & 0x3_ffff, Release { thread, known, acquired }));
+        log.by_block.entry(cx.number & 0xffff).or_default().push(log.entries.len());
+        log.entries.push((cx.number & 0xffff, Release { thread, known, acquired }));
     }
 }
 
 /// The acquisitions that come before what a thread of this block does now.
 fn visible<'c>(cx: &'c Cx<'_>, thread: u32) -> impl Iterator<Item = &'c Acquired> + 'c {
     let block = &cx.watch.block;
-    block
-        .acquired
-        .iter()
-        .filter(move |a| a.thread == thread || block.clocks.ordered(thread / 32, a.thread / 32, a.clock))
+    block.acquired.iter().filter(move |a| a.thread == thread || block.clocks.ordered(thread, a.thread, a.clock))
 }
 
 /// Whether an access of another block comes before what the running warp does now.
@@ -131,7 +128,7 @@ pub(crate) fn known(cx: &Cx<'_>, block: u64, thread: u32, clock: u32) -> bool {
     let clocks = &cx.watch.block.clocks;
     let mine = cx.watch.block.acquired.iter().filter(|a| {
         // Lanes of one warp are told apart only by a barrier; the thread that acquired vouches for its warp.
-        a.thread / 32 == warp || clocks.ordered(warp, a.thread / 32, a.clock)
+        a.thread / 32 == warp || clocks.ordered(warp * 32, a.thread, a.clock)
     });
     mine.into_iter().any(|a| reaches(&logs, a.address, a.length, block, thread, clock, DEEPEST))
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
     Report, file,
-    shadow::{Entry, TAGGED_CLOCKS},
+    shadow::{Clocks, Entry, TAGGED_CLOCKS},
 };
 use crate::{
     exec::{Cx, memory::Resolved, thread_at},
@@ -20,7 +20,7 @@ struct Conflict {
 }
 
 /// Bits of a block's number in a tag.
-const BLOCKS: u32 = 18;
+const BLOCKS: u32 = 16;
 
 /// Launches that entries tell apart; after as many the shadows are forgotten.
 pub(crate) const LAUNCHES: u64 = 15;
@@ -76,13 +76,20 @@ pub(crate) fn access(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, kind: Access, st
                     }
                     if kind == Access::Read {
                         let seen = Entry(reader.load(Relaxed));
-                        reader.store(merge(seen, me, |e| e.clock() == now).0, Relaxed);
+                        let merged = if here(seen, base) {
+                            merge(&cx.watch.block.clocks, seen, me, untag(cx, seen), floor)
+                        } else {
+                            me
+                        };
+                        reader.store(merged.0, Relaxed);
                     } else {
                         let seen = Entry(reader.load(Relaxed));
                         if conflict.is_none() && seen.0 != 0 {
                             conflict = global_conflict(cx, seen, me, base, true);
                         }
-                        writer.store(me.0, Relaxed);
+                        // For other blocks it does not matter which thread of this one wrote.
+                        let together = old.clock() == now;
+                        writer.store(if together { me.with_bytes_of(old) } else { me }.0, Relaxed);
                     }
                     if let Some(c) = conflict {
                         found.push((lane, a.base + w as u64 * 4, c));
@@ -97,48 +104,72 @@ pub(crate) fn access(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, kind: Access, st
     }
 }
 
-/// The reader that is kept when another reads: the last, marked when there were several at once.
+/// Whether an entry of global memory is of this launch and block.
+fn here(e: Entry, base: u64) -> bool {
+    let span = u64::from(TAGGED_CLOCKS);
+    e.0 != 0 && e.clock() / span == base / span
+}
+
+/// The clock of an entry of this block: its upper bits are those of the warp's own clock, or one less.
+fn untag(cx: &Cx<'_>, e: Entry) -> u64 {
+    let current = cx.watch.block.clocks.now(e.thread() / 32);
+    u64::from(current.wrapping_sub(current.wrapping_sub(e.clock() as u32) % TAGGED_CLOCKS))
+}
+
+/// The reader that is kept when another reads: the last, marked when others read too and nothing orders them.
 #[inline(always)]
-pub(super) fn merge(seen: Entry, me: Entry, same_time: impl Fn(Entry) -> bool) -> Entry {
-    if seen.0 == 0 || !same_time(seen) {
+pub(super) fn merge(clocks: &Clocks, seen: Entry, me: Entry, clock: u64, floor: u64) -> Entry {
+    if seen.0 == 0 || clock < floor {
         return me;
     }
     let mut out = me;
-    if seen.thread() != me.thread() && seen.bytes() & me.bytes() != 0 || seen.several() {
+    if seen.thread() == me.thread() {
+        out = out.with_own_bytes_of(seen);
+    } else if seen.bytes() & me.bytes() != 0 && !clocks.ordered(me.thread(), seen.thread(), clock as u32) {
+        out = if seen.thread() / 32 == me.thread() / 32 { out.with_several() } else { out.with_foreign() };
+    }
+    if seen.several() && !clocks.ordered(me.thread(), seen.thread() ^ 1, clock as u32) {
         out = out.with_several();
     }
-    if seen.thread() == me.thread() {
-        out = Entry(out.0 | u64::from(seen.bytes()));
+    if seen.foreign() {
+        out = out.with_foreign();
     }
     if !seen.strong() { out.weak() } else { out }
 }
 
+/// Whether an access of this block, `clock` its clock, is in conflict with what the thread of `me` does now.
+#[inline(always)]
+fn conflicts(clocks: &Clocks, old: Entry, me: Entry, clock: u64, floor: u64, read: bool) -> bool {
+    if old.bytes() & me.bytes() == 0 || clock < floor || old.strong() && me.strong() {
+        return false;
+    }
+    let lurking = read && old.foreign();
+    if old.thread() == me.thread() {
+        let lane = read && old.several() && !clocks.ordered(me.thread(), me.thread() ^ 1, clock as u32);
+        return lane || lurking;
+    }
+    lurking || !clocks.ordered(me.thread(), old.thread(), clock as u32)
+}
+
 #[inline(always)]
 fn shared_word(cx: &mut Cx<'_>, w: usize, me: Entry, kind: Access, floor: u64, quiet: bool) -> Option<Conflict> {
-    let warp = cx.warp;
     let block = &mut cx.watch.block;
     let [writer, reader] = block.shadow.get(w).copied()?;
     let clocks = &block.clocks;
-    let conflicts = |old: Entry, read: bool| -> bool {
+    let against = |old: Entry, read: bool| {
         if old.pending() {
             return old.bytes() & me.bytes() != 0;
         }
-        if old.clock() < floor || old.bytes() & me.bytes() == 0 {
-            return false;
-        }
-        if old.strong() && me.strong() || old.thread() == me.thread() && !(read && old.several()) {
-            return false;
-        }
-        !clocks.ordered(warp, old.thread() / 32, old.clock() as u32)
+        old.0 != 0 && conflicts(clocks, old, me, old.clock(), floor, read)
     };
     let mut conflict = None;
-    if writer.0 != 0 && !(quiet && kind == Access::Write) && conflicts(writer, false) {
+    if !(quiet && kind == Access::Write) && against(writer, false) {
         conflict = Some(Conflict { other: writer, block: None, read: false });
     }
     if kind == Access::Read {
-        block.shadow[w][1] = merge(reader, me, |e| e.clock() == me.clock());
+        block.shadow[w][1] = merge(clocks, reader, me, reader.clock(), floor);
     } else {
-        if conflict.is_none() && reader.0 != 0 && conflicts(reader, true) {
+        if conflict.is_none() && against(reader, true) {
             conflict = Some(Conflict { other: reader, block: None, read: true });
         }
         block.shadow[w][0] = me;
@@ -149,23 +180,21 @@ fn shared_word(cx: &mut Cx<'_>, w: usize, me: Entry, kind: Access, floor: u64, q
 /// Whether an entry of global memory conflicts with what the running thread does now.
 fn global_conflict(cx: &Cx<'_>, old: Entry, me: Entry, base: u64, read: bool) -> Option<Conflict> {
     let span = u64::from(TAGGED_CLOCKS);
-    if old.bytes() & me.bytes() == 0 || old.strong() && me.strong() {
-        return None;
-    }
     let (old_tag, my_tag) = (old.clock() / span, base / span);
     if old_tag >> BLOCKS != my_tag >> BLOCKS {
         return None; // Another launch: the stream orders it, or the caller answers for it.
     }
-    let clocks = &cx.watch.block.clocks;
     if old_tag == my_tag {
-        if old.thread() == me.thread() && !(read && old.several()) {
-            return None;
-        }
-        let v = old.thread() / 32;
-        // The clock's upper bits are those of the warp's own, or one less.
-        let current = clocks.now(v);
-        let clock = current.wrapping_sub(current.wrapping_sub(old.clock() as u32) % TAGGED_CLOCKS);
-        return (!clocks.ordered(cx.warp, v, clock)).then_some(Conflict { other: old, block: None, read });
+        let clocks = &cx.watch.block.clocks;
+        let floor = u64::from(clocks.floor(cx.warp));
+        return conflicts(clocks, old, me, untag(cx, old), floor, read).then_some(Conflict {
+            other: old,
+            block: None,
+            read,
+        });
+    }
+    if old.all_bytes() & me.bytes() == 0 || old.strong() && me.strong() {
+        return None;
     }
     let block = old_tag & ((1 << BLOCKS) - 1);
     if super::order::known(cx, block, old.thread(), (old.clock() % span) as u32) {
@@ -181,7 +210,7 @@ fn tell(cx: &mut Cx<'_>, r: &Resolved, lane: usize, at: u64, bytes: u32, kind: A
     let grid = cx.launch.grid;
     let block = match c.block {
         None => cx.block,
-        // Blocks beyond 2¹⁸ are known by their number's lower bits alone.
+        // Blocks beyond 2¹⁶ are known by their number's lower bits alone.
         Some(n) => thread_at(grid, n as u32),
     };
     let thread = thread_at(cx.launch.block, c.other.thread());

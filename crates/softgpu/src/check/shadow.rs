@@ -8,14 +8,15 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry(pub(crate) u64);
 
-/// Fields from the top: tag (22 bits, of the launch and block; zero in shared memory), clock (12, or 34 without a tag),
-/// thread (10), instruction (13), then asynchronous, several, strong, and the bytes (4).
-const CLOCK: u32 = 30;
-const THREAD: u32 = 20;
-const PLACE: u32 = 7;
-const ASYNC: u64 = 1 << 6;
-const SEVERAL: u64 = 1 << 5;
-const STRONG: u64 = 1 << 4;
+/// Fields from the top: clock (30 bits; in global memory launch, block and the clock's lower bits), thread (10),
+/// instruction (13), strong, several, foreign, then the bytes of all threads of the block at that clock (4) and of this
+/// thread (4).
+const CLOCK: u32 = 34;
+const THREAD: u32 = 24;
+const PLACE: u32 = 11;
+const STRONG: u64 = 1 << 10;
+const SEVERAL: u64 = 1 << 9;
+const FOREIGN: u64 = 1 << 8;
 
 /// The number of instructions that an entry can name.
 pub(crate) const PLACES: u32 = 1 << (THREAD - PLACE);
@@ -27,6 +28,7 @@ impl Entry {
                 | u64::from(thread) << THREAD
                 | u64::from(place.min(PLACES - 1)) << PLACE
                 | if strong { STRONG } else { 0 }
+                | u64::from(bytes) << 4
                 | u64::from(bytes),
         )
     }
@@ -47,20 +49,40 @@ impl Entry {
         self.0 & STRONG != 0
     }
 
+    /// Whether another lane of the warp read it too.
     pub(crate) fn several(self) -> bool {
         self.0 & SEVERAL != 0
     }
 
-    pub(crate) fn pending(self) -> bool {
-        self.0 & ASYNC != 0
+    /// Whether a thread of another warp read it too.
+    pub(crate) fn foreign(self) -> bool {
+        self.0 & FOREIGN != 0
     }
 
+    /// The bytes of this thread.
     pub(crate) fn bytes(self) -> u32 {
         self.0 as u32 & 15
     }
 
+    /// The bytes of all threads of the block at this clock.
+    pub(crate) fn all_bytes(self) -> u32 {
+        self.0 as u32 >> 4 & 15
+    }
+
     pub(crate) fn with_several(self) -> Entry {
         Entry(self.0 | SEVERAL)
+    }
+
+    pub(crate) fn with_foreign(self) -> Entry {
+        Entry(self.0 | FOREIGN)
+    }
+
+    pub(crate) fn with_bytes_of(self, other: Entry) -> Entry {
+        Entry(self.0 | other.0 & 0xf0)
+    }
+
+    pub(crate) fn with_own_bytes_of(self, other: Entry) -> Entry {
+        Entry(self.0 | other.0 & 0xff)
     }
 
     pub(crate) fn weak(self) -> Entry {
@@ -69,7 +91,11 @@ impl Entry {
 
     /// A `cp.async` under way: its clock is beyond all others, so that nothing takes it for ordered.
     pub(crate) fn with_pending(self) -> Entry {
-        Entry(self.0 | ASYNC | !0 << CLOCK)
+        Entry(self.0 | !0 << CLOCK)
+    }
+
+    pub(crate) fn pending(self) -> bool {
+        self.clock() == !0 >> CLOCK
     }
 
     /// The least entry with this clock: those below it are older.
@@ -83,17 +109,24 @@ impl Entry {
     }
 }
 
+/// For each pair of lanes the clock up to which the one's accesses are ordered before the other's.
+type Pairs = [[u32; 32]; 32];
+
 /// What the warps of a block know of each other.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Clocks {
     known: Vec<[u32; 32]>,
     /// For each warp the clock below which all accesses are known.
     floor: Vec<u32>,
+    /// For each warp the clock up to which all its lanes are in order.
+    full: Vec<u32>,
+    /// The same for lanes that a warp barrier of some lanes ordered.
+    pairs: Vec<Option<Box<Pairs>>>,
     warps: usize,
 }
 
-/// Clocks beyond this would not fit a tagged entry.
-pub(crate) const TAGGED_CLOCKS: u32 = 1 << 12;
+/// Clocks beyond this would not fit an entry of global memory.
+pub(crate) const TAGGED_CLOCKS: u32 = 1 << 10;
 
 impl Clocks {
     pub(crate) fn start(&mut self, warps: usize) {
@@ -106,9 +139,11 @@ impl Clocks {
         }
         self.floor.clear();
         self.floor.resize(warps, 0);
-        if warps == 1 {
-            self.floor[0] = 1;
-        }
+        self.full.clear();
+        self.full.resize(warps, 0);
+        self.pairs.clear();
+        self.pairs.resize(warps, None);
+        (0..warps).for_each(|w| self.refloor(w));
     }
 
     pub(crate) fn now(&self, warp: u32) -> u32 {
@@ -123,25 +158,46 @@ impl Clocks {
         self.floor[warp as usize]
     }
 
-    /// Whether an access of warp `v` at `clock` comes before what warp `w` does now.
-    pub(crate) fn ordered(&self, w: u32, v: u32, clock: u32) -> bool {
-        self.known[w as usize][(v & 31) as usize] > clock
+    /// Whether an access of thread `other` at `clock` comes before what `thread` does now.
+    pub(crate) fn ordered(&self, thread: u32, other: u32, clock: u32) -> bool {
+        let (w, v) = ((thread / 32) as usize, (other / 32) as usize & 31);
+        if w != v {
+            return self.known[w][v] > clock;
+        }
+        let (a, b) = ((thread % 32) as usize, (other % 32) as usize);
+        a == b || self.full[w] >= clock || self.pairs[w].as_ref().is_some_and(|p| p[a][b] >= clock)
     }
 
-    /// `bar.warp.sync`.
-    pub(crate) fn warp_sync(&mut self, w: u32) {
+    /// `bar.warp.sync` of the lanes of a mask; `all` when no lane that lives is missing.
+    pub(crate) fn warp_sync(&mut self, w: u32, mask: u32, all: bool) {
         let w = w as usize;
+        let clock = self.known[w][w];
+        if all {
+            self.full[w] = clock;
+        } else {
+            let pairs = self.pairs[w].get_or_insert_with(|| Box::new([[0; 32]; 32]));
+            for (a, row) in pairs.iter_mut().enumerate().filter(|(a, _)| mask >> a & 1 != 0) {
+                let _ = a;
+                for (b, p) in row.iter_mut().enumerate() {
+                    if mask >> b & 1 != 0 {
+                        *p = clock;
+                    }
+                }
+            }
+        }
         self.known[w][w] += 1;
         self.refloor(w);
     }
 
     /// What others know is known to this warp too.
     pub(crate) fn join(&mut self, w: u32, other: &[u32; 32]) {
-        let mine = &mut self.known[w as usize];
-        for (m, o) in mine.iter_mut().zip(other) {
-            *m = (*m).max(*o);
+        let w = w as usize;
+        for (v, (m, o)) in self.known[w].iter_mut().zip(other).enumerate() {
+            if v != w {
+                *m = (*m).max(*o);
+            }
         }
-        self.refloor(w as usize);
+        self.refloor(w);
     }
 
     /// The warp lets others know all it has done so far; its clock moves on.
@@ -152,8 +208,28 @@ impl Clocks {
         self.known[w]
     }
 
+    /// A barrier of these warps, which also know what `joined` says; their clocks go on together.
+    pub(crate) fn barrier(&mut self, members: &[usize], joined: &[u32; 32]) {
+        let mut all = *joined;
+        for &w in members {
+            for (a, k) in all.iter_mut().zip(&self.known[w]) {
+                *a = (*a).max(*k);
+            }
+        }
+        let next = members.iter().map(|&w| self.known[w][w]).max().unwrap_or(0) + 1;
+        for &w in members {
+            all[w] = next;
+        }
+        for &w in members {
+            self.full[w] = next - 1;
+            self.known[w] = all;
+            self.refloor(w);
+        }
+    }
+
     fn refloor(&mut self, w: usize) {
-        self.floor[w] = self.known[w][..self.warps].iter().copied().min().unwrap_or(0);
+        let others = (0..self.warps).filter(|&v| v != w).map(|v| self.known[w][v]).min();
+        self.floor[w] = others.unwrap_or(u32::MAX).min(self.full[w] + 1);
     }
 }
 
@@ -163,10 +239,12 @@ mod tests {
 
     #[test]
     fn fields_come_back() {
-        let e = Entry::new(0x3_ffff_ffff, 1023, 77, true, 0b1010).with_several();
-        assert_eq!((e.clock(), e.thread(), e.place(), e.bytes()), (0x3_ffff_ffff, 1023, 77, 0b1010));
-        assert!(e.strong() && e.several() && !e.pending());
+        let e = Entry::new(0x3eff_ffff, 1023, 77, true, 0b1010).with_several();
+        assert_eq!((e.clock(), e.thread(), e.place(), e.bytes()), (0x3eff_ffff, 1023, 77, 0b1010));
+        assert!(e.strong() && e.several() && !e.foreign() && !e.pending() && e.with_pending().pending());
         assert!(Entry::new(0, 0, u32::MAX, false, 0).place() == PLACES - 1);
+        let f = Entry::new(0, 0, 0, false, 1).with_bytes_of(e);
+        assert_eq!((f.bytes(), f.all_bytes()), (1, 0b1011));
     }
 
     #[test]
@@ -174,14 +252,22 @@ mod tests {
         let mut c = Clocks::default();
         c.start(2);
         let at = c.now(0);
-        assert!(!c.ordered(1, 0, at));
-        let (a, b) = (c.publish(0), c.publish(1));
-        for w in 0..2 {
-            c.join(w, &a);
-            c.join(w, &b);
-        }
-        assert!(c.ordered(1, 0, at) && c.ordered(0, 0, at));
-        assert!(!c.ordered(1, 0, c.now(0)));
-        assert_eq!(c.floor(0), 2);
+        assert!(!c.ordered(32, 0, at) && !c.ordered(1, 0, at) && c.ordered(0, 0, at));
+        c.barrier(&[0, 1], &[0; 32]);
+        assert!(c.ordered(32, 0, at) && c.ordered(1, 0, at));
+        assert!(!c.ordered(32, 0, c.now(0)));
+        assert_eq!((c.floor(0), c.floor(1)), (2, 2));
+    }
+
+    #[test]
+    fn a_warp_barrier_orders_the_lanes_of_its_mask() {
+        let mut c = Clocks::default();
+        c.start(1);
+        let at = c.now(0);
+        c.warp_sync(0, 0xffff, false);
+        c.warp_sync(0, 0xffff_0000, false);
+        assert!(c.ordered(1, 0, at) && c.ordered(17, 16, at) && !c.ordered(16, 0, at));
+        c.warp_sync(0, !0, true);
+        assert!(c.ordered(16, 0, at));
     }
 }

@@ -20,10 +20,11 @@ pub(crate) fn report(cx: &mut Cx<'_>, kind: FindingKind, mask: u32, text: String
 }
 
 /// `bar.warp.sync`: the lanes of the mask are in order from here on.
-pub(crate) fn warp(cx: &mut Cx<'_>, _: u32) {
+pub(crate) fn warp(cx: &mut Cx<'_>, mask: u32) {
     if cx.launch.options.race {
         let warp = cx.warp;
-        cx.watch.block.clocks.warp_sync(warp);
+        let all = mask & cx.live == cx.live;
+        cx.watch.block.clocks.warp_sync(warp, mask, all);
     }
 }
 
@@ -39,20 +40,12 @@ pub(crate) fn arrive(cx: &mut Cx<'_>, id: usize) {
 }
 
 /// A barrier opens: who waited, and should they have?
-pub(crate) fn barrier(cx: &mut Cx<'_>, warps: &[Warp], waiting: &[(usize, Parked)], id: usize, expected: Option<u32>) {
+pub(crate) fn barrier(cx: &mut Cx<'_>, warps: &[Warp], waiting: &[(usize, Parked)], id: usize, counts: &[Option<u32>]) {
     if cx.launch.options.race {
-        let mut joined = std::mem::replace(&mut cx.watch.block.arrive[id], [0; 32]);
-        let clocks = &mut cx.watch.block.clocks;
+        let joined = std::mem::replace(&mut cx.watch.block.arrive[id], [0; 32]);
         let mut members: Vec<usize> = waiting.iter().map(|(w, _)| *w).collect();
         members.dedup();
-        for &w in &members {
-            for (j, k) in joined.iter_mut().zip(&clocks.publish(w as u32)) {
-                *j = (*j).max(*k);
-            }
-        }
-        for &w in &members {
-            clocks.join(w as u32, &joined);
-        }
+        cx.watch.block.clocks.barrier(&members, &joined);
     }
     if !cx.launch.options.sync || !undisturbed(warps) {
         return;
@@ -74,12 +67,7 @@ pub(crate) fn barrier(cx: &mut Cx<'_>, warps: &[Warp], waiting: &[(usize, Parked
         }
     }
     let (w, p) = waiting[0];
-    if expected.is_none() {
-        if let Some((v, q)) = waiting.iter().copied().find(|(_, q)| q.pc != p.pc && elsewhere(cx, p.pc, q.pc)) {
-            at(cx, v, q.pc);
-            let text = format!("threads wait at this barrier while others of their block wait at {}", place(cx, p.pc));
-            return report(cx, FindingKind::BarrierMismatch, q.mask, text);
-        }
+    if counts.iter().all(Option::is_none) {
         let exited: u32 = warps.iter().map(|w| w.exited.count_ones()).sum();
         if exited > 0 {
             at(cx, w, p.pc);
@@ -88,10 +76,10 @@ pub(crate) fn barrier(cx: &mut Cx<'_>, warps: &[Warp], waiting: &[(usize, Parked
         }
         return;
     }
-    // With a count: for all or for none.
-    if let Some((v, q)) = waiting.iter().copied().find(|(_, q)| op(q.pc).count.is_some() != op(p.pc).count.is_some()) {
+    // With a count: the same for all.
+    if let Some(&(v, q)) = waiting.iter().zip(counts).find(|(_, c)| **c != counts[0]).map(|(x, _)| x) {
         at(cx, v, q.pc);
-        let text = format!("some threads give barrier {id} a count and others do not ({})", place(cx, p.pc));
+        let text = format!("threads give barrier {id} a count that differs from that at {}", place(cx, p.pc));
         report(cx, FindingKind::BarrierMismatch, q.mask, text);
     }
 }
@@ -108,13 +96,6 @@ fn place(cx: &Cx<'_>, pc: u32) -> String {
         Some(l) => format!("PTX line {}", l.ptx_line),
         None => "an unknown place".to_owned(),
     }
-}
-
-/// Whether two barriers are at different lines: compilers copy code, and a copy of a line is the line.
-fn elsewhere(cx: &Cx<'_>, p: u32, q: u32) -> bool {
-    let lines = &cx.launch.program.lines;
-    let (a, b) = (lines[p as usize], lines[q as usize]);
-    if a.line == 0 && b.line == 0 { a.ptx != b.ptx } else { (a.file, a.line) != (b.file, b.line) }
 }
 
 /// `trap`.
@@ -165,28 +146,24 @@ pub(crate) fn stuck(cx: &mut Cx<'_>, warp: &Warp) {
     }
 }
 
-/// All warps wait, and no barrier is complete.
+/// All warps wait, and no barrier is complete. Each comes with its barrier's number and count.
 #[cold]
-pub(crate) fn deadlock(cx: &mut Cx<'_>, warps: &[Warp]) {
-    let waiting: Vec<(usize, Parked)> =
-        warps.iter().enumerate().flat_map(|(w, warp)| warp.parked.iter().map(move |p| (w, *p))).collect();
-    let Some(&(w, p)) = waiting.first() else { return };
-    let other = waiting.iter().copied().find(|(_, q)| q.pc != p.pc);
+pub(crate) fn deadlock(cx: &mut Cx<'_>, waiting: &[(usize, Parked, usize, Option<u32>)]) {
+    let Some(&(w, p, id, count)) = waiting.first() else { return };
     at(cx, w, p.pc);
-    match other {
-        Some((v, q)) if v == w => {
-            let text = format!("lanes of a warp wait here and at {}, for ever", place(cx, q.pc));
-            report(cx, FindingKind::BarrierDivergence, p.mask, text);
-        }
-        Some((_, q)) => {
-            let text =
-                format!("threads wait here and at {}, for ever: the barriers or their counts differ", place(cx, q.pc));
-            report(cx, FindingKind::BarrierMismatch, p.mask, text);
-        }
-        None => {
-            let threads: u32 = waiting.iter().map(|(_, p)| p.mask.count_ones()).sum();
-            let text = format!("{threads} threads wait at a barrier that is never complete");
-            report(cx, FindingKind::Deadlock, p.mask, text);
-        }
+    if let Some((_, q, ..)) = waiting.iter().find(|(v, q, ..)| *v == w && q.pc != p.pc) {
+        let text = format!("lanes of a warp wait here and at {}, for ever", place(cx, q.pc));
+        return report(cx, FindingKind::BarrierDivergence, p.mask, text);
     }
+    if let Some((_, q, ..)) = waiting.iter().find(|(_, _, i, c)| (*i, *c) != (id, count)) {
+        let text =
+            format!("threads wait here and at {}, for ever: the barriers or their counts differ", place(cx, q.pc));
+        return report(cx, FindingKind::BarrierMismatch, p.mask, text);
+    }
+    let threads: u32 = waiting.iter().map(|(_, p, ..)| p.mask.count_ones()).sum();
+    let text = match count {
+        Some(n) => format!("{threads} threads wait at a barrier for {n}"),
+        None => format!("{threads} threads wait at a barrier that is never complete"),
+    };
+    report(cx, FindingKind::Deadlock, p.mask, text);
 }

@@ -188,7 +188,8 @@ impl Block {
                 if self.warps.iter().all(|w| w.live == 0) {
                     return End::Done;
                 }
-                sync::deadlock(cx, &self.warps);
+                let waiting = self.waiting(cx);
+                sync::deadlock(cx, &waiting);
                 cx.fault.get_or_insert(Fault::LaunchTimeout);
                 return self.give_up(cx);
             }
@@ -250,45 +251,50 @@ impl Block {
         opened
     }
 
-    fn open(&mut self, cx: &mut Cx<'_>, id: usize) -> bool {
-        let mut waiting: Vec<(usize, super::warp::Parked)> = Vec::new();
-        let mut threads = 0;
-        let mut expected: Option<u32> = None;
+    /// Who waits at a barrier, which, and for how many.
+    fn waiting(&mut self, cx: &mut Cx<'_>) -> Vec<(usize, super::warp::Parked, usize, Option<u32>)> {
+        let mut out = Vec::new();
         for w in 0..self.warps.len() {
             if self.warps[w].parked.is_empty() {
                 continue;
             }
             self.enter(cx, w);
-            for p in self.warps[w].parked.clone() {
-                if p.wait != Wait::Barrier {
-                    continue;
-                }
+            for p in self.warps[w].parked.iter().filter(|p| p.wait == Wait::Barrier) {
                 let i = cx.program.code[p.pc as usize];
                 let op = &cx.program.bars[i.e as usize];
-                if barrier_id(cx, op, p.mask) != id {
-                    continue;
-                }
-                threads += p.mask.count_ones();
                 let count = op.count.map(|slot| {
                     // SAFETY: a slot of the decoded program, read in an active lane.
                     unsafe { *cx.slot::<u32>(slot).add(p.mask.trailing_zeros() as usize) }
                 });
-                if let Some(count) = count {
-                    expected = Some(expected.map_or(count, |e| e.max(count)));
-                }
+                out.push((w, *p, barrier_id(cx, op, p.mask), count));
+            }
+        }
+        out
+    }
+
+    fn open(&mut self, cx: &mut Cx<'_>, id: usize) -> bool {
+        if self.warps.iter().all(|w| w.parked.is_empty()) {
+            return false;
+        }
+        let (mut waiting, mut counts) = (Vec::new(), Vec::new());
+        let mut threads = 0;
+        for (w, p, at, count) in self.waiting(cx) {
+            if at == id {
+                threads += p.mask.count_ones();
                 waiting.push((w, p));
+                counts.push(count);
             }
         }
         if waiting.is_empty() {
             return false;
         }
         let live: u32 = self.warps.iter().map(|w| w.live.count_ones()).sum();
-        let wanted = expected.unwrap_or(live);
+        let wanted = counts.iter().flatten().copied().max().unwrap_or(live);
         if threads + self.arrived[id] < wanted {
             return false;
         }
         self.arrived[id] = 0;
-        sync::barrier(cx, &self.warps, &waiting, id, expected);
+        sync::barrier(cx, &self.warps, &waiting, id, &counts);
         self.reduce(cx, &waiting);
         for (w, p) in waiting {
             let warp = &mut self.warps[w];

@@ -158,7 +158,7 @@ pub(crate) unsafe fn mbarrier_init(cx: &mut Cx<'_>, i: &Inst, m: u32) {
     unsafe {
         let r = resolve(cx, op, m, 8, Access::Write);
         if cx.watched {
-            check::access(cx, &r, 8, Access::Atomic, true);
+            check::barrier_init(cx, &r);
         }
         for lane in r.lanes() {
             let count = if i.b != 0 { u64::from(*cx.slot::<u32>(i.a).add(lane)) & state::COUNT } else { 0 };

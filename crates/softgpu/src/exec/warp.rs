@@ -330,11 +330,17 @@ impl Warp {
                         charge!();
                         return None;
                     }
-                    if i.kind == Kind::SyncWarp {
-                        sync::warp(cx, lanes);
-                    } else {
-                        // SAFETY: as above.
-                        unsafe { (i.handler)(cx, i, lanes) };
+                    // Lanes of different masks are different groups, although they are here together.
+                    let mut rest = lanes;
+                    while rest != 0 {
+                        let same = self.same_members(cx, i, rest);
+                        rest &= !same;
+                        if i.kind == Kind::SyncWarp {
+                            sync::warp(cx, same);
+                        } else {
+                            // SAFETY: as above.
+                            unsafe { (i.handler)(cx, i, same) };
+                        }
                     }
                     pc += 1;
                     continue;
@@ -383,6 +389,14 @@ impl Warp {
         }
     }
 
+    /// The lanes whose member mask is that of the first.
+    fn same_members(&self, cx: &Cx<'_>, i: &crate::ptx::program::Inst, lanes: u32) -> u32 {
+        // SAFETY: operand `c` of such an instruction is the slot of its mask.
+        let masks = unsafe { cx.slot::<[u32; 32]>(i.c).read() };
+        let first = masks[lanes.trailing_zeros() as usize];
+        super::memory::lanes(lanes).filter(|&l| masks[l] == first).fold(0, |m, l| m | 1 << l)
+    }
+
     /// Parks the lanes of a `.sync` instruction whose mask names lanes that are elsewhere. `false` when all are here.
     fn wait_for_members(&mut self, cx: &mut Cx<'_>, i: &crate::ptx::program::Inst, lanes: u32) -> bool {
         // SAFETY: operand `c` of such an instruction is the slot of its mask.
@@ -395,6 +409,15 @@ impl Warp {
             let mask = masks[lane as usize];
             if mask >> lane & 1 == 0 {
                 let text = format!("lane {lane} is not in its own member mask {mask:#010x}");
+                sync::report(cx, FindingKind::SyncMask, 1 << lane, text);
+            }
+            let ended = mask & !self.live;
+            let differs = super::memory::lanes(lanes & mask).any(|l| masks[l] != mask);
+            if ended != 0 && !self.killed {
+                let text = format!("the member mask {mask:#010x} names lanes {ended:#010x}, which have exited");
+                sync::report(cx, FindingKind::SyncMask, 1 << lane, text);
+            } else if differs {
+                let text = format!("lanes of the member mask {mask:#010x} give another one");
                 sync::report(cx, FindingKind::SyncMask, 1 << lane, text);
             }
             wanted |= mask;
