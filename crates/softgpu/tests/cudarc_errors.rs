@@ -79,6 +79,7 @@ fn a_fault_shows_at_the_next_call_and_sticks_to_its_context() {
         assert_eq!(launch(store, address), OK);
         assert_eq!(synchronize(), OK);
         assert_eq!(launch(store, 0x1234_5678_0000), OK, "the launch itself is asynchronous");
+        assert_eq!(launch(store, address), OK, "nobody has waited for the fault yet");
         assert_eq!(synchronize(), fault);
         assert_eq!(synchronize(), fault);
         assert_eq!(launch(store, address), fault);

@@ -33,8 +33,9 @@ pub(super) struct Context {
     pub device: u32,
     pub primary: bool,
     pub flags: AtomicU32,
-    /// The error that broke the context; every later call answers with it.
+    /// The error that broke the context, and the same once the client has been shown it.
     error: AtomicU32,
+    shown: AtomicU32,
     destroyed: AtomicBool,
     limits: Mutex<[usize; 7]>,
     cache: AtomicU32,
@@ -59,6 +60,7 @@ impl Context {
             primary,
             flags: AtomicU32::new(flags),
             error: AtomicU32::new(0),
+            shown: AtomicU32::new(0),
             destroyed: AtomicBool::new(false),
             limits: Mutex::new(LIMITS),
             cache: AtomicU32::new(0),
@@ -85,19 +87,32 @@ impl Context {
         driver.forget_context(self);
     }
 
-    /// The error that broke the context, or that it is gone.
+    /// The error that the client has been shown, or that the context is gone. A fault of work
+    /// that nobody has waited for is not shown yet, as on a device that still runs it.
     pub fn healthy(&self) -> Answer {
         if self.destroyed.load(Ordering::Acquire) {
             return Err(CuResult::CONTEXT_IS_DESTROYED);
         }
-        match self.error.load(Ordering::Acquire) {
+        match self.shown.load(Ordering::Acquire) {
             0 => Ok(()),
             code => Err(CuResult(code)),
         }
     }
 
+    /// For calls that wait or ask: shows the error that broke the context; it sticks from now on.
+    pub fn settled(&self) -> Answer {
+        self.shown.store(self.error.load(Ordering::Acquire), Ordering::Release);
+        self.healthy()
+    }
+
+    /// Whether work has broken the context, shown or not.
+    pub fn is_broken(&self) -> bool {
+        self.error.load(Ordering::Acquire) != 0
+    }
+
     /// Breaks the context; the first error stays.
     pub fn fail(&self, code: CuResult) {
+        // A second error changes nothing.
         let _ = self.error.compare_exchange(0, code.0, Ordering::AcqRel, Ordering::Acquire);
     }
 
@@ -179,7 +194,7 @@ impl Context {
             time = time.max(ticket.time());
         }
         host_waited(time);
-        self.healthy()
+        self.settled()
     }
 }
 

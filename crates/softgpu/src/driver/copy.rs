@@ -51,7 +51,7 @@ pub(super) fn now(driver: &'static Driver, context: &Arc<Context>, copy: Copy) -
         ticket.wait();
         context::host_waited(ticket.time());
     }
-    context.healthy()
+    context.settled()
 }
 
 /// Copies in stream order. As with the real driver, pageable memory is read before the call
@@ -68,7 +68,7 @@ pub(super) fn later(driver: &'static Driver, stream: &Arc<Stream>, mut copy: Cop
         ticket.wait();
         let context = stream.context()?;
         context::host_waited(ticket.time());
-        return context.healthy();
+        return context.settled();
     }
     Ok(())
 }

@@ -41,6 +41,11 @@ impl Event {
         *lock(&self.mark) = Mark::Placed(Ticket::finished(time));
     }
 
+    /// Shows what broke the event's context.
+    fn settled(&self, driver: &Driver) -> Answer {
+        driver.contexts.find(self.context_handle).map_or(Ok(()), |context| context.settled())
+    }
+
     /// Waits for the event (a graph's node does).
     pub fn wait_inside(&self) -> Answer {
         if let Some(ticket) = self.ticket()? {
@@ -177,7 +182,7 @@ api! {
         driver.forbid_during_capture()?;
         match ticket {
             Some(ticket) if !ticket.is_done() => Err(CuResult::NOT_READY),
-            _ => Ok(()),
+            _ => event.settled(driver),
         }
     }
 
@@ -190,7 +195,7 @@ api! {
             ticket.wait();
             context::host_waited(ticket.time());
         }
-        event_of(driver, handle).map(|_| ())
+        event.settled(driver)
     }
 
     /// Modelled milliseconds between two events.

@@ -43,7 +43,7 @@ fn now(driver: &'static Driver, context: &Arc<Context>, fill: Fill) -> Answer {
         ticket.wait();
         context::host_waited(ticket.time());
     }
-    context.healthy()
+    context.settled()
 }
 
 fn flat(address: u64, pattern: u32, element: u32, width: usize) -> Fill {

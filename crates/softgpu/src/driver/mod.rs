@@ -8,7 +8,7 @@
 //! function may wait for the thread that submitted it, and queries answer `NOT_READY` until it
 //! is done. All of CUDA's orderings hold: within a stream, by events, and between the legacy
 //! stream and blocking ones. A kernel's fault appears where the real driver shows it, at the
-//! next call after the launch; with `CUDA_LAUNCH_BLOCKING=1` at the launch itself.
+//! next call that waits or asks, and sticks from then on; with `CUDA_LAUNCH_BLOCKING=1` at the launch itself.
 //!
 //! Handles are numbers looked up in tables and never followed, so a stale or made-up handle is
 //! an error code and not a crash.

@@ -166,7 +166,7 @@ impl Stream {
         let ticket = self.submit(driver, &context, work, Vec::new());
         if driver.launch_blocking() {
             ticket.wait();
-            context.healthy()?;
+            context.settled()?;
         }
         Ok(Some(ticket))
     }
@@ -216,7 +216,7 @@ impl Stream {
         let begun =
             item.waits.iter().map(|ticket| ticket.time()).fold(lock(&self.line).time.max(item.submitted), f64::max);
         let mut end = begun;
-        if context.healthy().is_ok() {
+        if !context.is_broken() {
             let outcome = catch_unwind(AssertUnwindSafe(|| item.work.run(driver, context, begun)));
             match outcome {
                 Ok(Ok(cost)) => end += cost,

@@ -64,7 +64,7 @@ api! {
         let ticket = stream.last();
         ticket.wait();
         context::host_waited(ticket.time());
-        context.healthy()
+        context.settled()
     }
 
     /// Whether all work of a stream is done.
@@ -77,7 +77,7 @@ api! {
         if !ticket.is_done() {
             return Err(CuResult::NOT_READY);
         }
-        context.healthy()
+        context.settled()
     }
 
     /// Makes all later work of a stream wait for an event.
