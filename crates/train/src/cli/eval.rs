@@ -13,7 +13,7 @@ use crate::data::{self, Dataset};
 use crate::run::checkpoint::{self, Metadata};
 use crate::run::config::{self, Config, DeviceKind};
 use crate::run::evaluate::{Evaluation, evaluate};
-use crate::run::{Error, Stop, memory};
+use crate::run::{Error, Stop, memory, summary};
 
 /// Evaluate a run or a checkpoint on test images: loss, accuracy, accuracy of each class, confusion matrix
 #[derive(Debug, clap::Args)]
@@ -138,11 +138,11 @@ fn text(evaluation: &Evaluation, path: &Path, metadata: &Metadata, dataset: &Dat
     // Writing to a String does not fail.
     let _ = writeln!(
         out,
-        "{}: {}, after {} epochs and {} steps",
+        "{}: {}, after {} and {}",
         path.display(),
         metadata.model.variant,
-        progress.epoch,
-        progress.step
+        summary::count(progress.epoch, "epoch"),
+        summary::count(progress.step as usize, "step")
     );
     let _ = writeln!(
         out,

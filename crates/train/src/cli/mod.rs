@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 
 use crate::data::DataError;
 use crate::run;
+use crate::run::progress::say_aside;
 
 /// Trains and evaluates AlexNet.
 #[derive(Debug, Parser)]
@@ -35,7 +36,7 @@ pub fn main() -> ExitCode {
         Command::Data(args) => data::run(&args),
     };
     result.unwrap_or_else(|error| {
-        eprint!("{}", message(&error));
+        say_aside(message(&error).trim_end());
         ExitCode::from(if is_usage(&error) { 2 } else { 1 })
     })
 }

@@ -11,7 +11,7 @@ use super::device;
 use crate::data::{self, Augment, Dataset};
 use crate::run::checkpoint::{self, Checkpoint, Progress};
 use crate::run::config::{self, Arch, Config, DeviceKind};
-use crate::run::progress::{Screen, say};
+use crate::run::progress::{Screen, say, say_aside};
 use crate::run::schedule::Schedule;
 use crate::run::stop::INTERRUPTED;
 use crate::run::{Error, Observer, Outcome, RunFolder, Stop, Trainer, memory, summary};
@@ -22,7 +22,7 @@ use crate::run::{Error, Observer, Outcome, RunFolder, Stop, Trainer, memory, sum
 /// written to RUN/config.toml. Ctrl-C finishes the step, saves and exits with code 130; a second one leaves at
 /// once. --resume goes on from there and ends bit for bit where the uninterrupted run would have.
 #[derive(Debug, clap::Args)]
-#[command(allow_negative_numbers = true)]
+#[command(allow_negative_numbers = true, args_override_self = true)]
 pub struct Args {
     /// auto: the cached CIFAR-10, else fetched, else the embedded sample; cifar10; sample; or a folder with
     /// the official files, or with train/CLASS/*.png|jpg and val/CLASS/*.png|jpg [default: auto]
@@ -61,9 +61,9 @@ pub struct Args {
     /// How often every training image is seen; 0 writes the initial checkpoint only [default: 100]
     #[arg(long, value_name = "N", help_heading = "Optimiser")]
     epochs: Option<usize>,
-    /// Images a step. 128, the recipe's batch, keeps both cores and accuracy: 32 takes four times as many updates
-    /// an epoch, and each one reads and writes all parameters, which costs a CPU half its rate; 256 and more need
-    /// more epochs for the same accuracy at this learning rate [default: 128]
+    /// Images a step. 128 is the recipe's: a step reads and writes all parameters whatever its batch, so that 32
+    /// trains at about half the rate on a CPU, and larger batches make fewer updates an epoch, which costs accuracy
+    /// at this learning rate [default: 128]
     #[arg(long, value_name = "N", help_heading = "Optimiser")]
     batch_size: Option<usize>,
     /// Add up the gradients of N batches before each update: the same update as with one batch N times as
@@ -192,7 +192,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             config.may_resume(&run)?;
             let done = checkpoint.metadata().progress.epoch;
             if done >= config.epochs {
-                say(&format!("{} is complete: {done} epochs; --epochs N trains it further", path.display()));
+                let done = summary::count(done, "epoch");
+                say(&format!("{} is complete after {done}; --epochs N trains it further", path.display()));
                 return Ok(ExitCode::SUCCESS);
             }
             (config, Some(Resumed { folder, checkpoint }))
@@ -266,15 +267,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             format!(", goes on at epoch {} step {}", trainer.progress.epoch + 1, trainer.progress.step_in_epoch + 1)
         }
     };
-    let steps = config.epoch_steps(dataset.train.len());
-    say(&format!("run      {path}: {} epochs of {steps} steps, seed {}{from}", config.epochs, config.seed));
+    let epochs = summary::count(config.epochs, "epoch");
+    let steps = summary::count(config.epoch_steps(dataset.train.len()), "step");
+    say(&format!("run      {path}: {epochs} of {steps}, seed {}{from}", config.seed));
 
     let mut screen = Screen::new();
     let outcome = trainer.run(&mut outputs, &mut screen as &mut dyn Observer);
     screen.clear();
     match outcome? {
         Outcome::Interrupted => {
-            eprintln!("interrupted; the state is saved, go on with: alexnet train --resume {path}");
+            say_aside(&format!("interrupted; the state is saved, go on with: alexnet train --resume {path}"));
             Ok(ExitCode::from(INTERRUPTED as u8))
         }
         Outcome::Finished => {

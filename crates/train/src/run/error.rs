@@ -157,7 +157,7 @@ impl Error {
                 "not even a batch of 1 fits: choose a smaller --arch or --resize, or close other programs".into()
             }
             Self::Diverged { learning_rate, kept, .. } => format!(
-                "start again with a smaller learning rate (--lr {}) or a warm-up (--warmup 1); the last good checkpoint is {}",
+                "start again with a smaller learning rate (--lr {:?}) or a warm-up (--warmup 1); the last good checkpoint is {}",
                 rounded(learning_rate / 10.0),
                 kept.display()
             ),

@@ -18,6 +18,11 @@ pub fn say(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
+/// Prints a line to standard error, where nobody may be listening either.
+pub fn say_aside(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
 /// Shows a run on standard error, and its epochs on standard output.
 pub struct Screen {
     bar: Option<ProgressBar>,
@@ -81,7 +86,7 @@ impl Observer for Screen {
         } else if first {
             self.shown = Some(Instant::now());
         } else if step.done < step.steps && self.due(PLAIN) {
-            let _ = writeln!(std::io::stderr(), "{}", plain_line(step));
+            say_aside(&plain_line(step));
         }
     }
 

@@ -17,6 +17,11 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// `1 epoch`, `2 epochs`.
+pub fn count(number: usize, thing: &str) -> String {
+    format!("{} {thing}{}", grouped(number as u64), if number == 1 { "" } else { "s" })
+}
+
 /// Layer, operation, output (channels first), parameters and multiply-adds of one image's forward pass.
 ///
 /// # Errors
@@ -57,6 +62,11 @@ mod tests {
     #[test]
     fn digits() {
         assert_eq!([0, 12, 123, 1234, 23_272_266].map(grouped), ["0", "12", "123", "1,234", "23,272,266"]);
+    }
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!([0, 1, 1000].map(|n| count(n, "step")), ["0 steps", "1 step", "1,000 steps"]);
     }
 
     #[test]

@@ -1,0 +1,135 @@
+//! Whole, cut, flipped and foreign files.
+
+use std::sync::Arc;
+
+use alexnet_core::random::Philox;
+use alexnet_core::{LayerKind, LayerSpec, Reference};
+
+use super::*;
+
+fn network(filters: usize) -> Network<Reference<f32>> {
+    let layer = |name: &str, kind| LayerSpec { name: name.into(), kind };
+    let conv = LayerKind::Conv { filters, kernel: 3, stride: 2, padding: 1, groups: 1 };
+    let layers = vec![
+        layer("features.0", conv),
+        layer("features.1", LayerKind::Relu),
+        layer("flatten", LayerKind::Flatten),
+        layer("classifier.0", LayerKind::Linear { outputs: 3 }),
+    ];
+    let architecture = Architecture { name: "small".into(), image: 4, channels: 3, classes: 3, layers };
+    Network::new(Arc::new(Reference::new()), architecture, 2, true).unwrap()
+}
+
+fn metadata() -> Metadata {
+    Metadata {
+        model: Model { variant: "cifar".into(), image: 32, groups: 1, dropout: 0.5 },
+        data: TrainedOn { name: "sample".into(), fingerprint: "0123456789abcdef".into() },
+        classes: vec!["a cat".into(), "ein \"Hund\"".into(), "鳥".into()],
+        config: "lr = 0.01\n".into(),
+        seed: u64::MAX,
+        progress: Progress {
+            epoch: 3,
+            step: 77,
+            loss_sum: 0.1 + 0.2,
+            best_accuracy: Some(1.0 / 3.0),
+            ..Default::default()
+        },
+    }
+}
+
+fn filled() -> Network<Reference<f32>> {
+    let mut network = network(4);
+    network.initialise(Philox::new(1)).unwrap();
+    for (i, parameter) in network.device_and_parameters().1.iter_mut().enumerate() {
+        parameter.momentum.as_mut().unwrap().fill(i as f32 + 0.5);
+    }
+    network
+}
+
+fn tensors(network: &Network<Reference<f32>>) -> Vec<(Vec<f32>, Vec<f32>)> {
+    network.parameters().iter().map(|p| (p.value.clone(), p.momentum.clone().unwrap())).collect()
+}
+
+#[test]
+fn what_is_saved_comes_back_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.safetensors");
+    let saved = filled();
+    save(&path, &saved, &metadata()).unwrap();
+    let checkpoint = open(&path).unwrap();
+    assert_eq!(checkpoint.metadata(), &metadata());
+    let mut restored = network(4);
+    checkpoint.restore(&mut restored).unwrap();
+    assert_eq!(tensors(&restored), tensors(&saved));
+    // The same state makes the same bytes, and leaves no other file.
+    let bytes = fs::read(&path).unwrap();
+    save(&path, &restored, &metadata()).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn weights_alone_leave_the_momentum() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.safetensors");
+    let saved = filled();
+    save(&path, &saved, &metadata()).unwrap();
+    let mut other = network(4);
+    open_weights(&path).unwrap().initialise(&mut other).unwrap();
+    for (other, saved) in tensors(&other).into_iter().zip(tensors(&saved)) {
+        assert_eq!(other.0, saved.0);
+        assert!(other.1.iter().all(|&v| v == 0.0));
+    }
+}
+
+#[test]
+fn every_flipped_bit_and_every_cut_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.safetensors");
+    save(&path, &filled(), &metadata()).unwrap();
+    let good = fs::read(&path).unwrap();
+    for i in 0..good.len() {
+        let mut bytes = good.clone();
+        bytes[i] ^= 1 << (i % 8);
+        fs::write(&path, &bytes).unwrap();
+        assert!(open(&path).is_err(), "byte {i} of {}", good.len());
+    }
+    for length in (0..good.len()).step_by(13) {
+        fs::write(&path, &good[..length]).unwrap();
+        assert!(matches!(open(&path), Err(Error::Malformed { .. })), "cut at {length}");
+    }
+}
+
+#[test]
+fn a_declared_length_beyond_the_file_takes_no_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.safetensors");
+    for length in [u64::MAX, 1 << 40, 99_000_000] {
+        let mut bytes = length.to_le_bytes().to_vec();
+        bytes.extend(b"{}      ");
+        fs::write(&path, &bytes).unwrap();
+        assert!(matches!(open(&path), Err(Error::Malformed { .. })));
+    }
+}
+
+#[test]
+fn another_network_names_the_tensor() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.safetensors");
+    save(&path, &filled(), &metadata()).unwrap();
+    let error = open(&path).unwrap().restore(&mut network(8)).unwrap_err().to_string();
+    assert!(error.contains("features.0.weight") && error.contains("[4, 3, 3, 3]"), "{error}");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_leaves_the_old_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("missing").join("last.safetensors");
+    let error = save(&path, &filled(), &metadata()).unwrap_err().to_string();
+    assert!(error.contains("cannot create") && error.contains("missing"), "{error}");
+    // A folder stands where the checkpoint belongs: the rename fails, the temporary file goes.
+    let path = folder.path().join("last.safetensors");
+    fs::create_dir(&path).unwrap();
+    assert!(save(&path, &filled(), &metadata()).is_err());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}

@@ -1,0 +1,100 @@
+//! Running the binary in a folder of its own, without a network.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// A folder to run in.
+pub struct Place(TempDir);
+
+/// What a command gave back.
+#[derive(Debug)]
+pub struct Done {
+    pub code: i32,
+    pub out: String,
+    pub error: String,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The binary with these arguments: no cache, no npm, a proxy that nobody answers as.
+    pub fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_alexnet"));
+        command
+            .args(arguments.split_whitespace())
+            .current_dir(self.0.path())
+            .env("ALEXNET_DATA", self.path("cache"))
+            .env("PATH", "")
+            .env("https_proxy", "http://127.0.0.1:9");
+        command
+    }
+
+    pub fn run(&self, arguments: &str) -> Done {
+        done(self.command(arguments).output().unwrap())
+    }
+
+    /// Runs what must succeed.
+    #[track_caller]
+    pub fn succeed(&self, arguments: &str) -> String {
+        let done = self.run(arguments);
+        assert_eq!(done.code, 0, "{done:?}");
+        done.out
+    }
+
+    /// Runs what must fail with this code, and with these words in its message.
+    #[track_caller]
+    pub fn fail(&self, arguments: &str, code: i32, words: &[&str]) {
+        let done = self.run(arguments);
+        assert_eq!(done.code, code, "{arguments}: {done:?}");
+        assert!(done.error.starts_with("error: ") && !done.error.contains("panicked"), "{arguments}: {}", done.error);
+        for word in words {
+            assert!(done.error.contains(word), "{arguments}: no `{word}` in: {}", done.error);
+        }
+    }
+
+    /// The names in a folder, sorted.
+    pub fn names(&self, folder: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path(folder)).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap()
+    }
+
+    /// The objects in a run's metrics.
+    pub fn metrics(&self, run: &str) -> Vec<serde_json::Value> {
+        let text = String::from_utf8(self.read(&format!("{run}/metrics.jsonl"))).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    pub fn epochs(&self, run: &str) -> Vec<u64> {
+        self.metrics(run).iter().map(|record| record["epoch"].as_u64().unwrap()).collect()
+    }
+}
+
+pub fn done(Output { status, stdout, stderr }: Output) -> Done {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Done { code: status.code().unwrap_or(-1), out: text(stdout), error: text(stderr) }
+}
+
+/// The tensors of a safetensors file, without its header.
+pub fn tensors(path: &Path) -> Vec<u8> {
+    let bytes = std::fs::read(path).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[8 + header..].to_vec()
+}
+
+/// A short run of the `cifar` variant on few of the embedded images.
+pub const SHORT: &str = "train --data sample --limit-train 32 --limit-test 20 --batch-size 16";

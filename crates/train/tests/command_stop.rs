@@ -1,0 +1,111 @@
+//! Ctrl-C, SIGTERM and SIGKILL on the running binary, and going on afterwards.
+#![cfg(unix)]
+
+mod command;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use command::{Place, tensors};
+
+/// Six steps in two epochs.
+const RUN: &str = "train --data sample --limit-train 48 --limit-test 20 --batch-size 16 --epochs 2";
+
+/// A run that has begun to train.
+struct Running {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn start(place: &Place, arguments: &str) -> Self {
+        let mut child = place.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.starts_with("run ") {
+            line.clear();
+            assert!(out.read_line(&mut line).unwrap() > 0, "ended before it trained");
+        }
+        Self { child, out }
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("/bin/kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    /// Waits for the end: the exit code, if it was no signal's doing, and what it said.
+    fn end(mut self) -> (Option<i32>, String) {
+        // Whatever is left of its output, so that it does not wait for a reader.
+        let _ = std::io::copy(&mut self.out, &mut std::io::sink());
+        let output = self.child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+}
+
+fn progress(place: &Place, run: &str) -> alexnet_train::run::checkpoint::Progress {
+    let file = place.path(run).join("last.safetensors");
+    alexnet_train::run::checkpoint::open(&file).unwrap().metadata().progress.clone()
+}
+
+#[test]
+fn interrupted_terminated_and_resumed() {
+    let place = Place::new();
+    place.succeed(&format!("{RUN} --out whole"));
+    for (run, signal) in [("int", "-INT"), ("term", "-TERM")] {
+        let running = Running::start(&place, &format!("{RUN} --out {run}"));
+        running.signal(signal);
+        let (code, error) = running.end();
+        assert_eq!(code, Some(130), "{error}");
+        assert!(error.contains(&format!("go on with: alexnet train --resume {run}")), "{error}");
+        assert!(progress(&place, run).step < 6);
+        if signal == "-TERM" {
+            continue;
+        }
+        place.succeed(&format!("train --resume {run} --threads 1"));
+        assert!(tensors(&place.path(run).join("last.safetensors")) == tensors(&place.path("whole/last.safetensors")));
+        assert_eq!(place.epochs(run), [1, 2]);
+    }
+}
+
+#[test]
+fn the_second_ctrl_c_leaves_at_once() {
+    let place = Place::new();
+    // One step of all images, so that it lasts.
+    let running = Running::start(&place, "train --data sample --batch-size 10 --accumulate 100 --epochs 1 --out run");
+    running.signal("-INT");
+    std::thread::sleep(Duration::from_millis(100));
+    let start = Instant::now();
+    running.signal("-INT");
+    let (code, error) = running.end();
+    assert_eq!(code, Some(130));
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(!error.contains("saved"), "{error}");
+    assert_eq!(progress(&place, "run").step, 0);
+}
+
+#[test]
+fn killed_and_resumed() {
+    let place = Place::new();
+    place.succeed(&format!("{RUN} --save-every 0.01 --out whole"));
+    for (run, milliseconds) in [("early", 0), ("late", 1000)] {
+        let running = Running::start(&place, &format!("{RUN} --save-every 0.01 --out {run}"));
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        running.signal("-KILL");
+        running.end();
+        place.succeed(&format!("train --resume {run}"));
+        assert!(place.read(&format!("{run}/last.safetensors")) == place.read("whole/last.safetensors"));
+        assert_eq!(place.epochs(run), [1, 2]);
+        assert!(place.names(run).iter().all(|name| !name.contains("tmp")), "{:?}", place.names(run));
+    }
+}
+
+#[test]
+fn a_run_is_for_one_process() {
+    let place = Place::new();
+    let running = Running::start(&place, &format!("{RUN} --epochs 50 --out run"));
+    place.fail("train --resume run", 1, &["another process is training in run", "hint: "]);
+    running.signal("-INT");
+    assert_eq!(running.end().0, Some(130));
+}

@@ -1,0 +1,353 @@
+//! The loop on a small network and the embedded images: stopped, killed and resumed at every step, at several thread
+//! counts, it ends bit for bit where the uninterrupted run ends.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use alexnet_core::device::Parameter;
+use alexnet_core::device::cpu::Cpu;
+use alexnet_core::random::Philox;
+use alexnet_core::{Architecture, Device, LayerKind, LayerSpec, Network};
+use alexnet_train::data::{Dataset, Options};
+use alexnet_train::run::checkpoint::{self, Model, Progress};
+use alexnet_train::run::evaluate::evaluate;
+use alexnet_train::run::metrics::Record;
+use alexnet_train::run::schedule::Schedule;
+use alexnet_train::run::trainer::Step;
+use alexnet_train::run::{Config, Error, Observer, Outcome, RunFolder, Stop, Trainer};
+use tempfile::TempDir;
+
+/// Convolution, pool, dropout and a linear layer: everything whose state a resumed run must find again.
+fn architecture() -> Architecture {
+    let layer = |name: &str, kind| LayerSpec { name: name.into(), kind };
+    let layers = vec![
+        layer("features.0", LayerKind::Conv { filters: 8, kernel: 3, stride: 4, padding: 1, groups: 1 }),
+        layer("features.1", LayerKind::Relu),
+        layer("features.2", LayerKind::MaxPool { kernel: 2, stride: 2, padding: 0 }),
+        layer("flatten", LayerKind::Flatten),
+        layer("classifier.0", LayerKind::Dropout { rate: 0.5 }),
+        layer("classifier.1", LayerKind::Linear { outputs: 10 }),
+    ];
+    Architecture { name: "small".into(), image: 32, channels: 3, classes: 10, layers }
+}
+
+/// Four steps an epoch, each of two micro-batches, the last one short.
+fn config() -> Config {
+    Config {
+        epochs: 2,
+        batch_size: 16,
+        accumulate: 2,
+        limit_train: Some(100),
+        limit_test: Some(40),
+        schedule: Schedule::Cosine,
+        warmup: 0.5,
+        label_smoothing: 0.1,
+        nesterov: true,
+        lr: 0.05,
+        save_every: 0.0,
+        seed: 3,
+        ..Config::default()
+    }
+}
+
+fn dataset(config: &Config) -> Dataset {
+    let mut dataset = Dataset::open("sample", &Options::default()).unwrap();
+    dataset.train = dataset.train.limit(config.limit_train.unwrap());
+    dataset.test = dataset.test.limit(config.limit_test.unwrap());
+    dataset
+}
+
+/// Weight and momentum of every parameter, as bits.
+type State = Vec<(Vec<u32>, Vec<u32>)>;
+
+fn state(network: &Network<Cpu>) -> State {
+    type Buffer = <Cpu as Device>::Buffer;
+    let bits = |buffer: &Buffer, len: usize| {
+        let mut values = vec![0f32; len];
+        network.device().read(buffer, &mut values).unwrap();
+        values.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+    };
+    let both = |p: &Parameter<Buffer>| (bits(&p.value, p.len()), bits(p.momentum.as_ref().unwrap(), p.len()));
+    network.parameters().iter().map(both).collect()
+}
+
+fn floats(state: &State) -> Vec<f64> {
+    state.iter().flat_map(|(weights, _)| weights).map(|&bits| f64::from(f32::from_bits(bits))).collect()
+}
+
+/// What is done with something seen.
+type See<'a, T> = Option<Box<dyn FnMut(T) + 'a>>;
+
+/// What is done while a run is on.
+#[derive(Default)]
+struct Watch<'a> {
+    step: See<'a, Step>,
+    test: See<'a, usize>,
+    epochs: Vec<(Record, bool)>,
+}
+
+impl Observer for Watch<'_> {
+    fn step(&mut self, step: &Step) {
+        self.step.iter_mut().for_each(|see| see(*step));
+    }
+    fn test(&mut self, done: usize, _: usize) {
+        self.test.iter_mut().for_each(|see| see(done));
+    }
+    fn epoch(&mut self, record: &Record, best: bool) {
+        self.epochs.push((record.clone(), best));
+    }
+}
+
+/// Starts the run in `path`, or goes on with it if there is one.
+fn go(path: &Path, config: &Config, threads: usize, stop: &Stop, watch: &mut Watch) -> Result<(Outcome, State), Error> {
+    let device = Arc::new(Cpu::new(threads).unwrap());
+    let mut network = Network::new(device, architecture(), config.batch_size, true)?;
+    let dataset = dataset(config);
+    let resumes = path.join("last.safetensors").exists();
+    let (folder, progress) = if resumes {
+        let folder = RunFolder::reopen(path)?;
+        let checkpoint = checkpoint::open(&folder.last())?;
+        checkpoint.restore(&mut network)?;
+        (folder, checkpoint.metadata().progress.clone())
+    } else {
+        network.initialise(Philox::new(config.seed))?;
+        (RunFolder::create(Some(path), "small")?, Progress::default())
+    };
+    let mut outputs = folder.outputs(progress.epoch)?;
+    let model = Model { variant: "small".into(), image: 32, groups: 1, dropout: 0.5 };
+    let config = &Config { threads, ..config.clone() };
+    let mut trainer =
+        Trainer { network, model, config, dataset: &dataset, folder: &folder, stop: stop.clone(), progress };
+    if !resumes {
+        trainer.save()?;
+    }
+    let outcome = trainer.run(&mut outputs, watch)?;
+    Ok((outcome, state(&trainer.network)))
+}
+
+/// The whole run without a break.
+fn uninterrupted(config: &Config) -> (TempDir, State) {
+    let folder = tempfile::tempdir().unwrap();
+    let (outcome, state) = go(&folder.path().join("run"), config, 1, &Stop::default(), &mut Watch::default()).unwrap();
+    assert_eq!(outcome, Outcome::Finished);
+    (folder, state)
+}
+
+/// The records, with the times set to zero.
+fn records(run: &Path) -> Vec<Record> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let untimed = |line: &str| Record { images_per_s: 0.0, seconds: 0.0, ..serde_json::from_str(line).unwrap() };
+    text.lines().map(untimed).collect()
+}
+
+/// The weights and momentum in a file, bit for bit.
+fn saved(path: &Path) -> State {
+    let mut network = Network::new(Arc::new(Cpu::new(1).unwrap()), architecture(), 1, true).unwrap();
+    checkpoint::open(path).unwrap().restore(&mut network).unwrap();
+    state(&network)
+}
+
+#[test]
+fn stopped_at_any_step_and_resumed_at_any_thread_count() {
+    let (reference, expected) = uninterrupted(&config());
+    let expected_records = records(&reference.path().join("run"));
+    assert_eq!(expected_records.iter().map(|r| (r.epoch, r.step)).collect::<Vec<_>>(), [(1, 4), (2, 8)]);
+    // Stopped after every step, the last ones of both epochs too, and once more after the next step.
+    for at in 1..=8 {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        for (leg, threads) in [1, 3, 2].into_iter().enumerate() {
+            let stop = Stop::default();
+            let mut steps = 0;
+            let last_of_leg = [at, 1, usize::MAX][leg];
+            let step = Box::new(|_: Step| {
+                steps += 1;
+                if steps == last_of_leg {
+                    stop.request();
+                }
+            });
+            let mut watch = Watch { step: Some(step), ..Watch::default() };
+            let (outcome, state) = go(&run, &config(), threads, &stop, &mut watch).unwrap();
+            let complete = leg == 2 || (leg == 1 && at == 8);
+            assert_eq!(outcome == Outcome::Finished, complete, "at {at}, leg {leg}");
+            if complete {
+                assert!(state == expected, "stopped after step {at}: other weights");
+                break;
+            }
+        }
+        assert_eq!(records(&run), expected_records, "stopped after step {at}");
+        assert!(saved(&run.join("last.safetensors")) == expected);
+        assert!(saved(&run.join("best.safetensors")) == saved(&reference.path().join("run/best.safetensors")));
+    }
+}
+
+#[test]
+fn stopped_during_the_test() {
+    let (reference, expected) = uninterrupted(&config());
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let stop = Stop::default();
+    let mut watch = Watch { test: Some(Box::new(|_| stop.request())), ..Watch::default() };
+    assert_eq!(go(&run, &config(), 2, &stop, &mut watch).unwrap().0, Outcome::Interrupted);
+    assert_eq!(records(&run), []);
+    let (_, state) = go(&run, &config(), 1, &Stop::default(), &mut Watch::default()).unwrap();
+    assert!(state == expected);
+    assert_eq!(records(&run), records(&reference.path().join("run")));
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// A kill leaves the folder as it is at that moment: copies of it made while the run is on are what kills leave.
+#[test]
+fn killed_at_any_step_and_resumed() {
+    let config = Config { save_every: 1e-9, ..config() };
+    let (_reference, expected) = uninterrupted(&config);
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut copies: Vec<PathBuf> = Vec::new();
+    let step = Box::new(|step: Step| {
+        let to = folder.path().join(format!("killed-{}-{}", step.epoch, step.done));
+        copy(&run, &to);
+        copies.push(to);
+    });
+    go(&run, &config, 1, &Stop::default(), &mut Watch { step: Some(step), ..Watch::default() }).unwrap();
+    assert_eq!(copies.len(), 8);
+    let finished = records(&run);
+    for (i, killed) in copies.iter().enumerate() {
+        // Saved after every step: at most the step at hand is lost.
+        let progress = checkpoint::open(&killed.join("last.safetensors")).unwrap().metadata().progress.clone();
+        assert_eq!(progress.step, i as u64);
+        // Killed after metrics were written and before the checkpoint was, in the middle of a line, in the middle of
+        // a checkpoint.
+        let mut metrics = fs::read(run.join("metrics.jsonl")).unwrap();
+        metrics.extend(b"{\"epoch\":3,\"st");
+        fs::write(killed.join("metrics.jsonl"), metrics).unwrap();
+        fs::write(killed.join("last.tmp-1"), b"half").unwrap();
+        let (_, state) = go(killed, &config, 2, &Stop::default(), &mut Watch::default()).unwrap();
+        assert!(state == expected, "killed at step {}", i + 1);
+        assert_eq!(records(killed), finished, "killed at step {}", i + 1);
+        assert!(!killed.join("last.tmp-1").exists());
+    }
+}
+
+/// Micro-batches against one batch: the same masks and the same mean. What remains is rounding: the sums of a
+/// gradient, of at most images × windows = 32·64 products each, may differ by that many roundings.
+#[test]
+fn accumulated_micro_batches_are_one_large_batch() {
+    let whole = Config { batch_size: 32, accumulate: 1, epochs: 1, ..config() };
+    let start = {
+        let mut network = Network::new(Arc::new(Cpu::new(1).unwrap()), architecture(), 1, true).unwrap();
+        network.initialise(Philox::new(whole.seed)).unwrap();
+        floats(&state(&network))
+    };
+    let (_folder, expected) = uninterrupted(&whole);
+    let expected = floats(&expected);
+    let norm = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+    let moved = norm(&expected, &start);
+    assert!(moved > 0.1, "the run moved the weights by {moved} only");
+    for (batch_size, accumulate) in [(16, 2), (8, 4), (4, 8), (1, 32)] {
+        let (_folder, found) = uninterrupted(&Config { batch_size, accumulate, ..whole.clone() });
+        let difference = norm(&floats(&found), &expected);
+        // Over the four steps of the run.
+        let bound = 4.0 * (32.0 * 64.0) * 2f64.powi(-24) * moved;
+        assert!(difference <= bound, "{batch_size} × {accumulate}: {difference} of {moved}, bound {bound}");
+    }
+    // The bound is tight enough to see one image left out.
+    let (_folder, other) = uninterrupted(&Config { limit_train: Some(99), ..whole });
+    assert!(norm(&floats(&other), &expected) > 4.0 * (32.0 * 64.0) * 2f64.powi(-24) * moved);
+}
+
+#[test]
+fn every_setting_of_the_step_arrives() {
+    let base = Config { epochs: 1, ..config() };
+    let (_folder, expected) = uninterrupted(&base);
+    type Change = fn(&mut Config);
+    let changes: [(&str, Change); 11] = [
+        ("lr", |c| c.lr = 0.02),
+        ("momentum", |c| c.momentum = 0.5),
+        ("nesterov", |c| c.nesterov = false),
+        ("weight-decay", |c| c.weight_decay = 0.1),
+        ("label-smoothing", |c| c.label_smoothing = 0.0),
+        ("schedule", |c| c.schedule = Schedule::Constant),
+        ("warmup", |c| c.warmup = 0.0),
+        ("augment", |c| c.augment = "flip".parse().unwrap()),
+        ("no-shuffle", |c| c.no_shuffle = true),
+        ("seed", |c| c.seed = 4),
+        ("batch-size", |c| c.batch_size = 4),
+    ];
+    for (key, change) in changes {
+        let mut config = base.clone();
+        change(&mut config);
+        assert!(uninterrupted(&config).1 != expected, "{key} changes nothing");
+    }
+}
+
+#[test]
+fn the_learning_rate_of_the_record_is_the_last_steps() {
+    let config = Config { schedule: Schedule::Step, step_size: 1, gamma: 0.5, warmup: 0.0, ..config() };
+    let (folder, _) = uninterrupted(&config);
+    assert_eq!(records(&folder.path().join("run")).iter().map(|r| r.lr).collect::<Vec<_>>(), [0.05, 0.025]);
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let config = Config { lr: 1e30, warmup: 0.0, schedule: Schedule::Constant, save_every: 1e-9, ..config() };
+    let error = go(&run, &config, 2, &Stop::default(), &mut Watch::default()).unwrap_err();
+    let Error::Diverged { step, epoch: 1, .. } = &error else { panic!("{error}") };
+    assert!((1..=3).contains(step));
+    assert!(error.to_string().contains(&format!("at step {step}")), "{error}");
+    assert!(error.hint().unwrap().contains("--lr 1e29"), "{:?}", error.hint());
+    for (weights, momentum) in saved(&run.join("last.safetensors")) {
+        assert!(weights.iter().chain(&momentum).all(|&bits| f32::from_bits(bits).is_finite()));
+    }
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_leaves_the_one_before() {
+    let (folder, _) = uninterrupted(&Config { epochs: 1, ..config() });
+    let run = folder.path().join("run");
+    let before = fs::read(run.join("last.safetensors")).unwrap();
+    // A folder in the place of best.safetensors: neither can be replaced. A test accuracy that is best of all is
+    // certain, since none was seen.
+    fs::remove_file(run.join("best.safetensors")).unwrap();
+    fs::create_dir(run.join("best.safetensors")).unwrap();
+    let longer = Config { epochs: 30, lr: 0.1, ..config() };
+    let error = go(&run, &longer, 1, &Stop::default(), &mut Watch::default());
+    let Err(Error::Checkpoint(error)) = error else { panic!("30 epochs without a better one") };
+    assert!(error.to_string().contains("best.safetensors"), "{error}");
+    let after = checkpoint::open(&run.join("last.safetensors")).unwrap().metadata().progress.epoch;
+    assert!(after >= 1 && (after > 1 || fs::read(run.join("last.safetensors")).unwrap() == before));
+    fs::remove_dir(run.join("best.safetensors")).unwrap();
+    let done = after + 1;
+    go(&run, &Config { epochs: done, ..longer }, 2, &Stop::default(), &mut Watch::default()).unwrap();
+    assert_eq!(records(&run).iter().map(|r| r.epoch).collect::<Vec<_>>(), (1..=done).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_test_counts_every_image_once() {
+    let dataset = Dataset::open("sample", &Options::default()).unwrap();
+    let mut found = Vec::new();
+    for (batch, threads) in [(250, 1), (64, 2), (7, 3)] {
+        let mut network = Network::new(Arc::new(Cpu::new(threads).unwrap()), architecture(), batch, false).unwrap();
+        network.initialise(Philox::new(1)).unwrap();
+        let mut seen = Vec::new();
+        let evaluation = evaluate(&mut network, &dataset.test, threads, &Stop::default(), &mut |done| seen.push(done))
+            .unwrap()
+            .unwrap();
+        assert_eq!(seen.last(), Some(&250));
+        assert_eq!(evaluation.images, 250);
+        assert!(evaluation.confusion.iter().all(|row| row.iter().sum::<u64>() == 25));
+        assert_eq!((0..10).map(|i| evaluation.confusion[i][i]).sum::<u64>(), evaluation.correct as u64);
+        found.push((evaluation.correct, evaluation.confusion));
+    }
+    assert!(found.iter().all(|one| *one == found[0]));
+}
