@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use alexnet_core::Network;
+use alexnet_core::{Architecture, Device, Network};
 use anyhow::Context;
 
-use super::device;
+use super::device::{self, Opened};
 use crate::data::{self, Dataset};
-use crate::run::checkpoint::{self, Metadata};
+use crate::run::checkpoint::{self, Checkpoint, Metadata};
 use crate::run::config::{self, Config, DeviceKind};
 use crate::run::evaluate::{Evaluation, evaluate};
 use crate::run::{Error, Stop, memory, summary};
@@ -32,7 +33,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch_size: usize,
     /// Where to compute
-    #[arg(long, value_enum, default_value_t = DeviceKind::Auto)]
+    #[arg(long, default_value_t = DeviceKind::Auto)]
     device: DeviceKind,
     /// Threads; the results do not depend on it. 0: all cores
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -65,11 +66,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     same_classes(&metadata.classes, &dataset)?;
 
     let threads = limits.thread_count();
-    let device = device::open(args.device, threads)?;
-    let mut network = Network::new(device, architecture, args.batch_size, false)?;
-    checkpoint.restore(&mut network)?;
-    let evaluation = evaluate(&mut network, &dataset.test, threads, &Stop::default(), &mut |_| ())?
-        .context("the evaluation was stopped")?;
+    let evaluation = match device::open(args.device, threads)? {
+        Opened::Cpu(device) => on(device, &checkpoint, architecture, args.batch_size, &dataset, threads),
+        Opened::Cuda(device) => on(device, &checkpoint, architecture, args.batch_size, &dataset, threads),
+    }?;
     let output = match args.json {
         true => json(&evaluation, &dataset)?,
         false => text(&evaluation, &path, metadata, &dataset, width()),
@@ -79,6 +79,20 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write the result"),
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Evaluates on a device.
+fn on<D: Device<Element = f32>>(
+    device: Arc<D>,
+    checkpoint: &Checkpoint,
+    architecture: Architecture,
+    batch: usize,
+    dataset: &Dataset,
+    threads: usize,
+) -> anyhow::Result<Evaluation> {
+    let mut network = Network::new(device, architecture, batch, false)?;
+    checkpoint.restore(&mut network)?;
+    evaluate(&mut network, &dataset.test, threads, &Stop::default(), &mut |_| ())?.context("the evaluation was stopped")
 }
 
 /// The checkpoint that `path` means.

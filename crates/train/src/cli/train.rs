@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use alexnet_core::Network;
 use alexnet_core::random::Philox;
+use alexnet_core::{Architecture, Device, Network};
 use anyhow::Context;
 
-use super::device;
+use super::device::{self, Opened};
 use crate::data::{self, Augment, Dataset};
 use crate::run::checkpoint::{self, Checkpoint, Progress};
 use crate::run::config::{self, Arch, Config, DeviceKind};
@@ -101,7 +102,7 @@ pub struct Args {
     /// Key of all randomness: weights, order, augmentation, dropout [default: 0]
     #[arg(long, value_name = "N", help_heading = "Run")]
     seed: Option<u64>,
-    /// Where to compute [default: auto]
+    /// Where to compute: auto (the first GPU if there is one, else the CPU), cpu, cuda, cuda:N [default: auto]
     #[arg(long, help_heading = "Run")]
     device: Option<DeviceKind>,
     /// Threads; the results do not depend on it. 0: all cores [default: 0]
@@ -215,7 +216,27 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let architecture = architecture(dataset.classes.len())?;
     let free = memory::available();
     memory::fits(&architecture, config.batch_size, true, free)?;
-    let device = device::open(config.device, config.thread_count())?;
+    let start = Start { args, config, resumed, architecture, dataset, free };
+    match device::open(start.config.device, start.config.thread_count())? {
+        Opened::Cpu(device) => train(device, start),
+        Opened::Cuda(device) => train(device, start),
+    }
+}
+
+/// All that a run needs but its device.
+struct Start<'a> {
+    args: &'a Args,
+    config: Config,
+    resumed: Option<Resumed>,
+    architecture: Architecture,
+    dataset: Dataset,
+    free: Option<u64>,
+}
+
+/// Trains on a device.
+fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::Result<ExitCode> {
+    let Start { args, config, resumed, architecture, dataset, free } = start;
+    let model = config.model();
     let mut network = Network::new(device, architecture, config.batch_size, true)?;
     match (&resumed, &config.init) {
         (Some(Resumed { checkpoint, .. }), _) => checkpoint.restore(&mut network)?,
@@ -231,7 +252,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         dataset.classes.len(),
         dataset.source
     ));
-    say(&format!("device   {}", alexnet_core::Device::name(network.device())));
+    say(&format!("device   {}", network.device().name()));
     say(&format!("network  {}, images {1}x{1}", model.variant, model.image));
     say(summary::table(network.architecture())?.trim_end());
     say(&format!("memory   {}", memory::line(&network.memory_plan(), free)));

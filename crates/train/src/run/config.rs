@@ -38,14 +38,39 @@ impl Arch {
     }
 }
 
-/// Where the network is computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// Where the network is computed: `auto`, `cpu`, `cuda` or `cuda:N`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceKind {
-    /// The best there is
+    /// The first GPU if there is one, else the processor.
     Auto,
-    /// The processor
+    /// The processor.
     Cpu,
+    /// The GPU of this number.
+    Cuda(usize),
+}
+
+impl std::str::FromStr for DeviceKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => number(text).map(Self::Cuda).ok_or_else(|| format!("`{text}` is not auto, cpu, cuda or cuda:N")),
+        }
+    }
+}
+
+impl std::fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
 }
 
 /// The settings of a run. A key in TOML is the flag of the same name without its dashes.
@@ -100,6 +125,7 @@ pub struct Config {
     /// Key of all randomness.
     pub seed: u64,
     /// Where to compute.
+    #[serde(with = "as_text")]
     pub device: DeviceKind,
     /// Threads; 0 for all cores.
     pub threads: usize,
