@@ -1,9 +1,9 @@
 //! Launchers of `gemm.cu`, and the plan that `gemm` and `conv` share: which tile, and into how many chunks the sum goes.
 
-use crate::Kernels;
 use crate::array::{Array, Number};
 use crate::error::{Error, Result};
 use crate::launch::{Grid, Value};
+use crate::{Dropout, Kernels};
 
 /// Which of A and B lies transposed in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,23 +29,6 @@ pub struct Gemm {
     pub k: usize,
 }
 
-/// A dropout mask, see `DropoutShape` of the network's crate: element i of the output draws number `offset + i`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Dropout {
-    /// The share that becomes zero.
-    pub rate: f32,
-    /// 1/(1 − rate).
-    pub scale: f32,
-    /// Of the run.
-    pub seed: u64,
-    /// Of the layer.
-    pub purpose: u32,
-    /// Of the optimiser.
-    pub step: u32,
-    /// Elements of the same step that came before.
-    pub offset: u64,
-}
-
 /// What happens to a sum before it is stored, in this order.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Then<'a> {
@@ -55,8 +38,8 @@ pub struct Then<'a> {
     pub accumulate: bool,
     /// Replaces negative numbers by zero.
     pub relu: bool,
-    /// Drops and scales.
-    pub dropout: Option<Dropout>,
+    /// Drops and scales by this mask, of the step whose number is the first word of the array.
+    pub dropout: Option<(&'a Dropout, &'a Array)>,
 }
 
 /// `Epilogue` of prelude.cuh.
@@ -65,14 +48,13 @@ pub struct Then<'a> {
 pub(crate) struct Epilogue {
     steps: u32,
     purpose: u32,
-    step: u32,
     rate: f32,
     scale: f32,
-    unused: u32,
+    step: u64,
     seed: u64,
     offset: u64,
 }
-// SAFETY: the same members in the same order as in prelude.cuh, and no padding: `unused` fills it.
+// SAFETY: the same members in the same order as in prelude.cuh, without padding.
 unsafe impl Value for Epilogue {}
 
 impl Then<'_> {
@@ -82,10 +64,10 @@ impl Then<'_> {
             | flag(self.accumulate, 2)
             | flag(self.relu, 4)
             | flag(self.dropout.is_some(), 8);
-        let Some(Dropout { rate, scale, seed, purpose, step, offset }) = self.dropout else {
+        let Some((&Dropout { rate, scale, seed, purpose, offset, .. }, step)) = self.dropout else {
             return Epilogue { steps, ..Epilogue::default() };
         };
-        Epilogue { steps, purpose, step, rate, scale, unused: 0, seed, offset }
+        Epilogue { steps, purpose, rate, scale, step: step.address(), seed, offset }
     }
 }
 
@@ -151,6 +133,10 @@ impl Plan {
         let mut best =
             (f64::INFINITY, Plan { tile: tiles[0].0, chunk: k.next_multiple_of(SLICE).max(SLICE), chunks: 1 });
         for &(tile, factor) in tiles {
+            // Half of a large tile would be empty.
+            if tile == Tile::Large && (m <= 64 || n <= 64) {
+                continue;
+            }
             let at_once = MULTIPROCESSORS * 256 / tile.threads() as usize;
             let blocks = m.div_ceil(tile.side()) * n.div_ceil(tile.side()) * groups;
             for wanted in 1..=MOST_CHUNKS {
@@ -242,6 +228,13 @@ impl Kernels {
         c.expect(NAME, "c", number, c_len)?;
         if let Some(bias) = then.bias {
             bias.expect(NAME, "bias", Number::F32, n)?;
+        }
+        if let Some((dropout, step)) = then.dropout {
+            step.expect(NAME, "step", Number::U32, 1)?;
+            if dropout.len != c_len {
+                let reason = format!("is a mask of {} elements, expected {c_len}", dropout.len);
+                return Err(Error::Argument { operator: NAME, argument: "dropout", reason });
+            }
         }
         for (argument, len) in [("a", a_len), ("b", b_len), ("c", m * n.next_multiple_of(4))] {
             extent(NAME, argument, len)?;

@@ -44,7 +44,7 @@ pub use conv::Conv;
 pub use dropout::Dropout;
 pub use error::{Error, Result};
 pub use flatten::Flatten;
-pub use gemm::{Dropout as ThenDropout, Gemm, Then, Transpose};
+pub use gemm::{Gemm, Then, Transpose};
 pub use linear::Linear;
 pub use lrn::Lrn;
 pub use maxpool::MaxPool;

@@ -2,7 +2,7 @@
 
 use crate::array::Array;
 use crate::error::Result;
-use crate::{Gemm, Kernels, Then, ThenDropout, Transpose};
+use crate::{Dropout, Gemm, Kernels, Then, Transpose};
 
 /// x (N, I) with w (O, I) gives y (N, O) = x·wᵀ + b.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,7 +47,7 @@ impl Kernels {
         w: &Array,
         b: &Array,
         relu: bool,
-        dropout: Option<ThenDropout>,
+        dropout: Option<(&Dropout, &Array)>,
         y: &mut Array,
         workspace: &mut Array,
     ) -> Result<()> {

@@ -343,18 +343,18 @@ template <int WARPS_M, int WARPS_N, int WIDTH> struct Tile {
 struct Epilogue {
     enum : u32 { BIAS = 1, ACCUMULATE = 2, RELU = 4, DROPOUT = 8 };
     u32 steps;
-    u32 purpose, step;  // dropout's stream, see random.rs
+    u32 purpose;        // dropout's stream, see random.rs
     float rate, scale;  // the share that becomes 0; 1/(1 − rate)
-    u32 unused;
-    u64 seed, offset;  // element i of the output draws the number of element offset + i
+    const u32* step;    // in memory, so that a captured step can be run again with the next
+    u64 seed, offset;   // element i of the output draws the number of element offset + i
 
     // The factors of four consecutive elements.
     DEVICE void drop(float4x& v, u64 element) const {
         element += offset;
-        uint4 words = philox_block(seed, purpose, step, element / 4);
+        uint4 words = philox_block(seed, purpose, *step, element / 4);
 #pragma unroll
         for (int j = 0; j < 4; j++, element++) {
-            if (j > 0 && element % 4 == 0) words = philox_block(seed, purpose, step, element / 4);
+            if (j > 0 && element % 4 == 0) words = philox_block(seed, purpose, *step, element / 4);
             u32 low = element & 1 ? words.y : words.x, high = element & 1 ? words.w : words.z;
             v.v[j] *= uniform(element & 2 ? high : low) < rate ? 0.0f : scale;
         }

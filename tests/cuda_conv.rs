@@ -1,0 +1,135 @@
+//! conv in its three directions against its definition in f64.
+
+mod driver;
+
+use alexnet_core::reference;
+use alexnet_core::shape::ConvShape;
+use alexnet_kernels::{Conv, Number, Precision};
+use driver::{absolute, assert_close, bound, floats, numbers, pick, read, roundoff, stored_array, wide};
+
+fn check(s: ConvShape, precision: Precision, relu: bool, accumulate: bool) {
+    let driver = driver::driver();
+    let what = format!("{s:?} {precision:?} relu {relu} accumulate {accumulate}");
+    let ConvShape { batch, height, width, channels, filters, kernel, stride, padding, groups } = s;
+    let conv = Conv { batch, height, width, channels, filters, kernel, stride, padding, groups };
+    let [x, w] = [numbers(1, s.input_len(), precision), numbers(2, s.weight_len(), precision)];
+    let [dy, b] = [numbers(3, s.output_len(), precision), numbers(4, filters, Precision::Fp32)];
+    let [old_w, old_b] = [numbers(5, s.weight_len(), Precision::Fp32), numbers(6, filters, Precision::Fp32)];
+    let found = driver.run(&what, precision, |kernels| {
+        let [x, dy] = [&x, &dy].map(|x| stored_array(kernels, x));
+        let [w, b, mut dw, mut db] = [&w, &b, &old_w, &old_b].map(|x| floats(kernels, x));
+        let stored = |len| kernels.zeros(kernels.storage(), len).unwrap();
+        let [mut packed, mut y, mut dx] = [s.weight_len(), s.output_len(), s.input_len()].map(stored);
+        // Exactly as long as each needs: too short a one would be an error, or found out of bounds.
+        let work = |len| kernels.zeros(Number::F32, len).unwrap();
+        kernels.conv_pack_weights(&conv, &w, &mut packed).unwrap();
+        kernels.conv_forward(&conv, &x, &packed, &b, relu, &mut y, &mut work(conv.forward_workspace())).unwrap();
+        let space = &mut work(conv.backward_data_workspace());
+        kernels.conv_backward_data(&conv, &dy, &packed, &mut dx, space).unwrap();
+        let space = &mut work(conv.backward_weight_workspace());
+        kernels.conv_backward_weight(&conv, &x, &dy, accumulate, &mut dw, &mut db, space).unwrap();
+        [&y, &dx, &dw, &db].map(|x| read(kernels, x)).to_vec()
+    });
+    // The same on absolute values gives the sums that bound the errors.
+    let expected = |f: fn(&[f64]) -> Vec<f64>| {
+        let [x, w, b, dy, mut dw, mut db] = [&x, &w, &b, &dy, &old_w, &old_b].map(|x| f(&wide(x)));
+        let (mut y, mut dx) = (vec![0.0; s.output_len()], vec![0.0; s.input_len()]);
+        reference::conv_forward(&s, &x, &w, &b, relu, &mut y);
+        reference::conv_backward_data(&s, &dy, &w, &mut dx);
+        reference::conv_backward_weight(&s, &x, &dy, accumulate, &mut dw, &mut db);
+        [y, dx, dw, db]
+    };
+    let (exact, sums) = (expected(<[f64]>::to_vec), expected(absolute));
+    let pixels = s.batch * s.output_height() * s.output_width();
+    let window = kernel * kernel;
+    let terms = [window * channels / groups, window * filters / groups, pixels, pixels];
+    for (i, name) in ["y", "dx", "dw", "db"].into_iter().enumerate() {
+        let number = if i < 2 { precision.storage() } else { Number::F32 };
+        assert_close(&format!("{what} {name}"), &found[i], &exact[i], |j| {
+            let error = bound(terms[i], sums[i][j], precision);
+            error + roundoff(exact[i][j].abs() + error, number)
+        });
+    }
+}
+
+/// A shape that is none of the round ones: stride ≠ kernel, tails everywhere.
+fn odd(seed: u64, packs: usize) -> ConvShape {
+    let pick = |index, first, last| pick(seed, index, first, last);
+    let kernel = pick(0, 1, 5);
+    let groups = pick(1, 1, 3);
+    ConvShape {
+        batch: pick(2, 1, 3),
+        height: kernel + pick(3, 0, 6),
+        width: kernel + pick(4, 0, 6),
+        channels: groups * packs * pick(5, 1, 5),
+        filters: groups * packs * pick(6, 1, 7),
+        kernel,
+        stride: pick(7, 1, 4),
+        padding: pick(8, 0, 3),
+        groups,
+    }
+}
+
+#[test]
+fn odd_shapes() {
+    for seed in 0..8 {
+        check(odd(seed, 1), Precision::Fp32, seed % 2 == 0, seed % 3 == 0);
+    }
+    for precision in [Precision::Tf32, Precision::Fp16, Precision::Bf16] {
+        for seed in 8..11 {
+            check(odd(seed, 1), precision, seed % 2 == 0, seed % 3 == 0);
+        }
+    }
+}
+
+#[test]
+fn rows_of_whole_packs() {
+    for seed in 20..24 {
+        check(odd(seed, 4), Precision::Fp32, seed % 2 == 0, seed % 3 == 0);
+    }
+    for precision in [Precision::Tf32, Precision::Fp16, Precision::Bf16] {
+        for seed in 24..27 {
+            check(odd(seed, 8), precision, seed % 2 == 0, seed % 3 == 0);
+        }
+    }
+}
+
+#[test]
+fn one_of_everything() {
+    let one = ConvShape {
+        batch: 1,
+        height: 1,
+        width: 1,
+        channels: 1,
+        filters: 1,
+        kernel: 1,
+        stride: 1,
+        padding: 0,
+        groups: 1,
+    };
+    check(one, Precision::Fp32, false, false);
+    check(ConvShape { kernel: 11, stride: 4, padding: 5, channels: 3, ..one }, Precision::Fp32, false, false);
+}
+
+#[test]
+fn layers_of_alexnet_in_small() {
+    let cifar = ConvShape {
+        batch: 2,
+        height: 32,
+        width: 32,
+        channels: 3,
+        filters: 64,
+        kernel: 3,
+        stride: 2,
+        padding: 1,
+        groups: 1,
+    };
+    check(cifar, Precision::Fp32, true, false);
+    // Large tiles, and sums in chunks.
+    let second = ConvShape { height: 8, width: 8, channels: 64, filters: 192, stride: 1, ..cifar };
+    for precision in Precision::ALL {
+        check(second, precision, true, true);
+    }
+    let first = ConvShape { height: 63, width: 63, kernel: 11, stride: 4, padding: 2, ..cifar };
+    check(ConvShape { batch: 1, filters: 20, ..first }, Precision::Fp32, true, false);
+}

@@ -1,0 +1,207 @@
+//! gemm, the column sums and the fully connected layer against their definition in f64.
+
+mod driver;
+
+use alexnet_core::random::Philox;
+use alexnet_core::reference;
+use alexnet_core::shape::{DropoutShape, LinearShape};
+use alexnet_kernels::{Dropout, Gemm, Kernels, Linear, Number, Precision, Then, Transpose};
+use driver::{absolute, assert_close, bound, floats, numbers, pick, read, roundoff, stored_array, wide};
+
+/// C and the sums of the products' absolute values.
+fn product(gemm: &Gemm, a: &[f32], b: &[f32]) -> (Vec<f64>, Vec<f64>) {
+    let Gemm { transpose, m, n, k } = *gemm;
+    let (mut c, mut sum) = (vec![0.0; m * n], vec![0.0; m * n]);
+    for i in 0..m {
+        for j in 0..n {
+            for l in 0..k {
+                let a = f64::from(if transpose == Transpose::Tn { a[l * m + i] } else { a[i * k + l] });
+                let b = f64::from(if transpose == Transpose::Nt { b[j * k + l] } else { b[l * n + j] });
+                c[i * n + j] += a * b;
+                sum[i * n + j] += (a * b).abs();
+            }
+        }
+    }
+    (c, sum)
+}
+
+fn check(gemm: Gemm, precision: Precision, seed: u64) {
+    let driver = driver::driver();
+    let Gemm { transpose, m, n, k } = gemm;
+    let [a, b] = [numbers(seed, m * k, precision), numbers(seed + 1, k * n, precision)];
+    let (bias, old) = (numbers(seed + 2, n, Precision::Fp32), numbers(seed + 3, m * n, precision));
+    let (product, sum) = product(&gemm, &a, &b);
+    let number = if transpose == Transpose::Tn { Number::F32 } else { precision.storage() };
+    let philox = Philox::new(0x1234_5678_9abc_def0);
+    let (purpose, step, offset) = (0x105, 7, 3);
+    let mask = DropoutShape { len: m * n, rate: 0.4, philox, purpose, step, offset };
+    let dropout = Dropout { len: m * n, rate: 0.4, scale: mask.scale(), seed: philox.seed(), purpose, offset };
+    for (with_bias, accumulate, relu, drop) in [
+        (false, false, false, false),
+        (true, false, true, false),
+        (false, true, false, false),
+        (true, false, true, true),
+    ] {
+        let what =
+            format!("{gemm:?} {precision:?} bias {with_bias} accumulate {accumulate} relu {relu} dropout {drop}");
+        let found = driver.run(&what, precision, |kernels| {
+            let (a, b) = (stored_array(kernels, &a), stored_array(kernels, &b));
+            let mut c = if number == Number::F32 { floats(kernels, &old) } else { stored_array(kernels, &old) };
+            let (bias, mut workspace) = (floats(kernels, &bias), floats(kernels, &vec![0.0; gemm.workspace(drop)]));
+            let mut steps = kernels.zeros(Number::U32, 1).unwrap();
+            kernels.write(&[step], &mut steps).unwrap();
+            let then = Then {
+                bias: with_bias.then_some(&bias),
+                accumulate,
+                relu,
+                dropout: drop.then_some((&dropout, &steps)),
+            };
+            kernels.gemm(&gemm, &a, &b, &then, &mut c, &mut workspace).unwrap();
+            vec![read(kernels, &c)]
+        });
+        let mut expected = product.clone();
+        let mut total = sum.clone();
+        for (i, (x, total)) in expected.iter_mut().zip(&mut total).enumerate() {
+            if with_bias {
+                *x += f64::from(bias[i % n]);
+                *total += f64::from(bias[i % n]).abs();
+            }
+            if accumulate {
+                *x += f64::from(old[i]);
+                *total += f64::from(old[i]).abs();
+            }
+            if relu {
+                *x = x.max(0.0);
+            }
+            if drop {
+                *x *= f64::from(mask.factor(i));
+                *total *= f64::from(mask.scale());
+            }
+        }
+        assert_close(&what, &found[0], &expected, |i| {
+            let error = bound(k, total[i], precision);
+            error + roundoff(expected[i].abs() + error, number)
+        });
+    }
+}
+
+const TRANSPOSES: [Transpose; 3] = [Transpose::Nn, Transpose::Nt, Transpose::Tn];
+
+#[test]
+fn odd_shapes() {
+    for (t, transpose) in TRANSPOSES.into_iter().enumerate() {
+        for precision in Precision::ALL {
+            for round in 0..3 {
+                let seed = 100 * t as u64 + 10 * round;
+                let [m, n, k] = [0, 1, 2].map(|i| pick(seed + precision as u64, i, 1, 90));
+                check(Gemm { transpose, m, n, k }, precision, seed);
+            }
+            check(Gemm { transpose, m: 1, n: 1, k: 1 }, precision, 1);
+        }
+    }
+}
+
+#[test]
+fn rows_of_whole_packs_in_small_and_large_tiles() {
+    for (t, transpose) in TRANSPOSES.into_iter().enumerate() {
+        for precision in Precision::ALL {
+            for (m, n, k) in [(8, 16, 24), (40, 72, 136), (136, 152, 40), (72, 200, 328)] {
+                check(Gemm { transpose, m, n, k }, precision, 1000 + t as u64);
+            }
+        }
+    }
+}
+
+#[test]
+fn empty_sums_and_outputs() {
+    for transpose in TRANSPOSES {
+        check(Gemm { transpose, m: 5, n: 6, k: 0 }, Precision::Fp32, 3);
+        check(Gemm { transpose, m: 0, n: 6, k: 5 }, Precision::Fp32, 3);
+    }
+}
+
+#[test]
+fn column_sums() {
+    for precision in [Precision::Fp32, Precision::Fp16, Precision::Bf16] {
+        for (rows, columns) in [(1, 1), (7, 33), (256, 10), (257, 64), (1000, 40)] {
+            let driver = driver::driver();
+            let (x, old) = (numbers(1, rows * columns, precision), numbers(2, columns, Precision::Fp32));
+            for accumulate in [false, true] {
+                let what = format!("column_sum {rows}×{columns} {precision:?} accumulate {accumulate}");
+                let found = driver.run(&what, precision, |kernels| {
+                    let (x, mut y) = (stored_array(kernels, &x), floats(kernels, &old));
+                    let mut workspace = floats(kernels, &vec![0.0; Kernels::column_sum_workspace(rows, columns)]);
+                    kernels.column_sum(rows, columns, &x, accumulate, &mut y, &mut workspace).unwrap();
+                    vec![read(kernels, &y)]
+                });
+                let column = |j: usize, f: fn(f64) -> f64| {
+                    let old = if accumulate { f(f64::from(old[j])) } else { 0.0 };
+                    old + (0..rows).map(|i| f(f64::from(x[i * columns + j]))).sum::<f64>()
+                };
+                let expected: Vec<f64> = (0..columns).map(|j| column(j, |x| x)).collect();
+                assert_close(&what, &found[0], &expected, |j| bound(rows, column(j, f64::abs), Precision::Fp32));
+            }
+        }
+    }
+}
+
+#[test]
+fn fully_connected_layer() {
+    let driver = driver::driver();
+    for (batch, inputs, outputs) in [(3, 5, 10), (20, 64, 12), (70, 36, 130)] {
+        for precision in [Precision::Fp32, Precision::Fp16] {
+            let layer = Linear { batch, inputs, outputs };
+            let shape = LinearShape { batch, inputs, outputs };
+            let what = format!("{layer:?} {precision:?}");
+            let (x, w) = (numbers(1, batch * inputs, precision), numbers(2, inputs * outputs, precision));
+            let (b, dy) = (numbers(3, outputs, Precision::Fp32), numbers(4, batch * outputs, precision));
+            let found = driver.run(&what, precision, |kernels| {
+                let [x, w, dy] = [&x, &w, &dy].map(|x| stored_array(kernels, x));
+                let zeros = |number, len| kernels.zeros(number, len).unwrap();
+                let (mut y, mut dx) = (
+                    stored_array(kernels, &vec![0.0; batch * outputs]),
+                    stored_array(kernels, &vec![0.0; batch * inputs]),
+                );
+                let (mut dw, mut db) = (zeros(Number::F32, inputs * outputs), zeros(Number::F32, outputs));
+                let (b, mut work) = (floats(kernels, &b), zeros(Number::F32, layer.workspace()));
+                kernels.linear_forward(&layer, &x, &w, &b, true, None, &mut y, &mut work).unwrap();
+                kernels.linear_backward_data(&layer, &dy, &w, &mut dx, &mut work).unwrap();
+                kernels.linear_backward_weight(&layer, &x, &dy, false, &mut dw, &mut db, &mut work).unwrap();
+                [&y, &dx, &dw, &db].map(|x| read(kernels, x)).to_vec()
+            });
+            // The same on absolute values gives the sums that bound the errors.
+            let expected = |f: fn(&[f64]) -> Vec<f64>| {
+                let [x, w, b, dy] = [&x, &w, &b, &dy].map(|x| f(&wide(x)));
+                let (mut y, mut dx) = (vec![0.0; batch * outputs], vec![0.0; batch * inputs]);
+                let (mut dw, mut db) = (vec![0.0; inputs * outputs], vec![0.0; outputs]);
+                reference::linear_forward(&shape, &x, &w, &b, true, &mut y);
+                reference::linear_backward_data(&shape, &dy, &w, &mut dx);
+                reference::linear_backward_weight(&shape, &x, &dy, false, &mut dw, &mut db);
+                [y, dx, dw, db]
+            };
+            let (exact, sums) = (expected(<[f64]>::to_vec), expected(absolute));
+            let terms = [inputs, outputs, batch, batch];
+            for (i, name) in ["y", "dx", "dw", "db"].into_iter().enumerate() {
+                let number = if i < 2 { precision.storage() } else { Number::F32 };
+                assert_close(&format!("{what} {name}"), &found[i], &exact[i], |j| {
+                    let error = bound(terms[i], sums[i][j], precision);
+                    error + roundoff(exact[i][j].abs() + error, number)
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn arguments_that_do_not_fit() {
+    let driver = driver::driver();
+    let kernels = driver.kernels(Precision::Fp32);
+    let gemm = Gemm { transpose: Transpose::Nn, m: 4, n: 4, k: 4 };
+    let (a, short) = (floats(kernels, &[0.0; 16]), floats(kernels, &[0.0; 15]));
+    let mut work = floats(kernels, &[0.0; 64]);
+    let mut c = floats(kernels, &[0.0; 16]);
+    let error = kernels.gemm(&gemm, &a, &short, &Then::default(), &mut c, &mut work).unwrap_err();
+    assert_eq!(error.to_string(), "gemm: b has 15 elements, expected 16");
+    let then = Then { bias: Some(&short), ..Then::default() };
+    assert!(kernels.gemm(&Gemm { n: 16, k: 1, m: 1, ..gemm }, &a, &a, &then, &mut c, &mut work).is_err());
+}

@@ -1,0 +1,224 @@
+//! Kernels on softgpu with all its checks on, or on a real GPU with ALEXNET_TEST_DRIVER=cuda.
+#![allow(dead_code)] // Each test binary uses its part.
+
+use std::ffi::{CStr, CString, c_char};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use alexnet_core::random::{Philox, uniform_f32};
+use alexnet_kernels::{Array, Kernels, Number, Precision, nvrtc};
+use half::{bf16, f16};
+use libloading::Library;
+
+/// softgpu's own functions.
+struct Harness {
+    set_options: unsafe extern "C" fn(*const c_char) -> u32,
+    reset: unsafe extern "C" fn() -> u32,
+    findings: unsafe extern "C" fn(*mut *mut c_char) -> u32,
+    counters: unsafe extern "C" fn(*mut *mut c_char) -> u32,
+    free: unsafe extern "C" fn(usize) -> u32,
+}
+
+/// The driver, and a device for each precision.
+pub struct Driver {
+    kernels: [OnceLock<Kernels>; 4],
+    harness: Option<Harness>,
+}
+
+static DRIVER: OnceLock<Mutex<Driver>> = OnceLock::new();
+
+/// The driver, for one test at a time: findings are counted for all of it.
+pub fn driver() -> MutexGuard<'static, Driver> {
+    DRIVER.get_or_init(|| Mutex::new(Driver::open())).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Driver {
+    fn open() -> Driver {
+        if nvrtc::Nvrtc::find().is_err() {
+            nvrtc::fetch().unwrap_or_else(|e| panic!("{e}"));
+        }
+        let real = std::env::var("ALEXNET_TEST_DRIVER").is_ok_and(|value| value == "cuda");
+        let library = (!real).then(|| {
+            // Cargo puts the library of a dependency beside the tests.
+            let tests = std::env::current_exe().unwrap();
+            let path = tests.parent().unwrap().join("libsoftgpu.so");
+            // SAFETY: softgpu's library, built with this test.
+            let library = unsafe { Library::new(&path) }.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            &*Box::leak(Box::new(library))
+        });
+        // SAFETY: the types are those of softgpu's src/driver/harness.rs.
+        let harness = library.map(|library| unsafe {
+            Harness {
+                set_options: *library.get(b"softgpu_set_options").unwrap(),
+                reset: *library.get(b"softgpu_reset").unwrap(),
+                findings: *library.get(b"softgpu_findings_json").unwrap(),
+                counters: *library.get(b"softgpu_counters_json").unwrap(),
+                free: *library.get(b"softgpu_free").unwrap(),
+            }
+        });
+        let driver = Driver { kernels: Default::default(), harness };
+        driver.kernels(Precision::Fp32);
+        driver.options("check=all summary=0");
+        driver
+    }
+
+    /// The device of this precision.
+    pub fn kernels(&self, precision: Precision) -> &Kernels {
+        let index = Precision::ALL.iter().position(|&p| p == precision).unwrap();
+        self.kernels[index].get_or_init(|| Kernels::new(0, precision).unwrap_or_else(|e| panic!("{e}")))
+    }
+
+    /// Sets softgpu's options.
+    pub fn options(&self, options: &str) {
+        let Some(harness) = &self.harness else { return };
+        let text = CString::new(options).unwrap();
+        // SAFETY: a string that ends with NUL.
+        assert_eq!(unsafe { (harness.set_options)(text.as_ptr()) }, 0, "{options}");
+    }
+
+    fn json(&self, from: impl Fn(&Harness) -> unsafe extern "C" fn(*mut *mut c_char) -> u32) -> serde_json::Value {
+        let Some(harness) = &self.harness else { return serde_json::Value::Array(Vec::new()) };
+        let mut text = std::ptr::null_mut();
+        // SAFETY: the function writes a string, which is freed once.
+        let json = unsafe {
+            assert_eq!(from(harness)(&mut text), 0);
+            let json = CStr::from_ptr(text).to_string_lossy().into_owned();
+            (harness.free)(text as usize);
+            json
+        };
+        serde_json::from_str(&json).unwrap()
+    }
+
+    /// Panics with what was found, if anything was.
+    pub fn assert_clean(&self, what: &str) {
+        let found = self.json(|harness| harness.findings);
+        assert_eq!(found.as_array().unwrap().len(), 0, "{what}: {found:#}");
+    }
+
+    /// What `work` costs, by kernel.
+    pub fn counters(&self, work: impl FnOnce()) -> serde_json::Value {
+        self.options("check=none count=1");
+        if let Some(harness) = &self.harness {
+            // SAFETY: takes nothing.
+            unsafe { (harness.reset)() };
+        }
+        work();
+        let counters = self.json(|harness| harness.counters);
+        self.options("check=all count=0");
+        counters
+    }
+
+    /// Runs `work` under three schedules: the results are the same bits, and nothing is found.
+    pub fn run(&self, what: &str, precision: Precision, work: impl Fn(&Kernels) -> Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+        let kernels = self.kernels(precision);
+        let bits = |arrays: &[Vec<f32>]| arrays.iter().flatten().map(|x| x.to_bits()).collect::<Vec<_>>();
+        let first = work(kernels);
+        self.assert_clean(what);
+        for seed in [1, 2] {
+            self.options(&format!("schedule={seed}"));
+            let again = work(kernels);
+            self.options("schedule=");
+            self.assert_clean(what);
+            assert!(bits(&first) == bits(&again), "{what}: schedule {seed} gives other bits");
+        }
+        first
+    }
+}
+
+/// What a number becomes in storage; in tf32 what it becomes as a factor.
+pub fn stored(x: f32, precision: Precision) -> f32 {
+    match precision {
+        Precision::Fp16 => f16::from_f32(x).to_f32(),
+        Precision::Bf16 => bf16::from_f32(x).to_f32(),
+        Precision::Tf32 => f32::from_bits(x.to_bits() & !0x1fff),
+        Precision::Fp32 => x,
+    }
+}
+
+/// `len` numbers in [-1, 1) that storage holds exactly.
+pub fn numbers(seed: u64, len: usize, precision: Precision) -> Vec<f32> {
+    let philox = Philox::new(seed);
+    (0..len).map(|i| stored(uniform_f32(philox.word(77, 0, i as u64)) * 2.0 - 1.0, precision)).collect()
+}
+
+/// A number from `first` to `last`, for shapes.
+pub fn pick(seed: u64, index: u64, first: usize, last: usize) -> usize {
+    first + (Philox::new(seed).word(78, 0, index) as usize) % (last - first + 1)
+}
+
+pub fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| x.into()).collect()
+}
+
+pub fn absolute(x: &[f64]) -> Vec<f64> {
+    x.iter().map(|x| x.abs()).collect()
+}
+
+/// An array of floats with these contents.
+pub fn floats(kernels: &Kernels, x: &[f32]) -> Array {
+    let mut array = kernels.zeros(Number::F32, x.len()).unwrap();
+    kernels.write(x, &mut array).unwrap();
+    array
+}
+
+/// An array of the storage's number.
+pub fn stored_array(kernels: &Kernels, x: &[f32]) -> Array {
+    let mut array = kernels.zeros(kernels.storage(), x.len()).unwrap();
+    match kernels.storage() {
+        Number::F16 => kernels.write(&x.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>(), &mut array),
+        Number::Bf16 => kernels.write(&x.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>(), &mut array),
+        _ => kernels.write(x, &mut array),
+    }
+    .unwrap();
+    array
+}
+
+pub fn read(kernels: &Kernels, array: &Array) -> Vec<f32> {
+    let len = array.len();
+    match array.number() {
+        Number::F16 => {
+            let mut x = vec![f16::ZERO; len];
+            kernels.read(array, &mut x).unwrap();
+            x.into_iter().map(f16::to_f32).collect()
+        }
+        Number::Bf16 => {
+            let mut x = vec![bf16::ZERO; len];
+            kernels.read(array, &mut x).unwrap();
+            x.into_iter().map(bf16::to_f32).collect()
+        }
+        _ => {
+            let mut x = vec![0.0; len];
+            kernels.read(array, &mut x).unwrap();
+            x
+        }
+    }
+}
+
+/// How far a sum of `terms` products, whose absolute values sum to `sum`, may lie from the true one: a rounding of
+/// 2⁻²⁴ for each addition and each step of the epilogue; tensor cores may cut off instead of rounding, so twice that.
+pub fn bound(terms: usize, sum: f64, precision: Precision) -> f64 {
+    let roundings = (terms + 80) as f64 * 2f64.powi(-24);
+    roundings * sum * if precision == Precision::Fp32 { 1.0 } else { 2.0 }
+}
+
+/// How far storing `x` may move it.
+pub fn roundoff(x: f64, number: Number) -> f64 {
+    match number {
+        // Half a unit in the last place; below the smallest normal number that is a constant.
+        Number::F16 => x.abs() / 2048.0 + 2f64.powi(-25),
+        Number::Bf16 => x.abs() / 256.0,
+        _ => 0.0,
+    }
+}
+
+/// Each element within its bound.
+pub fn assert_close(what: &str, found: &[f32], expected: &[f64], bound: impl Fn(usize) -> f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+        let error = (f64::from(found) - expected).abs();
+        assert!(
+            error <= bound(i),
+            "{what}: element {i} is {found:e}, expected {expected:e}: {error:e} > {:e}",
+            bound(i)
+        );
+    }
+}
