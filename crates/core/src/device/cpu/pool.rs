@@ -40,6 +40,8 @@ struct Shared {
     next: AtomicUsize,
     /// Workers inside the job.
     active: AtomicUsize,
+    /// Workers that have started.
+    started: AtomicUsize,
     wake: Condvar,
     done: Condvar,
 }
@@ -66,6 +68,12 @@ impl Pool {
             let name = format!("alexnet-{index}");
             pool.workers.push(std::thread::Builder::new().name(name).spawn(move || work(&shared, index))?);
         }
+        // A thread allocates while it starts; a step must not.
+        let mut state = pool.shared.lock();
+        while pool.shared.started.load(Ordering::Acquire) < pool.workers.len() {
+            state = pool.shared.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(state);
         Ok(pool)
     }
 
@@ -131,6 +139,11 @@ fn run_tasks(shared: &Shared, job: Job, thread: usize) -> Option<Box<dyn Any + S
 }
 
 fn work(shared: &Shared, thread: usize) {
+    {
+        let _state = shared.lock();
+        shared.started.fetch_add(1, Ordering::AcqRel);
+        shared.done.notify_all();
+    }
     let mut seen = 0;
     loop {
         for _ in 0..SPINS {
