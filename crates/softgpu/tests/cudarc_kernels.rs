@@ -123,6 +123,7 @@ fn nvrtc_through_cudarc_and_pinned_and_managed_memory() {
     // SAFETY: written before they are read.
     let mut a = unsafe { context.alloc_unified::<f32>(500, true) }.unwrap();
     a.as_mut_slice().unwrap().fill(1.25);
+    // SAFETY: likewise.
     let mut host = unsafe { context.alloc_pinned::<f32>(500) }.unwrap();
     host.as_mut_slice().unwrap().fill(2.5);
     let b = stream.clone_htod(&host).unwrap();
@@ -170,9 +171,9 @@ fn parameters_can_come_as_one_block() {
     let mut p = allocate(4);
     let mut size = 8usize;
     let mut extra: [*mut c_void; 5] = [
-        1 as *mut c_void,
+        std::ptr::without_provenance_mut(1),
         (&mut p as *mut u64).cast(),
-        2 as *mut c_void,
+        std::ptr::without_provenance_mut(2),
         (&mut size as *mut usize).cast(),
         std::ptr::null_mut(),
     ];

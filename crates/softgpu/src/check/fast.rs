@@ -25,31 +25,61 @@ pub(crate) fn shared_load<const BYTES: u32>(cx: &mut Cx<'_>, place: u32, at: &[u
     let block = &mut cx.watch.block;
     if options.init {
         let written = block.written.as_slice();
-        for l in lanes(m) {
-            let at = at[l] as usize;
-            match written.get(at..at + BYTES as usize) {
-                Some(w) if w.iter().all(|w| *w) => {}
-                _ => return false,
-            }
+        let mut all = true;
+        let mut look = |at: u32| {
+            let at = at as usize;
+            // Bytes that are marked are ones.
+            all &= written.get(at..at + BYTES as usize).is_some_and(|w| w.iter().all(|w| *w));
+        };
+        if m == !0 {
+            at.iter().for_each(|&a| look(a))
+        } else {
+            lanes(m).for_each(|l| look(at[l]))
+        }
+        if !all {
+            return false;
         }
     }
     if options.race {
         let clock = u64::from(block.clocks.now(warp));
-        let clocks = &block.clocks;
-        let floor = u64::from(clocks.floor(warp));
+        let floor = u64::from(block.clocks.floor(warp));
+        let known = block.clocks.knowledge(warp);
         let old = Entry::least(floor);
         let first = Entry::new(clock, warp * 32, place, false, 15);
-        for l in lanes(m) {
+        let (shadow, clocks) = (block.shadow.as_mut_slice(), &block.clocks);
+        let mut clean = true;
+        let mut look = |l: usize| {
             let me = first.further(l as u32);
             let w = at[l] as usize / 4;
-            let Some(words) = block.shadow.get_mut(w..w + BYTES as usize / 4) else { return false };
+            let Some(words) = shadow.get_mut(w..w + BYTES as usize / 4) else {
+                clean = false;
+                return;
+            };
             for [writer, reader] in words {
-                if writer.0 >= old {
-                    return false;
-                }
-                *reader = if reader.0 < old { me } else { merge(clocks, *reader, me, reader.clock(), floor) };
+                clean &= writer.0 < old;
+                let seen = *reader;
+                *reader = if seen.0 < old {
+                    me
+                } else if seen.clock() == clock && seen.thread() / 32 == warp && seen.bytes() == 15 && !seen.strong() {
+                    // Another lane of this warp since its last barrier.
+                    let me = if seen.thread() == me.thread() { me } else { me.with_several() };
+                    me.with_readers_of(seen)
+                } else if seen.thread() / 32 != warp
+                    && u64::from(known[seen.thread() as usize / 32]) <= seen.clock()
+                    && !seen.strong()
+                {
+                    me.with_foreign().with_readers_of(seen)
+                } else {
+                    merge(clocks, seen, me, seen.clock(), floor)
+                };
             }
+        };
+        if m == !0 {
+            (0..32).for_each(&mut look)
+        } else {
+            lanes(m).for_each(&mut look)
         }
+        return clean;
     }
     true
 }

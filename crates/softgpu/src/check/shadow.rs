@@ -22,6 +22,7 @@ const FOREIGN: u64 = 1 << 8;
 pub(crate) const PLACES: u32 = 1 << (THREAD - PLACE);
 
 impl Entry {
+    #[inline(always)]
     pub(crate) fn new(clock: u64, thread: u32, place: u32, strong: bool, bytes: u32) -> Entry {
         Entry(
             clock << CLOCK
@@ -33,33 +34,40 @@ impl Entry {
         )
     }
 
+    #[inline(always)]
     pub(crate) fn clock(self) -> u64 {
         self.0 >> CLOCK
     }
 
+    #[inline(always)]
     pub(crate) fn thread(self) -> u32 {
         (self.0 >> THREAD) as u32 & 1023
     }
 
+    #[inline(always)]
     pub(crate) fn place(self) -> u32 {
         (self.0 >> PLACE) as u32 & (PLACES - 1)
     }
 
+    #[inline(always)]
     pub(crate) fn strong(self) -> bool {
         self.0 & STRONG != 0
     }
 
     /// Whether another lane of the warp read it too.
+    #[inline(always)]
     pub(crate) fn several(self) -> bool {
         self.0 & SEVERAL != 0
     }
 
     /// Whether a thread of another warp read it too.
+    #[inline(always)]
     pub(crate) fn foreign(self) -> bool {
         self.0 & FOREIGN != 0
     }
 
     /// The bytes of this thread.
+    #[inline(always)]
     pub(crate) fn bytes(self) -> u32 {
         self.0 as u32 & 15
     }
@@ -69,12 +77,19 @@ impl Entry {
         self.0 as u32 >> 4 & 15
     }
 
+    #[inline(always)]
     pub(crate) fn with_several(self) -> Entry {
         Entry(self.0 | SEVERAL)
     }
 
+    #[inline(always)]
     pub(crate) fn with_foreign(self) -> Entry {
         Entry(self.0 | FOREIGN)
+    }
+
+    /// Marked as `other` is for further readers.
+    pub(crate) fn with_readers_of(self, other: Entry) -> Entry {
+        Entry(self.0 | other.0 & (SEVERAL | FOREIGN))
     }
 
     pub(crate) fn with_bytes_of(self, other: Entry) -> Entry {
@@ -99,11 +114,13 @@ impl Entry {
     }
 
     /// The least entry with this clock: those below it are older.
+    #[inline(always)]
     pub(crate) fn least(clock: u64) -> u64 {
         clock << CLOCK
     }
 
     /// What the same access by the thread `n` lanes further is.
+    #[inline(always)]
     pub(crate) fn further(self, n: u32) -> Entry {
         Entry(self.0 + (u64::from(n) << THREAD))
     }
@@ -150,6 +167,7 @@ impl Clocks {
         self.known[warp as usize][warp as usize]
     }
 
+    #[inline(always)]
     pub(crate) fn knowledge(&self, warp: u32) -> [u32; 32] {
         self.known[warp as usize]
     }

@@ -42,7 +42,7 @@ pub(crate) fn arrive(cx: &mut Cx<'_>, id: usize) {
 /// A barrier opens: who waited, and should they have?
 pub(crate) fn barrier(cx: &mut Cx<'_>, warps: &[Warp], waiting: &[(usize, Parked)], id: usize, counts: &[Option<u32>]) {
     if cx.launch.options.race {
-        let joined = std::mem::replace(&mut cx.watch.block.arrive[id], [0; 32]);
+        let joined = std::mem::take(&mut cx.watch.block.arrive[id]);
         let mut members: Vec<usize> = waiting.iter().map(|(w, _)| *w).collect();
         members.dedup();
         cx.watch.block.clocks.barrier(&members, &joined);
@@ -126,11 +126,12 @@ pub(crate) fn assertion(cx: &mut Cx<'_>, lane: u32, message: &str) {
 #[cold]
 pub(crate) fn budget(cx: &mut Cx<'_>, warp: &Warp) {
     cx.fault.get_or_insert(Fault::LaunchTimeout);
-    let group = warp.groups.first().copied();
-    if let Some(g) = group {
-        cx.pc = g.pc;
+    // Where it runs, or the barrier that it has come to once more.
+    let running = warp.groups.first().map(|g| (g.pc, g.mask));
+    if let Some((pc, mask)) = running.or_else(|| warp.parked.first().map(|p| (p.pc, p.mask))) {
+        cx.pc = pc;
         let text = format!("a warp has run {} instructions and goes on: an endless loop?", warp.spent);
-        report(cx, FindingKind::Budget, g.mask, text);
+        report(cx, FindingKind::Budget, mask, text);
     }
 }
 

@@ -93,7 +93,7 @@ impl Block {
         for w in 0..warps {
             let lanes = (launch.threads - w * 32).min(32);
             let live = if lanes == 32 { !0 } else { (1 << lanes) - 1 };
-            self.warps.push(Warp::new(w, live, program.entry));
+            self.warps.push(Warp::new(live, program.entry));
         }
         // Without checks nobody can tell what shared memory held before, except that it must not be another
         // process's: it is this launch's own.
@@ -102,10 +102,6 @@ impl Block {
             self.predicates[w * program.preds as usize] = !0;
             fill_registers(cx);
         }
-    }
-
-    pub(crate) fn number(&self) -> u64 {
-        self.number
     }
 
     /// Points `cx` at one of the warps.
@@ -163,8 +159,9 @@ impl Block {
                 std::mem::swap(&mut self.warps[w].stacks, &mut cx.stacks);
                 match status {
                     Status::Stop => return End::Stop,
-                    Status::Yield => {
-                        runnable = true;
+                    // A loop without an end may have a barrier in it: the budget holds there as well.
+                    Status::Yield | Status::Barrier => {
+                        runnable |= status == Status::Yield;
                         if self.warps[w].spent > cx.launch.options.budget {
                             sync::budget(cx, &self.warps[w]);
                             if cx.event == Event::Stop {
@@ -179,7 +176,7 @@ impl Block {
                         cx.fault.get_or_insert(Fault::LaunchTimeout);
                         return self.give_up(cx);
                     }
-                    Status::Done | Status::Barrier => {}
+                    Status::Done => {}
                 }
                 // Named barriers open as soon as their count is there: the others may wait for these warps.
             }

@@ -31,7 +31,8 @@ impl Warp {
                     let address = cx.slot::<[u64; 32]>(i.a).read();
                     self.by_target(m, |lane| {
                         let number = address[lane].wrapping_sub(CODE_WINDOW);
-                        let entry = (number % 16 == 0).then(|| program.entries.get((number / 16) as usize)).flatten();
+                        let entry =
+                            number.is_multiple_of(16).then(|| program.entries.get((number / 16) as usize)).flatten();
                         entry.map(|e| {
                             cx.slot::<u32>(e.link).add(lane).write(pc + 1);
                             e.start

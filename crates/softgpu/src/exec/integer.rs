@@ -123,21 +123,21 @@ pub(crate) mod compare_s64 {
 /// Comparisons of `f32`; the unordered ones hold when one side is NaN.
 pub(crate) mod compare_f32 {
     use super::*;
-    compare! { EQ: f32 = |a, b| a == b; NE: f32 = |a, b| a < b || a > b; LT: f32 = |a, b| a < b;
+    compare! { EQ: f32 = |a, b| a == b; NE: f32 = |a, b| a != b && !a.is_nan() && !b.is_nan(); LT: f32 = |a, b| a < b;
     LE: f32 = |a, b| a <= b; GT: f32 = |a, b| a > b; GE: f32 = |a, b| a >= b;
-    EQU: f32 = |a, b| !(a < b || a > b); NEU: f32 = |a, b| a != b;
-    LTU: f32 = |a, b| !(a >= b); LEU: f32 = |a, b| !(a > b); GTU: f32 = |a, b| !(a <= b); GEU: f32 = |a, b| !(a < b);
-    NUM: f32 = |a, b| a == a && b == b; NAN: f32 = |a, b| a != a || b != b; }
+    EQU: f32 = |a, b| a == b || a.is_nan() || b.is_nan(); NEU: f32 = |a, b| a != b;
+    LTU: f32 = |a, b| a < b || a.is_nan() || b.is_nan(); LEU: f32 = |a, b| a <= b || a.is_nan() || b.is_nan(); GTU: f32 = |a, b| a > b || a.is_nan() || b.is_nan(); GEU: f32 = |a, b| a >= b || a.is_nan() || b.is_nan();
+    NUM: f32 = |a, b| !a.is_nan() && !b.is_nan(); NAN: f32 = |a, b| a.is_nan() || b.is_nan(); }
 }
 
 /// Comparisons of `f64`.
 pub(crate) mod compare_f64 {
     use super::*;
-    compare! { EQ: f64 = |a, b| a == b; NE: f64 = |a, b| a < b || a > b; LT: f64 = |a, b| a < b;
+    compare! { EQ: f64 = |a, b| a == b; NE: f64 = |a, b| a != b && !a.is_nan() && !b.is_nan(); LT: f64 = |a, b| a < b;
     LE: f64 = |a, b| a <= b; GT: f64 = |a, b| a > b; GE: f64 = |a, b| a >= b;
-    EQU: f64 = |a, b| !(a < b || a > b); NEU: f64 = |a, b| a != b;
-    LTU: f64 = |a, b| !(a >= b); LEU: f64 = |a, b| !(a > b); GTU: f64 = |a, b| !(a <= b); GEU: f64 = |a, b| !(a < b);
-    NUM: f64 = |a, b| a == a && b == b; NAN: f64 = |a, b| a != a || b != b; }
+    EQU: f64 = |a, b| a == b || a.is_nan() || b.is_nan(); NEU: f64 = |a, b| a != b;
+    LTU: f64 = |a, b| a < b || a.is_nan() || b.is_nan(); LEU: f64 = |a, b| a <= b || a.is_nan() || b.is_nan(); GTU: f64 = |a, b| a > b || a.is_nan() || b.is_nan(); GEU: f64 = |a, b| a >= b || a.is_nan() || b.is_nan();
+    NUM: f64 = |a, b| !a.is_nan() && !b.is_nan(); NAN: f64 = |a, b| a.is_nan() || b.is_nan(); }
 }
 
 mod logic {

@@ -314,7 +314,7 @@ pub(crate) unsafe fn load_param(cx: &mut Cx<'_>, i: &Inst, m: u32) {
 
 /// The addresses, when all masked lanes lie inside the allocation of the last time and are aligned; else `None`.
 #[inline(always)]
-unsafe fn fast_global<const BYTES: u64>(cx: &Cx<'_>, i: &Inst, op: &MemOp, m: u32, write: bool) -> Option<[u64; 32]> {
+unsafe fn fast_global<const BYTES: u64>(cx: &Cx<'_>, i: &Inst, m: u32, write: bool) -> Option<[u64; 32]> {
     let cached = &cx.cache[i.e as usize];
     if cached.size < BYTES || write && (cx.watched || !cached.writable) {
         return None;
@@ -322,8 +322,9 @@ unsafe fn fast_global<const BYTES: u64>(cx: &Cx<'_>, i: &Inst, op: &MemOp, m: u3
     let limit = cached.size - BYTES;
     let mut bad = 0u32;
     // SAFETY: a 64-bit slot of the decoded program.
-    let base = unsafe { cx.slot::<[u64; 32]>(op.base).read() };
-    let address = base.map(|b| b.wrapping_add(op.offset as u64));
+    let base = unsafe { cx.slot::<[u64; 32]>(i.a).read() };
+    let offset = i.offset();
+    let address = base.map(|b| b.wrapping_add(offset as u64));
     for half in 0..2 {
         let mut bits = 0u32;
         for l in 0..16 {
@@ -341,7 +342,8 @@ unsafe fn fast_global<const BYTES: u64>(cx: &Cx<'_>, i: &Inst, op: &MemOp, m: u3
 
 /// Remembers the allocation of the first lane for the next time.
 #[cold]
-unsafe fn remember(cx: &mut Cx<'_>, i: &Inst, op: &MemOp, m: u32) {
+unsafe fn remember(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+    let op = &cx.program.mem[i.e as usize];
     // SAFETY: as for `addresses`.
     let first = unsafe { addresses(cx, op) }[m.trailing_zeros() as usize];
     let table = cx.launch.table.clone();
@@ -361,7 +363,7 @@ unsafe fn remember(cx: &mut Cx<'_>, i: &Inst, op: &MemOp, m: u32) {
 fn consecutive<const BYTES: u64>(address: &[u64; 32]) -> bool {
     let mut differ = 0;
     for (l, a) in address.iter().enumerate() {
-        differ |= a.wrapping_sub(address[0]) ^ l as u64 * BYTES;
+        differ |= a.wrapping_sub(address[0]) ^ (l as u64 * BYTES);
     }
     differ == 0
 }
@@ -369,11 +371,10 @@ fn consecutive<const BYTES: u64>(address: &[u64; 32]) -> bool {
 /// A load of one element that fills its register.
 #[inline(always)]
 unsafe fn load_global<T: Copy, const BYTES: u64>(cx: &mut Cx<'_>, i: &Inst, m: u32) {
-    let op = &cx.program.mem[i.e as usize];
     // SAFETY: `fast_global` has bounded every masked address; slots are the decoder's.
     unsafe {
-        let Some(host) = fast_global::<BYTES>(cx, i, op, m, false) else {
-            remember(cx, i, op, m);
+        let Some(host) = fast_global::<BYTES>(cx, i, m, false) else {
+            remember(cx, i, m);
             return load(cx, i, m);
         };
         if cx.watched && !check::fast::global_load::<BYTES>(cx, i.e, &host, m) {
@@ -399,12 +400,11 @@ unsafe fn load_global<T: Copy, const BYTES: u64>(cx: &mut Cx<'_>, i: &Inst, m: u
 
 #[inline(always)]
 unsafe fn store_global<T: Copy, const BYTES: u64>(cx: &mut Cx<'_>, i: &Inst, m: u32) {
-    let op = &cx.program.mem[i.e as usize];
     // SAFETY: as for `load_global`.
     unsafe {
-        let Some(host) = fast_global::<BYTES>(cx, i, op, m, true) else {
+        let Some(host) = fast_global::<BYTES>(cx, i, m, true) else {
             if !cx.watched {
-                remember(cx, i, op, m);
+                remember(cx, i, m);
             }
             return store(cx, i, m);
         };
@@ -419,36 +419,38 @@ unsafe fn store_global<T: Copy, const BYTES: u64>(cx: &mut Cx<'_>, i: &Inst, m: 
     }
 }
 
-/// Offsets into shared memory, when all masked lanes are inside and aligned.
+/// Offsets into shared memory, when all masked lanes are inside and aligned. Base and offset are in the instruction, so
+/// that nothing else has to be in the cache.
 #[inline(always)]
-unsafe fn fast_shared<const BYTES: u32>(cx: &Cx<'_>, op: &MemOp, m: u32) -> Option<[u32; 32]> {
+unsafe fn fast_shared<const BYTES: u32>(cx: &Cx<'_>, i: &Inst, m: u32) -> Option<[u32; 32]> {
     if cx.shared_bytes < BYTES {
         return None;
     }
     let limit = cx.shared_bytes - BYTES;
     let mut bad = 0u32;
     let mut at = [0u32; 32];
+    let offset = i.offset();
     // SAFETY: a slot of the decoded program.
     unsafe {
-        if op.wide {
-            let base = cx.slot::<u64>(op.base);
-            for half in 0..2 {
-                let base = base.add(half * 16).cast::<[u64; 16]>().read();
+        if i.wide {
+            let base = cx.slot::<u64>(i.a);
+            for part in 0..4 {
+                let base = base.add(part * 8).cast::<[u64; 8]>().read();
                 let mut bits = 0u32;
-                for l in 0..16 {
-                    let a = base[l].wrapping_add(op.offset as u64);
+                for l in 0..8 {
+                    let a = base[l].wrapping_add(offset as u64);
                     bits |= u32::from(a > u64::from(limit) || a & u64::from(BYTES - 1) != 0) << l;
-                    at[half * 16 + l] = a as u32;
+                    at[part * 8 + l] = a as u32;
                 }
-                bad |= bits << (half * 16);
+                bad |= bits << (part * 8);
             }
         } else {
-            let base = cx.slot::<u32>(op.base);
+            let base = cx.slot::<u32>(i.a);
             for half in 0..2 {
                 let base = base.add(half * 16).cast::<[u32; 16]>().read();
                 let mut bits = 0u32;
                 for l in 0..16 {
-                    let a = base[l].wrapping_add(op.offset as u32);
+                    let a = base[l].wrapping_add(offset as u32);
                     bits |= u32::from(a > limit || a & (BYTES - 1) != 0) << l;
                     at[half * 16 + l] = a;
                 }
@@ -467,10 +469,9 @@ fn shared_is_clean<const BYTES: u32>(cx: &mut Cx<'_>, i: &Inst, at: &[u32; 32], 
 
 #[inline(always)]
 unsafe fn load_shared<T: Copy, const BYTES: u32>(cx: &mut Cx<'_>, i: &Inst, m: u32) {
-    let op = &cx.program.mem[i.e as usize];
     // SAFETY: `fast_shared` has bounded every masked offset.
     unsafe {
-        let Some(at) = fast_shared::<BYTES>(cx, op, m) else {
+        let Some(at) = fast_shared::<BYTES>(cx, i, m) else {
             return load(cx, i, m);
         };
         if !shared_is_clean::<BYTES>(cx, i, &at, m) {
@@ -492,13 +493,12 @@ unsafe fn load_shared<T: Copy, const BYTES: u32>(cx: &mut Cx<'_>, i: &Inst, m: u
 
 #[inline(always)]
 unsafe fn store_shared<T: Copy, const BYTES: u32>(cx: &mut Cx<'_>, i: &Inst, m: u32) {
-    let op = &cx.program.mem[i.e as usize];
     // SAFETY: as for `load_shared`.
     unsafe {
         if cx.watched {
             return store(cx, i, m);
         }
-        let Some(at) = fast_shared::<BYTES>(cx, op, m) else {
+        let Some(at) = fast_shared::<BYTES>(cx, i, m) else {
             return store(cx, i, m);
         };
         let d = cx.slot::<T>(i.d);
@@ -515,7 +515,7 @@ unsafe fn load_four(cx: &mut Cx<'_>, i: &Inst, m: u32, shared: bool) {
     // SAFETY: as for the single-element ones; the decoder gives four 32-bit registers.
     unsafe {
         let host: [u64; 32] = if shared {
-            let Some(at) = fast_shared::<16>(cx, op, m) else {
+            let Some(at) = fast_shared::<16>(cx, i, m) else {
                 return load(cx, i, m);
             };
             if !shared_is_clean::<16>(cx, i, &at, m) {
@@ -523,8 +523,8 @@ unsafe fn load_four(cx: &mut Cx<'_>, i: &Inst, m: u32, shared: bool) {
             }
             at.map(|o| cx.shared as u64 + u64::from(o))
         } else {
-            let Some(host) = fast_global::<16>(cx, i, op, m, false) else {
-                remember(cx, i, op, m);
+            let Some(host) = fast_global::<16>(cx, i, m, false) else {
+                remember(cx, i, m);
                 return load(cx, i, m);
             };
             if cx.watched && !check::fast::global_load::<16>(cx, i.e, &host, m) {
@@ -551,14 +551,14 @@ unsafe fn store_four(cx: &mut Cx<'_>, i: &Inst, m: u32, shared: bool) {
             if cx.watched {
                 return store(cx, i, m);
             }
-            let Some(at) = fast_shared::<16>(cx, op, m) else {
+            let Some(at) = fast_shared::<16>(cx, i, m) else {
                 return store(cx, i, m);
             };
             at.map(|o| cx.shared as u64 + u64::from(o))
         } else {
-            let Some(host) = fast_global::<16>(cx, i, op, m, true) else {
+            let Some(host) = fast_global::<16>(cx, i, m, true) else {
                 if !cx.watched {
-                    remember(cx, i, op, m);
+                    remember(cx, i, m);
                 }
                 return store(cx, i, m);
             };

@@ -111,8 +111,8 @@ unsafe fn multiply(cx: &mut Cx<'_>, i: &Inst, m: u32) {
             return;
         }
         let mut registers = [[0u32; 32]; 20];
-        for k in 0..na + nb + nc {
-            registers[k] = cx.slot::<Lanes>(slot(nd + k)).read();
+        for (k, register) in registers.iter_mut().enumerate().take(na + nb + nc) {
+            *register = cx.slot::<Lanes>(slot(nd + k)).read();
         }
         let (a, rest) = registers.split_at(na);
         let (b, c) = rest.split_at(nb);

@@ -15,7 +15,7 @@ macro_rules! levels {
         mod portable {
             #[allow(unused_imports)]
             use super::*;
-            $(#[allow(non_snake_case)] pub(super) unsafe fn $name($cx: &mut Cx<'_>, $i: &Inst, $m: u32) {
+            $(#[allow(non_snake_case, unused_unsafe)] pub(super) unsafe fn $name($cx: &mut Cx<'_>, $i: &Inst, $m: u32) {
                 // SAFETY: slots of a decoded instruction lie inside the register file.
                 unsafe { $body }
             })*
@@ -24,7 +24,7 @@ macro_rules! levels {
         mod avx2 {
             #[allow(unused_imports)]
             use super::*;
-            $(#[allow(non_snake_case)] #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
+            $(#[allow(non_snake_case, unused_unsafe)] #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
             pub(super) unsafe fn $name($cx: &mut Cx<'_>, $i: &Inst, $m: u32) {
                 // SAFETY: as for the portable one; the level is chosen by what the CPU has.
                 unsafe { $body }
@@ -34,7 +34,7 @@ macro_rules! levels {
         mod avx512 {
             #[allow(unused_imports)]
             use super::*;
-            $(#[allow(non_snake_case)]
+            $(#[allow(non_snake_case, unused_unsafe)]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
             pub(super) unsafe fn $name($cx: &mut Cx<'_>, $i: &Inst, $m: u32) {
                 // SAFETY: as for the portable one; the level is chosen by what the CPU has.
@@ -79,6 +79,23 @@ pub(crate) fn level() -> usize {
     0
 }
 
+/// The number itself. The compiler must not see that several of them lie side by side in an instruction: it would
+/// load and scale them as one vector and then take that apart again, which delays every handler.
+#[inline(always)]
+fn apart(slot: u16) -> u16 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut out = u32::from(slot);
+        // SAFETY: no instruction at all.
+        unsafe {
+            std::arch::asm!("/* {0:e} */", inlateout(reg) out, options(pure, nomem, nostack, preserves_flags));
+        }
+        return out as u16;
+    }
+    #[allow(unreachable_code)]
+    slot
+}
+
 impl Cx<'_> {
     /// Whether all lanes that still live are in the mask: results of dead lanes may be anything.
     #[inline(always)]
@@ -89,6 +106,7 @@ impl Cx<'_> {
     /// The lanes of a slot.
     #[inline(always)]
     pub(crate) fn slot<T>(&self, slot: u16) -> *mut T {
+        let slot = apart(slot);
         // SAFETY: slots of a decoded program lie inside the file.
         unsafe { self.regs.add(usize::from(slot) * 32).cast() }
     }

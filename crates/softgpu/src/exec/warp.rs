@@ -49,7 +49,6 @@ pub(crate) enum Status {
 /// A warp between its slices.
 #[derive(Debug, Clone)]
 pub(crate) struct Warp {
-    pub(crate) number: u32,
     /// Lanes that exist and have not exited.
     pub(crate) live: u32,
     pub(crate) exited: u32,
@@ -70,9 +69,8 @@ pub(crate) struct Warp {
 const PATIENCE: u32 = 4096;
 
 impl Warp {
-    pub(crate) fn new(number: u32, live: u32, entry: u32) -> Warp {
+    pub(crate) fn new(live: u32, entry: u32) -> Warp {
         Warp {
-            number,
             live,
             exited: 0,
             groups: vec![Group { pc: entry, mask: live }],
@@ -411,7 +409,8 @@ impl Warp {
                 let text = format!("lane {lane} is not in its own member mask {mask:#010x}");
                 sync::report(cx, FindingKind::SyncMask, 1 << lane, text);
             }
-            let ended = mask & !self.live;
+            // The last warp of a block may be short: a mask of all 32 lanes names those that never were, and that is fine.
+            let ended = mask & self.exited;
             let differs = super::memory::lanes(lanes & mask).any(|l| masks[l] != mask);
             if ended != 0 && !self.killed {
                 let text = format!("the member mask {mask:#010x} names lanes {ended:#010x}, which have exited");

@@ -61,6 +61,7 @@ pub struct Allocation {
     pub(crate) shadow: OnceLock<Option<Mapping>>,
     /// The age that the shadow's entries are of.
     pub(crate) age: AtomicU64,
+    #[allow(dead_code)] // Held for its Drop.
     pub(crate) backing: Backing,
 }
 

@@ -453,13 +453,7 @@ impl<'a> Parser<'a> {
 
     /// `+ n`, `- n`, `+ -n` or nothing.
     fn offset(&mut self) -> Result_<i64> {
-        if self.take(b'+') {
-            Ok(self.int()? as i64)
-        } else if self.peek() == Kind::Mark(b'-') {
-            Ok(self.int()? as i64)
-        } else {
-            Ok(0)
-        }
+        if self.take(b'+') || self.peek() == Kind::Mark(b'-') { Ok(self.int()? as i64) } else { Ok(0) }
     }
 
     fn parameters(&mut self) -> Result_<Vec<Variable<'a>>> {

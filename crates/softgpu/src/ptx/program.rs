@@ -51,6 +51,16 @@ pub(crate) struct Inst {
     pub(crate) guard: u16,
     pub(crate) kind: Kind,
     pub(crate) class: Class,
+    /// For memory: whether the base is 64 bits wide.
+    pub(crate) wide: bool,
+}
+
+impl Inst {
+    /// The offset of an access whose base and offset are in the instruction.
+    #[inline(always)]
+    pub(crate) fn offset(&self) -> i64 {
+        i64::from((u32::from(self.b) | u32::from(self.c) << 16) as i32)
+    }
 }
 
 impl fmt::Debug for Inst {
@@ -187,8 +197,6 @@ pub(crate) struct LocalPlace {
 pub(crate) struct CallOp {
     /// First instruction of the function; `None` for an indirect call.
     pub(crate) target: Option<u32>,
-    /// Slot that holds the address of an indirect call.
-    pub(crate) address: u16,
     /// Where the callee keeps the return address; for indirect calls each function's own is used.
     pub(crate) link: u16,
     /// Slots that a recursive call saves.

@@ -175,14 +175,6 @@ impl Instr<'_> {
     }
 }
 
-/// The signature of an indirect call.
-#[derive(Debug, Clone)]
-pub(crate) struct Prototype<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) rets: Vec<Variable<'a>>,
-    pub(crate) params: Vec<Variable<'a>>,
-}
-
 /// A statement of a body.
 #[derive(Debug, Clone)]
 pub(crate) enum Stmt<'a> {
@@ -201,7 +193,8 @@ pub(crate) enum Stmt<'a> {
         line: u32,
     },
     Block(Vec<Stmt<'a>>),
-    Prototype(Prototype<'a>),
+    /// The signature of an indirect call: the callee's own is what counts.
+    Prototype,
     /// `label: .branchtargets a, b;`
     Targets {
         name: &'a str,

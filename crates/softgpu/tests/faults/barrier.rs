@@ -199,32 +199,131 @@ fn that_some_have_left_behind() {
 
 #[test]
 fn that_are_not_the_same() {
-    check(&[case(
-        "two names",
-        MISMATCH,
-        (1, 64),
-        Y,
-        r#"(int* y, int n) {
+    check(&[
+        case(
+            "two names",
+            MISMATCH,
+            (1, 64),
+            Y,
+            r#"(int* y, int n) {
             int t = threadIdx.x;
             if (t < 32) asm volatile("bar.sync 1, 64;" ::: "memory"); // FAULT
             else asm volatile("bar.sync «2¦1», 64;" ::: "memory"); // FAULT
             y[t] = n;
         }"#,
-    )]);
+        ),
+        case(
+            "two counts",
+            MISMATCH,
+            (1, 96),
+            Y,
+            r#"(int* y, int n) {
+            int t = threadIdx.x;
+            if (t < 32) asm volatile("bar.sync 1, 96;" ::: "memory"); // FAULT
+            else asm volatile("bar.sync 1, «64¦96»;" ::: "memory"); // FAULT
+            y[t] = n;
+        }"#,
+        ),
+        case(
+            "all threads against some",
+            MISMATCH,
+            (1, 96),
+            Y,
+            r#"(int* y, int n) {
+            int t = threadIdx.x;
+            y[t] = t;
+            if (t < 32) asm volatile("«bar.sync 3, 64¦bar.sync 0»;" ::: "memory"); // FAULT
+            else __syncthreads(); // FAULT
+            y[t] += n;
+        }"#,
+        ),
+    ]);
 }
 
 #[test]
 fn of_a_warp_with_wrong_masks() {
     const LOCKED: &[FindingKind] = &[SyncMask, Deadlock];
-    check(&[case(
-        "a vote that leaves its caller out",
-        MASK,
-        (1, 32),
-        Y,
-        "(int* y, int n) {
+    check(&[
+        case(
+            "a vote that leaves its caller out",
+            MASK,
+            (1, 32),
+            Y,
+            "(int* y, int n) {
             int t = threadIdx.x;
             if (t < 8)
                 y[t] = __ballot_sync(«0x0f¦0xff», t > n); // FAULT
         }",
-    )]);
+        ),
+        case(
+            "a shuffle with lanes that have left",
+            MASK,
+            (1, 32),
+            Y,
+            "(int* y, int n) {
+            int t = threadIdx.x;
+            «if (t > 20) return;¦»
+            y[t] = __shfl_sync(0xffffffff, t * n, 1); // FAULT
+        }",
+        ),
+        case(
+            "a shuffle in one branch for all",
+            LOCKED,
+            (1, 32),
+            Y,
+            "(int* y, int n) {
+            int t = threadIdx.x;
+            if (t < 16)
+                y[t] = __shfl_xor_sync(«0xffffffff¦0xffff», t * n, 1); // FAULT
+        }",
+        ),
+        case(
+            "a barrier of a warp whose lanes have left",
+            MASK,
+            (1, 32),
+            Y,
+            "(int* y, int n) {
+            int t = threadIdx.x;
+            «if (t == 31) return;¦»
+            y[t] = t;
+            __syncwarp(); // FAULT
+            y[t] += n;
+        }",
+        ),
+        case(
+            "a barrier of a warp in one branch",
+            LOCKED,
+            (1, 32),
+            Y,
+            "(int* y, int n) {
+            int t = threadIdx.x;
+            y[t] = t;
+            if (t % 2) {
+                __syncwarp(«0xffffffff¦0xaaaaaaaa»); // FAULT
+                y[t] = n;
+            }
+        }",
+        ),
+        case(
+            "different masks at one vote",
+            LOCKED,
+            (1, 32),
+            Y,
+            "(int* y, int n) {
+            int t = threadIdx.x;
+            y[t] = __any_sync(«t < 16 ? 0xffffffffu : 0xffff0000u¦0xffffffffu», t == n); // FAULT
+        }",
+        ),
+        case(
+            "a match for lanes that never come",
+            MASK,
+            (1, 32),
+            Y,
+            "(int* y, int n) {
+            int t = threadIdx.x;
+            if (t >= 30 «¦|| true»)
+                y[t] = __match_any_sync(0xffffffff, t / n); // FAULT
+        }",
+        ),
+    ]);
 }

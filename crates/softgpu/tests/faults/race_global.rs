@@ -172,6 +172,15 @@ fn between_blocks() {
                 put(x, threadIdx.x «¦+ 32 * blockIdx.x», blockIdx.x);
             }",
         ),
+        case(
+            "bytes written by two blocks",
+            KIND,
+            (2, 32),
+            XY,
+            "(unsigned char* x, int* y) {
+            x[threadIdx.x «¦+ 32 * blockIdx.x»] = blockIdx.x; // FAULT
+        }",
+        ),
     ]);
 }
 

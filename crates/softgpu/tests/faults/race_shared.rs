@@ -297,6 +297,37 @@ fn between_warps() {
             y[t] = s[63 - t]; // OTHER
         }"#,
         ),
+        case(
+            "a reduction without its barrier",
+            KIND,
+            (1, 128),
+            Y,
+            "(int* y) {
+            __shared__ int s[128];
+            int t = threadIdx.x;
+            s[t] = t;
+            __syncthreads();
+            for (int w = 64; w > 0; w >>= 1) {
+                if (t < w) s[t] += s[t + w]; // FAULT
+                «__syncwarp();¦__syncthreads();»
+            }
+            if (t == 0) *y = s[0];
+        }",
+        ),
+        case(
+            "a value broadcast without a barrier",
+            KIND,
+            (1, 64),
+            Y,
+            r#"(int* y) {
+            __shared__ int v[2];
+            int t = threadIdx.x;
+            if (t == 0) v[0] = y[0] + 42; // FAULT
+            asm volatile("" ::: "memory");
+            «if (t > 31)¦__syncthreads();»
+            y[t] = v[t >> 8]; // OTHER
+        }"#,
+        ),
     ]);
 }
 
@@ -360,6 +391,20 @@ fn within_a_warp() {
             «¦__syncwarp();»
             if (t >= 16) v = s[t - 16]; // OTHER
             y[t] = v;
+        }",
+        ),
+        case(
+            "a mask that leaves the writer out",
+            KIND,
+            (1, 32),
+            Y,
+            "(int* y) {
+            __shared__ int s[32];
+            int t = threadIdx.x;
+            s[t] = t; // FAULT
+            if (t < 16) __syncwarp(0xffff); else __syncwarp(0xffff0000);
+            «¦__syncwarp();»
+            y[t] = s[31 - t]; // OTHER
         }",
         ),
     ]);

@@ -101,6 +101,38 @@ fn endless_loops() {
             }
         }",
         ),
+        case(
+            "a memory barrier that waits for too many",
+            ENDLESS,
+            (1, 32),
+            Y,
+            r#"(int* y, int n) {
+            __shared__ __align__(8) unsigned long long bar;
+            unsigned at = (unsigned)__cvta_generic_to_shared(&bar), done = 0;
+            if (threadIdx.x == 0) asm volatile("mbarrier.init.shared.b64 [%0], %1;" :: "r"(at), "r"(«33¦32») : "memory");
+            __syncthreads();
+            unsigned long long state;
+            asm volatile("mbarrier.arrive.shared.b64 %0, [%1];" : "=l"(state) : "r"(at) : "memory");
+            while (!done) // FAULT
+                asm volatile("{ .reg .pred p; mbarrier.test_wait.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }" // FAULT
+                             : "=r"(done) : "r"(at), "l"(state) : "memory"); // FAULT
+            y[threadIdx.x] = n;
+        }"#,
+        ),
+        case(
+            "a loop without an end around a barrier",
+            ENDLESS,
+            (1, 64),
+            Y,
+            "(int* y, int n) {
+            int t = threadIdx.x, i = 0;
+            do {
+                y[t] += i; // FAULT
+                i = i * 3 % (n + 4); // FAULT
+                __syncthreads(); // FAULT
+            } while (i != «7¦0»); // FAULT
+        }",
+        ),
     ]);
 }
 

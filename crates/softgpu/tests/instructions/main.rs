@@ -4,6 +4,9 @@
 //! `.f32`, `%g0` `.f64`; the result is number 9 of its class, or the predicate `%p9`. Each runs with all lanes active, and
 //! again under a predicate that holds in some: the others must keep what they had.
 
+// Tables of names and functions are clearer without names for their types.
+#![allow(clippy::type_complexity)]
+
 #[path = "../support/mod.rs"]
 #[macro_use]
 mod support;

@@ -1,7 +1,7 @@
 //! Atomics: histograms, every operation and type, locks, barriers of a grid, `mbarrier`.
 
 use crate::support::Random;
-use crate::{ALL, ENDS, launch, prove};
+use crate::{ALL, AMPERE, ENDS, launch, prove};
 
 #[test]
 fn histogram_by_atomics_in_shared_and_global_memory() {
@@ -190,4 +190,37 @@ extern "C" __global__ void rounds(int* x, unsigned* arrived, int n) {
         x = (0..total).map(|i| x[(i + block) % total] + i as i32).collect();
     }
     assert_eq!(got, x);
+}
+
+#[test]
+fn an_mbarrier_in_shared_memory() {
+    let source = r#"
+__device__ unsigned address(void* p) { return (unsigned)__cvta_generic_to_shared(p); }
+extern "C" __global__ void phases(const int* x, int* y, int rounds) {
+    __shared__ __align__(8) unsigned long long bar;
+    __shared__ int s[64];
+    int t = threadIdx.x, sum = 0;
+    if (t == 0) asm volatile("mbarrier.init.shared.b64 [%0], %1;" :: "r"(address(&bar)), "r"(64) : "memory");
+    __syncthreads();
+    for (int r = 0; r < rounds; r++) {
+        s[t] = x[r * 64 + t];
+        unsigned long long state;
+        asm volatile("mbarrier.arrive.shared.b64 %0, [%1];" : "=l"(state) : "r"(address(&bar)) : "memory");
+        unsigned done = 0;
+        while (!done)
+            asm volatile("{ .reg .pred p; mbarrier.test_wait.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+                         : "=r"(done) : "r"(address(&bar)), "l"(state) : "memory");
+        sum = sum * 3 + s[63 - t];
+        __syncthreads();
+    }
+    y[t] = sum;
+}"#;
+    let x: Vec<i32> = (0..256).map(|i| i * 13 % 101).collect();
+    let got = prove(source, AMPERE, |gpu, module, o| {
+        let (dx, y) = (gpu.upload(&x), gpu.allocate(4 * 64));
+        launch(gpu, module, "phases", (1, 64), args![dx, y, 4i32], o);
+        gpu.download::<i32>(y, 64)
+    });
+    let expected: Vec<i32> = (0..64).map(|t| (0..4).fold(0, |s, r| s * 3 + x[r * 64 + 63 - t])).collect();
+    assert_eq!(got, expected);
 }

@@ -3,6 +3,46 @@
 use crate::{ALL, ENDS, launch, prove};
 
 #[test]
+fn loops_of_different_length_in_each_lane() {
+    let source = r#"
+extern "C" __global__ void collatz(const unsigned* x, unsigned* y, int n) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    unsigned long long v = x[i];
+    unsigned steps = 0, odd = 0;
+    while (v != 1) {
+        if (v & 1) { v = 3 * v + 1; odd++; } else v >>= 1;
+        if (++steps > 300) break;
+    }
+    y[i] = steps << 16 | odd;
+}"#;
+    let n = 700usize;
+    let x: Vec<u32> = (1..=n as u32).collect();
+    let got = prove(source, ALL, |gpu, module, o| {
+        let (dx, dy) = (gpu.upload(&x), gpu.allocate(4 * n));
+        launch(gpu, module, "collatz", (6, 128), args![dx, dy, n as i32], o);
+        gpu.download::<u32>(dy, n)
+    });
+    let expected = x.iter().map(|&x| {
+        let (mut v, mut steps, mut odd) = (u64::from(x), 0, 0);
+        while v != 1 {
+            if v & 1 == 1 {
+                v = 3 * v + 1;
+                odd += 1;
+            } else {
+                v /= 2;
+            }
+            steps += 1;
+            if steps > 300 {
+                break;
+            }
+        }
+        steps << 16 | odd
+    });
+    assert_eq!(got, expected.collect::<Vec<u32>>());
+}
+
+#[test]
 fn functions_that_are_not_inlined() {
     let source = r#"
 struct Result { float value; int steps; double sum; };

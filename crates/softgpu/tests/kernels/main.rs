@@ -3,6 +3,9 @@
 //! Each runs for several targets, with the order of warps and blocks permuted, on several host threads, with and without
 //! checks and counters: the results must be the same to the bit, and no check may object.
 
+// Tables of names and functions are clearer without names for their types.
+#![allow(clippy::type_complexity)]
+
 #[path = "../support/mod.rs"]
 #[macro_use]
 mod support;

@@ -1,6 +1,6 @@
 //! Branches, calls, exits.
 
-use super::{Base, CallOp, Class, Context, Decoder, Home, Kind, LocalCopy, LocalPlace, Now, Opnd, Result, Symbols};
+use super::{Base, CallOp, Class, Context, Decoder, Home, Kind, LocalCopy, LocalPlace, Now, Opnd, Result};
 use crate::{
     exec::{call, print, special},
     ptx::program::Frame,
@@ -159,7 +159,7 @@ impl<'a> Decoder<'a, '_> {
             Opnd::Reg(r) => self.reg(now, *r).slot,
             _ => 0,
         };
-        self.out.calls.push(CallOp { target: None, address, link: 0, save });
+        self.out.calls.push(CallOp { target: None, link: 0, save });
         if recursive {
             let mut i = self.inst([call::save; 3], Kind::Event, Class::Control);
             i.e = e;
@@ -186,7 +186,6 @@ impl<'a> Decoder<'a, '_> {
             at += bytes;
         }
         self.abi = self.abi.max(at);
-        let _ = Symbols::code_address;
         Ok(())
     }
 

@@ -234,7 +234,7 @@ impl<'a> Decoder<'a, '_> {
                 now.needs(80, self.sm)?;
                 return self.scalar(now, c, Ty::B32, &[Ty::F32], move |a, _, _, _| {
                     let x = f32_of(a);
-                    let x = if relu && !(x > 0.0) && !x.is_nan() { 0.0 } else { x };
+                    let x = if relu && x <= 0.0 { 0.0 } else { x };
                     u64::from(half::tf32_from_f32(x, mode))
                 });
             }

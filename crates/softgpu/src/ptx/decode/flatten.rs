@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::super::{
     Error,
     program::Special,
-    syntax::{Function, Instr, Operand, Prototype, Stmt, Ty, Variable},
+    syntax::{Function, Instr, Operand, Stmt, Ty, Variable},
 };
 
 /// Registers that a function may have.
@@ -78,7 +78,6 @@ enum Entity {
         count: Option<u32>,
     },
     Var(u32),
-    Prototype(u32),
     Targets(u32),
 }
 
@@ -88,7 +87,6 @@ pub(crate) struct Body<'a> {
     pub(crate) flats: Vec<Flat<'a>>,
     pub(crate) regs: Vec<RegInfo>,
     pub(crate) vars: Vec<Variable<'a>>,
-    pub(crate) prototypes: Vec<&'a Prototype<'a>>,
     targets: Vec<&'a [&'a str]>,
     parents: Vec<u32>,
     labels: HashMap<(u32, &'a str), u32>,
@@ -123,20 +121,12 @@ impl<'a> Body<'a> {
     }
 
     fn walk(&mut self, stmts: &'a [Stmt<'a>], scope: u32, loc: &mut (u32, u32), preds: &mut u32) -> Result<(), Error> {
-        // Declarations may come after a use only for labels, prototypes and branch tables.
+        // Declarations may come after a use only for labels and branch tables.
         for s in stmts {
-            match s {
-                Stmt::Prototype(p) => {
-                    let n = self.prototypes.len() as u32;
-                    self.prototypes.push(p);
-                    self.names.insert((scope, p.name), Entity::Prototype(n));
-                }
-                Stmt::Targets { name, labels } => {
-                    let n = self.targets.len() as u32;
-                    self.targets.push(labels);
-                    self.names.insert((scope, name), Entity::Targets(n));
-                }
-                _ => {}
+            if let Stmt::Targets { name, labels } = s {
+                let n = self.targets.len() as u32;
+                self.targets.push(labels);
+                self.names.insert((scope, name), Entity::Targets(n));
             }
         }
         for s in stmts {
@@ -171,7 +161,7 @@ impl<'a> Body<'a> {
                     self.walk(inner, child, loc, preds)?;
                 }
                 Stmt::Instr(i) => self.push(i, scope, *loc, preds)?,
-                Stmt::Prototype(_) | Stmt::Targets { .. } => {}
+                Stmt::Prototype | Stmt::Targets { .. } => {}
             }
         }
         Ok(())
@@ -210,13 +200,6 @@ impl<'a> Body<'a> {
     pub(crate) fn targets(&self, name: &str, scope: u32) -> Option<&'a [&'a str]> {
         self.scopes(scope).find_map(|s| match self.names.get(&(s, name)) {
             Some(Entity::Targets(n)) => Some(self.targets[*n as usize]),
-            _ => None,
-        })
-    }
-
-    pub(crate) fn prototype(&self, name: &str, scope: u32) -> Option<&'a Prototype<'a>> {
-        self.scopes(scope).find_map(|s| match self.names.get(&(s, name)) {
-            Some(Entity::Prototype(n)) => Some(self.prototypes[*n as usize]),
             _ => None,
         })
     }

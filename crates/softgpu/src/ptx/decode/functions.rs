@@ -394,7 +394,6 @@ where
         homes,
         link,
         entry: f.entry,
-        recursive,
         number,
         carry,
         rets,

@@ -542,7 +542,7 @@ impl<'a> Decoder<'a, '_> {
             return self.scalar_at(Class::F16, d, None, sources, move |a, b, c, _| {
                 let low = mingle(single(a & 0xffff, b & 0xffff), c != 0, combine);
                 let high = mingle(single(a >> 16 & 0xffff, b >> 16 & 0xffff), c != 0, combine);
-                u64::from(low) * yes | (u64::from(high) * yes) << 16
+                (u64::from(low) * yes) | ((u64::from(high) * yes) << 16)
             });
         }
         let test = comparison(compare, ty, flush).ok_or_else(|| now.unsupported())?;

@@ -84,6 +84,8 @@ impl<'a> Decoder<'a, '_> {
 
     pub(super) fn add_mem(&mut self, op: MemOp) -> u32 {
         self.out.mem.push(op);
+        // The instruction is the next one.
+        self.out.mem_pc.push(self.out.code.len() as u32);
         self.out.mem.len() as u32 - 1
     }
 
@@ -150,13 +152,20 @@ impl<'a> Decoder<'a, '_> {
         let slot = op.regs[0].map_or(0, |r| r.slot);
         let mut i = self.inst(levels.unwrap_or([mem::load; 3]), Kind::Event, Class::Load);
         i.d = slot;
+        let offset = op.offset as u32;
+        (i.a, i.b, i.c, i.wide) = (op.base, offset as u16, (offset >> 16) as u16, op.wide);
         i.e = self.add_mem(op);
         self.emit(i).map(|_| ())
     }
 
     /// A handler for the common shapes.
     fn fast(&self, op: &MemOp, load: bool) -> Option<Levels> {
-        if op.strong || op.acquire || op.release || op.regs.iter().any(Option::is_none) {
+        if i32::try_from(op.offset).is_err()
+            || op.strong
+            || op.acquire
+            || op.release
+            || op.regs.iter().any(Option::is_none)
+        {
             return None;
         }
         let wide = op.regs[0].is_some_and(|r| r.wide);
@@ -220,6 +229,8 @@ impl<'a> Decoder<'a, '_> {
         let slot = op.regs[0].map_or(0, |r| r.slot);
         let mut i = self.inst(levels.unwrap_or([mem::store; 3]), Kind::Event, Class::Store);
         i.d = slot;
+        let offset = op.offset as u32;
+        (i.a, i.b, i.c, i.wide) = (op.base, offset as u16, (offset >> 16) as u16, op.wide);
         i.e = self.add_mem(op);
         self.emit(i).map(|_| ())
     }

@@ -62,7 +62,6 @@ pub(crate) struct Context<'a> {
     pub(crate) homes: Vec<Home>,
     pub(crate) link: u16,
     pub(crate) entry: bool,
-    pub(crate) recursive: bool,
     /// The predicate that holds the carry of `.cc`.
     pub(crate) carry: u16,
     pub(crate) rets: Vec<(LocalPlace, u32)>,
@@ -78,7 +77,6 @@ pub(crate) struct Context<'a> {
 }
 
 pub(crate) struct Decoder<'a, 'u> {
-    pub(crate) unit: &'u Unit<'a>,
     pub(crate) symbols: &'u Symbols<'a>,
     /// The device's compute capability.
     pub(crate) sm: u32,
@@ -154,7 +152,6 @@ impl<'c, 'a> Now<'c, 'a> {
 impl<'a, 'u> Decoder<'a, 'u> {
     pub(crate) fn new(unit: &'u Unit<'a>, symbols: &'u Symbols<'a>, sm: u32) -> Decoder<'a, 'u> {
         Decoder {
-            unit,
             symbols,
             sm,
             out: Program {
@@ -258,7 +255,7 @@ impl<'a, 'u> Decoder<'a, 'u> {
 
     /// An instruction with a handler for each CPU level.
     pub(crate) fn inst(&self, levels: Levels, kind: Kind, class: Class) -> Inst {
-        Inst { handler: levels[self.level], d: 0, a: 0, b: 0, c: 0, e: 0, guard: self.guard, kind, class }
+        Inst { handler: levels[self.level], d: 0, a: 0, b: 0, c: 0, e: 0, guard: self.guard, kind, class, wide: false }
     }
 
     pub(crate) fn plain(&mut self, levels: Levels, class: Class, d: u16, abc: [u16; 3], e: u32) -> Result<()> {
@@ -470,24 +467,9 @@ impl<'a, 'u> Decoder<'a, 'u> {
         self.fixups.push((at, flat));
     }
 
-    pub(crate) fn unguarded<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let guard = std::mem::replace(&mut self.guard, 0);
-        let out = f(self);
-        self.guard = guard;
-        out
-    }
-
     pub(crate) fn finish(mut self) -> Program {
         self.out.slots = self.next_slot.max(1);
         self.out.preds = self.next_pred + 1;
-        self.out.mem_pc = vec![u32::MAX; self.out.mem.len()];
-        for (pc, i) in self.out.code.iter().enumerate() {
-            let memory = matches!(i.class, Class::Load | Class::Store | Class::Atomic) && i.kind == Kind::Event
-                || i.class == Class::Sync && i.kind == Kind::Event;
-            if memory && let Some(at) = self.out.mem_pc.get_mut(i.e as usize) {
-                *at = (*at).min(pc as u32);
-            }
-        }
         self.out
     }
 

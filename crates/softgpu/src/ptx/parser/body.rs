@@ -61,20 +61,18 @@ impl<'a> Parser<'a> {
         match self.peek() {
             Kind::Dot("callprototype") => {
                 self.advance();
-                let mut rets = Vec::new();
                 if self.take(b'(') {
-                    rets = self.parameters()?;
+                    self.parameters()?;
                 }
                 self.word()?;
-                let mut params = Vec::new();
                 if self.take(b'(') {
-                    params = self.parameters()?;
+                    self.parameters()?;
                 }
                 while let Kind::Dot("noreturn") = self.peek() {
                     self.advance();
                 }
                 self.expect(b';')?;
-                out.push(Stmt::Prototype(Prototype { name, rets, params }));
+                out.push(Stmt::Prototype);
             }
             Kind::Dot("branchtargets" | "calltargets") => {
                 self.advance();
