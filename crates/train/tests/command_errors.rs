@@ -24,7 +24,7 @@ fn wrong_settings() {
         ("train --groups 2", "error: --groups is 2, but only original has groups"),
         ("train --epochs 2 --warmup 3", "error: --warmup is 3 epochs, longer than the run of 2"),
         ("train --batch-size x", "invalid value 'x' for '--batch-size <N>'"),
-        ("train --device cuda", "invalid value 'cuda' for '--device <DEVICE>'"),
+        ("train --device tpu", "invalid value 'tpu' for '--device <DEVICE>'"),
         ("train --arch vgg", "invalid value 'vgg' for '--arch <ARCH>'"),
         ("train --schedule linear", "invalid value 'linear' for '--schedule <SCHEDULE>'"),
         ("train --augment crop,zoom", "augmentation is `crop,zoom`, expected none, crop, flip or crop,flip"),

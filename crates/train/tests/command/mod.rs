@@ -97,4 +97,4 @@ pub fn tensors(path: &Path) -> Vec<u8> {
 }
 
 /// A short run of the `cifar` variant on few of the embedded images.
-pub const SHORT: &str = "train --data sample --limit-train 32 --limit-test 20 --batch-size 16";
+pub const SHORT: &str = "train --data sample --limit-train 32 --limit-test 20 --batch-size 16 --device cpu";
