@@ -87,11 +87,6 @@ impl Entry {
         Entry(self.0 | FOREIGN)
     }
 
-    /// Marked as `other` is for further readers.
-    pub(crate) fn with_readers_of(self, other: Entry) -> Entry {
-        Entry(self.0 | other.0 & (SEVERAL | FOREIGN))
-    }
-
     pub(crate) fn with_bytes_of(self, other: Entry) -> Entry {
         Entry(self.0 | other.0 & 0xf0)
     }
