@@ -1,6 +1,6 @@
 //! The CPU: every operator with vector instructions, on all cores.
 //!
-//! - [`simd`] holds the instruction sets, chosen at run time; `gemm` the matrix product; `pool` the threads.
+//! - `simd` holds the instruction sets, chosen at run time; `gemm` the matrix product; `pool` the threads.
 //! - An operator is a file. It cuts its work into tasks by sizes that depend on the shape only, and the
 //!   pool deals them out: the bits are the same at any thread count.
 //! - The operators of one device run one after the other; a second thread waits for its turn.
