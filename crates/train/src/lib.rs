@@ -2,4 +2,7 @@
 
 pub mod cli;
 pub mod data;
+pub mod export;
+pub mod import;
+pub mod protobuf;
 pub mod run;

@@ -9,6 +9,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use crate::protobuf::Message;
+
 /// An event file that is being written.
 pub struct Writer {
     out: BufWriter<File>,
@@ -25,10 +27,8 @@ impl Writer {
         let name = format!("events.out.tfevents.{:010}.{}", unix_seconds as u64, std::process::id());
         let file = File::options().create(true).append(true).open(folder.join(name))?;
         let mut writer = Self { out: BufWriter::new(file) };
-        let mut event = Vec::new();
-        double_field(&mut event, 1, unix_seconds);
-        bytes_field(&mut event, 3, b"brain.Event:2");
-        writer.record(&event)?;
+        let event = Message::new().double(1, unix_seconds).bytes(3, "brain.Event:2");
+        writer.record(event.as_bytes())?;
         writer.flush()?;
         Ok(writer)
     }
@@ -38,18 +38,10 @@ impl Writer {
     /// # Errors
     /// The file cannot be written.
     pub fn scalar(&mut self, tag: &str, step: u64, value: f32, unix_seconds: f64) -> io::Result<()> {
-        let mut point = Vec::new();
-        bytes_field(&mut point, 1, tag.as_bytes());
-        point.push(2 << 3 | 5);
-        point.extend(value.to_le_bytes());
-        let mut summary = Vec::new();
-        bytes_field(&mut summary, 1, &point);
-        let mut event = Vec::new();
-        double_field(&mut event, 1, unix_seconds);
-        event.push(2 << 3);
-        varint(&mut event, step);
-        bytes_field(&mut event, 5, &summary);
-        self.record(&event)
+        let point = Message::new().bytes(1, tag).float(2, value);
+        let summary = Message::new().message(1, &point);
+        let event = Message::new().double(1, unix_seconds).int(2, step as i64).message(5, &summary);
+        self.record(event.as_bytes())
     }
 
     /// Hands everything to the operating system.
@@ -72,25 +64,6 @@ impl Writer {
 /// TensorFlow's rotated CRC, so that a file of CRCs does not look like its own checksum.
 fn masked_crc(data: &[u8]) -> [u8; 4] {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
-}
-
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn double_field(out: &mut Vec<u8>, number: u8, value: f64) {
-    out.push(number << 3 | 1);
-    out.extend(value.to_le_bytes());
-}
-
-fn bytes_field(out: &mut Vec<u8>, number: u8, value: &[u8]) {
-    out.push(number << 3 | 2);
-    varint(out, value.len() as u64);
-    out.extend(value);
 }
 
 #[cfg(test)]

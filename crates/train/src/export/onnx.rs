@@ -1,0 +1,179 @@
+//! ONNX: the graph as a protocol buffer `onnx.ModelProto`, written by hand; field numbers as in `onnx.proto`.
+//!
+//! The input is `input`, float (N, 3, H, W) already normalised, or with preprocessing uint8 (N, H, W, 3);
+//! the output is `output` (N, classes). N is any batch.
+
+use alexnet_core::LayerKind;
+use alexnet_core::architecture::TracedLayer;
+use alexnet_core::shape::AvgPoolShape;
+
+use super::{Model, Wrapping};
+use crate::data::augment::{MEAN, STD};
+use crate::protobuf::Message;
+
+const FLOAT: i64 = 1;
+const UINT8: i64 = 2;
+/// The operator set, of ONNX 1.12 (2022); every operator used is in it as described there.
+const OPSET: i64 = 17;
+const IR_VERSION: i64 = 8;
+
+/// The bytes of the ONNX file.
+///
+/// # Errors
+/// The architecture's, if its layers do not fit each other.
+pub fn to_bytes(model: &Model<'_>, wrapping: Wrapping) -> alexnet_core::Result<Vec<u8>> {
+    let mut graph = Graph::default();
+    let architecture = model.architecture;
+    for tensor in &model.parameters {
+        graph.initializer(&tensor.name, &tensor.shape, tensor.bytes);
+    }
+    let mut value = "input".to_owned();
+    if wrapping.preprocess {
+        value = graph.preprocess(value);
+    }
+    for layer in architecture.trace()? {
+        value = graph.layer(&layer, value);
+    }
+    if wrapping.softmax {
+        value = graph.node("Softmax", "softmax", &[&value], &[int("axis", 1)]);
+    }
+    graph.nodes.push(node("Identity", "output", &[&value], "output", &[]));
+
+    let (side, channels) = (architecture.image as i64, architecture.channels as i64);
+    let input = if wrapping.preprocess {
+        value_info("input", UINT8, &[None, Some(side), Some(side), Some(channels)])
+    } else {
+        value_info("input", FLOAT, &[None, Some(channels), Some(side), Some(side)])
+    };
+    let output = value_info("output", FLOAT, &[None, Some(architecture.classes as i64)]);
+    let graph = Message::new()
+        .messages(1, graph.nodes)
+        .bytes(2, &architecture.name)
+        .messages(5, graph.initializers)
+        .message(11, &input)
+        .message(12, &output);
+    let opset = Message::new().bytes(1, "").int(2, OPSET);
+    let model = Message::new()
+        .int(1, IR_VERSION)
+        .bytes(2, "alexnet")
+        .bytes(3, env!("CARGO_PKG_VERSION"))
+        .message(7, &graph)
+        .message(8, &opset);
+    Ok(model.into_bytes())
+}
+
+#[derive(Default)]
+struct Graph {
+    nodes: Vec<Message>,
+    initializers: Vec<Message>,
+}
+
+impl Graph {
+    /// Adds a constant and returns its name.
+    fn initializer(&mut self, name: &str, shape: &[usize], bytes: &[u8]) -> String {
+        let tensor = shape.iter().fold(Message::new(), |message, &side| message.int(1, side as i64));
+        self.initializers.push(tensor.int(2, FLOAT).bytes(8, name).bytes(9, bytes));
+        name.into()
+    }
+
+    fn constant(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
+        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.initializer(name, shape, &bytes)
+    }
+
+    /// Adds a node whose output has the node's name, and returns that name.
+    fn node(&mut self, operator: &str, name: &str, inputs: &[&str], attributes: &[Message]) -> String {
+        self.nodes.push(node(operator, name, inputs, name, attributes));
+        name.into()
+    }
+
+    /// uint8 (N, H, W, 3) to normalised float (N, 3, H, W), in evaluation's order of operations.
+    fn preprocess(&mut self, input: String) -> String {
+        let float = self.node("Cast", "preprocess.float", &[&input], &[int("to", FLOAT)]);
+        let full = self.constant("preprocess.255", &[], &[255.0]);
+        let unit = self.node("Div", "preprocess.unit", &[&float, &full], &[]);
+        let mean = self.constant("preprocess.mean", &[3], &MEAN);
+        let centred = self.node("Sub", "preprocess.centred", &[&unit, &mean], &[]);
+        let std = self.constant("preprocess.std", &[3], &STD);
+        let normalised = self.node("Div", "preprocess.normalised", &[&centred, &std], &[]);
+        self.node("Transpose", "preprocess", &[&normalised], &[ints("perm", &[0, 3, 1, 2])])
+    }
+
+    fn layer(&mut self, layer: &TracedLayer, x: String) -> String {
+        let name = layer.spec.name.as_str();
+        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+        match layer.spec.kind {
+            LayerKind::Conv { kernel, stride, padding, groups, .. } => {
+                let mut attributes = window(kernel, stride, padding);
+                attributes.push(int("group", groups as i64));
+                self.node("Conv", name, &[&x, &weight, &bias], &attributes)
+            }
+            LayerKind::Relu => self.node("Relu", name, &[&x], &[]),
+            LayerKind::MaxPool { kernel, stride, padding } => {
+                self.node("MaxPool", name, &[&x], &window(kernel, stride, padding))
+            }
+            LayerKind::AdaptiveAvgPool { side } => {
+                // ONNX has no adaptive pooling: rows and columns are averaged by two constant matrices.
+                let rows = averages(layer.input.height, side);
+                let columns = averages(layer.input.width, side);
+                let transposed: Vec<f32> =
+                    (0..layer.input.width * side).map(|i| columns[i % side * layer.input.width + i / side]).collect();
+                let rows = self.constant(&format!("{name}.rows"), &[side, layer.input.height], &rows);
+                let columns = self.constant(&format!("{name}.columns"), &[layer.input.width, side], &transposed);
+                let narrow = self.node("MatMul", &format!("{name}.narrow"), &[&x, &columns], &[]);
+                self.node("MatMul", name, &[&rows, &narrow], &[])
+            }
+            LayerKind::Lrn { size, alpha, beta, k } => {
+                let constants = [float("alpha", alpha as f32), float("beta", beta as f32), float("bias", k as f32)];
+                self.node("LRN", name, &[&x], &[&constants[..], &[int("size", size as i64)]].concat())
+            }
+            LayerKind::Dropout { .. } => x,
+            LayerKind::Flatten => self.node("Flatten", name, &[&x], &[int("axis", 1)]),
+            LayerKind::Linear { .. } => self.node("Gemm", name, &[&x, &weight, &bias], &[int("transB", 1)]),
+        }
+    }
+}
+
+/// (outputs, inputs): row i averages the inputs of window i.
+fn averages(inputs: usize, outputs: usize) -> Vec<f32> {
+    let mut matrix = vec![0.0; inputs * outputs];
+    for (output, row) in matrix.chunks_exact_mut(inputs).enumerate() {
+        let window = AvgPoolShape::window(output, inputs, outputs);
+        let share = 1.0 / window.len() as f32;
+        row[window].fill(share);
+    }
+    matrix
+}
+
+fn node(operator: &str, name: &str, inputs: &[&str], output: &str, attributes: &[Message]) -> Message {
+    let message = inputs.iter().fold(Message::new(), |message, input| message.bytes(1, input));
+    message.bytes(2, output).bytes(3, name).bytes(4, operator).messages(5, attributes.iter().cloned())
+}
+
+fn window(kernel: usize, stride: usize, padding: usize) -> Vec<Message> {
+    let [kernel, stride, padding] = [kernel, stride, padding].map(|side| side as i64);
+    vec![ints("kernel_shape", &[kernel; 2]), ints("strides", &[stride; 2]), ints("pads", &[padding; 4])]
+}
+
+fn int(name: &str, value: i64) -> Message {
+    Message::new().bytes(1, name).int(3, value).int(20, 2)
+}
+
+fn float(name: &str, value: f32) -> Message {
+    Message::new().bytes(1, name).float(2, value).int(20, 1)
+}
+
+fn ints(name: &str, values: &[i64]) -> Message {
+    values.iter().fold(Message::new().bytes(1, name), |message, &value| message.int(8, value)).int(20, 7)
+}
+
+/// A value's name, type and shape; a side without a number is the batch.
+fn value_info(name: &str, kind: i64, sides: &[Option<i64>]) -> Message {
+    let side = |side: &Option<i64>| match side {
+        Some(side) => Message::new().int(1, *side),
+        None => Message::new().bytes(2, "batch"),
+    };
+    let shape = Message::new().messages(1, sides.iter().map(side));
+    let tensor = Message::new().int(1, kind).message(2, &shape);
+    Message::new().bytes(1, name).message(2, &Message::new().message(1, &tensor))
+}

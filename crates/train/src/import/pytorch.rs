@@ -1,0 +1,315 @@
+//! PyTorch's files: the zip archives since PyTorch 1.6, and the format before.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use zip::{CompressionMethod, ZipArchive};
+
+use super::pickle::{self, ElementType, Pickle, Storage, Tensor, Value};
+
+/// The first bytes of the format before zip: protocol 2, and a ten-byte integer, 0x1950a86a20f9469cfc6c.
+const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+/// A state dict's pickle has some hundred bytes a tensor.
+const LARGEST_PICKLE: u64 = 16 << 20;
+
+/// Why a file of PyTorch's cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused.
+    #[error("cannot read the file: {0}")]
+    Io(#[from] std::io::Error),
+    /// Not a zip archive, or one cut short.
+    #[error("the archive is damaged: {0}")]
+    Zip(#[from] zip::result::ZipError),
+    /// A record that PyTorch does not write.
+    #[error("the archive's record `{name}` is refused: {reason}")]
+    Record {
+        /// The record.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The pickle is refused.
+    #[error(transparent)]
+    Pickle(#[from] pickle::Error),
+    /// The file has no state dict.
+    #[error("the file holds no state dict: {0}")]
+    NoStateDict(&'static str),
+    /// A tensor that does not fit its storage or the file.
+    #[error("tensor `{name}` {reason}")]
+    Tensor {
+        /// Its name.
+        name: String,
+        /// What does not fit.
+        reason: String,
+    },
+}
+
+/// Where the bytes of each storage are.
+enum Records {
+    /// Records `FOLDER/data/KEY` of a zip archive.
+    Zip { archive: Box<ZipArchive<BufReader<File>>>, folder: String },
+    /// Offsets in the file, by key.
+    Legacy { file: BufReader<File>, offsets: HashMap<String, u64> },
+}
+
+/// A state dict whose tensors are read when they are asked for.
+pub struct StateDict {
+    tensors: Vec<(String, Tensor)>,
+    records: Records,
+}
+
+/// Whether a file begins as PyTorch's do.
+pub fn recognises(start: &[u8]) -> bool {
+    start.starts_with(b"PK\x03\x04") || start.starts_with(LEGACY_MAGIC)
+}
+
+/// Opens a state dict, or a checkpoint that holds one under `state_dict` or `model`.
+///
+/// # Errors
+/// The file cannot be read, or is not a state dict of PyTorch's.
+pub fn open(path: &Path) -> Result<StateDict, Error> {
+    let mut file = BufReader::new(File::open(path)?);
+    let mut start = Vec::new();
+    file.by_ref().take(LEGACY_MAGIC.len() as u64).read_to_end(&mut start)?;
+    file.seek(SeekFrom::Start(0))?;
+    if start == LEGACY_MAGIC { open_legacy(file) } else { open_zip(file) }
+}
+
+fn open_zip(file: BufReader<File>) -> Result<StateDict, Error> {
+    let mut archive = Box::new(ZipArchive::new(file)?);
+    let refuse = |name: &str, reason| Error::Record { name: name.into(), reason };
+    let names = archive.file_names().map(|name| Ok(name?.into_owned())).collect::<Result<Vec<String>, Error>>()?;
+    for name in &names {
+        if name.starts_with('/') || name.contains('\\') || name.split('/').any(|part| part == "..") {
+            return Err(refuse(name, "its path leads out of the archive"));
+        }
+    }
+    let name = names.iter().find(|name| name.ends_with("/data.pkl"));
+    let name = name.ok_or(Error::NoStateDict("the archive has no data.pkl"))?;
+    let folder = name.trim_end_matches("data.pkl").to_owned();
+    if archive.index_for_name(&format!("{folder}code/__torch__.py")).is_some() {
+        return Err(Error::NoStateDict("it is a TorchScript archive; save the module's state_dict() instead"));
+    }
+    if let Some(index) = archive.index_for_name(&format!("{folder}byteorder")) {
+        let mut order = String::new();
+        archive.by_index(index)?.take(16).read_to_string(&mut order)?;
+        if order.trim() != "little" {
+            return Err(refuse("byteorder", "only little-endian archives are read"));
+        }
+    }
+    let bytes = read_record(&mut archive, name, LARGEST_PICKLE)?;
+    let tensors = tensors(pickle::read(&bytes)?)?;
+    Ok(StateDict { tensors, records: Records::Zip { archive, folder } })
+}
+
+/// Reads a record of up to `most` bytes.
+fn read_record(archive: &mut ZipArchive<BufReader<File>>, name: &str, most: u64) -> Result<Vec<u8>, Error> {
+    let refuse = |reason| Error::Record { name: name.into(), reason };
+    let record = match archive.by_name(name) {
+        Err(zip::result::ZipError::FileNotFound) => return Err(refuse("it is missing")),
+        other => other?,
+    };
+    if record.compression() != CompressionMethod::Stored {
+        return Err(refuse("it is compressed, which PyTorch's records never are"));
+    }
+    if record.size() > most {
+        return Err(refuse("it is larger than what it is used for"));
+    }
+    // The declared size is only a bound: memory grows with the bytes that are there.
+    let (declared, mut bytes) = (record.size(), Vec::new());
+    record.take(most).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 != declared {
+        return Err(refuse("it is shorter than the archive says"));
+    }
+    Ok(bytes)
+}
+
+/// The format before zip: five pickles (magic number, version, system, state dict, keys), then for
+/// each key its number of elements and the elements.
+fn open_legacy(mut file: BufReader<File>) -> Result<StateDict, Error> {
+    let size = file.get_ref().metadata()?.len();
+    let mut front = Vec::new();
+    file.by_ref().take(LARGEST_PICKLE).read_to_end(&mut front)?;
+    let mut at = 0;
+    let mut next = || -> Result<Pickle, Error> {
+        let pickle = pickle::read(front.get(at..).unwrap_or_default())?;
+        at += pickle.len;
+        Ok(pickle)
+    };
+    let (_magic, _version, _system) = (next()?, next()?, next()?);
+    let tensors = tensors(next()?)?;
+    let keys = next()?;
+    let Value::List(list) = keys.root else { return Err(Error::NoStateDict("the list of storages is missing")) };
+    let elements: HashMap<&str, ElementType> =
+        tensors.iter().map(|(_, tensor)| (tensor.storage.key.as_str(), tensor.storage.element)).collect();
+    let mut offsets = HashMap::new();
+    let mut offset = at as u64;
+    for key in &keys.lists[list] {
+        let Value::String(key) = key else { return Err(Error::NoStateDict("a storage's key is no string")) };
+        let Some(element) = elements.get(&**key) else {
+            return Err(Error::NoStateDict("it lists a storage that no tensor uses"));
+        };
+        let mut len = [0; 8];
+        file.seek(SeekFrom::Start(offset))?;
+        file.read_exact(&mut len)?;
+        offsets.insert(key.to_string(), offset + 8);
+        let end = u64::from_le_bytes(len).checked_mul(element.bytes() as u64).and_then(|n| n.checked_add(offset + 8));
+        offset = end.filter(|&end| end <= size).ok_or(Error::NoStateDict("a storage is longer than the file"))?;
+    }
+    Ok(StateDict { tensors, records: Records::Legacy { file, offsets } })
+}
+
+/// The tensors of the dict, or of the dict within that has a state dict's usual name.
+fn tensors(pickle: Pickle) -> Result<Vec<(String, Tensor)>, Error> {
+    let Value::Dict(mut dict) = pickle.root else { return Err(Error::NoStateDict("its value is no dict")) };
+    let within = |(key, value): &(std::rc::Rc<str>, Value)| match value {
+        Value::Dict(inner) if matches!(&**key, "state_dict" | "model" | "model_state_dict") => Some(*inner),
+        _ => None,
+    };
+    if let Some(inner) = pickle.dicts[dict].iter().find_map(within) {
+        dict = inner;
+    }
+    let tensor = |(key, value): &(std::rc::Rc<str>, Value)| match value {
+        Value::Tensor(tensor) => Some((key.to_string(), Tensor::clone(tensor))),
+        _ => None,
+    };
+    let tensors: Vec<_> = pickle.dicts[dict].iter().filter_map(tensor).collect();
+    if tensors.is_empty() { Err(Error::NoStateDict("it has no tensors")) } else { Ok(tensors) }
+}
+
+impl StateDict {
+    /// Names and shapes in order.
+    pub fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()))
+    }
+
+    /// Reads a tensor as f32, in row order.
+    ///
+    /// # Errors
+    /// A tensor that is not there, is not of floats, or does not fit its storage or the file.
+    pub fn read(&mut self, name: &str) -> Result<Vec<f32>, Error> {
+        let fail = |reason: String| Error::Tensor { name: name.into(), reason };
+        let found = self.tensors.iter().find(|(key, _)| key == name);
+        let tensor = &found.ok_or_else(|| fail("is missing".into()))?.1;
+        let Storage { key, element, len } = &tensor.storage;
+        let bytes = (*len as u64).checked_mul(element.bytes() as u64);
+        let bytes = bytes.ok_or_else(|| fail("has a storage longer than any file".into()))?;
+        let storage = match &mut self.records {
+            Records::Zip { archive, folder } => read_record(archive, &format!("{folder}data/{key}"), bytes)?,
+            Records::Legacy { file, offsets } => {
+                let offset = offsets.get(key).ok_or_else(|| fail("has no storage in the file".into()))?;
+                file.seek(SeekFrom::Start(*offset))?;
+                let mut storage = Vec::new();
+                file.by_ref().take(bytes).read_to_end(&mut storage)?;
+                storage
+            }
+        };
+        if storage.len() as u64 != bytes {
+            return Err(fail(format!("has a storage of {} bytes, not {bytes}", storage.len())));
+        }
+        let storage = floats(&storage, *element).ok_or_else(|| fail("is not of floating-point numbers".into()))?;
+        gather(tensor, &storage).ok_or_else(|| fail("reaches beyond its storage".into()))
+    }
+}
+
+fn floats(bytes: &[u8], element: ElementType) -> Option<Vec<f32>> {
+    Some(match element {
+        ElementType::Float => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        ElementType::Double => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
+        ElementType::Half => bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
+        ElementType::BFloat16 => bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect(),
+        ElementType::Integer(_) => return None,
+    })
+}
+
+/// The view's elements in row order; `None` if one lies outside the storage. A view may repeat
+/// elements (stride 0), so that its size is checked against the storage before memory is taken.
+fn gather(tensor: &Tensor, storage: &[f32]) -> Option<Vec<f32>> {
+    let len = tensor.shape.iter().try_fold(1usize, |len, &side| len.checked_mul(side))?;
+    if len > storage.len() {
+        return None;
+    }
+    let mut values = Vec::with_capacity(len);
+    let mut index = vec![0; tensor.shape.len()];
+    for _ in 0..len {
+        let mut at = tensor.offset;
+        for (&i, &stride) in index.iter().zip(&tensor.strides) {
+            at = at.checked_add(stride.checked_mul(i)?)?;
+        }
+        values.push(*storage.get(at)?);
+        for (i, &side) in index.iter_mut().zip(&tensor.shape).rev() {
+            *i += 1;
+            if *i < side {
+                break;
+            }
+            *i = 0;
+        }
+    }
+    Some(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use alexnet_core::{Architecture, LayerKind, LayerSpec};
+
+    use super::*;
+    use crate::export::{Model, Tensor as Exported, pytorch};
+
+    fn file() -> (Vec<u8>, Vec<u8>) {
+        let conv = LayerKind::Conv { filters: 2, kernel: 3, stride: 1, padding: 0, groups: 1 };
+        let layers = vec![LayerSpec { name: "features.0".into(), kind: conv }];
+        let architecture = Architecture { name: "small".into(), image: 3, channels: 3, classes: 2, layers };
+        let bytes: Vec<u8> = (0..54).flat_map(|i| (i as f32 * 0.37).to_le_bytes()).collect();
+        let parameters = vec![
+            Exported { name: "features.0.weight".into(), shape: vec![2, 3, 3, 3], bytes: &bytes },
+            Exported { name: "features.0.bias".into(), shape: vec![2], bytes: &bytes[..8] },
+        ];
+        (pytorch::to_bytes(&Model { architecture: &architecture, parameters }).unwrap(), bytes)
+    }
+
+    fn opened(bytes: &[u8]) -> Result<StateDict, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.pth");
+        std::fs::write(&path, bytes).unwrap();
+        open(&path)
+    }
+
+    #[test]
+    fn what_is_exported_is_imported_bit_for_bit() {
+        let (file, bytes) = file();
+        assert!(recognises(&file));
+        let mut state = opened(&file).unwrap();
+        let shapes: Vec<_> = state.shapes().map(|(name, shape)| (name.to_owned(), shape.to_vec())).collect();
+        assert_eq!(
+            shapes,
+            [("features.0.weight".to_owned(), vec![2, 3, 3, 3]), ("features.0.bias".to_owned(), vec![2])]
+        );
+        let weight = state.read("features.0.weight").unwrap();
+        assert_eq!(bytemuck::cast_slice::<f32, u8>(&weight), bytes);
+        assert!(matches!(state.read("features.1.weight"), Err(Error::Tensor { .. })));
+    }
+
+    #[test]
+    fn a_file_cut_short_is_an_error() {
+        let (file, _) = file();
+        for length in 0..file.len() {
+            if let Ok(mut state) = opened(&file[..length]) {
+                assert!(state.read("features.0.weight").is_err(), "cut at {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pickle_that_calls_is_refused_by_name() {
+        let refused = |pickle: &[u8]| pickle::read(pickle).unwrap_err().to_string();
+        assert!(refused(b"\x80\x02cos\nsystem\nX\x02\0\0\0ls\x85R.").contains("`os.system`"));
+        assert!(refused(b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.").contains("`builtins.eval`"));
+        assert!(refused(b"(S'ls'\nios\nsystem\n.").contains("STRING"));
+        assert!(refused(b"\x80\x02ctorch\nload\n.").contains("`torch.load`"));
+        let deep = [&b"\x80\x02)"[..], &[0x85; 1000], b"."].concat();
+        assert_eq!(pickle::read(&deep).unwrap_err(), pickle::Error::TooLarge);
+    }
+}
