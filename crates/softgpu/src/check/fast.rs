@@ -3,7 +3,10 @@
 //! Where a lane is not plainly in order, the answer is `false` and the long way says what is the matter. What has been
 //! remembered by then is remembered again there, to no harm.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
 
 use super::{
     race::{merge, tag},
@@ -14,13 +17,14 @@ use crate::exec::{Cx, memory::lanes};
 /// The bits above this tell launches apart.
 const LAUNCH: u32 = 60;
 
-/// Loads from shared memory at checked offsets. Races there are always looked for the long way.
+/// Loads from shared memory at checked offsets.
 #[inline(always)]
-pub(crate) fn shared_load<const BYTES: u32>(cx: &mut Cx<'_>, at: &[u32; 32], m: u32) -> bool {
+pub(crate) fn shared_load<const BYTES: u32>(cx: &mut Cx<'_>, place: u32, at: &[u32; 32], m: u32) -> bool {
     let options = cx.launch.options;
-    if cx.watch.counting.is_some() || options.race {
+    if cx.watch.counting.is_some() {
         return false;
     }
+    let warp = cx.warp;
     let block = &mut cx.watch.block;
     if options.init {
         let written = block.written.as_slice();
@@ -38,6 +42,47 @@ pub(crate) fn shared_load<const BYTES: u32>(cx: &mut Cx<'_>, at: &[u32; 32], m: 
         if !all {
             return false;
         }
+    }
+    if options.race {
+        let clock = u64::from(block.clocks.now(warp));
+        let floor = u64::from(block.clocks.floor(warp));
+        let known = block.clocks.knowledge(warp);
+        let old = Entry::least(floor);
+        let first = Entry::new(clock, warp * 32, place, false, 15);
+        let (shadow, clocks) = (block.shadow.as_mut_slice(), &block.clocks);
+        let mut clean = true;
+        let mut look = |l: usize| {
+            let me = first.further(l as u32);
+            let w = at[l] as usize / 4;
+            let Some(words) = shadow.get_mut(w..w + BYTES as usize / 4) else {
+                clean = false;
+                return;
+            };
+            for [writer, reader] in words {
+                clean &= writer.0 < old;
+                let seen = *reader;
+                *reader = if seen.0 < old {
+                    me
+                } else if seen.clock() == clock && seen.thread() / 32 == warp && seen.bytes() == 15 && !seen.strong() {
+                    // Another lane of this warp since its last barrier.
+                    let me = if seen.thread() == me.thread() { me } else { me.with_several() };
+                    me.with_readers_of(seen)
+                } else if seen.thread() / 32 != warp
+                    && u64::from(known[seen.thread() as usize / 32]) <= seen.clock()
+                    && !seen.strong()
+                {
+                    me.with_foreign().with_readers_of(seen)
+                } else {
+                    merge(clocks, seen, me, seen.clock(), floor)
+                };
+            }
+        };
+        if m == !0 {
+            (0..32).for_each(&mut look)
+        } else {
+            lanes(m).for_each(&mut look)
+        }
+        return clean;
     }
     true
 }
@@ -77,17 +122,25 @@ pub(crate) fn global_load<const BYTES: u64>(cx: &mut Cx<'_>, place: u32, host: &
             let w = (host[l] - start) as usize / 4;
             let Some(words) = shadow.get(2 * w..2 * w + BYTES as usize / 2) else { return false };
             for pair in words.chunks_exact(2) {
+                let seen = Entry(pair[1].load(Relaxed));
+                // Clocks have not wrapped: they are what the entry says.
+                let recent = (old..end).contains(&seen.0);
+                let kept = if recent { merge(clocks, seen, me, seen.clock() - base, floor) } else { me };
+                pair[1].store(kept.0, Relaxed);
+            }
+        }
+        // A block on another host thread that writes these words now sees that they were read, or is seen here.
+        fence(SeqCst);
+        for l in lanes(m) {
+            let w = (host[l] - start) as usize / 4;
+            let Some(words) = shadow.get(2 * w..2 * w + BYTES as usize / 2) else { return false };
+            for pair in words.chunks_exact(2) {
                 let writer = pair[0].load(Relaxed);
                 // Nobody, another launch, or this block before a barrier.
                 let fine = writer == 0 || writer >> LAUNCH != mine >> LAUNCH || (mine..old).contains(&writer);
                 if !fine {
                     return false;
                 }
-                let seen = Entry(pair[1].load(Relaxed));
-                // Clocks have not wrapped: they are what the entry says.
-                let recent = (old..end).contains(&seen.0);
-                let kept = if recent { merge(clocks, seen, me, seen.clock() - base, floor) } else { me };
-                pair[1].store(kept.0, Relaxed);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Races: two accesses by different threads, one of them a write, that nothing orders.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::{
     Report, file,
@@ -69,27 +69,32 @@ pub(crate) fn access(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, kind: Access, st
                 for (w, mask) in words(r.address[lane] - a.base, bytes) {
                     let me = Entry::new(now, thread, place, strong, mask);
                     let (writer, reader) = (&shadow[2 * w], &shadow[2 * w + 1]);
-                    let mut conflict = None;
-                    let old = Entry(writer.load(Relaxed));
-                    if old.0 != 0 && !(quiet && kind == Access::Write) {
-                        conflict = global_conflict(cx, old, me, base, false);
-                    }
+                    // Blocks on other host threads look at the same words: each leaves its own entry before it looks at
+                    // the other's, so that of two that conflict one at least sees the other.
+                    let (old, seen);
                     if kind == Access::Read {
-                        let seen = Entry(reader.load(Relaxed));
+                        seen = Entry(reader.load(Relaxed));
                         let merged = if here(seen, base) {
                             merge(&cx.watch.block.clocks, seen, me, untag(cx, seen), floor)
                         } else {
                             me
                         };
-                        reader.store(merged.0, Relaxed);
+                        reader.store(merged.0, SeqCst);
+                        old = Entry(writer.load(SeqCst));
                     } else {
-                        let seen = Entry(reader.load(Relaxed));
-                        if conflict.is_none() && seen.0 != 0 {
-                            conflict = global_conflict(cx, seen, me, base, true);
+                        old = Entry(writer.swap(me.0, SeqCst));
+                        if old.clock() == now {
+                            // For other blocks it does not matter which thread of this one wrote.
+                            writer.store(me.with_bytes_of(old).0, SeqCst);
                         }
-                        // For other blocks it does not matter which thread of this one wrote.
-                        let together = old.clock() == now;
-                        writer.store(if together { me.with_bytes_of(old) } else { me }.0, Relaxed);
+                        seen = Entry(reader.load(SeqCst));
+                    }
+                    let mut conflict = None;
+                    if old.0 != 0 && !(quiet && kind == Access::Write) {
+                        conflict = global_conflict(cx, old, me, base, false);
+                    }
+                    if kind != Access::Read && conflict.is_none() && seen.0 != 0 {
+                        conflict = global_conflict(cx, seen, me, base, true);
                     }
                     if let Some(c) = conflict {
                         found.push((lane, a.base + w as u64 * 4, c));
@@ -143,7 +148,7 @@ fn conflicts(clocks: &Clocks, old: Entry, me: Entry, clock: u64, floor: u64, rea
     if old.bytes() & me.bytes() == 0 || clock < floor || old.strong() && me.strong() {
         return false;
     }
-    let lurking = read && old.foreign();
+    let lurking = read && old.foreign() && clocks.lockstep();
     if old.thread() == me.thread() {
         let lane = read && old.several() && !clocks.ordered(me.thread(), me.thread() ^ 1, clock as u32);
         return lane || lurking;

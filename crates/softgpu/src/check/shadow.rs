@@ -87,6 +87,11 @@ impl Entry {
         Entry(self.0 | FOREIGN)
     }
 
+    /// Marked as `other` is for further readers.
+    pub(crate) fn with_readers_of(self, other: Entry) -> Entry {
+        Entry(self.0 | other.0 & (SEVERAL | FOREIGN))
+    }
+
     pub(crate) fn with_bytes_of(self, other: Entry) -> Entry {
         Entry(self.0 | other.0 & 0xf0)
     }
@@ -135,6 +140,8 @@ pub(crate) struct Clocks {
     /// The same for lanes that a warp barrier of some lanes ordered.
     pairs: Vec<Option<Box<Pairs>>>,
     warps: usize,
+    /// Whether some warps have met without the others: their order is not that of the clocks alone.
+    partial: bool,
 }
 
 /// Clocks beyond this would not fit an entry of global memory.
@@ -143,6 +150,7 @@ pub(crate) const TAGGED_CLOCKS: u32 = 1 << 10;
 impl Clocks {
     pub(crate) fn start(&mut self, warps: usize) {
         self.warps = warps;
+        self.partial = false;
         self.known.clear();
         for w in 0..warps {
             let mut k = [0; 32];
@@ -169,6 +177,13 @@ impl Clocks {
 
     pub(crate) fn floor(&self, warp: u32) -> u32 {
         self.floor[warp as usize]
+    }
+
+    /// Whether a foreign reader that an entry tells of may be taken for unordered: after a meeting of some warps only,
+    /// it may be one of those.
+    #[inline(always)]
+    pub(crate) fn lockstep(&self) -> bool {
+        !self.partial
     }
 
     /// Whether an access of thread `other` at `clock` comes before what `thread` does now.
@@ -205,6 +220,7 @@ impl Clocks {
     /// What others know is known to this warp too.
     pub(crate) fn join(&mut self, w: u32, other: &[u32; 32]) {
         let w = w as usize;
+        self.partial = true;
         for (v, (m, o)) in self.known[w].iter_mut().zip(other).enumerate() {
             if v != w {
                 *m = (*m).max(*o);
@@ -223,6 +239,7 @@ impl Clocks {
 
     /// A barrier of these warps, which also know what `joined` says; their clocks go on together.
     pub(crate) fn barrier(&mut self, members: &[usize], joined: &[u32; 32]) {
+        self.partial |= members.len() < self.warps;
         let mut all = *joined;
         for &w in members {
             for (a, k) in all.iter_mut().zip(&self.known[w]) {
@@ -242,7 +259,8 @@ impl Clocks {
 
     fn refloor(&mut self, w: usize) {
         let others = (0..self.warps).filter(|&v| v != w).map(|v| self.known[w][v]).min();
-        self.floor[w] = others.unwrap_or(u32::MAX).min(self.full[w] + 1);
+        // Clocks start at 1: no entry at all, which is zero, is below every floor.
+        self.floor[w] = others.unwrap_or(u32::MAX).min(self.full[w] + 1).max(1);
     }
 }
 

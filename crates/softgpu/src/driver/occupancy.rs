@@ -34,7 +34,9 @@ impl Block {
 
         let registers_a_warp = round_up(self.registers * 32, profile.register_granularity);
         let warps_by_registers = profile.registers_per_sm / registers_a_warp / WARP_GRANULARITY * WARP_GRANULARITY;
-        let by_registers = warps_by_registers / round_up(warps, WARP_GRANULARITY);
+        // A block must fit with its warps spread evenly over the SM's four parts; residents are counted as they are.
+        let spread = registers_a_warp * round_up(warps, WARP_GRANULARITY);
+        let by_registers = if spread > profile.registers_per_block { 0 } else { warps_by_registers / warps };
 
         let shared = round_up(self.shared + profile.shared_reserved, profile.shared_granularity);
         let by_shared = profile.shared_per_sm.checked_div(shared).unwrap_or(u32::MAX);
@@ -221,6 +223,10 @@ mod tests {
         assert_eq!(of("h100", 128, 32, 227 << 10), 1);
         // A warp that is not full takes the place of one that is.
         assert_eq!(of("v100", 33, 32, 0), 32);
-        assert_eq!(of("v100", 96, 32, 0), 16);
+        assert_eq!(of("v100", 96, 32, 0), 21);
+        // 12 warps of 168 registers fit; a launch of 9 warps is checked as if it had 12.
+        assert_eq!(of("a100", 128, 168, 0), 3);
+        assert_eq!(of("a100", 160, 255, 0), 1);
+        assert_eq!(of("a100", 288, 200, 0), 0);
     }
 }

@@ -158,10 +158,10 @@ fn a_missing_barrier_is_a_race() {
 fn blocks_race_in_global_memory_unless_a_fence_and_an_atomic_order_them() {
     let b = Bench::new();
     let body = |fence: &str| {
-        // Block 1's thread reads what block 0's wrote, after a ticket.
+        // Block 1's thread waits for the ticket of block 0's, then reads what that one wrote.
         format!(
             "setp.ne.u32 %p1, %r3, 0;\n@%p1 bra SECOND;\nst.global.u32 [%rd1], 7;\n{fence}\natom.global.add.u32 %r5, [%rd2], 1;\nret;\n\
-             SECOND:\natom.global.add.u32 %r5, [%rd2], 1;\n{fence}\nld.global.u32 %r6, [%rd1];\nst.global.u32 [%rd3], %r6;\nret;"
+             SECOND:\natom.global.add.u32 %r5, [%rd2], 0;\nsetp.eq.u32 %p2, %r5, 0;\n@%p2 bra SECOND;\n{fence}\nld.global.u32 %r6, [%rd1];\nst.global.u32 [%rd3], %r6;\nret;"
         )
     };
     for threads in [1, 2] {
@@ -370,4 +370,28 @@ fn lanes_that_wait_keep_their_registers() {
     );
     assert_eq!(b.run(&body, &[out], 1, 32, &Options::default()).error, None);
     assert!(b.words(out, 32).into_iter().eq(0..32));
+}
+
+#[test]
+fn a_warp_barrier_is_enough_within_a_warp() {
+    let b = Bench::new();
+    let out = b.buffer(&[0; 64]);
+    let body = format!(
+        ".shared .align 4 .b8 s[256];\nmov.u32 %r6, s;\nshl.b32 %r7, %r2, 2;\nadd.s32 %r8, %r6, %r7;\nst.shared.u32 [%r8], %r2;\n\
+         bar.warp.sync -1;\nxor.b32 %r9, %r7, 124;\nadd.s32 %r9, %r6, %r9;\nld.shared.u32 %r5, [%r9];\nbar.warp.sync -1;\n\
+         st.shared.u32 [%r8], %r5;\nbar.warp.sync -1;\nld.shared.u32 %r5, [%r9];\n{INDEX}st.global.u32 [%rd11], %r5;\nret;"
+    );
+    let o = b.run(&body, &[out], 1, 64, &Options::checked());
+    assert_eq!((o.error, kinds(&o)), (None, vec![]));
+    assert!(b.words(out, 64).into_iter().eq(0..64));
+}
+
+#[test]
+fn two_warps_of_three_take_turns_at_a_named_barrier() {
+    // Both read the same words between barriers, then the first writes them: the third warp has nothing to do with it.
+    let b = Bench::new();
+    let body = "setp.ge.u32 %p1, %r2, 64;\n@%p1 bra END;\n.shared .align 4 .b8 s[128];\nmov.u32 %r6, s;\nand.b32 %r7, %r2, 31;\n\
+         shl.b32 %r7, %r7, 2;\nadd.s32 %r6, %r6, %r7;\nsetp.ge.u32 %p2, %r2, 32;\n@%p2 bra R;\nst.shared.u32 [%r6], %r2;\n\
+         R: bar.sync 1, 64;\nld.shared.u32 %r5, [%r6];\nbar.sync 1, 64;\n@%p2 bra END;\nst.shared.u32 [%r6], %r5;\nEND: ret;";
+    assert_eq!(kinds(&b.run(body, &[], 1, 96, &Options::checked())), []);
 }

@@ -463,8 +463,8 @@ unsafe fn fast_shared<const BYTES: u32>(cx: &Cx<'_>, i: &Inst, m: u32) -> Option
 
 /// Whether the checks have nothing to say of a load from shared memory at these offsets; they remember it.
 #[inline(always)]
-fn shared_is_clean<const BYTES: u32>(cx: &mut Cx<'_>, at: &[u32; 32], m: u32) -> bool {
-    !cx.watched || check::fast::shared_load::<BYTES>(cx, at, m)
+fn shared_is_clean<const BYTES: u32>(cx: &mut Cx<'_>, i: &Inst, at: &[u32; 32], m: u32) -> bool {
+    !cx.watched || check::fast::shared_load::<BYTES>(cx, i.e, at, m)
 }
 
 #[inline(always)]
@@ -474,7 +474,7 @@ unsafe fn load_shared<T: Copy, const BYTES: u32>(cx: &mut Cx<'_>, i: &Inst, m: u
         let Some(at) = fast_shared::<BYTES>(cx, i, m) else {
             return load(cx, i, m);
         };
-        if !shared_is_clean::<BYTES>(cx, &at, m) {
+        if !shared_is_clean::<BYTES>(cx, i, &at, m) {
             return load(cx, i, m);
         }
         let d = cx.slot::<T>(i.d);
@@ -518,7 +518,7 @@ unsafe fn load_four(cx: &mut Cx<'_>, i: &Inst, m: u32, shared: bool) {
             let Some(at) = fast_shared::<16>(cx, i, m) else {
                 return load(cx, i, m);
             };
-            if !shared_is_clean::<16>(cx, &at, m) {
+            if !shared_is_clean::<16>(cx, i, &at, m) {
                 return load(cx, i, m);
             }
             at.map(|o| cx.shared as u64 + u64::from(o))
