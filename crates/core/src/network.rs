@@ -270,6 +270,23 @@ impl<D: Device> Network<D> {
         self.device.read(&self.activations[self.activations.len() - 1], to)
     }
 
+    /// Copies the output (N, H, W, C) of a layer in the last forward pass, by the layer's index in the
+    /// architecture. What a layer that works in place changed is seen in the layer before it too: a
+    /// convolution with a ReLU after it gives the ReLU's output.
+    ///
+    /// # Errors
+    /// No such layer; more asked for than the network holds; the device's.
+    pub fn read_output(&self, layer: usize, to: &mut [D::Element]) -> Result<()> {
+        let planned = self.layers.iter().rev().find(|planned| planned.index as usize <= layer);
+        let buffer = planned
+            .filter(|_| layer < self.architecture.layers.len())
+            .map(|planned| &self.activations[planned.input + usize::from(!planned.layer.in_place())]);
+        let Some(buffer) = buffer else {
+            return Err(Error::Layer { layer: layer.to_string(), reason: "there is no such layer".into() });
+        };
+        self.device.read(buffer, to)
+    }
+
     fn images_in(&self, images: &[D::Element]) -> Result<usize> {
         let image = self.architecture.image * self.architecture.image * self.architecture.channels;
         let n = images.len() / image;

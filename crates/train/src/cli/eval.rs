@@ -12,6 +12,7 @@ use anyhow::Context;
 use super::device::{self, Opened};
 use crate::data::{self, Dataset};
 use crate::run::checkpoint::{self, Checkpoint, Metadata};
+use crate::run::classifier::checkpoint_of;
 use crate::run::config::{self, Config, DeviceKind};
 use crate::run::evaluate::{Evaluation, evaluate};
 use crate::run::{Error, Stop, memory, summary};
@@ -93,18 +94,6 @@ fn on<D: Device<Element = f32>>(
     let mut network = Network::new(device, architecture, batch, false)?;
     checkpoint.restore(&mut network)?;
     evaluate(&mut network, &dataset.test, threads, &Stop::default(), &mut |_| ())?.context("the evaluation was stopped")
-}
-
-/// The checkpoint that `path` means.
-fn checkpoint_of(path: &Path) -> Result<PathBuf, Error> {
-    if !path.is_dir() {
-        return Ok(path.into());
-    }
-    ["best.safetensors", "last.safetensors"]
-        .map(|name| path.join(name))
-        .into_iter()
-        .find(|path| path.is_file())
-        .ok_or_else(|| Error::NotARun { path: path.into(), reason: "it has no checkpoint" })
 }
 
 fn same_classes(trained: &[String], dataset: &Dataset) -> Result<(), Error> {

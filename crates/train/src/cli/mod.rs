@@ -3,6 +3,8 @@
 mod data;
 mod device;
 mod eval;
+mod model;
+mod predict;
 mod train;
 
 use std::process::ExitCode;
@@ -25,6 +27,7 @@ pub struct Cli {
 enum Command {
     Train(Box<train::Args>),
     Eval(eval::Args),
+    Predict(predict::Args),
     Data(data::Args),
 }
 
@@ -33,6 +36,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Predict(args) => predict::run(&args),
         Command::Data(args) => data::run(&args),
     };
     result.unwrap_or_else(|error| {

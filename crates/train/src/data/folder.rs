@@ -79,7 +79,7 @@ fn scan(path: &Path) -> Result<(Vec<String>, Split)> {
 }
 
 /// What `path` holds, sorted, hidden entries left out.
-fn entries(path: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn entries(path: &Path) -> Result<Vec<PathBuf>> {
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(path).map_err(DataError::io("read", path))? {
         let entry = entry.map_err(DataError::io("read", path))?;
@@ -94,7 +94,7 @@ fn entries(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries)
 }
 
-fn is_image(path: &Path) -> bool {
+pub(crate) fn is_image(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
     matches!(extension.as_str(), "png" | "jpg" | "jpeg") && !path.is_dir()
 }

@@ -1,6 +1,7 @@
 //! A training run: the loop and what it leaves behind.
 
 pub mod checkpoint;
+pub mod classifier;
 pub mod config;
 pub mod error;
 pub mod evaluate;

@@ -1,0 +1,60 @@
+//! What the commands that use a trained network have in common: opening it.
+
+use std::path::{Path, PathBuf};
+
+use super::device::{self, Opened};
+use crate::run::checkpoint::{self, Checkpoint, Metadata};
+use crate::run::classifier::{Classifier, architecture_of, checkpoint_of};
+use crate::run::config::{self, Config, DeviceKind};
+use crate::run::{Result, memory};
+
+/// Where the network is computed.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Place {
+    /// Where to compute: auto, cpu, cuda, cuda:N
+    #[arg(long, default_value_t = DeviceKind::Auto)]
+    pub device: DeviceKind,
+    /// Threads; the results do not depend on it. 0: all cores
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+}
+
+/// A checkpoint that was opened, and where it lies.
+pub struct Opening {
+    /// The file.
+    pub path: PathBuf,
+    /// What is in it.
+    pub checkpoint: Checkpoint,
+}
+
+impl Opening {
+    /// Opens a run's best checkpoint, or a checkpoint file.
+    ///
+    /// # Errors
+    /// There is none; the file is damaged or of another program.
+    pub fn new(path: &Path) -> Result<Self> {
+        let path = checkpoint_of(path)?;
+        let checkpoint = checkpoint::open(&path)?;
+        Ok(Self { path, checkpoint })
+    }
+
+    /// What the checkpoint says of itself.
+    pub fn metadata(&self) -> &Metadata {
+        self.checkpoint.metadata()
+    }
+
+    /// The network on its device, for batches of up to `batch` images.
+    ///
+    /// # Errors
+    /// It does not fit the memory; the weights do not fit the layers; the device is not there.
+    pub fn classifier(&self, place: &Place, batch: usize) -> Result<Classifier> {
+        let limits = Config { batch_size: batch, threads: place.threads, ..Config::default() };
+        limits.validate(&config::flag)?;
+        let architecture = architecture_of(self.metadata(), &self.path)?;
+        memory::fits(&architecture, batch, false, memory::available())?;
+        match device::open(place.device, limits.thread_count())? {
+            Opened::Cpu(device) => Classifier::new(device, &self.checkpoint, architecture, batch),
+            Opened::Cuda(device) => Classifier::new(device, &self.checkpoint, architecture, batch),
+        }
+    }
+}

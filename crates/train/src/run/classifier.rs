@@ -1,0 +1,191 @@
+//! A trained network that takes images: what predict, report and serve have in common.
+
+use std::path::{Path, PathBuf};
+
+use alexnet_core::{Architecture, Device, Network};
+
+use super::checkpoint::{Checkpoint, Metadata};
+use super::error::{Error, Result};
+use crate::data::augment::{Augment, Normalize, draw};
+
+/// A network for inference, whatever device it is on.
+pub trait Infer: Send {
+    /// The device's name.
+    fn device(&self) -> String;
+    /// The layers.
+    fn architecture(&self) -> &Architecture;
+    /// The largest batch.
+    fn batch(&self) -> usize;
+    /// The forward pass over normalised images (N, H, W, C).
+    ///
+    /// # Errors
+    /// A batch that does not fit, the device's.
+    fn forward(&mut self, images: &[f32]) -> alexnet_core::Result<()>;
+    /// Copies the logits of the last forward pass.
+    ///
+    /// # Errors
+    /// The device's.
+    fn logits(&self, to: &mut [f32]) -> alexnet_core::Result<()>;
+    /// Copies the output of a layer in the last forward pass, see [`Network::read_output`].
+    ///
+    /// # Errors
+    /// No such layer; the device's.
+    fn output(&self, layer: usize, to: &mut [f32]) -> alexnet_core::Result<()>;
+}
+
+impl<D: Device<Element = f32>> Infer for Network<D> {
+    fn device(&self) -> String {
+        self.device().name()
+    }
+    fn architecture(&self) -> &Architecture {
+        self.architecture()
+    }
+    fn batch(&self) -> usize {
+        self.batch()
+    }
+    fn forward(&mut self, images: &[f32]) -> alexnet_core::Result<()> {
+        self.predict(images)
+    }
+    fn logits(&self, to: &mut [f32]) -> alexnet_core::Result<()> {
+        self.read_logits(to)
+    }
+    fn output(&self, layer: usize, to: &mut [f32]) -> alexnet_core::Result<()> {
+        self.read_output(layer, to)
+    }
+}
+
+/// The checkpoint that `path` means: the file itself, or a run's best, or its last if no epoch is done.
+///
+/// # Errors
+/// The folder has neither.
+pub fn checkpoint_of(path: &Path) -> Result<PathBuf> {
+    if !path.is_dir() {
+        return Ok(path.into());
+    }
+    ["best.safetensors", "last.safetensors"]
+        .map(|name| path.join(name))
+        .into_iter()
+        .find(|path| path.is_file())
+        .ok_or_else(|| Error::NotARun { path: path.into(), reason: "it has no checkpoint" })
+}
+
+/// The layers of a checkpoint's network.
+///
+/// # Errors
+/// A variant that this program does not know, or classes that it cannot have.
+pub fn architecture_of(metadata: &Metadata, path: &Path) -> Result<Architecture> {
+    let unknown = || {
+        let reason = format!("its variant `{}` is unknown", metadata.model.variant);
+        super::checkpoint::Error::Foreign { path: path.into(), reason }
+    };
+    let architecture = metadata.model.architecture(metadata.classes.len()).ok_or_else(unknown)?;
+    // Before memory is taken: what the metadata say must have an output.
+    architecture.trace()?;
+    Ok(architecture)
+}
+
+/// A network with its classes' names.
+pub struct Classifier {
+    network: Box<dyn Infer>,
+    normalize: Normalize,
+    classes: Vec<String>,
+    images: Vec<f32>,
+}
+
+impl Classifier {
+    /// Puts a checkpoint's weights on a device, for batches of up to `batch` images.
+    ///
+    /// # Errors
+    /// Weights that do not fit the layers; the device failed.
+    pub fn new<D: Device<Element = f32> + 'static>(
+        device: std::sync::Arc<D>,
+        checkpoint: &Checkpoint,
+        architecture: Architecture,
+        batch: usize,
+    ) -> Result<Self> {
+        let mut network = Network::new(device, architecture, batch, false)?;
+        checkpoint.restore(&mut network)?;
+        let classes = checkpoint.metadata().classes.clone();
+        Ok(Self { network: Box::new(network), normalize: Normalize::default(), classes, images: Vec::new() })
+    }
+
+    /// The names of the classes.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// The network.
+    pub fn network(&self) -> &dyn Infer {
+        &*self.network
+    }
+
+    /// Side of the images.
+    pub fn side(&self) -> usize {
+        self.network.architecture().image
+    }
+
+    /// The probabilities of the classes for images that are RGB (HWC) of the network's side already, normalised
+    /// as in evaluation.
+    ///
+    /// # Errors
+    /// More images than a batch; the device failed.
+    pub fn classify<'a>(&mut self, images: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Vec<f64>>> {
+        let side = self.side();
+        let length = side * side * 3;
+        let whole = draw(&alexnet_core::random::Philox::new(0), 0, 0, side, Augment::NONE);
+        self.images.clear();
+        for image in images {
+            let from = self.images.len();
+            self.images.resize(from + length, 0.0);
+            self.normalize.apply(image, side, whole, &mut self.images[from..]);
+        }
+        let images = std::mem::take(&mut self.images);
+        let result = self.classify_normalised(&images);
+        self.images = images;
+        result
+    }
+
+    /// The probabilities of the classes for images that are normalised already.
+    ///
+    /// # Errors
+    /// More images than a batch; the device failed.
+    pub fn classify_normalised(&mut self, images: &[f32]) -> Result<Vec<Vec<f64>>> {
+        let side = self.side();
+        let classes = self.classes.len().max(1);
+        self.network.forward(images)?;
+        let mut logits = vec![0.0; images.len() / (side * side * 3) * classes];
+        self.network.logits(&mut logits)?;
+        Ok(logits.chunks_exact(classes).map(softmax).collect())
+    }
+}
+
+/// The probabilities that logits stand for.
+pub fn softmax(logits: &[f32]) -> Vec<f64> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = logits.iter().map(|&x| (f64::from(x) - f64::from(most)).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.into_iter().map(|power| power / sum).collect()
+}
+
+/// The `count` most probable classes, the first of equals first.
+pub fn top(probabilities: &[f64], count: usize) -> Vec<(usize, f64)> {
+    let mut ranked: Vec<(usize, f64)> = probabilities.iter().copied().enumerate().collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+    ranked.truncate(count);
+    ranked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probabilities_and_their_order() {
+        let probabilities = softmax(&[1000.0, 1001.0, 1001.0, -1000.0]);
+        assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        assert!((probabilities[1] / probabilities[0] - 1f64.exp()).abs() < 1e-9);
+        let ranked: Vec<usize> = top(&probabilities, 3).into_iter().map(|(class, _)| class).collect();
+        assert_eq!(ranked, [1, 2, 0]);
+        assert_eq!(top(&probabilities, 9).len(), 4);
+    }
+}

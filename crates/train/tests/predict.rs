@@ -1,0 +1,131 @@
+//! `alexnet predict`: pictures of every kind, preprocessed as in evaluation; broken ones are told and passed over.
+
+mod command;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+
+use alexnet_train::data::{Dataset, Options};
+use command::{Place, SHORT, done};
+use image::ImageFormat;
+use serde_json::Value;
+
+/// Writes the embedded test images as PNG files, named so that their order stays; gives out their labels.
+fn pictures(folder: &Path) -> Vec<u32> {
+    std::fs::create_dir_all(folder.join("more")).unwrap();
+    let test = Dataset::open("sample", &Options::default()).unwrap().test;
+    let mut scratch = Vec::new();
+    for index in 0..test.len() {
+        let pixels = test.image(index, 32, &mut scratch).unwrap().to_vec();
+        let picture = image::RgbImage::from_raw(32, 32, pixels).unwrap();
+        let name = if index < 100 { format!("{index:03}.png") } else { format!("more/{index:03}.PNG") };
+        picture.save_with_format(folder.join(name), ImageFormat::Png).unwrap();
+    }
+    test.labels().to_vec()
+}
+
+fn objects(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_folder_is_predicted_as_it_is_evaluated() {
+    let place = Place::new();
+    place.succeed(&format!("{SHORT} --epochs 1"));
+    let labels = pictures(&place.path("pictures"));
+    let evaluation: Value = serde_json::from_str(&place.succeed("eval runs/cifar-1 --json --device cpu")).unwrap();
+    let out = place.succeed("predict runs/cifar-1 pictures --json --top 10 --batch-size 64 --device cpu");
+    let found = objects(&out);
+    assert_eq!(found.len(), labels.len());
+    let (mut loss, mut correct) = (0.0, 0);
+    for (object, &label) in found.iter().zip(&labels) {
+        let predictions = object["predictions"].as_array().unwrap();
+        let sum: f64 = predictions.iter().map(|p| p["probability"].as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-9, "{object}");
+        let own = predictions.iter().find(|p| p["index"] == label).unwrap();
+        assert_eq!(own["class"], evaluation["classes"][label as usize]);
+        loss -= own["probability"].as_f64().unwrap().ln();
+        correct += usize::from(predictions[0]["index"] == label);
+    }
+    assert_eq!(correct as f64 / labels.len() as f64, evaluation["accuracy"].as_f64().unwrap());
+    let difference = loss / labels.len() as f64 - evaluation["loss"].as_f64().unwrap();
+    assert!(difference.abs() < 1e-6, "{difference}");
+    // Another batch size, another number of threads: the same bytes.
+    assert_eq!(place.succeed("predict runs/cifar-1 pictures --json --top 10 --batch-size 7 --threads 1"), out);
+}
+
+#[test]
+fn every_colour_type_and_size_is_read() {
+    let place = Place::new();
+    place.succeed(&format!("{SHORT} --epochs 0"));
+    let grey: Vec<u8> = (0..48 * 40).map(|i| (i % 48 * 5) as u8).collect();
+    let path = |name: &str| place.path(name);
+    let grey8 = image::GrayImage::from_raw(48, 40, grey.clone()).unwrap();
+    let dynamic = image::DynamicImage::from(grey8);
+    dynamic.save(path("grey.png")).unwrap();
+    dynamic.to_rgb8().save(path("rgb.png")).unwrap();
+    dynamic.to_rgba8().save(path("alpha.png")).unwrap();
+    dynamic.to_luma_alpha8().save(path("grey-alpha.png")).unwrap();
+    dynamic.to_rgb16().save(path("rgb16.png")).unwrap();
+    dynamic.to_luma16().save(path("grey16.png")).unwrap();
+    // A palette of 256 greys that are not in order: the indices are no values.
+    let file = std::fs::File::create(path("palette.png")).unwrap();
+    let mut encoder = png::Encoder::new(file, 48, 40);
+    encoder.set_color(png::ColorType::Indexed);
+    encoder.set_palette((0..=255u8).flat_map(|i| [255 - i; 3]).collect::<Vec<u8>>());
+    let indices: Vec<u8> = grey.iter().map(|&value| 255 - value).collect();
+    encoder.write_header().unwrap().write_image_data(&indices).unwrap();
+    let names = ["grey", "rgb", "alpha", "grey-alpha", "rgb16", "grey16", "palette"];
+    let arguments = names.map(|name| format!("{name}.png")).join(" ");
+    let found = objects(&place.succeed(&format!("predict runs/cifar-1 {arguments} --json --device cpu")));
+    for (object, name) in found.iter().zip(names) {
+        assert_eq!(object["image"], format!("{name}.png"));
+        assert_eq!(object["predictions"], found[0]["predictions"], "{name}");
+    }
+    // JPEG loses a little; one pixel and a long strip are pictures too.
+    dynamic.to_rgb8().save(path("colour.jpg")).unwrap();
+    dynamic.save(path("grey.jpg")).unwrap();
+    image::RgbImage::new(1, 1).save(path("one.png")).unwrap();
+    image::RgbImage::new(3000, 2).save(path("strip.png")).unwrap();
+    let out = place.succeed("predict runs/cifar-1/last.safetensors colour.jpg grey.jpg one.png strip.png -k 2");
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.len(), 5, "{out}");
+    assert!(lines[0].starts_with("picture") && lines[0].ends_with("2."), "{out}");
+    assert!(lines[1].starts_with("colour.jpg  ") && lines[1].matches('%').count() == 2, "{out}");
+}
+
+#[test]
+fn broken_pictures_are_told_and_the_rest_goes_on() {
+    let place = Place::new();
+    place.succeed(&format!("{SHORT} --epochs 0"));
+    image::RgbImage::new(9, 9).save(place.path("good.png")).unwrap();
+    let whole = place.read("good.png");
+    std::fs::write(place.path("cut.png"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(place.path("text.jpg"), "no picture").unwrap();
+    let arguments = "predict runs/cifar-1 cut.png good.png text.jpg absent.png --device cpu";
+    let all = place.run(arguments);
+    assert_eq!(all.code, 1, "{all:?}");
+    assert_eq!(all.out.lines().count(), 2, "{all:?}");
+    for part in ["cut.png", "text.jpg: it is neither PNG nor JPEG", "absent.png", "3 of 4 pictures could not be read"] {
+        assert!(all.error.contains(part), "no `{part}` in {}", all.error);
+    }
+    let json = place.run(&format!("{arguments} --json"));
+    let found = objects(&json.out);
+    assert_eq!((json.code, found.len()), (1, 4));
+    assert!(found[0]["error"].as_str().unwrap().contains("cut.png") && found[1]["predictions"].is_array());
+    // Only broken ones, too.
+    assert_eq!(place.run("predict runs/cifar-1 cut.png --device cpu").code, 1);
+
+    // From standard input, where a single picture's classes stand one below the other.
+    let mut child = place.command("predict runs/cifar-1 - --top 4 --device cpu");
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&whole).unwrap();
+    let done = done(child.wait_with_output().unwrap());
+    assert_eq!((done.code, done.out.lines().count()), (0, 4), "{done:?}");
+
+    std::fs::create_dir(place.path("empty")).unwrap();
+    place.fail("predict runs/cifar-1 empty", 1, &["empty has no pictures", "hint: "]);
+    place.fail("predict nowhere good.png", 1, &["nowhere"]);
+    place.fail("predict runs/cifar-1 good.png --batch-size 0", 2, &["--batch-size is 0"]);
+}
