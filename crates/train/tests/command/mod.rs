@@ -98,3 +98,54 @@ pub fn tensors(path: &Path) -> Vec<u8> {
 
 /// A short run of the `cifar` variant on few of the embedded images.
 pub const SHORT: &str = "train --data sample --limit-train 32 --limit-test 20 --batch-size 16 --device cpu";
+
+impl Place {
+    /// The binary with softgpu for a driver, or with the real one if `ALEXNET_TEST_DRIVER` is `cuda`. `checks` is
+    /// softgpu's; what it finds goes to the file `report`.
+    pub fn cuda(&self, arguments: &str, checks: &str) -> Command {
+        static NVRTC: std::sync::Once = std::sync::Once::new();
+        NVRTC.call_once(|| {
+            if alexnet_kernels::nvrtc::Nvrtc::find().is_err() {
+                alexnet_kernels::nvrtc::fetch().unwrap_or_else(|e| panic!("{e}"));
+            }
+        });
+        let mut command = self.command(arguments);
+        if !real_driver() {
+            let folder = self.path("driver");
+            if !folder.exists() {
+                // Cargo puts the library of a dependency beside the tests.
+                let tests = std::env::current_exe().unwrap();
+                let library = tests.parent().unwrap().join("libsoftgpu.so");
+                std::fs::create_dir(&folder).unwrap();
+                std::os::unix::fs::symlink(&library, folder.join("libcuda.so")).unwrap();
+            }
+            command.env("LD_LIBRARY_PATH", folder).env("SOFTGPU_CHECK", checks).env("SOFTGPU_SUMMARY", "0");
+            command.env("SOFTGPU_REPORT", self.path("report"));
+        }
+        command
+    }
+
+    /// Runs on the GPU what must succeed, and softgpu must find nothing.
+    #[track_caller]
+    pub fn succeed_on_cuda(&self, arguments: &str, checks: &str) -> String {
+        let done = done(self.cuda(arguments, checks).output().unwrap());
+        assert_eq!(done.code, 0, "{done:?}");
+        self.assert_no_findings();
+        done.out
+    }
+
+    /// That softgpu found nothing in the last command, and that it was the driver.
+    #[track_caller]
+    pub fn assert_no_findings(&self) {
+        if real_driver() {
+            return;
+        }
+        let report: serde_json::Value = serde_json::from_slice(&self.read("report")).unwrap();
+        assert_eq!(report["findings"].as_array().unwrap().len(), 0, "{:#}", report["findings"]);
+        assert!(report["complete"] == true && report["launches"].as_u64().unwrap() > 0);
+    }
+}
+
+fn real_driver() -> bool {
+    std::env::var("ALEXNET_TEST_DRIVER").is_ok_and(|value| value == "cuda")
+}
