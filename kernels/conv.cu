@@ -107,7 +107,7 @@ DEVICE void forward(const T* x, const T* w, const float* bias, T* y, float* part
     x += group * s.group_channels;
     w += group * s.group_filters * length;
     tile.multiply(ForwardX<WIDTH>{x, s}, ForwardW<WIDTH>{w, s}, m0, n0, k0, min(k0 + chunk, length));
-    if (partial) partial += (size_t)blockIdx.z * s.outputs * ((s.filters + 3) & ~3);
+    if (partial) partial += (size_t)blockIdx.z * s.outputs * padded(s.filters);
     tile.store(Output<T>{y, partial, bias, epilogue, s.outputs, s.group_filters, group * s.group_filters, s.filters},
                m0, n0);
 }
@@ -122,13 +122,13 @@ DEVICE void backward_data(const T* dy, const T* w, T* dx, float* partial, const 
     dy += group * s.group_filters;
     w += group * s.group_filters * s.taps * s.group_channels;
     tile.multiply(DataDy<WIDTH>{dy, s}, DataW<WIDTH>{w, s}, m0, n0, k0, min(k0 + chunk, length));
-    if (partial) partial += (size_t)blockIdx.z * s.inputs * ((s.channels + 3) & ~3);
+    if (partial) partial += (size_t)blockIdx.z * s.inputs * padded(s.channels);
     tile.store(
         Output<T>{dx, partial, nullptr, epilogue, s.inputs, s.group_channels, group * s.group_channels, s.channels}, m0,
         n0);
 }
 
-// partial (chunks, K, R·R·C/G rounded up to 4) = dyᵀ·x of each chunk of the pixels.
+// partial (chunks, K, R·R·C/G rounded up to 8) = dyᵀ·x of each chunk of the pixels.
 template <int WARPS_M, int WARPS_N, int WIDTH>
 DEVICE void backward_weight(const T* x, const T* dy, float* partial, const Shape& s, int chunk,
                             const Epilogue& epilogue) {
@@ -138,7 +138,7 @@ DEVICE void backward_weight(const T* x, const T* dy, float* partial, const Shape
     x += group * s.group_channels;
     dy += group * s.group_filters;
     tile.multiply(WeightDy<WIDTH>{dy, s}, WeightX<WIDTH>{x, s}, m0, n0, k0, min(k0 + chunk, s.outputs));
-    partial += ((size_t)blockIdx.z * s.filters + group * s.group_filters) * ((length + 3) & ~3);
+    partial += ((size_t)blockIdx.z * s.filters + group * s.group_filters) * padded(length);
     tile.store(Output<float>{nullptr, partial, nullptr, epilogue, s.group_filters, length, 0, length}, m0, n0);
 }
 
@@ -183,11 +183,11 @@ KERNEL void conv_pack_weights(const float* w, T* packed, int filter_count, int g
     }
 }
 
-// dw (K, C/G, R, R) (+)= Σ over the chunks, in order, of partial (chunks, K, R·R·C/G rounded up to 4); blocks as above.
+// dw (K, C/G, R, R) (+)= Σ over the chunks, in order, of partial (chunks, K, R·R·C/G rounded up to 8); blocks as above.
 KERNEL void conv_reduce_weights(const float* partial, float* dw, int filter_count, int group_channels, int taps,
                                 int filters, int channels, int chunks, int accumulate) {
     extern __shared__ float block[];
-    int k0 = blockIdx.x * filters, c0 = blockIdx.y * channels, pitch = (taps * group_channels + 3) & ~3;
+    int k0 = blockIdx.x * filters, c0 = blockIdx.y * channels, pitch = padded(taps * group_channels);
     filters = min(filters, filter_count - k0);
     int count = min(channels, group_channels - c0), run = count * taps;
     for (int i = threadIdx.x; i < filters * run; i += blockDim.x) {

@@ -173,8 +173,8 @@ impl Conv {
             return fail(format!("is {height}×{width} with padding {padding}, less than its window of side {kernel}"));
         }
         // Padded coordinates as well as lengths have to fit.
-        let longest = [self.input_len(), self.output_len(), self.filters * self.window().next_multiple_of(4)];
-        for len in longest.into_iter().chain([self.inputs() * channels.next_multiple_of(4)]) {
+        let longest = [self.input_len(), self.output_len(), self.filters * self.window().next_multiple_of(8)];
+        for len in longest.into_iter().chain([self.inputs() * channels.next_multiple_of(8)]) {
             extent(operator, "shape", len)?;
         }
         extent(operator, "padded image", (height + 2 * padding) * (width + 2 * padding))?;

@@ -6,7 +6,7 @@
 //
 // All arrays are dense and row-major. Block (x, y, z) computes the tile (x, y) of C over the z-th chunk of K; see
 // Tile in prelude.cuh. With one chunk it applies the epilogue itself; with more it leaves partial sums
-// (chunks, M, N rounded up to 4), which gemm_reduce adds in the order of the chunks: no atomics, the same bits always.
+// (chunks, M, N rounded up to 8), which gemm_reduce adds in the order of the chunks: no atomics, the same bits always.
 //
 // Work: 2·M·N·K operations; at least M·K + K·N + M·N numbers moved. A 128×128 tile does 64 operations for each byte
 // it reads, four times what an A100 needs to be bound by arithmetic.
@@ -38,7 +38,7 @@ DEVICE void gemm(const T* a, const T* b, const float* bias, To* c, float* partia
     Tile<WARPS_M, WARPS_N, WIDTH> tile;
     int m0 = blockIdx.x * tile.M, n0 = blockIdx.y * tile.N, k0 = blockIdx.z * chunk;
     tile.multiply(A{a, m, k}, B{b, n, k}, m0, n0, k0, min(k0 + chunk, k));
-    if (partial) partial += (size_t)blockIdx.z * m * ((n + 3) & ~3);
+    if (partial) partial += (size_t)blockIdx.z * m * padded(n);
     tile.store(Output<To>{c, partial, bias, epilogue, m, n, 0, n}, m0, n0);
 }
 
@@ -63,7 +63,7 @@ GEMM(gemm_tn_odd, float, AlongI, AlongI, 2, 1, 1)
 // C = epilogue(Σ over the chunks of partial), a thread four columns of one row.
 template <typename To>
 DEVICE void reduce(const float* partial, const float* bias, To* c, int m, int n, int chunks, const Epilogue& epilogue) {
-    int packs = (n + 3) / 4;
+    int packs = padded(n) / 4;
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= m * packs) return;
     float4x sum = load4(partial + (size_t)i * 4);
@@ -72,6 +72,7 @@ DEVICE void reduce(const float* partial, const float* bias, To* c, int m, int n,
 #pragma unroll
         for (int j = 0; j < 4; j++) sum.v[j] += next.v[j];
     }
+    if (i % packs * 4 >= n) return;
     Output<To, true> output{c, nullptr, bias, epilogue, m, n, 0, n};
     int column = i % packs * 4;
     output.store(i / packs, column, sum, output.bias_of(column));

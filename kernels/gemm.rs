@@ -122,11 +122,12 @@ impl Plan {
     ///
     /// A multiprocessor is taken to be busy with one large tile or four small ones (8 warps); the unit of time is one
     /// product of a large tile, 128² multiply-adds on 64 lanes, 0.18 µs. Small tiles read shared memory as often a
-    /// multiply-add but global memory twice as often: 10 %. Partial sums cost a launch and, written and read, 8 bytes
+    /// multiply-add but global memory twice as often: 10 %. A block's first loads and last stores, which nothing hides, take 4 µs. Partial sums cost a launch and, written and read, 8 bytes
     /// each at 1.5 TB/s.
     pub fn new(m: usize, n: usize, k: usize, groups: usize, vectors: bool) -> Self {
         const MULTIPROCESSORS: usize = 108;
         const LAUNCH: f64 = 16.0;
+        const BEGIN_AND_END: usize = 24;
         const PARTIAL_SUM: f64 = 3e-5;
         let tiles: &[(Tile, f64)] =
             if vectors { &[(Tile::Large, 1.0), (Tile::Small, 1.1)] } else { &[(Tile::Odd, 1.0)] };
@@ -143,7 +144,7 @@ impl Plan {
                 let chunk = k.div_ceil(wanted).next_multiple_of(SLICE).max(SLICE);
                 let chunks = k.div_ceil(chunk).max(1);
                 let waves = (blocks * chunks).div_ceil(at_once);
-                let mut time = (waves * chunk) as f64 * factor;
+                let mut time = (waves * (chunk + BEGIN_AND_END)) as f64 * factor;
                 if chunks > 1 {
                     time += LAUNCH + (chunks * m * n * groups) as f64 * PARTIAL_SUM;
                 }
@@ -168,7 +169,7 @@ impl Plan {
 
     /// Floats of partial sums for a whole output of `rows` × `columns`.
     pub fn partial_sums(&self, rows: usize, columns: usize) -> usize {
-        self.chunks * rows * columns.next_multiple_of(4)
+        self.chunks * rows * columns.next_multiple_of(8)
     }
 }
 
@@ -236,7 +237,7 @@ impl Kernels {
                 return Err(Error::Argument { operator: NAME, argument: "dropout", reason });
             }
         }
-        for (argument, len) in [("a", a_len), ("b", b_len), ("c", m * n.next_multiple_of(4))] {
+        for (argument, len) in [("a", a_len), ("b", b_len), ("c", m * n.next_multiple_of(8))] {
             extent(NAME, argument, len)?;
         }
         workspace.expect(NAME, "workspace", Number::F32, gemm.workspace(then.dropout.is_some()))?;
@@ -285,8 +286,8 @@ impl Kernels {
             .array_mut(c)
             .integers([m, n, chunks])
             .value(then.epilogue());
-        // SAFETY: a thread for four columns of a row of partial, which the caller allocated for m, n and chunks.
-        unsafe { launch.run(Grid::linear(m * n.div_ceil(4), 256)) }
+        // SAFETY: a thread for four columns of a padded row of partial, which the caller allocated for m, n and chunks.
+        unsafe { launch.run(Grid::linear(m * n.next_multiple_of(8) / 4, 256)) }
     }
 
     /// Floats of scratch memory that [`Kernels::column_sum`] needs.

@@ -221,9 +221,9 @@ template <typename From> DEVICE void load_or_zero(float (&v)[4], const From* p, 
 
 constexpr int SLICE = 8;
 
-// For __launch_bounds__: the blocks that must fit a multiprocessor, two of 256 threads with 128 registers each. Volta's
-// and Turing's code would spill a few to do so.
-#define TILE_BLOCKS(WARPS_N) ((WARPS_N) == 1 ? 4 : __CUDA_ARCH__ >= 800 ? 2 : 1)
+// For __launch_bounds__: the blocks that must fit a multiprocessor, two of 256 threads with 128 registers each. Code for
+// Volta, Turing and consumer Blackwell would spill a few to do so.
+#define TILE_BLOCKS(WARPS_N) ((WARPS_N) == 1 ? 4 : __CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < 1200 ? 2 : 1)
 
 // A division by a number the launcher knows: one multiplication and a shift. For 0 ≤ n < 2³¹.
 struct Divisor {
@@ -339,6 +339,9 @@ template <int WARPS_M, int WARPS_N, int WIDTH> struct Tile {
     }
 };
 
+// Rows of partial sums are whole sectors of 32 bytes.
+DEVICE int padded(int columns) { return (columns + 7) & ~7; }
+
 // What becomes of a sum before it is stored: + bias, + what was there, max(·, 0), dropout, in this order.
 struct Epilogue {
     enum : u32 { BIAS = 1, ACCUMULATE = 2, RELU = 4, DROPOUT = 8 };
@@ -362,7 +365,7 @@ struct Epilogue {
 };
 
 // Where a tile goes: into y (rows, ld) through the epilogue, or, if the sum is split along K, as it is into this
-// split's partial sums, whose rows are ld rounded up to 4. The tile's columns count from `first`.
+// split's partial sums, whose rows are padded(ld) long. The tile's columns count from `first`.
 // DROPOUT: whether the epilogue may hold it; only gemm_reduce, so that the tiles' code stays small.
 template <typename To, bool DROPOUT = false> struct Output {
     To* y;
@@ -372,36 +375,44 @@ template <typename To, bool DROPOUT = false> struct Output {
     int rows, columns, first, ld;
 
     DEVICE float4x bias_of(int column) const {
-        float4x b = {};
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            if (epilogue.steps & Epilogue::BIAS && !partial && column + j < columns) b.v[j] = bias[first + column + j];
-        }
-        return b;
+        if (!(epilogue.steps & Epilogue::BIAS) || partial) return {};
+        return get(bias + first + column, columns - column);
     }
     // v = the sums at (row, column..column + 4).
     DEVICE void store(int row, int column, float4x v, const float4x& bias) const {
-        if (row >= rows || column >= columns) return;
-        int count = min(columns - column, 4);
+        // Partial sums are padded by zeros to whole sectors.
+        if (row >= rows || column >= (partial && columns == ld ? padded(ld) : columns)) return;
+        int count = columns - column;
         column += first;
         if (partial) {
-            // Zeros may be stored beyond the last column of all.
-            put(partial + (size_t)row * ((ld + 3) & ~3) + column, v, columns == ld ? 4 : count);
+            put(partial + (size_t)row * padded(ld) + column, v, columns == ld ? 4 : count);
             return;
         }
         To* to = y + (size_t)row * ld + column;
+        float4x old = {};
+        if (epilogue.steps & Epilogue::ACCUMULATE) old = get(to, count);
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             if (epilogue.steps & Epilogue::BIAS) v.v[j] += bias.v[j];
-            if (epilogue.steps & Epilogue::ACCUMULATE && j < count) v.v[j] += to_float(to[j]);
+            if (epilogue.steps & Epilogue::ACCUMULATE) v.v[j] += old.v[j];
             if (epilogue.steps & Epilogue::RELU) v.v[j] = v.v[j] < 0.0f ? 0.0f : v.v[j];
         }
         if (DROPOUT && epilogue.steps & Epilogue::DROPOUT) epilogue.drop(v, (u64)row * ld + column);
         put(to, v, count);
     }
 
+    // The first `count` of four neighbours: one access where all four are there and aligned as a pack.
+    template <typename P> DEVICE static float4x get(const P* p, int count) {
+        float4x v = {};
+        if (count >= 4 && (size_t)p % (4 * sizeof(P)) == 0) return load4(p);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            if (j < count) v.v[j] = to_float(p[j]);
+        }
+        return v;
+    }
     template <typename P> DEVICE static void put(P* p, float4x v, int count) {
-        if (count == 4 && (size_t)p % (4 * sizeof(P)) == 0) {
+        if (count >= 4 && (size_t)p % (4 * sizeof(P)) == 0) {
             store4(p, v);
         } else {
 #pragma unroll
