@@ -1,7 +1,7 @@
 //! Compiled kernels on disk.
 //!
 //! The key is everything that the code depends on: the compiler's build, its options with the architecture, and the
-//! hash of the source with its prelude. An entry is a folder that is written under a temporary name and renamed whole,
+//! hash of the source with its headers. An entry is a folder that is written under a temporary name and renamed whole,
 //! so that any number of processes may compile the same kernel at once: the first to finish wins, the others' copies
 //! are the same and are thrown away.
 

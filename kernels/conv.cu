@@ -14,10 +14,13 @@
 // of the weights is computed in the same order, and put into PyTorch's by the kernel that adds its partial sums.
 //
 // Block (x, y, z) computes row tile x, column tile y (of group y / tiles a group) over chunk z of the sum; Tile in
-// prelude.cuh says how. Partial sums of several chunks are added in order by gemm_reduce or conv_reduce_weights.
+// tile.cuh says how: on tensor cores where T is half, bf16 or, with TF32, float, and the device has them for it (on
+// sm_70 never, on sm_75 for half). Partial sums of several chunks are added in order by gemm_reduce or
+// conv_reduce_weights.
 //
 // Work, each direction: 2·N·P·Q·K·R·R·C/G operations (those with padding included); at least x, y and w moved once.
 #include "prelude.cuh"
+#include "tile.cuh"
 
 // The shape, and divisions by its numbers. The launcher writes it; see Shape in conv.rs.
 struct Shape {
@@ -28,39 +31,39 @@ struct Shape {
     Divisor by_image, by_width, by_out_image, by_out_width, by_channels, by_filters, by_kernel, by_stride;
 };
 
-// v = x[pixel under tap (r, s) of output (n, p, q), c], (r, s, c) being element j of the window.
-template <int WIDTH> DEVICE void window(float (&v)[WIDTH], const T* x, const Shape& s, int output, int j) {
+// x[pixel under tap (r, s) of output (n, p, q), c], (r, s, c) being element j of the window.
+DEVICE Place window(const T* x, const Shape& s, int output, int j) {
     int n = s.by_out_image.quotient(output), pq = s.by_out_image.remainder(output, n);
     int p = s.by_out_width.quotient(pq), q = s.by_out_width.remainder(pq, p);
     int tap = s.by_channels.quotient(j), c = s.by_channels.remainder(j, tap);
     int r = s.by_kernel.quotient(tap), t = s.by_kernel.remainder(tap, r);
     int h = p * s.stride - s.padding + r, w = q * s.stride - s.padding + t;
     bool inside = output < s.outputs && tap < s.taps && (u32)h < (u32)s.height && (u32)w < (u32)s.width;
-    load_or_zero(v, x + (size_t)(((n * s.height + h) * s.width + w) * s.channels + c), inside);
+    return {x + (((n * s.height + h) * s.width + w) * s.channels + c), inside};
 }
 
-template <int WIDTH> struct ForwardX {
+struct ForwardX {
     static constexpr bool ALONG_K = true;
-    const T* x;
+    const T* p;
     const Shape& s;
-    DEVICE void operator()(float (&v)[WIDTH], int i, int k) const { window(v, x, s, i, k); }
+    DEVICE Place operator()(int i, int k) const { return window(p, s, i, k); }
 };
-template <int WIDTH> struct ForwardW {
+struct ForwardW {
     static constexpr bool ALONG_K = true;
-    const T* w;
+    const T* p;
     const Shape& s;
-    DEVICE void operator()(float (&v)[WIDTH], int i, int k) const {
+    DEVICE Place operator()(int i, int k) const {
         int row = s.taps * s.group_channels;
-        load_or_zero(v, w + i * row + k, i < s.group_filters && k < row);
+        return {p + i * row + k, i < s.group_filters && k < row};
     }
 };
 
 // dy[n, (h + padding − r) / stride, …, k], where that is whole and inside.
-template <int WIDTH> struct DataDy {
+struct DataDy {
     static constexpr bool ALONG_K = true;
-    const T* dy;
+    const T* p;
     const Shape& s;
-    DEVICE void operator()(float (&v)[WIDTH], int i, int k) const {
+    DEVICE Place operator()(int i, int k) const {
         int n = s.by_image.quotient(i), hw = s.by_image.remainder(i, n);
         int h = s.by_width.quotient(hw), w = s.by_width.remainder(hw, h);
         int tap = s.by_filters.quotient(k), filter = s.by_filters.remainder(k, tap);
@@ -69,32 +72,32 @@ template <int WIDTH> struct DataDy {
         int p = s.by_stride.quotient(y), q = s.by_stride.quotient(x);
         bool inside = i < s.inputs && tap < s.taps && y >= 0 && x >= 0 && p * s.stride == y && q * s.stride == x &&
                       p < s.out_height && q < s.out_width;
-        load_or_zero(v, dy + (size_t)(((n * s.out_height + p) * s.out_width + q) * s.filters + filter), inside);
+        return {this->p + (((n * s.out_height + p) * s.out_width + q) * s.filters + filter), inside};
     }
 };
-template <int WIDTH> struct DataW {
+struct DataW {
     static constexpr bool ALONG_K = false;
-    const T* w;
+    const T* p;
     const Shape& s;
-    DEVICE void operator()(float (&v)[WIDTH], int i, int k) const {
+    DEVICE Place operator()(int i, int k) const {
         int tap = s.by_filters.quotient(k), filter = s.by_filters.remainder(k, tap);
-        load_or_zero(v, w + (filter * s.taps + tap) * s.group_channels + i, i < s.group_channels && tap < s.taps);
+        return {p + (filter * s.taps + tap) * s.group_channels + i, i < s.group_channels && tap < s.taps};
     }
 };
 
-template <int WIDTH> struct WeightDy {
+struct WeightDy {
     static constexpr bool ALONG_K = false;
-    const T* dy;
+    const T* p;
     const Shape& s;
-    DEVICE void operator()(float (&v)[WIDTH], int i, int k) const {
-        load_or_zero(v, dy + (size_t)(k * s.filters + i), i < s.group_filters && k < s.outputs);
+    DEVICE Place operator()(int i, int k) const {
+        return {p + k * s.filters + i, i < s.group_filters && k < s.outputs};
     }
 };
-template <int WIDTH> struct WeightX {
+struct WeightX {
     static constexpr bool ALONG_K = false;
-    const T* x;
+    const T* p;
     const Shape& s;
-    DEVICE void operator()(float (&v)[WIDTH], int i, int k) const { window(v, x, s, k, i); }
+    DEVICE Place operator()(int i, int k) const { return window(p, s, k, i); }
 };
 
 // y = x ⋆ w + bias, then max(y, 0) if the epilogue says so.
@@ -106,7 +109,7 @@ DEVICE void forward(const T* x, const T* w, const float* bias, T* y, float* part
     int m0 = blockIdx.x * tile.M, n0 = (blockIdx.y - group * s.column_tiles) * tile.N, k0 = blockIdx.z * chunk;
     x += group * s.group_channels;
     w += group * s.group_filters * length;
-    tile.multiply(ForwardX<WIDTH>{x, s}, ForwardW<WIDTH>{w, s}, m0, n0, k0, min(k0 + chunk, length));
+    tile.multiply(ForwardX{x, s}, ForwardW{w, s}, m0, n0, k0, min(k0 + chunk, length));
     if (partial) partial += (size_t)blockIdx.z * s.outputs * padded(s.filters);
     tile.store(Output<T>{y, partial, bias, epilogue, s.outputs, s.group_filters, group * s.group_filters, s.filters},
                m0, n0);
@@ -121,7 +124,7 @@ DEVICE void backward_data(const T* dy, const T* w, T* dx, float* partial, const 
     int m0 = blockIdx.x * tile.M, n0 = (blockIdx.y - group * s.column_tiles) * tile.N, k0 = blockIdx.z * chunk;
     dy += group * s.group_filters;
     w += group * s.group_filters * s.taps * s.group_channels;
-    tile.multiply(DataDy<WIDTH>{dy, s}, DataW<WIDTH>{w, s}, m0, n0, k0, min(k0 + chunk, length));
+    tile.multiply(DataDy{dy, s}, DataW{w, s}, m0, n0, k0, min(k0 + chunk, length));
     if (partial) partial += (size_t)blockIdx.z * s.inputs * padded(s.channels);
     tile.store(
         Output<T>{dx, partial, nullptr, epilogue, s.inputs, s.group_channels, group * s.group_channels, s.channels}, m0,
@@ -137,7 +140,7 @@ DEVICE void backward_weight(const T* x, const T* dy, float* partial, const Shape
     int m0 = blockIdx.x * tile.M, n0 = (blockIdx.y - group * s.column_tiles) * tile.N, k0 = blockIdx.z * chunk;
     x += group * s.group_channels;
     dy += group * s.group_filters;
-    tile.multiply(WeightDy<WIDTH>{dy, s}, WeightX<WIDTH>{x, s}, m0, n0, k0, min(k0 + chunk, s.outputs));
+    tile.multiply(WeightDy{dy, s}, WeightX{x, s}, m0, n0, k0, min(k0 + chunk, s.outputs));
     partial += ((size_t)blockIdx.z * s.filters + group * s.group_filters) * padded(length);
     tile.store(Output<float>{nullptr, partial, nullptr, epilogue, s.group_filters, length, 0, length}, m0, n0);
 }

@@ -30,7 +30,7 @@ pub struct Conv {
     pub groups: usize,
 }
 
-/// `Divisor` of prelude.cuh: n / divisor = ⌊n · multiplier / 2³²⁺ˢʰⁱᶠᵗ⌋ for 0 ≤ n < 2³¹.
+/// `Divisor` of tile.cuh: n / divisor = ⌊n · multiplier / 2³²⁺ˢʰⁱᶠᵗ⌋ for 0 ≤ n < 2³¹.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Divisor {
@@ -82,6 +82,16 @@ struct Shape {
 // SAFETY: the same members in the same order as in conv.cu, all of four bytes, so that there is no padding.
 unsafe impl Value for Shape {}
 
+/// The larger for numbers of two and of four bytes.
+fn largest(len: impl Fn(usize) -> usize) -> usize {
+    len(2).max(len(4))
+}
+
+/// Partial sums, if the sum is split.
+fn split_sums(plan: &Plan, rows: usize, columns: usize) -> usize {
+    if plan.chunks > 1 { plan.partial_sums(rows, columns) } else { 0 }
+}
+
 /// The largest side of a window, so that one channel of it fits 48 KiB.
 const LARGEST: usize = 110;
 
@@ -126,34 +136,34 @@ impl Conv {
     fn of_group(&self) -> [usize; 2] {
         [self.channels / self.groups.max(1), self.filters / self.groups.max(1)]
     }
-    fn forward(&self) -> Plan {
+    // For numbers of `size` bytes, which are loaded in packs of 16 bytes where C/G and K/G are multiples of that.
+    fn forward(&self, size: usize) -> Plan {
         let [channels, filters] = self.of_group();
-        Plan::new(self.outputs(), filters, self.taps() * channels, self.groups, channels.is_multiple_of(4))
+        let vectors = (channels * size).is_multiple_of(16);
+        Plan::new(self.outputs(), filters, self.taps() * channels, self.groups, vectors)
     }
-    fn backward_data(&self) -> Plan {
+    fn backward_data(&self, size: usize) -> Plan {
         let [channels, filters] = self.of_group();
-        let vectors = channels.is_multiple_of(4) && filters.is_multiple_of(4);
+        let vectors = (channels * size).is_multiple_of(16) && (filters * size).is_multiple_of(16);
         Plan::new(self.inputs(), channels, self.taps() * filters, self.groups, vectors)
     }
-    fn backward_weight(&self) -> Plan {
+    fn backward_weight(&self, size: usize) -> Plan {
         let [channels, filters] = self.of_group();
-        let vectors = channels.is_multiple_of(4) && filters.is_multiple_of(4);
+        let vectors = (channels * size).is_multiple_of(16) && (filters * size).is_multiple_of(16);
         Plan::new(filters, self.taps() * channels, self.outputs(), self.groups, vectors)
     }
-    /// Floats of scratch memory that [`Kernels::conv_forward`] needs.
+    /// Floats of scratch memory that [`Kernels::conv_forward`] needs at any precision.
     pub fn forward_workspace(&self) -> usize {
-        let plan = self.forward();
-        if plan.chunks > 1 { plan.partial_sums(self.outputs(), self.filters) } else { 0 }
+        largest(|size| split_sums(&self.forward(size), self.outputs(), self.filters))
     }
-    /// Floats of scratch memory that [`Kernels::conv_backward_data`] needs.
+    /// Floats of scratch memory that [`Kernels::conv_backward_data`] needs at any precision.
     pub fn backward_data_workspace(&self) -> usize {
-        let plan = self.backward_data();
-        if plan.chunks > 1 { plan.partial_sums(self.inputs(), self.channels) } else { 0 }
+        largest(|size| split_sums(&self.backward_data(size), self.inputs(), self.channels))
     }
-    /// Floats of scratch memory that [`Kernels::conv_backward_weight`] needs.
+    /// Floats of scratch memory that [`Kernels::conv_backward_weight`] needs at any precision.
     pub fn backward_weight_workspace(&self) -> usize {
         let bias = Kernels::column_sum_workspace(self.outputs(), self.filters);
-        self.backward_weight().partial_sums(self.filters, self.window()).max(bias)
+        largest(|size| self.backward_weight(size).partial_sums(self.filters, self.window())).max(bias)
     }
 
     /// The kernels' view of the shape, for a grid whose groups have `columns` columns.
@@ -229,7 +239,7 @@ impl Kernels {
     /// An array that does not fit; the driver's.
     pub fn conv_pack_weights(&self, conv: &Conv, w: &Array, packed: &mut Array) -> Result<()> {
         const NAME: &str = "conv_pack_weights";
-        conv.shape(NAME, &conv.forward(), 1)?;
+        conv.shape(NAME, &conv.forward(4), 1)?;
         w.expect(NAME, "w", Number::F32, conv.weight_len())?;
         packed.expect(NAME, "packed", self.storage(), conv.weight_len())?;
         if conv.weight_len() == 0 {
@@ -263,7 +273,7 @@ impl Kernels {
         workspace: &mut Array,
     ) -> Result<()> {
         const NAME: &str = "conv_forward";
-        let plan = conv.forward();
+        let plan = conv.forward(self.storage().size());
         let columns = conv.of_group()[1];
         let shape = conv.shape(NAME, &plan, columns)?;
         x.expect(NAME, "x", self.storage(), conv.input_len())?;
@@ -310,7 +320,7 @@ impl Kernels {
         workspace: &mut Array,
     ) -> Result<()> {
         const NAME: &str = "conv_backward_data";
-        let plan = conv.backward_data();
+        let plan = conv.backward_data(self.storage().size());
         let columns = conv.of_group()[0];
         let shape = conv.shape(NAME, &plan, columns)?;
         dy.expect(NAME, "dy", self.storage(), conv.output_len())?;
@@ -358,7 +368,7 @@ impl Kernels {
         workspace: &mut Array,
     ) -> Result<()> {
         const NAME: &str = "conv_backward_weight";
-        let plan = conv.backward_weight();
+        let plan = conv.backward_weight(self.storage().size());
         let columns = conv.window();
         let shape = conv.shape(NAME, &plan, columns)?;
         x.expect(NAME, "x", self.storage(), conv.input_len())?;

@@ -5,31 +5,29 @@
 //   gemm_tn   A (K, M), B (K, N)   dw = dyᵀ·x          always float: a gradient of master weights
 //
 // All arrays are dense and row-major. Block (x, y, z) computes the tile (x, y) of C over the z-th chunk of K; see
-// Tile in prelude.cuh. With one chunk it applies the epilogue itself; with more it leaves partial sums
+// Tile in tile.cuh: on tensor cores where T is half, bf16 or, with TF32, float, and the device has them for it (on
+// sm_70 never, on sm_75 for half). With one chunk it applies the epilogue itself; with more it leaves partial sums
 // (chunks, M, N rounded up to 8), which gemm_reduce adds in the order of the chunks: no atomics, the same bits always.
 //
 // Work: 2·M·N·K operations; at least M·K + K·N + M·N numbers moved. A 128×128 tile does 64 operations for each byte
 // it reads, four times what an A100 needs to be bound by arithmetic.
 #include "prelude.cuh"
+#include "tile.cuh"
 
 // A matrix whose element (i, k) lies at i·ld + k.
-template <int WIDTH> struct AlongK {
+struct AlongK {
     static constexpr bool ALONG_K = true;
     const T* p;
     int rows, k_end;
-    DEVICE void operator()(float (&v)[WIDTH], int i, int k) const {
-        load_or_zero(v, p + (size_t)i * k_end + k, i < rows && k < k_end);
-    }
+    DEVICE Place operator()(int i, int k) const { return {p + (size_t)i * k_end + k, i < rows && k < k_end}; }
 };
 
 // A matrix whose element (i, k) lies at k·ld + i.
-template <int WIDTH> struct AlongI {
+struct AlongI {
     static constexpr bool ALONG_K = false;
     const T* p;
     int rows, k_end;
-    DEVICE void operator()(float (&v)[WIDTH], int i, int k) const {
-        load_or_zero(v, p + (size_t)k * rows + i, i < rows && k < k_end);
-    }
+    DEVICE Place operator()(int i, int k) const { return {p + (size_t)k * rows + i, i < rows && k < k_end}; }
 };
 
 template <typename To, typename A, typename B, int WARPS_M, int WARPS_N, int WIDTH>
@@ -44,11 +42,11 @@ DEVICE void gemm(const T* a, const T* b, const float* bias, To* c, float* partia
 
 // One kernel a transposition and tile: 128×128 where there is enough of it, 64×64 to fill the device with less, and
 // one that loads number by number, for rows that are no multiple of four.
-#define GEMM(NAME, TO, A, B, WARPS_M, WARPS_N, WIDTH)                                                                   \
-    KERNEL void __launch_bounds__(32 * WARPS_M * WARPS_N, TILE_BLOCKS(WARPS_N))                                                               \
-        NAME(const T* a, const T* b, const float* bias, TO* c, float* partial, int m, int n, int k, int chunk,          \
-             const __grid_constant__ Epilogue epilogue) {                                                               \
-        gemm<TO, A<WIDTH>, B<WIDTH>, WARPS_M, WARPS_N, WIDTH>(a, b, bias, c, partial, m, n, k, chunk, epilogue);        \
+#define GEMM(NAME, TO, A, B, WARPS_M, WARPS_N, WIDTH)                                                                  \
+    KERNEL void __launch_bounds__(32 * WARPS_M * WARPS_N, TILE_BLOCKS(WARPS_N))                                        \
+        NAME(const T* a, const T* b, const float* bias, TO* c, float* partial, int m, int n, int k, int chunk,         \
+             const __grid_constant__ Epilogue epilogue) {                                                              \
+        gemm<TO, A, B, WARPS_M, WARPS_N, WIDTH>(a, b, bias, c, partial, m, n, k, chunk, epilogue);                     \
     }
 GEMM(gemm_nt_128, T, AlongK, AlongK, 4, 2, 4)
 GEMM(gemm_nt_64, T, AlongK, AlongK, 2, 1, 4)
@@ -88,15 +86,30 @@ KERNEL void gemm_reduce_float(const float* partial, const float* bias, float* c,
 
 // db[n] (+)= Σ over m of x[m, n], the bias' gradient. A block takes 32 columns and `chunk` rows, a warp every eighth
 // of them; the warps' sums are added in order. With several chunks `y` is (chunks, N), to be summed the same way.
+// Rows of fewer than 32 columns begin anywhere in a sector: PASS of them at a time are copied, as one run of memory,
+// to shared memory, of which the launcher gives PASS · N floats.
+constexpr int PASS = 256;
 template <typename From>
 DEVICE void column_sum(const From* x, float* y, int m, int n, int chunk, int accumulate) {
+    extern __shared__ float run[];
     __shared__ float sums[8][32];
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    int column = blockIdx.x * 32 + lane, end = min((int)(blockIdx.y + 1) * chunk, m);
+    int column = blockIdx.x * 32 + lane, first = blockIdx.y * chunk, rows = min(chunk, m - first);
+    x += (size_t)first * n;
     float sum = 0.0f;
-    if (column < n) {
+    if (n < 32) {
+        for (int done = 0; done < rows; done += PASS) {
+            int count = min(PASS, rows - done);
+            for (int i = threadIdx.x; i < count * n; i += 256) run[i] = to_float(x[done * n + i]);
+            __syncthreads();
+            if (column < n) {
+                for (int row = warp; row < count; row += 8) sum += run[row * n + column];
+            }
+            __syncthreads();
+        }
+    } else if (column < n) {
 #pragma unroll 4
-        for (int row = blockIdx.y * chunk + warp; row < end; row += 8) sum += to_float(x[(size_t)row * n + column]);
+        for (int row = warp; row < rows; row += 8) sum += to_float(x[(size_t)row * n + column]);
     }
     sums[warp][lane] = sum;
     __syncthreads();

@@ -42,7 +42,7 @@ pub struct Then<'a> {
     pub dropout: Option<(&'a Dropout, &'a Array)>,
 }
 
-/// `Epilogue` of prelude.cuh.
+/// `Epilogue` of tile.cuh.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Epilogue {
@@ -54,7 +54,7 @@ pub(crate) struct Epilogue {
     seed: u64,
     offset: u64,
 }
-// SAFETY: the same members in the same order as in prelude.cuh, without padding.
+// SAFETY: the same members in the same order as in tile.cuh, without padding.
 unsafe impl Value for Epilogue {}
 
 impl Then<'_> {
@@ -111,8 +111,8 @@ pub(crate) struct Plan {
     pub chunks: usize,
 }
 
-/// Products that a tile takes at a time; chunks are multiples of it.
-const SLICE: usize = 8;
+/// Products that the deepest slice takes at a time; chunks are multiples of it.
+const SLICE: usize = 32;
 /// Chunks that a sum is cut into at most.
 const MOST_CHUNKS: usize = 64;
 
@@ -122,8 +122,8 @@ impl Plan {
     ///
     /// A multiprocessor is taken to be busy with one large tile or four small ones (8 warps); the unit of time is one
     /// product of a large tile, 128² multiply-adds on 64 lanes, 0.18 µs. Small tiles read shared memory as often a
-    /// multiply-add but global memory twice as often: 10 %. A block's first loads and last stores, which nothing hides, take 4 µs. Partial sums cost a launch and, written and read, 8 bytes
-    /// each at 1.5 TB/s.
+    /// multiply-add but global memory twice as often: 10 %. A block's first loads and last stores, which nothing hides,
+    /// take 4 µs. Partial sums cost a launch and, written and read, 8 bytes each at 1.5 TB/s.
     pub fn new(m: usize, n: usize, k: usize, groups: usize, vectors: bool) -> Self {
         const MULTIPROCESSORS: usize = 108;
         const LAUNCH: f64 = 16.0;
@@ -189,19 +189,21 @@ impl Gemm {
     pub const fn lens(&self) -> [usize; 3] {
         [self.m * self.k, self.k * self.n, self.m * self.n]
     }
-    fn plan(&self) -> Plan {
+    /// For numbers of `size` bytes, which are loaded in packs: of 16 bytes, as cp.async copies them.
+    fn plan(&self, size: usize) -> Plan {
         // The lengths of the rows in memory of A and B.
         let rows = match self.transpose {
             Transpose::Nn => [self.k, self.n],
             Transpose::Nt => [self.k, self.k],
             Transpose::Tn => [self.m, self.n],
         };
-        Plan::new(self.m, self.n, self.k, 1, rows.iter().all(|row| row % 4 == 0))
+        Plan::new(self.m, self.n, self.k, 1, rows.iter().all(|row| (row * size).is_multiple_of(16)))
     }
-    /// Floats of scratch memory that [`Kernels::gemm`] needs, `dropout` or not.
+    /// Floats of scratch memory that [`Kernels::gemm`] needs at any precision, `dropout` or not.
     pub fn workspace(&self, dropout: bool) -> usize {
-        let plan = self.plan();
-        if plan.chunks > 1 || dropout { plan.partial_sums(self.m, self.n) } else { 0 }
+        let plans = [2, 4].map(|size| self.plan(size));
+        let sums = plans.map(|plan| if plan.chunks > 1 || dropout { plan.partial_sums(self.m, self.n) } else { 0 });
+        sums[0].max(sums[1])
     }
 }
 
@@ -244,7 +246,7 @@ impl Kernels {
         if c_len == 0 {
             return Ok(());
         }
-        let plan = gemm.plan();
+        let plan = gemm.plan(self.storage().size());
         let split = plan.chunks > 1 || then.dropout.is_some();
         let kernel = plan.tile.of(match transpose {
             Transpose::Nn => ["gemm_nn_128", "gemm_nn_64", "gemm_nn_odd"],
@@ -323,16 +325,21 @@ impl Kernels {
         let launch = self.launch("gemm", NAME)?.array(x).value(target);
         let launch = launch.integers([rows, columns, SUMMED_ROWS, usize::from(accumulate && whole)]);
         // SAFETY: a block for 32 columns and a chunk of the rows; x, y and the workspace hold them, as checked above.
-        unsafe { launch.run(Grid::new([blocks, chunks as u32, 1], 256))? };
+        unsafe { launch.run(Grid::new([blocks, chunks as u32, 1], 256).shared(narrow(columns)))? };
         if whole {
             return Ok(());
         }
         let launch = self.launch("gemm", "column_sum_float")?.array(workspace).array_mut(y);
         let launch = launch.integers([chunks, columns, chunks, usize::from(accumulate)]);
         // SAFETY: one chunk of `chunks` rows, which the launch before wrote.
-        unsafe { launch.run(Grid::new([blocks, 1, 1], 256)) }
+        unsafe { launch.run(Grid::new([blocks, 1, 1], 256).shared(narrow(columns))) }
     }
 }
 
 /// Rows that one block of `column_sum` adds.
 const SUMMED_ROWS: usize = 256;
+
+/// Bytes of shared memory for a block of `column_sum`: narrow rows go through it, 256 at a time.
+const fn narrow(columns: usize) -> u32 {
+    if columns < 32 { (columns * 256 * 4) as u32 } else { 0 }
+}

@@ -60,7 +60,7 @@ pub struct Unit {
     pub name: &'static str,
     /// Its text.
     pub source: &'static str,
-    /// SHA-256 of the prelude and the text.
+    /// SHA-256 of its headers and the text.
     pub hash: &'static str,
 }
 

@@ -17,7 +17,7 @@ use libloading::Library;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::{PRELUDE, Unit};
+use crate::{HEADERS, Unit};
 
 /// The version that [`fetch`] gets: the last that compiles for sm_70 and, by its minor version, for sm_120.
 pub const VERSION: &str = "12.9.86";
@@ -241,7 +241,10 @@ impl Nvrtc {
             })
         };
         let (source, name) = (text(unit.source)?, text(&format!("kernels/{}.cu", unit.name))?);
-        let (header, header_name) = (text(PRELUDE)?, c"prelude.cuh");
+        let headers = HEADERS.map(|(name, contents)| Ok((text(name)?, text(contents)?)));
+        let headers = headers.into_iter().collect::<Result<Vec<_>>>()?;
+        let names: Vec<_> = headers.iter().map(|(name, _)| name.as_ptr()).collect();
+        let contents: Vec<_> = headers.iter().map(|(_, contents)| contents.as_ptr()).collect();
         let options: Vec<CString> = options.iter().map(|option| text(option)).collect::<Result<_>>()?;
         let options: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();
         let mut program = Handle { nvrtc: self, program: ptr::null_mut() };
@@ -251,9 +254,9 @@ impl Nvrtc {
                 &mut program.program,
                 source.as_ptr(),
                 name.as_ptr(),
-                1,
-                [header.as_ptr()].as_ptr(),
-                [header_name.as_ptr()].as_ptr(),
+                headers.len() as c_int,
+                contents.as_ptr(),
+                names.as_ptr(),
             )
         };
         if status != 0 {

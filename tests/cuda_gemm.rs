@@ -123,7 +123,7 @@ fn empty_sums_and_outputs() {
 #[test]
 fn column_sums() {
     for precision in [Precision::Fp32, Precision::Fp16, Precision::Bf16] {
-        for (rows, columns) in [(1, 1), (7, 33), (256, 10), (257, 64), (1000, 40)] {
+        for (rows, columns) in [(1, 1), (7, 33), (256, 10), (257, 64), (1000, 40), (2100, 31)] {
             let driver = driver::driver();
             let (x, old) = (numbers(1, rows * columns, precision), numbers(2, columns, Precision::Fp32));
             for accumulate in [false, true] {

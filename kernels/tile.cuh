@@ -1,0 +1,456 @@
+// Tiles of a matrix product, shared by gemm and conv: how their numbers come, are multiplied, and go.
+#pragma once
+
+// ---- Tiles in float ------------------------------------------------------------------------------------------------
+//
+// C (M, N) = A (M, K) · B (K, N). A block computes one tile of C; it walks along K in slices of 8, which it copies
+// through registers into one of two buffers in shared memory while it multiplies the other. A slice lies as
+// [k][i ^ 4k], i being the row of A or the column of B, whichever way it lay in global memory: a thread reads its
+// eight rows and eight columns of one k as four 16-byte loads, for 64 multiply-adds. The exclusive or moves groups of
+// four, so that the stores that transpose (a warp's 16 rows × 2 packs along k, or 4 rows × 8 numbers) meet 32 banks.
+//
+// Where the numbers come from is a functor's business: at(i, k) tells where the pack that begins at (i, k) lies, its
+// numbers being consecutive along k if At::ALONG_K, else along i. So conv is gemm with another functor, and no im2col
+// exists.
+
+struct Place {
+    const T* p;
+    bool inside;  // or the pack is zeros, and p points anywhere
+};
+
+constexpr int SLICE = 8;
+
+// For __launch_bounds__: the blocks that must fit a multiprocessor, two of 256 threads with 128 registers each. Code for
+// Volta, Turing and consumer Blackwell, and in tf32 for any Blackwell, would spill a few to do so.
+#ifdef TF32
+#define TWO_BLOCKS (__CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < 1000)
+#else
+#define TWO_BLOCKS (__CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < 1200)
+#endif
+#define TILE_BLOCKS(WARPS_N) ((WARPS_N) == 1 ? 4 : TWO_BLOCKS ? 2 : 1)
+
+// v = the numbers of a pack in float.
+DEVICE void load_or_zero(float (&v)[1], const Place& place) {
+    v[0] = place.inside ? to_float(*place.p) : 0.0f;
+}
+DEVICE void load_or_zero(float (&v)[4], const Place& place) {
+    float4x pack = {};
+    if (place.inside) pack = load4(place.p);
+#pragma unroll
+    for (int j = 0; j < 4; j++) v[j] = pack.v[j];
+}
+
+// A division by a number the launcher knows: one multiplication and a shift. For 0 ≤ n < 2³¹.
+struct Divisor {
+    u32 divisor, multiplier, shift;
+    DEVICE int quotient(int n) const { return divisor == 1 ? n : (int)(__umulhi((u32)n, multiplier) >> shift); }
+    DEVICE int remainder(int n, int quotient) const { return n - quotient * (int)divisor; }
+};
+
+// The part of a slice that one thread copies: I rows (or columns) × SLICE, WIDTH numbers at a time.
+template <int I, int THREADS, int WIDTH, bool ALONG_K> struct Stage {
+    static constexpr int SLOTS = I * SLICE / WIDTH / THREADS;
+    // Lanes side by side in the direction of the loads: 32 bytes of a row of K, or all of a row of I.
+    static constexpr int ACROSS = (ALONG_K ? SLICE : I) / WIDTH;
+    float v[SLOTS][WIDTH];
+
+    DEVICE static int i_of(int slot) {
+        return ALONG_K ? threadIdx.x / ACROSS + slot * (THREADS / ACROSS) : threadIdx.x % ACROSS * WIDTH;
+    }
+    DEVICE static int k_of(int slot) {
+        return ALONG_K ? threadIdx.x % ACROSS * WIDTH : threadIdx.x / ACROSS + slot * (THREADS / ACROSS);
+    }
+    template <typename At> DEVICE void fetch(const At& at, int i0, int k0) {
+#pragma unroll
+        for (int slot = 0; slot < SLOTS; slot++) load_or_zero(v[slot], at(i0 + i_of(slot), k0 + k_of(slot)));
+    }
+    DEVICE void put(float* slice) const {
+#pragma unroll
+        for (int slot = 0; slot < SLOTS; slot++) {
+            int i = i_of(slot), k = k_of(slot);
+            if (!ALONG_K && WIDTH == 4) {
+                const float(&pack)[WIDTH] = v[slot];  // % only for the compiler: here WIDTH is 4
+                *(float4*)&slice[k * I + (i ^ 4 * k)] =
+                    make_float4(pack[0], pack[1 % WIDTH], pack[2 % WIDTH], pack[3 % WIDTH]);
+            } else {
+#pragma unroll
+                for (int j = 0; j < WIDTH; j++) slice[(k + j) * I + (i ^ 4 * (k + j))] = v[slot][j];
+            }
+        }
+    }
+};
+
+// A tile of 32·WARPS_M × 64·WARPS_N. A warp is 4 × 8 threads; a thread owns 2 × 2 squares of 4 × 4, the squares half a
+// tile apart.
+template <int WARPS_M, int WARPS_N, int WIDTH> struct FloatTile {
+    static constexpr int M = 32 * WARPS_M, N = 64 * WARPS_N, THREADS = 32 * WARPS_M * WARPS_N;
+    float c[8][8];
+
+    DEVICE static int row_of(int i) {
+        return threadIdx.x / 32 / WARPS_N * 16 + threadIdx.x % 32 / 8 * 4 + i % 4 + i / 4 * (M / 2);
+    }
+    DEVICE static int column_of(int j) {
+        return threadIdx.x / 32 % WARPS_N * 32 + threadIdx.x % 8 * 4 + j % 4 + j / 4 * (N / 2);
+    }
+
+    DEVICE void multiply_slice(const float* a, const float* b) {
+#pragma unroll
+        for (int k = 0; k < SLICE; k++) {
+            float x[8], y[8];
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                float4 p = *(const float4*)&a[k * M + (row_of(0) ^ 4 * k) + half * (M / 2)];
+                float4 q = *(const float4*)&b[k * N + (column_of(0) ^ 4 * k) + half * (N / 2)];
+                x[4 * half] = p.x, x[4 * half + 1] = p.y, x[4 * half + 2] = p.z, x[4 * half + 3] = p.w;
+                y[4 * half] = q.x, y[4 * half + 1] = q.y, y[4 * half + 2] = q.z, y[4 * half + 3] = q.w;
+            }
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+#pragma unroll
+                for (int j = 0; j < 8; j++) c[i][j] = fmaf(x[i], y[j], c[i][j]);
+            }
+        }
+    }
+
+    // c = the products over k in k0..k_end of the tile whose first row and column are m0 and n0.
+    template <typename AtA, typename AtB>
+    DEVICE void multiply(const AtA& at_a, const AtB& at_b, int m0, int n0, int k0, int k_end) {
+        __shared__ __align__(16) float a[2][SLICE * M];
+        __shared__ __align__(16) float b[2][SLICE * N];
+        Stage<M, THREADS, WIDTH, AtA::ALONG_K> stage_a;
+        Stage<N, THREADS, WIDTH, AtB::ALONG_K> stage_b;
+#pragma unroll
+        for (int i = 0; i < 64; i++) c[i / 8][i % 8] = 0.0f;
+        stage_a.fetch(at_a, m0, k0);
+        stage_b.fetch(at_b, n0, k0);
+        stage_a.put(a[0]);
+        stage_b.put(b[0]);
+        __syncthreads();
+        for (int buffer = 0; k0 < k_end; buffer ^= 1) {
+            k0 += SLICE;
+            if (k0 < k_end) {
+                stage_a.fetch(at_a, m0, k0);
+                stage_b.fetch(at_b, n0, k0);
+            }
+            multiply_slice(a[buffer], b[buffer]);
+            if (k0 < k_end) {
+                stage_a.put(a[buffer ^ 1]);
+                stage_b.put(b[buffer ^ 1]);
+                __syncthreads();
+            }
+        }
+    }
+
+    // Hands each row's four consecutive columns to `output`.
+    template <typename Output> DEVICE void store(const Output& output, int m0, int n0) const {
+#pragma unroll
+        for (int j = 0; j < 8; j += 4) {
+            int column = n0 + column_of(j);
+            float4x bias = output.bias_of(column);
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                output.store(m0 + row_of(i), column, {{c[i][j], c[i][j + 1], c[i][j + 2], c[i][j + 3]}}, bias);
+        }
+    }
+};
+
+// ---- Tiles on tensor cores -----------------------------------------------------------------------------------------
+//
+// half from Turing on, bf16 and tf32 from Ampere on; other pairs of number and device take FloatTile: Volta's
+// tensor cores, whose quarter-warp products (m8n8k4) need a layout of their own, are left idle.
+//
+// The same tiles, in slices of 64 bytes along K: 32 halves or 16 floats. From Ampere on three slices are in shared
+// memory or on their way there by cp.async; on Turing, which has none, two, by registers. A slice is made of chunks of
+// 16 bytes: along K, [i][k] with four chunks a row, of which chunk q lies at q ^ (i / 2 mod 4); along I, [k][i] with
+// chunk q at q ^ (k mod 8), or, in tf32, q ^ 2·(k mod 4). Then the eight rows that ldmatrix reads at once, eight
+// chunks stored at once, and the 4 × 8 words that tf32 reads where ldmatrix cannot transpose, meet all 32 banks.
+
+#define NUMBER_float 1
+#define NUMBER_half 2
+#define NUMBER_bf16 3
+#define PASTE(A, B) A##B
+#define NUMBER_OF(STORAGE) PASTE(NUMBER_, STORAGE)
+#ifdef TF32
+#define TENSOR (__CUDA_ARCH__ >= 800)
+#else
+#define TENSOR (NUMBER_OF(STORAGE) == 2 && __CUDA_ARCH__ >= 750 || NUMBER_OF(STORAGE) == 3 && __CUDA_ARCH__ >= 800)
+#endif
+
+#if TENSOR
+template <int WARPS_M, int WARPS_N> struct TensorTile {
+    static constexpr int M = 32 * WARPS_M, N = 64 * WARPS_N, THREADS = 32 * WARPS_M * WARPS_N;
+    static constexpr int PACK = 16 / sizeof(T), DEPTH = 4 * PACK;  // numbers a chunk, and a slice along K
+    static constexpr int STAGES = __CUDA_ARCH__ >= 800 ? 3 : 2;
+    static constexpr int A_BYTES = 64 * M, STAGE = 64 * (M + N);
+    // The epilogue's 16 rows of a warp, in float; the pitch spreads four rows' pairs over the banks.
+    static constexpr int PITCH = 72, ROWS = 16 * PITCH * 4, EPILOGUE = ROWS * WARPS_M * WARPS_N;
+    static constexpr int BYTES = STAGES * STAGE > EPILOGUE ? STAGES * STAGE : EPILOGUE;
+    float c[2][8][4];  // 16×8 products: two down, eight across
+
+    // Where chunk (i, k) of an operand with I rows lies in its slice; i and k count numbers.
+    template <int I, bool ALONG_K> DEVICE static int offset(int i, int k) {
+        if (ALONG_K) return i * 64 + ((k / PACK ^ (i / 2 & 3)) << 4);
+        return k * I * (int)sizeof(T) + ((i / PACK ^ (PACK == 8 ? k & 7 : 2 * (k & 3))) << 4);
+    }
+    // The chunk that a thread copies in its `slot`-th turn.
+    template <int I, bool ALONG_K> DEVICE static void chunk(int slot, int& i, int& k) {
+        int index = threadIdx.x + slot * THREADS;
+        i = ALONG_K ? index / 4 : index % (I / PACK) * PACK;
+        k = ALONG_K ? index % 4 * PACK : index / (I / PACK);
+    }
+
+#if __CUDA_ARCH__ >= 800
+    template <int I, typename At> DEVICE static void copy(char* slice, const At& at, int i0, int k0) {
+#pragma unroll
+        for (int slot = 0; slot < 4 * I / THREADS; slot++) {
+            int i, k;
+            chunk<I, At::ALONG_K>(slot, i, k);
+            Place place = at(i0 + i, k0 + k);
+            cp_async16(slice + offset<I, At::ALONG_K>(i, k), place.inside ? place.p : at.p, place.inside ? 16 : 0);
+        }
+    }
+#else
+    template <int I, typename At> DEVICE static void fetch(uint4 (&v)[4 * I / THREADS], const At& at, int i0, int k0) {
+#pragma unroll
+        for (int slot = 0; slot < 4 * I / THREADS; slot++) {
+            int i, k;
+            chunk<I, At::ALONG_K>(slot, i, k);
+            Place place = at(i0 + i, k0 + k);
+            v[slot] = place.inside ? *(const uint4*)place.p : make_uint4(0, 0, 0, 0);
+        }
+    }
+    template <int I, bool ALONG_K> DEVICE static void put(char* slice, const uint4 (&v)[4 * I / THREADS]) {
+#pragma unroll
+        for (int slot = 0; slot < 4 * I / THREADS; slot++) {
+            int i, k;
+            chunk<I, ALONG_K>(slot, i, k);
+            *(uint4*)(slice + offset<I, ALONG_K>(i, k)) = v[slot];
+        }
+    }
+#endif
+
+    // Registers of a block of 16 rows × two chunks of an operand at row i0, depth k0: of A in the order that mma wants, of
+    // B for two 8-column products one after the other. ROWS_FIRST: the second of the four matrices is eight rows down
+    // (A), else a chunk on (B).
+    template <int I, bool ALONG_K, bool ROWS_FIRST>
+    DEVICE static void fragment(u32 (&d)[4], const char* slice, int i0, int k0) {
+        int lane = threadIdx.x % 32, odd = lane / 8 % 2, second = lane / 16;
+        int down = ROWS_FIRST ? odd : second, on = ROWS_FIRST ? second : odd;
+        if (ALONG_K) {
+            ldmatrix4(d, slice + offset<I, true>(i0 + down * 8 + lane % 8, k0 + on * PACK));
+        } else if (PACK == 8) {
+            ldmatrix4_transposed(d, slice + offset<I, false>(i0 + down * 8, k0 + on * 8 + lane % 8));
+        } else {
+#pragma unroll
+            for (int r = 0; r < 4; r++) {
+                int i = i0 + (ROWS_FIRST ? r % 2 : r / 2) * 8 + lane / 4;
+                int k = k0 + (ROWS_FIRST ? r / 2 : r % 2) * 4 + lane % 4;
+                d[r] = *(const u32*)(slice + offset<I, false>(i, k) + i % 4 * 4);
+            }
+        }
+#ifdef TF32
+#pragma unroll
+        for (int r = 0; r < 4; r++) d[r] = to_tf32(__uint_as_float(d[r]));
+#endif
+    }
+
+    DEVICE static void multiply_add(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+#ifdef TF32
+        mma_m16n8k8_tf32(c, a, b0, b1);
+#elif __CUDA_ARCH__ >= 800
+        mma_m16n8k16(c, a, b0, b1, T{});
+#else
+        mma_m16n8k8(c, a[0], a[1], b0, half{});
+        mma_m16n8k8(c, a[2], a[3], b1, half{});
+#endif
+    }
+
+    template <bool A_ALONG_K, bool B_ALONG_K> DEVICE void multiply_slice(const char* a, const char* b) {
+        int warp = threadIdx.x / 32, i0 = warp / WARPS_N * 32, j0 = warp % WARPS_N * 64;
+#pragma unroll
+        for (int k = 0; k < DEPTH; k += 2 * PACK) {
+            u32 x[2][4];
+#pragma unroll
+            for (int i = 0; i < 2; i++) fragment<M, A_ALONG_K, true>(x[i], a, i0 + 16 * i, k);
+#pragma unroll
+            for (int j = 0; j < 8; j += 2) {
+                u32 y[4];
+                fragment<N, B_ALONG_K, false>(y, b, j0 + 8 * j, k);
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    multiply_add(c[i][j], x[i], y[0], y[1]);
+                    multiply_add(c[i][j + 1], x[i], y[2], y[3]);
+                }
+            }
+        }
+    }
+
+    DEVICE static char* memory() {
+        __shared__ __align__(128) char bytes[BYTES];
+        return bytes;
+    }
+
+    template <typename AtA, typename AtB>
+    DEVICE void multiply(const AtA& at_a, const AtB& at_b, int m0, int n0, int k0, int k_end) {
+        char* slices = memory();
+        int count = (k_end - k0 + DEPTH - 1) / DEPTH;
+#pragma unroll
+        for (int i = 0; i < 64; i++) c[i / 32][i / 4 % 8][i % 4] = 0.0f;
+#if __CUDA_ARCH__ >= 800
+        auto start = [&](int slice) {
+            char* to = slices + slice % STAGES * STAGE;
+            if (slice < count) {
+                copy<M>(to, at_a, m0, k0 + slice * DEPTH);
+                copy<N>(to + A_BYTES, at_b, n0, k0 + slice * DEPTH);
+            }
+            cp_async_commit();  // A group a slice, if empty, so that the count of pending groups tells which are there.
+        };
+#pragma unroll
+        for (int slice = 0; slice < STAGES - 1; slice++) start(slice);
+        for (int slice = 0; slice < count; slice++) {
+            cp_async_wait<STAGES - 2>();
+            __syncthreads();
+            start(slice + STAGES - 1);  // Into the buffer that all warps have done with, by the barrier.
+            const char* now = slices + slice % STAGES * STAGE;
+            multiply_slice<AtA::ALONG_K, AtB::ALONG_K>(now, now + A_BYTES);
+        }
+        cp_async_wait<0>();
+#else
+        uint4 a[4 * M / THREADS], b[4 * N / THREADS];
+        fetch<M>(a, at_a, m0, k0);
+        fetch<N>(b, at_b, n0, k0);
+        for (int slice = 0; slice < count; slice++) {
+            char* now = slices + slice % STAGES * STAGE;
+            put<M, AtA::ALONG_K>(now, a);
+            put<N, AtB::ALONG_K>(now + A_BYTES, b);
+            __syncthreads();
+            if (slice + 1 < count) {
+                fetch<M>(a, at_a, m0, k0 + (slice + 1) * DEPTH);
+                fetch<N>(b, at_b, n0, k0 + (slice + 1) * DEPTH);
+            }
+            multiply_slice<AtA::ALONG_K, AtB::ALONG_K>(now, now + A_BYTES);
+        }
+#endif
+        __syncthreads();
+    }
+
+    // Through shared memory, 16 rows of a warp at a time, so that lanes store neighbours: a warp two rows of 64.
+    template <typename Output> DEVICE void store(const Output& output, int m0, int n0) const {
+        int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+        float* rows = (float*)(memory() + warp * ROWS);
+        int row = m0 + warp / WARPS_N * 32 + lane / 16, column = n0 + warp % WARPS_N * 64 + lane % 16 * 4;
+        float4x bias = output.bias_of(column);
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+#pragma unroll
+            for (int j = 0; j < 8; j++) {
+                float* to = rows + lane / 4 * PITCH + j * 8 + lane % 4 * 2;
+                *(float2*)to = make_float2(c[i][j][0], c[i][j][1]);
+                *(float2*)(to + 8 * PITCH) = make_float2(c[i][j][2], c[i][j][3]);
+            }
+            __syncwarp();
+#pragma unroll
+            for (int r = 0; r < 16; r += 2)
+                output.store(row + 16 * i + r, column, load4(rows + (lane / 16 + r) * PITCH + lane % 16 * 4), bias);
+            __syncwarp();
+        }
+    }
+};
+#endif
+
+// The tile for packs of WIDTH numbers: tensor cores want whole chunks.
+template <int WARPS_M, int WARPS_N, int WIDTH> struct Choice {
+    typedef FloatTile<WARPS_M, WARPS_N, WIDTH> Tile;
+};
+#if TENSOR
+template <int WARPS_M, int WARPS_N> struct Choice<WARPS_M, WARPS_N, 4> {
+    typedef TensorTile<WARPS_M, WARPS_N> Tile;
+};
+#endif
+template <int WARPS_M, int WARPS_N, int WIDTH> using Tile = typename Choice<WARPS_M, WARPS_N, WIDTH>::Tile;
+
+// ---- What becomes of a tile ----------------------------------------------------------------------------------------
+
+// Rows of partial sums are whole sectors of 32 bytes.
+DEVICE int padded(int columns) { return (columns + 7) & ~7; }
+
+// What becomes of a sum before it is stored: + bias, + what was there, max(·, 0), dropout, in this order.
+struct Epilogue {
+    enum : u32 { BIAS = 1, ACCUMULATE = 2, RELU = 4, DROPOUT = 8 };
+    u32 steps;
+    u32 purpose;        // dropout's stream, see random.rs
+    float rate, scale;  // the share that becomes 0; 1/(1 − rate)
+    const u32* step;    // in memory, so that a captured step can be run again with the next
+    u64 seed, offset;   // element i of the output draws the number of element offset + i
+
+    // The factors of four consecutive elements.
+    DEVICE void drop(float4x& v, u64 element) const {
+        element += offset;
+        uint4 words = philox_block(seed, purpose, *step, element / 4);
+#pragma unroll
+        for (int j = 0; j < 4; j++, element++) {
+            if (j > 0 && element % 4 == 0) words = philox_block(seed, purpose, *step, element / 4);
+            u32 low = element & 1 ? words.y : words.x, high = element & 1 ? words.w : words.z;
+            v.v[j] *= uniform(element & 2 ? high : low) < rate ? 0.0f : scale;
+        }
+    }
+};
+
+// Where a tile goes: into y (rows, ld) through the epilogue, or, if the sum is split along K, as it is into this
+// split's partial sums, whose rows are padded(ld) long. The tile's columns count from `first`.
+// DROPOUT: whether the epilogue may hold it; only gemm_reduce, so that the tiles' code stays small.
+template <typename To, bool DROPOUT = false> struct Output {
+    To* y;
+    float* partial;
+    const float* bias;
+    const Epilogue& epilogue;
+    int rows, columns, first, ld;
+
+    DEVICE float4x bias_of(int column) const {
+        if (!(epilogue.steps & Epilogue::BIAS) || partial) return {};
+        return get(bias + first + column, columns - column);
+    }
+    // v = the sums at (row, column..column + 4).
+    DEVICE void store(int row, int column, float4x v, const float4x& bias) const {
+        // Partial sums are padded by zeros to whole sectors.
+        if (row >= rows || column >= (partial && columns == ld ? padded(ld) : columns)) return;
+        int count = columns - column;
+        column += first;
+        if (partial) {
+            put(partial + (size_t)row * padded(ld) + column, v, columns == ld ? 4 : count);
+            return;
+        }
+        To* to = y + (size_t)row * ld + column;
+        float4x old = {};
+        if (epilogue.steps & Epilogue::ACCUMULATE) old = get(to, count);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            if (epilogue.steps & Epilogue::BIAS) v.v[j] += bias.v[j];
+            if (epilogue.steps & Epilogue::ACCUMULATE) v.v[j] += old.v[j];
+            if (epilogue.steps & Epilogue::RELU) v.v[j] = v.v[j] < 0.0f ? 0.0f : v.v[j];
+        }
+        if (DROPOUT && epilogue.steps & Epilogue::DROPOUT) epilogue.drop(v, (u64)row * ld + column);
+        put(to, v, count);
+    }
+
+    // The first `count` of four neighbours: one access where all four are there and aligned as a pack.
+    template <typename P> DEVICE static float4x get(const P* p, int count) {
+        float4x v = {};
+        if (count >= 4 && (size_t)p % (4 * sizeof(P)) == 0) return load4(p);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            if (j < count) v.v[j] = to_float(p[j]);
+        }
+        return v;
+    }
+    template <typename P> DEVICE static void put(P* p, float4x v, int count) {
+        if (count >= 4 && (size_t)p % (4 * sizeof(P)) == 0) {
+            store4(p, v);
+        } else {
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                if (j < count) p[j] = from_float<P>(v.v[j]);
+            }
+        }
+    }
+};
