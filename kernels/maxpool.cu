@@ -5,13 +5,16 @@
 //
 // A thread takes V consecutive channels: 4 where C is a multiple of 4, so that loads and stores are packs, else 1.
 // Forward: a thread an output. Backward: a gather, so that nothing needs to be atomic and each pixel's sum has a fixed
-// order. With stride 2 a thread owns a cell of 2×2 pixels, so that a 2×2 window's gradient is loaded once; with
-// another stride a cell is one pixel. Bytes at least: forward x + y + 1 byte an output; backward the same the other way.
+// order. With stride 2 a thread owns a cell of 2×2 pixels, so that a window's gradient is loaded once a cell; with
+// another stride a cell is one pixel. Where windows overlap (AlexNet's 3×3 of stride 2), a block takes a tile of
+// outputs or cells and 32 channels, and copies what they read into shared memory first: each number is loaded once,
+// but for those at the tile's edge. Bytes at least: forward x + y + 1 byte an output; backward the same the other way.
 #include "prelude.cuh"
 
 struct MaxPool {
     u32 work;  // threads that have something to do
     u32 height, width, channels, kernel, stride, padding, out_height, out_width;
+    u32 tile_rows, tile_columns;  // outputs or cells a block, if windows overlap
 };
 
 template <int V> struct Pack { float v[V]; };
@@ -30,12 +33,8 @@ template <int V> DEVICE void store(T* p, const Pack<V>& pack) {
     else *p = from_float<T>(pack.v[0]);
 }
 
-template <int V> DEVICE void forward(const T* x, T* y, u8* argmax, const MaxPool& s) {
-    u32 i = blockIdx.x * 256 + threadIdx.x;
-    if (i >= s.work) return;
-    u32 packs = s.channels / V;
-    u32 c = i % packs * V, q = i / packs % s.out_width, p = i / packs / s.out_width % s.out_height;
-    u32 n = i / packs / s.out_width / s.out_height;
+// One output: the largest in the window of (p, q), where pixel(h, w) is a pack of x.
+template <int V, typename Pixel> DEVICE void largest(u32 p, u32 q, const MaxPool& s, Pixel pixel, T* y, u8* argmax) {
     // The window's rows and columns that lie in the image.
     int top = (int)(p * s.stride) - (int)s.padding, left = (int)(q * s.stride) - (int)s.padding;
     u32 r_first = top < 0 ? -top : 0, s_first = left < 0 ? -left : 0;
@@ -47,9 +46,8 @@ template <int V> DEVICE void forward(const T* x, T* y, u8* argmax, const MaxPool
         position[v] = r_first * s.kernel + s_first;
     }
     for (u32 r = r_first; r < r_end; r++) {
-        const T* row = x + ((u64)(n * s.height + top + r) * s.width + left) * s.channels + c;
         for (u32 t = s_first; t < s_end; t++) {
-            Pack<V> value = load<V>(row + (u64)t * s.channels);
+            Pack<V> value = pixel(top + r, left + t);
             for (int v = 0; v < V; v++) {
                 bool nan = value.v[v] != value.v[v], best_nan = best.v[v] != best.v[v];
                 if (value.v[v] > best.v[v] || (nan && !best_nan)) {
@@ -59,10 +57,20 @@ template <int V> DEVICE void forward(const T* x, T* y, u8* argmax, const MaxPool
             }
         }
     }
-    store<V>(y + (u64)i * V, best);
-    if constexpr (V == 4)
-        *(u32*)(argmax + (u64)i * 4) = position[0] | position[1] << 8 | position[2] << 16 | position[3] << 24;
-    else argmax[i] = position[0];
+    store<V>(y, best);
+    if constexpr (V == 4) *(u32*)argmax = position[0] | position[1] << 8 | position[2] << 16 | position[3] << 24;
+    else *argmax = position[0];
+}
+
+template <int V> DEVICE void forward(const T* x, T* y, u8* argmax, const MaxPool& s) {
+    u32 i = blockIdx.x * 256 + threadIdx.x;
+    if (i >= s.work) return;
+    u32 packs = s.channels / V;
+    u32 c = i % packs * V, q = i / packs % s.out_width, p = i / packs / s.out_width % s.out_height;
+    u32 n = i / packs / s.out_width / s.out_height;
+    const T* image = x + (u64)n * s.height * s.width * s.channels + c;
+    auto pixel = [&](u32 h, u32 w) { return load<V>(image + (u64)(h * s.width + w) * s.channels); };
+    largest<V>(p, q, s, pixel, y + (u64)i * V, argmax + (u64)i * V);
 }
 
 // y (N, P, Q, C), argmax (N, P, Q, C) from x (N, H, W, C); C a multiple of 4.
@@ -74,14 +82,10 @@ KERNEL void __launch_bounds__(256) maxpool_forward_odd(const T* x, T* y, u8* arg
     forward<1>(x, y, argmax, s);
 }
 
-// A cell is S×S pixels of the padded image, from row i·S and column j·S on.
-template <int V, int S> DEVICE void backward(const T* dy, const u8* argmax, T* dx, const MaxPool& s) {
-    u32 i = blockIdx.x * 256 + threadIdx.x;
-    if (i >= s.work) return;
-    u32 packs = s.channels / V;
-    u32 rows = (s.height + s.padding + S - 1) / S, columns = (s.width + s.padding + S - 1) / S;
-    u32 c = i % packs * V, column = i / packs % columns * S, row = i / packs / columns % rows * S;
-    u32 n = i / packs / columns / rows;
+// A cell is S×S pixels of the padded image; this is the one from (row, column) on. gradient(p, q, position) gives the
+// pack of dy, and the bytes of argmax, of a window.
+template <int V, int S, typename Gradient>
+DEVICE void cell(u32 row, u32 column, const MaxPool& s, Gradient gradient, T* dx) {
     Pack<V> sum[S][S] = {};
     // The windows that reach into the cell: from the first whose last row is not above it to the last that starts in it.
     u32 p_first = row + s.stride > s.kernel ? (row + s.stride - s.kernel) / s.stride : 0;
@@ -89,27 +93,40 @@ template <int V, int S> DEVICE void backward(const T* dy, const u8* argmax, T* d
     u32 p_end = min((row + S - 1) / s.stride + 1, s.out_height), q_end = min((column + S - 1) / s.stride + 1, s.out_width);
     for (u32 p = p_first; p < p_end; p++) {
         for (u32 q = q_first; q < q_end; q++) {
-            u64 at = ((u64)(n * s.out_height + p) * s.out_width + q) * s.channels + c;
-            Pack<V> gradient = load<V>(dy + at);
             u32 word;
-            if constexpr (V == 4) word = *(const u32*)(argmax + at);
-            else word = argmax[at];
+            Pack<V> dy = gradient(p, q, word);
             for (int v = 0; v < V; v++) {
                 u32 position = word >> 8 * v & 0xff;
                 // Where in the cell the largest lies; outside it the differences wrap to something large.
                 u32 a = p * s.stride + position / s.kernel - row, b = q * s.stride + position % s.kernel - column;
                 for (int h = 0; h < S; h++)
                     for (int w = 0; w < S; w++)
-                        if (a == h && b == w) sum[h][w].v[v] += gradient.v[v];
+                        if (a == h && b == w) sum[h][w].v[v] += dy.v[v];
             }
         }
     }
     for (int h = 0; h < S; h++) {
         for (int w = 0; w < S; w++) {
             u32 y = row + h - s.padding, x = column + w - s.padding;
-            if (y < s.height && x < s.width) store<V>(dx + ((u64)(n * s.height + y) * s.width + x) * s.channels + c, sum[h][w]);
+            if (y < s.height && x < s.width) store<V>(dx + (u64)(y * s.width + x) * s.channels, sum[h][w]);
         }
     }
+}
+
+template <int V, int S> DEVICE void backward(const T* dy, const u8* argmax, T* dx, const MaxPool& s) {
+    u32 i = blockIdx.x * 256 + threadIdx.x;
+    if (i >= s.work) return;
+    u32 packs = s.channels / V;
+    u32 rows = (s.height + s.padding + S - 1) / S, columns = (s.width + s.padding + S - 1) / S;
+    u32 c = i % packs * V, column = i / packs % columns * S, row = i / packs / columns % rows * S;
+    u32 n = i / packs / columns / rows;
+    auto gradient = [&](u32 p, u32 q, u32& word) {
+        u64 at = ((u64)(n * s.out_height + p) * s.out_width + q) * s.channels + c;
+        if constexpr (V == 4) word = *(const u32*)(argmax + at);
+        else word = argmax[at];
+        return load<V>(dy + at);
+    };
+    cell<V, S>(row, column, s, gradient, dx + (u64)n * s.height * s.width * s.channels + c);
 }
 
 // dx (N, H, W, C) from dy and argmax (N, P, Q, C); stride 2, C a multiple of 4.
@@ -119,4 +136,99 @@ KERNEL void __launch_bounds__(256) maxpool_backward(const T* dy, const u8* argma
 // The same for any stride and any C.
 KERNEL void __launch_bounds__(256) maxpool_backward_odd(const T* dy, const u8* argmax, T* dx, MaxPool s) {
     backward<1, 1>(dy, argmax, dx, s);
+}
+
+// ---- Overlapping windows: through shared memory --------------------------------------------------------------------
+//
+// Grid: the tiles of an image, groups of 32 channels, images. A warp takes four neighbouring positions of a row × 8
+// packs: in shared memory, where a position is 128 bytes of float, that is four times all banks, and 128 bytes of
+// argmax; in global memory whole sectors.
+
+extern __shared__ __align__(16) float memory[];
+
+struct Tile {
+    u32 row, column;  // of the first output or cell
+    u32 c;            // the lane's first channel
+    u64 image;        // the number of the image
+    bool idle;        // the lane has no channel
+};
+DEVICE Tile tile(u32 columns, const MaxPool& s) {
+    u32 across = (columns + s.tile_columns - 1) / s.tile_columns, c = blockIdx.y * 32 + threadIdx.x % 8 * 4;
+    return {blockIdx.x / across * s.tile_rows, blockIdx.x % across * s.tile_columns, c, blockIdx.z, c >= s.channels};
+}
+// f(row, column) for all of rows × columns, by eight warps.
+template <typename F> DEVICE void for_each(u32 rows, u32 columns, F f) {
+    u32 strips = (columns + 3) / 4;
+    for (u32 i = threadIdx.x / 32; i < rows * strips; i += 8) {
+        u32 row = i / strips, column = (i - row * strips) * 4 + threadIdx.x % 32 / 8;
+        if (column < columns) f(row, column);
+    }
+}
+
+// As maxpool_forward. Shared: 128 bytes a pixel under the tile's windows.
+KERNEL void __launch_bounds__(256) maxpool_forward_tile(const T* x, T* y, u8* argmax, MaxPool s) {
+    Tile t = tile(s.out_width, s);
+    if (t.idle) t.c = 0;
+    u32 rows = min(s.tile_rows, s.out_height - t.row), columns = min(s.tile_columns, s.out_width - t.column);
+    // The image's pixels under the windows.
+    u32 top = max((int)(t.row * s.stride) - (int)s.padding, 0), left = max((int)(t.column * s.stride) - (int)s.padding, 0);
+    u32 bottom = min((t.row + rows - 1) * s.stride + s.kernel - s.padding, s.height);
+    u32 pitch = min((t.column + columns - 1) * s.stride + s.kernel - s.padding, s.width) - left;
+    const T* image = x + t.image * s.height * s.width * s.channels + t.c;
+    float* own = memory + threadIdx.x % 8 * 4;
+    for_each(bottom - top, pitch, [&](u32 h, u32 w) {
+        if (!t.idle) store4(own + (h * pitch + w) * 32, load4(image + (u64)((top + h) * s.width + left + w) * s.channels));
+    });
+    __syncthreads();
+    for_each(rows, columns, [&](u32 p, u32 q) {
+        p += t.row, q += t.column;
+        auto pixel = [&](u32 h, u32 w) {
+            float4x pack = load4(own + ((h - top) * pitch + w - left) * 32);
+            return Pack<4>{{pack.v[0], pack.v[1], pack.v[2], pack.v[3]}};
+        };
+        u64 at = ((t.image * s.out_height + p) * s.out_width + q) * s.channels + t.c;
+        if (!t.idle) largest<4>(p, q, s, pixel, y + at, argmax + at);
+    });
+}
+
+template <int S> DEVICE void backward_tile(const T* dy, const u8* argmax, T* dx, const MaxPool& s) {
+    u32 all_rows = (s.height + s.padding + S - 1) / S, all_columns = (s.width + s.padding + S - 1) / S;
+    Tile t = tile(all_columns, s);
+    if (t.idle) t.c = 0;
+    u32 rows = min(s.tile_rows, all_rows - t.row), columns = min(s.tile_columns, all_columns - t.column);
+    // The windows that reach into the tile's cells.
+    u32 row = t.row * S, column = t.column * S;
+    u32 top = row + s.stride > s.kernel ? (row + s.stride - s.kernel) / s.stride : 0;
+    u32 left = column + s.stride > s.kernel ? (column + s.stride - s.kernel) / s.stride : 0;
+    u32 bottom = min((row + rows * S - 1) / s.stride + 1, s.out_height);
+    u32 right = min((column + columns * S - 1) / s.stride + 1, s.out_width);
+    u32 pitch = max(right, left) - left, height = max(bottom, top) - top;
+    float* own = memory + threadIdx.x % 8 * 4;
+    u32* words = (u32*)(memory + height * pitch * 32) + threadIdx.x % 8;
+    for_each(height, pitch, [&](u32 p, u32 q) {
+        u64 at = ((t.image * s.out_height + top + p) * s.out_width + left + q) * s.channels + t.c;
+        if (t.idle) return;
+        store4(own + (p * pitch + q) * 32, load4(dy + at));
+        words[(p * pitch + q) * 8] = *(const u32*)(argmax + at);
+    });
+    __syncthreads();
+    T* image = dx + t.image * s.height * s.width * s.channels + t.c;
+    for_each(rows, columns, [&](u32 i, u32 j) {
+        auto gradient = [&](u32 p, u32 q, u32& word) {
+            u32 at = (p - top) * pitch + q - left;
+            word = words[at * 8];
+            float4x pack = load4(own + at * 32);
+            return Pack<4>{{pack.v[0], pack.v[1], pack.v[2], pack.v[3]}};
+        };
+        if (!t.idle) cell<4, S>(row + i * S, column + j * S, s, gradient, image);
+    });
+}
+
+// As maxpool_backward. Shared: 160 bytes a window that reaches into the tile.
+KERNEL void __launch_bounds__(256) maxpool_backward_tile(const T* dy, const u8* argmax, T* dx, MaxPool s) {
+    backward_tile<2>(dy, argmax, dx, s);
+}
+// The same for any stride.
+KERNEL void __launch_bounds__(256) maxpool_backward_tile_1(const T* dy, const u8* argmax, T* dx, MaxPool s) {
+    backward_tile<1>(dy, argmax, dx, s);
 }

@@ -25,6 +25,11 @@ fn shapes() -> Vec<MaxPoolShape> {
         shape(2, 8, 12, 2, 2, 0),
         shape(1, 7, 4, 2, 2, 1),
         shape(2, 13, 16, 3, 2, 0),
+        // Windows that overlap, in several tiles and groups of 32 channels, with tails.
+        shape(1, 41, 36, 3, 2, 1),
+        shape(1, 23, 8, 5, 3, 2),
+        shape(1, 18, 4, 4, 1, 1),
+        shape(1, 40, 4, 16, 7, 0),
     ];
     for seed in 0..12 {
         let p = |i, first, last| pick(seed, i, first, last);
