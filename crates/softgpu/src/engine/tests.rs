@@ -34,6 +34,16 @@ impl Bench {
     }
 
     fn run_text(&self, text: &str, params: &[u64], grid: u32, block: u32, options: &Options) -> Outcome {
+        self.run_with_shared(text, params, [grid, block, 0], options)
+    }
+
+    fn run_with_shared(
+        &self,
+        text: &str,
+        params: &[u64],
+        [grid, block, dynamic_shared]: [u32; 3],
+        options: &Options,
+    ) -> Outcome {
         let module = self.engine.load(0, &self.profile, text.as_bytes()).unwrap_or_else(|e| panic!("{e}"));
         let kernel = module.kernel("k").unwrap();
         let params: Vec<u8> = params.iter().flat_map(|p| p.to_le_bytes()).collect();
@@ -44,7 +54,7 @@ impl Bench {
                 profile: &self.profile,
                 grid: [grid, 1, 1],
                 block: [block, 1, 1],
-                dynamic_shared: 0,
+                dynamic_shared,
                 params: &params,
             },
             options,
@@ -259,6 +269,20 @@ fn functions_call_and_call_themselves() {
     let o = b.run_text(&text, &[out], 1, 12, &Options::checked());
     assert_eq!((o.error, kinds(&o)), (None, vec![]));
     assert_eq!(b.words(out, 12), [0, 1, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89]);
+}
+
+#[test]
+fn dynamic_shared_memory_is_whole_after_static_memory_of_any_size() {
+    let b = Bench::new();
+    // Four bytes of static memory, then 64 bytes that begin at the next multiple of 16.
+    let text = format!(
+        "{HEAD}.extern .shared .align 4 .b8 all[];\n.visible .entry k()\n{{\n.shared .align 4 .b8 own[4];\n.reg .b32 %r<9>;\n\
+         mov.u32 %r1, %tid.x;\nst.shared.u32 [own], %r1;\nmov.u32 %r2, all;\nshl.b32 %r3, %r1, 2;\nadd.s32 %r2, %r2, %r3;\n\
+         st.shared.u32 [%r2], %r1;\nret;\n}}\n"
+    );
+    let options = Options { race: false, ..Options::checked() };
+    assert_eq!(b.run_with_shared(&text, &[], [1, 16, 64], &options).error, None);
+    assert!(b.run_with_shared(&text, &[], [1, 17, 64], &options).error.is_some());
 }
 
 #[test]

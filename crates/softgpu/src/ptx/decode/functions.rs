@@ -52,6 +52,9 @@ pub(crate) fn program<'a>(unit: &Unit<'a>, symbols: &Symbols<'a>, kernel: &Funct
             return Err(Error::new(f.function.line, format!("`{}` needs too much local memory", f.function.name)));
         }
     }
+    // As ptxas does, lest the end of the dynamic part be cut off by what its beginning was moved up.
+    let align = d.dynamic.iter().map(|&(_, align)| align).max().unwrap_or(1);
+    d.out.static_shared = d.out.static_shared.next_multiple_of(align);
     let fixed = local as u32;
     d.out.stack = d.out.recursive.then_some(fixed);
     // Callees come first, so that their lanes run before the caller's go on.
