@@ -58,8 +58,8 @@ KERNEL void __launch_bounds__(256) augment(const u8* images, const u32* indices,
 
     u64 target = ((u64)n * s.side + y_first) * width;
     u32 len = (u32)(y_end - y_first) * width;
-    auto result = [&](u32 i) {
-        u32 row = i / width, column = i - row * width, x = column / 3, c = column - x * 3;
+    auto result = [&](u32 row, u32 column) {
+        u32 x = column / 3, c = column - x * 3;
         int from_y = y_first + (int)row + shift_y, from_x = (flip ? side - 1 - (int)x : (int)x) + shift_x;
         u32 v = 0;
         if (from_y >= 0 && from_y < side && from_x >= 0 && from_x < side)
@@ -69,14 +69,24 @@ KERNEL void __launch_bounds__(256) augment(const u8* images, const u32* indices,
         float reciprocal = c == 0 ? s.reciprocal[0] : c == 1 ? s.reciprocal[1] : s.reciprocal[2];
         return divide(__fsub_rn(divide((float)v, 255.0f, 1.0f / 255.0f), mean), std, reciprocal);
     };
-    // Packs where the band's start is aligned to one, which it is unless S is odd.
+    if (width % 4 == 0) {
+        // Packs, and a warp stays in a row: the bytes it reads, even from right to left, lie within 128.
+        for (u32 row = threadIdx.x / 32; row < y_end - y_first; row += 8) {
+            T* to = out + target + row * width;
+            for (u32 i = threadIdx.x % 32 * 4; i < width; i += 128)
+                store4(to + i, {{result(row, i), result(row, i + 1), result(row, i + 2), result(row, i + 3)}});
+        }
+        return;
+    }
+    auto flat = [&](u32 i) { return result(i / width, i % width); };
     if (target % 4 == 0) {
+        // Packs across the rows, where the band's start is aligned to one.
         for (u32 i = threadIdx.x * 4; i < len; i += 1024) {
-            if (i + 4 <= len) store4(out + target + i, {{result(i), result(i + 1), result(i + 2), result(i + 3)}});
+            if (i + 4 <= len) store4(out + target + i, {{flat(i), flat(i + 1), flat(i + 2), flat(i + 3)}});
             else
-                for (u32 j = i; j < len; j++) out[target + j] = from_float<T>(result(j));
+                for (u32 j = i; j < len; j++) out[target + j] = from_float<T>(flat(j));
         }
     } else {
-        for (u32 i = threadIdx.x; i < len; i += 256) out[target + i] = from_float<T>(result(i));
+        for (u32 i = threadIdx.x; i < len; i += 256) out[target + i] = from_float<T>(flat(i));
     }
 }

@@ -6,7 +6,8 @@
 // x, y, dy, dx are (pixels, C). A block takes TILE consecutive elements, whatever pixels they belong to, with as many
 // before and after as the windows reach, into shared memory: each element is loaded once and a window never leaves its
 // pixel because it is clipped to the pixel's channels. Thread t works on the elements t, t + 256, …: neighbouring lanes
-// read neighbouring words. Bytes at least: forward x + y, backward x + dy + dx.
+// read neighbouring words. What is read before the tile begins at a whole sector, so that the rest does as well. Bytes
+// at least: forward x + y, backward x + dy + dx.
 #include "prelude.cuh"
 
 #define TILE 1024
@@ -20,56 +21,67 @@ struct Lrn {
     float factor;       // 2αβ / size
 };
 
-// s[c] of the element at `i` of the tile's array; c its channel.
-DEVICE float scale(const float* x, int i, u32 c, const Lrn& s) {
-    int first = -(int)min(s.before, c), last = (int)min(s.after, s.channels - 1 - c);
-    float squares = 0.0f;
-    for (int j = first; j <= last; j++) squares += x[i + j] * x[i + j];
-    return s.k + s.alpha * squares;
+// Elements to read so that `reach` are and the first is the first of a sector.
+DEVICE u32 whole(u32 reach) { return (reach + 15) & ~15u; }
+
+// Σ f(j) over the j from −before to after for which c + j is a channel. All lanes take the same j at a time.
+template <typename F> DEVICE float window_sum(u32 before, u32 after, u32 c, u32 channels, F f) {
+    float sum = 0.0f;
+    for (int j = -(int)before; j <= (int)after; j++) {
+        if (c + j < channels) sum += f(j);
+    }
+    return sum;
 }
 
-// Shared: x of TILE + before + after elements.
+// s[c] of the element at `x`; c its channel.
+DEVICE float scale(const float* x, u32 c, const Lrn& s) {
+    return s.k + s.alpha * window_sum(s.before, s.after, c, s.channels, [&](int j) { return x[j] * x[j]; });
+}
+
+// Shared: x of TILE + whole(before) + whole(after) elements.
 KERNEL void __launch_bounds__(256) lrn_forward(const T* x, T* y, Lrn s) {
     extern __shared__ float tile[];
+    u32 lead = whole(s.before);
     u64 start = (u64)blockIdx.x * TILE;
-    for (u32 i = threadIdx.x; i < TILE + s.before + s.after; i += 256) {
-        u64 at = start + i - s.before;  // before the array's start it wraps to something large
+    for (u32 i = threadIdx.x; i < lead + TILE + whole(s.after); i += 256) {
+        u64 at = start + i - lead;  // before the array's start it wraps to something large
         tile[i] = at < s.len ? to_float(x[at]) : 0.0f;
     }
     __syncthreads();
     for (u32 i = threadIdx.x; i < TILE && start + i < s.len; i += 256) {
-        u32 c = (u32)((start + i) % s.channels), at = i + s.before;
-        y[start + i] = from_float<T>(tile[at] * powf(scale(tile, at, c, s), -s.beta));
+        const float* own = tile + lead + i;
+        y[start + i] = from_float<T>(*own * powf(scale(own, (u32)((start + i) % s.channels), s), -s.beta));
     }
 }
 
-// Shared: x of TILE + 2·(before + after) elements, then dy·x·s^(−β−1) of TILE + before + after.
+// Shared: x of TILE + 2·whole(before + after) elements, then dy·s^−β and dy·x·s^(−β−1) of TILE + whole(before) +
+// whole(after) each.
 KERNEL void __launch_bounds__(256) lrn_backward(const T* x, const T* dy, T* dx, Lrn s) {
     extern __shared__ float tile[];
-    // The elements whose window holds one of the tile's reach `after` before it and `before` after it.
-    u32 reach = s.before + s.after, middle = TILE + reach;
-    float* product = tile + middle + reach;
+    // The elements whose window holds one of the tile's reach `after` before it and `before` after it, and their windows
+    // `before` and `after` further.
+    u32 lead = whole(s.before + s.after), lead_dy = whole(s.after), middle = lead_dy + TILE + whole(s.before);
+    float* scaled = tile + 2 * lead + TILE;
+    float* product = scaled + middle;
     u64 start = (u64)blockIdx.x * TILE;
-    for (u32 i = threadIdx.x; i < middle + reach; i += 256) {
-        u64 at = start + i - reach;
+    for (u32 i = threadIdx.x; i < 2 * lead + TILE; i += 256) {
+        u64 at = start + i - lead;
         tile[i] = at < s.len ? to_float(x[at]) : 0.0f;
     }
     __syncthreads();
     for (u32 i = threadIdx.x; i < middle; i += 256) {
-        u64 at = start + i - s.after;
-        if (at < s.len) {
-            u32 in_tile = i + s.before;
-            float base = scale(tile, in_tile, (u32)(at % s.channels), s);
-            product[i] = to_float(dy[at]) * tile[in_tile] * powf(base, -s.beta - 1.0f);
+        u64 at = start + i - lead_dy;
+        if (at < s.len && i + s.after >= lead_dy && i < lead_dy + TILE + s.before) {
+            const float* own = tile + lead + i - lead_dy;
+            float base = scale(own, (u32)(at % s.channels), s);
+            scaled[i] = to_float(dy[at]) * powf(base, -s.beta);
+            product[i] = scaled[i] * *own / base;
         }
     }
     __syncthreads();
     for (u32 i = threadIdx.x; i < TILE && start + i < s.len; i += 256) {
-        u32 c = (u32)((start + i) % s.channels), at = i + reach;
-        int first = -(int)min(s.after, c), last = (int)min(s.before, s.channels - 1 - c);
-        float sum = 0.0f;
-        for (int j = first; j <= last; j++) sum += product[(int)(i + s.after) + j];
-        float own = to_float(dy[start + i]) * powf(scale(tile, at, c, s), -s.beta);
-        dx[start + i] = from_float<T>(own - s.factor * tile[at] * sum);
+        u32 c = (u32)((start + i) % s.channels), at = lead_dy + i;
+        float sum = window_sum(s.after, s.before, c, s.channels, [&](int j) { return product[(int)at + j]; });
+        dx[start + i] = from_float<T>(scaled[at] - s.factor * tile[lead + i] * sum);
     }
 }

@@ -58,10 +58,11 @@ impl Lrn {
         }
         // A window never reaches beyond its pixel.
         let (before, after) = ((self.size / 2).min(self.channels - 1), ((self.size - 1) / 2).min(self.channels - 1));
-        let reach = before + after;
+        // Up to whole sectors, as `whole` of lrn.cu.
+        let [whole_before, whole_after, reach] = [before, after, before + after].map(|n| n.next_multiple_of(16));
         let elements = match reaches {
-            1 => TILE + reach,
-            _ => TILE + 2 * reach + TILE + reach,
+            1 => TILE + whole_before + whole_after,
+            _ => TILE + 2 * reach + 2 * (TILE + whole_before + whole_after),
         };
         let shared = elements * 4;
         if shared > SHARED {

@@ -156,6 +156,12 @@ DEVICE Tile tile(u32 columns, const MaxPool& s) {
     u32 across = (columns + s.tile_columns - 1) / s.tile_columns, c = blockIdx.y * 32 + threadIdx.x % 8 * 4;
     return {blockIdx.x / across * s.tile_rows, blockIdx.x % across * s.tile_columns, c, blockIdx.z, c >= s.channels};
 }
+// Written out: NVRTC makes four stores, and four passes over the banks, of a store4 that another store follows.
+DEVICE void store4_shared(float* p, const float4x& x) {
+    asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(p)), "f"(x.v[0]), "f"(x.v[1]), "f"(x.v[2]),
+                 "f"(x.v[3])
+                 : "memory");
+}
 // f(row, column) for all of rows × columns, by eight warps.
 template <typename F> DEVICE void for_each(u32 rows, u32 columns, F f) {
     u32 strips = (columns + 3) / 4;
@@ -177,7 +183,8 @@ KERNEL void __launch_bounds__(256) maxpool_forward_tile(const T* x, T* y, u8* ar
     const T* image = x + t.image * s.height * s.width * s.channels + t.c;
     float* own = memory + threadIdx.x % 8 * 4;
     for_each(bottom - top, pitch, [&](u32 h, u32 w) {
-        if (!t.idle) store4(own + (h * pitch + w) * 32, load4(image + (u64)((top + h) * s.width + left + w) * s.channels));
+        if (!t.idle)
+            store4_shared(own + (h * pitch + w) * 32, load4(image + (u64)((top + h) * s.width + left + w) * s.channels));
     });
     __syncthreads();
     for_each(rows, columns, [&](u32 p, u32 q) {
@@ -208,8 +215,10 @@ template <int S> DEVICE void backward_tile(const T* dy, const u8* argmax, T* dx,
     for_each(height, pitch, [&](u32 p, u32 q) {
         u64 at = ((t.image * s.out_height + top + p) * s.out_width + left + q) * s.channels + t.c;
         if (t.idle) return;
-        store4(own + (p * pitch + q) * 32, load4(dy + at));
-        words[(p * pitch + q) * 8] = *(const u32*)(argmax + at);
+        float4x gradient = load4(dy + at);
+        u32 word = *(const u32*)(argmax + at);
+        store4_shared(own + (p * pitch + q) * 32, gradient);
+        words[(p * pitch + q) * 8] = word;
     });
     __syncthreads();
     T* image = dx + t.image * s.height * s.width * s.channels + t.c;

@@ -4,9 +4,9 @@
 //   dx[n,i]    = (softmax[i] − target[i]) / divisor · loss_scale
 // where target[i] = other + (i = label ? own : 0), own = 1 − ε and other = ε/K.
 //
-// logits, dlogits (N, K) of T, labels (N), losses and correct (N) of float. A block takes `rows` rows, which it loads as
-// one run of memory into shared memory; a warp then takes a row. Rows too long for that (`rows` = 0) are read from
-// memory each time, a block a row. Sums go lane by lane, then in a tree: always the same order. Bytes at least:
+// logits, dlogits (N, K) of T, labels (N), losses and correct (N) of float. A block takes `rows` rows, 32 at most, which
+// it loads as one run of memory into shared memory; a warp then takes a row. Labels, losses and hits are loaded and
+// stored for all rows at once. Rows too long for that (`rows` = 0) are read from memory each time, a block a row. Sums go lane by lane, then in a tree: always the same order. Bytes at least:
 // logits + dlogits.
 #include "prelude.cuh"
 
@@ -19,9 +19,10 @@ DEVICE float value(float x) { return x; }
 DEVICE float value(half x) { return to_float(x); }
 DEVICE float value(bf16 x) { return to_float(x); }
 
-// One row by one warp; `x` lies in shared memory as float, or in global memory as T. `put(i, gradient)` takes dx.
+// One row by one warp; `x` lies in shared memory as float, or in global memory as T. The loss goes to `loss`, whether it
+// was a hit to `hit`, and dx to `put(i, gradient)`.
 template <typename From, typename Put>
-DEVICE void row(const From* x, u32 label, u32 n, float* losses, float* correct, const Loss& s, bool gradient, Put put) {
+DEVICE void row(const From* x, u32 label, float* loss, float* hit, const Loss& s, bool gradient, Put put) {
     u32 lane = threadIdx.x % 32;
     float largest = -INFINITY;
     u32 where = 0xffffffffu;
@@ -50,8 +51,8 @@ DEVICE void row(const From* x, u32 label, u32 n, float* losses, float* correct, 
     if (lane == 0) {
         float own = label < s.classes ? s.own * (value(x[label]) - largest) : 0.0f;
         // Without smoothing the sum must not count, even where a logit is −∞.
-        losses[n] = logf(sum) - own - (s.other == 0.0f ? 0.0f : s.other * differences);
-        correct[n] = where == label ? 1.0f : 0.0f;
+        *loss = logf(sum) - own - (s.other == 0.0f ? 0.0f : s.other * differences);
+        *hit = where == label ? 1.0f : 0.0f;
     }
     if (!gradient) return;
     // `put` may overwrite x: a lane its own elements, which the others have read by now.
@@ -67,26 +68,36 @@ KERNEL void __launch_bounds__(256)
     softmax_cross_entropy(const T* logits, const u32* labels, float* losses, float* correct, T* dlogits,
                           const float* loss_scale, Loss s) {
     extern __shared__ float cached[];
-    float scale = *loss_scale;
+    __shared__ u32 own_labels[32];
+    __shared__ float found[2][32];
+    __shared__ float shared_scale;
+    if (threadIdx.x == 0) shared_scale = *loss_scale;
     if (s.rows == 0) {
         u32 n = blockIdx.x;
+        __syncthreads();
         if (threadIdx.x >= 32) return;
         u64 start = (u64)n * s.classes;
-        row(logits + start, labels[n], n, losses, correct, s, dlogits != nullptr,
+        float scale = shared_scale;
+        row(logits + start, labels[n], losses + n, correct + n, s, dlogits != nullptr,
             [&](u32 i, float gradient) { dlogits[start + i] = from_float<T>(gradient * scale); });
         return;
     }
     u32 n_first = blockIdx.x * s.rows, rows = min(s.rows, s.batch - n_first);
     u64 start = (u64)n_first * s.classes;
+    if (threadIdx.x < rows) own_labels[threadIdx.x] = labels[n_first + threadIdx.x];
     for (u32 i = threadIdx.x; i < rows * s.classes; i += 256) cached[i] = to_float(logits[start + i]);
     __syncthreads();
+    float scale = shared_scale;
     for (u32 r = threadIdx.x / 32; r < rows; r += 8) {
         float* x = cached + r * s.classes;
-        u32 n = n_first + r;
-        row(x, labels[n], n, losses, correct, s, dlogits != nullptr,
+        row(x, own_labels[r], &found[0][r], &found[1][r], s, dlogits != nullptr,
             [&](u32 i, float gradient) { x[i] = gradient * scale; });
     }
-    if (dlogits == nullptr) return;
     __syncthreads();
+    if (threadIdx.x < rows) {
+        losses[n_first + threadIdx.x] = found[0][threadIdx.x];
+        correct[n_first + threadIdx.x] = found[1][threadIdx.x];
+    }
+    if (dlogits == nullptr) return;
     for (u32 i = threadIdx.x; i < rows * s.classes; i += 256) dlogits[start + i] = from_float<T>(cached[i]);
 }
