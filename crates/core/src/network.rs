@@ -178,6 +178,19 @@ impl<D: Device> Network<D> {
     pub fn parameters(&self) -> &[Parameter<D::Buffer>] {
         &self.parameters
     }
+    /// Takes the layers out of training for whose name `frozen` is true: they keep their parameters and need no
+    /// gradients, and neither do the layers before the first that is trained.
+    pub fn freeze(&mut self, frozen: impl Fn(&str) -> bool) {
+        let element = size_of::<D::Element>() as u64;
+        for parameter in &mut self.parameters {
+            let layer = parameter.name.rsplit_once('.').map_or(parameter.name.as_str(), |(layer, _)| layer);
+            if frozen(layer) && parameter.gradient.take().is_some() && parameter.momentum.take().is_some() {
+                let bytes = parameter.len() as u64 * element;
+                self.plan.gradients -= bytes;
+                self.plan.momentum -= bytes;
+            }
+        }
+    }
     /// The device and the parameters in order, to write them through [`Device::write`].
     pub fn device_and_parameters(&mut self) -> (&D, &mut [Parameter<D::Buffer>]) {
         (&self.device, &mut self.parameters)
@@ -356,25 +369,34 @@ impl<D: Device> Network<D> {
         let accumulate = micro.first_image > 0;
         let [dy, dx] = self.gradients.as_mut_slice() else { return Ok(()) };
         let (mut dy, mut dx) = (dy, dx);
+        let trained = |p: &Planned| {
+            let own = p.layer.parameters().len();
+            self.parameters[p.weight..p.weight + own].iter().any(|parameter| parameter.gradient.is_some())
+        };
+        let Some(lowest) = self.layers.iter().position(trained) else { return Ok(()) };
         for (position, &Planned { ref layer, index, weight, input, argmax, relu }) in
-            self.layers.iter().enumerate().rev()
+            self.layers.iter().enumerate().skip(lowest).rev()
         {
             let x = &self.activations[input];
             if relu {
                 device.relu_backward(n * layer.output.len(), &self.activations[input + 1], dy)?;
             }
-            let first = position == 0;
+            let first = position == lowest;
             match layer.operation(n) {
                 Operation::Conv(s) => {
-                    let (value, dw, db) = weight_and_gradients(&mut self.parameters[weight..]);
-                    device.conv_backward_weight(&s, x, dy, accumulate, dw, db)?;
+                    let (value, gradients) = weight_and_gradients(&mut self.parameters[weight..]);
+                    if let Some((dw, db)) = gradients {
+                        device.conv_backward_weight(&s, x, dy, accumulate, dw, db)?;
+                    }
                     if !first {
                         device.conv_backward_data(&s, dy, value, dx)?;
                     }
                 }
                 Operation::Linear(s) => {
-                    let (value, dw, db) = weight_and_gradients(&mut self.parameters[weight..]);
-                    device.linear_backward_weight(&s, x, dy, accumulate, dw, db)?;
+                    let (value, gradients) = weight_and_gradients(&mut self.parameters[weight..]);
+                    if let Some((dw, db)) = gradients {
+                        device.linear_backward_weight(&s, x, dy, accumulate, dw, db)?;
+                    }
                     if !first {
                         device.linear_backward_data(&s, dy, value, dx)?;
                     }
@@ -399,13 +421,10 @@ impl<D: Device> Network<D> {
     }
 }
 
-/// The weight of a layer, and the gradients of its weight and bias.
-fn weight_and_gradients<B>(parameters: &mut [Parameter<B>]) -> (&B, &mut B, &mut B) {
+/// The weight of a layer, and the gradients of its weight and bias if it is trained.
+fn weight_and_gradients<B>(parameters: &mut [Parameter<B>]) -> (&B, Option<(&mut B, &mut B)>) {
     let [weight, bias, ..] = parameters else { unreachable!("a layer with a weight has a bias after it") };
-    match (&mut weight.gradient, &mut bias.gradient) {
-        (Some(dw), Some(db)) => (&weight.value, dw, db),
-        _ => unreachable!("a network with activations' gradients has the parameters' too"),
-    }
+    (&weight.value, weight.gradient.as_mut().zip(bias.gradient.as_mut()))
 }
 
 /// The mask of a layer for one micro-batch of `n` images of `len` elements.

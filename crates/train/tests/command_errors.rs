@@ -120,7 +120,7 @@ fn checkpoints_that_are_damaged_or_belong_elsewhere() {
     place.fail(
         "eval foreign.safetensors",
         1,
-        &["no checkpoint of this program", "hint: `alexnet train --init FILE --epochs 0`"],
+        &["no checkpoint of this program", "hint: `alexnet import FILE -o CHECKPOINT`"],
     );
     place.fail(
         &format!("{SHORT} --arch paper-k11 --init run/last.safetensors --out other"),

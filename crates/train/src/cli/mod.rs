@@ -3,7 +3,10 @@
 mod data;
 mod device;
 mod eval;
+mod export;
+mod import;
 mod model;
+mod output;
 mod predict;
 mod train;
 
@@ -28,6 +31,8 @@ enum Command {
     Train(Box<train::Args>),
     Eval(eval::Args),
     Predict(predict::Args),
+    Export(export::Args),
+    Import(import::Args),
     Data(data::Args),
 }
 
@@ -37,6 +42,8 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Data(args) => data::run(&args),
     };
     result.unwrap_or_else(|error| {

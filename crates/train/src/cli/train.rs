@@ -10,6 +10,7 @@ use anyhow::Context;
 
 use super::device::{self, Opened};
 use crate::data::{self, Augment, Dataset};
+use crate::import;
 use crate::run::checkpoint::{self, Checkpoint, Progress};
 use crate::run::config::{self, Arch, Config, DeviceKind};
 use crate::run::progress::{Screen, say, say_aside};
@@ -55,9 +56,15 @@ pub struct Args {
     /// Share of the features dropped before each of the first two linear layers [default: 0.5]
     #[arg(long, value_name = "RATE", help_heading = "Network")]
     dropout: Option<f64>,
-    /// Start from the weights of this safetensors file, taken by name (torchvision's names)
+    /// Start from the weights of this safetensors file or PyTorch state dict, taken by name (torchvision's names)
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     init: Option<String>,
+    /// Take all but the last layer from --init, for other classes than the file's
+    #[arg(long, value_name = "BOOL", help_heading = "Network", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    replace_classifier: Option<bool>,
+    /// Layers that keep the weights they start with, such as features or features.0,features.3 [default: none]
+    #[arg(long, value_name = "LAYERS", help_heading = "Network")]
+    freeze: Option<String>,
 
     /// How often every training image is seen; 0 writes the initial checkpoint only [default: 100]
     #[arg(long, value_name = "N", help_heading = "Optimiser")]
@@ -146,6 +153,8 @@ impl Args {
         set(&mut config.groups, &self.groups);
         set(&mut config.dropout, &self.dropout);
         set_some(&mut config.init, &self.init);
+        set(&mut config.replace_classifier, &self.replace_classifier);
+        set_some(&mut config.freeze, &self.freeze);
         set(&mut config.epochs, &self.epochs);
         set(&mut config.batch_size, &self.batch_size);
         set(&mut config.accumulate, &self.accumulate);
@@ -238,10 +247,18 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     let Start { args, config, resumed, architecture, dataset, free } = start;
     let model = config.model();
     let mut network = Network::new(device, architecture, config.batch_size, true)?;
+    freeze(&mut network, &config)?;
     match (&resumed, &config.init) {
         (Some(Resumed { checkpoint, .. }), _) => checkpoint.restore(&mut network)?,
-        (None, Some(init)) => checkpoint::open_weights(Path::new(init))?.initialise(&mut network)?,
-        (None, None) => network.initialise(Philox::new(config.seed))?,
+        (None, init) => {
+            if init.is_none() || config.replace_classifier {
+                network.initialise(Philox::new(config.seed))?;
+            }
+            if let Some(init) = init {
+                let mut weights = import::open(Path::new(init)).map_err(Error::from)?;
+                weights.initialise(&mut network, config.replace_classifier).map_err(Error::from)?;
+            }
+        }
     }
 
     say(&format!(
@@ -312,6 +329,27 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     }
 }
 
+/// Takes the layers out of training that the settings name.
+fn freeze<D: Device<Element = f32>>(network: &mut Network<D>, config: &Config) -> Result<(), Error> {
+    let Some(list) = &config.freeze else { return Ok(()) };
+    let fail = |message, hint| Err(Error::Settings { message, hint });
+    let layers: Vec<String> = network.parameters().iter().map(|p| p.name.clone()).collect();
+    for name in list.split(',') {
+        let alone = Config { freeze: Some(name.into()), ..Config::default() };
+        if !layers.iter().any(|layer| alone.freezes(layer)) {
+            return fail(
+                format!("--freeze {name}: no layer with weights has this name"),
+                "use names of the table of layers",
+            );
+        }
+    }
+    network.freeze(|layer| config.freezes(layer));
+    match network.parameters().iter().all(|parameter| parameter.gradient.is_none()) {
+        true => fail(format!("--freeze {list} leaves nothing to train"), "leave a layer out of it"),
+        false => Ok(()),
+    }
+}
+
 /// That a run goes on with the data it was started with.
 fn same_data(checkpoint: &Checkpoint, dataset: &Dataset) -> Result<(), Error> {
     let run = &checkpoint.metadata().data;
@@ -357,6 +395,8 @@ mod tests {
             groups: 2,
             dropout: 0.25,
             init: Some("x".into()),
+            replace_classifier: true,
+            freeze: Some("features".into()),
             epochs: 4,
             batch_size: 5,
             accumulate: 6,
@@ -393,7 +433,9 @@ mod tests {
         let help = cli.find_subcommand_mut("train").unwrap().render_long_help().to_string();
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         let table = toml::Table::try_from(Config::default()).unwrap();
-        for (key, value) in table.iter().filter(|(key, _)| !["nesterov", "no-shuffle"].contains(&key.as_str())) {
+        for (key, value) in
+            table.iter().filter(|(key, _)| !["nesterov", "no-shuffle", "replace-classifier"].contains(&key.as_str()))
+        {
             let value = match value {
                 toml::Value::Float(value) => value.to_string(),
                 value => value.as_str().map_or_else(|| value.to_string(), String::from),

@@ -3,6 +3,7 @@
 pub mod onnx;
 pub mod pickle;
 pub mod pytorch;
+pub mod safetensors;
 pub mod torchscript;
 
 use alexnet_core::Architecture;
@@ -11,6 +12,8 @@ use alexnet_core::Architecture;
 pub struct Model<'a> {
     /// The layers.
     pub architecture: &'a Architecture,
+    /// The names of the classes in order.
+    pub classes: &'a [String],
     /// Name, shape and bytes of each parameter, in the network's order.
     pub parameters: Vec<Tensor<'a>>,
 }

@@ -1,7 +1,7 @@
 //! ONNX: the graph as a protocol buffer `onnx.ModelProto`, written by hand; field numbers as in `onnx.proto`.
 //!
 //! The input is `input`, float (N, 3, H, W) already normalised, or with preprocessing uint8 (N, H, W, 3);
-//! the output is `output` (N, classes). N is any batch.
+//! the output is `output` (N, classes). N is any batch. The metadata's `classes` is the JSON list of their names.
 
 use alexnet_core::LayerKind;
 use alexnet_core::architecture::TracedLayer;
@@ -53,12 +53,14 @@ pub fn to_bytes(model: &Model<'_>, wrapping: Wrapping) -> alexnet_core::Result<V
         .message(11, &input)
         .message(12, &output);
     let opset = Message::new().bytes(1, "").int(2, OPSET);
+    let classes = Message::new().bytes(1, "classes").bytes(2, serde_json::json!(model.classes).to_string());
     let model = Message::new()
         .int(1, IR_VERSION)
         .bytes(2, "alexnet")
         .bytes(3, env!("CARGO_PKG_VERSION"))
         .message(7, &graph)
-        .message(8, &opset);
+        .message(8, &opset)
+        .message(14, &classes);
     Ok(model.into_bytes())
 }
 

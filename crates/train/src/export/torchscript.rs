@@ -1,7 +1,8 @@
 //! TorchScript: an archive that `torch.jit.load` opens and runs, in Python and in C++.
 //!
 //! It holds the code of `forward` in TorchScript's subset of Python, and a pickle of the module's
-//! attributes. The submodules have torchvision's names, so that its `state_dict()` is PyTorch's.
+//! attributes. The submodules have torchvision's names, so that its `state_dict()` is PyTorch's. The extra file
+//! `classes.json` is the list of the classes' names.
 
 use std::fmt::Write as _;
 use std::io::Cursor;
@@ -45,6 +46,7 @@ pub fn to_bytes(model: &Model<'_>, wrapping: Wrapping) -> Result<Vec<u8>, Error>
     let mut archive = Archive::new(Cursor::new(Vec::new()));
     archive.record("data.pkl", &attributes(&tensors))?;
     archive.record("code/__torch__.py", code.as_bytes())?;
+    archive.record("extra/classes.json", serde_json::json!(model.classes).to_string().as_bytes())?;
     archive.record("constants.pkl", &{
         let mut pickle = Pickle::new();
         pickle.empty_tuple();

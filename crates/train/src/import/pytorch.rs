@@ -267,7 +267,7 @@ mod tests {
             Exported { name: "features.0.weight".into(), shape: vec![2, 3, 3, 3], bytes: &bytes },
             Exported { name: "features.0.bias".into(), shape: vec![2], bytes: &bytes[..8] },
         ];
-        (pytorch::to_bytes(&Model { architecture: &architecture, parameters }).unwrap(), bytes)
+        (pytorch::to_bytes(&Model { architecture: &architecture, classes: &[], parameters }).unwrap(), bytes)
     }
 
     fn opened(bytes: &[u8]) -> Result<StateDict, Error> {

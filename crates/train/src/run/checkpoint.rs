@@ -289,20 +289,45 @@ impl Weights {
         Ok(device.write(&values, to)?)
     }
 
-    /// Sets the parameters of `network` by name; momentum in the file is ignored.
-    ///
-    /// # Errors
-    /// A parameter is missing or has another shape or type; the device failed.
-    pub fn initialise<D: Device<Element = f32>>(&self, network: &mut Network<D>) -> Result<()> {
-        self.fill(network, false)
+    /// Names and shapes of the tensors, momentum included, in the file's order of bytes.
+    pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let tensors = self.tensors();
+        let mut found: Vec<_> = tensors.iter().map(|(name, tensor)| (tensor.data().as_ptr(), name, tensor)).collect();
+        found.sort_by_key(|&(place, ..)| place);
+        found.into_iter().map(|(_, name, tensor)| (name.to_owned(), tensor.shape().to_vec())).collect()
     }
 
-    fn fill<D: Device<Element = f32>>(&self, network: &mut Network<D>, momentum: bool) -> Result<()> {
+    /// A string of the file's metadata.
+    pub fn note(&self, key: &str) -> Option<String> {
+        let (_, header) = SafeTensors::read_metadata(&self.bytes).ok()?;
+        header.metadata().as_ref()?.get(key).cloned()
+    }
+
+    /// The values of a tensor of floating-point numbers of any width, rounded to f32.
+    ///
+    /// # Errors
+    /// It is missing or of another type.
+    pub fn read(&self, name: &str) -> Result<Vec<f32>> {
+        let fail = |reason: String| Error::Tensor { path: self.path.clone(), name: name.into(), reason };
+        let tensors = self.tensors();
+        let tensor = tensors.tensor(name).map_err(|_| fail("is missing".into()))?;
+        let data = tensor.data();
+        Ok(match tensor.dtype() {
+            Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+            Dtype::F64 => data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
+            Dtype::F16 => data.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
+            Dtype::BF16 => data.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect(),
+            other => return Err(fail(format!("has type {other}, expected floating-point numbers"))),
+        })
+    }
+
+    /// Sets parameters and momentum.
+    fn fill<D: Device<Element = f32>>(&self, network: &mut Network<D>) -> Result<()> {
         let tensors = self.tensors();
         let (device, parameters) = network.device_and_parameters();
         for parameter in parameters {
             self.copy(&tensors, &parameter.name, &parameter.shape, device, &mut parameter.value)?;
-            if let (true, Some(to)) = (momentum, &mut parameter.momentum) {
+            if let Some(to) = &mut parameter.momentum {
                 let name = format!("momentum.{}", parameter.name);
                 self.copy(&tensors, &name, &parameter.shape, device, to)?;
             }
@@ -372,12 +397,27 @@ impl Checkpoint {
         &self.metadata
     }
 
+    /// The bytes of a parameter, little-endian f32.
+    ///
+    /// # Errors
+    /// It is missing or has another shape or type.
+    pub fn parameter(&self, name: &str, shape: &[usize]) -> Result<&[u8]> {
+        let fail = |reason: String| Error::Tensor { path: self.weights.path.clone(), name: name.into(), reason };
+        let tensors = self.weights.tensors();
+        let tensor = tensors.tensor(name).map_err(|_| fail("is missing".into()))?;
+        if tensor.shape() != shape || tensor.dtype() != Dtype::F32 {
+            let (found, kind) = (tensor.shape(), tensor.dtype());
+            return Err(fail(format!("has type {kind} and shape {found:?}, the network needs F32 and {shape:?}")));
+        }
+        Ok(tensor.data())
+    }
+
     /// Sets parameters and, in a network for training, momentum.
     ///
     /// # Errors
     /// A tensor is missing or has another shape or type; the device failed.
     pub fn restore<D: Device<Element = f32>>(&self, network: &mut Network<D>) -> Result<()> {
-        self.weights.fill(network, true)
+        self.weights.fill(network)
     }
 }
 

@@ -98,6 +98,10 @@ pub struct Config {
     pub dropout: f64,
     /// Weights to start from.
     pub init: Option<String>,
+    /// Whether the last layer is not taken from `init`.
+    pub replace_classifier: bool,
+    /// Layers that keep their weights: `features`, `classifier.1` …, with a comma between them.
+    pub freeze: Option<String>,
     /// How often the training images are seen.
     pub epochs: usize,
     /// Images a micro-batch.
@@ -146,6 +150,8 @@ impl Default for Config {
             groups: 1,
             dropout: 0.5,
             init: None,
+            replace_classifier: false,
+            freeze: None,
             epochs: 100,
             batch_size: 128,
             accumulate: 1,
@@ -272,6 +278,12 @@ impl Config {
                 "add --arch original, or leave --groups out",
             );
         }
+        if self.replace_classifier && self.init.is_none() {
+            return contradiction(
+                format!("{} needs weights to start from", name("replace-classifier")),
+                "give them with --init FILE",
+            );
+        }
         if self.epochs > 0 && self.warmup > self.epochs as f64 {
             return contradiction(
                 format!("{} is {} epochs, longer than the run of {}", name("warmup"), self.warmup, self.epochs),
@@ -279,6 +291,12 @@ impl Config {
             );
         }
         Ok(())
+    }
+
+    /// Whether a layer keeps its weights.
+    pub fn freezes(&self, layer: &str) -> bool {
+        let within = |name: &str| layer.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.freeze.iter().flat_map(|list| list.split(',')).any(|name| within(name.trim()))
     }
 
     /// Side of the network's images.
@@ -406,7 +424,7 @@ mod tests {
         assert_eq!(refused(|c| c.momentum = 1.0), "--momentum is 1, expected a number from 0 to below 1");
         assert_eq!(refused(|c| c.threads = 5000), "--threads is 5000, expected at most 1024");
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 20] = [
+        let changes: [(&str, Change); 21] = [
             ("accumulate", |c| c.accumulate = 0),
             ("accumulate", |c| c.accumulate = usize::MAX),
             ("step-size", |c| c.step_size = 0),
@@ -426,6 +444,7 @@ mod tests {
             ("label-smoothing", |c| c.label_smoothing = -0.1),
             ("seed", |c| c.seed = u64::MAX),
             ("nesterov", |c| (c.nesterov, c.momentum) = (true, 0.0)),
+            ("replace-classifier", |c| c.replace_classifier = true),
             ("epochs", |c| c.epochs = usize::MAX),
         ];
         for (key, change) in changes {

@@ -54,6 +54,12 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// The file to write is there already.
+    #[error("{} already exists", path.display())]
+    FileExists {
+        /// The file.
+        path: PathBuf,
+    },
     /// The folder given holds no checkpoint.
     #[error("{} is no run: {reason}", path.display())]
     NotARun {
@@ -117,6 +123,9 @@ pub enum Error {
     /// A checkpoint cannot be written or read.
     #[error(transparent)]
     Checkpoint(#[from] super::checkpoint::Error),
+    /// Someone's weights cannot be taken.
+    #[error(transparent)]
+    Import(#[from] crate::import::Error),
     /// Loading failed.
     #[error(transparent)]
     Loading(#[from] crate::data::DataError),
@@ -143,6 +152,7 @@ impl Error {
                 "go on with it by `alexnet train --resume {0}`, or choose another folder with --out",
                 path.display()
             ),
+            Self::FileExists { .. } => "choose another file, or write over it with --force".into(),
             Self::NotARun { .. } => {
                 "give a run folder (runs/NAME) that holds last.safetensors; a run stopped before its first checkpoint is started again".into()
             }
@@ -162,6 +172,7 @@ impl Error {
                 kept.display()
             ),
             Self::Checkpoint(error) => return checkpoint_hint(error),
+            Self::Import(error) => return error.hint(),
             Self::Loading(error) => error.hint(),
             Self::Network(error) => return network_hint(error),
         })
@@ -201,13 +212,8 @@ pub fn checkpoint_hint(error: &super::checkpoint::Error) -> Option<String> {
         Error::Malformed { .. } | Error::Damaged { .. } => {
             "use another copy: a run folder has last.safetensors and best.safetensors".into()
         }
-        Error::Foreign { .. } => {
-            "`alexnet train --init FILE --epochs 0` makes a checkpoint of anyone's weights; name the --arch they are for"
-                .into()
-        }
-        Error::Tensor { .. } => {
-            "choose the --arch, --resize, --groups and classes that the file was made with".into()
-        }
+        Error::Foreign { .. } => "`alexnet import FILE -o CHECKPOINT` makes a checkpoint of anyone's weights".into(),
+        Error::Tensor { .. } => "choose the --arch, --resize, --groups and classes that the file was made with".into(),
         Error::Core(error) => return network_hint(error),
         #[allow(unreachable_patterns)]
         _ => return None,

@@ -75,7 +75,7 @@ fn weights_alone_leave_the_momentum() {
     let saved = filled();
     save(&path, &saved, &metadata()).unwrap();
     let mut other = network(4);
-    open_weights(&path).unwrap().initialise(&mut other).unwrap();
+    crate::import::open(&path).unwrap().initialise(&mut other, false).unwrap();
     for (other, saved) in tensors(&other).into_iter().zip(tensors(&saved)) {
         assert_eq!(other.0, saved.0);
         assert!(other.1.iter().all(|&v| v == 0.0));

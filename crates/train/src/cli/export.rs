@@ -1,0 +1,113 @@
+//! `alexnet export`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::ValueEnum;
+
+use super::model::Opening;
+use super::output;
+use crate::export::{self, Wrapping, onnx, pytorch, torchscript};
+use crate::run::classifier::architecture_of;
+use crate::run::progress::say;
+use crate::run::{Error, memory};
+
+/// Write a trained network as ONNX, TorchScript, PyTorch state dict or safetensors
+///
+/// ONNX and TorchScript take float images (N, 3, side, side), normalised as in training, and give logits
+/// (N, classes), for any N; in ONNX they are named `input` and `output`. The names of the classes are in the ONNX
+/// file's metadata and in TorchScript's extra file classes.json.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A run folder, of which best.safetensors is taken, or a checkpoint file
+    #[arg(value_name = "RUN_OR_CHECKPOINT")]
+    model: PathBuf,
+    /// What to write [default: by the extension of FILE: .onnx, .pt, .pth, .safetensors]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// The file to write
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// Give probabilities instead of logits (ONNX and TorchScript)
+    #[arg(long)]
+    softmax: bool,
+    /// Take uint8 images (N, side, side, 3) and normalise them within (ONNX and TorchScript)
+    #[arg(long)]
+    with_preprocess: bool,
+    /// Write over FILE if it exists
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For onnxruntime, browsers and most others
+    Onnx,
+    /// For `torch.jit.load`, in Python and C++
+    Torchscript,
+    /// For `torch.load(weights_only=True)` and `load_state_dict`, with torchvision's names
+    Pytorch,
+    /// The weights alone, without momentum, with torchvision's names
+    Safetensors,
+}
+
+impl Format {
+    fn of(path: &Path) -> Option<Self> {
+        Some(match path.extension()?.to_str()? {
+            "onnx" => Self::Onnx,
+            "pt" => Self::Torchscript,
+            "pth" => Self::Pytorch,
+            "safetensors" => Self::Safetensors,
+            _ => return None,
+        })
+    }
+}
+
+/// Exports.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let Some(format) = args.format.or_else(|| Format::of(&args.output)) else {
+        return Err(Error::Settings {
+            message: format!("{} has no extension that names a format", args.output.display()),
+            hint: "add --format onnx, torchscript, pytorch or safetensors",
+        }
+        .into());
+    };
+    let wrapping = Wrapping { preprocess: args.with_preprocess, softmax: args.softmax };
+    if matches!(format, Format::Pytorch | Format::Safetensors) && wrapping != Wrapping::default() {
+        return Err(Error::Settings {
+            message: "a file of weights has no place for --softmax and --with-preprocess".into(),
+            hint: "leave them out, or choose --format onnx or torchscript",
+        }
+        .into());
+    }
+    output::check_free(&args.output, args.force)?;
+    let opening = Opening::new(&args.model)?;
+    let architecture = architecture_of(opening.metadata(), &opening.path)?;
+    let mut parameters = Vec::new();
+    for spec in architecture.parameters()? {
+        let bytes = opening.checkpoint.parameter(&spec.name, &spec.shape).map_err(Error::from)?;
+        parameters.push(export::Tensor { name: spec.name, shape: spec.shape, bytes });
+    }
+    let model = export::Model { architecture: &architecture, classes: &opening.metadata().classes, parameters };
+    let bytes = match format {
+        Format::Onnx => onnx::to_bytes(&model, wrapping)?,
+        Format::Torchscript => torchscript::to_bytes(&model, wrapping)?,
+        Format::Pytorch => pytorch::to_bytes(&model).context("cannot make the archive")?,
+        Format::Safetensors => export::safetensors::to_bytes(&model, &opening.metadata().model),
+    };
+    output::write(&args.output, &bytes, args.force)?;
+    let input = match (format, args.with_preprocess, architecture.image) {
+        (Format::Pytorch | Format::Safetensors, ..) => format!("{} tensors", model.parameters.len()),
+        (_, true, side) => format!("input uint8 (N, {side}, {side}, 3)"),
+        (_, false, side) => format!("input float (N, 3, {side}, {side}), normalised"),
+    };
+    let output = match (format, args.softmax) {
+        (Format::Pytorch | Format::Safetensors, _) => String::new(),
+        (_, true) => format!(", output probabilities (N, {})", architecture.classes),
+        (_, false) => format!(", output logits (N, {})", architecture.classes),
+    };
+    let size = memory::gib(bytes.len() as u64);
+    say(&format!("wrote {}: {}, {size}, {input}{output}", args.output.display(), architecture.name));
+    Ok(ExitCode::SUCCESS)
+}

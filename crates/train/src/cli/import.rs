@@ -1,0 +1,133 @@
+//! `alexnet import`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use alexnet_core::random::Philox;
+use alexnet_core::{Cpu, Network};
+
+use super::output;
+use crate::data::cifar;
+use crate::import::recognise::{Known, recognise};
+use crate::import::{self, Weights};
+use crate::run::checkpoint::{self, Metadata, Model, Progress, TrainedOn};
+use crate::run::classifier::architecture_of;
+use crate::run::config::Arch;
+use crate::run::progress::say;
+use crate::run::{Config, Error, memory, summary};
+
+/// Make a checkpoint of someone's weights: safetensors, or a PyTorch state dict
+///
+/// The tensors need torchvision's names (`features.0.weight`); which AlexNet they are of is told by their shapes.
+/// Nothing in a PyTorch file is executed. The checkpoint serves predict, eval, export and serve; to train it
+/// further give it, or FILE itself, to `alexnet train --init`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The file: .safetensors, .pth, .pt
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The checkpoint to write
+    #[arg(long, short, value_name = "CHECKPOINT")]
+    output: PathBuf,
+    /// Which AlexNet [default: the one whose tensors have the file's shapes]
+    #[arg(long)]
+    arch: Option<Arch>,
+    /// Side of the images [default: the variant's own if the shapes allow it]
+    #[arg(long, value_name = "N")]
+    resize: Option<usize>,
+    /// Names of the classes: cifar10, a file with a name a line, or names with commas between them [default: those
+    /// in the file, else their numbers]
+    #[arg(long, value_name = "NAMES")]
+    classes: Option<String>,
+    /// Start the last layer anew, for --classes of another number than the file's
+    #[arg(long)]
+    replace_classifier: bool,
+    /// Key of the new last layer's weights
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Write over CHECKPOINT if it exists
+    #[arg(long)]
+    force: bool,
+}
+
+/// Imports.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut config = Config { resize: args.resize, seed: args.seed, ..Config::default() };
+    config.validate(&crate::run::config::flag)?;
+    output::check_free(&args.output, args.force)?;
+    let mut weights = import::open(&args.file).map_err(Error::from)?;
+    let known = Known { variant: args.arch.map(Arch::variant), image: args.resize, groups: None };
+    let (model, found) = recognise(&weights, known).map_err(Error::from)?;
+    let classes = match &args.classes {
+        Some(words) => names(words)?,
+        None => noted(&weights, found),
+    };
+    let wanted = classes.len();
+    if wanted != found && !args.replace_classifier {
+        return Err(Error::from(import::Error::Classes { path: args.file.clone(), found, wanted }).into());
+    }
+    config.arch = arch(&model);
+    config.resize = Some(model.image);
+    config.groups = model.groups;
+    let metadata = Metadata {
+        data: TrainedOn { name: "imported".into(), fingerprint: String::new() },
+        classes,
+        config: config.to_toml()?,
+        seed: args.seed,
+        progress: Progress::default(),
+        model,
+    };
+    let architecture = architecture_of(&metadata, &args.file)?;
+    memory::fits(&architecture, 1, false, memory::available())?;
+    let mut network = Network::new(Arc::new(Cpu::new(0)?), architecture, 1, false)?;
+    if args.replace_classifier {
+        network.initialise(Philox::new(args.seed))?;
+    }
+    weights.initialise(&mut network, args.replace_classifier).map_err(Error::from)?;
+    checkpoint::save(&args.output, &network, &metadata)?;
+    let parameters: usize = network.parameters().iter().map(|parameter| parameter.len()).sum();
+    say(&format!(
+        "wrote {}: {}, images {2}x{2}, {3} classes, {4} parameters",
+        args.output.display(),
+        metadata.model.variant,
+        metadata.model.image,
+        metadata.classes.len(),
+        summary::grouped(parameters as u64)
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn arch(model: &Model) -> Arch {
+    use clap::ValueEnum;
+    let named = Arch::value_variants().iter().find(|arch| arch.variant().name() == model.variant);
+    named.copied().unwrap_or(Arch::Cifar)
+}
+
+/// The names that the file has, or the classes' numbers.
+fn noted(weights: &Weights, count: usize) -> Vec<String> {
+    let noted = weights.note("classes").and_then(|note| serde_json::from_str::<Vec<String>>(&note).ok());
+    noted.filter(|names| names.len() == count).unwrap_or_else(|| (0..count).map(|class| class.to_string()).collect())
+}
+
+/// The names that `--classes` means.
+fn names(words: &str) -> Result<Vec<String>, Error> {
+    if words == "cifar10" {
+        return Ok(cifar::CLASSES.map(String::from).to_vec());
+    }
+    let path = Path::new(words);
+    let names: Vec<String> = if path.is_file() {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+    } else {
+        words.split(',').map(|name| name.trim().to_owned()).collect()
+    };
+    if names.is_empty() || names.iter().any(String::is_empty) {
+        return Err(Error::Setting {
+            name: "--classes".into(),
+            value: format!("`{words}`"),
+            expected: "cifar10, a file with a name a line, or names with commas between them".into(),
+        });
+    }
+    Ok(names)
+}

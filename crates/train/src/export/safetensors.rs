@@ -1,0 +1,31 @@
+//! The weights alone as a safetensors file, with torchvision's names.
+
+use super::Model;
+use crate::run::checkpoint;
+
+/// The bytes of the file. Its metadata tell `format` (`pt`, as other libraries write it), and in this program's
+/// words `architecture` and `classes`, so that [`crate::import`] need not guess.
+pub fn to_bytes(model: &Model<'_>, network: &checkpoint::Model) -> Vec<u8> {
+    let mut header = serde_json::Map::new();
+    let metadata = serde_json::json!({
+        "format": "pt",
+        "architecture": serde_json::json!(network).to_string(),
+        "classes": serde_json::json!(model.classes).to_string(),
+    });
+    header.insert("__metadata__".into(), metadata);
+    let mut end = 0;
+    for tensor in &model.parameters {
+        let start = end;
+        end += tensor.bytes.len();
+        let info = serde_json::json!({ "dtype": "F32", "shape": tensor.shape, "data_offsets": [start, end] });
+        header.insert(tensor.name.clone(), info);
+    }
+    let mut text = serde_json::Value::Object(header).to_string();
+    // The data begin at a multiple of eight bytes.
+    text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
+    let mut bytes = Vec::with_capacity(8 + text.len() + end);
+    bytes.extend((text.len() as u64).to_le_bytes());
+    bytes.extend(text.bytes());
+    model.parameters.iter().for_each(|tensor| bytes.extend(tensor.bytes));
+    bytes
+}

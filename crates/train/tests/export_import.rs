@@ -1,0 +1,122 @@
+//! `alexnet export` and `import`, and training from someone's weights: what comes and goes, bit for bit.
+
+mod command;
+
+use command::{Place, SHORT, tensors};
+use safetensors::SafeTensors;
+
+/// The tensors of a file whose names begin so, each with its bytes.
+fn named(place: &Place, file: &str, start: &str) -> Vec<(String, Vec<u8>)> {
+    let bytes = place.read(file);
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut found: Vec<_> = file
+        .tensors()
+        .into_iter()
+        .filter(|(name, _)| name.starts_with(start))
+        .map(|(name, tensor)| (name, tensor.data().to_vec()))
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn what_goes_out_comes_back_bit_for_bit() {
+    let place = Place::new();
+    place.succeed(&format!("{SHORT} --epochs 1 --out run"));
+    let out = place.succeed("export run -o a.onnx");
+    assert!(
+        out.starts_with("wrote a.onnx: cifar, 89 MiB, input float (N, 3, 32, 32), normalised, output logits"),
+        "{out}"
+    );
+    place.succeed("export run -o a.pth");
+    place.succeed("export run --format safetensors -o a.weights");
+    place.succeed("export run/best.safetensors -o a.pt --softmax --with-preprocess");
+    let own = named(&place, "run/best.safetensors", "");
+    let own: Vec<_> = own.into_iter().filter(|(name, _)| !name.starts_with("momentum.")).collect();
+    assert!(named(&place, "a.weights", "") == own);
+
+    // The class names travel in safetensors; in PyTorch's file they cannot.
+    let out = place.succeed("import a.weights -o b.safetensors");
+    assert!(out.contains("cifar, images 32x32, 10 classes, 23,272,266 parameters"), "{out}");
+    place.succeed("import a.pth -o c.safetensors --classes cifar10");
+    assert!(tensors(&place.path("b.safetensors")) == tensors(&place.path("c.safetensors")));
+    assert!(named(&place, "b.safetensors", "") == own);
+    for file in ["b", "c"] {
+        place.succeed(&format!("export {file}.safetensors -o {file}.pth"));
+        assert!(place.read(&format!("{file}.pth")) == place.read("a.pth"));
+        place.succeed(&format!("export {file}.safetensors -o {file}.onnx"));
+        assert!(place.read(&format!("{file}.onnx")) == place.read("a.onnx"));
+    }
+    let eval = |model: &str| place.succeed(&format!("eval {model} --data sample --json --device cpu"));
+    assert_eq!(eval("c.safetensors"), eval("run"));
+
+    // Nothing is written over unasked, and nothing else is left in the folder.
+    place.fail("export run -o a.onnx", 1, &["a.onnx already exists", "--force"]);
+    place.fail("import a.pth -o b.safetensors", 1, &["b.safetensors already exists", "--force"]);
+    place.succeed("export run -o a.onnx --force");
+    place.succeed("import a.pth -o b.safetensors --force");
+    assert!(place.names(".").iter().all(|name| !name.starts_with('.')), "{:?}", place.names("."));
+
+    place.fail("export run -o x.bin", 2, &["x.bin has no extension that names a format", "hint: add --format"]);
+    place.fail("export run -o x.pth --softmax", 2, &["no place for --softmax", "hint: "]);
+    place.fail("import a.onnx -o x.safetensors", 1, &["a.onnx is not a whole safetensors file"]);
+    place.fail("import a.pt -o x.safetensors", 1, &["a.pt: ", "TorchScript", "hint: save the weights alone"]);
+    place.fail(
+        "import a.pth -o x.safetensors --arch original",
+        1,
+        &["a.pth holds no AlexNet", "hint: name the --arch"],
+    );
+    assert!(!place.path("x.safetensors").exists());
+}
+
+#[test]
+fn a_network_is_tuned_to_other_classes() {
+    let place = Place::new();
+    place.succeed(&format!("{SHORT} --epochs 0 --out run"));
+    place.succeed("export run -o ten.pth");
+    // Two classes of the embedded images, as folders.
+    for (split, count) in [("train", 12), ("val", 4)] {
+        for class in ["dark", "light"] {
+            let folder = place.path(&format!("data/{split}/{class}"));
+            std::fs::create_dir_all(&folder).unwrap();
+            for number in 0..count {
+                let value = if class == "dark" { number * 5 } else { 255 - number * 5 };
+                image::RgbImage::from_pixel(32, 32, image::Rgb([value; 3]))
+                    .save(folder.join(format!("{number}.png")))
+                    .unwrap();
+            }
+        }
+    }
+    let train =
+        "train --data data --batch-size 8 --device cpu --lr 0.02 --dropout 0 --augment none --epochs 4 --init ten.pth";
+    place.fail(train, 1, &["ten.pth has a last layer of 10 classes, 2 are wanted", "hint: add --replace-classifier"]);
+    place.succeed(&format!("{train} --replace-classifier --freeze features --out tuned"));
+    let features = named(&place, "run/last.safetensors", "features.");
+    assert!(features.len() == 10 && named(&place, "tuned/last.safetensors", "features.") == features);
+    assert!(
+        named(&place, "tuned/last.safetensors", "classifier.1.")
+            != named(&place, "run/last.safetensors", "classifier.1.")
+    );
+    assert_eq!(named(&place, "tuned/last.safetensors", "classifier.6.bias")[0].1.len(), 8);
+    assert!(named(&place, "tuned/last.safetensors", "momentum.features.").is_empty());
+    let last = place.metrics("tuned").pop().unwrap();
+    assert_eq!(last["test_acc"], 1.0, "black and white are told apart: {last}");
+    assert!(place.succeed("predict tuned data/val/dark/0.png --device cpu").starts_with("dark"));
+
+    // Stopped after two epochs and gone on with, it ends bit for bit where it ended.
+    place.succeed(&format!("{train} --replace-classifier --freeze features --out half --epochs 2"));
+    place.succeed("train --resume half --epochs 4");
+    assert!(tensors(&place.path("half/last.safetensors")) == tensors(&place.path("tuned/last.safetensors")));
+    place.fail("train --resume half --epochs 5 --freeze classifier", 2, &["--freeze", "contradicts the run"]);
+
+    // The same by import: a checkpoint with a new last layer.
+    place.fail("import ten.pth -o x.safetensors --classes cat,dog", 1, &["10 classes, 2 are wanted"]);
+    place.succeed("import ten.pth -o x.safetensors --classes cat,dog --replace-classifier");
+    let out = place.succeed("predict x.safetensors data/val/dark/0.png --device cpu");
+    assert!(out.contains("cat") && out.contains("dog"), "{out}");
+    place.fail("import ten.pth -o y.safetensors --classes cat,,dog", 2, &["--classes is `cat,,dog`"]);
+
+    place.fail(&format!("{SHORT} --freeze featurs"), 2, &["--freeze featurs: no layer", "hint: "]);
+    place.fail(&format!("{SHORT} --freeze features,classifier"), 2, &["leaves nothing to train"]);
+    place.fail(&format!("{SHORT} --replace-classifier"), 2, &["--replace-classifier needs weights", "--init"]);
+}

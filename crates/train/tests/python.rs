@@ -1,0 +1,160 @@
+//! What `alexnet export` writes, opened by those it is for: onnx's checker, onnxruntime, `torch.jit.load`, a plain
+//! PyTorch module, the safetensors package.
+//!
+//! Run it with `cargo test --release --package alexnet-train --test python -- --ignored`. It makes a Python
+//! environment in the user's cache folder by pip, once (5 GB: PyTorch on PyPI comes with CUDA's libraries);
+//! `ALEXNET_PYTHON` may name an interpreter that has the packages already.
+
+mod command;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use alexnet_core::{Cpu, Network};
+use alexnet_train::data::{Dataset, Loader, LoaderOptions, Options};
+use alexnet_train::run::checkpoint;
+use command::Place;
+
+/// What is installed, each at the version that the proof was written with.
+const PACKAGES: [&str; 6] = [
+    "torch==2.15.0",
+    "torchvision==0.29.2",
+    "onnx==1.23.2",
+    "onnxruntime==1.32.0",
+    "safetensors==0.8.0",
+    "numpy==2.4.6",
+];
+const IMAGES: usize = 64;
+
+/// The interpreter of an environment that has the packages, made on first use. The error says what to do.
+fn python() -> Result<PathBuf, String> {
+    if let Some(given) = std::env::var_os("ALEXNET_PYTHON") {
+        return Ok(given.into());
+    }
+    let cache = dirs::cache_dir().ok_or("neither XDG_CACHE_HOME nor HOME is set: set one, or set ALEXNET_PYTHON")?;
+    let cache = cache.join("alexnet");
+    let place = cache.join(format!("python-{}", PACKAGES[0].replace("==", "-")));
+    let (interpreter, ready) = (place.join("bin/python"), place.join("ready"));
+    let wanted = PACKAGES.join("\n");
+    let is_ready = || fs::read_to_string(&ready).is_ok_and(|text| text == wanted);
+    if is_ready() {
+        return Ok(interpreter);
+    }
+    let failed = |error: std::io::Error| format!("cannot write {}: {error}", cache.display());
+    fs::create_dir_all(&cache).map_err(failed)?;
+    // One process installs, the others wait for it; the lock goes with the file's handle.
+    let lock = File::create(cache.join("python.lock")).map_err(failed)?;
+    lock.lock().map_err(failed)?;
+    if is_ready() {
+        return Ok(interpreter);
+    }
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&place))?;
+    run(Command::new(&interpreter).args(["-m", "pip", "install", "--quiet", "--no-cache-dir"]).args(PACKAGES))?;
+    fs::write(ready, wanted).map_err(failed)?;
+    Ok(interpreter)
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let help = format!(
+        "This test needs python3 with venv and pip, a network and 5 GB in the cache folder, once. Elsewhere install\n  \
+         {}\nand set ALEXNET_PYTHON to the interpreter.",
+        PACKAGES.join(" ")
+    );
+    let output = command.output().map_err(|error| format!("cannot run {command:?}: {error}\n{help}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!("{command:?}: {}\n{}{help}", output.status, String::from_utf8_lossy(&output.stderr))),
+    }
+}
+
+fn write(path: PathBuf, values: &[f32]) {
+    fs::write(path, bytemuck::cast_slice(values)).unwrap();
+}
+
+/// Our own logits of 64 of the embedded test images, and the images, for Python.
+fn logits(place: &Place, checkpoint_path: &Path) {
+    let checkpoint = checkpoint::open(checkpoint_path).unwrap();
+    let metadata = checkpoint.metadata();
+    let side = metadata.model.image;
+    let mut network = Network::new(
+        Arc::new(Cpu::new(0).unwrap()),
+        metadata.model.architecture(metadata.classes.len()).unwrap(),
+        IMAGES,
+        false,
+    )
+    .unwrap();
+    checkpoint.restore(&mut network).unwrap();
+    let split = Dataset::open("sample", &Options::default()).unwrap().test.limit(IMAGES);
+    let (mut pixels, mut scratch) = (Vec::new(), Vec::new());
+    (0..IMAGES).for_each(|index| pixels.extend(split.image(index, side, &mut scratch).unwrap()));
+    fs::write(place.path("pixels.u8"), pixels).unwrap();
+    let options = LoaderOptions { batch_size: IMAGES, size: side, ..LoaderOptions::default() };
+    let batch = Loader::new(&split, options).unwrap().next().unwrap().unwrap();
+    network.predict(batch.images()).unwrap();
+    let mut logits = vec![0.0; IMAGES * 10];
+    network.read_logits(&mut logits).unwrap();
+    write(place.path("images.f32"), batch.images());
+    write(place.path("logits.f32"), &logits);
+}
+
+fn proof(variant: &str, groups: &str, side: &str) {
+    let python = python().unwrap_or_else(|error| panic!("{error}"));
+    let place = Place::new();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/proof.py");
+    let call = |action: &str| {
+        let mut command = Command::new(&python);
+        command.arg(&script).arg(action).arg(place.path("")).args([variant, groups, side]);
+        let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", python.display()));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{variant}, {action}: {}{}", text(&output.stdout), text(&output.stderr));
+        print!("{variant}, groups {groups}:\n{}", text(&output.stdout));
+    };
+    call("make");
+    // The shapes tell the variant; only `paper-k11` at its own side must be told from others with as many features.
+    let out = place.succeed("import source.pth -o checkpoint.safetensors --classes cifar10");
+    assert!(out.contains(&format!("{variant}, images {side}x{side}, 10 classes")), "{out}");
+    logits(&place, &place.path("checkpoint.safetensors"));
+    for name in ["out.onnx", "out.pt", "out.pth", "out.safetensors"] {
+        place.succeed(&format!("export checkpoint.safetensors -o {name}"));
+    }
+    for name in ["whole.onnx", "whole.pt"] {
+        place.succeed(&format!("export checkpoint.safetensors -o {name} --softmax --with-preprocess"));
+    }
+    for name in ["legacy", "half"] {
+        place.succeed(&format!("import {name}.pth -o {name}.safetensors --arch {variant} --classes cifar10"));
+        place.succeed(&format!("export {name}.safetensors -o {name}-out.pth"));
+    }
+    call("check");
+}
+
+#[test]
+#[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
+fn cifar() {
+    proof("cifar", "1", "32");
+}
+
+#[test]
+#[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
+fn paper_k11() {
+    proof("paper-k11", "1", "96");
+}
+
+#[test]
+#[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
+fn torchvision() {
+    proof("torchvision", "1", "224");
+}
+
+#[test]
+#[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
+fn original() {
+    proof("original", "1", "227");
+}
+
+#[test]
+#[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
+fn original_in_two_groups() {
+    proof("original", "2", "227");
+}

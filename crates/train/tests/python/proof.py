@@ -1,0 +1,149 @@
+"""Proves what `alexnet export` writes: `make` writes weights and pictures, `check` compares all with PyTorch.
+
+Called by tests/python.rs, a variant at a time, in a folder of its own.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import nn
+
+CLASSES = 10
+IMAGES = 64
+# Of the largest logit: two fp32 programs that add up in different orders.
+TOLERANCE = 1e-4
+
+
+class Plain(nn.Module):
+    """The layers of the variants as a PyTorch user writes them."""
+
+    def __init__(self, variant, groups, side):
+        super().__init__()
+        lrn = [nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0)] if variant == "original" else []
+        filters = [96, 256, 384, 384, 256] if variant == "original" else [64, 192, 384, 256, 256]
+        stem, pad, pool = (11, 0, 3) if variant == "original" else (11, 2, 3)
+        first = nn.Conv2d(3, filters[0], stem, 4, pad)
+        second = nn.Conv2d(filters[0], filters[1], 5, padding=2, groups=groups)
+        if variant == "cifar":
+            pool = 2
+            first = nn.Conv2d(3, filters[0], 3, 2, 1)
+            second = nn.Conv2d(filters[0], filters[1], 3, padding=1)
+        layers = [first, nn.ReLU(), *lrn, nn.MaxPool2d(pool, 2), second, nn.ReLU(), *lrn, nn.MaxPool2d(pool, 2)]
+        for i, g in zip([2, 3, 4], [1, groups, groups]):
+            layers += [nn.Conv2d(filters[i - 1], filters[i], 3, padding=1, groups=g), nn.ReLU()]
+        self.features = nn.Sequential(*layers, nn.MaxPool2d(pool, 2))
+        inputs = self.features(torch.zeros(1, 3, side, side)).numel()
+        self.classifier = nn.Sequential(
+            nn.Dropout(), nn.Linear(inputs, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(),
+            nn.Linear(4096, CLASSES),
+        )
+
+    def forward(self, x):
+        return self.classifier(torch.flatten(self.features(x), 1))
+
+
+def module(variant, groups, side):
+    if variant == "torchvision":
+        return torchvision.models.alexnet(num_classes=CLASSES).eval()
+    return Plain(variant, groups, side).eval()
+
+
+def make(folder, variant, groups, side):
+    torch.manual_seed(7)
+    state = module(variant, groups, side).state_dict()
+    for name, tensor in state.items():
+        # PyTorch's own start leaves logits that hardly differ.
+        scale = 0.1 if name.endswith("bias") else (2.0 / tensor[0].numel()) ** 0.5
+        tensor.normal_(0, scale)
+    torch.save(state, folder / "source.pth")
+    torch.save({f"module.{k}": v for k, v in state.items()}, folder / "legacy.pth", _use_new_zipfile_serialization=False)
+    torch.save({"epoch": 3, "state_dict": {k: v.half() for k, v in state.items()}}, folder / "half.pth")
+
+
+def close(what, found, expected):
+    worst = np.abs(found - expected).max() / np.abs(expected).max()
+    assert found.shape == expected.shape and worst <= TOLERANCE, f"{what}: {found.shape}, {worst:.2e}"
+    ranked = np.sort(expected, axis=1)
+    clear = ranked[:, -1] - ranked[:, -2] > 2 * TOLERANCE * np.abs(expected).max()
+    assert clear.sum() >= IMAGES - 8, f"{what}: only {clear.sum()} images have a clear winner"
+    same = found.argmax(1) == expected.argmax(1)
+    assert same[clear].all(), f"{what}: top-1 differs on {(~same[clear]).sum()} images"
+    print(f"  {what}: off by {worst:.1e} of the largest")
+
+
+def equal(what, found, expected):
+    assert list(found) == list(expected), f"{what}: {list(found)}"
+    for name in expected:
+        a, b = found[name], expected[name]
+        assert a.dtype == b.dtype and a.shape == b.shape, f"{what}: {name}"
+        assert torch.equal(a.view(torch.int32), b.view(torch.int32)), f"{what}: {name} differs"
+
+
+def read_onnx(path, images):
+    onnx.checker.check_model(str(path), full_check=True)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    assert [i.name for i in session.get_inputs()] == ["input"] and [o.name for o in session.get_outputs()] == ["output"]
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"])[2] == "bird"
+    whole = session.run(None, {"input": images})[0]
+    for count in [1, 5]:
+        part = session.run(None, {"input": images[:count]})[0]
+        assert np.abs(part - whole[:count]).max() <= TOLERANCE * np.abs(whole).max(), f"batch {count}"
+    return whole
+
+
+def read_script(path, images):
+    extra = {"classes.json": ""}
+    script = torch.jit.load(str(path), _extra_files=extra)
+    assert json.loads(extra["classes.json"])[2] == "bird"
+    with torch.inference_mode():
+        return script.eval()(torch.from_numpy(images)).numpy(), script.state_dict()
+
+
+def check(folder, variant, groups, side):
+    shape = (IMAGES, side, side, 3)
+    pixels = np.fromfile(folder / "pixels.u8", np.uint8).reshape(shape)
+    images = np.fromfile(folder / "images.f32", np.float32).reshape(shape).transpose(0, 3, 1, 2).copy()
+    ours = np.fromfile(folder / "logits.f32", np.float32).reshape(IMAGES, CLASSES)
+    source = torch.load(folder / "source.pth", weights_only=True)
+
+    plain = module(variant, groups, side)
+    state = torch.load(folder / "out.pth", weights_only=True)
+    equal("PyTorch file", state, source)
+    plain.load_state_dict(state)
+    with torch.inference_mode():
+        close("plain PyTorch module", ours, plain(torch.from_numpy(images)).numpy())
+    close("onnxruntime", ours, read_onnx(folder / "out.onnx", images))
+    scripted, own = read_script(folder / "out.pt", images)
+    close("torch.jit.load", ours, scripted)
+    equal("TorchScript's state dict", own, source)
+
+    # Probabilities from uint8 images, each format against our logits.
+    powers = np.exp(ours - ours.max(1, keepdims=True), dtype=np.float64)
+    probabilities = powers / powers.sum(1, keepdims=True)
+    for what, found in [("ONNX", read_onnx(folder / "whole.onnx", pixels)),
+                        ("TorchScript", read_script(folder / "whole.pt", pixels)[0])]:
+        worst = np.abs(found - probabilities).max()
+        # d softmax ≤ half of twice the largest change of a logit.
+        assert worst <= TOLERANCE * np.abs(ours).max(), f"{what} with preprocessing and softmax: {worst:.2e}"
+        assert np.abs(found.sum(1) - 1).max() < 1e-5
+
+    # In the order of the file; the package itself sorts by name.
+    for name in ["out.safetensors", "checkpoint.safetensors"]:
+        opened = load_file(folder / name)
+        equal(name, {key: opened[key] for key in source}, source)
+        assert set(opened) == set(source)
+    equal("legacy file", torch.load(folder / "legacy-out.pth", weights_only=True), source)
+    halves = {name: tensor.half().float() for name, tensor in source.items()}
+    equal("half file", torch.load(folder / "half-out.pth", weights_only=True), halves)
+
+
+if __name__ == "__main__":
+    _, action, folder, variant, groups, side = sys.argv
+    {"make": make, "check": check}[action](Path(folder), variant, int(groups), int(side))
