@@ -1,5 +1,7 @@
 //! Arrays in the GPU's memory.
 
+use std::sync::atomic::Ordering;
+
 use cudarc::driver::{CudaSlice, DevicePtr};
 
 use crate::error::{Error, Result};
@@ -115,12 +117,18 @@ impl Precision {
 }
 
 impl Kernels {
+    /// How often memory was asked for, so that a test can tell that a step of the training asks for none.
+    pub fn allocations(&self) -> u64 {
+        self.allocations.load(Ordering::Relaxed)
+    }
+
     /// Allocates `len` zeros.
     ///
     /// # Errors
     /// Too little memory; the driver's.
     pub fn zeros(&self, number: Number, len: usize) -> Result<Array> {
         let bytes = len * number.size();
+        self.allocations.fetch_add(1, Ordering::Relaxed);
         // A driver gives no array of no bytes.
         let allocated = self.stream.alloc_zeros::<u8>(bytes.max(1));
         match allocated {
@@ -129,7 +137,7 @@ impl Kernels {
                 let (free, total) = self.context.mem_get_info().unwrap_or((0, 0));
                 Err(Error::OutOfMemory { needed: bytes as u64, free: free as u64, total: total as u64 })
             }
-            Err(error) => Err(Error::driver("allocation", error)),
+            Err(error) => Err(Error::driver_later("allocation", error, self.sync)),
         }
     }
 
@@ -145,7 +153,7 @@ impl Kernels {
             return Ok(());
         }
         let mut target = to.bytes.slice_mut(..bytes.len());
-        self.stream.memcpy_htod(bytes, &mut target).map_err(|e| Error::driver("copy to the GPU", e))
+        self.stream.memcpy_htod(bytes, &mut target).map_err(|e| Error::driver_later("copy to the GPU", e, self.sync))
     }
 
     /// Copies the front of `from` into `to`, after all that was launched before.
@@ -160,7 +168,7 @@ impl Kernels {
             return Ok(());
         }
         let source = from.bytes.slice(..bytes.len());
-        self.stream.memcpy_dtoh(&source, bytes).map_err(|e| Error::driver("copy from the GPU", e))?;
+        self.stream.memcpy_dtoh(&source, bytes).map_err(|e| Error::driver_later("copy from the GPU", e, self.sync))?;
         self.synchronize()
     }
 

@@ -140,4 +140,28 @@ impl Error {
         let text = error.error_string().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default();
         Self::Driver { call: call.into(), name: format!("{:?}", error.0), text }
     }
+
+    /// The same for a call that also answers with what went wrong in a kernel launched before it.
+    pub(crate) fn driver_later(call: &str, error: cudarc::driver::DriverError, sync: bool) -> Self {
+        use cudarc::driver::sys::CUresult::{
+            CUDA_ERROR_ASSERT, CUDA_ERROR_HARDWARE_STACK_ERROR, CUDA_ERROR_ILLEGAL_ADDRESS,
+            CUDA_ERROR_ILLEGAL_INSTRUCTION, CUDA_ERROR_INVALID_ADDRESS_SPACE, CUDA_ERROR_INVALID_PC,
+            CUDA_ERROR_LAUNCH_FAILED, CUDA_ERROR_LAUNCH_TIMEOUT, CUDA_ERROR_MISALIGNED_ADDRESS,
+        };
+        const KERNELS: [cudarc::driver::sys::CUresult; 9] = [
+            CUDA_ERROR_ASSERT,
+            CUDA_ERROR_HARDWARE_STACK_ERROR,
+            CUDA_ERROR_ILLEGAL_ADDRESS,
+            CUDA_ERROR_ILLEGAL_INSTRUCTION,
+            CUDA_ERROR_INVALID_ADDRESS_SPACE,
+            CUDA_ERROR_INVALID_PC,
+            CUDA_ERROR_LAUNCH_FAILED,
+            CUDA_ERROR_LAUNCH_TIMEOUT,
+            CUDA_ERROR_MISALIGNED_ADDRESS,
+        ];
+        match KERNELS.contains(&error.0) && !sync {
+            true => Self::driver(format!("a kernel launched before the {call} (ALEXNET_SYNC=1 tells which)"), error),
+            false => Self::driver(call, error),
+        }
+    }
 }

@@ -156,7 +156,7 @@ impl<'a> Launch<'a> {
                 &mut arguments[..self.count],
             )
         }
-        .map_err(|e| fail("launch", e))?;
+        .map_err(|e| Error::driver_later(&format!("launch of {}", self.name), e, self.kernels.sync))?;
         if self.kernels.sync {
             stream.synchronize().map_err(|e| fail("execution", e))?;
         }

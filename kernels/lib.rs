@@ -9,7 +9,7 @@
 //! `alexnet-dump`), `ALEXNET_SYNC=1` (waits after each launch, so that a fault is that of the kernel it names).
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cudarc::driver::sys::{self, CUfunction_attribute, CUresult};
@@ -21,6 +21,7 @@ pub mod cache;
 mod error;
 mod launch;
 pub mod nvrtc;
+pub mod survey;
 
 mod augment;
 mod avgpool;
@@ -29,6 +30,7 @@ mod conv;
 mod dropout;
 mod flatten;
 mod gemm;
+mod graph;
 mod linear;
 mod lrn;
 mod maxpool;
@@ -45,6 +47,7 @@ pub use dropout::Dropout;
 pub use error::{Error, Result};
 pub use flatten::Flatten;
 pub use gemm::{Gemm, Then, Transpose};
+pub use graph::Graph;
 pub use linear::Linear;
 pub use lrn::Lrn;
 pub use maxpool::MaxPool;
@@ -138,6 +141,7 @@ pub struct Kernels {
     code: Mutex<Option<Code>>,
     dump: Option<Code>,
     sync: bool,
+    allocations: AtomicU64,
 }
 
 /// The least version of the driver: that of CUDA 12, whose drivers load the cubins of every NVRTC 12.
@@ -223,6 +227,7 @@ impl Kernels {
             code: Mutex::new(code_variable("ALEXNET_CODE")?),
             dump: code_variable("ALEXNET_DUMP")?,
             sync: std::env::var_os("ALEXNET_SYNC").is_some_and(|value| value == "1"),
+            allocations: AtomicU64::new(0),
         })
     }
 
@@ -265,10 +270,7 @@ impl Kernels {
     /// # Errors
     /// That of any kernel launched before; `ALEXNET_SYNC=1` tells which.
     pub fn synchronize(&self) -> Result<()> {
-        self.stream.synchronize().map_err(|error| match self.sync {
-            true => Error::driver("execution", error),
-            false => Error::driver("execution of a kernel (ALEXNET_SYNC=1 tells which)", error),
-        })
+        self.stream.synchronize().map_err(|error| Error::driver_later("wait", error, self.sync))
     }
 
     /// Compiles and loads every file now, so that no step of the training has to.

@@ -123,7 +123,13 @@ impl Nvrtc {
         if let Some(given) = env::var_os("ALEXNET_NVRTC") {
             let given = PathBuf::from(given);
             let path = if given.is_dir() { given.join(LIBRARY) } else { given };
-            return Self::load(&path);
+            return Self::load(&path).map_err(|error| match error {
+                Error::Nvrtc { path, reason } => {
+                    let hint = format!("ALEXNET_NVRTC names it; unset that, or set it to the folder of {LIBRARY}");
+                    Error::Nvrtc { path, reason: format!("{reason} ({hint})") }
+                }
+                error => error,
+            });
         }
         let mut tried = Vec::new();
         for folder in folders() {

@@ -10,12 +10,12 @@ use alexnet_core::{Architecture, Cpu, Cuda, LayerKind, LayerSpec, Network, Refer
 
 use crate::support::{U, gpu};
 
-const BATCH: usize = 3;
-const CLASSES: usize = 4;
-const IMAGE: usize = 21;
+pub const BATCH: usize = 3;
+pub const CLASSES: usize = 4;
+pub const IMAGE: usize = 21;
 
 /// AlexNet's order of layers with every kind of layer, a few channels wide; widths that fill packs and that do not.
-fn architecture() -> Architecture {
+pub fn architecture() -> Architecture {
     let conv = |filters, kernel, stride, padding, groups| LayerKind::Conv { filters, kernel, stride, padding, groups };
     let pool = LayerKind::MaxPool { kernel: 3, stride: 2, padding: 0 };
     let dropout = LayerKind::Dropout { rate: 0.5 };
@@ -47,7 +47,7 @@ fn architecture() -> Architecture {
 const LONGEST: f64 = (BATCH * 11 * 11) as f64;
 const LAYERS: f64 = 18.0;
 
-fn values(seed: u64, len: usize, scale: f32) -> Vec<f32> {
+pub fn values(seed: u64, len: usize, scale: f32) -> Vec<f32> {
     let philox = Philox::new(seed);
     (0..len).map(|i| (uniform_f32(philox.word(9, 0, i as u64)) * 2.0 - 1.0) * scale).collect()
 }
@@ -102,7 +102,7 @@ fn norm(x: impl IntoIterator<Item = f64>) -> f64 {
 }
 
 /// The share of the norm that `a` differs from `b` by.
-fn difference(a: &[f64], b: &[f64]) -> f64 {
+pub fn difference(a: &[f64], b: &[f64]) -> f64 {
     norm(a.iter().zip(b).map(|(a, b)| a - b)) / norm(b.iter().copied())
 }
 

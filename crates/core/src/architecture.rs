@@ -1,5 +1,6 @@
 //! A network as a list of layers: their shapes, parameters, operations and memory, before any is taken.
 
+use crate::device::Storage;
 use crate::shape::{AvgPoolShape, ConvShape, FlattenShape, LinearShape, LrnShape, MaxPoolShape, output_side};
 use crate::{Error, Result};
 
@@ -227,25 +228,26 @@ impl Architecture {
         Ok(self.trace()?.iter().flat_map(TracedLayer::parameters).collect())
     }
 
-    /// The bytes for `batch` images of `element` bytes a number, the operators' scratch left at zero.
+    /// The bytes for `batch` images, numbers kept as `storage` says, the operators' scratch left at zero.
     ///
     /// # Errors
     /// As [`Architecture::trace`].
-    pub fn memory(&self, batch: usize, element: usize, training: bool) -> Result<MemoryPlan> {
+    pub fn memory(&self, batch: usize, storage: Storage, training: bool) -> Result<MemoryPlan> {
         let traced = self.trace()?;
-        let bytes = |elements: usize| elements as u64 * element as u64;
-        let parameters = bytes(traced.iter().flat_map(TracedLayer::parameters).map(|p| p.len()).sum());
+        let bytes = |elements: usize| elements as u64 * storage.activation as u64;
+        let parameters: usize = traced.iter().flat_map(TracedLayer::parameters).map(|p| p.len()).sum();
+        let gradients = if training { parameters as u64 * storage.gradient as u64 } else { 0 };
         let image = self.image * self.image * self.channels;
         let outputs = traced.iter().filter(|layer| !layer.in_place()).map(|layer| layer.output.len());
         let widest = outputs.clone().max().unwrap_or(0);
         let argmax: usize = traced.iter().filter(|l| l.is_maxpool()).map(|l| l.output.len()).sum();
         // Losses, correct and labels: three words an image.
-        let held = bytes(image + outputs.sum::<usize>() + 3);
+        let held = bytes(image + outputs.sum::<usize>()) + 3 * storage.gradient as u64;
         let backward = if training { bytes(2 * widest) } else { 0 };
         Ok(MemoryPlan {
-            parameters,
-            gradients: if training { parameters } else { 0 },
-            momentum: if training { parameters } else { 0 },
+            parameters: parameters as u64 * storage.parameter as u64,
+            gradients,
+            momentum: gradients,
             activations: (held + argmax as u64 + backward).saturating_mul(batch as u64),
             workspace: 0,
         })

@@ -4,6 +4,8 @@
 //! gradient, in f64. A piecewise linear function (ReLU, max pooling) has kinks where no derivative
 //! exists; there the difference to the left and to the right disagree and the element is skipped.
 
+pub mod network;
+
 /// Step and tolerances.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance {

@@ -9,6 +9,10 @@ use crate::random::{Philox, purpose};
 use crate::shape::{DropoutShape, LossShape};
 use crate::{Error, Result, Sgd};
 
+mod step;
+
+use step::{Known, Work};
+
 /// Loss and hits of one batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct BatchResult {
@@ -72,6 +76,10 @@ struct Planned {
 
 /// A network on a device.
 pub struct Network<D: Device> {
+    // Before the device that they were recorded on, and the arrays.
+    recordings: Vec<(Work, Known<D::Recording>)>,
+    /// Whether steps are recorded and replayed.
+    replays: bool,
     device: Arc<D>,
     architecture: Architecture,
     batch: usize,
@@ -86,6 +94,12 @@ pub struct Network<D: Device> {
     labels: D::Labels,
     losses: D::Buffer,
     correct: D::Buffer,
+    /// Sums over the steps of [`Network::step`].
+    totals: D::Totals,
+    /// Places in a data set on the device; empty until one is used.
+    indices: Option<D::Labels>,
+    /// Images that are loaded.
+    loaded: usize,
     host: Vec<D::Element>,
 }
 
@@ -100,7 +114,7 @@ impl<D: Device> Network<D> {
             return Err(Error::Batch { found: 0, planned: 1 });
         }
         let traced = architecture.trace()?;
-        let mut plan = architecture.memory(batch, size_of::<D::Element>(), training)?;
+        let mut plan = architecture.memory(batch, device.storage(), training)?;
         plan.workspace =
             device.prepare(&traced.iter().map(|layer| layer.operation(batch)).collect::<Vec<_>>(), training)?;
 
@@ -140,8 +154,13 @@ impl<D: Device> Network<D> {
             false => Vec::new(),
         };
         let (labels, losses, correct) = (device.labels(batch)?, device.zeros(batch)?, device.zeros(batch)?);
-        let host = vec![D::Element::from_f64(0.0); batch];
+        let (totals, host) = (device.totals()?, vec![D::Element::from_f64(0.0); batch]);
         Ok(Self {
+            recordings: Vec::new(),
+            replays: false,
+            totals,
+            indices: None,
+            loaded: 0,
             device,
             architecture,
             batch,
@@ -162,6 +181,10 @@ impl<D: Device> Network<D> {
     pub fn device(&self) -> &D {
         &self.device
     }
+    /// The same, to make another network on it.
+    pub fn shared_device(&self) -> Arc<D> {
+        self.device.clone()
+    }
     /// The layers it was made from.
     pub fn architecture(&self) -> &Architecture {
         &self.architecture
@@ -181,6 +204,8 @@ impl<D: Device> Network<D> {
     /// Takes the layers out of training for whose name `frozen` is true: they keep their parameters and need no
     /// gradients, and neither do the layers before the first that is trained.
     pub fn freeze(&mut self, frozen: impl Fn(&str) -> bool) {
+        // They hold the addresses of what is given back here.
+        self.recordings.clear();
         let element = size_of::<D::Element>() as u64;
         for parameter in &mut self.parameters {
             let layer = parameter.name.rsplit_once('.').map_or(parameter.name.as_str(), |(layer, _)| layer);
@@ -193,6 +218,8 @@ impl<D: Device> Network<D> {
     }
     /// The device and the parameters in order, to write them through [`Device::write`].
     pub fn device_and_parameters(&mut self) -> (&D, &mut [Parameter<D::Buffer>]) {
+        // The caller may put other arrays into their places, and a recording holds addresses.
+        self.recordings.clear();
         (&self.device, &mut self.parameters)
     }
 
@@ -230,13 +257,9 @@ impl<D: Device> Network<D> {
         micro: &MicroBatch,
         mut observe: impl FnMut(Part),
     ) -> Result<BatchResult> {
-        let n = self.load(images, labels)?;
-        if self.gradients.is_empty() {
-            return Err(Error::Device {
-                device: self.device.name(),
-                message: "the network was made for inference and has no memory for gradients".into(),
-            });
-        }
+        self.load(images, labels)?;
+        let n = self.loaded;
+        self.for_training()?;
         self.forward(n, Some(micro), &mut observe)?;
         let classes = self.architecture.classes;
         let shape = LossShape { batch: n, classes, smoothing: micro.smoothing, divisor: micro.step_images };
@@ -259,7 +282,8 @@ impl<D: Device> Network<D> {
     /// # Errors
     /// A batch that does not fit, a label that is not a class, the device's.
     pub fn evaluate(&mut self, images: &[D::Element], labels: &[u32], smoothing: f64) -> Result<BatchResult> {
-        let n = self.load(images, labels)?;
+        self.load(images, labels)?;
+        let n = self.loaded;
         self.forward(n, None, &mut |_| ())?;
         let classes = self.architecture.classes;
         self.loss(&LossShape { batch: n, classes, smoothing, divisor: n }, false)
@@ -309,18 +333,25 @@ impl<D: Device> Network<D> {
         Ok(n)
     }
 
-    fn load(&mut self, images: &[D::Element], labels: &[u32]) -> Result<usize> {
-        let n = self.images_in(images)?;
+    fn for_training(&self) -> Result<()> {
+        if !self.gradients.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Device {
+            device: self.device.name(),
+            message: "the network was made for inference and has no memory for gradients".into(),
+        })
+    }
+
+    fn check_labels(&self, labels: &[u32], n: usize) -> Result<()> {
         if labels.len() != n {
             return Err(Error::Length { operator: "network", argument: "labels", found: labels.len(), expected: n });
         }
         let classes = self.architecture.classes;
-        if let Some(image) = labels.iter().position(|&label| label as usize >= classes) {
-            return Err(Error::Label { label: labels[image], image, classes });
+        match labels.iter().position(|&label| label as usize >= classes) {
+            Some(image) => Err(Error::Label { label: labels[image], image, classes }),
+            None => Ok(()),
         }
-        self.device.write(images, &mut self.activations[0])?;
-        self.device.write_labels(labels, &mut self.labels)?;
-        Ok(n)
     }
 
     fn forward(&mut self, n: usize, micro: Option<&MicroBatch>, observe: &mut impl FnMut(Part)) -> Result<()> {
@@ -351,11 +382,16 @@ impl<D: Device> Network<D> {
     }
 
     /// Runs the loss on the logits; with `gradient` leaves dL/dlogits in the first of the gradients.
-    fn loss(&mut self, shape: &LossShape, gradient: bool) -> Result<BatchResult> {
+    fn queue_loss(&mut self, shape: &LossShape, gradient: bool) -> Result<()> {
         let logits = &self.activations[self.activations.len() - 1];
         let dlogits = if gradient { self.gradients.first_mut() } else { None };
         let (losses, correct) = (&mut self.losses, &mut self.correct);
-        self.device.softmax_cross_entropy(shape, logits, &self.labels, losses, correct, dlogits)?;
+        self.device.softmax_cross_entropy(shape, logits, &self.labels, losses, correct, dlogits)
+    }
+
+    /// The same, and reads the sums.
+    fn loss(&mut self, shape: &LossShape, gradient: bool) -> Result<BatchResult> {
+        self.queue_loss(shape, gradient)?;
         let host = &mut self.host[..shape.batch];
         self.device.read(&self.losses, host)?;
         let loss = host.iter().map(|x| x.to_f64()).sum();

@@ -279,6 +279,32 @@ impl DropoutShape {
     }
 }
 
+/// A batch out of a data set: how its images are cropped, flipped and normalised. The definition, bit for bit, is
+/// that of `data/augment.rs` in the training crate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AugmentShape {
+    /// N, images in the batch.
+    pub batch: usize,
+    /// Images in the data set.
+    pub images: usize,
+    /// S, the side of an image.
+    pub side: usize,
+    /// Black pixels at every side that a crop may reach into.
+    pub padding: usize,
+    /// Generator of the run.
+    pub philox: crate::random::Philox,
+    /// The epoch.
+    pub epoch: u32,
+    /// Shift at random.
+    pub crop: bool,
+    /// Mirror at random.
+    pub flip: bool,
+    /// Mean a channel.
+    pub mean: [f32; 3],
+    /// Standard deviation a channel.
+    pub std: [f32; 3],
+}
+
 /// Checks an argument's length; every operator of every device calls it first.
 pub fn expect_len(operator: &'static str, argument: &'static str, found: usize, expected: usize) -> Result<()> {
     if found < expected { Err(Error::Length { operator, argument, found, expected }) } else { Ok(()) }

@@ -24,6 +24,11 @@ fn wrong_settings() {
         ("train --groups 2", "error: --groups is 2, but only original has groups"),
         ("train --epochs 2 --warmup 3", "error: --warmup is 3 epochs, longer than the run of 2"),
         ("train --batch-size x", "invalid value 'x' for '--batch-size <N>'"),
+        (
+            "train --precision bf16 --device cpu",
+            "error: --precision is bf16, but the CPU computes in fp32 only\nhint: ",
+        ),
+        ("train --precision fp8", "invalid value 'fp8' for '--precision <PRECISION>'"),
         ("train --device tpu", "invalid value 'tpu' for '--device <DEVICE>'"),
         ("train --arch vgg", "invalid value 'vgg' for '--arch <ARCH>'"),
         ("train --schedule linear", "invalid value 'linear' for '--schedule <SCHEDULE>'"),

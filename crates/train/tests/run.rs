@@ -1,129 +1,33 @@
 //! The loop on a small network and the embedded images: stopped, killed and resumed at every step, at several thread
 //! counts, it ends bit for bit where the uninterrupted run ends.
 
+mod small;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use alexnet_core::device::Parameter;
+use alexnet_core::Network;
 use alexnet_core::device::cpu::Cpu;
 use alexnet_core::random::Philox;
-use alexnet_core::{Architecture, Device, LayerKind, LayerSpec, Network};
 use alexnet_train::data::{Dataset, Options};
-use alexnet_train::run::checkpoint::{self, Model, Progress};
+use alexnet_train::run::checkpoint;
 use alexnet_train::run::evaluate::evaluate;
-use alexnet_train::run::metrics::Record;
 use alexnet_train::run::schedule::Schedule;
 use alexnet_train::run::trainer::Step;
-use alexnet_train::run::{Config, Error, Observer, Outcome, RunFolder, Stop, Trainer};
+use alexnet_train::run::{Config, Error, Outcome, Stop};
 use tempfile::TempDir;
 
-/// Convolution, pool, dropout and a linear layer: everything whose state a resumed run must find again.
-fn architecture() -> Architecture {
-    let layer = |name: &str, kind| LayerSpec { name: name.into(), kind };
-    let layers = vec![
-        layer("features.0", LayerKind::Conv { filters: 8, kernel: 3, stride: 4, padding: 1, groups: 1 }),
-        layer("features.1", LayerKind::Relu),
-        layer("features.2", LayerKind::MaxPool { kernel: 2, stride: 2, padding: 0 }),
-        layer("flatten", LayerKind::Flatten),
-        layer("classifier.0", LayerKind::Dropout { rate: 0.5 }),
-        layer("classifier.1", LayerKind::Linear { outputs: 10 }),
-    ];
-    Architecture { name: "small".into(), image: 32, channels: 3, classes: 10, layers }
-}
-
-/// Four steps an epoch, each of two micro-batches, the last one short.
-fn config() -> Config {
-    Config {
-        epochs: 2,
-        batch_size: 16,
-        accumulate: 2,
-        limit_train: Some(100),
-        limit_test: Some(40),
-        schedule: Schedule::Cosine,
-        warmup: 0.5,
-        label_smoothing: 0.1,
-        nesterov: true,
-        lr: 0.05,
-        save_every: 0.0,
-        seed: 3,
-        ..Config::default()
-    }
-}
-
-fn dataset(config: &Config) -> Dataset {
-    let mut dataset = Dataset::open("sample", &Options::default()).unwrap();
-    dataset.train = dataset.train.limit(config.limit_train.unwrap());
-    dataset.test = dataset.test.limit(config.limit_test.unwrap());
-    dataset
-}
-
-/// Weight and momentum of every parameter, as bits.
-type State = Vec<(Vec<u32>, Vec<u32>)>;
-
-fn state(network: &Network<Cpu>) -> State {
-    type Buffer = <Cpu as Device>::Buffer;
-    let bits = |buffer: &Buffer, len: usize| {
-        let mut values = vec![0f32; len];
-        network.device().read(buffer, &mut values).unwrap();
-        values.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
-    };
-    let both = |p: &Parameter<Buffer>| (bits(&p.value, p.len()), bits(p.momentum.as_ref().unwrap(), p.len()));
-    network.parameters().iter().map(both).collect()
-}
+use small::{State, Watch, architecture, config, records, state};
 
 fn floats(state: &State) -> Vec<f64> {
     state.iter().flat_map(|(weights, _)| weights).map(|&bits| f64::from(f32::from_bits(bits))).collect()
 }
 
-/// What is done with something seen.
-type See<'a, T> = Option<Box<dyn FnMut(T) + 'a>>;
-
-/// What is done while a run is on.
-#[derive(Default)]
-struct Watch<'a> {
-    step: See<'a, Step>,
-    test: See<'a, usize>,
-    epochs: Vec<(Record, bool)>,
-}
-
-impl Observer for Watch<'_> {
-    fn step(&mut self, step: &Step) {
-        self.step.iter_mut().for_each(|see| see(*step));
-    }
-    fn test(&mut self, done: usize, _: usize) {
-        self.test.iter_mut().for_each(|see| see(done));
-    }
-    fn epoch(&mut self, record: &Record, best: bool) {
-        self.epochs.push((record.clone(), best));
-    }
-}
-
-/// Starts the run in `path`, or goes on with it if there is one.
+/// Starts the run in `path` on this many threads, or goes on with it.
 fn go(path: &Path, config: &Config, threads: usize, stop: &Stop, watch: &mut Watch) -> Result<(Outcome, State), Error> {
-    let device = Arc::new(Cpu::new(threads).unwrap());
-    let mut network = Network::new(device, architecture(), config.batch_size, true)?;
-    let dataset = dataset(config);
-    let resumes = path.join("last.safetensors").exists();
-    let (folder, progress) = if resumes {
-        let folder = RunFolder::reopen(path)?;
-        let checkpoint = checkpoint::open(&folder.last())?;
-        checkpoint.restore(&mut network)?;
-        (folder, checkpoint.metadata().progress.clone())
-    } else {
-        network.initialise(Philox::new(config.seed))?;
-        (RunFolder::create(Some(path), "small")?, Progress::default())
-    };
-    let mut outputs = folder.outputs(progress.epoch)?;
-    let model = Model { variant: "small".into(), image: 32, groups: 1, dropout: 0.5 };
-    let config = &Config { threads, ..config.clone() };
-    let mut trainer =
-        Trainer { network, model, config, dataset: &dataset, folder: &folder, stop: stop.clone(), progress };
-    if !resumes {
-        trainer.save()?;
-    }
-    let outcome = trainer.run(&mut outputs, watch)?;
-    Ok((outcome, state(&trainer.network)))
+    let config = Config { threads, ..config.clone() };
+    small::go(Arc::new(Cpu::new(threads).unwrap()), path, &config, stop, watch)
 }
 
 /// The whole run without a break.
@@ -132,13 +36,6 @@ fn uninterrupted(config: &Config) -> (TempDir, State) {
     let (outcome, state) = go(&folder.path().join("run"), config, 1, &Stop::default(), &mut Watch::default()).unwrap();
     assert_eq!(outcome, Outcome::Finished);
     (folder, state)
-}
-
-/// The records, with the times set to zero.
-fn records(run: &Path) -> Vec<Record> {
-    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let untimed = |line: &str| Record { images_per_s: 0.0, seconds: 0.0, ..serde_json::from_str(line).unwrap() };
-    text.lines().map(untimed).collect()
 }
 
 /// The weights and momentum in a file, bit for bit.

@@ -6,17 +6,26 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use alexnet_kernels::{self as kernels, Array, Kernels, Number, Parameters, Rule, Scaler};
+use alexnet_kernels::{self as kernels, Array, Kernels, Number, Parameters, Scaler};
 use half::{bf16, f16};
 
-pub use alexnet_kernels::Precision;
+pub use alexnet_kernels::{Precision, nvrtc, survey};
 
-use super::{Device, Parameter};
+use super::{Device, Parameter, Storage};
 use crate::architecture::Operation;
+use crate::random::purpose;
 use crate::shape::{
-    AvgPoolShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape, expect_len,
+    AugmentShape, AvgPoolShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape,
+    expect_len,
 };
 use crate::{Error, Result, Sgd};
+
+mod scratch;
+mod shapes;
+
+pub use scratch::Recording;
+use scratch::Scratch;
+use shapes::{avgpool, conv, flatten, linear, lrn, maxpool};
 
 /// An array of numbers on the GPU.
 #[derive(Debug)]
@@ -39,22 +48,6 @@ impl Buffer {
     fn operand(&self) -> &Array {
         self.copy.as_ref().unwrap_or(&self.array)
     }
-}
-
-/// Arrays that belong to no network, laid out by [`Device::prepare`].
-#[derive(Debug)]
-struct Scratch {
-    /// Floats for the operators' partial sums.
-    workspace: Array,
-    /// A convolution's weights in the order its kernels read.
-    packed: Array,
-    /// The step's number, for dropout.
-    step: Array,
-    step_value: u32,
-    rule: Array,
-    rule_value: Option<Rule>,
-    /// The loss's scale and its state.
-    scaler: Array,
 }
 
 /// A GPU.
@@ -91,6 +84,9 @@ impl Cuda {
             rule: kernels.zeros(Number::F32, 4).map_err(fail)?,
             rule_value: None,
             scaler: kernels.zeros(Number::F32, 4).map_err(fail)?,
+            moved: 0,
+            f16: Vec::new(),
+            bf16: Vec::new(),
         };
         let scaler = if scaled { Scaler { scale: SCALE, ..Scaler::default() } } else { Scaler::default() };
         kernels.write_scaler(&scaler, &mut scratch.scaler).map_err(fail)?;
@@ -128,31 +124,6 @@ impl Cuda {
     fn array(&self, number: Number, len: usize) -> Result<Array> {
         self.ok(self.kernels.zeros(number, len))
     }
-
-    /// Makes `array` at least `len` long; its contents are scratch.
-    fn reserve(&self, array: &mut Array, len: usize) -> Result<()> {
-        if array.len() < len {
-            *array = self.array(array.number(), len)?;
-        }
-        Ok(())
-    }
-
-    /// The scratch with at least this much workspace and room for packed weights.
-    fn scratch_of(&self, workspace: usize, packed: usize) -> Result<MutexGuard<'_, Scratch>> {
-        let mut scratch = self.scratch();
-        self.reserve(&mut scratch.workspace, workspace)?;
-        self.reserve(&mut scratch.packed, packed)?;
-        Ok(scratch)
-    }
-
-    fn write_array(&self, from: &[f32], to: &mut Array) -> Result<()> {
-        expect_len("write", "to", to.len(), from.len())?;
-        self.ok(match to.number() {
-            Number::F16 => self.kernels.write(&from.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>(), to),
-            Number::Bf16 => self.kernels.write(&from.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>(), to),
-            _ => self.kernels.write(from, to),
-        })
-    }
 }
 
 /// A failure in this crate's words.
@@ -169,46 +140,15 @@ fn failure(ordinal: usize, error: kernels::Error) -> Error {
     }
 }
 
-const fn conv(s: &ConvShape) -> kernels::Conv {
-    let ConvShape { batch, height, width, channels, filters, kernel, stride, padding, groups } = *s;
-    kernels::Conv { batch, height, width, channels, filters, kernel, stride, padding, groups }
-}
-
-const fn linear(s: &LinearShape) -> kernels::Linear {
-    kernels::Linear { batch: s.batch, inputs: s.inputs, outputs: s.outputs }
-}
-
-const fn maxpool(s: &MaxPoolShape) -> kernels::MaxPool {
-    let MaxPoolShape { batch, height, width, channels, kernel, stride, padding } = *s;
-    let (out_height, out_width) = (s.output_height(), s.output_width());
-    kernels::MaxPool { batch, height, width, channels, kernel, stride, padding, out_height, out_width }
-}
-
-const fn avgpool(s: &AvgPoolShape) -> kernels::AvgPool {
-    kernels::AvgPool {
-        batch: s.batch,
-        height: s.height,
-        width: s.width,
-        channels: s.channels,
-        out_height: s.output_height,
-        out_width: s.output_width,
-    }
-}
-
-const fn lrn(s: &LrnShape) -> kernels::Lrn {
-    let LrnShape { pixels, channels, size, alpha, beta, k } = *s;
-    kernels::Lrn { pixels, channels, size, alpha, beta, k }
-}
-
-const fn flatten(s: &FlattenShape) -> kernels::Flatten {
-    kernels::Flatten { batch: s.batch, pixels: s.height * s.width, channels: s.channels }
-}
-
 impl Device for Cuda {
     type Element = f32;
     type Buffer = Buffer;
     type Bytes = Array;
     type Labels = Array;
+    type Totals = Array;
+    type Recording = Recording;
+
+    const QUEUES: bool = true;
 
     fn name(&self) -> String {
         format!("cuda:{} ({}, {:?})", self.ordinal, self.kernels.name(), self.kernels.precision()).to_lowercase()
@@ -257,20 +197,80 @@ impl Device for Cuda {
         self.ok(self.kernels.write(from, to))
     }
 
-    fn prepare(&self, operations: &[Operation], training: bool) -> Result<u64> {
-        let (mut workspace, mut packed) = (0, 0);
-        for operation in operations {
-            match operation {
-                Operation::Conv(s) => {
-                    let s = conv(s);
-                    let backward = s.backward_data_workspace().max(s.backward_weight_workspace());
-                    workspace = workspace.max(s.forward_workspace()).max(if training { backward } else { 0 });
-                    packed = packed.max(s.weight_len());
-                }
-                Operation::Linear(s) => workspace = workspace.max(linear(s).workspace()),
-                _ => {}
-            }
+    fn write_bytes(&self, from: &[u8], to: &mut Array) -> Result<()> {
+        self.ok(self.kernels.write(from, to))
+    }
+
+    fn totals(&self) -> Result<Array> {
+        self.array(Number::F64, 2)
+    }
+    fn write_totals(&self, from: [f64; 2], to: &mut Array) -> Result<()> {
+        self.ok(self.kernels.write(&from, to))
+    }
+    fn read_totals(&self, from: &Array) -> Result<[f64; 2]> {
+        let mut totals = [0.0; 2];
+        self.ok(self.kernels.read(from, &mut totals))?;
+        Ok(totals)
+    }
+    fn add_totals(&self, len: usize, losses: &Buffer, correct: &Buffer, totals: &mut Array) -> Result<()> {
+        self.ok(self.kernels.total_add(len, &losses.array, &correct.array, totals))
+    }
+
+    fn begin_step(&self, step: u32, rule: Option<&Sgd>) -> Result<()> {
+        let mut scratch = self.scratch();
+        self.write_step(&mut scratch, step)?;
+        rule.map_or(Ok(()), |rule| self.write_rule(&mut scratch, rule))
+    }
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Recording>> {
+        if !self.kernels.captures() {
+            return Ok(None);
         }
+        let moved = self.scratch().moved;
+        let mut worked = Ok(());
+        let captured = self.kernels.capture(|| worked = work());
+        // That of the capture would be a consequence of this one.
+        worked?;
+        Ok(Some(Recording { graph: self.ok(captured)?, moved }))
+    }
+    unsafe fn replay(&self, recording: &mut Recording) -> Result<bool> {
+        if recording.moved != self.scratch().moved {
+            return Ok(false);
+        }
+        // SAFETY: the caller's arrays are there, by its promise; those of the scratch have not moved.
+        self.ok(unsafe { self.kernels.replay(&mut recording.graph) })?;
+        Ok(true)
+    }
+
+    fn augment(&self, s: &AugmentShape, images: &Array, indices: &Array, out: &mut Buffer) -> Result<()> {
+        let AugmentShape { batch, images: count, side, padding, philox, epoch, crop, flip, mean, std } = *s;
+        let (seed, purpose) = (philox.seed(), purpose::AUGMENT);
+        let shape =
+            kernels::Augment { batch, images: count, side, padding, seed, purpose, epoch, crop, flip, mean, std };
+        self.ok(self.kernels.augment(&shape, images, indices, &mut out.array))
+    }
+
+    fn scaling(&self) -> Result<Option<Scaler>> {
+        self.interval.map(|_| self.scaler()).transpose()
+    }
+    fn set_scaling(&self, scaler: &Scaler) -> Result<()> {
+        if self.interval.is_some() { self.set_scaler(scaler) } else { Ok(()) }
+    }
+
+    fn storage(&self) -> Storage {
+        let activation = self.kernels.storage().size();
+        // In half precision the weights are there twice.
+        Storage { parameter: if activation < 4 { 4 + activation } else { 4 }, gradient: 4, activation }
+    }
+    fn memory(&self) -> Result<Option<(u64, u64)>> {
+        self.ok(self.kernels.memory()).map(Some)
+    }
+    fn workspace(&self, operations: &[Operation], training: bool) -> u64 {
+        let (workspace, packed) = Self::needs(operations, training);
+        (workspace * 4 + packed * self.kernels.storage().size()) as u64
+    }
+
+    fn prepare(&self, operations: &[Operation], training: bool) -> Result<u64> {
+        let (workspace, packed) = Self::needs(operations, training);
         let scratch = self.scratch_of(workspace, packed)?;
         // Compiled and loaded now, not in the first step.
         self.ok(self.kernels.load_all())?;
@@ -345,10 +345,7 @@ impl Device for Cuda {
 
     fn dropout(&self, s: &DropoutShape, x: &mut Buffer) -> Result<()> {
         let mut scratch = self.scratch();
-        if scratch.step_value != s.step {
-            self.ok(self.kernels.write(&[s.step], &mut scratch.step))?;
-            scratch.step_value = s.step;
-        }
+        self.write_step(&mut scratch, s.step)?;
         let DropoutShape { len, rate, philox, purpose, offset, .. } = *s;
         let seed = philox.seed();
         let shape = kernels::Dropout { len, rate: rate as f32, scale: s.scale(), seed, purpose, offset };
@@ -414,14 +411,8 @@ impl Device for Cuda {
     }
 
     fn sgd(&self, rule: &Sgd, parameters: &mut [Parameter<Buffer>]) -> Result<()> {
-        let Sgd { learning_rate, momentum, weight_decay, nesterov } = *rule;
-        let (rate, momentum, decay) = (learning_rate as f32, momentum as f32, weight_decay as f32);
-        let rule = Rule { rate, momentum, decay, nesterov };
         let mut scratch = self.scratch();
-        if scratch.rule_value != Some(rule) {
-            self.ok(self.kernels.write_rule(&rule, &mut scratch.rule))?;
-            scratch.rule_value = Some(rule);
-        }
+        self.write_rule(&mut scratch, rule)?;
         let mut table = Parameters::default();
         for parameter in parameters {
             let len = parameter.len();

@@ -10,9 +10,29 @@ pub mod reference;
 
 use crate::architecture::Operation;
 use crate::shape::{
-    AvgPoolShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape,
+    AugmentShape, AvgPoolShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape,
 };
-use crate::{Result, Sgd};
+use crate::{Error, Result, Sgd};
+
+pub use alexnet_kernels::Scaler;
+
+/// What is kept of a number where: bytes of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// Of a weight or bias, with all its copies.
+    pub parameter: usize,
+    /// Of a parameter's gradient or momentum, of a loss.
+    pub gradient: usize,
+    /// Of an activation or its gradient.
+    pub activation: usize,
+}
+
+impl Storage {
+    /// The same everywhere.
+    pub const fn uniform(bytes: usize) -> Self {
+        Self { parameter: bytes, gradient: bytes, activation: bytes }
+    }
+}
 
 /// A number that a device computes with: f32, or f64 in the reference.
 pub trait Element: num_traits::Float + num_traits::NumAssign + Send + Sync + std::fmt::Debug + 'static {
@@ -78,6 +98,13 @@ pub trait Device: Send + Sync {
     type Bytes: Send + Sync;
     /// An array of labels.
     type Labels: Send + Sync;
+    /// Sums over many batches.
+    type Totals: Send + Sync;
+    /// A stretch of work that can be done again, see [`Device::record`].
+    type Recording: Send + Sync;
+
+    /// Whether operators return before they are done, so that reading their results makes the host wait.
+    const QUEUES: bool = false;
 
     /// Name for messages, such as `cpu (2 threads, avx512)`.
     fn name(&self) -> String;
@@ -102,6 +129,109 @@ pub trait Device: Send + Sync {
     fn read(&self, from: &Self::Buffer, to: &mut [Self::Element]) -> Result<()>;
     /// Copies `from` into the front of `to`.
     fn write_labels(&self, from: &[u32], to: &mut Self::Labels) -> Result<()>;
+
+    /// Copies `from` into the front of `to`.
+    ///
+    /// # Errors
+    /// A device that does not [`augment`](Device::augment); its own.
+    fn write_bytes(&self, from: &[u8], to: &mut Self::Bytes) -> Result<()> {
+        let _ = (from, to);
+        Err(self.without("a data set"))
+    }
+
+    /// Two sums of zero.
+    fn totals(&self) -> Result<Self::Totals>;
+    /// Sets the sums of losses and of hits.
+    fn write_totals(&self, from: [f64; 2], to: &mut Self::Totals) -> Result<()>;
+    /// The sums of losses and of hits.
+    fn read_totals(&self, from: &Self::Totals) -> Result<[f64; 2]>;
+    /// Adds the first `len` losses and hits to `totals`: the batch's sum first, then that to the total.
+    fn add_totals(
+        &self,
+        len: usize,
+        losses: &Self::Buffer,
+        correct: &Self::Buffer,
+        totals: &mut Self::Totals,
+    ) -> Result<()>;
+
+    /// Tells what changes from step to step, which a [recording](Device::record) takes from here.
+    fn begin_step(&self, step: u32, rule: Option<&Sgd>) -> Result<()> {
+        let _ = (step, rule);
+        Ok(())
+    }
+    /// Records what `work` does, to be done by [`Device::replay`]; it is not done now. None, and nothing has happened,
+    /// where the device does not record.
+    ///
+    /// # Errors
+    /// That of `work`; work that cannot be recorded.
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Self::Recording>> {
+        let _ = work;
+        Ok(None)
+    }
+    /// Does again what was recorded. False, and nothing has happened, if the device's scratch memory has moved since.
+    ///
+    /// # Safety
+    /// The arrays that the recorded work was given are still there.
+    ///
+    /// # Errors
+    /// The device's.
+    unsafe fn replay(&self, recording: &mut Self::Recording) -> Result<bool> {
+        let _ = recording;
+        Ok(false)
+    }
+
+    /// Batches out of a data set that lies on the device: out (N, S, S, 3) from those of `images` (·, S, S, 3) that
+    /// `indices` names, cropped, flipped and normalised.
+    ///
+    /// # Errors
+    /// A device that does not do it; its own.
+    fn augment(
+        &self,
+        shape: &AugmentShape,
+        images: &Self::Bytes,
+        indices: &Self::Labels,
+        out: &mut Self::Buffer,
+    ) -> Result<()> {
+        let _ = (shape, images, indices, out);
+        Err(self.without("a data set"))
+    }
+
+    /// The state of the loss's scaling, on a device that scales it.
+    ///
+    /// # Errors
+    /// The device's.
+    fn scaling(&self) -> Result<Option<Scaler>> {
+        Ok(None)
+    }
+    /// Sets the state of the loss's scaling, on a device that scales it.
+    ///
+    /// # Errors
+    /// The device's.
+    fn set_scaling(&self, scaler: &Scaler) -> Result<()> {
+        let _ = scaler;
+        Ok(())
+    }
+
+    /// How it stores numbers.
+    fn storage(&self) -> Storage {
+        Storage::uniform(size_of::<Self::Element>())
+    }
+    /// The free and all bytes of a memory of its own.
+    ///
+    /// # Errors
+    /// The device's.
+    fn memory(&self) -> Result<Option<(u64, u64)>> {
+        Ok(None)
+    }
+    /// Bytes that [`Device::prepare`] would hold, where they can be told before.
+    fn workspace(&self, operations: &[Operation], training: bool) -> u64 {
+        let _ = (operations, training);
+        0
+    }
+    /// The error of a device that has no `what`.
+    fn without(&self, what: &str) -> Error {
+        Error::Device { device: self.name(), message: format!("this device does not hold {what}") }
+    }
 
     /// Reserves the scratch memory of `operations`, so that running them (or the same with a smaller
     /// batch) allocates nothing. Returns the bytes it holds.

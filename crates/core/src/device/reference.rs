@@ -6,6 +6,7 @@ use crate::shape::{
     AvgPoolShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape, expect_len,
 };
 use crate::{Result, Sgd, reference};
+use std::convert::Infallible;
 
 /// Naive loops over `T`, one thread.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,6 +49,8 @@ impl<T: Element> Device for Reference<T> {
     type Buffer = Vec<T>;
     type Bytes = Vec<u8>;
     type Labels = Vec<u32>;
+    type Totals = [f64; 2];
+    type Recording = Infallible;
 
     fn name(&self) -> String {
         format!("reference ({})", std::any::type_name::<T>())
@@ -74,6 +77,26 @@ impl<T: Element> Device for Reference<T> {
         front_mut("write_labels", "to", to, from.len())?.copy_from_slice(from);
         Ok(())
     }
+    fn totals(&self) -> Result<[f64; 2]> {
+        Ok([0.0; 2])
+    }
+    fn write_totals(&self, from: [f64; 2], to: &mut [f64; 2]) -> Result<()> {
+        *to = from;
+        Ok(())
+    }
+    fn read_totals(&self, from: &[f64; 2]) -> Result<[f64; 2]> {
+        Ok(*from)
+    }
+    fn add_totals(&self, len: usize, losses: &Vec<T>, correct: &Vec<T>, totals: &mut [f64; 2]) -> Result<()> {
+        for (total, values) in totals
+            .iter_mut()
+            .zip([front("add_totals", "losses", losses, len)?, front("add_totals", "correct", correct, len)?])
+        {
+            *total += values.iter().map(|&x| Element::to_f64(x)).sum::<f64>();
+        }
+        Ok(())
+    }
+
     fn prepare(&self, _: &[Operation], _: bool) -> Result<u64> {
         Ok(0)
     }

@@ -61,7 +61,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let architecture = model.architecture(classes).with_context(|| {
         format!("{} is of the variant `{}`, which this program does not know", path.display(), model.variant)
     })?;
-    memory::fits(&architecture, args.batch_size, false, memory::available())?;
     let mut dataset = Dataset::open(&data, &data::Options { size: model.image, ..data::Options::from_env() })?;
     dataset.test = dataset.test.limit(args.limit_test.unwrap_or(usize::MAX));
     same_classes(&metadata.classes, &dataset)?;
@@ -91,6 +90,7 @@ fn on<D: Device<Element = f32>>(
     dataset: &Dataset,
     threads: usize,
 ) -> anyhow::Result<Evaluation> {
+    memory::fits(&*device, &architecture, batch, false)?;
     let mut network = Network::new(device, architecture, batch, false)?;
     checkpoint.restore(&mut network)?;
     evaluate(&mut network, &dataset.test, threads, &Stop::default(), &mut |_| ())?.context("the evaluation was stopped")

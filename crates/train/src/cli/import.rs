@@ -79,8 +79,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         model,
     };
     let architecture = architecture_of(&metadata, &args.file)?;
-    memory::fits(&architecture, 1, false, memory::available())?;
-    let mut network = Network::new(Arc::new(Cpu::new(0)?), architecture, 1, false)?;
+    let device = Cpu::new(0)?;
+    memory::fits(&device, &architecture, 1, false)?;
+    let mut network = Network::new(Arc::new(device), architecture, 1, false)?;
     if args.replace_classifier {
         network.initialise(Philox::new(args.seed))?;
     }

@@ -51,10 +51,15 @@ impl Opening {
         let limits = Config { batch_size: batch, threads: place.threads, ..Config::default() };
         limits.validate(&config::flag)?;
         let architecture = architecture_of(self.metadata(), &self.path)?;
-        memory::fits(&architecture, batch, false, memory::available())?;
         match device::open(place.device, limits.thread_count())? {
-            Opened::Cpu(device) => Classifier::new(device, &self.checkpoint, architecture, batch),
-            Opened::Cuda(device) => Classifier::new(device, &self.checkpoint, architecture, batch),
+            Opened::Cpu(device) => {
+                memory::fits(&*device, &architecture, batch, false)?;
+                Classifier::new(device, &self.checkpoint, architecture, batch)
+            }
+            Opened::Cuda(device) => {
+                memory::fits(&*device, &architecture, batch, false)?;
+                Classifier::new(device, &self.checkpoint, architecture, batch)
+            }
         }
     }
 }

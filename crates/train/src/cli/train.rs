@@ -12,7 +12,7 @@ use super::device::{self, Opened};
 use crate::data::{self, Augment, Dataset};
 use crate::import;
 use crate::run::checkpoint::{self, Checkpoint, Progress};
-use crate::run::config::{self, Arch, Config, DeviceKind};
+use crate::run::config::{self, Arch, Config, DeviceKind, Precision};
 use crate::run::progress::{Screen, say, say_aside};
 use crate::run::schedule::Schedule;
 use crate::run::stop::INTERRUPTED;
@@ -112,6 +112,13 @@ pub struct Args {
     /// Where to compute: auto (the first GPU if there is one, else the CPU), cpu, cuda, cuda:N [default: auto]
     #[arg(long, help_heading = "Run")]
     device: Option<DeviceKind>,
+    /// Numbers of a GPU: fp32; tf32, fp16 and bf16 use tensor cores. fp16 and bf16 store activations in half the bits,
+    /// fp16 scales the loss [default: fp32]
+    #[arg(long, value_name = "PRECISION", help_heading = "Run")]
+    precision: Option<Precision>,
+    /// Launch a GPU's kernels one by one, not as a recorded graph; the results do not depend on it
+    #[arg(long, value_name = "BOOL", help_heading = "Run", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    no_graph: Option<bool>,
     /// Threads; the results do not depend on it. 0: all cores [default: 0]
     #[arg(long, value_name = "N", help_heading = "Run")]
     threads: Option<usize>,
@@ -121,8 +128,8 @@ pub struct Args {
     /// Folder of the run [default: runs/ARCH-N, the first N that is free]
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     out: Option<PathBuf>,
-    /// Go on with the run in this folder. Its settings stay; only --epochs, --threads, --device, --data and
-    /// --save-every may be given anew
+    /// Go on with the run in this folder. Its settings stay; only --epochs, --threads, --device, --no-graph,
+    /// --data and --save-every may be given anew
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["out", "config"])]
     resume: Option<PathBuf>,
     /// Settings from a TOML file: the flags' names without dashes, such as `batch-size = 64`
@@ -169,6 +176,8 @@ impl Args {
         set(&mut config.warmup, &self.warmup);
         set(&mut config.seed, &self.seed);
         set(&mut config.device, &self.device);
+        set(&mut config.precision, &self.precision);
+        set(&mut config.no_graph, &self.no_graph);
         set(&mut config.threads, &self.threads);
         set(&mut config.save_every, &self.save_every);
     }
@@ -212,24 +221,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     config.resize = Some(config.image());
 
     // What can be refused without the data is refused before it is fetched; the classes of CIFAR-10 stand in.
-    let model = config.model();
-    let architecture = |classes| model.architecture(classes).context("the variant is unknown");
-    memory::fits(&architecture(10)?, config.batch_size, true, memory::available())?;
-    let mut dataset =
-        Dataset::open(&config.data, &data::Options { size: config.image(), ..data::Options::from_env() })?;
-    dataset.train = dataset.train.limit(config.limit_train.unwrap_or(usize::MAX));
-    dataset.test = dataset.test.limit(config.limit_test.unwrap_or(usize::MAX));
-    if let Some(Resumed { checkpoint, .. }) = &resumed {
-        same_data(checkpoint, &dataset)?;
-    }
-    let architecture = architecture(dataset.classes.len())?;
-    let free = memory::available();
-    memory::fits(&architecture, config.batch_size, true, free)?;
-    let start = Start { args, config, resumed, architecture, dataset, free };
-    match device::open(start.config.device, start.config.thread_count())? {
+    architecture(&config, 10)?.trace()?;
+    let start = Start { args, config, resumed };
+    match device::open_with(start.config.device, start.config.thread_count(), start.config.precision)? {
         Opened::Cpu(device) => train(device, start),
         Opened::Cuda(device) => train(device, start),
     }
+}
+
+fn architecture(config: &Config, classes: usize) -> anyhow::Result<Architecture> {
+    config.model().architecture(classes).context("the variant is unknown")
 }
 
 /// All that a run needs but its device.
@@ -237,14 +238,21 @@ struct Start<'a> {
     args: &'a Args,
     config: Config,
     resumed: Option<Resumed>,
-    architecture: Architecture,
-    dataset: Dataset,
-    free: Option<u64>,
 }
 
 /// Trains on a device.
 fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::Result<ExitCode> {
-    let Start { args, config, resumed, architecture, dataset, free } = start;
+    let Start { args, config, resumed } = start;
+    memory::fits(&*device, &architecture(&config, 10)?, config.batch_size, true)?;
+    let mut dataset =
+        Dataset::open(&config.data, &data::Options { size: config.image(), ..data::Options::from_env() })?;
+    dataset.train = dataset.train.limit(config.limit_train.unwrap_or(usize::MAX));
+    dataset.test = dataset.test.limit(config.limit_test.unwrap_or(usize::MAX));
+    if let Some(Resumed { checkpoint, .. }) = &resumed {
+        same_data(checkpoint, &dataset)?;
+    }
+    let architecture = architecture(&config, dataset.classes.len())?;
+    let (_, free) = memory::fits(&*device, &architecture, config.batch_size, true)?;
     let model = config.model();
     let mut network = Network::new(device, architecture, config.batch_size, true)?;
     freeze(&mut network, &config)?;
@@ -411,6 +419,8 @@ mod tests {
             warmup: 1.5,
             seed: 8,
             device: DeviceKind::Cpu,
+            precision: Precision::Tf32,
+            no_graph: true,
             threads: 9,
             save_every: 2.5,
         };
@@ -433,8 +443,9 @@ mod tests {
         let help = cli.find_subcommand_mut("train").unwrap().render_long_help().to_string();
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         let table = toml::Table::try_from(Config::default()).unwrap();
-        for (key, value) in
-            table.iter().filter(|(key, _)| !["nesterov", "no-shuffle", "replace-classifier"].contains(&key.as_str()))
+        for (key, value) in table
+            .iter()
+            .filter(|(key, _)| !["nesterov", "no-shuffle", "no-graph", "replace-classifier"].contains(&key.as_str()))
         {
             let value = match value {
                 toml::Value::Float(value) => value.to_string(),

@@ -16,6 +16,8 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::metrics::Scaling;
+
 /// The format that this program writes, and the only one it reads.
 const FORMAT_VERSION: &str = "1";
 const NO_CHECKSUM: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -113,6 +115,9 @@ pub struct Progress {
     pub seconds: f64,
     /// The best test accuracy so far.
     pub best_accuracy: Option<f64>,
+    /// The state of the loss's scaling, with --precision fp16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
 }
 
 /// What the run was trained on.

@@ -10,6 +10,10 @@ use super::error::{Error, Result};
 use super::schedule::{LearningRate, Schedule};
 use crate::data::Augment;
 
+mod device;
+
+pub use device::{DeviceKind, Precision};
+
 /// Which AlexNet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -34,41 +38,6 @@ impl Arch {
             Self::PaperK11 => Variant::PaperK11,
             Self::Torchvision => Variant::Torchvision,
             Self::Original => Variant::Original,
-        }
-    }
-}
-
-/// Where the network is computed: `auto`, `cpu`, `cuda` or `cuda:N`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceKind {
-    /// The first GPU if there is one, else the processor.
-    Auto,
-    /// The processor.
-    Cpu,
-    /// The GPU of this number.
-    Cuda(usize),
-}
-
-impl std::str::FromStr for DeviceKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
-        match text {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            _ => number(text).map(Self::Cuda).ok_or_else(|| format!("`{text}` is not auto, cpu, cuda or cuda:N")),
-        }
-    }
-}
-
-impl std::fmt::Display for DeviceKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
         }
     }
 }
@@ -131,6 +100,10 @@ pub struct Config {
     /// Where to compute.
     #[serde(with = "as_text")]
     pub device: DeviceKind,
+    /// Numbers of a GPU.
+    pub precision: Precision,
+    /// Whether a GPU's steps are launched kernel by kernel.
+    pub no_graph: bool,
     /// Threads; 0 for all cores.
     pub threads: usize,
     /// Seconds between two checkpoints within an epoch; 0 for none.
@@ -166,6 +139,8 @@ impl Default for Config {
             warmup: 0.0,
             seed: 0,
             device: DeviceKind::Auto,
+            precision: Precision::Fp32,
+            no_graph: false,
             threads: 0,
             save_every: 300.0,
         }
@@ -173,7 +148,7 @@ impl Default for Config {
 }
 
 /// What a resumed run may be given anew: nothing else leaves its steps so far what they were.
-pub const MAY_CHANGE: [&str; 5] = ["epochs", "threads", "device", "data", "save-every"];
+pub const MAY_CHANGE: [&str; 6] = ["epochs", "threads", "device", "no-graph", "data", "save-every"];
 
 /// What a key is called in a message: `--lr`, or `lr in my.toml`.
 type Name<'a> = &'a dyn Fn(&str) -> String;
@@ -288,6 +263,12 @@ impl Config {
             return contradiction(
                 format!("{} is {} epochs, longer than the run of {}", name("warmup"), self.warmup, self.epochs),
                 "give a shorter --warmup or more --epochs",
+            );
+        }
+        if self.device == DeviceKind::Cpu && self.precision != Precision::Fp32 {
+            return contradiction(
+                format!("{} is {}, but the CPU computes in fp32 only", name("precision"), self.precision),
+                "leave --precision out, or use --device cuda",
             );
         }
         Ok(())
@@ -424,7 +405,7 @@ mod tests {
         assert_eq!(refused(|c| c.momentum = 1.0), "--momentum is 1, expected a number from 0 to below 1");
         assert_eq!(refused(|c| c.threads = 5000), "--threads is 5000, expected at most 1024");
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 21] = [
+        let changes: [(&str, Change); 22] = [
             ("accumulate", |c| c.accumulate = 0),
             ("accumulate", |c| c.accumulate = usize::MAX),
             ("step-size", |c| c.step_size = 0),
@@ -446,6 +427,7 @@ mod tests {
             ("nesterov", |c| (c.nesterov, c.momentum) = (true, 0.0)),
             ("replace-classifier", |c| c.replace_classifier = true),
             ("epochs", |c| c.epochs = usize::MAX),
+            ("precision", |c| (c.precision, c.device) = (Precision::Bf16, DeviceKind::Cpu)),
         ];
         for (key, change) in changes {
             let message = refused(change);

@@ -104,6 +104,16 @@ pub enum Error {
         /// The largest batch that fits, if one does.
         largest: Option<usize>,
     },
+    /// A device's gradients are not the numerical ones.
+    #[error("{failed} of {count} gradients of {device} are outside the tolerance, see above")]
+    Gradients {
+        /// Parameters whose check failed.
+        failed: usize,
+        /// Parameters checked.
+        count: usize,
+        /// The device.
+        device: String,
+    },
     /// The loss is no number any more.
     #[error("{what} became {value} at step {step} (epoch {epoch}, learning rate {learning_rate})")]
     Diverged {
@@ -144,7 +154,7 @@ impl Error {
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Setting { .. } => return None,
+            Self::Setting { .. } | Self::Gradients { .. } => return None,
             Self::Settings { hint, .. } | Self::Data { hint, .. } => (*hint).into(),
             Self::Config { .. } => "`alexnet train --help` lists the settings; a key is a flag without its dashes".into(),
             Self::Io { source, .. } => return io_hint(source).map(String::from),

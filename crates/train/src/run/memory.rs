@@ -1,7 +1,7 @@
 //! Does the network fit? The plan is compared with what is free before anything is allocated.
 
-use alexnet_core::Architecture;
 use alexnet_core::architecture::MemoryPlan;
+use alexnet_core::{Architecture, Device};
 
 use super::error::{Error, Result};
 
@@ -24,20 +24,43 @@ fn mem_available(meminfo: &str) -> Option<u64> {
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.saturating_mul(1024))
 }
 
-/// The plan for batches of `batch` images of f32, if it fits `free` bytes.
-///
-/// The operators' scratch is not in it: they tell it when they take it.
+/// The plan for batches of `batch` images, if it fits the device's memory (or the machine's, for a device without its
+/// own), and how much of that is free.
 ///
 /// # Errors
-/// [`Error::Memory`] with the largest batch that fits; a layer without output.
-pub fn fits(architecture: &Architecture, batch: usize, training: bool, free: Option<u64>) -> Result<MemoryPlan> {
-    let plan = |batch| architecture.memory(batch, size_of::<f32>(), training);
+/// [`Error::Memory`] with the largest batch that fits; a layer without output; the device's.
+pub fn fits<D: Device>(
+    device: &D,
+    architecture: &Architecture,
+    batch: usize,
+    training: bool,
+) -> Result<(MemoryPlan, Option<u64>)> {
+    let own = device.memory()?;
+    let free = own.map(|(free, _)| free).or_else(available);
+    let layers = architecture.trace()?;
+    let plan = |batch| -> Result<MemoryPlan> {
+        let mut plan = architecture.memory(batch, device.storage(), training)?;
+        // Beyond what can be counted in, the operators' shapes would overflow; the plan is too large in any case.
+        if own.is_some() && plan.total() <= free.unwrap_or(u64::MAX) {
+            let operations: Vec<_> = layers.iter().map(|layer| layer.operation(batch)).collect();
+            plan.workspace = device.workspace(&operations, training);
+        }
+        Ok(plan)
+    };
+    Ok((fits_in(batch, free, plan)?, free))
+}
+
+/// The plan of `batch`, if it fits `free` bytes.
+fn fits_in(batch: usize, free: Option<u64>, plan: impl Fn(usize) -> Result<MemoryPlan>) -> Result<MemoryPlan> {
     let wanted = plan(batch)?;
     let Some(free) = free.filter(|&free| wanted.total() > free) else { return Ok(wanted) };
-    let image = plan(1)?.activations.max(1);
-    let fixed = wanted.total() - wanted.activations;
-    let largest = usize::try_from(free.saturating_sub(fixed) / image).unwrap_or(usize::MAX);
-    Err(Error::Memory { batch, needs: wanted.total(), free, largest: (largest > 0).then_some(largest) })
+    // A larger batch never needs less: the largest that fits lies between these two.
+    let (mut fits, mut too_large) = (0, batch);
+    while too_large - fits > 1 {
+        let middle = fits + (too_large - fits) / 2;
+        if plan(middle)?.total() <= free { fits = middle } else { too_large = middle }
+    }
+    Err(Error::Memory { batch, needs: wanted.total(), free, largest: (fits > 0).then_some(fits) })
 }
 
 /// `1.3 GiB`, or MiB below one.
@@ -64,6 +87,7 @@ pub fn line(plan: &MemoryPlan, free: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use alexnet_core::alexnet::{Options, Variant, architecture};
+    use alexnet_core::device::Storage;
 
     use super::*;
 
@@ -84,15 +108,16 @@ mod tests {
         let options = Options { image: 32, classes: 10, dropout: 0.5, groups: 1 };
         let network = architecture(Variant::Cifar, options);
         let free = 500 << 20;
-        let Err(Error::Memory { largest: Some(largest), needs, .. }) = fits(&network, 100_000, true, Some(free)) else {
+        let fits = |batch, free| fits_in(batch, free, |batch| Ok(network.memory(batch, Storage::uniform(4), true)?));
+        let Err(Error::Memory { largest: Some(largest), needs, .. }) = fits(100_000, Some(free)) else {
             panic!("100,000 images in 500 MiB");
         };
         assert!(needs > free);
-        assert!(fits(&network, largest, true, Some(free)).is_ok());
-        assert!(fits(&network, largest + 1, true, Some(free)).is_err());
-        assert!(matches!(fits(&network, 1, true, Some(1 << 20)), Err(Error::Memory { largest: None, .. })));
-        assert!(fits(&network, 100_000, true, None).is_ok());
+        assert!(fits(largest, Some(free)).is_ok());
+        assert!(fits(largest + 1, Some(free)).is_err());
+        assert!(matches!(fits(1, Some(1 << 20)), Err(Error::Memory { largest: None, .. })));
+        assert!(fits(100_000, None).is_ok());
         // No overflow on the way to the message.
-        assert!(fits(&network, usize::MAX / 2, true, Some(free)).is_err());
+        assert!(fits(usize::MAX / 2, Some(free)).is_err());
     }
 }

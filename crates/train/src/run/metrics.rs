@@ -4,9 +4,34 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use alexnet_core::device::Scaler;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
+
+/// How the loss is scaled in half precision.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scaling {
+    /// What the loss is multiplied by.
+    pub loss_scale: f32,
+    /// Updates since it last changed.
+    pub good_steps: u32,
+    /// Updates left out since the start, because a gradient was infinite or NaN.
+    pub skipped_steps: u32,
+}
+
+impl From<Scaler> for Scaling {
+    fn from(Scaler { scale, good_steps, skipped }: Scaler) -> Self {
+        Self { loss_scale: scale, good_steps, skipped_steps: skipped }
+    }
+}
+
+impl Scaling {
+    /// The device's word for it.
+    pub fn scaler(&self) -> Scaler {
+        Scaler { scale: self.loss_scale, good_steps: self.good_steps, skipped: self.skipped_steps }
+    }
+}
 
 /// What is said about an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +56,9 @@ pub struct Record {
     pub seconds: f64,
     /// Name of the data set; `sample` for the embedded one.
     pub dataset: String,
+    /// How the loss was scaled at the end of the epoch, with --precision fp16.
+    #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
 }
 
 /// The file, open for appending.
@@ -98,6 +126,7 @@ mod tests {
             images_per_s: 512.0,
             seconds: 100.0,
             dataset: "cifar10".into(),
+            scaling: None,
         }
     }
 
@@ -131,6 +160,17 @@ mod tests {
             drop(Metrics::open(&path, 5).unwrap());
             assert_eq!(std::fs::read(&path).unwrap(), whole);
         }
+    }
+
+    #[test]
+    fn scaling_survives() {
+        let scaled =
+            Record { scaling: Some(Scaling { loss_scale: 32768.0, good_steps: 7, skipped_steps: 1 }), ..record(1) };
+        let text = serde_json::to_string(&scaled).unwrap();
+        assert!(text.contains("\"loss_scale\":32768.0,\"good_steps\":7,\"skipped_steps\":1"), "{text}");
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), scaled);
+        let plain = serde_json::to_string(&record(1)).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&plain).unwrap(), record(1));
     }
 
     #[test]

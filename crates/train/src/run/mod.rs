@@ -5,6 +5,7 @@ pub mod classifier;
 pub mod config;
 pub mod error;
 pub mod evaluate;
+pub mod feed;
 pub mod folder;
 pub mod memory;
 pub mod metrics;

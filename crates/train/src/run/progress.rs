@@ -99,6 +99,13 @@ impl Observer for Screen {
         }
     }
 
+    fn note(&mut self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| say_aside(line)),
+            None => say_aside(line),
+        }
+    }
+
     fn epoch(&mut self, record: &Record, best: bool) {
         self.say(&epoch_line(record, best));
         self.shown = None;
@@ -232,6 +239,7 @@ mod tests {
             images_per_s: 512.4,
             seconds: 103.2,
             dataset: "cifar10".into(),
+            scaling: None,
         };
         assert_eq!(
             epoch_line(&record, true),

@@ -13,11 +13,12 @@ use super::checkpoint::{Metadata, Model, Progress, TrainedOn};
 use super::config::Config;
 use super::error::{Error, Result};
 use super::evaluate::{Evaluation, evaluate};
+use super::feed::{Feed, Resident};
 use super::folder::{Outputs, RunFolder, now};
-use super::metrics::Record;
+use super::metrics::{Record, Scaling};
 use super::schedule::LearningRate;
 use super::stop::Stop;
-use crate::data::{DataError, Dataset, Loader, LoaderOptions};
+use crate::data::{Dataset, Loader};
 
 /// How a run ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,10 @@ pub trait Observer {
     fn step(&mut self, step: &Step);
     /// So many of the test images are done.
     fn test(&mut self, done: usize, images: usize);
+    /// Something happened that the user should know.
+    fn note(&mut self, line: &str) {
+        let _ = line;
+    }
     /// An epoch is done; `best` if no test accuracy was higher before.
     fn epoch(&mut self, record: &Record, best: bool);
 }
@@ -107,11 +112,18 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
                 ),
             });
         }
+        if let Some(scaling) = &self.progress.scaling {
+            self.network.device().set_scaling(&scaling.scaler())?;
+        }
+        self.network.replay_steps(!self.config.no_graph);
+        let resident = Resident::new(&self.network, &self.dataset.train)?;
         while self.progress.epoch < self.config.epochs {
             if self.stop.requested() {
                 return Ok(Outcome::Interrupted);
             }
-            if !self.train_epoch(&rate, outputs, observer)? || !self.finish_epoch(&rate, outputs, observer)? {
+            if !self.train_epoch(&rate, resident.as_ref(), outputs, observer)?
+                || !self.finish_epoch(&rate, outputs, observer)?
+            {
                 self.save_as(false)?;
                 return Ok(Outcome::Interrupted);
             }
@@ -120,47 +132,65 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
     }
 
     /// The steps of an epoch that are not done. False if it was asked to stop.
-    fn train_epoch(&mut self, rate: &LearningRate, outputs: &mut Outputs, observer: &mut dyn Observer) -> Result<bool> {
+    fn train_epoch(
+        &mut self,
+        rate: &LearningRate,
+        resident: Option<&Resident<D>>,
+        outputs: &mut Outputs,
+        observer: &mut dyn Observer,
+    ) -> Result<bool> {
         let (config, steps) = (self.config, rate.epoch_steps as usize);
         if self.progress.step_in_epoch >= steps {
             return Ok(true);
         }
-        let options = LoaderOptions {
-            batch_size: config.batch_size,
-            size: self.network.architecture().image,
-            shuffle: !config.no_shuffle,
-            augment: config.augment,
-            seed: config.seed,
-            epoch: self.progress.epoch as u32,
-            first_batch: self.progress.step_in_epoch * config.accumulate,
-            threads: config.thread_count(),
-        };
-        let mut loader = Loader::new(&self.dataset.train, options)?;
+        let (size, epoch) = (self.network.architecture().image, self.progress.epoch as u32);
+        let first = self.progress.step_in_epoch * config.accumulate;
+        let mut feed = Feed::new(config, size, &self.dataset.train, resident, epoch, first)?;
+        // Running sums that go on where they were: it makes no difference to their bits when they are read.
+        self.network.set_totals([self.progress.loss_sum, self.progress.correct as f64])?;
+        let pause = Duration::try_from_secs_f64(config.save_every).unwrap_or(Duration::MAX);
         let mut saved = Instant::now();
+        // Images whose loss is known.
+        let mut known = self.progress.images;
         while self.progress.step_in_epoch < steps {
             let start = Instant::now();
-            let learning_rate = rate.at(self.progress.step);
-            let result = self.step(&mut loader, learning_rate)?;
+            let (learning_rate, before) = (rate.at(self.progress.step), self.progress.loss_sum);
+            let images = match &mut feed {
+                Feed::Loader(loader) if !D::QUEUES => self.step(loader, learning_rate)?,
+                feed => self.queue_step(feed, learning_rate)?,
+            };
             let progress = &mut self.progress;
             progress.step += 1;
             progress.step_in_epoch += 1;
-            progress.loss_sum += result.loss;
-            progress.correct += result.correct as u64;
-            progress.images += result.images as u64;
-            progress.seconds += start.elapsed().as_secs_f64();
-            if progress.step.is_multiple_of(CURVE_STEPS) {
-                let (step, loss) = (progress.step, result.loss / result.images as f64);
+            progress.images += images as u64;
+            let (step, last) = (progress.step, progress.step_in_epoch == steps);
+            let curve = step.is_multiple_of(CURVE_STEPS);
+            // Before a point of the curve too, whose loss is the difference.
+            let due = curve || (step + 1).is_multiple_of(CURVE_STEPS) || progress.step_in_epoch == 1 || last;
+            if D::QUEUES && due {
+                self.wait(learning_rate, observer)?;
+            }
+            if !D::QUEUES || due {
+                known = self.progress.images;
+            }
+            self.progress.seconds += start.elapsed().as_secs_f64();
+            if curve {
+                let loss = (self.progress.loss_sum - before) / images as f64;
                 outputs
                     .events
                     .scalar("train/loss_of_step", step, loss as f32, now())
                     .map_err(Error::io("write events in", self.folder.path()))?;
             }
-            observer.step(&self.report(steps));
-            if self.stop.requested() {
+            observer.step(&self.report(steps, known));
+            let stop = self.stop.requested();
+            let save = !pause.is_zero() && saved.elapsed() >= pause && !last;
+            if D::QUEUES && !due && (stop || save) {
+                self.wait(learning_rate, observer)?;
+            }
+            if stop {
                 return Ok(false);
             }
-            let pause = Duration::try_from_secs_f64(config.save_every).unwrap_or(Duration::MAX);
-            if !pause.is_zero() && saved.elapsed() >= pause && self.progress.step_in_epoch < steps {
+            if save {
                 self.save_as(false)?;
                 saved = Instant::now();
             }
@@ -168,22 +198,34 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         Ok(true)
     }
 
-    /// One update from its micro-batches.
-    fn step(&mut self, loader: &mut Loader, learning_rate: f64) -> Result<BatchResult> {
-        let config = self.config;
-        let whole = config.batch_size * config.accumulate;
-        let images = whole.min(self.dataset.train.len() - self.progress.step_in_epoch * whole);
+    /// Images of the step at hand.
+    fn images_of_step(&self) -> usize {
+        let whole = self.config.batch_size * self.config.accumulate;
+        whole.min(self.dataset.train.len() - self.progress.step_in_epoch * whole)
+    }
+
+    fn micro(&self, first_image: usize, step_images: usize) -> MicroBatch {
+        MicroBatch {
+            philox: Philox::new(self.config.seed),
+            step: self.progress.step as u32,
+            first_image,
+            step_images,
+            smoothing: self.config.label_smoothing,
+        }
+    }
+
+    fn rule(&self, learning_rate: f64) -> Sgd {
+        let Config { momentum, weight_decay, nesterov, .. } = *self.config;
+        Sgd { learning_rate, momentum, weight_decay, nesterov }
+    }
+
+    /// One update from its micro-batches, each waited for. Answers how many images it had.
+    fn step(&mut self, loader: &mut Loader, learning_rate: f64) -> Result<usize> {
+        let images = self.images_of_step();
         let mut sum = BatchResult::default();
         while sum.images < images {
-            let batch =
-                loader.next().unwrap_or_else(|| Err(DataError::Thread("it ended before the epoch did".into())))?;
-            let micro = MicroBatch {
-                philox: Philox::new(config.seed),
-                step: self.progress.step as u32,
-                first_image: sum.images,
-                step_images: images,
-                smoothing: config.label_smoothing,
-            };
+            let batch = Feed::<D>::batch(loader)?;
+            let micro = self.micro(sum.images, images);
             let result = self.network.train(batch.images(), batch.labels(), &micro)?;
             sum.loss += result.loss;
             sum.correct += result.correct;
@@ -192,14 +234,48 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         if !sum.loss.is_finite() {
             return Err(self.diverged("the loss", sum.loss, self.progress.step + 1, learning_rate));
         }
-        let rule = Sgd {
-            learning_rate,
-            momentum: config.momentum,
-            weight_decay: config.weight_decay,
-            nesterov: config.nesterov,
-        };
-        self.network.update(&rule)?;
-        Ok(sum)
+        self.network.update(&self.rule(learning_rate))?;
+        self.progress.loss_sum += sum.loss;
+        self.progress.correct += sum.correct as u64;
+        Ok(images)
+    }
+
+    /// The same, queued: the host goes on at once.
+    fn queue_step(&mut self, feed: &mut Feed<'_, D>, learning_rate: f64) -> Result<usize> {
+        let (images, epoch) = (self.images_of_step(), self.progress.epoch as u32);
+        let mut done = 0;
+        while done < images {
+            let loaded = feed.load(&mut self.network, self.config, &self.dataset.train, epoch)?;
+            let rule = (done + loaded >= images).then(|| self.rule(learning_rate));
+            let micro = self.micro(done, images);
+            self.network.step(&micro, rule.as_ref())?;
+            done += loaded;
+        }
+        Ok(images)
+    }
+
+    /// Waits for what is queued, and takes note of what came of it.
+    fn wait(&mut self, learning_rate: f64, observer: &mut dyn Observer) -> Result<()> {
+        let [loss, correct] = self.network.totals()?;
+        if !loss.is_finite() {
+            return Err(self.diverged("the loss", loss, self.progress.step, learning_rate));
+        }
+        self.progress.loss_sum = loss;
+        self.progress.correct = correct as u64;
+        let scaling = self.network.device().scaling()?.map(Scaling::from);
+        if let (Some(new), old) = (&scaling, &self.progress.scaling) {
+            let skipped = new.skipped_steps - old.as_ref().map_or(0, |old| old.skipped_steps);
+            if skipped > 0 {
+                observer.note(&format!(
+                    "step {}: {} left out, a gradient was infinite or NaN; the loss is now scaled by {}",
+                    self.progress.step,
+                    super::summary::count(skipped as usize, "update"),
+                    new.loss_scale
+                ));
+            }
+        }
+        self.progress.scaling = scaling;
+        Ok(())
     }
 
     /// Test, metrics and checkpoint of an epoch whose steps are done. False if it was asked to stop.
@@ -228,6 +304,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             epoch: self.progress.epoch + 1,
             step: self.progress.step,
             best_accuracy: if best { Some(record.test_acc) } else { self.progress.best_accuracy },
+            scaling: self.progress.scaling,
             ..Progress::default()
         };
         self.save_as(best)?;
@@ -248,10 +325,12 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             images_per_s: rate_of(images, seconds),
             seconds: seconds + test_seconds,
             dataset: self.dataset.name.clone(),
+            scaling: self.progress.scaling,
         }
     }
 
-    fn report(&self, steps: usize) -> Step {
+    /// `known` images are in the sums.
+    fn report(&self, steps: usize, known: u64) -> Step {
         let Progress { epoch, step_in_epoch, loss_sum, correct, images, seconds, .. } = self.progress;
         let images_per_s = rate_of(images, seconds);
         let an_epoch = self.dataset.train.len() as f64 / images_per_s.max(f64::MIN_POSITIVE);
@@ -261,8 +340,8 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             epochs: self.config.epochs,
             done: step_in_epoch,
             steps,
-            loss: loss_sum / images.max(1) as f64,
-            accuracy: correct as f64 / images.max(1) as f64,
+            loss: loss_sum / known.max(1) as f64,
+            accuracy: correct as f64 / known.max(1) as f64,
             images_per_s,
             epoch_left,
             run_left: epoch_left + an_epoch * (self.config.epochs - epoch).saturating_sub(1) as f64,

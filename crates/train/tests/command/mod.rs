@@ -146,6 +146,6 @@ impl Place {
     }
 }
 
-fn real_driver() -> bool {
+pub fn real_driver() -> bool {
     std::env::var("ALEXNET_TEST_DRIVER").is_ok_and(|value| value == "cuda")
 }

@@ -26,7 +26,7 @@ pub use array::Array;
 pub use simd::Level;
 
 use super::reference::{expect_labels, front, front_mut};
-use super::{Device, Parameter};
+use super::{Device, Element, Parameter};
 use crate::architecture::Operation;
 use crate::shape::{
     AvgPoolShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape,
@@ -34,6 +34,7 @@ use crate::shape::{
 use crate::{Error, Result, Sgd};
 use pool::Pool;
 use scratch::{Need, Scratch};
+use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Threads and the instructions they use.
@@ -107,6 +108,8 @@ impl Device for Cpu {
     type Buffer = Array<f32>;
     type Bytes = Array<u8>;
     type Labels = Array<u32>;
+    type Totals = [f64; 2];
+    type Recording = Infallible;
 
     fn name(&self) -> String {
         let threads = self.threads();
@@ -132,6 +135,26 @@ impl Device for Cpu {
     }
     fn write_labels(&self, from: &[u32], to: &mut Array<u32>) -> Result<()> {
         front_mut("write_labels", "to", to.as_mut_slice(), from.len())?.copy_from_slice(from);
+        Ok(())
+    }
+
+    fn totals(&self) -> Result<[f64; 2]> {
+        Ok([0.0; 2])
+    }
+    fn write_totals(&self, from: [f64; 2], to: &mut [f64; 2]) -> Result<()> {
+        *to = from;
+        Ok(())
+    }
+    fn read_totals(&self, from: &[f64; 2]) -> Result<[f64; 2]> {
+        Ok(*from)
+    }
+    fn add_totals(&self, len: usize, losses: &Array<f32>, correct: &Array<f32>, totals: &mut [f64; 2]) -> Result<()> {
+        for (total, values) in totals
+            .iter_mut()
+            .zip([front("add_totals", "losses", losses, len)?, front("add_totals", "correct", correct, len)?])
+        {
+            *total += values.iter().map(|&x| Element::to_f64(x)).sum::<f64>();
+        }
         Ok(())
     }
 

@@ -1,0 +1,118 @@
+//! What the CUDA device holds beside the networks' arrays.
+
+use std::sync::MutexGuard;
+
+use alexnet_kernels::{Array, Graph, Number, Rule};
+use half::{bf16, f16};
+
+use super::Cuda;
+use super::shapes::{conv, linear};
+use crate::architecture::Operation;
+use crate::shape::expect_len;
+use crate::{Result, Sgd};
+
+/// Arrays that belong to no network, laid out by [`Device::prepare`].
+#[derive(Debug)]
+pub(super) struct Scratch {
+    /// Floats for the operators' partial sums.
+    pub(super) workspace: Array,
+    /// A convolution's weights in the order its kernels read.
+    pub(super) packed: Array,
+    /// The step's number, for dropout.
+    pub(super) step: Array,
+    pub(super) step_value: u32,
+    pub(super) rule: Array,
+    pub(super) rule_value: Option<Rule>,
+    /// The loss's scale and its state.
+    pub(super) scaler: Array,
+    /// How often an array was replaced by a longer one.
+    pub(super) moved: u64,
+    /// Numbers on their way into half precision.
+    pub(super) f16: Vec<f16>,
+    pub(super) bf16: Vec<bf16>,
+}
+
+/// A stretch of work, captured as a graph.
+#[derive(Debug)]
+pub struct Recording {
+    pub(super) graph: Graph,
+    /// [`Scratch::moved`] at that time: the graph holds the addresses of then.
+    pub(super) moved: u64,
+}
+
+impl Cuda {
+    /// Makes `array` at least `len` long; its contents are scratch.
+    pub(super) fn reserve(&self, array: &mut Array, len: usize, moved: &mut u64) -> Result<()> {
+        if array.len() < len {
+            *array = self.array(array.number(), len)?;
+            *moved += 1;
+        }
+        Ok(())
+    }
+
+    /// The scratch with at least this much workspace and room for packed weights.
+    pub(super) fn scratch_of(&self, workspace: usize, packed: usize) -> Result<MutexGuard<'_, Scratch>> {
+        let mut scratch = self.scratch();
+        let Scratch { workspace: floats, packed: weights, moved, .. } = &mut *scratch;
+        self.reserve(floats, workspace, moved)?;
+        self.reserve(weights, packed, moved)?;
+        Ok(scratch)
+    }
+
+    pub(super) fn write_array(&self, from: &[f32], to: &mut Array) -> Result<()> {
+        expect_len("write", "to", to.len(), from.len())?;
+        let Scratch { f16: halves, bf16: bhalves, .. } = &mut *self.scratch();
+        self.ok(match to.number() {
+            Number::F16 => {
+                halves.clear();
+                halves.extend(from.iter().map(|&x| f16::from_f32(x)));
+                self.kernels.write(halves, to)
+            }
+            Number::Bf16 => {
+                bhalves.clear();
+                bhalves.extend(from.iter().map(|&x| bf16::from_f32(x)));
+                self.kernels.write(bhalves, to)
+            }
+            _ => self.kernels.write(from, to),
+        })
+    }
+
+    /// Floats of workspace and numbers of packed weights that `operations` need.
+    pub(super) fn needs(operations: &[Operation], training: bool) -> (usize, usize) {
+        let (mut workspace, mut packed) = (0, 0);
+        for operation in operations {
+            match operation {
+                Operation::Conv(s) => {
+                    let s = conv(s);
+                    let backward = s.backward_data_workspace().max(s.backward_weight_workspace());
+                    workspace = workspace.max(s.forward_workspace()).max(if training { backward } else { 0 });
+                    packed = packed.max(s.weight_len());
+                }
+                Operation::Linear(s) => workspace = workspace.max(linear(s).workspace()),
+                _ => {}
+            }
+        }
+        (workspace, packed)
+    }
+
+    /// Writes the step's number where dropout reads it, unless it is there.
+    pub(super) fn write_step(&self, scratch: &mut Scratch, step: u32) -> Result<()> {
+        if scratch.step_value != step {
+            self.ok(self.kernels.write(&[step], &mut scratch.step))?;
+            scratch.step_value = step;
+        }
+        Ok(())
+    }
+
+    /// Writes the step's rule where sgd reads it, unless it is there.
+    pub(super) fn write_rule(&self, scratch: &mut Scratch, rule: &Sgd) -> Result<()> {
+        let Sgd { learning_rate, momentum, weight_decay, nesterov } = *rule;
+        let (rate, momentum, decay) = (learning_rate as f32, momentum as f32, weight_decay as f32);
+        let rule = Rule { rate, momentum, decay, nesterov };
+        if scratch.rule_value != Some(rule) {
+            self.ok(self.kernels.write_rule(&rule, &mut scratch.rule))?;
+            scratch.rule_value = Some(rule);
+        }
+        Ok(())
+    }
+}

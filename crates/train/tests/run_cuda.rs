@@ -1,0 +1,204 @@
+//! The loop on the CUDA device under softgpu: in every precision a run that was stopped ends where the uninterrupted
+//! one ends, with its steps as a graph or launched by hand, its batches made on the device or on the host.
+
+mod small;
+
+use std::ffi::{CString, c_char};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use alexnet_core::device::cuda::{Cuda, Precision};
+use alexnet_core::network::MicroBatch;
+use alexnet_core::random::Philox;
+use alexnet_core::{Device, Network};
+use alexnet_kernels::nvrtc;
+use alexnet_train::run::feed::{Feed, Resident};
+use alexnet_train::run::metrics::{Record, Scaling};
+use alexnet_train::run::trainer::Step;
+use alexnet_train::run::{Config, Outcome, Stop};
+use libloading::Library;
+
+use small::{State, Watch, architecture, config, dataset, records, state};
+
+/// softgpu, loaded as the driver for one test at a time; none with `ALEXNET_TEST_DRIVER=cuda`.
+struct Driver(Option<Library>);
+
+fn driver() -> MutexGuard<'static, Driver> {
+    static DRIVER: OnceLock<Mutex<Driver>> = OnceLock::new();
+    DRIVER.get_or_init(|| Mutex::new(Driver::open())).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Driver {
+    fn open() -> Self {
+        if nvrtc::Nvrtc::find().is_err() {
+            nvrtc::fetch().unwrap_or_else(|e| panic!("{e}"));
+        }
+        let real = std::env::var("ALEXNET_TEST_DRIVER").is_ok_and(|value| value == "cuda");
+        let driver = Self((!real).then(|| {
+            // Cargo puts the library of a dependency beside the tests.
+            let path = std::env::current_exe().unwrap().parent().unwrap().join("libsoftgpu.so");
+            // SAFETY: softgpu's library, built with this test.
+            unsafe { Library::new(&path) }.unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+        }));
+        drop(Cuda::new(0, Precision::Fp32).unwrap_or_else(|e| panic!("{e}")));
+        let options = CString::new("check=all summary=0").unwrap();
+        driver.call(|library| {
+            // SAFETY: the types are those of softgpu's src/driver/harness.rs.
+            unsafe {
+                let set = library.get::<unsafe extern "C" fn(*const c_char) -> u32>(b"softgpu_set_options").unwrap();
+                assert_eq!(set(options.as_ptr()), 0);
+            }
+        });
+        driver
+    }
+
+    fn call(&self, work: impl FnOnce(&Library)) {
+        if let Some(library) = &self.0 {
+            work(library);
+        }
+    }
+
+    fn assert_clean(&self) {
+        self.call(|library| {
+            let mut count = 0;
+            // SAFETY: as above; the function writes the number.
+            unsafe {
+                let get = library.get::<unsafe extern "C" fn(*mut u64) -> u32>(b"softgpu_findings_count").unwrap();
+                assert_eq!(get(&mut count), 0);
+            }
+            assert_eq!(count, 0, "softgpu found something, see above");
+        });
+    }
+}
+
+/// Enough steps that losses are read in between: 25, the last of an epoch short.
+fn long() -> Config {
+    Config { epochs: 1, batch_size: 4, accumulate: 1, ..config() }
+}
+
+fn go(path: &Path, config: &Config, precision: Precision, stop: &Stop, watch: &mut Watch) -> (Outcome, State) {
+    small::go(Arc::new(Cuda::new(0, precision).unwrap()), path, config, stop, watch).unwrap()
+}
+
+fn uninterrupted(config: &Config, precision: Precision) -> (State, Vec<Record>) {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let (outcome, state) = go(&run, config, precision, &Stop::default(), &mut Watch::default());
+    assert_eq!(outcome, Outcome::Finished);
+    (state, records(&run))
+}
+
+#[test]
+fn stopped_and_resumed_in_every_precision() {
+    let driver = driver();
+    for precision in Precision::ALL {
+        let micro = config();
+        for (config, stops) in [(&micro, &[1, 5][..]), (&long(), &[7])] {
+            let (expected, expected_records) = uninterrupted(config, precision);
+            let by_hand = uninterrupted(&Config { no_graph: true, ..config.clone() }, precision);
+            assert!(by_hand == (expected.clone(), expected_records.clone()), "{precision:?}: the graph's bits differ");
+            let scaled = expected_records[0].scaling;
+            assert_eq!(scaled.is_some(), precision == Precision::Fp16);
+            for &at in stops {
+                let folder = tempfile::tempdir().unwrap();
+                let run = folder.path().join("run");
+                let stop = Stop::default();
+                let mut steps = 0;
+                let step = Box::new(|_: Step| {
+                    steps += 1;
+                    if steps == at {
+                        stop.request();
+                    }
+                });
+                let mut watch = Watch { step: Some(step), ..Watch::default() };
+                assert_eq!(go(&run, config, precision, &stop, &mut watch).0, Outcome::Interrupted);
+                let (_, state) = go(&run, config, precision, &Stop::default(), &mut Watch::default());
+                assert!(state == expected, "{precision:?} stopped after step {at}: other weights");
+                assert_eq!(records(&run), expected_records, "{precision:?} stopped after step {at}");
+            }
+        }
+        driver.assert_clean();
+    }
+}
+
+#[test]
+fn an_update_that_is_left_out_is_told_and_counted() {
+    let driver = driver();
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    // dL/dlogits of up to 1/4 times this is infinite in half precision, and times a quarter of it no more.
+    let scaling = Scaling { loss_scale: 2f32.powi(19), good_steps: 5, skipped_steps: 0 };
+    let mut watch = Watch { scaling: Some(scaling), ..Watch::default() };
+    go(&run, &long(), Precision::Fp16, &Stop::default(), &mut watch);
+    let record = &records(&run)[0];
+    let Scaling { loss_scale, skipped_steps, .. } = record.scaling.unwrap();
+    assert!(skipped_steps >= 1 && loss_scale == 2f32.powi(19 - skipped_steps as i32), "{record:?}");
+    assert!(watch.notes[0].contains("left out, a gradient was infinite or NaN; the loss is now scaled by "));
+    assert!(watch.notes[0].starts_with("step 1: 1 update left out"), "{:?}", watch.notes);
+    driver.assert_clean();
+}
+
+#[test]
+fn batches_made_on_the_device_are_the_hosts_bit_for_bit() {
+    let driver = driver();
+    for augment in ["none", "crop", "flip", "crop,flip"] {
+        let config = Config { augment: augment.parse().unwrap(), ..long() };
+        let dataset = dataset(&config);
+        let device = Arc::new(Cuda::new(0, Precision::Fp32).unwrap());
+        // A learning rate of 0 and no dropout: the logits tell the images.
+        let networks = [(), ()].map(|()| {
+            let mut network = Network::new(device.clone(), architecture(), config.batch_size, true).unwrap();
+            network.initialise(Philox::new(1)).unwrap();
+            network
+        });
+        let [mut ours, mut hosts] = networks;
+        let resident = Resident::new(&ours, &dataset.train).unwrap().expect("images in memory at the right size");
+        let (epoch, first) = (3, 2);
+        let split = &dataset.train;
+        let mut made = Feed::new(&config, 32, split, Some(&resident), epoch, first).unwrap();
+        let mut loaded = Feed::new(&config, 32, split, None, epoch, first).unwrap();
+        for _ in first..25 {
+            let n = made.load(&mut ours, &config, split, epoch).unwrap();
+            assert_eq!(loaded.load(&mut hosts, &config, split, epoch).unwrap(), n);
+            let logits = [&mut ours, &mut hosts].map(|network| {
+                network.step(&MicroBatch::whole(Philox::new(1), 0, n, 0.0), None).unwrap();
+                let mut logits = vec![0.0; n * 10];
+                network.read_logits(&mut logits).unwrap();
+                logits.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            });
+            assert!(logits[0] == logits[1], "{augment}");
+        }
+        assert_eq!(ours.totals().unwrap(), hosts.totals().unwrap());
+    }
+    driver.assert_clean();
+}
+
+#[test]
+fn losses_are_read_once_in_a_while() {
+    let driver = driver();
+    let folder = tempfile::tempdir().unwrap();
+    let mut seen = Vec::new();
+    let mut watch = Watch { step: Some(Box::new(|step: Step| seen.push(step.loss))), ..Watch::default() };
+    go(&folder.path().join("run"), &long(), Precision::Fp32, &Stop::default(), &mut watch);
+    drop(watch);
+    seen.dedup();
+    // At the first step, before and at a point of the curve, and at the end: of 25 steps, 4.
+    assert_eq!(seen.len(), 4, "{seen:?}");
+    driver.assert_clean();
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_the_run() {
+    let _driver = driver();
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let config = Config { lr: 1e30, warmup: 0.0, ..long() };
+    let device = Arc::new(Cuda::new(0, Precision::Fp32).unwrap());
+    let error = small::go(device, &run, &config, &Stop::default(), &mut Watch::default()).unwrap_err();
+    assert!(error.to_string().starts_with("the loss became "), "{error}");
+    // What is kept is good.
+    let mut network = Network::new(Arc::new(Cuda::new(0, Precision::Fp32).unwrap()), architecture(), 1, true).unwrap();
+    alexnet_train::run::checkpoint::open(&run.join("last.safetensors")).unwrap().restore(&mut network).unwrap();
+    assert!(state(&network).iter().all(|(w, v)| w.iter().chain(v).all(|&bits| f32::from_bits(bits).is_finite())));
+    assert!(network.device().name().starts_with("cuda:0"));
+}

@@ -1,0 +1,136 @@
+//! A small run on the embedded images, on any device.
+#![allow(dead_code)] // Each test file is a crate of its own and uses a part.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use alexnet_core::device::Parameter;
+use alexnet_core::random::Philox;
+use alexnet_core::{Architecture, Device, LayerKind, LayerSpec, Network};
+use alexnet_train::data::{Dataset, Options};
+use alexnet_train::run::checkpoint::{self, Model, Progress};
+use alexnet_train::run::metrics::{Record, Scaling};
+use alexnet_train::run::schedule::Schedule;
+use alexnet_train::run::trainer::Step;
+use alexnet_train::run::{Config, Error, Observer, Outcome, RunFolder, Stop, Trainer};
+
+/// Convolution, pool, dropout and a linear layer: everything whose state a resumed run must find again.
+pub fn architecture() -> Architecture {
+    let layer = |name: &str, kind| LayerSpec { name: name.into(), kind };
+    let layers = vec![
+        layer("features.0", LayerKind::Conv { filters: 8, kernel: 3, stride: 4, padding: 1, groups: 1 }),
+        layer("features.1", LayerKind::Relu),
+        layer("features.2", LayerKind::MaxPool { kernel: 2, stride: 2, padding: 0 }),
+        layer("flatten", LayerKind::Flatten),
+        layer("classifier.0", LayerKind::Dropout { rate: 0.5 }),
+        layer("classifier.1", LayerKind::Linear { outputs: 10 }),
+    ];
+    Architecture { name: "small".into(), image: 32, channels: 3, classes: 10, layers }
+}
+
+/// Four steps an epoch, each of two micro-batches, the last one short.
+pub fn config() -> Config {
+    Config {
+        epochs: 2,
+        batch_size: 16,
+        accumulate: 2,
+        limit_train: Some(100),
+        limit_test: Some(40),
+        schedule: Schedule::Cosine,
+        warmup: 0.5,
+        label_smoothing: 0.1,
+        nesterov: true,
+        lr: 0.05,
+        save_every: 0.0,
+        seed: 3,
+        ..Config::default()
+    }
+}
+
+pub fn dataset(config: &Config) -> Dataset {
+    let mut dataset = Dataset::open("sample", &Options::default()).unwrap();
+    dataset.train = dataset.train.limit(config.limit_train.unwrap());
+    dataset.test = dataset.test.limit(config.limit_test.unwrap());
+    dataset
+}
+
+/// Weight and momentum of every parameter, as bits.
+pub type State = Vec<(Vec<u32>, Vec<u32>)>;
+
+pub fn state<D: Device<Element = f32>>(network: &Network<D>) -> State {
+    let bits = |buffer: &D::Buffer, len: usize| {
+        let mut values = vec![0f32; len];
+        network.device().read(buffer, &mut values).unwrap();
+        values.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+    };
+    let both = |p: &Parameter<D::Buffer>| (bits(&p.value, p.len()), bits(p.momentum.as_ref().unwrap(), p.len()));
+    network.parameters().iter().map(both).collect()
+}
+
+/// What is done with something seen.
+pub type See<'a, T> = Option<Box<dyn FnMut(T) + 'a>>;
+
+/// What is done while a run is on.
+#[derive(Default)]
+pub struct Watch<'a> {
+    pub step: See<'a, Step>,
+    pub test: See<'a, usize>,
+    pub epochs: Vec<(Record, bool)>,
+    pub notes: Vec<String>,
+    /// What a new run's loss is scaled by at first.
+    pub scaling: Option<Scaling>,
+}
+
+impl Observer for Watch<'_> {
+    fn step(&mut self, step: &Step) {
+        self.step.iter_mut().for_each(|see| see(*step));
+    }
+    fn test(&mut self, done: usize, _: usize) {
+        self.test.iter_mut().for_each(|see| see(done));
+    }
+    fn note(&mut self, line: &str) {
+        self.notes.push(line.into());
+    }
+    fn epoch(&mut self, record: &Record, best: bool) {
+        self.epochs.push((record.clone(), best));
+    }
+}
+
+/// Starts the run in `path`, or goes on with it if there is one.
+pub fn go<D: Device<Element = f32>>(
+    device: Arc<D>,
+    path: &Path,
+    config: &Config,
+    stop: &Stop,
+    watch: &mut Watch,
+) -> Result<(Outcome, State), Error> {
+    let mut network = Network::new(device, architecture(), config.batch_size, true)?;
+    let dataset = dataset(config);
+    let resumes = path.join("last.safetensors").exists();
+    let (folder, progress) = if resumes {
+        let folder = RunFolder::reopen(path)?;
+        let checkpoint = checkpoint::open(&folder.last())?;
+        checkpoint.restore(&mut network)?;
+        (folder, checkpoint.metadata().progress.clone())
+    } else {
+        network.initialise(Philox::new(config.seed))?;
+        (RunFolder::create(Some(path), "small")?, Progress { scaling: watch.scaling, ..Progress::default() })
+    };
+    let mut outputs = folder.outputs(progress.epoch)?;
+    let model = Model { variant: "small".into(), image: 32, groups: 1, dropout: 0.5 };
+    let mut trainer =
+        Trainer { network, model, config, dataset: &dataset, folder: &folder, stop: stop.clone(), progress };
+    if !resumes {
+        trainer.save()?;
+    }
+    let outcome = trainer.run(&mut outputs, watch)?;
+    Ok((outcome, state(&trainer.network)))
+}
+
+/// The records, with the times set to zero.
+pub fn records(run: &Path) -> Vec<Record> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let untimed = |line: &str| Record { images_per_s: 0.0, seconds: 0.0, ..serde_json::from_str(line).unwrap() };
+    text.lines().map(untimed).collect()
+}

@@ -1,0 +1,197 @@
+//! The queued step: in every precision against the reference, replayed as a graph, left out when it overflows.
+
+use std::sync::Arc;
+
+use alexnet_core::device::cuda::Precision;
+use alexnet_core::device::{Device, Scaler};
+use alexnet_core::network::MicroBatch;
+use alexnet_core::random::Philox;
+use alexnet_core::{Cuda, Network, Reference, Sgd};
+
+use crate::network::{BATCH, IMAGE, architecture, difference, values};
+use crate::support::{U, gpu};
+
+const RULE: Sgd = Sgd { learning_rate: 0.01, momentum: 0.9, weight_decay: 5e-4, nesterov: true };
+/// Of the loss in half precision: large enough to show that it is taken back, and too small to overflow.
+const SCALE: f32 = 1024.0;
+
+/// A network of weights that make gradients which are more than noise.
+fn network<D: Device>(device: Arc<D>, from: impl Fn(f32) -> D::Element) -> Network<D> {
+    let mut network = Network::new(device, architecture(), BATCH, true).unwrap();
+    let (device, parameters) = network.device_and_parameters();
+    for (p, parameter) in parameters.iter_mut().enumerate() {
+        let len = parameter.len();
+        let fan = (len / parameter.shape[0]).max(4) as f32;
+        let value: Vec<_> = values(40 + p as u64, len, (3.0 / fan).sqrt()).into_iter().map(&from).collect();
+        device.write(&value, &mut parameter.value).unwrap();
+    }
+    network
+}
+
+fn cuda(precision: Precision) -> Network<Cuda> {
+    let device = Cuda::new(0, precision).unwrap();
+    device.set_scaling(&Scaler { scale: SCALE, ..Scaler::default() }).unwrap();
+    network(Arc::new(device), |x| x)
+}
+
+/// `n` images that differ from step to step, and their labels.
+fn batch(step: u32, n: usize) -> (Vec<f32>, Vec<u32>) {
+    (values(5 + u64::from(step), n * IMAGE * IMAGE * 3, 1.0), (0..n as u32).map(|i| (i + step) % 4).collect())
+}
+
+fn micro(step: u32, n: usize) -> MicroBatch {
+    MicroBatch::whole(Philox::new(11), step, n, 0.1)
+}
+
+/// Weights, momentum and sums, as bits.
+fn state(network: &Network<Cuda>) -> Vec<u64> {
+    let mut bits = Vec::new();
+    for parameter in network.parameters() {
+        for buffer in [&parameter.value, parameter.momentum.as_ref().unwrap()] {
+            let mut host = vec![0.0; parameter.len()];
+            network.device().read(buffer, &mut host).unwrap();
+            bits.extend(host.into_iter().map(|x| u64::from(x.to_bits())));
+        }
+    }
+    bits.extend(network.totals().unwrap().map(f64::to_bits));
+    bits
+}
+
+#[test]
+fn every_precision_is_the_reference_within_its_roundings() {
+    let gpu = gpu();
+    let (images, labels) = batch(0, BATCH);
+    let mut reference = network(Arc::new(Reference::<f64>::new()), f64::from);
+    let wide: Vec<f64> = images.iter().map(|&x| x.into()).collect();
+    let expected = reference.train(&wide, &labels, &micro(0, BATCH)).unwrap();
+    for (precision, roundoff) in [
+        (Precision::Fp32, 0.0),
+        // A factor loses 13 bits of 24, by rounding to nearest or by cutting off.
+        (Precision::Tf32, 2f64.powi(-10)),
+        (Precision::Fp16, 2f64.powi(-11)),
+        (Precision::Bf16, 2f64.powi(-8)),
+    ] {
+        let mut network = cuda(precision);
+        network.load(&images, &labels).unwrap();
+        network.step(&micro(0, BATCH), Some(&RULE)).unwrap();
+        let scale = network.device().scaling().unwrap().map_or(1.0, |scaler| scaler.scale);
+        assert_eq!(scale, if precision == Precision::Fp16 { SCALE } else { 1.0 });
+        // As in `network.rs` for sums of floats; and each of the eight layers with weights or rounded once on the way
+        // forward rounds its weights and its output, and backward its weights and the gradient.
+        let longest = (BATCH * 11 * 11) as f64;
+        let bound = 2.0 * 18.0 * longest * longest.sqrt() * U + 8.0 * 4.0 * roundoff;
+        assert!(bound < 0.2, "a bound that says something: {bound}");
+        let [loss, correct] = network.totals().unwrap();
+        assert!((loss - expected.loss).abs() < bound * expected.loss, "{precision:?}: {loss} {}", expected.loss);
+        if precision == Precision::Fp32 {
+            assert_eq!(correct as usize, expected.correct);
+        }
+        for (found, expected) in network.parameters().iter().zip(reference.parameters()) {
+            let mut gradient = vec![0.0; found.len()];
+            network.device().read(found.gradient.as_ref().unwrap(), &mut gradient).unwrap();
+            let gradient: Vec<f64> = gradient.into_iter().map(|x| f64::from(x) / f64::from(scale)).collect();
+            let error = difference(&gradient, expected.gradient.as_ref().unwrap());
+            eprintln!("{precision:?} {}: {error:.2e} of {bound:.2e}", found.name);
+            assert!(error < bound, "{precision:?} {}: {error:e} > {bound:e}", found.name);
+            // Half precision is used: its roundings are seen.
+            assert!(roundoff < 1e-3 || error > 1e-4, "{precision:?} {}: {error:e}", found.name);
+        }
+    }
+    gpu.assert_clean("step");
+}
+
+/// Two epochs of two full batches of two micro-batches each, and a last one that is short.
+fn train(precision: Precision, replays: bool) -> (Vec<u64>, usize, u64) {
+    let mut network = cuda(precision);
+    network.replay_steps(replays);
+    let mut allocations = 0;
+    for step in 0..6 {
+        let rule = Sgd { learning_rate: 0.01 / f64::from(step + 1), ..RULE };
+        let sizes: &[usize] = if step % 3 < 2 { &[BATCH, BATCH] } else { &[BATCH, 1] };
+        let images = sizes.iter().sum();
+        let mut first = 0;
+        for &n in sizes {
+            let (x, labels) = batch(2 * step + first as u32, n);
+            network.load(&x, &labels).unwrap();
+            let micro = MicroBatch { first_image: first, ..micro(step, images) };
+            first += n;
+            network.step(&micro, (first == images).then_some(&rule)).unwrap();
+        }
+        if step == 2 {
+            allocations = network.device().kernels().allocations();
+        }
+    }
+    let allocated = network.device().kernels().allocations() - allocations;
+    (state(&network), network.recorded_steps(), allocated)
+}
+
+#[test]
+fn a_replayed_step_has_the_bits_of_one_launched_by_hand() {
+    let gpu = gpu();
+    for precision in Precision::ALL {
+        let (by_hand, none, allocated) = train(precision, false);
+        assert_eq!((none, allocated), (0, 0));
+        for schedule in ["", "1", "2"] {
+            gpu.options(&format!("schedule={schedule}"));
+            let (replayed, recorded, allocated) = train(precision, true);
+            // First and second micro-batch of a full step and of a short one.
+            assert_eq!((recorded, allocated), (4, 0), "{precision:?}");
+            assert!(by_hand == replayed, "{precision:?} schedule {schedule}: other bits");
+        }
+        gpu.options("schedule=");
+        gpu.assert_clean("step");
+    }
+}
+
+#[test]
+fn a_recording_ends_where_its_arrays_may_have_moved() {
+    let gpu = gpu();
+    let mut network = cuda(Precision::Fp32);
+    network.replay_steps(true);
+    let run = |network: &mut Network<Cuda>, step| {
+        let (x, labels) = batch(step, BATCH);
+        network.load(&x, &labels).unwrap();
+        network.step(&micro(step, BATCH), Some(&RULE)).unwrap();
+    };
+    run(&mut network, 0);
+    run(&mut network, 1);
+    assert_eq!(network.recorded_steps(), 1);
+    // Another network that needs more scratch moves it; the step is recorded again.
+    let architecture = alexnet_core::Architecture { image: 63, ..architecture() };
+    drop(Network::new(network.shared_device(), architecture, 2 * BATCH, true).unwrap());
+    run(&mut network, 2);
+    assert_eq!(network.recorded_steps(), 1);
+    network.device_and_parameters();
+    assert_eq!(network.recorded_steps(), 0);
+    run(&mut network, 3);
+    let mut other = cuda(Precision::Fp32);
+    (0..4).for_each(|step| run(&mut other, step));
+    assert!(state(&network) == state(&other));
+    gpu.assert_clean("step");
+}
+
+#[test]
+fn a_step_that_overflows_is_left_out() {
+    let gpu = gpu();
+    let mut network = cuda(Precision::Fp16);
+    network.replay_steps(true);
+    let (x, labels) = batch(0, BATCH);
+    let before = state(&network);
+    // dL/dlogits alone, which is up to 1/3, is beyond the largest half.
+    network.device().set_scaling(&Scaler { scale: 2f32.powi(20), good_steps: 7, skipped: 3 }).unwrap();
+    for (step, left_out) in [(0, 4), (1, 5)] {
+        network.load(&x, &labels).unwrap();
+        network.step(&micro(step, BATCH), Some(&RULE)).unwrap();
+        let scale = 2f32.powi(19 - step as i32);
+        let expected = Scaler { scale, good_steps: 0, skipped: left_out };
+        assert_eq!(network.device().scaling().unwrap(), Some(expected));
+        assert!(state(&network)[..before.len() - 2] == before[..before.len() - 2], "weights or momentum changed");
+    }
+    network.device().set_scaling(&Scaler { scale: SCALE, good_steps: 7, skipped: 5 }).unwrap();
+    network.load(&x, &labels).unwrap();
+    network.step(&micro(2, BATCH), Some(&RULE)).unwrap();
+    let expected = Scaler { scale: SCALE, good_steps: 8, skipped: 5 };
+    assert_eq!(network.device().scaling().unwrap(), Some(expected));
+    assert!(state(&network)[..before.len() - 2] != before[..before.len() - 2]);
+    gpu.assert_clean("step");
+}
