@@ -2,8 +2,10 @@
 
 mod data;
 mod device;
+mod doctor;
 mod eval;
 mod export;
+mod gradcheck;
 mod import;
 mod model;
 mod output;
@@ -34,6 +36,8 @@ enum Command {
     Export(export::Args),
     Import(import::Args),
     Data(data::Args),
+    Doctor(doctor::Args),
+    Gradcheck(gradcheck::Args),
 }
 
 /// Runs the program: exit code 0 if all went well, 1 on an error, 2 on wrong usage, 130 if interrupted.
@@ -45,6 +49,8 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Data(args) => data::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Gradcheck(args) => gradcheck::run(&args),
     };
     result.unwrap_or_else(|error| {
         say_aside(message(&error).trim_end());

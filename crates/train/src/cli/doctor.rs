@@ -1,0 +1,100 @@
+//! `alexnet doctor`.
+
+use std::process::ExitCode;
+
+use alexnet_core::device::cuda::{Cuda, Precision, nvrtc, survey};
+use alexnet_core::{Cpu, Device};
+use anyhow::Context;
+
+use crate::run::config::DeviceKind;
+use crate::run::memory::gib;
+use crate::run::progress::say;
+
+/// Say what this machine has for a GPU: driver, devices, compiler, cache; and what to do about what is missing
+///
+/// Exit code 0 whatever is missing, unless it was asked for: by --device cuda, or by --fetch-nvrtc.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Fetch NVRTC, the compiler of the kernels, into the cache folder by pip, unless it is there
+    #[arg(long)]
+    fetch_nvrtc: bool,
+    /// What has to work: with cuda or cuda:N everything that a run on it needs
+    #[arg(long, default_value_t = DeviceKind::Auto)]
+    device: DeviceKind,
+}
+
+/// A line a part.
+fn line(part: &str, text: &str) {
+    say(&format!("{part:<9}{text}"));
+}
+
+/// A part that is missing: what, and its remedy, which the error names.
+fn missing(part: &str, error: &dyn std::fmt::Display) {
+    line(part, &format!("missing: {error}"));
+}
+
+/// Examines.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.fetch_nvrtc {
+        nvrtc::fetch().context("cannot fetch NVRTC")?;
+    }
+    let mut ready = true;
+    match survey::driver() {
+        Ok((version, devices)) => {
+            line("driver", &format!("supports CUDA {}.{}", version / 1000, version % 1000 / 10));
+            for (ordinal, device) in devices.iter().enumerate() {
+                match device {
+                    Ok(d) => {
+                        let (free, total) = (gib(d.free), gib(d.total));
+                        let capability = format!("compute capability {}.{}", d.sm / 10, d.sm % 10);
+                        line("device", &format!("cuda:{ordinal} {}, {capability}, {free} of {total} free", d.name));
+                    }
+                    Err(error) => missing("device", &format!("cuda:{ordinal} cannot be used: {error}")),
+                }
+            }
+            ready &= devices.iter().any(Result::is_ok);
+        }
+        Err(error) => {
+            missing("driver", &error);
+            ready = false;
+        }
+    }
+    match survey::nvrtc() {
+        Ok(nvrtc) => {
+            let (major, minor) = nvrtc.version();
+            let (path, architectures) = (nvrtc.path().display(), nvrtc.architectures());
+            let range = architectures.first().zip(architectures.last());
+            let range = range.map_or_else(String::new, |(first, last)| format!(", for sm_{first} to sm_{last}"));
+            line("nvrtc", &format!("{major}.{minor}, {path}{range}"));
+        }
+        Err(error) => {
+            missing("nvrtc", &error);
+            ready = false;
+        }
+    }
+    match survey::kernel_cache() {
+        Ok((folder, files, bytes)) => {
+            line("cache", &format!("{}: {files} compiled kernels, {}", folder.display(), gib(bytes)));
+        }
+        Err(error) => missing("cache", &error),
+    }
+    line("cpu", &Cpu::new(0)?.name());
+
+    let ordinal = match args.device {
+        DeviceKind::Cpu => return Ok(ExitCode::SUCCESS),
+        DeviceKind::Auto if !ready => {
+            line("verdict", "--device auto takes the CPU");
+            return Ok(ExitCode::SUCCESS);
+        }
+        DeviceKind::Auto => 0,
+        DeviceKind::Cuda(ordinal) => ordinal,
+    };
+    // All of it: the device opened, every kernel compiled and loaded.
+    let opened = Cuda::new(ordinal, Precision::Fp32).and_then(|cuda| cuda.prepare(&[], true).map(|_| cuda.name()));
+    match (opened, args.device) {
+        (Ok(name), _) => line("verdict", &format!("{name}: every kernel compiles and loads")),
+        (Err(error), DeviceKind::Auto) => line("verdict", &format!("--device auto takes the CPU: {error}")),
+        (Err(error), _) => return Err(error.into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
