@@ -17,30 +17,62 @@ use crate::exec::{Cx, memory::lanes};
 /// The bits above this tell launches apart.
 const LAUNCH: u32 = 60;
 
+/// The lanes whose number is another than that of the next lane, the last lane among them; and whether the second half
+/// of the lanes repeats the first.
+#[inline(always)]
+fn repeats<const LEVEL: usize>(at: &[u32; 32]) -> (u32, bool) {
+    #[cfg(target_arch = "x86_64")]
+    if LEVEL == 2 {
+        use std::arch::x86_64::*;
+        // SAFETY: only the handlers of this level, which the CPU has, ask for it.
+        unsafe {
+            let low = _mm512_loadu_si512(at.as_ptr().cast());
+            let high = _mm512_loadu_si512(at.as_ptr().add(16).cast());
+            let [next_low, next_high] = [_mm512_alignr_epi32::<1>(high, low), _mm512_alignr_epi32::<1>(high, high)];
+            let last_low = _mm512_cmpneq_epi32_mask(low, next_low);
+            let last_high = _mm512_cmpneq_epi32_mask(high, next_high) | 1 << 15;
+            let mirrored = _mm512_cmpneq_epi32_mask(low, high) == 0;
+            return (u32::from(last_low) | u32::from(last_high) << 16, mirrored);
+        }
+    }
+    let mut last = 1 << 31;
+    for l in 0..31 {
+        last |= u32::from(at[l] != at[l + 1]) << l;
+    }
+    (last, (0..16).all(|l| at[l] == at[l + 16]))
+}
+
 /// Loads from shared memory at checked offsets.
 #[inline(always)]
-pub(crate) fn shared_load<const BYTES: u32>(cx: &mut Cx<'_>, place: u32, at: &[u32; 32], m: u32) -> bool {
+pub(crate) fn shared_load<const BYTES: u32, const LEVEL: usize>(
+    cx: &mut Cx<'_>,
+    place: u32,
+    at: &[u32; 32],
+    m: u32,
+) -> bool {
     let options = cx.launch.options;
     if cx.watch.counting.is_some() {
         return false;
     }
     let warp = cx.warp;
     let block = &mut cx.watch.block;
-    if options.init {
-        let written = block.written.as_slice();
-        let mut all = true;
-        let mut look = |at: u32| {
-            let at = at as usize;
-            // Bytes that are marked are ones.
-            all &= written.get(at..at + BYTES as usize).is_some_and(|w| w.iter().all(|w| *w));
-        };
-        if m == !0 {
-            at.iter().for_each(|&a| look(a))
-        } else {
-            lanes(m).for_each(|l| look(at[l]))
+    // Lanes that read one word together are looked at once, as the last of them: those side by side, and where the
+    // warp's second half reads what the first does, both.
+    let (mut last, mut joined) = (m, 0);
+    if m == !0 {
+        let (lanes, mirrored) = repeats::<LEVEL>(at);
+        (last, joined) = (lanes, !lanes << 1);
+        if mirrored {
+            (last, joined) = (last & 0xffff_0000, !0);
         }
-        if !all {
-            return false;
+    }
+    if options.init && block.unwritten > 0 {
+        let written = block.written.as_slice();
+        for l in lanes(last) {
+            let marks = written.get(at[l] as usize..at[l] as usize + BYTES as usize);
+            if !marks.is_some_and(|marks| marks.iter().fold(1, |all, mark| all & mark) == 1) {
+                return false;
+            }
         }
     }
     if options.race {
@@ -51,13 +83,13 @@ pub(crate) fn shared_load<const BYTES: u32>(cx: &mut Cx<'_>, place: u32, at: &[u
         let first = Entry::new(clock, warp * 32, place, false, 15);
         let (shadow, clocks) = (block.shadow.as_mut_slice(), &block.clocks);
         let mut clean = true;
-        let mut look = |l: usize| {
-            let me = first.further(l as u32);
+        for l in lanes(last) {
+            let mut me = first.further(l as u32);
+            if joined >> l & 1 != 0 {
+                me = me.with_several();
+            }
             let w = at[l] as usize / 4;
-            let Some(words) = shadow.get_mut(w..w + BYTES as usize / 4) else {
-                clean = false;
-                return;
-            };
+            let Some(words) = shadow.get_mut(w..w + BYTES as usize / 4) else { return false };
             for [writer, reader] in words {
                 clean &= writer.0 < old;
                 let seen = *reader;
@@ -76,11 +108,6 @@ pub(crate) fn shared_load<const BYTES: u32>(cx: &mut Cx<'_>, place: u32, at: &[u
                     merge(clocks, seen, me, seen.clock(), floor)
                 };
             }
-        };
-        if m == !0 {
-            (0..32).for_each(&mut look)
-        } else {
-            lanes(m).for_each(&mut look)
         }
         return clean;
     }
@@ -98,10 +125,14 @@ pub(crate) fn global_load<const BYTES: u64>(cx: &mut Cx<'_>, place: u32, host: &
     let Some(a) = &cached.allocation else { return false };
     let start = cached.host as u64;
     if options.init {
-        for l in lanes(m) {
-            if a.unwritten(host[l] - start, BYTES).is_some() {
-                return false;
-            }
+        let side_by_side = m == !0 && (1..32).all(|l| host[l] == host[l - 1] + BYTES);
+        let missing = if side_by_side {
+            a.unwritten(host[0] - start, 32 * BYTES).is_some()
+        } else {
+            lanes(m).any(|l| a.unwritten(host[l] - start, BYTES).is_some())
+        };
+        if missing {
+            return false;
         }
     }
     if options.race {

@@ -174,5 +174,5 @@ pub(crate) fn local_written(cx: &mut Cx<'_>, lane: usize, at: u32, bytes: u32) {
         return;
     }
     let start = (cx.warp as usize * 32 + lane) * cx.local_bytes as usize + at as usize;
-    cx.watch.block.local_written[start..start + bytes as usize].fill(true);
+    cx.watch.block.local_written[start..start + bytes as usize].fill(1);
 }

@@ -32,9 +32,11 @@ pub(crate) struct Watch {
 /// What is watched within one block.
 #[derive(Default)]
 pub(crate) struct BlockWatch {
-    /// Which bytes of shared and of local memory were written.
-    written: Vec<bool>,
-    pub(crate) local_written: Vec<bool>,
+    /// Which bytes of shared and of local memory were written: one, else zero.
+    written: Vec<u8>,
+    /// Bytes of shared memory that were not.
+    pub(crate) unwritten: usize,
+    pub(crate) local_written: Vec<u8>,
     /// The last writer and reader of each word of shared memory.
     pub(crate) shadow: Vec<[shadow::Entry; 2]>,
     pub(crate) clocks: shadow::Clocks,
@@ -52,9 +54,10 @@ impl BlockWatch {
         let warps = launch.threads.div_ceil(32) as usize;
         if options.init {
             self.written.clear();
-            self.written.resize(launch.shared_bytes as usize, false);
+            self.written.resize(launch.shared_bytes as usize, 0);
+            self.unwritten = self.written.len();
             self.local_written.clear();
-            self.local_written.resize(warps * 32 * launch.program.local_bytes as usize, false);
+            self.local_written.resize(warps * 32 * launch.program.local_bytes as usize, 0);
         }
         if options.race {
             self.shadow.clear();
@@ -232,7 +235,14 @@ fn written(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, access: Access) {
         let at = r.address[lane];
         let missing = match r.space[lane] {
             StateSpace::Shared => {
-                let marks = &mut cx.watch.block.written[at as usize..][..bytes as usize];
+                let block = &mut cx.watch.block;
+                if block.unwritten == 0 {
+                    continue;
+                }
+                let marks = &mut block.written[at as usize..][..bytes as usize];
+                if access != Access::Read {
+                    block.unwritten -= marks.iter().filter(|mark| **mark == 0).count();
+                }
                 mark(marks, access)
             }
             StateSpace::Local => {
@@ -261,10 +271,10 @@ fn written(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, access: Access) {
 }
 
 /// The first byte that was never written; all of them are marked when this writes.
-fn mark(marks: &mut [bool], access: Access) -> Option<u64> {
-    let missing = if access == Access::Write { None } else { marks.iter().position(|m| !m).map(|p| p as u64) };
+fn mark(marks: &mut [u8], access: Access) -> Option<u64> {
+    let missing = if access == Access::Write { None } else { marks.iter().position(|m| *m == 0).map(|p| p as u64) };
     if access != Access::Read {
-        marks.fill(true);
+        marks.fill(1);
     }
     missing
 }
@@ -341,10 +351,12 @@ pub(crate) fn copy_started(cx: &mut Cx<'_>, r: &Resolved, bytes: u32) {
 
 /// A copy has been waited for: it is a write of its thread, now.
 pub(crate) fn copy_done(cx: &mut Cx<'_>, p: &crate::exec::memory::Pending) {
+    let block = &mut cx.watch.block;
     if cx.launch.options.init
-        && let Some(marks) = cx.watch.block.written.get_mut(p.to as usize..(p.to + p.bytes) as usize)
+        && let Some(marks) = block.written.get_mut(p.to as usize..(p.to + p.bytes) as usize)
     {
-        marks.fill(true);
+        block.unwritten -= marks.iter().filter(|mark| **mark == 0).count();
+        marks.fill(1);
     }
     if cx.launch.options.race {
         let warp = cx.warp;

@@ -320,20 +320,18 @@ unsafe fn fast_global<const BYTES: u64>(cx: &Cx<'_>, i: &Inst, m: u32, write: bo
         return None;
     }
     let limit = cached.size - BYTES;
-    let mut bad = 0u32;
     // SAFETY: a 64-bit slot of the decoded program.
     let base = unsafe { cx.slot::<[u64; 32]>(i.a).read() };
     let offset = i.offset();
     let address = base.map(|b| b.wrapping_add(offset as u64));
-    for half in 0..2 {
-        let mut bits = 0u32;
-        for l in 0..16 {
-            let a = address[half * 16 + l];
-            bits |= u32::from(a.wrapping_sub(cached.base) > limit || a & (BYTES - 1) != 0) << l;
-        }
-        bad |= bits << (half * 16);
+    let (mut largest, mut low) = (0, 0);
+    for (l, &a) in address.iter().enumerate() {
+        // A lane that is not masked counts as one at the base.
+        let a = if m >> l & 1 != 0 { a } else { cached.base };
+        largest = a.wrapping_sub(cached.base).max(largest);
+        low |= a;
     }
-    if bad & m != 0 {
+    if largest > limit || low & (BYTES - 1) != 0 {
         return None;
     }
     let delta = (cached.host as u64).wrapping_sub(cached.base);
@@ -419,67 +417,73 @@ unsafe fn store_global<T: Copy, const BYTES: u64>(cx: &mut Cx<'_>, i: &Inst, m: 
     }
 }
 
-/// Offsets into shared memory, when all masked lanes are inside and aligned. Base and offset are in the instruction, so
+/// Offsets into shared memory, and whether all masked lanes are inside and aligned. Base and offset are in the instruction, so
 /// that nothing else has to be in the cache.
 #[inline(always)]
-unsafe fn fast_shared<const BYTES: u32>(cx: &Cx<'_>, i: &Inst, m: u32) -> Option<[u32; 32]> {
+unsafe fn fast_shared<const BYTES: u32>(cx: &Cx<'_>, i: &Inst, m: u32, at: &mut [u32; 32]) -> bool {
     if cx.shared_bytes < BYTES {
-        return None;
+        return false;
     }
     let limit = cx.shared_bytes - BYTES;
-    let mut bad = 0u32;
-    let mut at = [0u32; 32];
     let offset = i.offset();
+    let (mut largest, mut low);
     // SAFETY: a slot of the decoded program.
     unsafe {
         if i.wide {
-            let base = cx.slot::<u64>(i.a);
-            for part in 0..4 {
-                let base = base.add(part * 8).cast::<[u64; 8]>().read();
-                let mut bits = 0u32;
-                for l in 0..8 {
-                    let a = base[l].wrapping_add(offset as u64);
-                    bits |= u32::from(a > u64::from(limit) || a & u64::from(BYTES - 1) != 0) << l;
-                    at[part * 8 + l] = a as u32;
-                }
-                bad |= bits << (part * 8);
+            let base = cx.slot::<[u64; 32]>(i.a).read();
+            let mut wide = (0, 0);
+            for l in 0..32 {
+                let a = if m >> l & 1 != 0 { base[l].wrapping_add(offset as u64) } else { 0 };
+                wide = (a.max(wide.0), wide.1 | a);
+                at[l] = a as u32;
             }
+            (largest, low) = (u32::try_from(wide.0).unwrap_or(u32::MAX), wide.1 as u32);
         } else {
-            let base = cx.slot::<u32>(i.a);
-            for half in 0..2 {
-                let base = base.add(half * 16).cast::<[u32; 16]>().read();
-                let mut bits = 0u32;
-                for l in 0..16 {
-                    let a = base[l].wrapping_add(offset as u32);
-                    bits |= u32::from(a > limit || a & (BYTES - 1) != 0) << l;
-                    at[half * 16 + l] = a;
-                }
-                bad |= bits << (half * 16);
+            let base = cx.slot::<[u32; 32]>(i.a).read();
+            (largest, low) = (0, 0);
+            for l in 0..32 {
+                let a = if m >> l & 1 != 0 { base[l].wrapping_add(offset as u32) } else { 0 };
+                (largest, low) = (a.max(largest), low | a);
+                at[l] = a;
             }
         }
     }
-    (bad & m == 0).then_some(at)
+    largest <= limit && low & (BYTES - 1) == 0
 }
 
 /// Whether the checks have nothing to say of a load from shared memory at these offsets; they remember it.
 #[inline(always)]
-fn shared_is_clean<const BYTES: u32>(cx: &mut Cx<'_>, i: &Inst, at: &[u32; 32], m: u32) -> bool {
-    !cx.watched || check::fast::shared_load::<BYTES>(cx, i.e, at, m)
+fn shared_is_clean<const BYTES: u32, const LEVEL: usize>(cx: &mut Cx<'_>, i: &Inst, at: &[u32; 32], m: u32) -> bool {
+    !cx.watched || check::fast::shared_load::<BYTES, LEVEL>(cx, i.e, at, m)
 }
 
 #[inline(always)]
-unsafe fn load_shared<T: Copy, const BYTES: u32>(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+fn ascending<const BYTES: u32>(at: &[u32; 32]) -> bool {
+    let mut differ = 0;
+    for (l, a) in at.iter().enumerate() {
+        differ |= a.wrapping_sub(at[0]) ^ (l as u32 * BYTES);
+    }
+    differ == 0
+}
+
+#[inline(always)]
+unsafe fn load_shared<T: Copy, const BYTES: u32, const LEVEL: usize>(cx: &mut Cx<'_>, i: &Inst, m: u32) {
     // SAFETY: `fast_shared` has bounded every masked offset.
     unsafe {
-        let Some(at) = fast_shared::<BYTES>(cx, i, m) else {
+        let mut at = [0; 32];
+        if !fast_shared::<BYTES>(cx, i, m, &mut at) {
             return load(cx, i, m);
-        };
-        if !shared_is_clean::<BYTES>(cx, i, &at, m) {
+        }
+        if !shared_is_clean::<BYTES, LEVEL>(cx, i, &at, m) {
             return load(cx, i, m);
         }
         let d = cx.slot::<T>(i.d);
         if m == !0 {
             let shared = cx.shared;
+            if at[0] + 31 * BYTES == at[31] && ascending::<BYTES>(&at) {
+                d.cast::<[T; 32]>().write(shared.add(at[0] as usize).cast::<[T; 32]>().read_unaligned());
+                return;
+            }
             for (l, &o) in at.iter().enumerate() {
                 d.add(l).write(shared.add(o as usize).cast::<T>().read());
             }
@@ -498,9 +502,10 @@ unsafe fn store_shared<T: Copy, const BYTES: u32>(cx: &mut Cx<'_>, i: &Inst, m: 
         if cx.watched {
             return store(cx, i, m);
         }
-        let Some(at) = fast_shared::<BYTES>(cx, i, m) else {
+        let mut at = [0; 32];
+        if !fast_shared::<BYTES>(cx, i, m, &mut at) {
             return store(cx, i, m);
-        };
+        }
         let d = cx.slot::<T>(i.d);
         for l in lanes(m) {
             cx.shared.add(at[l] as usize).cast::<T>().write(d.add(l).read());
@@ -510,15 +515,16 @@ unsafe fn store_shared<T: Copy, const BYTES: u32>(cx: &mut Cx<'_>, i: &Inst, m: 
 
 /// Four 32-bit elements at once.
 #[inline(always)]
-unsafe fn load_four(cx: &mut Cx<'_>, i: &Inst, m: u32, shared: bool) {
+unsafe fn load_four<const LEVEL: usize>(cx: &mut Cx<'_>, i: &Inst, m: u32, shared: bool) {
     let op = &cx.program.mem[i.e as usize];
     // SAFETY: as for the single-element ones; the decoder gives four 32-bit registers.
     unsafe {
         let host: [u64; 32] = if shared {
-            let Some(at) = fast_shared::<16>(cx, i, m) else {
+            let mut at = [0; 32];
+            if !fast_shared::<16>(cx, i, m, &mut at) {
                 return load(cx, i, m);
-            };
-            if !shared_is_clean::<16>(cx, i, &at, m) {
+            }
+            if !shared_is_clean::<16, LEVEL>(cx, i, &at, m) {
                 return load(cx, i, m);
             }
             at.map(|o| cx.shared as u64 + u64::from(o))
@@ -551,9 +557,10 @@ unsafe fn store_four(cx: &mut Cx<'_>, i: &Inst, m: u32, shared: bool) {
             if cx.watched {
                 return store(cx, i, m);
             }
-            let Some(at) = fast_shared::<16>(cx, i, m) else {
+            let mut at = [0; 32];
+            if !fast_shared::<16>(cx, i, m, &mut at) {
                 return store(cx, i, m);
-            };
+            }
             at.map(|o| cx.shared as u64 + u64::from(o))
         } else {
             let Some(host) = fast_global::<16>(cx, i, m, true) else {
@@ -575,13 +582,13 @@ unsafe fn store_four(cx: &mut Cx<'_>, i: &Inst, m: u32, shared: bool) {
 levels! {
     LDG32 = |cx, i, m| load_global::<u32, 4>(cx, i, m);
     LDG64 = |cx, i, m| load_global::<u64, 8>(cx, i, m);
-    LDG128 = |cx, i, m| load_four(cx, i, m, false);
+    LDG128 = |cx, i, m| load_four::<LEVEL>(cx, i, m, false);
     STG32 = |cx, i, m| store_global::<u32, 4>(cx, i, m);
     STG64 = |cx, i, m| store_global::<u64, 8>(cx, i, m);
     STG128 = |cx, i, m| store_four(cx, i, m, false);
-    LDS32 = |cx, i, m| load_shared::<u32, 4>(cx, i, m);
-    LDS64 = |cx, i, m| load_shared::<u64, 8>(cx, i, m);
-    LDS128 = |cx, i, m| load_four(cx, i, m, true);
+    LDS32 = |cx, i, m| load_shared::<u32, 4, LEVEL>(cx, i, m);
+    LDS64 = |cx, i, m| load_shared::<u64, 8, LEVEL>(cx, i, m);
+    LDS128 = |cx, i, m| load_four::<LEVEL>(cx, i, m, true);
     STS32 = |cx, i, m| store_shared::<u32, 4>(cx, i, m);
     STS64 = |cx, i, m| store_shared::<u64, 8>(cx, i, m);
     STS128 = |cx, i, m| store_four(cx, i, m, true);

@@ -9,12 +9,14 @@ use super::Cx;
 /// Lanes that are handled at once.
 const CHUNK: usize = 16;
 
-/// Makes handlers of bodies, one for each CPU level.
+/// Makes handlers of bodies, one for each CPU level, which a body may ask for as `LEVEL`.
 macro_rules! levels {
     ($($(#[$meta:meta])* $name:ident = |$cx:ident, $i:ident, $m:ident| $body:expr;)*) => {
         mod portable {
             #[allow(unused_imports)]
             use super::*;
+            #[allow(dead_code)]
+            const LEVEL: usize = 0;
             $(#[allow(non_snake_case, unused_unsafe)] pub(super) unsafe fn $name($cx: &mut Cx<'_>, $i: &Inst, $m: u32) {
                 // SAFETY: slots of a decoded instruction lie inside the register file.
                 unsafe { $body }
@@ -24,6 +26,8 @@ macro_rules! levels {
         mod avx2 {
             #[allow(unused_imports)]
             use super::*;
+            #[allow(dead_code)]
+            const LEVEL: usize = 1;
             $(#[allow(non_snake_case, unused_unsafe)] #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
             pub(super) unsafe fn $name($cx: &mut Cx<'_>, $i: &Inst, $m: u32) {
                 // SAFETY: as for the portable one; the level is chosen by what the CPU has.
@@ -34,6 +38,8 @@ macro_rules! levels {
         mod avx512 {
             #[allow(unused_imports)]
             use super::*;
+            #[allow(dead_code)]
+            const LEVEL: usize = 2;
             $(#[allow(non_snake_case, unused_unsafe)]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
             pub(super) unsafe fn $name($cx: &mut Cx<'_>, $i: &Inst, $m: u32) {
