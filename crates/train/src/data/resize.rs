@@ -8,8 +8,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Seek};
 use std::path::Path;
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::error::{DataError, Result};
 
@@ -33,15 +34,18 @@ pub fn resize(pixels: &[u8], width: usize, height: usize, size: usize, out: &mut
         out.copy_from_slice(pixels);
         return Ok(());
     }
-    let source =
-        ImageRef::new(width as u32, height as u32, pixels, PixelType::U8x3).map_err(|error| error.to_string())?;
-    let mut target =
-        Image::from_slice_u8(size as u32, size as u32, out, PixelType::U8x3).map_err(|error| error.to_string())?;
+    let source = TypedImageRef::<U8x3>::from_buffer(width as u32, height as u32, pixels);
+    let source = source.map_err(|error| error.to_string())?;
+    let target = TypedImage::<U8x3>::from_buffer(size as u32, size as u32, out);
+    let mut target = target.map_err(|error| error.to_string())?;
     let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
         .use_alpha(false)
         .fit_into_destination(None);
-    RESIZER.with_borrow_mut(|resizer| resizer.resize(&source, &mut target, &options)).map_err(|error| error.to_string())
+    // The typed call: the other one compiles this crate's code for every kind of pixel.
+    RESIZER
+        .with_borrow_mut(|resizer| resizer.resize_typed(&source, &mut target, &options))
+        .map_err(|error| error.to_string())
 }
 
 /// Decodes a PNG or JPEG file (told apart by their contents) to RGB, resized to `size`×`size` into `out`.
