@@ -70,7 +70,7 @@ pub(crate) fn shared_load<const BYTES: u32, const LEVEL: usize>(
         let written = block.written.as_slice();
         for l in lanes(last) {
             let marks = written.get(at[l] as usize..at[l] as usize + BYTES as usize);
-            if !marks.is_some_and(|marks| marks.iter().fold(1, |all, mark| all & mark) == 1) {
+            if marks.is_none_or(|marks| marks.contains(&0)) {
                 return false;
             }
         }

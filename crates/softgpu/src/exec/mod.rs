@@ -1,5 +1,6 @@
 //! Running a program: warps of a block in turn, blocks over the host's cores.
 
+pub(crate) mod access;
 pub(crate) mod atomic;
 pub(crate) mod block;
 pub(crate) mod call;

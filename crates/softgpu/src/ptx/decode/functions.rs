@@ -409,7 +409,7 @@ where
 }
 
 /// Whether an operand after the first mentions a register.
-fn reads(flat: &super::Flat<'_>, r: u32) -> bool {
+fn reads(flat: &super::flatten::Flat<'_>, r: u32) -> bool {
     fn inside(o: &Opnd<'_>, r: u32) -> bool {
         match o {
             Opnd::Reg(x) => *x == r,

@@ -3,7 +3,7 @@
 use super::{Base, Class, Decoder, Home, Inst, Kind, MemOp, Now, Opnd, Place, Reg, Result, Ty};
 use crate::{
     arith::{float, half},
-    exec::{atomic, copy, memory as mem, special},
+    exec::{access, atomic, copy, memory as mem, special},
     finding::StateSpace,
     ptx::program::Levels,
 };
@@ -176,18 +176,18 @@ impl<'a> Decoder<'a, '_> {
             _ => return None,
         };
         match (op.space, op.wide, shape, load) {
-            (StateSpace::Global, true, 4, true) => Some(mem::LDG32),
-            (StateSpace::Global, true, 8, true) => Some(mem::LDG64),
-            (StateSpace::Global, true, 16, true) => Some(mem::LDG128),
-            (StateSpace::Global, true, 4, false) => Some(mem::STG32),
-            (StateSpace::Global, true, 8, false) => Some(mem::STG64),
-            (StateSpace::Global, true, 16, false) => Some(mem::STG128),
-            (StateSpace::Shared, _, 4, true) => Some(mem::LDS32),
-            (StateSpace::Shared, _, 8, true) => Some(mem::LDS64),
-            (StateSpace::Shared, _, 16, true) => Some(mem::LDS128),
-            (StateSpace::Shared, _, 4, false) => Some(mem::STS32),
-            (StateSpace::Shared, _, 8, false) => Some(mem::STS64),
-            (StateSpace::Shared, _, 16, false) => Some(mem::STS128),
+            (StateSpace::Global, true, 4, true) => Some(access::LDG32),
+            (StateSpace::Global, true, 8, true) => Some(access::LDG64),
+            (StateSpace::Global, true, 16, true) => Some(access::LDG128),
+            (StateSpace::Global, true, 4, false) => Some(access::STG32),
+            (StateSpace::Global, true, 8, false) => Some(access::STG64),
+            (StateSpace::Global, true, 16, false) => Some(access::STG128),
+            (StateSpace::Shared, _, 4, true) => Some(access::LDS32),
+            (StateSpace::Shared, _, 8, true) => Some(access::LDS64),
+            (StateSpace::Shared, _, 16, true) => Some(access::LDS128),
+            (StateSpace::Shared, _, 4, false) => Some(access::STS32),
+            (StateSpace::Shared, _, 8, false) => Some(access::STS64),
+            (StateSpace::Shared, _, 16, false) => Some(access::STS128),
             _ => None,
         }
     }

@@ -1,6 +1,7 @@
 //! The syntax tree to a flat program, one for each kernel with the functions that it calls.
 
 pub(crate) mod allocate;
+mod compare;
 mod control;
 mod convert;
 pub(crate) mod flatten;
@@ -9,12 +10,14 @@ pub(crate) mod functions;
 mod half;
 mod integer;
 mod memory;
+mod now;
 mod tensor;
 mod warp;
 
 use std::collections::{HashMap, HashSet};
 
-use flatten::{Base, Body, Flat, Opnd, RegId};
+use flatten::{Base, Body, Opnd, RegId};
+pub(crate) use now::Now;
 
 use super::{
     Error,
@@ -100,53 +103,6 @@ pub(crate) struct Decoder<'a, 'u> {
     pub(crate) recursion: HashSet<(u32, u32)>,
     /// Shared arrays whose length the launch gives, with their alignment: they start where the others end.
     pub(crate) dynamic: Vec<(&'a str, u32)>,
-}
-
-/// An instruction that is being decoded.
-pub(crate) struct Now<'c, 'a> {
-    pub(crate) f: &'c Context<'a>,
-    pub(crate) flat: &'c Flat<'a>,
-}
-
-impl<'c, 'a> Now<'c, 'a> {
-    pub(crate) fn op(&self, k: usize) -> Result<&'c Opnd<'a>> {
-        self.flat.operands.get(k).ok_or_else(|| self.error("an operand is missing"))
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.flat.operands.len()
-    }
-
-    pub(crate) fn has(&self, modifier: &str) -> bool {
-        self.flat.instr.mods.contains(&modifier)
-    }
-
-    pub(crate) fn error(&self, what: impl std::fmt::Display) -> Error {
-        Error::new(self.flat.instr.line, format!("`{}`: {what}", self.flat.instr.full()))
-    }
-
-    /// All types among the modifiers, in order.
-    pub(crate) fn types(&self) -> impl Iterator<Item = Ty> + 'c {
-        self.flat.instr.mods.iter().filter_map(|m| Ty::parse(m))
-    }
-
-    pub(crate) fn ty(&self) -> Result<Ty> {
-        self.types().last().ok_or_else(|| self.error("there is no type"))
-    }
-
-    pub(crate) fn unsupported(&self) -> Error {
-        self.error("this form is not supported")
-    }
-
-    /// Refuses an instruction that the target does not have.
-    pub(crate) fn needs(&self, sm: u32, have: u32) -> Result<()> {
-        if have < sm {
-            let mut e = self.error(format!("needs sm_{sm} or newer, the target is sm_{have}"));
-            e.unsupported_target = true;
-            return Err(e);
-        }
-        Ok(())
-    }
 }
 
 impl<'a, 'u> Decoder<'a, 'u> {
