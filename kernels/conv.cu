@@ -13,6 +13,12 @@
 // (and to half storage, where T is), once a step: 2 · 4 bytes a weight, 0.2 % of what the GEMMs read. The gradient
 // of the weights is computed in the same order, and put into PyTorch's by the kernel that adds its partial sums.
 //
+// Where C/G numbers are no whole packs of 16 bytes, as the three of an image, each would be loaded by itself, its address
+// computed from four divisions. With one group conv_rows then copies x as (N, H, Q, L): for each row of pixels and each
+// window the R·C numbers, which are neighbours in x, and zeros up to L, whole sectors. Of that the convolution is one
+// with L channels and a window of R×1, in packs, on tensor cores; the weights are copied likewise as (K, R, L). The copy
+// is stride/R of what im2col would write.
+//
 // Block (x, y, z) computes row tile x, column tile y (of group y / tiles a group) over chunk z of the sum; Tile in
 // tile.cuh says how: on tensor cores where T is half, bf16 or, with TF32, float, and the device has them for it (on
 // sm_70 never, on sm_75 for half). Partial sums of several chunks are added in order by gemm_reduce or
@@ -24,9 +30,10 @@
 
 // The shape, and divisions by its numbers. The launcher writes it; see Shape in conv.rs.
 struct Shape {
-    int height, width, channels, filters, kernel, stride, padding, out_height, out_width;
+    int height, width, channels, filters, stride, padding, out_height, out_width;
+    int stride_x, padding_x;            // along the width: of rows, whose windows lie side by side, 1 and 0
     int group_channels, group_filters;  // C/G, K/G
-    int inputs, outputs, taps;          // N·H·W, N·P·Q, R·R
+    int inputs, outputs, taps;          // N·H·W, N·P·Q, R·R (of rows R)
     int column_tiles;                   // of one group
     Divisor by_image, by_width, by_out_image, by_out_width, by_channels, by_filters, by_kernel, by_stride;
 };
@@ -37,7 +44,7 @@ DEVICE Place window(const T* x, const Shape& s, int output, int j) {
     int p = s.by_out_width.quotient(pq), q = s.by_out_width.remainder(pq, p);
     int tap = s.by_channels.quotient(j), c = s.by_channels.remainder(j, tap);
     int r = s.by_kernel.quotient(tap), t = s.by_kernel.remainder(tap, r);
-    int h = p * s.stride - s.padding + r, w = q * s.stride - s.padding + t;
+    int h = p * s.stride - s.padding + r, w = q * s.stride_x - s.padding_x + t;
     bool inside = output < s.outputs && tap < s.taps && (u32)h < (u32)s.height && (u32)w < (u32)s.width;
     return {x + (((n * s.height + h) * s.width + w) * s.channels + c), inside};
 }
@@ -186,24 +193,87 @@ KERNEL void conv_pack_weights(const float* w, T* packed, int filter_count, int g
     }
 }
 
-// dw (K, C/G, R, R) (+)= Σ over the chunks, in order, of partial (chunks, K, R·R·C/G rounded up to 8); blocks as above.
+// dw (K, C/G, R, R) (+)= Σ over the chunks, in order, of partial (chunks, K, R·row rounded up to 8), whose rows of a
+// window are `row` long: R·C/G, or L; blocks as above.
 KERNEL void conv_reduce_weights(const float* partial, float* dw, int filter_count, int group_channels, int taps,
-                                int filters, int channels, int chunks, int accumulate) {
+                                int filters, int channels, int chunks, int kernel, int row, int accumulate) {
     extern __shared__ float block[];
-    int k0 = blockIdx.x * filters, c0 = blockIdx.y * channels, pitch = padded(taps * group_channels);
+    int k0 = blockIdx.x * filters, c0 = blockIdx.y * channels, pitch = padded(kernel * row);
     filters = min(filters, filter_count - k0);
     int count = min(channels, group_channels - c0), run = count * taps;
-    for (int i = threadIdx.x; i < filters * run; i += blockDim.x) {
-        int k = i / run, tap = i % run / count, c = i % count;
-        const float* from = partial + (size_t)(k0 + k) * pitch + tap * group_channels + c0 + c;
-        float sum = *from;
+    const float* own = partial + (size_t)k0 * pitch + c0;
+    auto total = [&](int at) {
+        float sum = own[at];
 #pragma unroll 4
-        for (int chunk = 1; chunk < chunks; chunk++) sum += from[(size_t)chunk * filter_count * pitch];
-        block[k * run + c * taps + tap] = sum;
+        for (int chunk = 1; chunk < chunks; chunk++) sum += own[at + (size_t)chunk * filter_count * pitch];
+        return sum;
+    };
+    if (count == group_channels) {
+        // Whole rows, the zeros that fill them up included: they lie in the same sectors.
+        for (int i = threadIdx.x; i < filters * kernel * row; i += blockDim.x) {
+            int line = i / row, l = i - line * row, k = line / kernel, r = line - k * kernel;
+            int s = l / count, c = l - s * count;
+            float sum = total(k * pitch + r * row + l);
+            if (s < kernel) block[k * run + c * taps + r * kernel + s] = sum;
+        }
+    } else {
+        for (int i = threadIdx.x; i < filters * run; i += blockDim.x) {
+            int k = i / run, tap = i % run / count, c = i % count, r = tap / kernel;
+            block[k * run + c * taps + tap] = total(k * pitch + r * row + (tap - r * kernel) * group_channels + c);
+        }
     }
     __syncthreads();
     for (int i = threadIdx.x; i < filters * run; i += blockDim.x) {
         float* to = dw + ((k0 + i / run) * group_channels + c0) * taps + i % run;
         *to = accumulate ? *to + block[i] : block[i];
     }
+}
+
+// ---- Rows -------------------------------------------------------------------------------------------------------------
+
+DEVICE u32 bits_of(float x) { return __float_as_uint(x); }
+DEVICE u32 bits_of(half x) { return x.bits; }
+DEVICE u32 bits_of(bf16 x) { return x.bits; }
+
+struct Rows {
+    int rows, block;   // N·H; those that one block copies
+    int pixels;        // W·C
+    int length, pitch; // R·C, L
+    int windows;       // Q
+    int step, before;  // stride·C, padding·C
+    Divisor by_row, by_pitch;  // words of a row, Q·L, and of a window, L
+};
+
+// rows (N, H, Q, L) from x (N, H, W, C). A block copies its rows of x into shared memory, as one run; a lane then makes
+// one word of 4 bytes at a time. Bytes at least: both arrays.
+KERNEL void __launch_bounds__(256) conv_rows(const T* x, u32* rows, const __grid_constant__ Rows s) {
+    extern __shared__ float block[];
+    constexpr int WORD = 4 / sizeof(T);
+    T* own = (T*)block;
+    int first = blockIdx.x * s.block, count = min(s.block, s.rows - first);
+    x += (size_t)first * s.pixels;
+    for (int i = threadIdx.x; i < count * s.pixels; i += 256) own[i] = x[i];
+    __syncthreads();
+    rows += (size_t)first * s.by_row.divisor;
+    // Unrolled, the last lanes of a warp would be a turn behind the others.
+#pragma unroll 1
+    for (int i = threadIdx.x; i < count * (int)s.by_row.divisor; i += 256) {
+        int row = s.by_row.quotient(i), rest = s.by_row.remainder(i, row);
+        int q = s.by_pitch.quotient(rest), l = s.by_pitch.remainder(rest, q) * WORD;
+        u32 word = 0;
+#pragma unroll
+        for (int j = 0; j < WORD; j++) {
+            int at = q * s.step - s.before + l + j;
+            if (l + j < s.length && (u32)at < (u32)s.pixels) word |= bits_of(own[row * s.pixels + at]) << 16 * j;
+        }
+        rows[i] = word;
+    }
+}
+
+// rows (K·R, L) from packed weights (K·R, R·C).
+KERNEL void __launch_bounds__(256) conv_pad_weights(const T* packed, T* rows, int count, int length, int pitch) {
+    int i = blockIdx.x * 256 + threadIdx.x;
+    if (i >= count * pitch) return;
+    int row = i / pitch, l = i - row * pitch;
+    rows[i] = l < length ? packed[row * length + l] : from_float<T>(0.0f);
 }

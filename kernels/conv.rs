@@ -7,6 +7,10 @@ use crate::error::{Error, Result};
 use crate::gemm::{Epilogue, Plan, extent};
 use crate::launch::{Grid, Value};
 
+mod rows;
+
+use rows::View;
+
 /// Convolution of x (N, H, W, C) with w (K, C/groups, R, R), which gives y (N, P, Q, K).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conv {
@@ -59,11 +63,12 @@ struct Shape {
     width: i32,
     channels: i32,
     filters: i32,
-    kernel: i32,
     stride: i32,
     padding: i32,
     out_height: i32,
     out_width: i32,
+    stride_x: i32,
+    padding_x: i32,
     group_channels: i32,
     group_filters: i32,
     inputs: i32,
@@ -137,24 +142,28 @@ impl Conv {
         [self.channels / self.groups.max(1), self.filters / self.groups.max(1)]
     }
     // For numbers of `size` bytes, which are loaded in packs of 16 bytes where C/G and K/G are multiples of that.
-    fn forward(&self, size: usize) -> Plan {
-        let [channels, filters] = self.of_group();
-        let vectors = (channels * size).is_multiple_of(16);
-        Plan::new(self.outputs(), filters, self.taps() * channels, self.groups, vectors)
+    fn forward(&self, size: usize, view: &View) -> Plan {
+        let vectors = (view.channels / self.groups.max(1) * size).is_multiple_of(16);
+        Plan::new(self.outputs(), self.of_group()[1], view.window(self.groups), self.groups, vectors)
     }
     fn backward_data(&self, size: usize) -> Plan {
         let [channels, filters] = self.of_group();
         let vectors = (channels * size).is_multiple_of(16) && (filters * size).is_multiple_of(16);
         Plan::new(self.inputs(), channels, self.taps() * filters, self.groups, vectors)
     }
-    fn backward_weight(&self, size: usize) -> Plan {
-        let [channels, filters] = self.of_group();
+    fn backward_weight(&self, size: usize, view: &View) -> Plan {
+        let filters = self.of_group()[1];
+        let channels = view.channels / self.groups.max(1);
         let vectors = (channels * size).is_multiple_of(16) && (filters * size).is_multiple_of(16);
-        Plan::new(filters, self.taps() * channels, self.outputs(), self.groups, vectors)
+        Plan::new(filters, view.window(self.groups), self.outputs(), self.groups, vectors)
     }
     /// Floats of scratch memory that [`Kernels::conv_forward`] needs at any precision.
     pub fn forward_workspace(&self) -> usize {
-        largest(|size| split_sums(&self.forward(size), self.outputs(), self.filters))
+        largest(|size| {
+            let view = self.forward_view(size);
+            let sums = split_sums(&self.forward(size, &view), self.outputs(), self.filters);
+            sums + view.copy_floats(self, size) + view.weight_floats(self, size)
+        })
     }
     /// Floats of scratch memory that [`Kernels::conv_backward_data`] needs at any precision.
     pub fn backward_data_workspace(&self) -> usize {
@@ -163,11 +172,16 @@ impl Conv {
     /// Floats of scratch memory that [`Kernels::conv_backward_weight`] needs at any precision.
     pub fn backward_weight_workspace(&self) -> usize {
         let bias = Kernels::column_sum_workspace(self.outputs(), self.filters);
-        largest(|size| self.backward_weight(size).partial_sums(self.filters, self.window())).max(bias)
+        let weights = largest(|size| {
+            let view = self.weight_view(size);
+            let sums = self.backward_weight(size, &view).partial_sums(self.filters, view.window(self.groups));
+            sums + view.copy_floats(self, size)
+        });
+        weights.max(bias)
     }
 
     /// The kernels' view of the shape, for a grid whose groups have `columns` columns.
-    fn shape(&self, operator: &'static str, plan: &Plan, columns: usize) -> Result<Shape> {
+    fn shape(&self, operator: &'static str, view: &View, plan: &Plan, columns: usize) -> Result<Shape> {
         let fail = |reason: String| Err(Error::Argument { operator, argument: "shape", reason });
         let Self { height, width, channels, filters, kernel, stride, padding, groups, .. } = *self;
         if groups == 0 || channels % groups != 0 || filters % groups != 0 {
@@ -183,37 +197,39 @@ impl Conv {
             return fail(format!("is {height}×{width} with padding {padding}, less than its window of side {kernel}"));
         }
         // Padded coordinates as well as lengths have to fit.
-        let longest = [self.input_len(), self.output_len(), self.filters * self.window().next_multiple_of(8)];
+        let weights = self.filters * view.window(groups).next_multiple_of(8);
+        let longest = [self.input_len(), self.output_len(), weights, self.batch * height * view.width * view.channels];
         for len in longest.into_iter().chain([self.inputs() * channels.next_multiple_of(8)]) {
             extent(operator, "shape", len)?;
         }
         extent(operator, "padded image", (height + 2 * padding) * (width + 2 * padding))?;
-        let [group_channels, group_filters] = self.of_group();
+        let (group_channels, group_filters) = (view.channels / groups, self.of_group()[1]);
         let (out_height, out_width) = (self.output_height(), self.output_width());
         let int = |n: usize| n as i32;
         Ok(Shape {
             height: int(height),
-            width: int(width),
-            channels: int(channels),
+            width: int(view.width),
+            channels: int(view.channels),
             filters: int(filters),
-            kernel: int(kernel),
             stride: int(stride),
             padding: int(padding),
             out_height: int(out_height),
             out_width: int(out_width),
+            stride_x: int(view.stride),
+            padding_x: int(view.padding),
             group_channels: int(group_channels),
             group_filters: int(group_filters),
             inputs: int(self.inputs()),
             outputs: int(self.outputs()),
-            taps: int(self.taps()),
+            taps: int(view.taps),
             column_tiles: int(columns.div_ceil(plan.tile.side())),
-            by_image: Divisor::new(height * width),
-            by_width: Divisor::new(width),
+            by_image: Divisor::new(height * view.width),
+            by_width: Divisor::new(view.width),
             by_out_image: Divisor::new(out_height * out_width),
             by_out_width: Divisor::new(out_width),
             by_channels: Divisor::new(group_channels),
             by_filters: Divisor::new(group_filters),
-            by_kernel: Divisor::new(kernel),
+            by_kernel: Divisor::new(view.kernel),
             by_stride: Divisor::new(stride),
         })
     }
@@ -239,7 +255,8 @@ impl Kernels {
     /// An array that does not fit; the driver's.
     pub fn conv_pack_weights(&self, conv: &Conv, w: &Array, packed: &mut Array) -> Result<()> {
         const NAME: &str = "conv_pack_weights";
-        conv.shape(NAME, &conv.forward(4), 1)?;
+        let view = View::plain(conv);
+        conv.shape(NAME, &view, &conv.forward(4, &view), 1)?;
         w.expect(NAME, "w", Number::F32, conv.weight_len())?;
         packed.expect(NAME, "packed", self.storage(), conv.weight_len())?;
         if conv.weight_len() == 0 {
@@ -273,9 +290,11 @@ impl Kernels {
         workspace: &mut Array,
     ) -> Result<()> {
         const NAME: &str = "conv_forward";
-        let plan = conv.forward(self.storage().size());
+        let size = self.storage().size();
+        let view = conv.forward_view(size);
+        let plan = conv.forward(size, &view);
         let columns = conv.of_group()[1];
-        let shape = conv.shape(NAME, &plan, columns)?;
+        let shape = conv.shape(NAME, &view, &plan, columns)?;
         x.expect(NAME, "x", self.storage(), conv.input_len())?;
         packed.expect(NAME, "packed", self.storage(), conv.weight_len())?;
         b.expect(NAME, "b", Number::F32, conv.filters)?;
@@ -286,11 +305,13 @@ impl Kernels {
         }
         let then = Then { bias: Some(b), relu, ..Then::default() };
         let split = plan.chunks > 1;
+        let sums = split_sums(&plan, conv.outputs(), conv.filters);
+        let [x, packed] = self.conv_rows(conv, &view, x, Some(packed), workspace, sums)?;
         let kernel = plan.tile.of(["conv_forward_128", "conv_forward_64", "conv_forward_odd"]);
         let launch = self
             .launch("conv", kernel)?
-            .array(x)
-            .array(packed)
+            .value(x)
+            .value(packed)
             .array(b)
             .array_mut(y)
             .value(if split { workspace.address() } else { 0 })
@@ -322,7 +343,7 @@ impl Kernels {
         const NAME: &str = "conv_backward_data";
         let plan = conv.backward_data(self.storage().size());
         let columns = conv.of_group()[0];
-        let shape = conv.shape(NAME, &plan, columns)?;
+        let shape = conv.shape(NAME, &View::plain(conv), &plan, columns)?;
         dy.expect(NAME, "dy", self.storage(), conv.output_len())?;
         packed.expect(NAME, "packed", self.storage(), conv.weight_len())?;
         dx.expect(NAME, "dx", self.storage(), conv.input_len())?;
@@ -368,9 +389,11 @@ impl Kernels {
         workspace: &mut Array,
     ) -> Result<()> {
         const NAME: &str = "conv_backward_weight";
-        let plan = conv.backward_weight(self.storage().size());
-        let columns = conv.window();
-        let shape = conv.shape(NAME, &plan, columns)?;
+        let size = self.storage().size();
+        let view = conv.weight_view(size);
+        let plan = conv.backward_weight(size, &view);
+        let columns = view.window(conv.groups.max(1));
+        let shape = conv.shape(NAME, &view, &plan, columns)?;
         x.expect(NAME, "x", self.storage(), conv.input_len())?;
         dy.expect(NAME, "dy", self.storage(), conv.output_len())?;
         dw.expect(NAME, "dw", Number::F32, conv.weight_len())?;
@@ -378,9 +401,11 @@ impl Kernels {
         workspace.expect(NAME, "workspace", Number::F32, conv.backward_weight_workspace())?;
         if conv.weight_len() > 0 {
             let kernels = ["conv_backward_weight_128", "conv_backward_weight_64", "conv_backward_weight_odd"];
+            let sums = plan.partial_sums(conv.filters, columns);
+            let [x, _] = self.conv_rows(conv, &view, x, None, workspace, sums)?;
             let launch = self
                 .launch("conv", plan.tile.of(kernels))?
-                .array(x)
+                .value(x)
                 .array(dy)
                 .array_mut(workspace)
                 .value(shape)
@@ -395,6 +420,7 @@ impl Kernels {
                 .array(workspace)
                 .array_mut(dw)
                 .integers([conv.filters, conv.of_group()[0], conv.taps(), filters, channels, plan.chunks])
+                .integers([conv.kernel, columns / conv.kernel])
                 .value(i32::from(accumulate));
             // SAFETY: as for packing; the partial sums were written by the launch before.
             unsafe { launch.run(grid)? };

@@ -133,3 +133,27 @@ fn layers_of_alexnet_in_small() {
     let first = ConvShape { height: 63, width: 63, kernel: 11, stride: 4, padding: 2, ..cifar };
     check(ConvShape { batch: 1, filters: 20, ..first }, Precision::Fp32, true, false);
 }
+
+/// Few channels and one group: x and the weights are copied as rows of windows, in whole packs.
+#[test]
+fn rows_of_windows() {
+    let shape = |width, channels, kernel, stride, padding| ConvShape {
+        batch: 3,
+        height: 9,
+        width,
+        channels,
+        filters: 24,
+        kernel,
+        stride,
+        padding,
+        groups: 1,
+    };
+    for precision in Precision::ALL {
+        check(shape(32, 3, 3, 2, 1), precision, true, true);
+        check(shape(13, 3, 7, 4, 2), precision, false, false);
+        // Strides that leave pixels out, windows wider than the image, more than half of a row empty.
+        check(shape(11, 5, 3, 5, 0), precision, false, true);
+        check(shape(2, 3, 5, 1, 2), precision, true, false);
+        check(shape(10, 1, 2, 1, 0), precision, true, false);
+    }
+}

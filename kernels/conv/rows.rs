@@ -1,0 +1,145 @@
+//! How the kernels see x: as it is, or, where its channels are no whole packs, copied as rows of windows (see conv.cu).
+
+use super::{Conv, Divisor};
+use crate::Kernels;
+use crate::array::Array;
+use crate::error::Result;
+use crate::launch::{Grid, Value};
+
+/// Bytes of a sector of memory.
+const SECTOR: usize = 32;
+/// Bytes of shared memory that a block of `conv_rows` takes at most.
+const SHARED: usize = 48 << 10;
+/// Words that a block of `conv_rows` writes, about.
+const BLOCK: usize = 2048;
+
+/// x and the window as the GEMM's kernels see them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View {
+    /// Pixels of a row: W, or Q.
+    pub width: usize,
+    /// C, or L.
+    pub channels: usize,
+    /// The window's width: R, or 1.
+    pub kernel: usize,
+    /// R·R, or R.
+    pub taps: usize,
+    /// Along the width.
+    pub stride: usize,
+    /// Along the width.
+    pub padding: usize,
+    /// Whether x is copied.
+    rows: bool,
+}
+
+impl View {
+    /// x as it is.
+    pub fn plain(conv: &Conv) -> Self {
+        let Conv { width, channels, kernel, stride, padding, .. } = *conv;
+        Self { width, channels, kernel, taps: kernel * kernel, stride, padding, rows: false }
+    }
+    /// Elements of a filter.
+    pub fn window(&self, groups: usize) -> usize {
+        self.taps * (self.channels / groups.max(1))
+    }
+    /// Floats that the copy of x takes.
+    pub fn copy_floats(&self, conv: &Conv, size: usize) -> usize {
+        if self.rows { conv.batch * conv.height * self.width * self.channels * size / 4 } else { 0 }
+    }
+    /// Floats that the copy of the weights takes.
+    pub fn weight_floats(&self, conv: &Conv, size: usize) -> usize {
+        if self.rows { conv.filters * self.window(1) * size / 4 } else { 0 }
+    }
+}
+
+/// `Rows` of conv.cu.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Rows {
+    rows: i32,
+    block: i32,
+    pixels: i32,
+    length: i32,
+    pitch: i32,
+    windows: i32,
+    step: i32,
+    before: i32,
+    by_row: Divisor,
+    by_pitch: Divisor,
+}
+// SAFETY: the same members in the same order as in conv.cu, all of four bytes, so that there is no padding.
+unsafe impl Value for Rows {}
+
+impl Conv {
+    /// Rows, for numbers of `size` bytes: where packs of channels are not whole, a copy does not double what is
+    /// multiplied, and a row of pixels fits a block's shared memory.
+    fn rows_view(&self, size: usize) -> Option<View> {
+        let length = self.kernel * self.channels;
+        let pitch = length.next_multiple_of(SECTOR / size);
+        let whole = (self.channels * size).is_multiple_of(16);
+        let fits = self.width * self.channels * size <= SHARED && self.output_width() > 0;
+        if self.groups != 1 || whole || pitch > 2 * length || !fits {
+            return None;
+        }
+        let (width, taps) = (self.output_width(), self.kernel);
+        Some(View { width, channels: pitch, kernel: 1, taps, stride: 1, padding: 0, rows: true })
+    }
+    /// For the forward pass.
+    pub(super) fn forward_view(&self, size: usize) -> View {
+        self.rows_view(size).unwrap_or_else(|| View::plain(self))
+    }
+    /// For the gradient of the weights, which reads dy in packs as well.
+    pub(super) fn weight_view(&self, size: usize) -> View {
+        let whole = (self.filters * size).is_multiple_of(16);
+        self.rows_view(size).filter(|_| whole).unwrap_or_else(|| View::plain(self))
+    }
+}
+
+impl Kernels {
+    /// The addresses of x and of the weights as `view` wants them: their own, or those of copies in `workspace`, which
+    /// begin after `used` floats. The caller has checked the arrays' lengths.
+    pub(super) fn conv_rows(
+        &self,
+        conv: &Conv,
+        view: &View,
+        x: &Array,
+        packed: Option<&Array>,
+        workspace: &mut Array,
+        used: usize,
+    ) -> Result<[u64; 2]> {
+        if !view.rows {
+            return Ok([x.address(), packed.map_or(0, Array::address)]);
+        }
+        let size = self.storage().size();
+        let copy = workspace.address() + 4 * used as u64;
+        let (rows, pixels) = (conv.batch * conv.height, conv.width * conv.channels);
+        let words = view.width * view.channels * size / 4;
+        let block = (BLOCK / words).min(SHARED / (pixels * size)).max(1);
+        let int = |n: usize| n as i32;
+        let argument = Rows {
+            rows: int(rows),
+            block: int(block),
+            pixels: int(pixels),
+            length: int(conv.kernel * conv.channels),
+            pitch: int(view.channels),
+            windows: int(view.width),
+            step: int(conv.stride * conv.channels),
+            before: int(conv.padding * conv.channels),
+            by_row: Divisor::new(words),
+            by_pitch: Divisor::new(view.channels * size / 4),
+        };
+        let launch = self.launch("conv", "conv_rows")?.array(x).value(copy).value(argument);
+        let grid = Grid::new([rows.div_ceil(block) as u32, 1, 1], 256).shared((block * pixels * size) as u32);
+        // SAFETY: the blocks cover all rows of x; the workspace holds their copy, by `copy_floats`; the shared memory
+        // holds the rows of a block.
+        unsafe { launch.run(grid)? };
+        let Some(packed) = packed else { return Ok([copy, 0]) };
+        let weights = copy + 4 * view.copy_floats(conv, size) as u64;
+        let (count, length) = (conv.filters * conv.kernel, conv.kernel * conv.channels);
+        let launch = self.launch("conv", "conv_pad_weights")?.array(packed).value(weights);
+        let launch = launch.integers([count, length, view.channels]);
+        // SAFETY: a thread an element of the copy, which the workspace holds by `weight_floats`.
+        unsafe { launch.run(Grid::linear(count * view.channels, 256))? };
+        Ok([copy, weights])
+    }
+}
