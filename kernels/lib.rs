@@ -37,6 +37,7 @@ mod maxpool;
 mod relu;
 mod sgd;
 mod softmax_cross_entropy;
+mod timer;
 mod total;
 
 pub use array::{Array, Host, Number};

@@ -1,6 +1,8 @@
 //! Kernels on softgpu with all its checks on, or on a real GPU with ALEXNET_TEST_DRIVER=cuda.
 #![allow(dead_code)] // Each test binary uses its part.
 
+pub mod counters;
+
 use std::ffi::{CStr, CString, c_char};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -92,6 +94,11 @@ impl Driver {
     pub fn assert_clean(&self, what: &str) {
         let found = self.json(|harness| harness.findings);
         assert_eq!(found.as_array().unwrap().len(), 0, "{what}: {found:#}");
+    }
+
+    /// Whether the driver is softgpu.
+    pub fn is_soft(&self) -> bool {
+        self.harness.is_some()
     }
 
     /// What `work` costs, by kernel.

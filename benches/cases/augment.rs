@@ -1,0 +1,29 @@
+use alexnet_kernels::{Augment, Number};
+
+use super::{Case, Net, stored};
+
+pub fn cases(net: &Net) -> Vec<Case> {
+    let (batch, side) = (net.batch, net.layers[0].input.height);
+    let image = side * side * 3;
+    let shape = Augment {
+        batch,
+        images: batch,
+        side,
+        padding: 4,
+        seed: 1,
+        purpose: 3,
+        epoch: 0,
+        crop: true,
+        flip: true,
+        mean: [0.5; 3],
+        std: [0.25; 3],
+    };
+    let case = Case::new("augment", format!("{} batch", net.name), move |kernels| {
+        let (mut images, mut indices) = (kernels.zeros(Number::U8, batch * image)?, kernels.zeros(Number::U32, batch)?);
+        kernels.write(&(0..batch * image).map(|i| (i * 31 % 251) as u8).collect::<Vec<_>>(), &mut images)?;
+        kernels.write(&(0..batch as u32).collect::<Vec<_>>(), &mut indices)?;
+        let mut out = stored(kernels, batch * image)?;
+        Ok(Box::new(move || kernels.augment(&shape, &images, &indices, &mut out)))
+    });
+    vec![case.moves(batch * image, batch * (image + 4))]
+}

@@ -1,0 +1,55 @@
+use alexnet_core::architecture::LayerKind;
+use alexnet_kernels::Conv;
+
+use super::{Case, Net, floats, stored};
+
+pub fn cases(net: &Net) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (index, layer) in net.layers.iter().enumerate() {
+        let LayerKind::Conv { filters, kernel, stride, padding, groups } = layer.spec.kind else { continue };
+        let (height, width, channels) = (layer.input.height, layer.input.width, layer.input.channels);
+        let conv = Conv { batch: net.batch, height, width, channels, filters, kernel, stride, padding, groups };
+        let multiply_adds = conv.output_len() * conv.weight_len() / filters;
+        let (x, w, y) = (conv.input_len(), conv.weight_len(), conv.output_len());
+        let case = |direction: &str| net.label(layer, direction);
+        cases.push(
+            Case::new("conv", case("pack weights"), move |kernels| {
+                let (from, mut packed) = (floats(kernels, w)?, stored(kernels, w)?);
+                Ok(Box::new(move || kernels.conv_pack_weights(&conv, &from, &mut packed)))
+            })
+            .moves(w, 4 * w),
+        );
+        cases.push(
+            Case::new("conv", case("forward"), move |kernels| {
+                let (x, packed, b) = (stored(kernels, x)?, stored(kernels, w)?, floats(kernels, filters)?);
+                let (mut y, mut work) = (stored(kernels, y)?, floats(kernels, conv.forward_workspace())?);
+                Ok(Box::new(move || kernels.conv_forward(&conv, &x, &packed, &b, true, &mut y, &mut work)))
+            })
+            .moves(x + w + y, 4 * filters)
+            .multiply_adds(multiply_adds),
+        );
+        // Nobody wants the image's gradient.
+        if index > 0 {
+            cases.push(
+                Case::new("conv", case("backward data"), move |kernels| {
+                    let (dy, packed) = (stored(kernels, y)?, stored(kernels, w)?);
+                    let (mut dx, mut work) = (stored(kernels, x)?, floats(kernels, conv.backward_data_workspace())?);
+                    Ok(Box::new(move || kernels.conv_backward_data(&conv, &dy, &packed, &mut dx, &mut work)))
+                })
+                .moves(x + w + y, 0)
+                .multiply_adds(multiply_adds),
+            );
+        }
+        cases.push(
+            Case::new("conv", case("backward weight"), move |kernels| {
+                let (x, dy) = (stored(kernels, x)?, stored(kernels, y)?);
+                let (mut dw, mut db) = (floats(kernels, w)?, floats(kernels, filters)?);
+                let mut work = floats(kernels, conv.backward_weight_workspace())?;
+                Ok(Box::new(move || kernels.conv_backward_weight(&conv, &x, &dy, false, &mut dw, &mut db, &mut work)))
+            })
+            .moves(x + y, 4 * (w + filters))
+            .multiply_adds(multiply_adds),
+        );
+    }
+    cases
+}

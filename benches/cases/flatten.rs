@@ -1,0 +1,28 @@
+use alexnet_core::architecture::LayerKind;
+use alexnet_kernels::Flatten;
+
+use super::{Case, Net, stored};
+
+pub fn cases(net: &Net) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for layer in net.layers.iter().filter(|layer| layer.spec.kind == LayerKind::Flatten) {
+        let pixels = layer.input.height * layer.input.width;
+        let shape = Flatten { batch: net.batch, pixels, channels: layer.input.channels };
+        let len = net.batch * layer.input.len();
+        cases.push(
+            Case::new("flatten", net.label(layer, "forward"), move |kernels| {
+                let (x, mut y) = (stored(kernels, len)?, stored(kernels, len)?);
+                Ok(Box::new(move || kernels.flatten_forward(&shape, &x, &mut y)))
+            })
+            .moves(2 * len, 0),
+        );
+        cases.push(
+            Case::new("flatten", net.label(layer, "backward"), move |kernels| {
+                let (dy, mut dx) = (stored(kernels, len)?, stored(kernels, len)?);
+                Ok(Box::new(move || kernels.flatten_backward(&shape, &dy, &mut dx)))
+            })
+            .moves(2 * len, 0),
+        );
+    }
+    cases
+}

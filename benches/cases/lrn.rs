@@ -1,0 +1,29 @@
+use alexnet_core::architecture::LayerKind;
+use alexnet_kernels::Lrn;
+
+use super::{Case, Net, stored};
+
+pub fn cases(net: &Net) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for layer in &net.layers {
+        let LayerKind::Lrn { size, alpha, beta, k } = layer.spec.kind else { continue };
+        let pixels = net.batch * layer.input.height * layer.input.width;
+        let shape = Lrn { pixels, channels: layer.input.channels, size, alpha, beta, k };
+        let len = net.batch * layer.input.len();
+        cases.push(
+            Case::new("lrn", net.label(layer, "forward"), move |kernels| {
+                let (x, mut y) = (stored(kernels, len)?, stored(kernels, len)?);
+                Ok(Box::new(move || kernels.lrn_forward(&shape, &x, &mut y)))
+            })
+            .moves(2 * len, 0),
+        );
+        cases.push(
+            Case::new("lrn", net.label(layer, "backward"), move |kernels| {
+                let (x, dy, mut dx) = (stored(kernels, len)?, stored(kernels, len)?, stored(kernels, len)?);
+                Ok(Box::new(move || kernels.lrn_backward(&shape, &x, &dy, &mut dx)))
+            })
+            .moves(3 * len, 0),
+        );
+    }
+    cases
+}

@@ -1,0 +1,25 @@
+use alexnet_core::architecture::LayerKind;
+
+use super::{Case, Net, stored};
+
+pub fn cases(net: &Net) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for layer in net.layers.iter().filter(|layer| layer.spec.kind == LayerKind::Relu) {
+        let len = net.batch * layer.input.len();
+        cases.push(
+            Case::new("relu", net.label(layer, "forward"), move |kernels| {
+                let mut x = stored(kernels, len)?;
+                Ok(Box::new(move || kernels.relu_forward(len, &mut x)))
+            })
+            .moves(2 * len, 0),
+        );
+        cases.push(
+            Case::new("relu", net.label(layer, "backward"), move |kernels| {
+                let (y, mut dy) = (stored(kernels, len)?, stored(kernels, len)?);
+                Ok(Box::new(move || kernels.relu_backward(len, &y, &mut dy)))
+            })
+            .moves(3 * len, 0),
+        );
+    }
+    cases
+}

@@ -1,0 +1,41 @@
+use alexnet_core::architecture::LayerKind;
+use alexnet_kernels::{Array, Number, Parameters, Result, Rule, Scaler};
+
+use super::{Case, Net, floats, stored};
+
+/// One parameter: w, its gradient and momentum, and the copy in half.
+type Parameter = (Array, Array, Array, Option<Array>);
+
+pub fn cases(net: &Net) -> Vec<Case> {
+    let lens: Vec<usize> = net
+        .layers
+        .iter()
+        .flat_map(|layer| match layer.spec.kind {
+            LayerKind::Conv { filters, kernel, groups, .. } => {
+                vec![filters * kernel * kernel * layer.input.channels / groups, filters]
+            }
+            LayerKind::Linear { outputs } => vec![outputs * layer.input.len(), outputs],
+            _ => Vec::new(),
+        })
+        .collect();
+    let total: usize = lens.iter().sum();
+    let case = Case::new("sgd", format!("{} update", net.name), move |kernels| {
+        let half = kernels.storage() != Number::F32;
+        let parameters = lens.iter().map(|&len| {
+            let copy = if half { Some(stored(kernels, len)?) } else { None };
+            Ok((floats(kernels, len)?, floats(kernels, len)?, floats(kernels, len)?, copy))
+        });
+        let mut parameters: Vec<Parameter> = parameters.collect::<Result<_>>()?;
+        let (mut rule, mut scaler) = (floats(kernels, 4)?, floats(kernels, 4)?);
+        kernels.write_rule(&Rule { rate: 0.01, momentum: 0.9, decay: 5e-4, nesterov: false }, &mut rule)?;
+        kernels.write_scaler(&Scaler::default(), &mut scaler)?;
+        Ok(Box::new(move || {
+            let mut table = Parameters::default();
+            for (w, g, v, copy) in &mut parameters {
+                table.push(w.len(), w, g, v, copy.as_mut())?;
+            }
+            kernels.sgd(&table, &rule, &mut scaler, None)
+        }))
+    });
+    vec![case.moves(0, 20 * total)]
+}

@@ -1,0 +1,151 @@
+//! The CUDA kernels at the shapes of AlexNet: on a GPU their time, by its events and with the second-level cache
+//! overwritten in between; without one, under softgpu, their counters, which no clock enters.
+//!
+//! `cargo bench --bench cuda` prints the table of the README; `cargo bench --bench cuda -- conv` only what has "conv" in
+//! its name.
+
+mod cases;
+#[path = "../tests/driver/mod.rs"]
+mod driver;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use alexnet_core::alexnet::Variant;
+use alexnet_kernels::{Kernels, Number, Precision, Result, device_count};
+use cases::{Case, Net};
+use criterion::Criterion;
+use driver::Driver;
+use driver::counters::Counted;
+
+fn main() {
+    // The words that Cargo and criterion know begin with "--".
+    let filter = std::env::args().skip(1).find(|word| !word.starts_with("--")).unwrap_or_default();
+    if std::env::args().any(|word| word == "--test" || word == "--list") {
+        return;
+    }
+    let real = device_count().is_ok();
+    if real {
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var("ALEXNET_TEST_DRIVER", "cuda") };
+    }
+    let driver = driver::driver();
+    if real { timed(&driver, &filter) } else { counted(&driver, &filter) }
+}
+
+/// Cases by network, those that `filter` is part of.
+fn wanted(nets: &[Net], filter: &str) -> Vec<Case> {
+    let cases = nets.iter().flat_map(Net::cases);
+    cases.filter(|case| format!("{} {}", case.operator, case.name).contains(filter)).collect()
+}
+
+// ---- On a GPU ---------------------------------------------------------------------------------------------------------
+
+/// Peak of float, of the tensor cores with tf32 and with half (TFLOP/s), and of memory (GB/s).
+fn peaks(device: &str) -> Option<[f64; 4]> {
+    [
+        ("T4", [8.1, 0.0, 65.0, 320.0]),
+        ("V100", [15.7, 0.0, 125.0, 900.0]),
+        ("A100", [19.5, 156.0, 312.0, 1555.0]),
+        ("4090", [82.6, 82.6, 165.0, 1008.0]),
+        ("H100", [66.9, 494.0, 989.0, 3350.0]),
+    ]
+    .into_iter()
+    .find(|(name, _)| device.contains(name))
+    .map(|(_, peaks)| peaks)
+}
+
+fn timed(driver: &Driver, filter: &str) {
+    let cases = wanted(&[Net::new(Variant::Cifar, 128), Net::new(Variant::Torchvision, 128)], filter);
+    let mut criterion = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(200)).without_plots();
+    for precision in Precision::ALL {
+        let kernels = driver.kernels(precision);
+        for case in &cases {
+            if let Err(error) = time(&mut criterion, kernels, precision, case) {
+                println!("{precision:?} {} {}: {error}", case.operator, case.name);
+            }
+        }
+    }
+}
+
+fn time(criterion: &mut Criterion, kernels: &Kernels, precision: Precision, case: &Case) -> Result<()> {
+    let mut work = case.start(kernels)?;
+    // Larger than any second-level cache.
+    let mut flush = kernels.zeros(Number::U8, 256 << 20)?;
+    // Compiles and loads, and shows whether it runs.
+    work()?;
+    kernels.synchronize()?;
+    let mut best = Duration::MAX;
+    let name = format!("{precision:?} {} {}", case.operator, case.name);
+    criterion.bench_function(&name, |bencher| {
+        bencher.iter_custom(|times| {
+            let one = |_| kernels.time(&mut flush, &mut work).expect("it ran before");
+            let times: Vec<Duration> = (0..times).map(one).collect();
+            best = best.min(*times.iter().min().expect("criterion asks for one at least"));
+            times.iter().sum()
+        });
+    });
+    let seconds = best.as_secs_f64();
+    let (rate, bandwidth) = (case.operations as f64 / seconds / 1e12, case.least_bytes(kernels) as f64 / seconds / 1e9);
+    let share = peaks(kernels.name()).map_or("peak unknown".to_owned(), |[float, tf32, half, memory]| {
+        let peak = match precision {
+            Precision::Fp32 => float,
+            Precision::Tf32 if tf32 > 0.0 => tf32,
+            Precision::Tf32 => float,
+            Precision::Fp16 | Precision::Bf16 => half,
+        };
+        format!("{:.0} % of arithmetic, {:.0} % of memory", 100.0 * rate / peak, 100.0 * bandwidth / memory)
+    });
+    println!("{name}: {:.1} µs, {rate:.2} TFLOP/s, {bandwidth:.0} GB/s; {share} ({})", seconds * 1e6, kernels.name());
+    Ok(())
+}
+
+// ---- Under softgpu ----------------------------------------------------------------------------------------------------
+
+/// The worst of a kernel over its layers, by precision.
+type Worst = [Option<[f64; 4]>; 2];
+
+fn counted(driver: &Driver, filter: &str) {
+    // The ratios are those of any batch: tiles repeat.
+    let nets = [Net::new(Variant::Cifar, 8), Net::new(Variant::Torchvision, 1), Net::new(Variant::Original, 1)];
+    // The update of 61 million weights is cifar's with more blocks, and so are the products with them.
+    let large = |case: &Case| !case.name.starts_with("cifar") && (case.operator == "sgd" || case.operator == "linear");
+    let cases: Vec<Case> = wanted(&nets, filter).into_iter().filter(|case| !large(case)).collect();
+    let mut table: BTreeMap<(&str, String, bool), Worst> = BTreeMap::new();
+    for (column, precision) in [Precision::Fp32, Precision::Fp16].into_iter().enumerate() {
+        let kernels = driver.kernels(precision);
+        for case in &cases {
+            let mut work = case.start(kernels).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+            let counters = driver.counters(|| work().unwrap_or_else(|e| panic!("{}: {e}", case.name)));
+            for counted in Counted::all(&counters) {
+                let first = case.operator == "conv" && case.name.contains("features.0 ");
+                let worst = &mut table.entry((case.operator, counted.kernel.clone(), first)).or_default()[column];
+                let all = counted.operations + counted.tensor_operations;
+                let tensor = counted.tensor_operations as f64 / all.max(1) as f64;
+                let now = [counted.sectors, counted.wavefronts, counted.traffic, tensor];
+                *worst = Some(worst.map_or(now, |worst| std::array::from_fn(|i| worst[i].max(now[i]))));
+            }
+        }
+    }
+    println!("Worst over the layers of cifar, torchvision and original; float / half, on softgpu's {}:\n", {
+        driver.kernels(Precision::Fp32).name()
+    });
+    println!(
+        "| operator | kernel | sectors / ideal | wavefronts / ideal | bytes / compulsory | operations on tensor cores |"
+    );
+    println!("|---|---|---|---|---|---|");
+    for ((operator, kernel, first), worst) in &table {
+        let cell = |index: usize, percent: bool| {
+            let texts = worst.map(|values| match values.map(|values| values[index]) {
+                None => "–".to_owned(),
+                Some(value) if percent => format!("{:.0} %", 100.0 * value),
+                Some(0.0) => "–".to_owned(),
+                Some(value) => format!("{value:.2}"),
+            });
+            if texts[0] == texts[1] { texts[0].clone() } else { texts.join(" / ") }
+        };
+        let layer = if *first { ", first layer" } else { "" };
+        let cells = [cell(0, false), cell(1, false), cell(2, false), cell(3, true)];
+        println!("| {operator}{layer} | `{kernel}` | {} |", cells.join(" | "));
+    }
+}

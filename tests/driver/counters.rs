@@ -1,0 +1,47 @@
+//! softgpu's counters over their ideals.
+
+use serde_json::Value;
+
+/// One kernel of a piece of work.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    /// The kernel.
+    pub kernel: String,
+    /// 32-byte sectors of global memory that its requests touched, over the fewest that hold their bytes.
+    pub sectors: f64,
+    /// Passes over the banks of shared memory, over those without conflicts; 0 for a kernel that uses none.
+    pub wavefronts: f64,
+    /// Bytes of the sectors touched over the distinct bytes that were read or written.
+    pub traffic: f64,
+    /// Those distinct bytes.
+    pub unique_bytes: u64,
+    /// Operations in float.
+    pub operations: u64,
+    /// Operations of the tensor cores.
+    pub tensor_operations: u64,
+}
+
+impl Counted {
+    fn new(kernel: &Value) -> Self {
+        let counters = &kernel["counters"];
+        let count = |path: &str| counters.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {path}"));
+        let sum = |parts: [&str; 2], key: &str| parts.iter().map(|part| count(&format!("/{part}/{key}"))).sum::<u64>();
+        let ratio = |found: u64, ideal: u64| if ideal == 0 { 0.0 } else { found as f64 / ideal as f64 };
+        let (global, shared) = (["global_load", "global_store"], ["shared_load", "shared_store"]);
+        let unique_bytes = count("/unique_bytes_read") + count("/unique_bytes_written");
+        Self {
+            kernel: kernel["name"].as_str().expect("a name").to_owned(),
+            sectors: ratio(sum(global, "sectors"), sum(global, "ideal_sectors")),
+            wavefronts: ratio(sum(shared, "wavefronts"), sum(shared, "ideal_wavefronts")),
+            traffic: ratio(32 * sum(global, "sectors"), unique_bytes),
+            unique_bytes,
+            operations: count("/flops_f32"),
+            tensor_operations: count("/flops_tensor"),
+        }
+    }
+
+    /// Of all kernels in softgpu's answer.
+    pub fn all(counters: &Value) -> Vec<Self> {
+        counters.as_array().expect("an array of kernels").iter().map(Self::new).collect()
+    }
+}
