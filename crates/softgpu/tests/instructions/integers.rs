@@ -196,3 +196,28 @@ fn comparisons_selections_and_predicates() {
     ]);
     check(80, &all);
 }
+
+#[test]
+fn pairs_of_sixteen_bits_and_relu() {
+    let pairs = |text: &str, f: fn(i16, i16) -> i16| {
+        form(text, "rr", 'r', move |x| {
+            let part = |shift: u32| f((x[0] >> shift) as i16, (x[1] >> shift) as i16) as u16;
+            u64::from(part(0)) | u64::from(part(16)) << 16
+        })
+    };
+    check(
+        90,
+        &[
+            pairs("add.u16x2 %r9, %r0, %r1;", |a, b| a.wrapping_add(b)),
+            pairs("add.s16x2 %r9, %r0, %r1;", |a, b| a.wrapping_add(b)),
+            pairs("min.s16x2 %r9, %r0, %r1;", |a, b| a.min(b)),
+            pairs("max.s16x2 %r9, %r0, %r1;", |a, b| a.max(b)),
+            pairs("min.u16x2 %r9, %r0, %r1;", |a, b| (a as u16).min(b as u16) as i16),
+            pairs("max.u16x2 %r9, %r0, %r1;", |a, b| (a as u16).max(b as u16) as i16),
+            pairs("min.relu.s16x2 %r9, %r0, %r1;", |a, b| a.min(b).max(0)),
+            pairs("max.relu.s16x2 %r9, %r0, %r1;", |a, b| a.max(b).max(0)),
+            form("min.relu.s32 %r9, %r0, %r1;", "rr", 'r', |x| (x[0] as i32).min(x[1] as i32).max(0) as u64),
+            form("max.relu.s32 %r9, %r0, %r1;", "rr", 'r', |x| (x[0] as i32).max(x[1] as i32).max(0) as u64),
+        ],
+    );
+}
