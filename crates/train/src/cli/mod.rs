@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod bench;
 mod data;
 mod device;
 mod doctor;
@@ -35,6 +36,7 @@ enum Command {
     Predict(predict::Args),
     Export(export::Args),
     Import(import::Args),
+    Bench(bench::Args),
     Data(data::Args),
     Doctor(doctor::Args),
     Gradcheck(gradcheck::Args),
@@ -48,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Predict(args) => predict::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Data(args) => data::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Gradcheck(args) => gradcheck::run(&args),
