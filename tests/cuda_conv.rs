@@ -95,6 +95,23 @@ fn rows_of_whole_packs() {
 }
 
 #[test]
+fn each_tile_once() {
+    for precision in Precision::ALL {
+        let small = ConvShape { groups: 2, ..odd(30, 8) };
+        check(ConvShape { channels: 16, filters: 32, ..small }, precision, true, false);
+        // 128 rows and columns.
+        let large = ConvShape { batch: 1, height: 12, width: 11, channels: 72, filters: 72, kernel: 1, ..small };
+        check(ConvShape { groups: 1, padding: 0, stride: 1, ..large }, precision, false, true);
+        check(ConvShape { channels: 3, filters: 16, groups: 1, ..small }, precision, true, false);
+    }
+}
+
+#[test]
+fn devices_with_fewer_instructions() {
+    driver::again_on(&["t4", "v100"], "each_tile_once");
+}
+
+#[test]
 fn one_of_everything() {
     let one = ConvShape {
         batch: 1,

@@ -113,6 +113,22 @@ fn rows_of_whole_packs_in_small_and_large_tiles() {
 }
 
 #[test]
+fn each_tile_once() {
+    for (t, transpose) in TRANSPOSES.into_iter().enumerate() {
+        for precision in Precision::ALL {
+            for (m, n, k) in [(136, 72, 104), (24, 40, 72), (19, 21, 23)] {
+                check(Gemm { transpose, m, n, k }, precision, 2000 + t as u64);
+            }
+        }
+    }
+}
+
+#[test]
+fn devices_with_fewer_instructions() {
+    driver::again_on(&["t4", "v100"], "each_tile_once");
+}
+
+#[test]
 fn empty_sums_and_outputs() {
     for transpose in TRANSPOSES {
         check(Gemm { transpose, m: 5, n: 6, k: 0 }, Precision::Fp32, 3);

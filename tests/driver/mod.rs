@@ -131,6 +131,21 @@ impl Driver {
     }
 }
 
+/// Runs a test of this binary again in processes of its own, whose softgpu is another device: an older one has other
+/// instructions, and takes other paths through the kernels.
+pub fn again_on(profiles: &[&str], test: &str) {
+    if !driver().is_soft() {
+        return;
+    }
+    for profile in profiles {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = command.args(["--exact", test]).env("SOFTGPU_PROFILE", profile).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "on {profile}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains("1 passed"), "on {profile}: {test} did not run: {text}");
+    }
+}
+
 /// What a number becomes in storage; in tf32 what it becomes as a factor.
 pub fn stored(x: f32, precision: Precision) -> f32 {
     match precision {
