@@ -144,18 +144,18 @@ impl Conv {
     // For numbers of `size` bytes, which are loaded in packs of 16 bytes where C/G and K/G are multiples of that.
     fn forward(&self, size: usize, view: &View) -> Plan {
         let vectors = (view.channels / self.groups.max(1) * size).is_multiple_of(16);
-        Plan::new(self.outputs(), self.of_group()[1], view.window(self.groups), self.groups, vectors)
+        Plan::new([self.outputs(), self.of_group()[1], view.window(self.groups)], self.groups, vectors, size)
     }
     fn backward_data(&self, size: usize) -> Plan {
         let [channels, filters] = self.of_group();
         let vectors = (channels * size).is_multiple_of(16) && (filters * size).is_multiple_of(16);
-        Plan::new(self.inputs(), channels, self.taps() * filters, self.groups, vectors)
+        Plan::new([self.inputs(), channels, self.taps() * filters], self.groups, vectors, size)
     }
     fn backward_weight(&self, size: usize, view: &View) -> Plan {
         let filters = self.of_group()[1];
         let channels = view.channels / self.groups.max(1);
         let vectors = (channels * size).is_multiple_of(16) && (filters * size).is_multiple_of(16);
-        Plan::new(filters, view.window(self.groups), self.outputs(), self.groups, vectors)
+        Plan::new([filters, view.window(self.groups), self.outputs()], self.groups, vectors, size)
     }
     /// Floats of scratch memory that [`Kernels::conv_forward`] needs at any precision.
     pub fn forward_workspace(&self) -> usize {

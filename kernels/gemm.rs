@@ -123,12 +123,15 @@ impl Plan {
     /// A multiprocessor is taken to be busy with one large tile or four small ones (8 warps); the unit of time is one
     /// product of a large tile, 128² multiply-adds on 64 lanes, 0.18 µs. Small tiles read shared memory as often a
     /// multiply-add but global memory twice as often: 10 %. A block's first loads and last stores, which nothing hides,
-    /// take 4 µs. Partial sums cost a launch and, written and read, 8 bytes each at 1.5 TB/s.
-    pub fn new(m: usize, n: usize, k: usize, groups: usize, vectors: bool) -> Self {
+    /// take 4 µs. Partial sums cost a launch and, written and read, 8 bytes each at 1.5 TB/s. Numbers of two bytes are
+    /// multiplied by tensor cores: eight products in the same time (sixteen at their peak, which such tiles do not
+    /// reach), so that all else weighs eight times as much.
+    pub fn new([m, n, k]: [usize; 3], groups: usize, vectors: bool, size: usize) -> Self {
         const MULTIPROCESSORS: usize = 108;
-        const LAUNCH: f64 = 16.0;
-        const BEGIN_AND_END: usize = 24;
-        const PARTIAL_SUM: f64 = 3e-5;
+        let faster = if size == 2 && vectors { 8 } else { 1 };
+        let launch = (16 * faster) as f64;
+        let begin_and_end = 24 * faster;
+        let partial_sum = 3e-5 * faster as f64;
         let tiles: &[(Tile, f64)] =
             if vectors { &[(Tile::Large, 1.0), (Tile::Small, 1.1)] } else { &[(Tile::Odd, 1.0)] };
         let mut best =
@@ -144,9 +147,9 @@ impl Plan {
                 let chunk = k.div_ceil(wanted).next_multiple_of(SLICE).max(SLICE);
                 let chunks = k.div_ceil(chunk).max(1);
                 let waves = (blocks * chunks).div_ceil(at_once);
-                let mut time = (waves * (chunk + BEGIN_AND_END)) as f64 * factor;
+                let mut time = (waves * (chunk + begin_and_end)) as f64 * factor;
                 if chunks > 1 {
-                    time += LAUNCH + (chunks * m * n * groups) as f64 * PARTIAL_SUM;
+                    time += launch + (chunks * m * n * groups) as f64 * partial_sum;
                 }
                 if time < best.0 {
                     best = (time, Plan { tile, chunk, chunks });
@@ -197,7 +200,8 @@ impl Gemm {
             Transpose::Nt => [self.k, self.k],
             Transpose::Tn => [self.m, self.n],
         };
-        Plan::new(self.m, self.n, self.k, 1, rows.iter().all(|row| (row * size).is_multiple_of(16)))
+        let vectors = rows.iter().all(|row| (row * size).is_multiple_of(16));
+        Plan::new([self.m, self.n, self.k], 1, vectors, size)
     }
     /// Floats of scratch memory that [`Kernels::gemm`] needs at any precision, `dropout` or not.
     pub fn workspace(&self, dropout: bool) -> usize {

@@ -105,7 +105,7 @@ fn odd_shapes() {
 fn rows_of_whole_packs_in_small_and_large_tiles() {
     for (t, transpose) in TRANSPOSES.into_iter().enumerate() {
         for precision in Precision::ALL {
-            for (m, n, k) in [(8, 16, 24), (40, 72, 136), (136, 152, 40), (72, 200, 328)] {
+            for (m, n, k) in [(8, 16, 24), (40, 72, 136), (136, 152, 40), (72, 200, 328), (16, 24, 2008)] {
                 check(Gemm { transpose, m, n, k }, precision, 1000 + t as u64);
             }
         }
