@@ -171,6 +171,38 @@ fn a_recording_ends_where_its_arrays_may_have_moved() {
 }
 
 #[test]
+fn frozen_layers_stay_as_they_are_in_a_recorded_step() {
+    let gpu = gpu();
+    let run = |replays| {
+        let mut network = cuda(Precision::Fp16);
+        network.freeze(|layer| layer == "layers.0" || layer == "layers.12");
+        network.replay_steps(replays);
+        for step in 0..4 {
+            let (x, labels) = batch(step, BATCH);
+            network.load(&x, &labels).unwrap();
+            network.step(&micro(step, BATCH), Some(&RULE)).unwrap();
+        }
+        assert_eq!(network.recorded_steps(), usize::from(replays));
+        let read = |p: &alexnet_core::device::Parameter<_>| {
+            let mut host = vec![0.0; p.len()];
+            network.device().read(&p.value, &mut host).unwrap();
+            host
+        };
+        network.parameters().iter().map(|p| (p.name.clone(), read(p))).collect::<Vec<_>>()
+    };
+    let (by_hand, replayed) = (run(false), run(true));
+    assert!(by_hand == replayed);
+    let start = cuda(Precision::Fp16);
+    for ((name, now), parameter) in replayed.iter().zip(start.parameters()) {
+        let mut before = vec![0.0; parameter.len()];
+        start.device().read(&parameter.value, &mut before).unwrap();
+        let frozen = name.starts_with("layers.0.") || name.starts_with("layers.12.");
+        assert_eq!(*now == before, frozen, "{name}");
+    }
+    gpu.assert_clean("step");
+}
+
+#[test]
 fn a_step_that_overflows_is_left_out() {
     let gpu = gpu();
     let mut network = cuda(Precision::Fp16);

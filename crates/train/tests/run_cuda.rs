@@ -141,10 +141,18 @@ fn an_update_that_is_left_out_is_told_and_counted() {
 #[test]
 fn batches_made_on_the_device_are_the_hosts_bit_for_bit() {
     let driver = driver();
-    for augment in ["none", "crop", "flip", "crop,flip"] {
+    let all = "crop,flip";
+    for (augment, precision) in [
+        ("none", Precision::Fp32),
+        ("crop", Precision::Fp32),
+        ("flip", Precision::Fp32),
+        (all, Precision::Fp32),
+        (all, Precision::Fp16),
+        (all, Precision::Bf16),
+    ] {
         let config = Config { augment: augment.parse().unwrap(), ..long() };
         let dataset = dataset(&config);
-        let device = Arc::new(Cuda::new(0, Precision::Fp32).unwrap());
+        let device = Arc::new(Cuda::new(0, precision).unwrap());
         // A learning rate of 0 and no dropout: the logits tell the images.
         let networks = [(), ()].map(|()| {
             let mut network = Network::new(device.clone(), architecture(), config.batch_size, true).unwrap();
@@ -166,7 +174,7 @@ fn batches_made_on_the_device_are_the_hosts_bit_for_bit() {
                 network.read_logits(&mut logits).unwrap();
                 logits.into_iter().map(f32::to_bits).collect::<Vec<_>>()
             });
-            assert!(logits[0] == logits[1], "{augment}");
+            assert!(logits[0] == logits[1], "{augment} {precision:?}");
         }
         assert_eq!(ours.totals().unwrap(), hosts.totals().unwrap());
     }
@@ -201,4 +209,23 @@ fn a_loss_that_is_no_number_stops_the_run() {
     alexnet_train::run::checkpoint::open(&run.join("last.safetensors")).unwrap().restore(&mut network).unwrap();
     assert!(state(&network).iter().all(|(w, v)| w.iter().chain(v).all(|&bits| f32::from_bits(bits).is_finite())));
     assert!(network.device().name().starts_with("cuda:0"));
+}
+
+#[test]
+fn a_run_in_half_precision_goes_on_in_another_and_on_the_cpu() {
+    let driver = driver();
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let config = config();
+    let epochs = |epochs| Config { epochs, ..config.clone() };
+    go(&run, &epochs(1), Precision::Fp16, &Stop::default(), &mut Watch::default());
+    let cpu = Arc::new(alexnet_core::Cpu::new(1).unwrap());
+    small::go(cpu, &run, &epochs(2), &Stop::default(), &mut Watch::default()).unwrap();
+    go(&run, &epochs(3), Precision::Bf16, &Stop::default(), &mut Watch::default());
+    let records = records(&run);
+    assert_eq!(
+        records.iter().map(|r| (r.epoch, r.scaling.is_some())).collect::<Vec<_>>(),
+        [(1, true), (2, false), (3, false)]
+    );
+    driver.assert_clean();
 }

@@ -128,8 +128,8 @@ pub struct Args {
     /// Folder of the run [default: runs/ARCH-N, the first N that is free]
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     out: Option<PathBuf>,
-    /// Go on with the run in this folder. Its settings stay; only --epochs, --threads, --device, --no-graph,
-    /// --data and --save-every may be given anew
+    /// Go on with the run in this folder. Its settings stay; only --epochs, --threads, --device, --precision,
+    /// --no-graph, --data and --save-every may be given anew
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["out", "config"])]
     resume: Option<PathBuf>,
     /// Settings from a TOML file: the flags' names without dashes, such as `batch-size = 64`

@@ -147,8 +147,9 @@ impl Default for Config {
     }
 }
 
-/// What a resumed run may be given anew: nothing else leaves its steps so far what they were.
-pub const MAY_CHANGE: [&str; 6] = ["epochs", "threads", "device", "no-graph", "data", "save-every"];
+/// What a resumed run may be given anew: nothing else leaves its steps so far what they were. Another device or
+/// precision rounds differently from there on.
+pub const MAY_CHANGE: [&str; 7] = ["epochs", "threads", "device", "precision", "no-graph", "data", "save-every"];
 
 /// What a key is called in a message: `--lr`, or `lr in my.toml`.
 type Name<'a> = &'a dyn Fn(&str) -> String;
@@ -268,7 +269,7 @@ impl Config {
         if self.device == DeviceKind::Cpu && self.precision != Precision::Fp32 {
             return contradiction(
                 format!("{} is {}, but the CPU computes in fp32 only", name("precision"), self.precision),
-                "leave --precision out, or use --device cuda",
+                "give --precision fp32, or use --device cuda",
             );
         }
         Ok(())

@@ -112,8 +112,11 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
                 ),
             });
         }
-        if let Some(scaling) = &self.progress.scaling {
-            self.network.device().set_scaling(&scaling.scaler())?;
+        match (self.network.device().scaling()?, &self.progress.scaling) {
+            (Some(_), Some(scaling)) => self.network.device().set_scaling(&scaling.scaler())?,
+            (Some(_), None) => {}
+            // Begun in fp16, gone on with in another precision.
+            (None, _) => self.progress.scaling = None,
         }
         self.network.replay_steps(!self.config.no_graph);
         let resident = Resident::new(&self.network, &self.dataset.train)?;
