@@ -4,5 +4,7 @@ pub mod cli;
 pub mod data;
 pub mod export;
 pub mod import;
+pub mod picture;
 pub mod protobuf;
+pub mod report;
 pub mod run;

@@ -51,7 +51,9 @@ fn python() -> Result<PathBuf, String> {
         return Ok(interpreter);
     }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&place))?;
-    run(Command::new(&interpreter).args(["-m", "pip", "install", "--quiet", "--no-cache-dir"]).args(PACKAGES))?;
+    run(Command::new(&interpreter)
+        .args(["-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-compile"])
+        .args(PACKAGES))?;
     fs::write(ready, wanted).map_err(failed)?;
     Ok(interpreter)
 }

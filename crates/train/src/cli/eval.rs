@@ -96,7 +96,8 @@ fn on<D: Device<Element = f32>>(
     evaluate(&mut network, &dataset.test, threads, &Stop::default(), &mut |_| ())?.context("the evaluation was stopped")
 }
 
-fn same_classes(trained: &[String], dataset: &Dataset) -> Result<(), Error> {
+/// That the data have the classes that the network was trained on.
+pub fn same_classes(trained: &[String], dataset: &Dataset) -> Result<(), Error> {
     let fail = |message| {
         Err(Error::Data {
             message,

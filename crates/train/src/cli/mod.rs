@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 mod bench;
+mod complete;
 mod data;
 mod device;
 mod doctor;
@@ -11,6 +12,7 @@ mod import;
 mod model;
 mod output;
 mod predict;
+mod report;
 mod train;
 
 use std::process::ExitCode;
@@ -37,9 +39,12 @@ enum Command {
     Export(export::Args),
     Import(import::Args),
     Bench(bench::Args),
+    Report(report::Args),
     Data(data::Args),
     Doctor(doctor::Args),
     Gradcheck(gradcheck::Args),
+    Completions(complete::Completions),
+    Man(complete::Man),
 }
 
 /// Runs the program: exit code 0 if all went well, 1 on an error, 2 on wrong usage, 130 if interrupted.
@@ -51,9 +56,12 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Data(args) => data::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Gradcheck(args) => gradcheck::run(&args),
+        Command::Completions(args) => complete::completions(&args),
+        Command::Man(args) => complete::man(&args),
     };
     result.unwrap_or_else(|error| {
         say_aside(message(&error).trim_end());

@@ -1,0 +1,123 @@
+//! `alexnet report`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::model::{Opening, Place};
+use super::output;
+use crate::data::{self, Dataset};
+use crate::picture;
+use crate::report::test::test;
+use crate::report::{self, Plot, Run, plot};
+use crate::run::classifier::{Classifier, architecture_of};
+use crate::run::progress::say;
+use crate::run::{Config, Error};
+
+/// Test images of a batch.
+const BATCH: usize = 128;
+
+/// Make one self-contained page of runs: curves, confusion, mistakes, filters, configuration
+///
+/// Curves of several runs lie over each other. The page needs no network and follows the reader's light or dark.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Run folders
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
+    /// The page to write
+    #[arg(long, short, value_name = "FILE", default_value = "report.html")]
+    output: PathBuf,
+    /// Write each plot as an SVG file into this folder, too
+    #[arg(long, value_name = "DIR")]
+    svg: Option<PathBuf>,
+    /// Leave out what the network makes of the test images: no confusion matrix, no mistakes
+    #[arg(long)]
+    no_test: bool,
+    /// auto, cifar10, sample or a folder [default: what the run was trained on]
+    #[arg(long, value_name = "DATA")]
+    data: Option<String>,
+    /// Use only N test images, spread over the set [default: what the run used]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit_test: Option<u64>,
+    /// Mistakes to show
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    mistakes: usize,
+    /// Write over files that exist
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Reports.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    output::check_free(&args.output, args.force)?;
+    let mut runs: Vec<Run> = Vec::new();
+    for path in &args.runs {
+        let mut run = open(args, path)?;
+        // The name stands for the run in legends and file names.
+        if runs.iter().any(|other| other.name == run.name) {
+            run.name = format!("{}-{}", run.name, runs.len() + 1);
+        }
+        runs.push(run);
+    }
+    let page = report::page(&runs);
+    if let Some(folder) = &args.svg {
+        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        let plots: Vec<Plot> =
+            report::curves(&runs).into_iter().chain(runs.iter().flat_map(report::test_plots)).collect();
+        for Plot { file, svg } in plots {
+            output::write(&folder.join(format!("{file}.svg")), plot::standalone(&svg).as_bytes(), args.force)?;
+        }
+    }
+    output::write(&args.output, page.as_bytes(), args.force)?;
+    say(&format!("wrote {}: {} kB", args.output.display(), page.len().div_ceil(1000)));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn open(args: &Args, path: &Path) -> anyhow::Result<Run> {
+    if !path.is_dir() {
+        return Err(Error::NotARun { path: path.into(), reason: "there is no such folder" }.into());
+    }
+    let opening = Opening::new(path)?;
+    let metadata = opening.metadata();
+    let config = Config::parse(&metadata.config, &opening.path)?;
+    let architecture = architecture_of(metadata, &opening.path)?;
+    let filters = match architecture.parameters()?.first() {
+        Some(spec) if spec.shape.len() == 4 && spec.shape[1] == 3 => {
+            let bytes = opening.checkpoint.parameter(&spec.name, &spec.shape).map_err(Error::from)?;
+            let weights: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+            Some(picture::filters(&weights, spec.shape[0], spec.shape[2]))
+        }
+        _ => None,
+    };
+    let full = path.canonicalize().unwrap_or_else(|_| path.into());
+    let name = full.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+    let tested = match args.no_test {
+        true => None,
+        false => {
+            let mut classifier = opening.classifier(&args.place, BATCH)?;
+            let dataset = dataset(args, &config, &classifier, metadata.model.image)?;
+            Some(test(&mut classifier, &dataset, config.thread_count(), args.mistakes)?)
+        }
+    };
+    Ok(Run {
+        name,
+        path: path.into(),
+        records: report::records(&path.join("metrics.jsonl"))?,
+        network: format!("{}, {1}×{1}", metadata.model.variant, metadata.model.image),
+        config: metadata.config.clone(),
+        filters,
+        tested,
+    })
+}
+
+/// The run's test images.
+fn dataset(args: &Args, config: &Config, classifier: &Classifier, side: usize) -> anyhow::Result<Dataset> {
+    let data = args.data.as_deref().unwrap_or(&config.data);
+    let mut dataset = Dataset::open(data, &data::Options { size: side, ..data::Options::from_env() })?;
+    let limit = args.limit_test.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)).or(config.limit_test);
+    dataset.test = dataset.test.limit(limit.unwrap_or(usize::MAX));
+    super::eval::same_classes(classifier.classes(), &dataset)?;
+    Ok(dataset)
+}

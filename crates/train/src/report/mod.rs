@@ -1,0 +1,246 @@
+//! The report of runs: one HTML page that needs nothing else, and its plots as SVG.
+
+pub mod plot;
+pub mod test;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use crate::picture::Picture;
+use crate::run::metrics::Record;
+use crate::run::summary::grouped;
+use crate::run::{Error, Result};
+use plot::{Curve, escape};
+use test::Tested;
+
+const PAGE_STYLE: &str = include_str!("page.css");
+/// More classes than this have no matrix and no bar each.
+const MOST_CLASSES: usize = 40;
+
+/// All that the report says of a run.
+pub struct Run {
+    /// Name of the folder.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// An epoch each.
+    pub records: Vec<Record>,
+    /// The settings, as TOML without their heading.
+    pub config: String,
+    /// A line about the network.
+    pub network: String,
+    /// First-layer filters.
+    pub filters: Option<Picture>,
+    /// What it makes of the test images, unless that was left out.
+    pub tested: Option<Tested>,
+}
+
+/// The records of a run's `metrics.jsonl`; a line that is not whole ends them.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn records(path: &Path) -> Result<Vec<Record>> {
+    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
+}
+
+/// A plot, and the name of its file.
+pub struct Plot {
+    /// Such as `loss`.
+    pub file: String,
+    /// The drawing.
+    pub svg: String,
+}
+
+/// The curves of all runs, one over the other.
+pub fn curves(runs: &[Run]) -> Vec<Plot> {
+    type Value = fn(&Record) -> f64;
+    // File, title, per cent, from zero, curves: their names, values and whether they are dashed.
+    type Kind = (&'static str, &'static str, bool, bool, &'static [(&'static str, Value, bool)]);
+    let kinds: [Kind; 4] = [
+        ("loss", "Loss", false, false, &[("test", |r| r.test_loss, false), ("training", |r| r.train_loss, true)]),
+        ("accuracy", "Accuracy", true, false, &[("test", |r| r.test_acc, false), ("training", |r| r.train_acc, true)]),
+        ("learning-rate", "Learning rate", false, true, &[("", |r| r.lr, false)]),
+        ("throughput", "Training images per second", false, true, &[("", |r| r.images_per_s, false)]),
+    ];
+    kinds
+        .map(|(file, title, percent, zero, values)| {
+            let mut drawn = Vec::new();
+            for (colour, run) in runs.iter().enumerate() {
+                for &(what, value, dashed) in values {
+                    let points = run.records.iter().map(|record| (record.epoch as f64, value(record))).collect();
+                    drawn.push(Curve {
+                        name: format!("{} {what}", run.name).trim_end().into(),
+                        colour,
+                        dashed,
+                        points,
+                    });
+                }
+            }
+            let title = if values.len() > 1 { format!("{title} (solid test, dashed training)") } else { title.into() };
+            Plot { file: file.into(), svg: plot::curves(&title, &drawn, percent, zero) }
+        })
+        .into()
+}
+
+/// The plots of one run's test: accuracy a class, and the confusion matrix if there are not too many classes.
+pub fn test_plots(run: &Run) -> Vec<Plot> {
+    let Some(tested) = &run.tested else { return Vec::new() };
+    let row = |class: usize| {
+        let counts = &tested.confusion[class];
+        let images: u64 = counts.iter().sum();
+        let share = (images > 0).then(|| counts[class] as f64 / images as f64);
+        (tested.classes[class].clone(), share, format!("{} of {images}", counts[class]))
+    };
+    let mut rows: Vec<_> = (0..tested.classes.len()).map(row).collect();
+    let mut title = "Accuracy of each class";
+    if rows.len() > MOST_CLASSES {
+        title = "The classes with the lowest accuracy";
+        rows.retain(|(_, share, _)| share.is_some());
+        rows.sort_by(|a, b| a.1.unwrap_or(1.0).total_cmp(&b.1.unwrap_or(1.0)));
+        rows.truncate(MOST_CLASSES);
+    }
+    let mut plots = vec![Plot { file: format!("{}-classes", run.name), svg: plot::bars(title, &rows) }];
+    if tested.classes.len() <= MOST_CLASSES {
+        let svg = plot::confusion("Confusion", &tested.classes, &tested.confusion);
+        plots.push(Plot { file: format!("{}-confusion", run.name), svg });
+    }
+    plots
+}
+
+/// The whole page.
+pub fn page(runs: &[Run]) -> String {
+    let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
+    let title = escape(&names.join(", "));
+    let mut html = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+         content=\"width=device-width,initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{title} – alexnet report</title>\n<style>\n{}{PAGE_STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n",
+        plot::STYLE
+    );
+    html += &table(runs);
+    html += "<section><h2>Training</h2>\n";
+    if runs.len() > 1 {
+        html += "<p class=\"legend\">";
+        for (colour, run) in runs.iter().enumerate() {
+            let colour = colour % plot::COLOURS;
+            let _ = write!(html, "<span><i style=\"background:var(--c{colour})\"></i>{}</span> ", escape(&run.name));
+        }
+        html += "</p>\n";
+    }
+    html += "<div class=\"plots\">\n";
+    for plot in curves(runs) {
+        let _ = writeln!(html, "<figure>{}</figure>", plot.svg);
+    }
+    html += "</div></section>\n";
+    for run in runs {
+        html += &section(run, runs.len() > 1);
+    }
+    html + "</main>\n</body>\n</html>\n"
+}
+
+/// A row for each run: what was reached, at what cost.
+fn table(runs: &[Run]) -> String {
+    let mut html = String::from(
+        "<div class=\"scroll\"><table><thead><tr><th>run</th><th class=\"n\">best test accuracy</th>\
+         <th class=\"n\">least test loss</th><th class=\"n\">epochs</th><th class=\"n\">img/s</th><th>network</th>\
+         <th>data</th></tr></thead><tbody>\n",
+    );
+    for run in runs {
+        let best = run.records.iter().map(|r| r.test_acc).fold(f64::NAN, f64::max);
+        let loss = run.records.iter().map(|r| r.test_loss).fold(f64::NAN, f64::min);
+        let mut rates: Vec<f64> = run.records.iter().map(|r| r.images_per_s).collect();
+        rates.sort_by(f64::total_cmp);
+        let known = |value: f64, text: String| if value.is_finite() { text } else { "-".into() };
+        let rate = rates.get(rates.len() / 2).map_or("-".into(), |rate| format!("{rate:.0}"));
+        let _ = writeln!(
+            html,
+            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{rate}</td>\
+             <td>{}</td><td>{}</td></tr>",
+            escape(&run.name),
+            known(best, format!("{:.2}%", best * 100.0)),
+            known(loss, format!("{loss:.4}")),
+            run.records.len(),
+            escape(&run.network),
+            escape(run.records.last().map_or("-", |record| &record.dataset)),
+        );
+    }
+    html + "</tbody></table></div>\n"
+}
+
+fn section(run: &Run, several: bool) -> String {
+    let of = if several { format!(" of {}", escape(&run.name)) } else { String::new() };
+    let mut html = String::new();
+    if let Some(tested) = &run.tested {
+        let _ = writeln!(
+            html,
+            "<section><h2>Test{of}</h2>\n<p>{} test images of {}: {:.2}% right, loss {:.4}.</p>\n<div class=\"plots\">",
+            grouped(tested.images as u64),
+            escape(&tested.dataset),
+            tested.accuracy() * 100.0,
+            tested.loss
+        );
+        for plot in test_plots(run) {
+            let _ = writeln!(html, "<figure>{}</figure>", plot.svg);
+        }
+        html += "</div>\n";
+        if tested.classes.len() > MOST_CLASSES {
+            html += &pairs(tested);
+        }
+        html += "</section>\n";
+        if !tested.mistakes.is_empty() {
+            let _ = writeln!(
+                html,
+                "<section><h2>Most confident mistakes{of}</h2>\n<p>Test images that the network took for something else, \
+                 the surest first.</p>\n<ul class=\"mistakes\">"
+            );
+            for mistake in &tested.mistakes {
+                let _ = writeln!(
+                    html,
+                    "<li><img alt=\"{0}\" src=\"{2}\"><b>{1} {3:.1}%</b><span>is {0} ({4:.1}%)</span></li>",
+                    escape(&tested.classes[mistake.class]),
+                    escape(&tested.classes[mistake.taken_for]),
+                    mistake.picture.url(),
+                    mistake.confidence * 100.0,
+                    mistake.own * 100.0
+                );
+            }
+            html += "</ul></section>\n";
+        }
+    }
+    if let Some(filters) = &run.filters {
+        let _ = writeln!(
+            html,
+            "<section><h2>First-layer filters{of}</h2>\n<p>The weights of the first convolution as colours, each filter \
+             stretched to its own range.</p>\n<img class=\"filters\" width=\"{}\" alt=\"first-layer filters\" src=\"{}\"></section>",
+            filters.width(),
+            filters.url()
+        );
+    }
+    let _ = writeln!(
+        html,
+        "<section><h2>Configuration{of}</h2>\n<p>{}</p>\n<pre>{}</pre></section>",
+        escape(&run.path.display().to_string()),
+        escape(run.config.trim())
+    );
+    html
+}
+
+/// The pairs of classes most often taken for each other, where there are too many for a matrix.
+fn pairs(tested: &Tested) -> String {
+    let mut pairs = Vec::new();
+    for (class, counts) in tested.confusion.iter().enumerate() {
+        pairs.extend(
+            counts.iter().enumerate().filter(|&(other, &n)| other != class && n > 0).map(|(o, &n)| (n, class, o)),
+        );
+    }
+    pairs.sort_by_key(|&(count, class, other)| (std::cmp::Reverse(count), class, other));
+    let mut html = String::from(
+        "<table><thead><tr><th class=\"n\">images</th><th>are</th><th>taken for</th></tr></thead><tbody>\n",
+    );
+    for (count, class, other) in pairs.into_iter().take(20) {
+        let (class, other) = (escape(&tested.classes[class]), escape(&tested.classes[other]));
+        let _ = writeln!(html, "<tr><td class=\"n\">{count}</td><td>{class}</td><td>{other}</td></tr>");
+    }
+    html + "</tbody></table>\n"
+}
