@@ -8,3 +8,4 @@ pub mod picture;
 pub mod protobuf;
 pub mod report;
 pub mod run;
+pub mod serve;

@@ -99,12 +99,14 @@ pub fn filters(weights: &[f32], count: usize, side: usize) -> Picture {
     })
 }
 
-/// The channels of one image's activations (side, side, channels) as greys, from 0 to the layer's largest value.
+/// The channels of one image's activations (side, side, channels) as greys, from 0 to the layer's largest value; the
+/// grey is the square root of the share, since most activations are far below the largest.
 pub fn activations(values: &[f32], side: usize, channels: usize) -> Picture {
     let (_, most) = range(values);
-    let scale = 16_usize.div_ceil(side.max(1)).max(1);
+    let scale = 32_usize.div_ceil(side.max(1));
     mosaic(channels, side, scale, 2, |channel, y, x| {
-        let grey = byte(values[(y * side + x) * channels + channel], (0.0, most));
+        let share = values[(y * side + x) * channels + channel] / most;
+        let grey = byte(share.max(0.0).sqrt(), (0.0, if most > 0.0 { 1.0 } else { 0.0 }));
         [grey, grey, grey, 255]
     })
 }
@@ -143,7 +145,7 @@ mod tests {
     #[test]
     fn values_that_are_no_numbers_are_black() {
         let picture = activations(&[f32::NAN, 1.0, 0.0, 2.0], 2, 1);
-        assert_eq!((picture.pixels[0][0], picture.pixels[8][0]), (0, 128));
-        assert_eq!(activations(&[0.0; 4], 2, 1).pixels[0][0], 127);
+        assert_eq!((picture.pixels[0][0], picture.pixels[16][0], picture.pixels[32 * 31 + 31][0]), (0, 180, 255));
+        assert_eq!(activations(&[0.0; 4], 2, 1).pixels[0][0], 127, "no range: the middle");
     }
 }

@@ -13,6 +13,7 @@ mod model;
 mod output;
 mod predict;
 mod report;
+mod serve;
 mod train;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ enum Command {
     Import(import::Args),
     Bench(bench::Args),
     Report(report::Args),
+    Serve(serve::Args),
     Data(data::Args),
     Doctor(doctor::Args),
     Gradcheck(gradcheck::Args),
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Data(args) => data::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Gradcheck(args) => gradcheck::run(&args),

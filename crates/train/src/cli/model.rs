@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::device::{self, Opened};
+use crate::picture;
 use crate::run::checkpoint::{self, Checkpoint, Metadata};
 use crate::run::classifier::{Classifier, architecture_of, checkpoint_of};
 use crate::run::config::{self, Config, DeviceKind};
@@ -61,5 +62,18 @@ impl Opening {
                 Classifier::new(device, &self.checkpoint, architecture, batch)
             }
         }
+    }
+
+    /// A drawing of the first layer's filters, if it sees colours.
+    ///
+    /// # Errors
+    /// The weights do not fit the layers.
+    pub fn filters(&self) -> Result<Option<picture::Picture>> {
+        let specs = architecture_of(self.metadata(), &self.path)?.parameters()?;
+        let colours = specs.first().filter(|spec| spec.shape.len() == 4 && spec.shape[1] == 3);
+        let Some(spec) = colours else { return Ok(None) };
+        let bytes = self.checkpoint.parameter(&spec.name, &spec.shape)?;
+        let weights: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        Ok(Some(picture::filters(&weights, spec.shape[0], spec.shape[2])))
     }
 }

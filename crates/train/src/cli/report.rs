@@ -6,10 +6,9 @@ use std::process::ExitCode;
 use super::model::{Opening, Place};
 use super::output;
 use crate::data::{self, Dataset};
-use crate::picture;
 use crate::report::test::test;
 use crate::report::{self, Plot, Run, plot};
-use crate::run::classifier::{Classifier, architecture_of};
+use crate::run::classifier::Classifier;
 use crate::run::progress::say;
 use crate::run::{Config, Error};
 
@@ -82,15 +81,6 @@ fn open(args: &Args, path: &Path) -> anyhow::Result<Run> {
     let opening = Opening::new(path)?;
     let metadata = opening.metadata();
     let config = Config::parse(&metadata.config, &opening.path)?;
-    let architecture = architecture_of(metadata, &opening.path)?;
-    let filters = match architecture.parameters()?.first() {
-        Some(spec) if spec.shape.len() == 4 && spec.shape[1] == 3 => {
-            let bytes = opening.checkpoint.parameter(&spec.name, &spec.shape).map_err(Error::from)?;
-            let weights: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-            Some(picture::filters(&weights, spec.shape[0], spec.shape[2]))
-        }
-        _ => None,
-    };
     let full = path.canonicalize().unwrap_or_else(|_| path.into());
     let name = full.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
     let tested = match args.no_test {
@@ -107,7 +97,7 @@ fn open(args: &Args, path: &Path) -> anyhow::Result<Run> {
         records: report::records(&path.join("metrics.jsonl"))?,
         network: format!("{}, {1}×{1}", metadata.model.variant, metadata.model.image),
         config: metadata.config.clone(),
-        filters,
+        filters: opening.filters()?,
         tested,
     })
 }

@@ -60,6 +60,14 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The port cannot be had.
+    #[error("cannot serve on 127.0.0.1:{port}: {source}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The folder given holds no checkpoint.
     #[error("{} is no run: {reason}", path.display())]
     NotARun {
@@ -162,6 +170,7 @@ impl Error {
                 "go on with it by `alexnet train --resume {0}`, or choose another folder with --out",
                 path.display()
             ),
+            Self::Port { .. } => "choose another with --port, or any that is free with --port 0".into(),
             Self::FileExists { .. } => "choose another file, or write over it with --force".into(),
             Self::NotARun { .. } => {
                 "give a run folder (runs/NAME) that holds last.safetensors; a run stopped before its first checkpoint is started again".into()

@@ -1,0 +1,75 @@
+//! `alexnet serve`.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::model::{Opening, Place};
+use crate::run::progress::say_aside;
+use crate::run::{Error, Stop};
+use crate::serve::{self, Limits, Model};
+
+/// Show what a network makes of pictures: a local page, and the same as a JSON API
+///
+/// The page takes a dropped picture and shows the classes as bars, the first-layer filters and the activations of
+/// each convolution. POST /predict with a PNG or JPEG file as the body answers {"predictions": [{"class", "index",
+/// "probability"}], "width", "height", "milliseconds"}; ?top=N for another number than 5, ?layers=1 for the
+/// activations. Ctrl-C lets the requests at work end.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A run folder, of which best.safetensors is taken, or a checkpoint file
+    #[arg(value_name = "RUN_OR_CHECKPOINT")]
+    model: PathBuf,
+    /// Port on 127.0.0.1; 0 for any that is free
+    #[arg(long, value_name = "N", default_value_t = 8017)]
+    port: u16,
+    /// Largest picture, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=512))]
+    max_size: u16,
+    /// Seconds that a picture may take to arrive, and its answer to be made
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    timeout: u16,
+    /// Requests that are worked on or wait for it; more are refused
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    max_requests: u16,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Serves.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let opening = Opening::new(&args.model)?;
+    let classifier = opening.classifier(&args.place, 1)?;
+    let filters = opening.filters()?;
+    let model = Model::new(classifier, opening.path.display().to_string(), filters);
+    drop(opening);
+    let limits = Limits {
+        body: usize::from(args.max_size) << 20,
+        time: Duration::from_secs(args.timeout.into()),
+        requests: args.max_requests.into(),
+        ..Limits::default()
+    };
+    let refused = || Error::io("serve on", std::path::Path::new("127.0.0.1"));
+    let stop = Stop::on_signals().map_err(Error::io("handle", std::path::Path::new("Ctrl-C")))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(refused())?;
+    let served = runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), args.port)).await;
+        let listener = listener.map_err(|source| Error::Port { port: args.port, source })?;
+        let address = listener.local_addr().map_err(refused())?;
+        // Whoever starts the server reads the address from here.
+        let _ = writeln!(std::io::stdout().lock(), "serving http://{address} (Ctrl-C ends it)");
+        let stopped = async {
+            while !stop.requested() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        serve::serve(listener, model, limits, stopped).await.map_err(refused())
+    });
+    // A network at work is not waited for beyond the limits.
+    runtime.shutdown_timeout(limits.time);
+    served?;
+    say_aside("stopped");
+    Ok(ExitCode::SUCCESS)
+}

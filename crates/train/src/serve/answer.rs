@@ -1,0 +1,120 @@
+//! What the server says: the network, and what it makes of a picture.
+
+use std::io::Cursor;
+use std::time::Instant;
+
+use alexnet_core::LayerKind;
+use serde_json::{Value, json};
+
+use crate::data::resize;
+use crate::picture::{self, Picture};
+use crate::run::Result;
+use crate::run::classifier::{Classifier, top};
+
+/// The channels of a layer that are drawn.
+const MOST_CHANNELS: usize = 256;
+
+/// A network that answers.
+pub struct Model {
+    classifier: Classifier,
+    /// Name of the checkpoint, for the page.
+    name: String,
+    filters: Option<Picture>,
+}
+
+/// A picture, and the part of it that the network sees.
+pub struct Decoded {
+    width: usize,
+    height: usize,
+    pixels: Vec<u8>,
+}
+
+impl Decoded {
+    /// Decodes a PNG or JPEG file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn new(bytes: &[u8], side: usize) -> Result<Self, String> {
+        let (full, width, height) = resize::decode(Cursor::new(bytes), bytes.len() as u64)?;
+        let mut pixels = vec![0; side * side * 3];
+        resize::resize(&full, width, height, side, &mut pixels)?;
+        Ok(Self { width, height, pixels })
+    }
+}
+
+impl Model {
+    /// A network of the checkpoint `name`, with a drawing of its first-layer filters.
+    pub fn new(classifier: Classifier, name: String, filters: Option<Picture>) -> Self {
+        Self { classifier, name, filters }
+    }
+
+    /// Side of the network's images.
+    pub fn side(&self) -> usize {
+        self.classifier.side()
+    }
+
+    /// The answer to `GET /model`.
+    pub fn describe(&self) -> Value {
+        let architecture = self.classifier.network().architecture();
+        json!({
+            "name": self.name,
+            "variant": architecture.name,
+            "side": architecture.image,
+            "device": self.classifier.network().device(),
+            "classes": self.classifier.classes(),
+            "filters": self.filters.as_ref().map(Picture::url),
+        })
+    }
+
+    /// The answer to `POST /predict`.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn predict(&mut self, decoded: &Decoded, count: usize, layers: bool) -> Result<Value> {
+        let start = Instant::now();
+        let shares = self.classifier.classify([decoded.pixels.as_slice()])?;
+        let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
+        let classes = self.classifier.classes();
+        let predictions: Vec<Value> = shares
+            .first()
+            .map(|shares| top(shares, count))
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(index, probability)| json!({ "class": classes[index], "index": index, "probability": probability }))
+            .collect();
+        let mut answer = json!({
+            "predictions": predictions,
+            "width": decoded.width,
+            "height": decoded.height,
+            "milliseconds": milliseconds,
+        });
+        if layers {
+            answer["input"] = Picture::from_rgb(self.side(), &decoded.pixels).url().into();
+            answer["layers"] = self.activations()?.into();
+        }
+        Ok(answer)
+    }
+
+    /// Each convolution's output after its ReLU, as pictures.
+    fn activations(&self) -> Result<Vec<Value>> {
+        let network = self.classifier.network();
+        let mut layers = Vec::new();
+        for (index, layer) in network.architecture().trace()?.into_iter().enumerate() {
+            let LayerKind::Conv { .. } = layer.spec.kind else { continue };
+            let mut values = vec![0.0; layer.output.len()];
+            network.output(index, &mut values)?;
+            let (side, channels) = (layer.output.height, layer.output.channels);
+            let shown = channels.min(MOST_CHANNELS);
+            let values: Vec<f32> = values.chunks_exact(channels).flat_map(|pixel| &pixel[..shown]).copied().collect();
+            layers.push(json!({
+                "name": layer.spec.name,
+                "operation": layer.spec.kind.to_string(),
+                "channels": channels,
+                "shown": shown,
+                "side": side,
+                "picture": picture::activations(&values, side, shown).url(),
+            }));
+        }
+        Ok(layers)
+    }
+}
