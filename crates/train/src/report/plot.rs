@@ -281,7 +281,7 @@ mod tests {
         let curve = Curve { name: name.clone(), colour: 9, dashed: true, points: vec![(1.0, f64::NAN), (2.0, 3.0)] };
         let matrix = vec![vec![1, 2], vec![0, 0]];
         for svg in [
-            curves(&name, &[curve.clone()], true, true),
+            curves(&name, std::slice::from_ref(&curve), true, true),
             curves("none", &[], false, false),
             bars("b", &[(name.clone(), None, name.clone()), ("x".into(), Some(1.0), String::new())]),
             confusion("c", &[name.clone(), "b".into()], &matrix),
