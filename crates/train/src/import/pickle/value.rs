@@ -114,9 +114,9 @@ pub enum Value {
     String(Rc<str>),
     /// A tuple, with its depth.
     Tuple(Rc<Vec<Value>>, u8),
-    /// A list, by its number in [`Pickle::lists`].
+    /// A list, by its number in [`Pickle::lists`](super::Pickle::lists).
     List(usize),
-    /// A dict or OrderedDict, by its number in [`Pickle::dicts`]: a dict may hold itself.
+    /// A dict or OrderedDict, by its number in [`Pickle::dicts`](super::Pickle::dicts): a dict may hold itself.
     Dict(usize),
     /// One of the known functions and classes.
     Global(Known),
