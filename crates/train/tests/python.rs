@@ -1,13 +1,14 @@
 //! What `alexnet export` writes, opened by those it is for: onnx's checker, onnxruntime, `torch.jit.load`, a plain
 //! PyTorch module, the safetensors package.
 //!
-//! Run it with `cargo test --release --package alexnet-train --test python -- --ignored`. It makes a Python
+//! Run it with `cargo test --release --package alexnet-train --test python --test browser -- --ignored`. It makes a Python
 //! environment in the user's cache folder by pip, once (5 GB: PyTorch on PyPI comes with CUDA's libraries);
 //! `ALEXNET_PYTHON` may name an interpreter that has the packages already.
 
 mod command;
+mod environment;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -27,49 +28,6 @@ const PACKAGES: [&str; 6] = [
     "numpy==2.4.6",
 ];
 const IMAGES: usize = 64;
-
-/// The interpreter of an environment that has the packages, made on first use. The error says what to do.
-fn python() -> Result<PathBuf, String> {
-    if let Some(given) = std::env::var_os("ALEXNET_PYTHON") {
-        return Ok(given.into());
-    }
-    let cache = dirs::cache_dir().ok_or("neither XDG_CACHE_HOME nor HOME is set: set one, or set ALEXNET_PYTHON")?;
-    let cache = cache.join("alexnet");
-    let place = cache.join(format!("python-{}", PACKAGES[0].replace("==", "-")));
-    let (interpreter, ready) = (place.join("bin/python"), place.join("ready"));
-    let wanted = PACKAGES.join("\n");
-    let is_ready = || fs::read_to_string(&ready).is_ok_and(|text| text == wanted);
-    if is_ready() {
-        return Ok(interpreter);
-    }
-    let failed = |error: std::io::Error| format!("cannot write {}: {error}", cache.display());
-    fs::create_dir_all(&cache).map_err(failed)?;
-    // One process installs, the others wait for it; the lock goes with the file's handle.
-    let lock = File::create(cache.join("python.lock")).map_err(failed)?;
-    lock.lock().map_err(failed)?;
-    if is_ready() {
-        return Ok(interpreter);
-    }
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&place))?;
-    run(Command::new(&interpreter)
-        .args(["-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-compile"])
-        .args(PACKAGES))?;
-    fs::write(ready, wanted).map_err(failed)?;
-    Ok(interpreter)
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let help = format!(
-        "This test needs python3 with venv and pip, a network and 5 GB in the cache folder, once. Elsewhere install\n  \
-         {}\nand set ALEXNET_PYTHON to the interpreter.",
-        PACKAGES.join(" ")
-    );
-    let output = command.output().map_err(|error| format!("cannot run {command:?}: {error}\n{help}"))?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(format!("{command:?}: {}\n{}{help}", output.status, String::from_utf8_lossy(&output.stderr))),
-    }
-}
 
 fn write(path: PathBuf, values: &[f32]) {
     fs::write(path, bytemuck::cast_slice(values)).unwrap();
@@ -102,7 +60,7 @@ fn logits(place: &Place, checkpoint_path: &Path) {
 }
 
 fn proof(variant: &str, groups: &str, side: &str) {
-    let python = python().unwrap_or_else(|error| panic!("{error}"));
+    let python = environment::python(&PACKAGES, "5 GB").unwrap_or_else(|error| panic!("{error}"));
     let place = Place::new();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/proof.py");
     let call = |action: &str| {

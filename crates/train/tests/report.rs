@@ -38,6 +38,9 @@ fn a_page_of_two_runs() {
     assert!(plots.iter().all(|plot| names.contains(&format!("{plot}.svg"))) && names.len() == 8, "{names:?}");
     let svg = String::from_utf8(place.read("plots/loss.svg")).unwrap();
     assert!(svg.starts_with("<svg class=\"plot\"") && svg.contains("xmlns=\"http://www.w3.org/2000/svg\""), "{svg}");
+    // Which curve is whose.
+    assert!(svg.contains(">first</text>") && svg.contains(">second</text>") && svg.ends_with("</svg>\n"), "{svg}");
+    assert!(svg.contains("viewBox=\"0 0 480 354\""), "{svg}");
 
     place.fail("report first -o page.html", 1, &["page.html already exists", "--force"]);
     let out = place.succeed("report first -o page.html --force --no-test");

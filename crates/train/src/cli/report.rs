@@ -63,10 +63,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let page = report::page(&runs);
     if let Some(folder) = &args.svg {
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        let plots: Vec<Plot> =
-            report::curves(&runs).into_iter().chain(runs.iter().flat_map(report::test_plots)).collect();
-        for Plot { file, svg } in plots {
-            output::write(&folder.join(format!("{file}.svg")), plot::standalone(&svg).as_bytes(), args.force)?;
+        let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
+        let curves = report::curves(&runs).into_iter().map(|plot| (plot, &names[..]));
+        let tests = runs.iter().flat_map(report::test_plots).map(|plot| (plot, &[][..]));
+        for (Plot { file, svg }, names) in curves.chain(tests) {
+            let svg = plot::standalone(&svg, names);
+            output::write(&folder.join(format!("{file}.svg")), svg.as_bytes(), args.force)?;
         }
     }
     output::write(&args.output, page.as_bytes(), args.force)?;

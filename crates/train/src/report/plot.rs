@@ -39,9 +39,28 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// A plot as a file of its own.
-pub fn standalone(svg: &str) -> String {
+/// A plot as a file of its own; curves of several runs with a legend of their `names` below.
+pub fn standalone(svg: &str, names: &[&str]) -> String {
     let (open, rest) = svg.split_once('>').unwrap_or((svg, ""));
+    let (mut open, mut rest) = (open.to_owned(), rest.trim_end().to_owned());
+    if names.len() > 1 {
+        let below = HEIGHT + 22.0 * names.len() as f64;
+        open = open.replace(&format!(" {HEIGHT:.0}\""), &format!(" {below:.0}\""));
+        rest.truncate(rest.strip_suffix("</svg>").map_or(rest.len(), str::len));
+        for (colour, name) in names.iter().enumerate() {
+            let y = HEIGHT + 22.0 * colour as f64;
+            let _ = writeln!(
+                rest,
+                "<rect class=\"c{}\" x=\"{LEFT}\" y=\"{y:.0}\" width=\"12\" height=\"12\"/><text class=\"tick\" \
+                 x=\"{:.0}\" y=\"{:.0}\">{}</text>",
+                colour % COLOURS,
+                LEFT + 20.0,
+                y + 11.0,
+                escape(name)
+            );
+        }
+        rest += "</svg>";
+    }
     format!(
         "{open} xmlns=\"http://www.w3.org/2000/svg\">\n<style>{STYLE}</style>\n<rect class=\"paper\" width=\"100%\" \
          height=\"100%\"/>\n{rest}\n"
@@ -288,7 +307,7 @@ mod tests {
         ] {
             assert!(!svg.contains("<script") && !svg.contains("NaN") && !svg.contains('\u{1}'), "{svg}");
             assert_eq!((svg.matches("<svg").count(), svg.matches("</svg>").count()), (1, 1));
-            let file = standalone(&svg);
+            let file = standalone(&svg, &[]);
             assert!(file.contains("xmlns=") && file.contains("<style>"));
         }
     }
