@@ -1,6 +1,9 @@
 //! Loads and stores of 4, 8 and 16 bytes whose lanes all lie in one allocation or in shared memory, which is nearly all.
 //! Whatever is the matter, the general ones of [`super::memory`] see to it.
 
+#[cfg(target_arch = "x86_64")]
+mod wide;
+
 use super::{
     Cached, Cx,
     memory::{addresses, lanes, load, store},
@@ -167,6 +170,10 @@ unsafe fn load_shared<T: Copy, const BYTES: u32, const LEVEL: usize>(cx: &mut Cx
     // SAFETY: `fast_shared` has bounded every masked offset.
     unsafe {
         let mut at = [0; 32];
+        #[cfg(target_arch = "x86_64")]
+        if LEVEL == 2 && BYTES == 4 && m == !0 && wide::load_shared::<LEVEL>(cx, i, &mut at) {
+            return;
+        }
         if !fast_shared::<BYTES>(cx, i, m, &mut at) {
             return load(cx, i, m);
         }
