@@ -1,7 +1,7 @@
 //! A device is a set of operators on arrays that it owns.
 //!
 //! Activations are NHWC, parameters lie as in PyTorch. An array may be longer than the shape needs
-//! (a short last batch uses the front); an array too short is [`Error::Length`](crate::Error::Length).
+//! (a short last batch uses the front); an array too short is [`Error::Length`].
 //! Every operator is deterministic: the same bits at any thread count.
 
 pub mod cpu;
