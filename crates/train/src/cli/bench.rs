@@ -71,8 +71,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let model = config.model();
     let architecture = model.architecture(CLASSES).unwrap_or_else(|| unreachable!("a variant of this program"));
     let measured = match device::open_with(args.device, config.thread_count(), args.precision)? {
-        // A product that stays in a core's cache.
-        Opened::Cpu(device) => on(device, architecture, args, LinearShape { batch: 120, inputs: 1024, outputs: 1152 }),
+        Opened::Cpu(device) => on(device, architecture, args, LinearShape { batch: 1024, inputs: 1024, outputs: 1024 }),
         Opened::Cuda(device) => {
             if survey::is_softgpu() {
                 say_aside("note: the driver is softgpu, a processor: these are its times, and say nothing of a GPU");
