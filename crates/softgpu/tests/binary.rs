@@ -226,6 +226,17 @@ fn signals_are_passed_on() {
 }
 
 #[test]
+fn a_signal_sent_the_moment_the_program_runs_is_passed_on() {
+    // The program itself ends the one that started it, which may not have heard yet that it runs.
+    for _ in 0..50 {
+        let mut run = Command::new(SOFTGPU);
+        run.args(["run", "--library"]).arg(client::library_path());
+        let status = run.args(["--", "sh", "-c", "kill -TERM $PPID; sleep 20"]).status().unwrap();
+        assert_eq!(status.code(), Some(128 + libc::SIGTERM));
+    }
+}
+
+#[test]
 fn a_program_that_is_not_there_is_said() {
     let output = Command::new(SOFTGPU)
         .args(["run", "--library"])

@@ -110,6 +110,7 @@ impl Run {
             path.push(old);
         }
         let program = &self.command[0];
+        signals::hold();
         let mut child = Command::new(program)
             .args(&self.command[1..])
             .envs(environment)
