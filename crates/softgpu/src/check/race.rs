@@ -82,11 +82,12 @@ pub(crate) fn access(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, kind: Access, st
                         reader.store(merged.0, SeqCst);
                         old = Entry(writer.load(SeqCst));
                     } else {
-                        old = Entry(writer.swap(me.0, SeqCst));
-                        if old.clock() == now {
-                            // For other blocks it does not matter which thread of this one wrote.
-                            writer.store(me.with_bytes_of(old).0, SeqCst);
-                        }
+                        // For other blocks it does not matter which thread of this one wrote.
+                        let next = |old: u64| {
+                            let with = if Entry(old).clock() == now { me.with_bytes_of(Entry(old)) } else { me };
+                            Some(with.0)
+                        };
+                        old = Entry(writer.fetch_update(SeqCst, SeqCst, next).unwrap_or_else(|old| old));
                         seen = Entry(reader.load(SeqCst));
                     }
                     let mut conflict = None;

@@ -187,6 +187,18 @@ fn blocks_race_in_global_memory_unless_a_fence_and_an_atomic_order_them() {
 }
 
 #[test]
+fn blocks_that_write_the_same_bytes_race_on_any_number_of_host_threads() {
+    let b = Bench::new();
+    // Block 0 writes what is there already if it comes first, and is in a race all the same.
+    let body = "cvt.u64.u32 %rd4, %r2;\nadd.u64 %rd4, %rd1, %rd4;\nst.global.u8 [%rd4], %r3;\nret;";
+    for _ in 0..500 {
+        let x = b.buffer(&[0; 8]);
+        let o = b.run(body, &[x], 2, 32, &Options { threads: 2, ..Options::checked() });
+        assert_eq!(kinds(&o), [FindingKind::Race]);
+    }
+}
+
+#[test]
 fn barriers_that_not_all_reach_are_found() {
     let b = Bench::new();
     let checked = Options::checked();

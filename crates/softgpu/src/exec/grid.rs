@@ -54,6 +54,7 @@ pub(crate) fn run(space: &Space, launch: &Launch<'_>, options: &Options) -> Outc
         launch: LAUNCHES.fetch_add(1, Ordering::Relaxed),
         scheduler: Scheduler::new(blocks, resident, options.schedule, program.ordered),
         races: options.race.then(Order::new),
+        stores: Default::default(),
     };
     if options.race {
         shared.table.forget(shared.launch / crate::check::race::LAUNCHES);

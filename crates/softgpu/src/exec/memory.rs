@@ -266,6 +266,8 @@ pub(crate) unsafe fn store(cx: &mut Cx<'_>, i: &Inst, m: u32) {
         if op.strong {
             check::order::release(cx, &r, op.release);
         }
+        let global = cx.launch.options.race && r.lanes().any(|l| r.space[l] == StateSpace::Global);
+        let _alone = global.then(|| cx.launch.stores.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         if cx.watched {
             let silent = silent_lanes(cx, op, &r);
             check::store_access(cx, &r, op.total(), op.strong, silent);

@@ -81,6 +81,9 @@ pub(crate) struct Shared<'a> {
     pub(crate) launch: u64,
     pub(crate) scheduler: schedule::Scheduler,
     pub(crate) races: Option<crate::check::order::Order>,
+    /// Held while a store is looked at and done, when races are looked for: whether it changes anything is judged by
+    /// what lies there, which a block on another host thread must not change between its own look and its store.
+    pub(crate) stores: std::sync::Mutex<()>,
 }
 
 /// The state of a host thread that runs blocks: what handlers see. Pointers are to the block and warp that run now.
