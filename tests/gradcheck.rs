@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use alexnet_core::gradcheck::network::case;
 use alexnet_core::gradcheck::{Report, Tolerance, check};
 use alexnet_core::network::MicroBatch;
 use alexnet_core::random::{Philox, uniform_f32};
@@ -127,28 +128,7 @@ fn loss_with_label_smoothing() {
 
 /// AlexNet's order of layers with every kind of layer, a few channels wide.
 fn small_alexnet() -> Vec<LayerKind> {
-    let pool = LayerKind::MaxPool { kernel: 3, stride: 2, padding: 0 };
-    let dropout = LayerKind::Dropout { rate: 0.5 };
-    vec![
-        conv(6, 5, 2, 2, 1),
-        LayerKind::Relu,
-        LayerKind::Lrn { size: 5, alpha: 0.1, beta: 0.75, k: 2.0 },
-        pool,
-        conv(8, 3, 1, 1, 2),
-        LayerKind::Relu,
-        conv(8, 3, 1, 1, 1),
-        LayerKind::Relu,
-        pool,
-        LayerKind::AdaptiveAvgPool { side: 2 },
-        LayerKind::Flatten,
-        dropout,
-        LayerKind::Linear { outputs: 16 },
-        LayerKind::Relu,
-        dropout,
-        LayerKind::Linear { outputs: 12 },
-        LayerKind::Relu,
-        LayerKind::Linear { outputs: CLASSES },
-    ]
+    case("network").unwrap().layers
 }
 
 #[test]

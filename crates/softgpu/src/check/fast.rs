@@ -12,7 +12,7 @@ use super::{
     race::{merge, tag},
     shadow::{Entry, TAGGED_CLOCKS},
 };
-use crate::exec::{Cx, memory::lanes};
+use crate::exec::{Cx, access::consecutive, memory::lanes};
 
 /// The bits above this tell launches apart.
 const LAUNCH: u32 = 60;
@@ -125,8 +125,7 @@ pub(crate) fn global_load<const BYTES: u64>(cx: &mut Cx<'_>, place: u32, host: &
     let Some(a) = &cached.allocation else { return false };
     let start = cached.host as u64;
     if options.init {
-        let side_by_side = m == !0 && (1..32).all(|l| host[l] == host[l - 1] + BYTES);
-        let missing = if side_by_side {
+        let missing = if m == !0 && consecutive(BYTES, |l| host[l]) {
             a.unwritten(host[0] - start, 32 * BYTES).is_some()
         } else {
             lanes(m).any(|l| a.unwritten(host[l] - start, BYTES).is_some())

@@ -241,7 +241,7 @@ fn written(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, access: Access) {
                 }
                 let marks = &mut block.written[at as usize..][..bytes as usize];
                 if access != Access::Read {
-                    block.unwritten -= marks.iter().filter(|mark| **mark == 0).count();
+                    block.unwritten -= zeros(marks);
                 }
                 mark(marks, access)
             }
@@ -268,6 +268,11 @@ fn written(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, access: Access) {
             uninitialised(cx, r, lane, offset, bytes, access);
         }
     }
+}
+
+/// How many bytes were never written.
+fn zeros(marks: &[u8]) -> usize {
+    marks.iter().filter(|mark| **mark == 0).count()
 }
 
 /// The first byte that was never written; all of them are marked when this writes.
@@ -355,7 +360,7 @@ pub(crate) fn copy_done(cx: &mut Cx<'_>, p: &crate::exec::memory::Pending) {
     if cx.launch.options.init
         && let Some(marks) = block.written.get_mut(p.to as usize..(p.to + p.bytes) as usize)
     {
-        block.unwritten -= marks.iter().filter(|mark| **mark == 0).count();
+        block.unwritten -= zeros(marks);
         marks.fill(1);
     }
     if cx.launch.options.race {

@@ -56,11 +56,12 @@ unsafe fn remember(cx: &mut Cx<'_>, i: &Inst, m: u32) {
     };
 }
 
+/// Whether the lanes' addresses lie side by side, `bytes` apart.
 #[inline(always)]
-fn consecutive<const BYTES: u64>(address: &[u64; 32]) -> bool {
+pub(crate) fn consecutive(bytes: u64, address: impl Fn(usize) -> u64) -> bool {
     let mut differ = 0;
-    for (l, a) in address.iter().enumerate() {
-        differ |= a.wrapping_sub(address[0]) ^ (l as u64 * BYTES);
+    for l in 0..32 {
+        differ |= address(l).wrapping_sub(address(0)) ^ (l as u64 * bytes);
     }
     differ == 0
 }
@@ -79,7 +80,7 @@ unsafe fn load_global<T: Copy, const BYTES: u64>(cx: &mut Cx<'_>, i: &Inst, m: u
         }
         let d = cx.slot::<T>(i.d);
         if m == !0 {
-            if consecutive::<BYTES>(&host) {
+            if consecutive(BYTES, |l| host[l]) {
                 let p = host[0] as *const [T; 32];
                 d.cast::<[T; 32]>().write(p.read_unaligned());
             } else {
@@ -106,7 +107,7 @@ unsafe fn store_global<T: Copy, const BYTES: u64>(cx: &mut Cx<'_>, i: &Inst, m: 
             return store(cx, i, m);
         };
         let d = cx.slot::<T>(i.d);
-        if m == !0 && consecutive::<BYTES>(&host) {
+        if m == !0 && consecutive(BYTES, |l| host[l]) {
             (host[0] as *mut [T; 32]).write_unaligned(d.cast::<[T; 32]>().read());
         } else {
             for l in lanes(m) {
@@ -157,15 +158,6 @@ fn shared_is_clean<const BYTES: u32, const LEVEL: usize>(cx: &mut Cx<'_>, i: &In
 }
 
 #[inline(always)]
-fn ascending<const BYTES: u32>(at: &[u32; 32]) -> bool {
-    let mut differ = 0;
-    for (l, a) in at.iter().enumerate() {
-        differ |= a.wrapping_sub(at[0]) ^ (l as u32 * BYTES);
-    }
-    differ == 0
-}
-
-#[inline(always)]
 unsafe fn load_shared<T: Copy, const BYTES: u32, const LEVEL: usize>(cx: &mut Cx<'_>, i: &Inst, m: u32) {
     // SAFETY: `fast_shared` has bounded every masked offset.
     unsafe {
@@ -183,7 +175,7 @@ unsafe fn load_shared<T: Copy, const BYTES: u32, const LEVEL: usize>(cx: &mut Cx
         let d = cx.slot::<T>(i.d);
         if m == !0 {
             let shared = cx.shared;
-            if at[0] + 31 * BYTES == at[31] && ascending::<BYTES>(&at) {
+            if consecutive(BYTES.into(), |l| u64::from(at[l])) {
                 d.cast::<[T; 32]>().write(shared.add(at[0] as usize).cast::<[T; 32]>().read_unaligned());
                 return;
             }

@@ -53,17 +53,7 @@ impl<'a> Parser<'a> {
                     elements = 4;
                     self.advance();
                 }
-                // `.ptr .global .align 4` describes what a parameter points to.
-                Kind::Dot("ptr") => {
-                    self.advance();
-                    while let Kind::Dot("global" | "shared" | "const" | "local" | "generic") = self.peek() {
-                        self.advance();
-                    }
-                    if self.peek() == Kind::Dot("align") {
-                        self.advance();
-                        self.int()?;
-                    }
-                }
+                Kind::Dot("ptr") => self.pointer()?,
                 Kind::Dot("attribute" | "managed") => {
                     self.advance();
                     if self.take(b'(') {
@@ -82,14 +72,7 @@ impl<'a> Parser<'a> {
         };
         // `.ptr` may also follow the type.
         if self.peek() == Kind::Dot("ptr") {
-            self.advance();
-            while let Kind::Dot("global" | "shared" | "const" | "local" | "generic") = self.peek() {
-                self.advance();
-            }
-            if self.peek() == Kind::Dot("align") {
-                self.advance();
-                self.int()?;
-            }
+            self.pointer()?;
         }
         let mut v = self.declarator(space, ty, align, external)?;
         if elements > 1 {
@@ -97,6 +80,19 @@ impl<'a> Parser<'a> {
             v.align = v.align.max(ty.bytes() * elements as u32);
         }
         Ok(v)
+    }
+
+    /// `.ptr .global .align 4` describes what a parameter points to.
+    fn pointer(&mut self) -> Result_<()> {
+        self.advance();
+        while let Kind::Dot("global" | "shared" | "const" | "local" | "generic") = self.peek() {
+            self.advance();
+        }
+        if self.peek() == Kind::Dot("align") {
+            self.advance();
+            self.int()?;
+        }
+        Ok(())
     }
 
     fn declarator(&mut self, space: VarSpace, ty: Ty, align: u32, external: bool) -> Result_<Variable<'a>> {
