@@ -18,6 +18,8 @@ struct Entry {
     T* copy;
     u32 len;
     u32 first_block;
+    u32 decays;  // 0: a bias or the like, on which the weight decay does not pull
+    u32 unused;
 };
 struct Table {
     Entry entries[ENTRIES];
@@ -52,6 +54,7 @@ KERNEL void __launch_bounds__(256) sgd(const __grid_constant__ Table table, u32 
     // A power of two: its reciprocal is exact.
     float unscale = 1.0f / scaler->scale;
     const Entry& e = find(table, entries, blockIdx.x);
+    if (!e.decays) rule.decay = 0.0f;
     float *w = e.w, *v = e.v;
     const float* g = e.g;
     T* copy = e.copy;

@@ -53,6 +53,8 @@ struct Entry {
     copy: u64,
     len: u32,
     first_block: u32,
+    decays: u32,
+    unused: u32,
 }
 /// `Table` of `sgd.cu`.
 #[derive(Clone, Copy)]
@@ -86,13 +88,15 @@ impl<'a> Parameters<'a> {
     /// How many parameters one launch takes.
     pub const MOST: usize = ENTRIES;
 
-    /// Adds a parameter of `len` elements with its gradient, its momentum and its copy in the storage's numbers.
+    /// Adds a parameter of `len` elements with its gradient, its momentum and its copy in the storage's numbers;
+    /// `decays` says whether the rule's weight decay pulls on it.
     ///
     /// # Errors
     /// An array that does not fit; more than [`Parameters::MOST`].
     pub fn push(
         &mut self,
         len: usize,
+        decays: bool,
         w: &'a mut Array,
         g: &'a Array,
         v: &'a mut Array,
@@ -117,6 +121,8 @@ impl<'a> Parameters<'a> {
             copy,
             len: count(NAME, "w", len)?,
             first_block: self.blocks as u32,
+            decays: decays.into(),
+            unused: 0,
         };
         self.entries += 1;
         self.blocks += len.div_ceil(CHUNK);

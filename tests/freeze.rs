@@ -18,7 +18,7 @@ fn step(frozen: &[&str]) -> Vec<(String, Vec<f32>)> {
     let plan = network.memory_plan();
     assert_eq!((plan.gradients, plan.momentum), (whole.gradients - kept as u64, whole.momentum - kept as u64));
     let images: Vec<f32> = (0..2 * 32 * 32 * 3).map(|i| (i as f32 * 0.71).sin()).collect();
-    let rule = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-3, nesterov: false };
+    let rule = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-3, nesterov: false, decay_all: true };
     network.train(&images, &[2, 0], &MicroBatch::whole(Philox::new(5), 0, 2, 0.0)).unwrap();
     network.update(&rule).unwrap();
     let read = |parameter: &alexnet_core::device::Parameter<_>| {

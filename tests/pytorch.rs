@@ -5,11 +5,12 @@ mod driver;
 use std::sync::Arc;
 
 use alexnet_core::alexnet::{Options, Variant, architecture};
+use alexnet_core::device::Parameter;
 use alexnet_core::device::cuda::Precision;
 use alexnet_core::network::MicroBatch;
 use alexnet_core::random::{Philox, uniform_f32};
 use alexnet_core::shape::{AvgPoolShape, LrnShape, MaxPoolShape};
-use alexnet_core::{Cpu, Cuda, Device, Network, Sgd, reference};
+use alexnet_core::{Cpu, Cuda, Device, Network, Reference, Sgd, reference};
 use serde_json::Value;
 
 /// Allowed error: of an element relative to the tensor's largest, of a norm or a projection relative
@@ -62,7 +63,7 @@ fn three_steps<D: Device<Element = f32>>(device: D, variant: Variant, name: &str
     let images: Vec<f32> = uniforms(4, 0, batch * image * image * 3).map(|u| (u * 4.0 - 2.0) as f32).collect();
     let labels: Vec<u32> = (0..batch as u32).map(|i| (7 * i + 3) % 10).collect();
     let nesterov = fixture["nesterov"].as_bool().unwrap();
-    let sgd = Sgd { learning_rate: 0.01, momentum: 0.9, weight_decay: 5e-4, nesterov };
+    let sgd = Sgd { learning_rate: 0.01, momentum: 0.9, weight_decay: 5e-4, nesterov, decay_all: true };
     let read = |network: &Network<D>, len: usize, buffer: &D::Buffer| {
         let mut values = vec![0.0; len];
         network.device().read(buffer, &mut values).unwrap();
@@ -164,6 +165,37 @@ fn the_reference_defines_what_pytorch_computes() {
                 });
             }
             other => panic!("no operator {other}"),
+        }
+    }
+}
+
+#[test]
+fn decay_with_one_and_two_parameter_groups() {
+    let fixture = fixture("sgd.json");
+    let device = Reference::<f64>::default();
+    for case in fixture.as_array().unwrap() {
+        let flag = |name: &str| case[name].as_bool().unwrap();
+        let (nesterov, decay_all) = (flag("nesterov"), flag("decay_all"));
+        let rule = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.1, nesterov, decay_all };
+        let list = |purpose, step| uniforms(purpose, step, 6).map(|u| u * 2.0 - 1.0).collect::<Vec<f64>>();
+        let parameter = |(i, shape)| Parameter {
+            name: ["weight", "bias"][i as usize].into(),
+            shape,
+            value: list(4, i),
+            gradient: Some(Vec::new()),
+            momentum: Some(vec![0.0; 6]),
+        };
+        let mut parameters = [(0, vec![2, 3]), (1, vec![6])].map(parameter);
+        for step in 0..3 {
+            for (i, parameter) in (0..).zip(&mut parameters) {
+                parameter.gradient = Some(list(5, 2 * step + i));
+            }
+            device.sgd(&rule, &mut parameters).unwrap();
+        }
+        for Parameter { name, value, .. } in &parameters {
+            for (ours, torch) in value.iter().zip(case[name].as_array().unwrap()) {
+                assert!((ours - number(torch)).abs() <= 1e-14, "{name} {rule:?}: {ours}, PyTorch {torch}");
+            }
         }
     }
 }

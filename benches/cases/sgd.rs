@@ -32,7 +32,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
         Ok(Box::new(move || {
             let mut table = Parameters::default();
             for (w, g, v, copy) in &mut parameters {
-                table.push(w.len(), w, g, v, copy.as_mut())?;
+                table.push(w.len(), true, w, g, v, copy.as_mut())?;
             }
             kernels.sgd(&table, &rule, &mut scaler, None)
         }))

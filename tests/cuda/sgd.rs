@@ -16,7 +16,8 @@ fn parameters(device: &Cuda, gradient_scale: f32) -> Vec<Parameter<alexnet_core:
         let gradient = numbers(100 + i, len, Precision::Fp32).iter().map(|x| x * gradient_scale).collect::<Vec<_>>();
         Parameter {
             name: format!("p{i}"),
-            shape: vec![len],
+            // Every other one is a bias.
+            shape: if i.is_multiple_of(2) { vec![1, len] } else { vec![len] },
             value,
             gradient: Some(floats(device, &gradient)),
             momentum: Some(floats(device, &numbers(200 + i, len, Precision::Fp32))),
@@ -29,8 +30,9 @@ fn parameters(device: &Cuda, gradient_scale: f32) -> Vec<Parameter<alexnet_core:
 fn every_parameter_in_one_launch() {
     let gpu = gpu();
     for precision in PRECISIONS {
-        for nesterov in [false, true] {
-            let rule = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 5e-4, nesterov };
+        for (nesterov, decay_all) in [(false, true), (true, true), (false, false)] {
+            // So large a decay that a bias which wrongly has or lacks it shows.
+            let rule = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.05, nesterov, decay_all };
             let scale = gpu.device(precision).scaler().unwrap().scale;
             let found = gpu.run("sgd", precision, |device| {
                 device.set_scaler(&Scaler { scale, ..Scaler::default() }).unwrap();
@@ -44,9 +46,10 @@ fn every_parameter_in_one_launch() {
             for (i, &len) in LENGTHS.iter().enumerate() {
                 let [w, g, v] = [0, 100, 200].map(|seed| wide(&numbers(seed + i as u64, len, Precision::Fp32)));
                 let (mut new_w, mut new_v) = (w.clone(), v.clone());
+                let rule = if i % 2 == 0 || decay_all { rule } else { Sgd { weight_decay: 0.0, ..rule } };
                 reference::sgd(&rule, &mut new_w, &g, &mut new_v);
                 // All terms of v; each is off by the rounding of its factor and of the operations it goes through.
-                let all = |j: usize| g[j].abs() + 5e-4 * w[j].abs() + 0.9 * v[j].abs();
+                let all = |j: usize| g[j].abs() + 0.05 * w[j].abs() + 0.9 * v[j].abs();
                 assert_close("v", &found[2 * i + 1], &new_v, |j| 6.0 * U * all(j));
                 assert_close("w", &found[2 * i], &new_w, |j| {
                     U * new_w[j].abs() + 0.1 * 10.0 * U * (all(j) * 1.9 + g[j].abs())
@@ -60,13 +63,13 @@ fn every_parameter_in_one_launch() {
 fn a_gradient_that_is_not_finite_leaves_the_step_out() {
     let gpu = gpu();
     let device = gpu.device(Precision::Fp16);
-    let rule = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, nesterov: false };
+    let rule = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, nesterov: false, decay_all: true };
     for bad in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
         for at in [0, 2, 9_999, 10_000] {
             device.set_scaler(&Scaler { scale: 4.0, good_steps: 5, skipped: 1 }).unwrap();
             let mut parameters = parameters(device, 1.0);
             let last = parameters.last_mut().unwrap();
-            let mut gradient = vec![1.0; last.shape[0]];
+            let mut gradient = vec![1.0; last.len()];
             gradient[at] = bad;
             device.write(&gradient, last.gradient.as_mut().unwrap()).unwrap();
             device.sgd(&rule, &mut parameters).unwrap();

@@ -11,7 +11,7 @@ use alexnet_core::{Cuda, Network, Reference, Sgd};
 use crate::network::{BATCH, IMAGE, architecture, difference, values};
 use crate::support::{U, gpu};
 
-const RULE: Sgd = Sgd { learning_rate: 0.01, momentum: 0.9, weight_decay: 5e-4, nesterov: true };
+const RULE: Sgd = Sgd { learning_rate: 0.01, momentum: 0.9, weight_decay: 5e-4, nesterov: true, decay_all: true };
 /// Of the loss in half precision: large enough to show that it is taken back, and too small to overflow.
 const SCALE: f32 = 1024.0;
 

@@ -13,4 +13,19 @@ pub struct Sgd {
     pub weight_decay: f64,
     /// Whether to look ahead.
     pub nesterov: bool,
+    /// Whether weight decay pulls on biases and on batch norm's γ and β too, as in PyTorch with one parameter group.
+    pub decay_all: bool,
+}
+
+impl Sgd {
+    /// Whether the weight decay pulls on a parameter of this shape: on the weights of convolutions and linear layers,
+    /// which have more than one dimension; on the others with `decay_all` only.
+    pub const fn decays(&self, shape: &[usize]) -> bool {
+        self.decay_all || shape.len() > 1
+    }
+
+    /// The rule for a parameter of this shape.
+    pub const fn of(&self, shape: &[usize]) -> Self {
+        Self { weight_decay: if self.decays(shape) { self.weight_decay } else { 0.0 }, ..*self }
+    }
 }

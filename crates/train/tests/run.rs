@@ -166,11 +166,12 @@ fn every_setting_of_the_step_arrives() {
     let base = Config { epochs: 1, ..config() };
     let (_folder, expected) = uninterrupted(&base);
     type Change = fn(&mut Config);
-    let changes: [(&str, Change); 11] = [
+    let changes: [(&str, Change); 12] = [
         ("lr", |c| c.lr = 0.02),
         ("momentum", |c| c.momentum = 0.5),
         ("nesterov", |c| c.nesterov = false),
         ("weight-decay", |c| c.weight_decay = 0.1),
+        ("decay-all", |c| c.decay_all = true),
         ("label-smoothing", |c| c.label_smoothing = 0.0),
         ("schedule", |c| c.schedule = Schedule::Constant),
         ("warmup", |c| c.warmup = 0.0),

@@ -415,10 +415,10 @@ impl Device for Cuda {
         self.write_rule(&mut scratch, rule)?;
         let mut table = Parameters::default();
         for parameter in parameters {
-            let len = parameter.len();
+            let (len, decays) = (parameter.len(), rule.decays(&parameter.shape));
             if let (Some(gradient), Some(momentum)) = (&parameter.gradient, &mut parameter.momentum) {
                 let Buffer { array, copy } = &mut parameter.value;
-                self.ok(table.push(len, array, &gradient.array, &mut momentum.array, copy.as_mut()))?;
+                self.ok(table.push(len, decays, array, &gradient.array, &mut momentum.array, copy.as_mut()))?;
             }
         }
         let Scratch { rule, scaler, .. } = &mut *scratch;

@@ -355,6 +355,6 @@ pub trait Device: Send + Sync {
         dlogits: Option<&mut Self::Buffer>,
     ) -> Result<()>;
 
-    /// One update of all `parameters` that have a gradient.
+    /// One update of all `parameters` that have a gradient, each by [`Sgd::of`] its shape.
     fn sgd(&self, rule: &Sgd, parameters: &mut [Parameter<Self::Buffer>]) -> Result<()>;
 }

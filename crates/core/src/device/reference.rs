@@ -263,7 +263,7 @@ impl<T: Element> Device for Reference<T> {
     fn sgd(&self, rule: &Sgd, parameters: &mut [Parameter<Vec<T>>]) -> Result<()> {
         for parameter in parameters {
             if let (Some(gradient), Some(momentum)) = (&parameter.gradient, &mut parameter.momentum) {
-                reference::sgd(rule, &mut parameter.value, gradient, momentum);
+                reference::sgd(&rule.of(&parameter.shape), &mut parameter.value, gradient, momentum);
             }
         }
         Ok(())

@@ -172,7 +172,7 @@ fn on<D: Device<Element = f32>>(
     network.initialise(philox)?;
     let micro = MicroBatch::whole(philox, 0, batch, 0.0);
     // So small a rate that nothing grows without bound.
-    let rule = Sgd { learning_rate: 1e-6, momentum: 0.9, weight_decay: 5e-4, nesterov: false };
+    let rule = Sgd { learning_rate: 1e-6, momentum: 0.9, weight_decay: 5e-4, nesterov: false, decay_all: true };
 
     let mut parts: Vec<(Part, Vec<f64>)> = Vec::new();
     let mut failed = Ok(());

@@ -87,13 +87,17 @@ pub struct Args {
     /// Nesterov's momentum
     #[arg(long, value_name = "BOOL", help_heading = "Optimiser", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     nesterov: Option<bool>,
-    /// Weight decay, on all parameters as in PyTorch [default: 0.0005]
+    /// Weight decay of the weights of convolutions and linear layers [default: 0.0005]
     #[arg(long, value_name = "WD", help_heading = "Optimiser")]
     weight_decay: Option<f64>,
+    /// Weight decay on biases and on batch norm's γ and β too, as PyTorch does if its user does not tell parameters
+    /// apart; the tutorial's way
+    #[arg(long, value_name = "BOOL", help_heading = "Optimiser", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    decay_all: Option<bool>,
     /// Label smoothing of the training loss [default: 0]
     #[arg(long, value_name = "E", help_heading = "Optimiser")]
     label_smoothing: Option<f64>,
-    /// How the learning rate falls [default: step]
+    /// How the learning rate rises and falls [default: step]
     #[arg(long, help_heading = "Optimiser")]
     schedule: Option<Schedule>,
     /// With `step`: epochs between two falls [default: 30]
@@ -169,6 +173,7 @@ impl Args {
         set(&mut config.momentum, &self.momentum);
         set(&mut config.nesterov, &self.nesterov);
         set(&mut config.weight_decay, &self.weight_decay);
+        set(&mut config.decay_all, &self.decay_all);
         set(&mut config.label_smoothing, &self.label_smoothing);
         set(&mut config.schedule, &self.schedule);
         set(&mut config.step_size, &self.step_size);
@@ -204,7 +209,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(path) => {
             let folder = RunFolder::reopen(path)?;
             let checkpoint = checkpoint::open(&folder.last())?;
-            let run = Config::parse(&checkpoint.metadata().config, &folder.last())?;
+            let run = Config::of_run(&checkpoint.metadata().config, &folder.last())?;
             let mut config = run.clone();
             args.apply(&mut config);
             config.validate(&config::flag)?;
@@ -412,6 +417,7 @@ mod tests {
             momentum: 0.75,
             nesterov: true,
             weight_decay: 0.5,
+            decay_all: true,
             label_smoothing: 0.25,
             schedule: Schedule::Cosine,
             step_size: 7,
@@ -443,10 +449,9 @@ mod tests {
         let help = cli.find_subcommand_mut("train").unwrap().render_long_help().to_string();
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         let table = toml::Table::try_from(Config::default()).unwrap();
-        for (key, value) in table
-            .iter()
-            .filter(|(key, _)| !["nesterov", "no-shuffle", "no-graph", "replace-classifier"].contains(&key.as_str()))
-        {
+        for (key, value) in table.iter().filter(|(key, _)| {
+            !["nesterov", "decay-all", "no-shuffle", "no-graph", "replace-classifier"].contains(&key.as_str())
+        }) {
             let value = match value {
                 toml::Value::Float(value) => value.to_string(),
                 value => value.as_str().map_or_else(|| value.to_string(), String::from),

@@ -218,8 +218,8 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
     }
 
     fn rule(&self, learning_rate: f64) -> Sgd {
-        let Config { momentum, weight_decay, nesterov, .. } = *self.config;
-        Sgd { learning_rate, momentum, weight_decay, nesterov }
+        let Config { momentum, weight_decay, nesterov, decay_all, .. } = *self.config;
+        Sgd { learning_rate, momentum, weight_decay, nesterov, decay_all }
     }
 
     /// One update from its micro-batches, each waited for. Answers how many images it had.

@@ -16,6 +16,7 @@ const CHUNK: usize = 64 << 10;
 pub fn run(crew: &Crew, rule: &Sgd, parameters: &mut [Parameter<Array<f32>>]) {
     for parameter in parameters {
         let (Some(gradient), Some(momentum)) = (&parameter.gradient, &mut parameter.momentum) else { continue };
+        let rule = &rule.of(&parameter.shape);
         let len = parameter.value.len().min(gradient.len()).min(momentum.len());
         let value = Shares(parameter.value.as_mut_slice().as_mut_ptr());
         let momentum = Shares(momentum.as_mut_slice().as_mut_ptr());

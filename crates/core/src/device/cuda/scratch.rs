@@ -106,7 +106,7 @@ impl Cuda {
 
     /// Writes the step's rule where sgd reads it, unless it is there.
     pub(super) fn write_rule(&self, scratch: &mut Scratch, rule: &Sgd) -> Result<()> {
-        let Sgd { learning_rate, momentum, weight_decay, nesterov } = *rule;
+        let Sgd { learning_rate, momentum, weight_decay, nesterov, .. } = *rule;
         let (rate, momentum, decay) = (learning_rate as f32, momentum as f32, weight_decay as f32);
         let rule = Rule { rate, momentum, decay, nesterov };
         if scratch.rule_value != Some(rule) {

@@ -1,0 +1,100 @@
+//! What is allowed, and what survives as TOML.
+
+use super::*;
+
+fn refused(change: impl FnOnce(&mut Config)) -> String {
+    let mut config = Config::default();
+    change(&mut config);
+    config.validate(&flag).unwrap_err().to_string()
+}
+
+#[test]
+fn defaults_are_valid_and_survive_toml() {
+    let config = Config::default();
+    config.validate(&flag).unwrap();
+    assert_eq!(Config::parse("", Path::new("x")).unwrap(), config);
+    let changed = Config {
+        limit_train: Some(7),
+        init: Some("a \"b\".safetensors".into()),
+        augment: Augment { crop: true, flip: false },
+        lr: 0.1 + 0.2,
+        schedule: Schedule::Cosine,
+        arch: Arch::PaperK11,
+        seed: i64::MAX as u64,
+        ..config
+    };
+    assert_eq!(Config::parse(&changed.to_toml().unwrap(), Path::new("x")).unwrap(), changed);
+}
+
+#[test]
+fn unknown_keys_are_named() {
+    let error = Config::parse("lr = 0.1\nlearning-rate = 1\n", Path::new("my.toml")).unwrap_err().to_string();
+    assert!(error.contains("my.toml") && error.contains("learning-rate"), "{error}");
+}
+
+#[test]
+fn every_limit_names_flag_value_and_what_is_allowed() {
+    assert_eq!(refused(|c| c.batch_size = 0), "--batch-size is 0, expected at least 1");
+    assert_eq!(refused(|c| c.lr = f64::NAN), "--lr is NaN, expected a finite number, 0 or more");
+    assert_eq!(refused(|c| c.lr = -0.5), "--lr is -0.5, expected a finite number, 0 or more");
+    assert_eq!(refused(|c| c.momentum = 1.0), "--momentum is 1, expected a number from 0 to below 1");
+    assert_eq!(refused(|c| c.threads = 5000), "--threads is 5000, expected at most 1024");
+    type Change = fn(&mut Config);
+    let changes: [(&str, Change); 22] = [
+        ("accumulate", |c| c.accumulate = 0),
+        ("accumulate", |c| c.accumulate = usize::MAX),
+        ("step-size", |c| c.step_size = 0),
+        ("groups", |c| c.groups = 0),
+        ("groups", |c| c.groups = 2),
+        ("resize", |c| c.resize = Some(0)),
+        ("resize", |c| c.resize = Some(100_000)),
+        ("limit-train", |c| c.limit_train = Some(0)),
+        ("limit-test", |c| c.limit_test = Some(0)),
+        ("weight-decay", |c| c.weight_decay = f64::INFINITY),
+        ("gamma", |c| c.gamma = -1.0),
+        ("warmup", |c| c.warmup = f64::NAN),
+        ("warmup", |c| c.warmup = 101.0),
+        ("save-every", |c| c.save_every = -1.0),
+        ("momentum", |c| c.momentum = f64::NAN),
+        ("dropout", |c| c.dropout = 1.0),
+        ("label-smoothing", |c| c.label_smoothing = -0.1),
+        ("seed", |c| c.seed = u64::MAX),
+        ("nesterov", |c| (c.nesterov, c.momentum) = (true, 0.0)),
+        ("replace-classifier", |c| c.replace_classifier = true),
+        ("epochs", |c| c.epochs = usize::MAX),
+        ("precision", |c| (c.precision, c.device) = (Precision::Bf16, DeviceKind::Cpu)),
+    ];
+    for (key, change) in changes {
+        let message = refused(change);
+        assert!(message.starts_with(&flag(key)), "{key}: {message}");
+    }
+}
+
+#[test]
+fn a_resumed_run_keeps_what_its_steps_depend_on() {
+    let run = Config::default();
+    let may = Config { epochs: 5, threads: 3, save_every: 1.0, data: "sample".into(), ..run.clone() };
+    may.may_resume(&run).unwrap();
+    let error = Config { lr: 0.5, ..run.clone() }.may_resume(&run).unwrap_err().to_string();
+    assert_eq!(error, "--lr 0.5 contradicts the run, which was started with lr = 0.01");
+    let error = Config { limit_train: Some(5), ..run.clone() }.may_resume(&run).unwrap_err().to_string();
+    assert_eq!(error, "--limit-train 5 contradicts the run, which was started with limit-train = none");
+}
+
+#[test]
+fn a_run_from_before_decay_all_goes_on_as_it_was() {
+    let read = |text: &str| Config::of_run(text, Path::new("x")).unwrap();
+    assert!(read("lr = 0.01\n").decay_all);
+    for decay_all in [false, true] {
+        let config = Config { decay_all, ..Config::default() };
+        assert_eq!(read(&config.to_toml().unwrap()), config);
+    }
+}
+
+#[test]
+fn epochs_become_steps() {
+    let config = Config { batch_size: 32, accumulate: 4, warmup: 0.5, epochs: 3, ..Config::default() };
+    assert_eq!(config.epoch_steps(1000), 8);
+    let rate = config.learning_rate(1000);
+    assert_eq!((rate.warmup_steps, rate.epoch_steps, rate.total_steps), (4, 8, 24));
+}
