@@ -1,21 +1,26 @@
-// augment: crop, flip and normalise a batch of images out of the data set, which lies on the GPU as bytes; the draws
-// and the result are those of crates/train/src/data/augment.rs, bit for bit.
+// augment: crop, flip, colour jitter, normalisation and cutout of a batch of images out of the data set, which lies on
+// the GPU as bytes; the draws and the result are those of crates/train/src/data/augment.rs, bit for bit.
 //
-// images (count, S, S, 3) of bytes, indices (N), out (N, S, S, 3) of T. Image n of the batch takes Philox block
-// (purpose, epoch, indices[n]): dx and dy from words 0 and 1, flip from word 2. Output (y, x, c) is
-// (v/255 − mean[c]) / std[c], every operation rounded to float, of the byte v at (y + dy − p, x' + dx − p, c), or of 0
-// outside the image; x' = S − 1 − x if flipped.
+// images (count, S, S, 3) of bytes, indices (N), out (N, S, S, 3) of T. Image n of the batch takes the Philox blocks
+// (purpose, epoch, indices[n]): shift and flip from the first purpose, the factors of the jitter from the second, the
+// centre of the cutout from the third. Output (y, x, c) is (v/255 − mean[c]) / std[c], every operation rounded to float,
+// of the byte v at (y + dy, x' + dx, c), or of 0 outside the image; x' = S − 1 − x if flipped. With jitter v/255 is changed
+// before it is normalised (see jitter.rs there), and the square that is taken out is 0.
 //
 // A block makes `rows` rows of one image: it copies the source's rows, which are one run of bytes, into shared memory
-// and writes the result as packs. Bytes at least: the image once as bytes, once as T.
+// and writes the result as packs. Contrast needs the mean of the whole image: each block sums it up by itself from what
+// is visible of the source, in whole numbers, so that the order makes no difference. Bytes at least: the image once as
+// bytes, once as T.
 #include "prelude.cuh"
 
 struct Augment {
     u64 seed;
-    u32 purpose, epoch, side, padding;
+    u32 purposes[3];
+    u32 epoch, side, padding;
     u32 rows;   // a block
     u32 bands;  // ⌈S / rows⌉
-    u32 crop, flip;
+    u32 flip, cutout;
+    float low, span;  // of the jitter's factors; no jitter if span is 0
     float mean[3], std[3];
     float reciprocal[3];  // 1/std
 };
@@ -28,16 +33,46 @@ DEVICE float divide(float a, float b, float y) {
     return __fmaf_rn(__fmaf_rn(-q, b, a), y, q);
 }
 
+DEVICE float level(u32 v) { return divide((float)v, 255.0f, 1.0f / 255.0f); }
+DEVICE float unit(float v) { return fminf(fmaxf(v, 0.0f), 1.0f); }
+DEVICE float grey(float r, float g, float b) {
+    return __fadd_rn(__fadd_rn(__fmul_rn(0.2989f, r), __fmul_rn(0.587f, g)), __fmul_rn(0.114f, b));
+}
+DEVICE float blend(float a, float b, float factor) {
+    return unit(__fadd_rn(__fmul_rn(factor, a), __fmul_rn(__fsub_rn(1.0f, factor), b)));
+}
+
+// The mean of the brightened greys; `image` is the whole source. All threads of the block take part.
+DEVICE float mean_grey(const u8* image, int side, int shift_x, int shift_y, float brightness) {
+    __shared__ unsigned long long total;
+    if (threadIdx.x == 0) total = 0;
+    __syncthreads();
+    // Of the source, what the shift leaves in the picture; the rest is black.
+    int left = max(shift_x, 0), top = max(shift_y, 0);
+    int columns = max(min(side + shift_x, side) - left, 0), rows = max(min(side + shift_y, side) - top, 0);
+    unsigned long long sum = 0;
+    for (int i = threadIdx.x; i < rows * columns; i += 256) {
+        const u8* pixel = image + ((u64)(top + i / columns) * side + left + i % columns) * 3;
+        float r = unit(__fmul_rn(level(pixel[0]), brightness));
+        float g = unit(__fmul_rn(level(pixel[1]), brightness));
+        float b = unit(__fmul_rn(level(pixel[2]), brightness));
+        sum += (u32)__fmul_rn(grey(r, g, b), 16777216.0f);
+    }
+    atomicAdd(&total, sum);
+    __syncthreads();
+    return __fdiv_rn((float)total, __fmul_rn((float)(side * side), 16777216.0f));
+}
+
 // Shared: (rows · S · 3 rounded up to 16) + 16 bytes.
 KERNEL void __launch_bounds__(256) augment(const u8* images, const u32* indices, T* out, Augment s) {
     extern __shared__ uint4 shared_words[];
     u8* shared = (u8*)shared_words;
     u32 n = blockIdx.x / s.bands, band = blockIdx.x % s.bands, index = indices[n];
-    uint4 words = philox_block(s.seed, s.purpose, s.epoch, index);
+    uint4 words = philox_block(s.seed, s.purposes[0], s.epoch, index);
     u32 choices = 2 * s.padding + 1;
-    int dx = s.crop ? __umulhi(words.x, choices) : s.padding, dy = s.crop ? __umulhi(words.y, choices) : s.padding;
     bool flip = s.flip && words.z >> 31;
-    int shift_x = dx - (int)s.padding, shift_y = dy - (int)s.padding, side = s.side;
+    int shift_x = (int)__umulhi(words.x, choices) - (int)s.padding, side = s.side;
+    int shift_y = (int)__umulhi(words.y, choices) - (int)s.padding;
 
     // The source's rows for this band, clipped to the image: one run of bytes. It is copied with the same offset from
     // a multiple of 16, so that all but its ends goes in words of 16 bytes.
@@ -56,18 +91,42 @@ KERNEL void __launch_bounds__(256) augment(const u8* images, const u32* indices,
     for (u32 i = tail + threadIdx.x; i < bytes; i += 256) shared[offset + i] = source[offset + i];
     __syncthreads();
 
+    // The square that is taken out.
+    int cut_left = 0, cut_top = 0, cut = s.cutout;
+    if (cut > 0) {
+        uint4 centre = philox_block(s.seed, s.purposes[2], s.epoch, index);
+        cut_left = (int)__umulhi(centre.x, s.side) - cut / 2;
+        cut_top = (int)__umulhi(centre.y, s.side) - cut / 2;
+    }
+    bool jitter = s.span > 0.0f;
+    float brightness = 1.0f, contrast = 1.0f, saturation = 1.0f, mean_of_image = 0.0f;
+    if (jitter) {
+        uint4 colour = philox_block(s.seed, s.purposes[1], s.epoch, index);
+        brightness = __fadd_rn(s.low, __fmul_rn(uniform(colour.x), s.span));
+        contrast = __fadd_rn(s.low, __fmul_rn(uniform(colour.y), s.span));
+        saturation = __fadd_rn(s.low, __fmul_rn(uniform(colour.z), s.span));
+        mean_of_image = mean_grey(images + (u64)index * side * width, side, shift_x, shift_y, brightness);
+    }
+
     u64 target = ((u64)n * s.side + y_first) * width;
     u32 len = (u32)(y_end - y_first) * width;
     auto result = [&](u32 row, u32 column) {
         u32 x = column / 3, c = column - x * 3;
-        int from_y = y_first + (int)row + shift_y, from_x = (flip ? side - 1 - (int)x : (int)x) + shift_x;
-        u32 v = 0;
-        if (from_y >= 0 && from_y < side && from_x >= 0 && from_x < side)
-            v = shared[offset + (from_y - from_row) * width + from_x * 3 + c];
+        int y = y_first + (int)row, from_y = y + shift_y, from_x = (flip ? side - 1 - (int)x : (int)x) + shift_x;
+        if (y >= cut_top && y < cut_top + cut && (int)x >= cut_left && (int)x < cut_left + cut) return 0.0f;
+        bool inside = from_y >= 0 && from_y < side && from_x >= 0 && from_x < side;
+        const u8* pixel = shared + offset + (from_y - from_row) * (int)width + from_x * 3;
+        float v = level(inside ? pixel[c] : 0);
         float mean = c == 0 ? s.mean[0] : c == 1 ? s.mean[1] : s.mean[2];
         float std = c == 0 ? s.std[0] : c == 1 ? s.std[1] : s.std[2];
         float reciprocal = c == 0 ? s.reciprocal[0] : c == 1 ? s.reciprocal[1] : s.reciprocal[2];
-        return divide(__fsub_rn(divide((float)v, 255.0f, 1.0f / 255.0f), mean), std, reciprocal);
+        if (jitter) {
+            float rgb[3];
+            for (u32 i = 0; i < 3; i++)
+                rgb[i] = blend(unit(__fmul_rn(level(inside ? pixel[i] : 0), brightness)), mean_of_image, contrast);
+            v = blend(c == 0 ? rgb[0] : c == 1 ? rgb[1] : rgb[2], grey(rgb[0], rgb[1], rgb[2]), saturation);
+        }
+        return divide(__fsub_rn(v, mean), std, reciprocal);
     };
     if (width % 4 == 0) {
         // Packs, and a warp stays in a row: the bytes it reads, even from right to left, lie within 128.

@@ -8,6 +8,8 @@ use crate::launch::{Grid, Value, count};
 const THREADS: u32 = 256;
 /// Bytes of a block's rows at most.
 const BAND: usize = 16 << 10;
+/// Pixels of padding or cutout at most: far from the end of 32 bits.
+const MOST: usize = 1 << 20;
 
 /// What a batch undergoes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,18 +20,20 @@ pub struct Augment {
     pub images: usize,
     /// S, the side of an image.
     pub side: usize,
-    /// The padding at every side.
+    /// The padding at every side that a random shift may reach into.
     pub padding: usize,
     /// Key of the generator.
     pub seed: u64,
-    /// The stream.
-    pub purpose: u32,
+    /// The streams of shift and flip, of the jitter, of the cutout.
+    pub purposes: [u32; 3],
     /// The epoch.
     pub epoch: u32,
-    /// Shift at random.
-    pub crop: bool,
     /// Mirror at random.
     pub flip: bool,
+    /// The lowest factor of the colour jitter, and how far above it the highest lies; none if that is 0.
+    pub jitter: [f32; 2],
+    /// Side of the square that is taken out.
+    pub cutout: usize,
     /// Mean a channel.
     pub mean: [f32; 3],
     /// Standard deviation a channel.
@@ -41,14 +45,15 @@ pub struct Augment {
 #[repr(C)]
 struct Argument {
     seed: u64,
-    purpose: u32,
+    purposes: [u32; 3],
     epoch: u32,
     side: u32,
     padding: u32,
     rows: u32,
     bands: u32,
-    crop: u32,
     flip: u32,
+    cutout: u32,
+    jitter: [f32; 2],
     mean: [f32; 3],
     std: [f32; 3],
     reciprocal: [f32; 3],
@@ -73,6 +78,12 @@ impl Kernels {
             let reason = format!("has a side of {}, expected 1 to {}", s.side, BAND / 3);
             return Err(Error::Argument { operator: NAME, argument: "shape", reason });
         }
+        for (argument, pixels) in [("padding", s.padding), ("cutout", s.cutout)] {
+            if pixels > MOST {
+                let reason = format!("is {pixels}, expected at most {MOST}");
+                return Err(Error::Argument { operator: NAME, argument, reason });
+            }
+        }
         // Whole images at AlexNet's 32 pixels; else a number of rows that makes packs.
         let rows = s.side.min(BAND / (s.side * 3));
         let rows = if rows < s.side && rows >= 4 { rows / 4 * 4 } else { rows };
@@ -80,14 +91,15 @@ impl Kernels {
         let blocks = count(NAME, "out", s.batch * bands)?;
         let argument = Argument {
             seed: s.seed,
-            purpose: s.purpose,
+            purposes: s.purposes,
             epoch: s.epoch,
             side: s.side as u32,
             padding: s.padding as u32,
             rows: rows as u32,
             bands: bands as u32,
-            crop: s.crop.into(),
             flip: s.flip.into(),
+            cutout: s.cutout as u32,
+            jitter: s.jitter,
             mean: s.mean,
             std: s.std,
             reciprocal: s.std.map(|std| 1.0 / std),

@@ -11,10 +11,11 @@ pub fn cases(net: &Net) -> Vec<Case> {
         side,
         padding: 4,
         seed: 1,
-        purpose: 3,
+        purposes: [2, 4, 5],
         epoch: 0,
-        crop: true,
         flip: true,
+        jitter: [1.0, 0.0],
+        cutout: 0,
         mean: [0.5; 3],
         std: [0.25; 3],
     };

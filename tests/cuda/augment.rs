@@ -1,5 +1,5 @@
 use alexnet_core::device::cuda::Precision;
-use alexnet_core::random::{Philox, below, purpose};
+use alexnet_core::random::{Philox, below, purpose, uniform_f32};
 use alexnet_kernels::{Augment, Number};
 
 use crate::support::{PRECISIONS, gpu, stored};
@@ -12,19 +12,37 @@ fn defined(s: &Augment, images: &[u8], indices: &[u32]) -> Vec<f32> {
     let (side, p) = (s.side as i64, s.padding as i64);
     let mut out = Vec::new();
     for &index in indices {
-        let w = Philox::new(s.seed).block(purpose::AUGMENT, s.epoch, index.into());
-        let shift = |word| if s.crop { i64::from(below(word, 2 * s.padding as u32 + 1)) - p } else { 0 };
-        let (dx, dy, flip) = (shift(w[0]), shift(w[1]), s.flip && w[2] >> 31 == 1);
+        let words = s.purposes.map(|purpose| Philox::new(s.seed).block(purpose, s.epoch, index.into()));
+        let shift = |word| i64::from(below(word, 2 * s.padding as u32 + 1)) - p;
+        let (dx, dy, flip) = (shift(words[0][0]), shift(words[0][1]), s.flip && words[0][2] >> 31 == 1);
+        let mut picture = Vec::new();
         for y in 0..side {
             for x in 0..side {
                 let (from_y, from_x) = (y + dy, if flip { side - 1 - x } else { x } + dx);
-                for c in 0..3 {
-                    let inside = (0..side).contains(&from_y) && (0..side).contains(&from_x);
-                    let at = ((i64::from(index) * side + from_y) * side + from_x) * 3 + c as i64;
-                    let value = if inside { images[at as usize] } else { 0 };
-                    out.push((f32::from(value) / 255.0 - MEAN[c]) / STD[c]);
-                }
+                let inside = (0..side).contains(&from_y) && (0..side).contains(&from_x);
+                let at = ((i64::from(index) * side + from_y) * side + from_x) * 3;
+                picture
+                    .push([0, 1, 2].map(|c| if inside { f32::from(images[(at + c) as usize]) / 255.0 } else { 0.0 }));
             }
+        }
+        if s.jitter[1] > 0.0 {
+            let factor = |i: usize| s.jitter[0] + uniform_f32(words[1][i]) * s.jitter[1];
+            let blend = |a: f32, b: f32, f: f32| (f * a + (1.0 - f) * b).clamp(0.0, 1.0);
+            let grey = |p: &[f32; 3]| 0.2989 * p[0] + 0.587 * p[1] + 0.114 * p[2];
+            picture.iter_mut().for_each(|p| *p = p.map(|v| blend(v, 0.0, factor(0))));
+            let sum: u64 = picture.iter().map(|p| (grey(p) * 2f32.powi(24)) as u64).sum();
+            let mean = sum as f32 / (picture.len() as f32 * 2f32.powi(24));
+            picture.iter_mut().for_each(|p| *p = p.map(|v| blend(v, mean, factor(1))));
+            picture.iter_mut().for_each(|p| *p = p.map(|v| blend(v, grey(p), factor(2))));
+        }
+        let [left, top] = [words[2][0], words[2][1]].map(|word| i64::from(below(word, s.side as u32)));
+        let within = |first: i64, x: i64| {
+            let first = first - s.cutout as i64 / 2;
+            (first..first + s.cutout as i64).contains(&x)
+        };
+        for (i, pixel) in picture.iter().enumerate() {
+            let cut = within(left, i as i64 % side) && within(top, i as i64 / side);
+            out.extend((0..3).map(|c| if cut { 0.0 } else { (pixel[c] - MEAN[c]) / STD[c] }));
         }
     }
     out
@@ -33,23 +51,28 @@ fn defined(s: &Augment, images: &[u8], indices: &[u32]) -> Vec<f32> {
 #[test]
 fn the_bits_of_the_host() {
     let gpu = gpu();
-    for (side, batch, images, crop, flip) in [
-        (32, 7, 12, true, true),
-        (32, 2, 3, false, false),
-        (5, 3, 4, true, true),
-        (9, 4, 9, true, false),
-        (80, 2, 3, true, true),
+    let none = [1.0, 0.0];
+    for (side, batch, images, padding, flip, jitter, cutout) in [
+        (32, 7, 12, 4, true, none, 0),
+        (32, 2, 3, 0, false, none, 0),
+        (5, 3, 4, 1, true, none, 0),
+        (9, 4, 9, 12, false, none, 3),
+        (80, 2, 3, 10, true, none, 41),
+        (32, 7, 12, 8, true, [0.6, 0.8], 16),
+        (80, 2, 3, 10, true, [0.0, 2.0], 0),
+        (9, 4, 9, 12, true, [0.75, 0.5], 30),
     ] {
         let s = Augment {
             batch,
             images,
             side,
-            padding: side / 8,
+            padding,
             seed: 42 << 33 | 5,
-            purpose: purpose::AUGMENT,
+            purposes: [purpose::AUGMENT, purpose::JITTER, purpose::CUTOUT],
             epoch: 3,
-            crop,
             flip,
+            jitter,
+            cutout,
             mean: MEAN,
             std: STD,
         };

@@ -11,6 +11,10 @@ pub mod purpose {
     pub const AUGMENT: u32 = 2;
     /// Initial weights; `step` is the index of the parameter.
     pub const INIT: u32 = 3;
+    /// Colour jitter; counted as [`AUGMENT`] is.
+    pub const JITTER: u32 = 4;
+    /// Cutout; counted as [`AUGMENT`] is.
+    pub const CUTOUT: u32 = 5;
     /// Dropout masks of the layer with index `layer`; `step` is the optimiser's step.
     pub const fn dropout(layer: u32) -> u32 {
         0x100 + layer

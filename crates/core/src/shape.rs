@@ -279,8 +279,8 @@ impl DropoutShape {
     }
 }
 
-/// A batch out of a data set: how its images are cropped, flipped and normalised. The definition, bit for bit, is
-/// that of `data/augment.rs` in the training crate.
+/// A batch out of a data set: what its images undergo. The definition, bit for bit, is that of `data/augment.rs` in
+/// the training crate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AugmentShape {
     /// N, images in the batch.
@@ -289,16 +289,18 @@ pub struct AugmentShape {
     pub images: usize,
     /// S, the side of an image.
     pub side: usize,
-    /// Black pixels at every side that a crop may reach into.
+    /// Black pixels at every side that a random crop may reach into.
     pub padding: usize,
     /// Generator of the run.
     pub philox: crate::random::Philox,
     /// The epoch.
     pub epoch: u32,
-    /// Shift at random.
-    pub crop: bool,
     /// Mirror at random.
     pub flip: bool,
+    /// Strength of the colour jitter.
+    pub jitter: f32,
+    /// Side of the square that is taken out.
+    pub cutout: usize,
     /// Mean a channel.
     pub mean: [f32; 3],
     /// Standard deviation a channel.

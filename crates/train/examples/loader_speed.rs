@@ -16,8 +16,14 @@ fn main() -> anyhow::Result<()> {
     println!("{} opened in {:.2} s", dataset.source, start.elapsed().as_secs_f64());
     let mut rates = Vec::new();
     for epoch in 0..5 {
-        let options =
-            LoaderOptions { size, threads, shuffle: true, augment: Augment::ALL, epoch, ..LoaderOptions::default() };
+        let options = LoaderOptions {
+            size,
+            threads,
+            shuffle: true,
+            transforms: Augment::USUAL.at(size),
+            epoch,
+            ..LoaderOptions::default()
+        };
         let start = Instant::now();
         let mut sum = 0.0;
         for batch in Loader::new(&dataset.train, options)? {

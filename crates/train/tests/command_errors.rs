@@ -32,7 +32,7 @@ fn wrong_settings() {
         ("train --device tpu", "invalid value 'tpu' for '--device <DEVICE>'"),
         ("train --arch vgg", "invalid value 'vgg' for '--arch <ARCH>'"),
         ("train --schedule linear", "invalid value 'linear' for '--schedule <SCHEDULE>'"),
-        ("train --augment crop,zoom", "augmentation is `crop,zoom`, expected none, crop, flip or crop,flip"),
+        ("train --augment crop,zoom", "augmentation is `crop,zoom`, expected none, or some of crop,flip,cutout"),
         ("train --resume a --out b", "cannot be used with"),
         ("train --learning-rate 1", "unexpected argument '--learning-rate'"),
         ("eval run --batch-size 0", "error: --batch-size is 0, expected at least 1"),

@@ -3,12 +3,19 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use alexnet_train::data::{Augment, Batch, DataError, Dataset, Loader, LoaderOptions, Options, Split, order};
+use alexnet_train::data::{
+    Augment, Batch, DataError, Dataset, Loader, LoaderOptions, Options, Split, Transforms, order,
+};
 use proptest::prelude::*;
 
 /// `n` images of side `size`; image i is filled with the byte i, its label is i too.
 fn numbered(n: usize, size: usize) -> Split {
     Split::in_memory((0..n).flat_map(|i| vec![i as u8; size * size * 3]).collect(), size, (0..n as u32).collect())
+}
+
+/// Every transformation of images of side 8.
+fn all() -> Transforms {
+    Transforms { padding: 3, flip: true, jitter: 0.5, cutout: 4 }
 }
 
 /// Index, labels, and the bits of the images of each batch.
@@ -36,7 +43,7 @@ proptest! {
         n in 0usize..200, batch_size in 1usize..50, shuffle: bool, seed: u64, epoch in 0u32..9,
     ) {
         let options = LoaderOptions {
-            batch_size, size: 8, shuffle, seed, epoch, augment: Augment::ALL, ..Default::default()
+            batch_size, size: 8, shuffle, seed, epoch, transforms: all(), ..Default::default()
         };
         let batches = batches(&numbered(n, 8), options);
         prop_assert_eq!(batches.len(), n.div_ceil(batch_size));
@@ -62,7 +69,7 @@ proptest! {
     ) {
         let split = numbered(n, if resized { 5 } else { 8 });
         let options = LoaderOptions {
-            batch_size, size: 8, shuffle: true, seed, epoch, augment: Augment::ALL, threads: 1, ..Default::default()
+            batch_size, size: 8, shuffle: true, seed, epoch, transforms: all(), threads: 1, ..Default::default()
         };
         let whole = batches(&split, options.clone());
         prop_assert_eq!(&whole, &batches(&split, LoaderOptions { threads: 4, ..options.clone() }));
@@ -76,7 +83,7 @@ proptest! {
         let split = numbered(60, 8);
         let all = |batch_size| {
             let options = LoaderOptions {
-                batch_size, size: 8, shuffle: true, seed, augment: Augment::ALL, ..Default::default()
+                batch_size, size: 8, shuffle: true, seed, transforms: all(), ..Default::default()
             };
             batches(&split, options).into_iter().flat_map(|batch| batch.2).collect::<Vec<u32>>()
         };
@@ -89,7 +96,8 @@ fn epochs_and_seeds_differ_in_order_and_in_crops() {
     let split = alexnet_train::data::sample::open().unwrap().train.limit(64);
     for shuffle in [false, true] {
         let first = |seed, epoch| {
-            let options = LoaderOptions { seed, epoch, shuffle, augment: Augment::ALL, ..Default::default() };
+            let options =
+                LoaderOptions { seed, epoch, shuffle, transforms: Augment::USUAL.at(32), ..Default::default() };
             batches(&split, options)[0].2.clone()
         };
         assert_ne!(first(1, 0), first(1, 1));
@@ -127,7 +135,13 @@ fn files_give_the_same_bits_as_memory() {
     };
     let (memory, files) = (open(1 << 20), open(0));
     assert!(memory.pixels().is_some() && files.pixels().is_none());
-    let options = LoaderOptions { batch_size: 5, size: 16, shuffle: true, augment: Augment::ALL, ..Default::default() };
+    let options = LoaderOptions {
+        batch_size: 5,
+        size: 16,
+        shuffle: true,
+        transforms: Augment::USUAL.at(16),
+        ..Default::default()
+    };
     let expected = batches(&memory, options.clone());
     for threads in [1, 4] {
         assert_eq!(batches(&files, LoaderOptions { threads, ..options.clone() }), expected);

@@ -141,16 +141,16 @@ fn an_update_that_is_left_out_is_told_and_counted() {
 #[test]
 fn batches_made_on_the_device_are_the_hosts_bit_for_bit() {
     let driver = driver();
-    let all = "crop,flip";
-    for (augment, precision) in [
-        ("none", Precision::Fp32),
-        ("crop", Precision::Fp32),
-        ("flip", Precision::Fp32),
-        (all, Precision::Fp32),
-        (all, Precision::Fp16),
-        (all, Precision::Bf16),
+    let all = "crop,flip,cutout";
+    for (augment, jitter, precision) in [
+        ("none", 0.0, Precision::Fp32),
+        ("crop", 0.0, Precision::Fp32),
+        ("flip", 0.3, Precision::Fp32),
+        (all, 0.0, Precision::Fp32),
+        (all, 0.4, Precision::Fp16),
+        (all, 1.0, Precision::Bf16),
     ] {
-        let config = Config { augment: augment.parse().unwrap(), ..long() };
+        let config = Config { augment: augment.parse().unwrap(), jitter, ..long() };
         let dataset = dataset(&config);
         let device = Arc::new(Cuda::new(0, precision).unwrap());
         // A learning rate of 0 and no dropout: the logits tell the images.

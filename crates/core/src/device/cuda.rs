@@ -242,10 +242,25 @@ impl Device for Cuda {
     }
 
     fn augment(&self, s: &AugmentShape, images: &Array, indices: &Array, out: &mut Buffer) -> Result<()> {
-        let AugmentShape { batch, images: count, side, padding, philox, epoch, crop, flip, mean, std } = *s;
-        let (seed, purpose) = (philox.seed(), purpose::AUGMENT);
-        let shape =
-            kernels::Augment { batch, images: count, side, padding, seed, purpose, epoch, crop, flip, mean, std };
+        let AugmentShape { batch, images: count, side, padding, philox, epoch, flip, jitter, cutout, mean, std } = *s;
+        // As in the training crate's data/augment/jitter.rs.
+        let low = (1.0 - jitter).max(0.0);
+        let jitter = [low, if jitter > 0.0 { 1.0 + jitter - low } else { 0.0 }];
+        let (seed, purposes) = (philox.seed(), [purpose::AUGMENT, purpose::JITTER, purpose::CUTOUT]);
+        let shape = kernels::Augment {
+            batch,
+            images: count,
+            side,
+            padding,
+            seed,
+            purposes,
+            epoch,
+            flip,
+            jitter,
+            cutout,
+            mean,
+            std,
+        };
         self.ok(self.kernels.augment(&shape, images, indices, &mut out.array))
     }
 

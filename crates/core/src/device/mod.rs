@@ -181,7 +181,7 @@ pub trait Device: Send + Sync {
     }
 
     /// Batches out of a data set that lies on the device: out (N, S, S, 3) from those of `images` (·, S, S, 3) that
-    /// `indices` names, cropped, flipped and normalised.
+    /// `indices` names, transformed and normalised.
     ///
     /// # Errors
     /// A device that does not do it; its own.

@@ -36,10 +36,20 @@ pub struct Args {
     /// Use only N test images, spread over the set [default: all]
     #[arg(long, value_name = "N", help_heading = "Data")]
     limit_test: Option<usize>,
-    /// Random transformations of training images: crop (by up to an eighth of the side) and flip,
-    /// with a comma between them, or none [default: crop,flip]
+    /// Random transformations of training images, with a comma between them: crop (shift, black beyond the border),
+    /// flip, cutout (a square becomes the mean); or none [default: crop,flip]
     #[arg(long, value_name = "LIST", help_heading = "Data")]
     augment: Option<Augment>,
+    /// With `crop`: shift by up to so many pixels [default: an eighth of the side, 4 at 32]
+    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
+    crop_padding: Option<usize>,
+    /// With `cutout`: side of the square, which is clipped at the border [default: half the side, 16 at 32]
+    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
+    cutout: Option<usize>,
+    /// Colour jitter: brightness, contrast and saturation, in this order, each by a factor of its own from 1-S to 1+S;
+    /// the hue stays [default: 0]
+    #[arg(long, value_name = "S", help_heading = "Data")]
+    jitter: Option<f64>,
     /// Keep the training images in their order
     #[arg(long, value_name = "BOOL", help_heading = "Data", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     no_shuffle: Option<bool>,
@@ -158,6 +168,9 @@ impl Args {
         set_some(&mut config.limit_train, &self.limit_train);
         set_some(&mut config.limit_test, &self.limit_test);
         set(&mut config.augment, &self.augment);
+        set_some(&mut config.crop_padding, &self.crop_padding);
+        set_some(&mut config.cutout, &self.cutout);
+        set(&mut config.jitter, &self.jitter);
         set(&mut config.no_shuffle, &self.no_shuffle);
         set(&mut config.arch, &self.arch);
         set_some(&mut config.resize, &self.resize);
@@ -402,6 +415,9 @@ mod tests {
             limit_train: Some(1),
             limit_test: Some(2),
             augment: Augment::NONE,
+            crop_padding: Some(11),
+            cutout: Some(12),
+            jitter: 0.5,
             no_shuffle: true,
             arch: Arch::Original,
             resize: Some(3),

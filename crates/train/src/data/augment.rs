@@ -1,48 +1,69 @@
-//! Random crop, flip and normalisation of one image: a pure function of the image and of (seed, epoch, index), so
-//! that a device can do the same bit for bit.
+//! Crop, flip, colour jitter, normalisation and cutout of one image: a pure function of the image and of (seed, epoch,
+//! index), so that a device can do the same bit for bit.
 //!
-//! **The draws.** Image `index` of the split in `epoch` takes the one block
-//! `w = Philox::new(seed).block(AUGMENT, epoch, index)`:
-//! - `dx = below(w[0], 2p + 1)` and `dy = below(w[1], 2p + 1)`, where `below(w, n) = (w · n) >> 32` in 64 bits and
-//!   p is the padding, S / 8 for images of side S (4 at 32);
-//! - flip if the top bit of `w[2]` is set. `w[3]` is not used.
+//! **The draws.** Image `index` of the split in `epoch` takes one block of words for each purpose, whichever
+//! transformations are on, so that switching one off leaves the others' draws. `below(w, n) = (w · n) >> 32` in 64 bits.
+//! - `w = Philox::new(seed).block(AUGMENT, epoch, index)`: the shift is `below(w[0], 2p + 1) − p` to the right and
+//!   `below(w[1], 2p + 1) − p` down, where p is the padding, by default an eighth of the image's side S; flip if the top
+//!   bit of `w[2]` is set. `w[3]` is not used.
+//! - `JITTER`: the factors of brightness, contrast and saturation from `w[0]`, `w[1]`, `w[2]`, see [`jitter`].
+//! - `CUTOUT`: the square's centre is at x = `below(w[0], S)`, y = `below(w[1], S)`.
 //!
-//! All words are drawn whichever transformations are on.
-//!
-//! **The result.** For 0 ≤ y, x < S with x' = S − 1 − x if flipped and x otherwise, output (y, x, c) is
-//! `table[c][v]` where v is the input at (y + dy − p, x' + dx − p, c), or 0 outside it: as in torchvision the padding is
-//! black before the normalisation. `table[c][v] = (v / 255 − mean[c]) / std[c]`, each operation rounded to f32, which
-//! are the bits of torchvision's `ToTensor` and `Normalize`.
+//! **The result.** For 0 ≤ y, x < S with x' = S − 1 − x if flipped and x otherwise, v is the byte at
+//! (y + down, x' + right, c), or 0 outside the image: as in torchvision the padding is black before the
+//! normalisation. `v / 255` is jittered, and output (y, x, c) is `(v / 255 − mean[c]) / std[c]`, each operation rounded to
+//! f32, which are the bits of torchvision's `ToTensor` and `Normalize`. At last a square of side L around the centre
+//! (x₀, y₀), x₀ − ⌊L/2⌋ ≤ x < x₀ − ⌊L/2⌋ + L and so for y, clipped at the border, becomes 0, the mean (DeVries and Taylor,
+//! 2017: 16 pixels for CIFAR-10, half the side, which is the default).
 
 use alexnet_core::random::{Philox, below, purpose};
 
 use super::error::{DataError, Result};
+
+pub mod jitter;
+#[cfg(test)]
+mod tests;
 
 /// CIFAR-10's mean a channel, of values in 0..1.
 pub const MEAN: [f32; 3] = [0.4914, 0.4822, 0.4465];
 /// The standard deviation a channel of the recipe that everyone uses.
 pub const STD: [f32; 3] = [0.2023, 0.1994, 0.2010];
 
-/// Which random transformations are applied.
+/// Which of the transformations with a usual size are applied: the words of `--augment`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Augment {
-    /// Shift by up to an eighth of the side, black beyond the border.
+    /// Shift at random, black beyond the border.
     pub crop: bool,
     /// Mirror every second image or so.
     pub flip: bool,
+    /// Take out a square.
+    pub cutout: bool,
 }
 
 impl Augment {
-    /// No transformation, as for test images.
-    pub const NONE: Augment = Augment { crop: false, flip: false };
+    /// No transformation.
+    pub const NONE: Augment = Augment { crop: false, flip: false, cutout: false };
     /// Crop and flip, the recipe.
-    pub const ALL: Augment = Augment { crop: true, flip: true };
+    pub const USUAL: Augment = Augment { crop: true, flip: true, cutout: false };
+
+    const WORDS: [&str; 3] = ["crop", "flip", "cutout"];
+
+    /// The same in the usual sizes for images of side `size`.
+    pub fn at(self, size: usize) -> Transforms {
+        let or_zero = |on, value| if on { value } else { 0 };
+        Transforms {
+            padding: or_zero(self.crop, size / 8),
+            flip: self.flip,
+            cutout: or_zero(self.cutout, (size / 2).max(1)),
+            ..Transforms::NONE
+        }
+    }
 }
 
 impl std::str::FromStr for Augment {
     type Err = DataError;
 
-    /// `none`, or `crop` and `flip` with a comma between them.
+    /// `none`, or words with a comma between them.
     fn from_str(text: &str) -> Result<Self> {
         let mut augment = Augment::NONE;
         if text == "none" {
@@ -52,11 +73,12 @@ impl std::str::FromStr for Augment {
             match word.trim() {
                 "crop" => augment.crop = true,
                 "flip" => augment.flip = true,
+                "cutout" => augment.cutout = true,
                 _ => {
                     return Err(DataError::Setting {
                         what: "augmentation",
                         value: format!("`{text}`"),
-                        expected: "none, crop, flip or crop,flip",
+                        expected: "none, or some of crop,flip,cutout",
                     });
                 }
             }
@@ -67,45 +89,70 @@ impl std::str::FromStr for Augment {
 
 impl std::fmt::Display for Augment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match (self.crop, self.flip) {
-            (true, true) => "crop,flip",
-            (true, false) => "crop",
-            (false, true) => "flip",
-            (false, false) => "none",
-        })
+        let on = [self.crop, self.flip, self.cutout];
+        let words: Vec<&str> = Self::WORDS.into_iter().zip(on).filter_map(|(word, on)| on.then_some(word)).collect();
+        f.write_str(if words.is_empty() { "none".into() } else { words.join(",") }.as_str())
     }
 }
 
-/// What one image undergoes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Draw {
-    /// How far the window lies to the right of the padded image's left side.
-    pub dx: u32,
-    /// How far the window lies below the padded image's top.
-    pub dy: u32,
-    /// Whether the window is mirrored.
+/// What the training images undergo, in numbers. The default is nothing, as for test images.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Transforms {
+    /// p: shift by up to so many pixels.
+    pub padding: usize,
+    /// Mirror at random.
     pub flip: bool,
+    /// Strength of the colour jitter.
+    pub jitter: f32,
+    /// L: the side of the square that is taken out.
+    pub cutout: usize,
 }
 
-/// The padding at every side of images of side `size`.
-pub const fn padding(size: usize) -> usize {
-    size / 8
+impl Transforms {
+    /// Nothing but the normalisation.
+    pub const NONE: Transforms = Transforms { padding: 0, flip: false, jitter: 0.0, cutout: 0 };
 }
 
-/// Draws what image `index` undergoes in `epoch`; see the head of this file.
-pub fn draw(philox: &Philox, epoch: u32, index: u64, size: usize, augment: Augment) -> Draw {
-    let padding = padding(size) as u32;
+/// What one image undergoes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Draw {
+    /// How far to the right of a pixel, before the flip, its source lies.
+    pub right: i32,
+    /// How far below a pixel its source lies.
+    pub down: i32,
+    /// Whether the image is mirrored.
+    pub flip: bool,
+    /// The factors of brightness, contrast and saturation.
+    pub jitter: Option<[f32; 3]>,
+    /// The square that is taken out: first column, first row, side.
+    pub cutout: Option<[i32; 3]>,
+}
+
+/// Draws what image `index` of side `size` undergoes in `epoch`; see the head of this file.
+pub fn draw(philox: &Philox, epoch: u32, index: u64, size: usize, transforms: &Transforms) -> Draw {
+    let &Transforms { padding, flip, jitter, cutout } = transforms;
     let word = philox.block(purpose::AUGMENT, epoch, index);
-    let (dx, dy) = match augment.crop {
-        true => (below(word[0], 2 * padding + 1), below(word[1], 2 * padding + 1)),
-        false => (padding, padding),
+    let shift = |word| below(word, 2 * padding as u32 + 1) as i32 - padding as i32;
+    let colour = || jitter::factors(philox.block(purpose::JITTER, epoch, index), jitter);
+    let square = || {
+        let word = philox.block(purpose::CUTOUT, epoch, index);
+        let first = |word| below(word, size as u32) as i32 - (cutout / 2) as i32;
+        [first(word[0]), first(word[1]), cutout as i32]
     };
-    Draw { dx, dy, flip: augment.flip && word[2] >> 31 == 1 }
+    Draw {
+        right: shift(word[0]),
+        down: shift(word[1]),
+        flip: flip && word[2] >> 31 == 1,
+        jitter: (jitter > 0.0).then(colour),
+        cutout: (cutout > 0).then(square),
+    }
 }
 
 /// The normalised value of each byte in each channel.
 #[derive(Clone, Debug)]
 pub struct Normalize {
+    mean: [f32; 3],
+    std: [f32; 3],
     table: [[f32; 256]; 3],
 }
 
@@ -119,7 +166,7 @@ impl Normalize {
     /// The table for a mean and a standard deviation a channel.
     pub fn new(mean: [f32; 3], std: [f32; 3]) -> Self {
         let channel = |c: usize| std::array::from_fn(|value| (value as f32 / 255.0 - mean[c]) / std[c]);
-        Normalize { table: std::array::from_fn(channel) }
+        Normalize { mean, std, table: std::array::from_fn(channel) }
     }
 
     /// The table, by channel and byte.
@@ -127,133 +174,61 @@ impl Normalize {
         &self.table
     }
 
-    /// Crops, flips and normalises an image of side `size` (HWC) into `out` (HWC).
+    /// Does to an image of side `size` (HWC) what was drawn, and normalises it, into `out` (HWC).
     ///
     /// # Panics
     /// If `pixels` or `out` are not `size`·`size`·3 long.
-    pub fn apply(&self, pixels: &[u8], size: usize, draw: Draw, out: &mut [f32]) {
+    pub fn apply(&self, pixels: &[u8], size: usize, draw: &Draw, out: &mut [f32]) {
         assert_eq!(pixels.len(), size * size * 3);
         assert_eq!(out.len(), size * size * 3);
-        let padding = padding(size) as isize;
-        let [red, green, blue] = &self.table;
-        let black = [red[0], green[0], blue[0]];
-        let (shift_x, shift_y) = (draw.dx as isize - padding, draw.dy as isize - padding);
-        // The columns before the flip whose source lies inside the image.
-        let inside =
-            (-shift_x).clamp(0, size as isize) as usize..(size as isize - shift_x).clamp(0, size as isize) as usize;
-        for (y, row) in out.chunks_exact_mut(size * 3).enumerate() {
-            let source = y as isize + shift_y;
-            if !(0..size as isize).contains(&source) {
-                row.as_chunks_mut::<3>().0.fill(black);
-                continue;
+        if let Some(factors) = draw.jitter {
+            let brightened = jitter::brightness(factors[0]);
+            place([&brightened; 3], pixels, size, draw, out);
+            jitter::contrast_and_saturation(factors, out);
+            for pixel in out.as_chunks_mut::<3>().0 {
+                *pixel = std::array::from_fn(|c| (pixel[c] - self.mean[c]) / self.std[c]);
             }
-            let from = (source * size as isize + inside.start as isize + shift_x) as usize * 3;
-            let source = pixels[from..from + inside.len() * 3].as_chunks::<3>().0;
-            let normalise = |pixel: &[u8; 3]| {
-                [red[usize::from(pixel[0])], green[usize::from(pixel[1])], blue[usize::from(pixel[2])]]
-            };
-            let row = row.as_chunks_mut::<3>().0;
-            if draw.flip {
-                row[..size - inside.end].fill(black);
-                row[size - inside.start..].fill(black);
-                let target = &mut row[size - inside.end..size - inside.start];
-                target.iter_mut().rev().zip(source).for_each(|(out, pixel)| *out = normalise(pixel));
-            } else {
-                row[..inside.start].fill(black);
-                row[inside.end..].fill(black);
-                row[inside.clone()].iter_mut().zip(source).for_each(|(out, pixel)| *out = normalise(pixel));
+        } else {
+            place(self.table.each_ref(), pixels, size, draw, out);
+        }
+        if let Some([left, top, side]) = draw.cutout {
+            let within = |first: i32| first.max(0) as usize..(first + side).clamp(0, size as i32) as usize;
+            let columns = within(left);
+            for y in within(top) {
+                out[(y * size + columns.start) * 3..(y * size + columns.end) * 3].fill(0.0);
             }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// The definition at the head of this file, word for word.
-    fn defined(pixels: &[u8], size: usize, draw: Draw) -> Vec<f32> {
-        let (s, p) = (size as i64, padding(size) as i64);
-        let mut out = Vec::new();
-        for y in 0..s {
-            for x in 0..s {
-                let mirrored = if draw.flip { s - 1 - x } else { x };
-                let (from_y, from_x) = (y + i64::from(draw.dy) - p, mirrored + i64::from(draw.dx) - p);
-                for c in 0..3 {
-                    let inside = (0..s).contains(&from_y) && (0..s).contains(&from_x);
-                    let value = if inside { pixels[((from_y * s + from_x) * 3) as usize + c] } else { 0 };
-                    out.push((f32::from(value) / 255.0 - MEAN[c]) / STD[c]);
-                }
-            }
+/// Crops and flips, and looks each byte up in its channel's table.
+fn place(tables: [&[f32; 256]; 3], pixels: &[u8], size: usize, draw: &Draw, out: &mut [f32]) {
+    let [red, green, blue] = tables;
+    let black = [red[0], green[0], blue[0]];
+    let (shift_x, shift_y) = (draw.right as isize, draw.down as isize);
+    // The columns before the flip whose source lies inside the image.
+    let inside =
+        (-shift_x).clamp(0, size as isize) as usize..(size as isize - shift_x).clamp(0, size as isize) as usize;
+    for (y, row) in out.chunks_exact_mut(size * 3).enumerate() {
+        let source = y as isize + shift_y;
+        if !(0..size as isize).contains(&source) || inside.is_empty() {
+            row.as_chunks_mut::<3>().0.fill(black);
+            continue;
         }
-        out
-    }
-
-    #[test]
-    fn draws_are_the_documented_words() {
-        let (philox, index) = (Philox::new(42), (1 << 33) | 7);
-        let word = philox.block(purpose::AUGMENT, 3, index);
-        let expected = Draw {
-            dx: ((u64::from(word[0]) * 9) >> 32) as u32,
-            dy: ((u64::from(word[1]) * 9) >> 32) as u32,
-            flip: word[2] >= 1 << 31,
-        };
-        assert_eq!(draw(&philox, 3, index, 32, Augment::ALL), expected);
-        assert_eq!(draw(&philox, 3, index, 32, Augment::NONE), Draw { dx: 4, dy: 4, flip: false });
-        // Switching one off leaves the other's draw.
-        assert_eq!(draw(&philox, 3, index, 32, Augment { crop: true, flip: false }), Draw { flip: false, ..expected });
-    }
-
-    #[test]
-    fn draws_are_uniform() {
-        let philox = Philox::new(1);
-        let (mut shifts, mut flips, n) = ([[0i32; 9]; 2], 0, 9000);
-        for index in 0..n {
-            let draw = draw(&philox, 0, index, 32, Augment::ALL);
-            shifts[0][draw.dx as usize] += 1;
-            shifts[1][draw.dy as usize] += 1;
-            flips += i32::from(draw.flip);
-        }
-        // Five standard deviations of a binomial.
-        let five = |p: f64| (5.0 * (n as f64 * p * (1.0 - p)).sqrt()) as i32;
-        assert!(shifts.as_flattened().iter().all(|count| (count - 1000).abs() < five(1.0 / 9.0)), "{shifts:?}");
-        assert!((flips - 4500).abs() < five(0.5), "{flips}");
-    }
-
-    #[test]
-    fn normalised_as_torchvision() {
-        // torchvision: ToTensor, then Normalize, on the bytes 0, 128, 255, as hexadecimal of the f32 bits.
-        let table = Normalize::default();
-        for (c, mean, std) in [(0, 0.4914, 0.2023), (1, 0.4822, 0.1994), (2, 0.4465, 0.2010)] {
-            for value in [0u8, 1, 128, 255] {
-                let exact = (f64::from(value) / 255.0 - mean) / std;
-                assert!((f64::from(table.table()[c][usize::from(value)]) - exact).abs() < 1e-6);
-            }
-        }
-    }
-
-    #[test]
-    fn words_round_trip() {
-        for text in ["none", "crop", "flip", "crop,flip"] {
-            assert_eq!(text.parse::<Augment>().unwrap().to_string(), text);
-        }
-        assert_eq!("flip, crop".parse::<Augment>().unwrap(), Augment::ALL);
-        let error = "crop,flop".parse::<Augment>().unwrap_err();
-        assert_eq!(error.to_string(), "augmentation is `crop,flop`, expected none, crop, flip or crop,flip");
-    }
-
-    proptest! {
-        #[test]
-        fn applied_as_defined(
-            size in 1usize..40, dx: u32, dy: u32, flip: bool, seed in 0u8..255,
-        ) {
-            let pixels: Vec<u8> = (0..size * size * 3).map(|i| (i as u8).wrapping_mul(37).wrapping_add(seed)).collect();
-            let most = 2 * padding(size) as u32 + 1;
-            let draw = Draw { dx: dx % most, dy: dy % most, flip };
-            let mut out = vec![f32::NAN; pixels.len()];
-            Normalize::default().apply(&pixels, size, draw, &mut out);
-            prop_assert_eq!(out, defined(&pixels, size, draw));
+        let from = (source * size as isize + inside.start as isize + shift_x) as usize * 3;
+        let source = pixels[from..from + inside.len() * 3].as_chunks::<3>().0;
+        let look_up =
+            |pixel: &[u8; 3]| [red[usize::from(pixel[0])], green[usize::from(pixel[1])], blue[usize::from(pixel[2])]];
+        let row = row.as_chunks_mut::<3>().0;
+        if draw.flip {
+            row[..size - inside.end].fill(black);
+            row[size - inside.start..].fill(black);
+            let target = &mut row[size - inside.end..size - inside.start];
+            target.iter_mut().rev().zip(source).for_each(|(out, pixel)| *out = look_up(pixel));
+        } else {
+            row[..inside.start].fill(black);
+            row[inside.end..].fill(black);
+            row[inside.clone()].iter_mut().zip(source).for_each(|(out, pixel)| *out = look_up(pixel));
         }
     }
 }

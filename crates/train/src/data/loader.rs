@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use alexnet_core::random::Philox;
 use rayon::prelude::*;
 
-use super::augment::{Augment, Normalize, draw};
+use super::augment::{Normalize, Transforms, draw};
 use super::dataset::Split;
 use super::error::{DataError, Result};
 use super::order;
@@ -31,7 +31,7 @@ pub struct LoaderOptions {
     /// Whether the order is that of [`order::shuffled`] or the split's own.
     pub shuffle: bool,
     /// Random transformations.
-    pub augment: Augment,
+    pub transforms: Transforms,
     /// The key of all randomness.
     pub seed: u64,
     /// Which epoch: order and transformations depend on it.
@@ -48,7 +48,7 @@ impl Default for LoaderOptions {
             batch_size: 128,
             size: super::cifar::SIZE,
             shuffle: false,
-            augment: Augment::NONE,
+            transforms: Transforms::NONE,
             seed: 0,
             epoch: 0,
             first_batch: 0,
@@ -271,8 +271,8 @@ impl Maker {
         let options = &self.options;
         SCRATCH.with_borrow_mut(|scratch| {
             let pixels = self.split.image(index, options.size, scratch)?;
-            let draw = draw(&self.philox, options.epoch, index as u64, options.size, options.augment);
-            self.normalize.apply(pixels, options.size, draw, out);
+            let draw = draw(&self.philox, options.epoch, index as u64, options.size, &options.transforms);
+            self.normalize.apply(pixels, options.size, &draw, out);
             Ok(())
         })
     }

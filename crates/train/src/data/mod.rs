@@ -20,7 +20,7 @@ pub mod report;
 pub mod resize;
 pub mod sample;
 
-pub use augment::Augment;
+pub use augment::{Augment, Transforms};
 pub use dataset::{Dataset, Options, Split};
 pub use error::{DataError, Result};
 pub use fetch::Sources;

@@ -6,7 +6,7 @@ use alexnet_core::{Architecture, Device, Network};
 
 use super::checkpoint::{Checkpoint, Metadata};
 use super::error::{Error, Result};
-use crate::data::augment::{Augment, Normalize, draw};
+use crate::data::augment::{Draw, Normalize};
 
 /// A network for inference, whatever device it is on.
 pub trait Infer: Send {
@@ -132,12 +132,11 @@ impl Classifier {
     pub fn classify<'a>(&mut self, images: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Vec<f64>>> {
         let side = self.side();
         let length = side * side * 3;
-        let whole = draw(&alexnet_core::random::Philox::new(0), 0, 0, side, Augment::NONE);
         self.images.clear();
         for image in images {
             let from = self.images.len();
             self.images.resize(from + length, 0.0);
-            self.normalize.apply(image, side, whole, &mut self.images[from..]);
+            self.normalize.apply(image, side, &Draw::default(), &mut self.images[from..]);
         }
         let images = std::mem::take(&mut self.images);
         let result = self.classify_normalised(&images);

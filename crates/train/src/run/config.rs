@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::Model;
 use super::error::{Error, Result};
 use super::schedule::{LearningRate, Schedule};
-use crate::data::Augment;
+use crate::data::{Augment, Transforms};
 
 mod device;
 
@@ -55,6 +55,12 @@ pub struct Config {
     /// Random transformations of the training images.
     #[serde(with = "as_text")]
     pub augment: Augment,
+    /// Pixels of a crop's shift; an eighth of the side if none.
+    pub crop_padding: Option<usize>,
+    /// Side of the square of cutout; half the images' side if none.
+    pub cutout: Option<usize>,
+    /// Strength of the colour jitter.
+    pub jitter: f64,
     /// Whether the training images keep their order.
     pub no_shuffle: bool,
     /// Which AlexNet.
@@ -118,7 +124,10 @@ impl Default for Config {
             data: "auto".into(),
             limit_train: None,
             limit_test: None,
-            augment: Augment::ALL,
+            augment: Augment::USUAL,
+            crop_padding: None,
+            cutout: None,
+            jitter: 0.0,
             no_shuffle: false,
             arch: Arch::Cifar,
             resize: None,
@@ -223,6 +232,8 @@ impl Config {
             ("resize", self.resize),
             ("limit-train", self.limit_train),
             ("limit-test", self.limit_test),
+            ("crop-padding", self.crop_padding),
+            ("cutout", self.cutout),
         ] {
             if value == Some(0) {
                 return fail(key, "0".into(), "at least 1");
@@ -255,7 +266,27 @@ impl Config {
         if i64::try_from(self.seed).is_err() {
             return fail("seed", self.seed.to_string(), "at most 9223372036854775807");
         }
+        if !(0.0..=1.0).contains(&self.jitter) {
+            return fail("jitter", self.jitter.to_string(), "a number from 0 to 1");
+        }
+        for (key, pixels) in [("crop-padding", self.crop_padding), ("cutout", self.cutout)] {
+            if let Some(pixels) = pixels.filter(|&pixels| pixels > self.image()) {
+                return fail(key, pixels.to_string(), &format!("at most the images' side, {}", self.image()));
+            }
+        }
         let contradiction = |message: String, hint| Err(Error::Settings { message, hint });
+        if self.crop_padding.is_some() && !self.augment.crop {
+            return contradiction(
+                format!("{} is given, but {} has no crop", name("crop-padding"), name("augment")),
+                "add crop to --augment, or leave --crop-padding out",
+            );
+        }
+        if self.cutout.is_some() && !self.augment.cutout {
+            return contradiction(
+                format!("{} is given, but {} has no cutout", name("cutout"), name("augment")),
+                "add cutout to --augment, as in --augment crop,flip,cutout, or leave --cutout out",
+            );
+        }
         if self.nesterov && self.momentum == 0.0 {
             return contradiction(
                 format!("{} needs a momentum above 0", name("nesterov")),
@@ -298,6 +329,17 @@ impl Config {
     /// Side of the network's images.
     pub fn image(&self) -> usize {
         self.resize.unwrap_or(self.arch.variant().image())
+    }
+
+    /// What the training images undergo.
+    pub fn transforms(&self) -> Transforms {
+        let usual = self.augment.at(self.image());
+        Transforms {
+            padding: self.crop_padding.unwrap_or(usual.padding),
+            cutout: self.cutout.unwrap_or(usual.cutout),
+            jitter: self.jitter as f32,
+            ..usual
+        }
     }
 
     /// The network as a checkpoint names it.

@@ -4,7 +4,7 @@ use alexnet_core::{Device, Network};
 
 use super::error::Result;
 use super::stop::Stop;
-use crate::data::{Augment, Loader, LoaderOptions, Split};
+use crate::data::{Loader, LoaderOptions, Split};
 
 /// What a network makes of a split.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,14 +48,7 @@ pub fn evaluate<D: Device<Element = f32>>(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Option<Evaluation>> {
     let (classes, size) = (network.architecture().classes, network.architecture().image);
-    let options = LoaderOptions {
-        batch_size: network.batch(),
-        size,
-        shuffle: false,
-        augment: Augment::NONE,
-        threads,
-        ..LoaderOptions::default()
-    };
+    let options = LoaderOptions { batch_size: network.batch(), size, threads, ..LoaderOptions::default() };
     let mut logits = vec![0.0; network.batch() * classes];
     let mut loss = 0.0;
     let mut total = Evaluation { loss: 0.0, correct: 0, images: 0, confusion: vec![vec![0; classes]; classes] };

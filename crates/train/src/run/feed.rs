@@ -6,7 +6,7 @@ use alexnet_core::{Device, Network};
 
 use super::config::Config;
 use super::error::Result;
-use crate::data::augment::{MEAN, STD, padding};
+use crate::data::augment::{MEAN, STD, Transforms};
 use crate::data::{DataError, Loader, LoaderOptions, Split, order};
 
 /// A split's images on the device, as bytes.
@@ -78,7 +78,7 @@ impl<'a, D: Device<Element = f32>> Feed<'a, D> {
             batch_size: config.batch_size,
             size,
             shuffle: !config.no_shuffle,
-            augment: config.augment,
+            transforms: config.transforms(),
             seed: config.seed,
             epoch,
             first_batch: first,
@@ -112,15 +112,17 @@ impl<'a, D: Device<Element = f32>> Feed<'a, D> {
                 labels.clear();
                 labels.extend(indices.iter().map(|&index| split.labels()[index as usize]));
                 let side = network.architecture().image;
+                let Transforms { padding, flip, jitter, cutout } = config.transforms();
                 let shape = AugmentShape {
                     batch: indices.len(),
                     images: images.len,
                     side,
-                    padding: padding(side),
+                    padding,
                     philox: Philox::new(config.seed),
                     epoch,
-                    crop: config.augment.crop,
-                    flip: config.augment.flip,
+                    flip,
+                    jitter,
+                    cutout,
                     mean: MEAN,
                     std: STD,
                 };

@@ -16,7 +16,10 @@ fn defaults_are_valid_and_survive_toml() {
     let changed = Config {
         limit_train: Some(7),
         init: Some("a \"b\".safetensors".into()),
-        augment: Augment { crop: true, flip: false },
+        augment: Augment { crop: true, flip: false, cutout: true },
+        cutout: Some(5),
+        crop_padding: Some(3),
+        jitter: 0.4,
         lr: 0.1 + 0.2,
         schedule: Schedule::Cosine,
         arch: Arch::PaperK11,
@@ -40,7 +43,7 @@ fn every_limit_names_flag_value_and_what_is_allowed() {
     assert_eq!(refused(|c| c.momentum = 1.0), "--momentum is 1, expected a number from 0 to below 1");
     assert_eq!(refused(|c| c.threads = 5000), "--threads is 5000, expected at most 1024");
     type Change = fn(&mut Config);
-    let changes: [(&str, Change); 22] = [
+    let changes: [(&str, Change); 29] = [
         ("accumulate", |c| c.accumulate = 0),
         ("accumulate", |c| c.accumulate = usize::MAX),
         ("step-size", |c| c.step_size = 0),
@@ -50,6 +53,13 @@ fn every_limit_names_flag_value_and_what_is_allowed() {
         ("resize", |c| c.resize = Some(100_000)),
         ("limit-train", |c| c.limit_train = Some(0)),
         ("limit-test", |c| c.limit_test = Some(0)),
+        ("crop-padding", |c| c.crop_padding = Some(0)),
+        ("crop-padding", |c| c.crop_padding = Some(33)),
+        ("crop-padding", |c| (c.crop_padding, c.augment) = (Some(2), Augment::NONE)),
+        ("cutout", |c| c.cutout = Some(8)),
+        ("cutout", |c| c.cutout = Some(40)),
+        ("jitter", |c| c.jitter = 1.5),
+        ("jitter", |c| c.jitter = f64::NAN),
         ("weight-decay", |c| c.weight_decay = f64::INFINITY),
         ("gamma", |c| c.gamma = -1.0),
         ("warmup", |c| c.warmup = f64::NAN),
@@ -89,6 +99,18 @@ fn a_run_from_before_decay_all_goes_on_as_it_was() {
         let config = Config { decay_all, ..Config::default() };
         assert_eq!(read(&config.to_toml().unwrap()), config);
     }
+}
+
+#[test]
+fn transforms_take_their_sizes_from_the_image() {
+    let config = Config { augment: "crop,cutout".parse().unwrap(), ..Config::default() };
+    let transforms = Transforms { padding: 4, cutout: 16, ..Transforms::NONE };
+    assert_eq!(config.transforms(), transforms);
+    let config = Config { crop_padding: Some(6), cutout: Some(8), jitter: 0.25, ..config };
+    let transforms = Transforms { padding: 6, cutout: 8, jitter: 0.25, ..transforms };
+    assert_eq!(config.transforms(), transforms);
+    let config = Config { resize: Some(96), ..Config::default() };
+    assert_eq!(config.transforms(), Transforms { padding: 12, flip: true, ..Transforms::NONE });
 }
 
 #[test]
