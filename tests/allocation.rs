@@ -65,6 +65,7 @@ fn main() {
                 value: large(),
                 gradient: Some(large()),
                 momentum: Some(large()),
+                average: Some(large()),
             }];
             assert!(cpu.uses_winograd(&winograd) && !cpu.uses_winograd(&direct));
             let before = ALLOCATIONS.load(Ordering::Relaxed);
@@ -89,6 +90,7 @@ fn main() {
                 cpu.dropout(&dropout, &mut y).unwrap();
                 cpu.softmax_cross_entropy(&loss, &x, &labels, &mut dw, &mut db, Some(&mut dx)).unwrap();
                 cpu.sgd(&rule, &mut parameters).unwrap();
+                cpu.ema(0.9, &mut parameters).unwrap();
                 cpu.write(&[0.5; 3], &mut w).unwrap();
             }
             let count = ALLOCATIONS.load(Ordering::Relaxed) - before;

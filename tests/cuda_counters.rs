@@ -13,8 +13,8 @@ use cases::{Case, Net};
 use driver::counters::Counted;
 
 /// Operators that do little with each number: what they move is what they cost.
-const BOUND_BY_MEMORY: [&str; 9] =
-    ["augment", "avgpool", "dropout", "flatten", "lrn", "maxpool", "relu", "sgd", "softmax_cross_entropy"];
+const BOUND_BY_MEMORY: [&str; 10] =
+    ["augment", "avgpool", "dropout", "ema", "flatten", "lrn", "maxpool", "relu", "sgd", "softmax_cross_entropy"];
 
 /// Sectors over ideal, wavefronts over ideal, bytes over compulsory: what a kernel may reach.
 fn limits(case: &Case, kernel: &str) -> [f64; 3] {
@@ -83,7 +83,7 @@ fn large_images() {
         // weights' update, whose kernel is the same as cifar's.
         check(precision, Variant::Torchvision, 1, |case| match case.operator {
             "conv" => ["features.0 ", "features.3 "].iter().any(|layer| case.name.contains(layer)),
-            operator => BOUND_BY_MEMORY.contains(&operator) && operator != "sgd",
+            operator => BOUND_BY_MEMORY.contains(&operator) && !["sgd", "ema"].contains(&operator),
         });
         check(precision, Variant::Original, 1, |case| ["lrn", "augment"].contains(&case.operator));
     }

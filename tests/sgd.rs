@@ -37,6 +37,7 @@ proptest! {
                 value: array(cpu, &w0),
                 gradient: Some(array(cpu, &g)),
                 momentum: Some(array(cpu, &v0)),
+                average: None,
             }];
             cpu.sgd(&rule, &mut parameters).unwrap();
             let [Parameter { value, momentum, .. }] = parameters;
@@ -56,7 +57,8 @@ fn a_parameter_without_gradient_stays() {
     let rule = Sgd { learning_rate: 1.0, momentum: 0.9, weight_decay: 0.1, nesterov: false, decay_all: true };
     for cpus in cpus() {
         let value = array(&cpus[0], &[1.0, 2.0]);
-        let mut parameters = [Parameter { name: "w".into(), shape: vec![2], value, gradient: None, momentum: None }];
+        let mut parameters =
+            [Parameter { name: "w".into(), shape: vec![2], value, gradient: None, momentum: None, average: None }];
         cpus[0].sgd(&rule, &mut parameters).unwrap();
         assert_eq!(parameters[0].value[..], [1.0, 2.0]);
     }

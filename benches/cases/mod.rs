@@ -5,6 +5,7 @@ mod augment;
 mod avgpool;
 mod conv;
 mod dropout;
+mod ema;
 mod flatten;
 mod linear;
 mod lrn;
@@ -87,7 +88,7 @@ impl Net {
     }
     /// Every operator of the network's training step.
     pub fn cases(&self) -> Vec<Case> {
-        let operators: [fn(&Net) -> Vec<Case>; 12] = [
+        let operators: [fn(&Net) -> Vec<Case>; 13] = [
             augment::cases,
             conv::cases,
             relu::cases,
@@ -100,6 +101,7 @@ impl Net {
             softmax_cross_entropy::cases,
             total::cases,
             sgd::cases,
+            ema::cases,
         ];
         operators.iter().flat_map(|cases| cases(self)).collect()
     }

@@ -6,9 +6,9 @@ use super::{Case, Net, floats, stored};
 /// One parameter: w, its gradient and momentum, and the copy in half.
 type Parameter = (Array, Array, Array, Option<Array>);
 
-pub fn cases(net: &Net) -> Vec<Case> {
-    let lens: Vec<usize> = net
-        .layers
+/// The lengths of the network's parameters.
+pub fn parameters(net: &Net) -> Vec<usize> {
+    net.layers
         .iter()
         .flat_map(|layer| match layer.spec.kind {
             LayerKind::Conv { filters, kernel, groups, .. } => {
@@ -17,7 +17,11 @@ pub fn cases(net: &Net) -> Vec<Case> {
             LayerKind::Linear { outputs } => vec![outputs * layer.input.len(), outputs],
             _ => Vec::new(),
         })
-        .collect();
+        .collect()
+}
+
+pub fn cases(net: &Net) -> Vec<Case> {
+    let lens = parameters(net);
     let total: usize = lens.iter().sum();
     let case = Case::new("sgd", format!("{} update", net.name), move |kernels| {
         let half = kernels.storage() != Number::F32;

@@ -8,6 +8,7 @@ mod support;
 mod augment;
 mod avgpool;
 mod dropout;
+mod ema;
 mod flatten;
 mod gradcheck;
 mod lrn;

@@ -21,6 +21,7 @@ fn parameters(device: &Cuda, gradient_scale: f32) -> Vec<Parameter<alexnet_core:
             value,
             gradient: Some(floats(device, &gradient)),
             momentum: Some(floats(device, &numbers(200 + i, len, Precision::Fp32))),
+            average: None,
         }
     };
     LENGTHS.iter().enumerate().map(parameter).collect()

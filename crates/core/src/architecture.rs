@@ -171,6 +171,8 @@ pub struct MemoryPlan {
     pub gradients: u64,
     /// Momentum of the parameters.
     pub momentum: u64,
+    /// The average of the parameters, if one is kept.
+    pub average: u64,
     /// What the layers hold for one batch, forward and backward.
     pub activations: u64,
     /// Scratch of the operators.
@@ -181,7 +183,7 @@ impl MemoryPlan {
     /// All of it.
     pub const fn total(&self) -> u64 {
         // A batch size that nobody has memory for must come out large, not overflow.
-        let fixed = self.parameters + self.gradients + self.momentum + self.workspace;
+        let fixed = self.parameters + self.gradients + self.momentum + self.average + self.workspace;
         fixed.saturating_add(self.activations)
     }
 }
@@ -248,6 +250,7 @@ impl Architecture {
             parameters: parameters as u64 * storage.parameter as u64,
             gradients,
             momentum: gradients,
+            average: 0,
             activations: (held + argmax as u64 + backward).saturating_mul(batch as u64),
             workspace: 0,
         })

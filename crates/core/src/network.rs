@@ -9,6 +9,7 @@ use crate::random::{Philox, purpose};
 use crate::shape::{DropoutShape, LossShape};
 use crate::{Error, Result, Sgd};
 
+mod average;
 mod step;
 
 use step::{Known, Work};
@@ -123,7 +124,7 @@ impl<D: Device> Network<D> {
             let zeros = || device.zeros(spec.len());
             let (gradient, momentum) = if training { (Some(zeros()?), Some(zeros()?)) } else { (None, None) };
             let value = device.weights(spec.len())?;
-            parameters.push(Parameter { name: spec.name, shape: spec.shape, value, gradient, momentum });
+            parameters.push(Parameter { name: spec.name, shape: spec.shape, value, gradient, momentum, average: None });
         }
         let image = architecture.image * architecture.image * architecture.channels;
         let mut activations = vec![device.activations(batch * image)?];
@@ -196,6 +197,10 @@ impl<D: Device> Network<D> {
     /// The bytes it takes.
     pub fn memory_plan(&self) -> MemoryPlan {
         self.plan
+    }
+    /// Whether it was made for training.
+    pub const fn trains(&self) -> bool {
+        !self.gradients.is_empty()
     }
     /// The parameters in order.
     pub fn parameters(&self) -> &[Parameter<D::Buffer>] {
@@ -334,7 +339,7 @@ impl<D: Device> Network<D> {
     }
 
     fn for_training(&self) -> Result<()> {
-        if !self.gradients.is_empty() {
+        if self.trains() {
             return Ok(());
         }
         Err(Error::Device {

@@ -339,3 +339,11 @@ pub fn sgd<T: Element>(rule: &Sgd, weight: &mut [T], gradient: &[T], momentum: &
         *w -= rate * if rule.nesterov { d + mu * *v } else { *v };
     }
 }
+
+/// See [`Device::ema`](crate::Device::ema), for one parameter.
+pub fn ema<T: Element>(decay: f64, weight: &[T], average: &mut [T]) {
+    let rate = T::from_f64(1.0 - decay);
+    for (e, &w) in average.iter_mut().zip(weight) {
+        *e += rate * (w - *e);
+    }
+}

@@ -18,6 +18,7 @@ fn wrong_settings() {
         ("train --weight-decay inf", "error: --weight-decay is inf"),
         ("train --momentum -1", "error: --momentum is -1, expected a number from 0 to below 1"),
         ("train --dropout 1", "error: --dropout is 1, expected a number from 0 to below 1"),
+        ("train --ema 1", "error: --ema is 1, expected a number from 0 to below 1"),
         ("train --accumulate 0", "error: --accumulate is 0"),
         ("train --limit-train 0", "error: --limit-train is 0"),
         ("train --nesterov --momentum 0", "hint: give --momentum 0.9"),

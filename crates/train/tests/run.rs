@@ -7,10 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use alexnet_core::Network;
 use alexnet_core::device::cpu::Cpu;
 use alexnet_core::random::Philox;
+use alexnet_core::{Device, Network};
 use alexnet_train::data::{Dataset, Options};
+use alexnet_train::import;
 use alexnet_train::run::checkpoint;
 use alexnet_train::run::evaluate::evaluate;
 use alexnet_train::run::schedule::Schedule;
@@ -41,13 +42,26 @@ fn uninterrupted(config: &Config) -> (TempDir, State) {
 /// The weights and momentum in a file, bit for bit.
 fn saved(path: &Path) -> State {
     let mut network = Network::new(Arc::new(Cpu::new(1).unwrap()), architecture(), 1, true).unwrap();
-    checkpoint::open(path).unwrap().restore(&mut network).unwrap();
+    let checkpoint = checkpoint::open(path).unwrap();
+    if Config::parse(&checkpoint.metadata().config, path).unwrap().ema > 0.0 {
+        network.keep_average().unwrap();
+    }
+    checkpoint.restore(&mut network).unwrap();
     state(&network)
 }
 
 #[test]
 fn stopped_at_any_step_and_resumed_at_any_thread_count() {
-    let (reference, expected) = uninterrupted(&config());
+    stopped_and_resumed(&config());
+}
+
+#[test]
+fn stopped_and_resumed_with_an_average() {
+    stopped_and_resumed(&Config { ema: 0.9, ..config() });
+}
+
+fn stopped_and_resumed(config: &Config) {
+    let (reference, expected) = uninterrupted(config);
     let expected_records = records(&reference.path().join("run"));
     assert_eq!(expected_records.iter().map(|r| (r.epoch, r.step)).collect::<Vec<_>>(), [(1, 4), (2, 8)]);
     // Stopped after every step, the last ones of both epochs too, and once more after the next step.
@@ -65,7 +79,7 @@ fn stopped_at_any_step_and_resumed_at_any_thread_count() {
                 }
             });
             let mut watch = Watch { step: Some(step), ..Watch::default() };
-            let (outcome, state) = go(&run, &config(), threads, &stop, &mut watch).unwrap();
+            let (outcome, state) = go(&run, config, threads, &stop, &mut watch).unwrap();
             let complete = leg == 2 || (leg == 1 && at == 8);
             assert_eq!(outcome == Outcome::Finished, complete, "at {at}, leg {leg}");
             if complete {
@@ -184,6 +198,64 @@ fn every_setting_of_the_step_arrives() {
         let mut config = base.clone();
         change(&mut config);
         assert!(uninterrupted(&config).1 != expected, "{key} changes nothing");
+    }
+}
+
+/// One step an epoch, so that every average is in a checkpoint.
+#[test]
+fn the_average_begins_with_the_weights_and_is_what_is_evaluated() {
+    let config = |epochs| Config { epochs, ema: 0.9, batch_size: 100, accumulate: 1, warmup: 0.0, ..config() };
+    let initial = {
+        let mut network = Network::new(Arc::new(Cpu::new(1).unwrap()), architecture(), 1, true).unwrap();
+        network.initialise(Philox::new(config(0).seed)).unwrap();
+        floats(&state(&network))
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut before = initial;
+    // min(0.9, (1 + t) / (10 + t)) for the first two updates.
+    for (epochs, decay) in [(1, 0.1), (2, 2.0 / 11.0)] {
+        // With another end the cosine differs: each run is its own.
+        let config = Config { schedule: Schedule::Constant, ..config(epochs) };
+        let (_, state) = go(&run, &config, 2, &Stop::default(), &mut Watch::default()).unwrap();
+        let weights = floats(&state);
+        let averages: Vec<f64> = state
+            .iter()
+            .flat_map(|(_, kept)| &kept[kept.len() / 2..])
+            .map(|&bits| f32::from_bits(bits).into())
+            .collect();
+        assert_eq!(averages.len(), weights.len());
+        for ((&average, &weight), &before) in averages.iter().zip(&weights).zip(&before) {
+            let expected = decay * before + (1.0 - decay) * weight;
+            let bound = 2f64.powi(-24) * (4.0 * (weight - before).abs() + 2.0 * expected.abs());
+            assert!((average - expected).abs() <= bound, "{average} instead of {expected} after {epochs}");
+        }
+        before = averages;
+
+        // The test's result is that of a network for inference, of the best checkpoint, and of --init.
+        let test = |fill: &dyn Fn(&mut Network<Cpu>)| {
+            let mut network = Network::new(Arc::new(Cpu::new(1).unwrap()), architecture(), 100, false).unwrap();
+            fill(&mut network);
+            let split = small::dataset(&config).test;
+            let result = evaluate(&mut network, &split, 1, &Stop::default(), &mut |_| ()).unwrap().unwrap();
+            (result.loss, result.accuracy())
+        };
+        let last = run.join("last.safetensors");
+        let record = records(&run).pop().unwrap();
+        let recorded = (record.test_loss, record.test_acc);
+        assert_eq!(test(&|network| checkpoint::open(&last).unwrap().restore(network).unwrap()), recorded);
+        assert_eq!(test(&|network| import::open(&last).unwrap().initialise(network, false).unwrap()), recorded);
+        let own = test(&|network| {
+            let (device, parameters) = network.device_and_parameters();
+            for (parameter, (weights, _)) in parameters.iter_mut().zip(&state) {
+                let weights: Vec<f32> = weights.iter().map(|&bits| f32::from_bits(bits)).collect();
+                device.write(&weights, &mut parameter.value).unwrap();
+            }
+        });
+        assert_ne!(own, recorded);
+        let bias = checkpoint::open(&last).unwrap().parameter("classifier.1.bias", &[10]).unwrap().to_vec();
+        let tail = &before[before.len() - 10..];
+        assert!(bias.as_chunks().0.iter().zip(tail).all(|(bytes, &e)| f64::from(f32::from_le_bytes(*bytes)) == e));
     }
 }
 

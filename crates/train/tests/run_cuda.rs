@@ -92,7 +92,7 @@ fn uninterrupted(config: &Config, precision: Precision) -> (State, Vec<Record>) 
 fn stopped_and_resumed_in_every_precision() {
     let driver = driver();
     for precision in Precision::ALL {
-        let micro = config();
+        let micro = Config { ema: 0.9, ..config() };
         for (config, stops) in [(&micro, &[1, 5][..]), (&long(), &[7])] {
             let (expected, expected_records) = uninterrupted(config, precision);
             let by_hand = uninterrupted(&Config { no_graph: true, ..config.clone() }, precision);

@@ -6,7 +6,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use alexnet_kernels::{self as kernels, Array, Kernels, Number, Parameters, Scaler};
+use alexnet_kernels::{self as kernels, Array, Averages, Kernels, Number, Parameters, Scaler};
 use half::{bf16, f16};
 
 pub use alexnet_kernels::{Precision, nvrtc, survey};
@@ -438,5 +438,16 @@ impl Device for Cuda {
         }
         let Scratch { rule, scaler, .. } = &mut *scratch;
         self.ok(self.kernels.sgd(&table, rule, scaler, self.interval))
+    }
+
+    fn ema(&self, decay: f64, parameters: &mut [Parameter<Buffer>]) -> Result<()> {
+        let mut averages = Averages::default();
+        for parameter in parameters {
+            let len = parameter.len();
+            if let Some(Buffer { array, copy }) = &mut parameter.average {
+                self.ok(averages.push(len, array, copy.as_mut(), &parameter.value.array))?;
+            }
+        }
+        self.ok(self.kernels.ema(&averages, (1.0 - decay) as f32))
     }
 }

@@ -73,6 +73,8 @@ pub struct Parameter<B> {
     pub gradient: Option<B>,
     /// v; absent in a network for inference.
     pub momentum: Option<B>,
+    /// e, the moving average of w; absent unless one is kept.
+    pub average: Option<B>,
 }
 
 impl<B> Parameter<B> {
@@ -357,4 +359,8 @@ pub trait Device: Send + Sync {
 
     /// One update of all `parameters` that have a gradient, each by [`Sgd::of`] its shape.
     fn sgd(&self, rule: &Sgd, parameters: &mut [Parameter<Self::Buffer>]) -> Result<()>;
+
+    /// e = d·e + (1 − d)·w for all `parameters` that have an average, computed as e += (1 − d)·(w − e): so an average
+    /// that equals its weight stays, where d and 1 − d as rounded need not add up to 1.
+    fn ema(&self, decay: f64, parameters: &mut [Parameter<Self::Buffer>]) -> Result<()>;
 }

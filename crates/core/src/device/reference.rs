@@ -268,4 +268,13 @@ impl<T: Element> Device for Reference<T> {
         }
         Ok(())
     }
+
+    fn ema(&self, decay: f64, parameters: &mut [Parameter<Vec<T>>]) -> Result<()> {
+        for parameter in parameters {
+            if let Some(average) = &mut parameter.average {
+                reference::ema(decay, &parameter.value, average);
+            }
+        }
+        Ok(())
+    }
 }

@@ -107,6 +107,10 @@ pub struct Args {
     /// Label smoothing of the training loss [default: 0]
     #[arg(long, value_name = "E", help_heading = "Optimiser")]
     label_smoothing: Option<f64>,
+    /// Keep a moving average of the weights with this decay an update, such as 0.999, and less at first; epochs are
+    /// evaluated with it, and so is all that a checkpoint is used for but --resume. 0: none [default: 0]
+    #[arg(long, value_name = "DECAY", help_heading = "Optimiser")]
+    ema: Option<f64>,
     /// How the learning rate rises and falls [default: step]
     #[arg(long, help_heading = "Optimiser")]
     schedule: Option<Schedule>,
@@ -188,6 +192,7 @@ impl Args {
         set(&mut config.weight_decay, &self.weight_decay);
         set(&mut config.decay_all, &self.decay_all);
         set(&mut config.label_smoothing, &self.label_smoothing);
+        set(&mut config.ema, &self.ema);
         set(&mut config.schedule, &self.schedule);
         set(&mut config.step_size, &self.step_size);
         set(&mut config.gamma, &self.gamma);
@@ -261,7 +266,8 @@ struct Start<'a> {
 /// Trains on a device.
 fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::Result<ExitCode> {
     let Start { args, config, resumed } = start;
-    memory::fits(&*device, &architecture(&config, 10)?, config.batch_size, true)?;
+    let averages = config.ema > 0.0;
+    memory::fits_to_train(&*device, &architecture(&config, 10)?, config.batch_size, averages)?;
     let mut dataset =
         Dataset::open(&config.data, &data::Options { size: config.image(), ..data::Options::from_env() })?;
     dataset.train = dataset.train.limit(config.limit_train.unwrap_or(usize::MAX));
@@ -270,12 +276,17 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
         same_data(checkpoint, &dataset)?;
     }
     let architecture = architecture(&config, dataset.classes.len())?;
-    let (_, free) = memory::fits(&*device, &architecture, config.batch_size, true)?;
+    let (_, free) = memory::fits_to_train(&*device, &architecture, config.batch_size, averages)?;
     let model = config.model();
     let mut network = Network::new(device, architecture, config.batch_size, true)?;
     freeze(&mut network, &config)?;
     match (&resumed, &config.init) {
-        (Some(Resumed { checkpoint, .. }), _) => checkpoint.restore(&mut network)?,
+        (Some(Resumed { checkpoint, .. }), _) => {
+            if averages {
+                network.keep_average()?;
+            }
+            checkpoint.restore(&mut network)?;
+        }
         (None, init) => {
             if init.is_none() || config.replace_classifier {
                 network.initialise(Philox::new(config.seed))?;
@@ -283,6 +294,9 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
             if let Some(init) = init {
                 let mut weights = import::open(Path::new(init)).map_err(Error::from)?;
                 weights.initialise(&mut network, config.replace_classifier).map_err(Error::from)?;
+            }
+            if averages {
+                network.keep_average()?;
             }
         }
     }
@@ -435,6 +449,7 @@ mod tests {
             weight_decay: 0.5,
             decay_all: true,
             label_smoothing: 0.25,
+            ema: 0.5,
             schedule: Schedule::Cosine,
             step_size: 7,
             gamma: 0.875,

@@ -143,7 +143,8 @@ impl Weights {
         }
     }
 
-    /// Sets the parameters of `network` by name; momentum in the file is ignored. With `replace` the last layer
+    /// Sets the parameters of `network` by name, those of this program's runs to their average if they kept one; momentum
+    /// in the file is ignored. With `replace` the last layer
     /// keeps what it has.
     ///
     /// # Errors
@@ -173,7 +174,9 @@ impl Weights {
                     _ => fail(format!("has shape {shape:?}, the network needs {:?}", parameter.shape)).into(),
                 });
             }
-            let values = self.read(&parameter.name)?;
+            let average = format!("{}{own}", checkpoint::AVERAGE);
+            let averaged = shapes.iter().any(|(name, shape)| *name == average && *shape == parameter.shape);
+            let values = self.read(if averaged { &average } else { own })?;
             device.write(&values, &mut parameter.value).map_err(checkpoint::Error::from)?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! A checkpoint: one safetensors file that anyone's safetensors library reads.
 //!
-//! Tensors: the parameters under torchvision's names, and after `momentum.` the optimiser's. The
-//! file's `__metadata__` has strings only, as the format demands: `format_version`, `architecture`,
+//! Tensors: the parameters under torchvision's names, after `momentum.` the optimiser's, and after `ema.` their moving
+//! average if the run keeps one, which is then what they are taken for by all but the run itself. The file's `__metadata__` has strings only, as the format demands: `format_version`, `architecture`,
 //! `data`, `classes`, `config`, `seed`, `step`, `progress`, and `checksum`, the SHA-256 of the whole file with
 //! 64 zeros in the checksum's place.
 
@@ -20,6 +20,8 @@ use super::metrics::Scaling;
 
 /// The format that this program writes, and the only one it reads.
 const FORMAT_VERSION: &str = "1";
+/// What stands before a parameter's name in that of its average.
+pub const AVERAGE: &str = "ema.";
 const NO_CHECKSUM: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Why a checkpoint cannot be written or read.
@@ -180,6 +182,11 @@ fn write<D: Device<Element = f32>>(path: &Path, network: &Network<D>, metadata: 
             tensors.push((format!("momentum.{}", parameter.name), parameter, momentum));
         }
     }
+    for parameter in network.parameters() {
+        if let Some(average) = &parameter.average {
+            tensors.push((format!("{AVERAGE}{}", parameter.name), parameter, average));
+        }
+    }
     let header = header(metadata, tensors.iter().map(|(name, p, _)| (name.as_str(), p.shape.as_slice())));
     let file = File::create(path).map_err(io_error("create", path))?;
     let mut out = Hashing { inner: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new() };
@@ -294,7 +301,7 @@ impl Weights {
         Ok(device.write(&values, to)?)
     }
 
-    /// Names and shapes of the tensors, momentum included, in the file's order of bytes.
+    /// Names and shapes of the tensors, momentum and averages included, in the file's order of bytes.
     pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
         let tensors = self.tensors();
         let mut found: Vec<_> = tensors.iter().map(|(name, tensor)| (tensor.data().as_ptr(), name, tensor)).collect();
@@ -326,12 +333,18 @@ impl Weights {
         })
     }
 
-    /// Sets parameters and momentum.
+    /// Sets parameters, momentum and averages; in a network for inference the parameters are the averages, if there are.
     fn fill<D: Device<Element = f32>>(&self, network: &mut Network<D>) -> Result<()> {
         let tensors = self.tensors();
+        let trains = network.trains();
         let (device, parameters) = network.device_and_parameters();
         for parameter in parameters {
-            self.copy(&tensors, &parameter.name, &parameter.shape, device, &mut parameter.value)?;
+            let average = format!("{AVERAGE}{}", parameter.name);
+            let own = if !trains && tensors.tensor(&average).is_ok() { &average } else { &parameter.name };
+            self.copy(&tensors, own, &parameter.shape, device, &mut parameter.value)?;
+            if let Some(to) = &mut parameter.average {
+                self.copy(&tensors, &average, &parameter.shape, device, to)?;
+            }
             if let Some(to) = &mut parameter.momentum {
                 let name = format!("momentum.{}", parameter.name);
                 self.copy(&tensors, &name, &parameter.shape, device, to)?;
@@ -402,14 +415,15 @@ impl Checkpoint {
         &self.metadata
     }
 
-    /// The bytes of a parameter, little-endian f32.
+    /// The bytes of a parameter, of its average if there is one, little-endian f32.
     ///
     /// # Errors
     /// It is missing or has another shape or type.
     pub fn parameter(&self, name: &str, shape: &[usize]) -> Result<&[u8]> {
         let fail = |reason: String| Error::Tensor { path: self.weights.path.clone(), name: name.into(), reason };
         let tensors = self.weights.tensors();
-        let tensor = tensors.tensor(name).map_err(|_| fail("is missing".into()))?;
+        let average = tensors.tensor(&format!("{AVERAGE}{name}"));
+        let tensor = average.or_else(|_| tensors.tensor(name)).map_err(|_| fail("is missing".into()))?;
         if tensor.shape() != shape || tensor.dtype() != Dtype::F32 {
             let (found, kind) = (tensor.shape(), tensor.dtype());
             return Err(fail(format!("has type {kind} and shape {found:?}, the network needs F32 and {shape:?}")));
@@ -417,7 +431,8 @@ impl Checkpoint {
         Ok(tensor.data())
     }
 
-    /// Sets parameters and, in a network for training, momentum.
+    /// Sets parameters and, in a network for training, momentum and averages. A network for inference gets the averages
+    /// in the place of the parameters, if there are.
     ///
     /// # Errors
     /// A tensor is missing or has another shape or type; the device failed.

@@ -95,6 +95,8 @@ pub struct Config {
     pub decay_all: bool,
     /// ε.
     pub label_smoothing: f64,
+    /// Decay of the moving average of the weights; 0 for none.
+    pub ema: f64,
     /// How the learning rate falls.
     pub schedule: Schedule,
     /// Epochs between two falls of `step`.
@@ -145,6 +147,7 @@ impl Default for Config {
             weight_decay: 5e-4,
             decay_all: false,
             label_smoothing: 0.0,
+            ema: 0.0,
             schedule: Schedule::Step,
             step_size: 30,
             gamma: 0.1,
@@ -256,9 +259,12 @@ impl Config {
                 return fail(key, value.to_string(), "a finite number, 0 or more");
             }
         }
-        for (key, value) in
-            [("momentum", self.momentum), ("dropout", self.dropout), ("label-smoothing", self.label_smoothing)]
-        {
+        for (key, value) in [
+            ("momentum", self.momentum),
+            ("dropout", self.dropout),
+            ("label-smoothing", self.label_smoothing),
+            ("ema", self.ema),
+        ] {
             if !(0.0..1.0).contains(&value) {
                 return fail(key, value.to_string(), "a number from 0 to below 1");
             }

@@ -35,11 +35,35 @@ pub fn fits<D: Device>(
     batch: usize,
     training: bool,
 ) -> Result<(MemoryPlan, Option<u64>)> {
+    fits_with(device, architecture, batch, training, false)
+}
+
+/// The same for training, with an average of the weights if `averages`.
+///
+/// # Errors
+/// As [`fits`].
+pub fn fits_to_train<D: Device>(
+    device: &D,
+    architecture: &Architecture,
+    batch: usize,
+    averages: bool,
+) -> Result<(MemoryPlan, Option<u64>)> {
+    fits_with(device, architecture, batch, true, averages)
+}
+
+fn fits_with<D: Device>(
+    device: &D,
+    architecture: &Architecture,
+    batch: usize,
+    training: bool,
+    averages: bool,
+) -> Result<(MemoryPlan, Option<u64>)> {
     let own = device.memory()?;
     let free = own.map(|(free, _)| free).or_else(available);
     let layers = architecture.trace()?;
     let plan = |batch| -> Result<MemoryPlan> {
         let mut plan = architecture.memory(batch, device.storage(), training)?;
+        plan.average = if averages { plan.parameters } else { 0 };
         // Beyond what can be counted in, the operators' shapes would overflow; the plan is too large in any case.
         if own.is_some() && plan.total() <= free.unwrap_or(u64::MAX) {
             let operations: Vec<_> = layers.iter().map(|layer| layer.operation(batch)).collect();
@@ -78,6 +102,9 @@ pub fn line(plan: &MemoryPlan, free: Option<u64>) -> String {
     let mut parts = vec![format!("weights {}", gib(plan.parameters))];
     if plan.gradients > 0 {
         parts.push(format!("gradients and momentum {}", gib(plan.gradients + plan.momentum)));
+    }
+    if plan.average > 0 {
+        parts.push(format!("average {}", gib(plan.average)));
     }
     parts.push(format!("activations {}", gib(plan.activations)));
     parts.push(format!("workspace {}", gib(plan.workspace)));

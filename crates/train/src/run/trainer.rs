@@ -222,6 +222,16 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         Sgd { learning_rate, momentum, weight_decay, nesterov, decay_all }
     }
 
+    /// Moves the average of the weights after an update. At first it follows them more closely, as in TensorFlow's
+    /// ExponentialMovingAverage with `num_updates`: what the run began with is soon forgotten.
+    fn average(&mut self) -> Result<()> {
+        if self.config.ema > 0.0 {
+            let done = self.progress.step as f64;
+            self.network.ema(self.config.ema.min((1.0 + done) / (10.0 + done)))?;
+        }
+        Ok(())
+    }
+
     /// One update from its micro-batches, each waited for. Answers how many images it had.
     fn step(&mut self, loader: &mut Loader, learning_rate: f64) -> Result<usize> {
         let images = self.images_of_step();
@@ -238,6 +248,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             return Err(self.diverged("the loss", sum.loss, self.progress.step + 1, learning_rate));
         }
         self.network.update(&self.rule(learning_rate))?;
+        self.average()?;
         self.progress.loss_sum += sum.loss;
         self.progress.correct += sum.correct as u64;
         Ok(images)
@@ -254,6 +265,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             self.network.step(&micro, rule.as_ref())?;
             done += loaded;
         }
+        self.average()?;
         Ok(images)
     }
 
@@ -292,7 +304,9 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         let images = self.dataset.test.len();
         let (threads, split) = (self.config.thread_count(), &self.dataset.test);
         let mut tell = |done| observer.test(done, images);
-        let Some(test) = evaluate(&mut self.network, split, threads, &self.stop, &mut tell)? else { return Ok(false) };
+        let stop = &self.stop;
+        let test = self.network.averaged(|network| evaluate(network, split, threads, stop, &mut tell))?;
+        let Some(test) = test else { return Ok(false) };
         let lr = rate.at(self.progress.step.saturating_sub(1));
         if !test.loss.is_finite() {
             return Err(self.diverged("the test loss", test.loss, self.progress.step, lr));

@@ -55,7 +55,7 @@ pub fn dataset(config: &Config) -> Dataset {
     dataset
 }
 
-/// Weight and momentum of every parameter, as bits.
+/// Weight of every parameter, and its momentum with its average after it, as bits.
 pub type State = Vec<(Vec<u32>, Vec<u32>)>;
 
 pub fn state<D: Device<Element = f32>>(network: &Network<D>) -> State {
@@ -64,7 +64,10 @@ pub fn state<D: Device<Element = f32>>(network: &Network<D>) -> State {
         network.device().read(buffer, &mut values).unwrap();
         values.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
     };
-    let both = |p: &Parameter<D::Buffer>| (bits(&p.value, p.len()), bits(p.momentum.as_ref().unwrap(), p.len()));
+    let both = |p: &Parameter<D::Buffer>| {
+        let kept = p.momentum.iter().chain(&p.average);
+        (bits(&p.value, p.len()), kept.flat_map(|buffer| bits(buffer, p.len())).collect())
+    };
     network.parameters().iter().map(both).collect()
 }
 
@@ -111,10 +114,16 @@ pub fn go<D: Device<Element = f32>>(
     let (folder, progress) = if resumes {
         let folder = RunFolder::reopen(path)?;
         let checkpoint = checkpoint::open(&folder.last())?;
+        if config.ema > 0.0 {
+            network.keep_average()?;
+        }
         checkpoint.restore(&mut network)?;
         (folder, checkpoint.metadata().progress.clone())
     } else {
         network.initialise(Philox::new(config.seed))?;
+        if config.ema > 0.0 {
+            network.keep_average()?;
+        }
         (RunFolder::create(Some(path), "small")?, Progress { scaling: watch.scaling, ..Progress::default() })
     };
     let mut outputs = folder.outputs(progress.epoch)?;

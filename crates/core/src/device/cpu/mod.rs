@@ -10,6 +10,7 @@ mod avgpool;
 mod column_sums;
 mod conv;
 mod dropout;
+mod ema;
 mod flatten;
 mod gemm;
 mod linear;
@@ -358,6 +359,11 @@ impl Device for Cpu {
 
     fn sgd(&self, rule: &Sgd, parameters: &mut [Parameter<Array<f32>>]) -> Result<()> {
         sgd::run(&self.crew, rule, parameters);
+        Ok(())
+    }
+
+    fn ema(&self, decay: f64, parameters: &mut [Parameter<Array<f32>>]) -> Result<()> {
+        ema::run(&self.crew, decay, parameters);
         Ok(())
     }
 }

@@ -43,7 +43,7 @@ fn every_limit_names_flag_value_and_what_is_allowed() {
     assert_eq!(refused(|c| c.momentum = 1.0), "--momentum is 1, expected a number from 0 to below 1");
     assert_eq!(refused(|c| c.threads = 5000), "--threads is 5000, expected at most 1024");
     type Change = fn(&mut Config);
-    let changes: [(&str, Change); 29] = [
+    let changes: &[(&str, Change)] = &[
         ("accumulate", |c| c.accumulate = 0),
         ("accumulate", |c| c.accumulate = usize::MAX),
         ("step-size", |c| c.step_size = 0),
@@ -67,6 +67,7 @@ fn every_limit_names_flag_value_and_what_is_allowed() {
         ("save-every", |c| c.save_every = -1.0),
         ("momentum", |c| c.momentum = f64::NAN),
         ("dropout", |c| c.dropout = 1.0),
+        ("ema", |c| c.ema = -0.5),
         ("label-smoothing", |c| c.label_smoothing = -0.1),
         ("seed", |c| c.seed = u64::MAX),
         ("nesterov", |c| (c.nesterov, c.momentum) = (true, 0.0)),
@@ -74,7 +75,7 @@ fn every_limit_names_flag_value_and_what_is_allowed() {
         ("epochs", |c| c.epochs = usize::MAX),
         ("precision", |c| (c.precision, c.device) = (Precision::Bf16, DeviceKind::Cpu)),
     ];
-    for (key, change) in changes {
+    for &(key, change) in changes {
         let message = refused(change);
         assert!(message.starts_with(&flag(key)), "{key}: {message}");
     }
