@@ -25,6 +25,7 @@ pub mod survey;
 
 mod augment;
 mod avgpool;
+mod batchnorm;
 mod cast;
 mod conv;
 mod dropout;
@@ -44,6 +45,7 @@ mod total;
 pub use array::{Array, Host, Number};
 pub use augment::Augment;
 pub use avgpool::AvgPool;
+pub use batchnorm::BatchNorm;
 pub use conv::Conv;
 pub use dropout::Dropout;
 pub use ema::Averages;

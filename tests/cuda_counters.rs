@@ -13,8 +13,19 @@ use cases::{Case, Net};
 use driver::counters::Counted;
 
 /// Operators that do little with each number: what they move is what they cost.
-const BOUND_BY_MEMORY: [&str; 10] =
-    ["augment", "avgpool", "dropout", "ema", "flatten", "lrn", "maxpool", "relu", "sgd", "softmax_cross_entropy"];
+const BOUND_BY_MEMORY: [&str; 11] = [
+    "augment",
+    "avgpool",
+    "batchnorm",
+    "dropout",
+    "ema",
+    "flatten",
+    "lrn",
+    "maxpool",
+    "relu",
+    "sgd",
+    "softmax_cross_entropy",
+];
 
 /// Sectors over ideal, wavefronts over ideal, bytes over compulsory: what a kernel may reach.
 fn limits(case: &Case, kernel: &str) -> [f64; 3] {

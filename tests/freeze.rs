@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alexnet_core::alexnet::{Options, Variant, architecture};
 use alexnet_core::network::MicroBatch;
 use alexnet_core::random::Philox;
-use alexnet_core::{Cpu, Device, Network, Sgd};
+use alexnet_core::{Architecture, Cpu, Device, LayerKind, LayerSpec, Network, Sgd};
 
 fn step(frozen: &[&str]) -> Vec<(String, Vec<f32>)> {
     let options = Options { image: 32, classes: 3, dropout: 0.5, groups: 1 };
@@ -46,4 +46,93 @@ fn what_is_not_frozen_is_trained_as_before() {
     let none = step(&names);
     assert!(all.iter().zip(&none).all(|((_, trained), (_, values))| trained != values));
     assert!(none == step(&names));
+}
+
+/// Convolution, batch norm and ReLU, twice, before a linear layer.
+fn normalised(frozen: &[&str]) -> Network<Cpu> {
+    let conv = LayerKind::Conv { filters: 6, kernel: 3, stride: 1, padding: 1, groups: 1 };
+    let norm = LayerKind::BatchNorm { epsilon: 1e-5, momentum: 0.1 };
+    let end = [LayerKind::Flatten, LayerKind::Linear { outputs: 3 }];
+    let kinds = [&[conv, norm, LayerKind::Relu].repeat(2), &end[..]].concat();
+    let layers =
+        kinds.into_iter().enumerate().map(|(i, kind)| LayerSpec { name: format!("layers.{i}"), kind }).collect();
+    let architecture = Architecture { name: "normalised".into(), image: 5, channels: 3, classes: 3, layers };
+    let mut network = Network::new(Arc::new(Cpu::new(2).unwrap()), architecture, 4, true).unwrap();
+    network.initialise(Philox::new(5)).unwrap();
+    network.freeze(|layer| frozen.contains(&layer));
+    network
+}
+
+fn pixels(seed: f32) -> Vec<f32> {
+    (0..4 * 5 * 5 * 3).map(|i| (i as f32 * seed).sin()).collect()
+}
+
+fn values(network: &Network<Cpu>) -> Vec<(String, Vec<f32>)> {
+    network.parameters().iter().map(|p| (p.name.clone(), p.value.to_vec())).collect()
+}
+
+#[test]
+fn a_frozen_batch_norm_keeps_its_statistics_and_normalises_by_them() {
+    let names = ["layers.0", "layers.1", "layers.3", "layers.4", "layers.7"];
+    let micro = MicroBatch::whole(Philox::new(5), 0, 4, 0.0);
+    let rule = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-3, nesterov: false, decay_all: true };
+    for frozen in [&[][..], &["layers.1"], &["layers.4"], &["layers.0", "layers.1"]] {
+        let mut network = normalised(frozen);
+        let before = values(&network);
+        let result = network.train(&pixels(0.71), &[2, 0, 1, 0], &micro).unwrap();
+        network.update(&rule).unwrap();
+        for ((name, now), (_, before)) in values(&network).iter().zip(&before) {
+            let layer = name.rsplit_once('.').unwrap().0;
+            assert!(names.contains(&layer));
+            // The bias before a batch norm that subtracts its mean has no gradient but rounding.
+            assert_eq!(now == before, frozen.contains(&layer), "{name} with {frozen:?}");
+        }
+        // With its own batch's statistics a trained one gives another loss than with the running ones.
+        let evaluated = normalised(frozen).evaluate(&pixels(0.71), &[2, 0, 1, 0], 0.0).unwrap();
+        assert_ne!(evaluated.loss, result.loss);
+    }
+    // All batch norms frozen: training's forward pass is evaluation's.
+    let mut network = normalised(&["layers.1", "layers.4"]);
+    let result = network.train(&pixels(0.71), &[2, 0, 1, 0], &micro).unwrap();
+    assert_eq!(network.evaluate(&pixels(0.71), &[2, 0, 1, 0], 0.0).unwrap(), result);
+}
+
+#[test]
+fn running_statistics_are_no_parameters_to_train() {
+    let network = normalised(&[]);
+    for parameter in network.parameters() {
+        let statistic = parameter.name.contains("running");
+        assert_eq!((parameter.gradient.is_none(), parameter.momentum.is_none()), (statistic, statistic));
+    }
+    let trained: usize = network.parameters().iter().filter(|p| p.gradient.is_some()).map(|p| p.len()).sum();
+    // Four bytes a gradient, a momentum and a weight; the running statistics are held as well, 2·6 in each layer.
+    let plan = network.memory_plan();
+    assert_eq!(plan.gradients, 4 * trained as u64);
+    assert_eq!(plan.parameters, 4 * (trained as u64 + 24));
+}
+
+/// dL/dw of a convolution under a frozen batch norm, by central differences.
+#[test]
+fn what_lies_under_a_frozen_batch_norm_gets_its_gradient() {
+    let mut network = normalised(&["layers.1", "layers.4"]);
+    // Statistics and factors that are not their start.
+    for (p, parameter) in network.device_and_parameters().1.iter_mut().enumerate() {
+        let spread = |(i, x): (usize, &mut f32)| *x = *x * 1.3 + 0.1 * ((i + p) as f32).sin();
+        parameter.value.as_mut_slice().iter_mut().enumerate().for_each(spread);
+    }
+    let (x, labels, micro) = (pixels(0.37), [2, 0, 1, 0], MicroBatch::whole(Philox::new(5), 0, 4, 0.0));
+    network.train(&x, &labels, &micro).unwrap();
+    let gradient = network.parameters()[0].gradient.as_ref().unwrap().to_vec();
+    let largest = gradient.iter().fold(0.0f32, |most, g| most.max(g.abs()));
+    let index = gradient.iter().position(|g| g.abs() == largest).unwrap();
+    let mut loss = |change: f32| {
+        network.device_and_parameters().1[0].value.as_mut_slice()[index] += change;
+        network.train(&x, &labels, &micro).unwrap().loss / 4.0
+    };
+    let step = 1e-2;
+    let (above, below) = (loss(step), loss(-2.0 * step));
+    let numeric = (above - below) / (2.0 * f64::from(step));
+    // Losses of about 1 in float: a difference errs by 1e-7 / 1e-2, and its own curvature is of the second order.
+    let error = (numeric - f64::from(gradient[index])).abs();
+    assert!(error < 0.02 * numeric.abs() && numeric.abs() > 0.01, "{numeric} {}", gradient[index]);
 }

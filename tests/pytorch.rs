@@ -9,7 +9,7 @@ use alexnet_core::device::Parameter;
 use alexnet_core::device::cuda::Precision;
 use alexnet_core::network::MicroBatch;
 use alexnet_core::random::{Philox, uniform_f32};
-use alexnet_core::shape::{AvgPoolShape, LrnShape, MaxPoolShape};
+use alexnet_core::shape::{AvgPoolShape, BatchNormShape, LrnShape, MaxPoolShape};
 use alexnet_core::{Cpu, Cuda, Device, Network, Reference, Sgd, reference};
 use serde_json::Value;
 
@@ -162,6 +162,33 @@ fn the_reference_defines_what_pytorch_computes() {
                 operator(i + 1, case, |x, dy, y, dx| {
                     reference::avgpool_forward(&shape, x, y);
                     reference::avgpool_backward(&shape, dy, dx);
+                });
+            }
+            "batchnorm" => {
+                let (epsilon, momentum) = (number(&case["epsilon"]), number(&case["momentum"]));
+                let shape = BatchNormShape { rows: batch * height * width, channels, epsilon, momentum };
+                let start = |i: u32| uniforms(7, i, channels).map(|u| u + 0.5).collect::<Vec<f64>>();
+                let same = |key: &str, ours: &[f64]| {
+                    let torch = case[key].as_array().unwrap();
+                    assert_eq!(ours.len(), torch.len());
+                    for (ours, torch) in ours.iter().zip(torch) {
+                        assert!((ours - number(torch)).abs() <= 1e-12, "{name} {key}: {ours} {torch}");
+                    }
+                };
+                operator(i + 1, case, |x, dy, y, dx| {
+                    let [w, b, mut mean, mut variance] = [0, 1, 2, 3].map(start);
+                    let mut statistics = vec![0.0; 2 * channels];
+                    let running = [&mut mean[..], &mut variance];
+                    reference::batchnorm_forward(&shape, x, &w, &b, false, running, &mut statistics, y);
+                    let (mut dw, mut db) = (vec![0.0; channels], vec![0.0; channels]);
+                    reference::batchnorm_backward(&shape, x, dy, &w, &statistics, false, &mut dw, &mut db, dx);
+                    let mut evaluated = vec![0.0; x.len()];
+                    reference::batchnorm_inference(&shape, x, &w, &b, &mean, &variance, false, &mut evaluated);
+                    same("weight_gradient", &dw);
+                    same("bias_gradient", &db);
+                    same("running_mean", &mean);
+                    same("running_var", &variance);
+                    same("evaluated", &evaluated);
                 });
             }
             other => panic!("no operator {other}"),

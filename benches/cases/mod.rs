@@ -3,6 +3,7 @@
 
 mod augment;
 mod avgpool;
+mod batchnorm;
 mod conv;
 mod dropout;
 mod ema;
@@ -88,9 +89,10 @@ impl Net {
     }
     /// Every operator of the network's training step.
     pub fn cases(&self) -> Vec<Case> {
-        let operators: [fn(&Net) -> Vec<Case>; 13] = [
+        let operators: [fn(&Net) -> Vec<Case>; 14] = [
             augment::cases,
             conv::cases,
+            batchnorm::cases,
             relu::cases,
             lrn::cases,
             maxpool::cases,

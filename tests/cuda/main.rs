@@ -7,6 +7,7 @@ mod support;
 
 mod augment;
 mod avgpool;
+mod batchnorm;
 mod dropout;
 mod ema;
 mod flatten;

@@ -1,8 +1,12 @@
 //! A network as a list of layers: their shapes, parameters, operations and memory, before any is taken.
 
 use crate::device::Storage;
-use crate::shape::{AvgPoolShape, ConvShape, FlattenShape, LinearShape, LrnShape, MaxPoolShape, output_side};
+use crate::shape::{AvgPoolShape, BatchNormShape, ConvShape, FlattenShape, LinearShape, LrnShape, MaxPoolShape};
 use crate::{Error, Result};
+
+mod extent;
+
+use extent::output_extent;
 
 /// What a layer does.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,6 +50,13 @@ pub enum LayerKind {
         beta: f64,
         /// k.
         k: f64,
+    },
+    /// Batch normalisation of each channel.
+    BatchNorm {
+        /// ε.
+        epsilon: f64,
+        /// Share of the batch's statistics in the new running ones.
+        momentum: f64,
     },
     /// Inverted dropout.
     Dropout {
@@ -107,6 +118,8 @@ impl std::fmt::Display for Extent {
 pub enum Initial {
     /// Zeros.
     Zero,
+    /// Ones.
+    One,
     /// Normal with mean 0.
     Normal {
         /// Standard deviation.
@@ -123,6 +136,8 @@ pub struct ParameterSpec {
     pub shape: Vec<usize>,
     /// How it starts.
     pub initial: Initial,
+    /// Whether it is a running statistic: part of the network, but measured, not trained.
+    pub statistic: bool,
 }
 
 impl ParameterSpec {
@@ -237,8 +252,13 @@ impl Architecture {
     pub fn memory(&self, batch: usize, storage: Storage, training: bool) -> Result<MemoryPlan> {
         let traced = self.trace()?;
         let bytes = |elements: usize| elements as u64 * storage.activation as u64;
-        let parameters: usize = traced.iter().flat_map(TracedLayer::parameters).map(|p| p.len()).sum();
-        let gradients = if training { parameters as u64 * storage.gradient as u64 } else { 0 };
+        let count = |statistic: bool| -> u64 {
+            let all = traced.iter().flat_map(TracedLayer::parameters);
+            all.filter(|p| p.statistic == statistic).map(|p| p.len() as u64).sum()
+        };
+        let gradients = if training { count(false) * storage.gradient as u64 } else { 0 };
+        // A batch norm holds as many statistics of the batch as running ones.
+        let statistics = count(true) * storage.gradient as u64;
         let image = self.image * self.image * self.channels;
         let outputs = traced.iter().filter(|layer| !layer.in_place()).map(|layer| layer.output.len());
         let widest = outputs.clone().max().unwrap_or(0);
@@ -247,11 +267,11 @@ impl Architecture {
         let held = bytes(image + outputs.sum::<usize>()) + 3 * storage.gradient as u64;
         let backward = if training { bytes(2 * widest) } else { 0 };
         Ok(MemoryPlan {
-            parameters: parameters as u64 * storage.parameter as u64,
+            parameters: count(false) * storage.parameter as u64 + statistics,
             gradients,
             momentum: gradients,
             average: 0,
-            activations: (held + argmax as u64 + backward).saturating_mul(batch as u64),
+            activations: (held + argmax as u64 + backward).saturating_mul(batch as u64).saturating_add(statistics),
             workspace: 0,
         })
     }
@@ -268,11 +288,26 @@ impl TracedLayer {
         matches!(self.spec.kind, LayerKind::MaxPool { .. })
     }
 
-    /// Weight and bias, for the layers that have them.
+    /// Weight and bias, for the layers that have them; a batch norm has its running mean and variance after them.
     ///
     /// Convolutions start Kaiming-normal by fan-out (σ² = 2 / (K·R·S)), linear layers with σ = 0.01.
     pub fn parameters(&self) -> Vec<ParameterSpec> {
+        let named = |suffix: &str, shape, initial, statistic| ParameterSpec {
+            name: format!("{}.{suffix}", self.spec.name),
+            shape,
+            initial,
+            statistic,
+        };
         let (shape, deviation) = match self.spec.kind {
+            LayerKind::BatchNorm { .. } => {
+                let all = [
+                    ("weight", Initial::One, false),
+                    ("bias", Initial::Zero, false),
+                    ("running_mean", Initial::Zero, true),
+                    ("running_var", Initial::One, true),
+                ];
+                return all.map(|(name, initial, is)| named(name, vec![self.input.channels], initial, is)).into();
+            }
             LayerKind::Conv { filters, kernel, groups, .. } => (
                 vec![filters, self.input.channels / groups, kernel, kernel],
                 (2.0 / (filters * kernel * kernel) as f64).sqrt(),
@@ -281,12 +316,7 @@ impl TracedLayer {
             _ => return Vec::new(),
         };
         let bias = vec![shape[0]];
-        let named = |suffix: &str, shape, initial| ParameterSpec {
-            name: format!("{}.{suffix}", self.spec.name),
-            shape,
-            initial,
-        };
-        vec![named("weight", shape, Initial::Normal { deviation }), named("bias", bias, Initial::Zero)]
+        vec![named("weight", shape, Initial::Normal { deviation }, false), named("bias", bias, Initial::Zero, false)]
     }
 
     /// Multiply-adds of the forward pass for one image.
@@ -320,6 +350,9 @@ impl TracedLayer {
             LayerKind::Lrn { size, alpha, beta, k } => {
                 Operation::Lrn(LrnShape { pixels: batch * height * width, channels, size, alpha, beta, k })
             }
+            LayerKind::BatchNorm { epsilon, momentum } => {
+                Operation::BatchNorm(BatchNormShape { rows: batch * height * width, channels, epsilon, momentum })
+            }
             LayerKind::Dropout { rate } => Operation::Dropout { rate },
             LayerKind::Flatten => Operation::Flatten(FlattenShape { batch, height, width, channels }),
             LayerKind::Linear { outputs } => {
@@ -345,6 +378,8 @@ pub enum Operation {
     AvgPool(AvgPoolShape),
     /// Local response normalisation.
     Lrn(LrnShape),
+    /// Batch normalisation.
+    BatchNorm(BatchNormShape),
     /// Dropout, in place; its mask depends on the step.
     Dropout {
         /// Share set to zero.
@@ -381,84 +416,10 @@ impl std::fmt::Display for LayerKind {
             }
             Self::AdaptiveAvgPool { side } => write!(f, "average pool to {side}×{side}"),
             Self::Lrn { size, .. } => write!(f, "lrn {size}"),
+            Self::BatchNorm { .. } => write!(f, "batch norm"),
             Self::Dropout { rate } => write!(f, "dropout {rate}"),
             Self::Flatten => write!(f, "flatten"),
             Self::Linear { .. } => write!(f, "linear"),
-        }
-    }
-}
-
-/// The largest window of max pooling: positions in it are stored as one byte.
-const LARGEST_POOL: usize = 16;
-
-fn output_extent(spec: &LayerSpec, input: Extent, image: usize) -> Result<Extent> {
-    let fail = |reason: String| Error::Layer { layer: spec.name.clone(), reason };
-    let slide = |kernel: usize, stride: usize, padding: usize, channels: usize| {
-        if kernel == 0 || stride == 0 {
-            return Err(fail("kernel and stride must be at least 1".into()));
-        }
-        let side = |input| output_side(input, kernel, stride, padding);
-        match (side(input.height), side(input.width)) {
-            (Some(height), Some(width)) => Ok(Extent { height, width, channels }),
-            _ => Err(Error::NoOutput {
-                layer: spec.name.clone(),
-                window: format!("{kernel}x{kernel}"),
-                padding,
-                height: input.height,
-                width: input.width,
-                image,
-                smallest: None,
-            }),
-        }
-    };
-    match spec.kind {
-        LayerKind::Conv { filters, kernel, stride, padding, groups } => {
-            let splits = groups > 0 && input.channels.is_multiple_of(groups) && filters.is_multiple_of(groups);
-            if filters == 0 || !splits {
-                return Err(fail(format!(
-                    "{} channels and {filters} filters do not split into {groups} groups",
-                    input.channels
-                )));
-            }
-            slide(kernel, stride, padding, filters)
-        }
-        LayerKind::MaxPool { kernel, stride, padding } => {
-            if padding * 2 > kernel {
-                return Err(fail(format!("padding {padding} is more than half the window of {kernel}")));
-            }
-            if kernel > LARGEST_POOL {
-                return Err(fail(format!("a window of {kernel} is larger than {LARGEST_POOL}")));
-            }
-            slide(kernel, stride, padding, input.channels)
-        }
-        LayerKind::AdaptiveAvgPool { side } => {
-            if side == 0 {
-                return Err(fail("the output side must be at least 1".into()));
-            }
-            Ok(Extent { height: side, width: side, channels: input.channels })
-        }
-        LayerKind::Lrn { size, .. } => {
-            if size == 0 {
-                return Err(fail("the window must be at least 1 channel".into()));
-            }
-            Ok(input)
-        }
-        LayerKind::Dropout { rate } => {
-            if !(0.0..1.0).contains(&rate) {
-                return Err(fail(format!("dropout rate {rate} is not in [0, 1)")));
-            }
-            Ok(input)
-        }
-        LayerKind::Relu => Ok(input),
-        LayerKind::Flatten => Ok(Extent { height: 1, width: 1, channels: input.len() }),
-        LayerKind::Linear { outputs } => {
-            if input.height != 1 || input.width != 1 {
-                return Err(fail(format!("a linear layer needs a row, not {input}; flatten first")));
-            }
-            if outputs == 0 {
-                return Err(fail("the layer must have at least 1 output".into()));
-            }
-            Ok(Extent { height: 1, width: 1, channels: outputs })
         }
     }
 }

@@ -67,12 +67,6 @@ pub enum Error {
         /// Images the plan holds.
         planned: usize,
     },
-    /// No parameter has this name.
-    #[error("the network has no parameter `{name}`")]
-    UnknownParameter {
-        /// The name asked for.
-        name: String,
-    },
     /// The device has too little memory.
     #[error("out of memory: {needed} bytes needed for {purpose}")]
     OutOfMemory {

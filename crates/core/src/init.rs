@@ -13,6 +13,7 @@ pub fn initial_values(philox: Philox, index: usize, parameter: &ParameterSpec) -
     let len = parameter.len();
     match parameter.initial {
         Initial::Zero => vec![0.0; len],
+        Initial::One => vec![1.0; len],
         Initial::Normal { deviation } => {
             let mut values = vec![0.0; len];
             values.par_chunks_mut(4).enumerate().for_each(|(block, values)| {

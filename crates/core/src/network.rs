@@ -5,11 +5,12 @@ use std::sync::Arc;
 use crate::architecture::{Architecture, MemoryPlan, Operation, TracedLayer};
 use crate::device::{Device, Element, Parameter};
 use crate::init::initial_values;
-use crate::random::{Philox, purpose};
-use crate::shape::{DropoutShape, LossShape};
+use crate::random::Philox;
+use crate::shape::LossShape;
 use crate::{Error, Result, Sgd};
 
 mod average;
+mod pass;
 mod step;
 
 use step::{Known, Work};
@@ -69,8 +70,8 @@ struct Planned {
     weight: usize,
     /// The activation it reads, and writes if it works in place; otherwise it writes the next one.
     input: usize,
-    /// Its positions, for max pooling.
-    argmax: usize,
+    /// Its positions, for max pooling; its statistics, for batch normalisation.
+    place: usize,
     /// A ReLU follows and is computed with this layer.
     relu: bool,
 }
@@ -90,6 +91,8 @@ pub struct Network<D: Device> {
     /// The input image, then the output of every layer that does not work in place.
     activations: Vec<D::Buffer>,
     argmax: Vec<D::Bytes>,
+    /// What each batch norm's forward pass leaves for its backward pass.
+    statistics: Vec<D::Buffer>,
     /// Two gradients of activations, used in turn; empty in a network for inference.
     gradients: Vec<D::Buffer>,
     labels: D::Labels,
@@ -122,19 +125,23 @@ impl<D: Device> Network<D> {
         let mut parameters = Vec::new();
         for spec in architecture.parameters()? {
             let zeros = || device.zeros(spec.len());
-            let (gradient, momentum) = if training { (Some(zeros()?), Some(zeros()?)) } else { (None, None) };
-            let value = device.weights(spec.len())?;
+            let trained = training && !spec.statistic;
+            let (gradient, momentum) = if trained { (Some(zeros()?), Some(zeros()?)) } else { (None, None) };
+            let value = if spec.statistic { zeros()? } else { device.weights(spec.len())? };
             parameters.push(Parameter { name: spec.name, shape: spec.shape, value, gradient, momentum, average: None });
         }
         let image = architecture.image * architecture.image * architecture.channels;
         let mut activations = vec![device.activations(batch * image)?];
-        let mut argmax = Vec::new();
+        let (mut argmax, mut statistics) = (Vec::new(), Vec::new());
         let mut layers: Vec<Planned> = Vec::new();
         let (mut weight, mut widest) = (0, 0);
         for (index, layer) in traced.into_iter().enumerate() {
             let input = activations.len() - 1;
             if let (Operation::Relu { .. }, Some(previous)) = (layer.operation(batch), layers.last_mut())
-                && matches!(previous.layer.operation(batch), Operation::Conv(_) | Operation::Linear(_))
+                && matches!(
+                    previous.layer.operation(batch),
+                    Operation::Conv(_) | Operation::Linear(_) | Operation::BatchNorm(_)
+                )
             {
                 previous.relu = true;
                 continue;
@@ -143,9 +150,13 @@ impl<D: Device> Network<D> {
                 activations.push(device.activations(batch * layer.output.len())?);
                 widest = widest.max(layer.output.len());
             }
-            let planned = Planned { index: index as u32, weight, input, argmax: argmax.len(), relu: false, layer };
+            let place = if layer.is_maxpool() { argmax.len() } else { statistics.len() };
+            let planned = Planned { index: index as u32, weight, input, place, relu: false, layer };
             if planned.layer.is_maxpool() {
                 argmax.push(device.bytes(batch * planned.layer.output.len())?);
+            }
+            if let Operation::BatchNorm(s) = planned.layer.operation(batch) {
+                statistics.push(device.zeros(2 * s.channels)?);
             }
             weight += planned.layer.parameters().len();
             layers.push(planned);
@@ -170,6 +181,7 @@ impl<D: Device> Network<D> {
             parameters,
             activations,
             argmax,
+            statistics,
             gradients,
             labels,
             losses,
@@ -207,7 +219,8 @@ impl<D: Device> Network<D> {
         &self.parameters
     }
     /// Takes the layers out of training for whose name `frozen` is true: they keep their parameters and need no
-    /// gradients, and neither do the layers before the first that is trained.
+    /// gradients, and neither do the layers before the first that is trained. A frozen batch norm normalises by its
+    /// running statistics, which stay as they are.
     pub fn freeze(&mut self, frozen: impl Fn(&str) -> bool) {
         // They hold the addresses of what is given back here.
         self.recordings.clear();
@@ -359,33 +372,6 @@ impl<D: Device> Network<D> {
         }
     }
 
-    fn forward(&mut self, n: usize, micro: Option<&MicroBatch>, observe: &mut impl FnMut(Part)) -> Result<()> {
-        let device = &*self.device;
-        for &Planned { ref layer, index, weight, input, argmax, relu } in &self.layers {
-            let (inputs, outputs) = self.activations.split_at_mut(input + 1);
-            let x = &mut inputs[input];
-            let parameter = |i: usize| &self.parameters[weight + i].value;
-            match layer.operation(n) {
-                Operation::Conv(s) => device.conv_forward(&s, x, parameter(0), parameter(1), relu, &mut outputs[0])?,
-                Operation::Linear(s) => {
-                    device.linear_forward(&s, x, parameter(0), parameter(1), relu, &mut outputs[0])?;
-                }
-                Operation::Relu { len } => device.relu_forward(len, x)?,
-                Operation::MaxPool(s) => device.maxpool_forward(&s, x, &mut outputs[0], &mut self.argmax[argmax])?,
-                Operation::AvgPool(s) => device.avgpool_forward(&s, x, &mut outputs[0])?,
-                Operation::Lrn(s) => device.lrn_forward(&s, x, &mut outputs[0])?,
-                Operation::Flatten(s) => device.flatten_forward(&s, x, &mut outputs[0])?,
-                Operation::Dropout { rate } => {
-                    if let Some(micro) = micro {
-                        device.dropout(&dropout_shape(micro, index, rate, n, layer.output.len()), x)?;
-                    }
-                }
-            }
-            observe(Part::Forward(index as usize));
-        }
-        Ok(())
-    }
-
     /// Runs the loss on the logits; with `gradient` leaves dL/dlogits in the first of the gradients.
     fn queue_loss(&mut self, shape: &LossShape, gradient: bool) -> Result<()> {
         let logits = &self.activations[self.activations.len() - 1];
@@ -403,79 +389,5 @@ impl<D: Device> Network<D> {
         self.device.read(&self.correct, host)?;
         let correct = host.iter().map(|x| x.to_f64()).sum::<f64>() as usize;
         Ok(BatchResult { loss, correct, images: shape.batch })
-    }
-
-    fn backward(&mut self, n: usize, micro: &MicroBatch, observe: &mut impl FnMut(Part)) -> Result<()> {
-        let device = &*self.device;
-        let accumulate = micro.first_image > 0;
-        let [dy, dx] = self.gradients.as_mut_slice() else { return Ok(()) };
-        let (mut dy, mut dx) = (dy, dx);
-        let trained = |p: &Planned| {
-            let own = p.layer.parameters().len();
-            self.parameters[p.weight..p.weight + own].iter().any(|parameter| parameter.gradient.is_some())
-        };
-        let Some(lowest) = self.layers.iter().position(trained) else { return Ok(()) };
-        for (position, &Planned { ref layer, index, weight, input, argmax, relu }) in
-            self.layers.iter().enumerate().skip(lowest).rev()
-        {
-            let x = &self.activations[input];
-            if relu {
-                device.relu_backward(n * layer.output.len(), &self.activations[input + 1], dy)?;
-            }
-            let first = position == lowest;
-            match layer.operation(n) {
-                Operation::Conv(s) => {
-                    let (value, gradients) = weight_and_gradients(&mut self.parameters[weight..]);
-                    if let Some((dw, db)) = gradients {
-                        device.conv_backward_weight(&s, x, dy, accumulate, dw, db)?;
-                    }
-                    if !first {
-                        device.conv_backward_data(&s, dy, value, dx)?;
-                    }
-                }
-                Operation::Linear(s) => {
-                    let (value, gradients) = weight_and_gradients(&mut self.parameters[weight..]);
-                    if let Some((dw, db)) = gradients {
-                        device.linear_backward_weight(&s, x, dy, accumulate, dw, db)?;
-                    }
-                    if !first {
-                        device.linear_backward_data(&s, dy, value, dx)?;
-                    }
-                }
-                Operation::MaxPool(s) => device.maxpool_backward(&s, dy, &self.argmax[argmax], dx)?,
-                Operation::AvgPool(s) => device.avgpool_backward(&s, dy, dx)?,
-                Operation::Lrn(s) => device.lrn_backward(&s, x, dy, dx)?,
-                Operation::Flatten(s) => device.flatten_backward(&s, dy, dx)?,
-                // The layers in place leave their gradient in dy. After dropout x is zero where an
-                // element was dropped, so that a ReLU before it masks by the same array.
-                Operation::Relu { len } => device.relu_backward(len, x, dy)?,
-                Operation::Dropout { rate } => {
-                    device.dropout(&dropout_shape(micro, index, rate, n, layer.output.len()), dy)?;
-                }
-            }
-            if !layer.in_place() {
-                std::mem::swap(&mut dy, &mut dx);
-            }
-            observe(Part::Backward(index as usize));
-        }
-        Ok(())
-    }
-}
-
-/// The weight of a layer, and the gradients of its weight and bias if it is trained.
-fn weight_and_gradients<B>(parameters: &mut [Parameter<B>]) -> (&B, Option<(&mut B, &mut B)>) {
-    let [weight, bias, ..] = parameters else { unreachable!("a layer with a weight has a bias after it") };
-    (&weight.value, weight.gradient.as_mut().zip(bias.gradient.as_mut()))
-}
-
-/// The mask of a layer for one micro-batch of `n` images of `len` elements.
-fn dropout_shape(micro: &MicroBatch, layer: u32, rate: f64, n: usize, len: usize) -> DropoutShape {
-    DropoutShape {
-        len: n * len,
-        rate,
-        philox: micro.philox,
-        purpose: purpose::dropout(layer),
-        step: micro.step,
-        offset: (micro.first_image * len) as u64,
     }
 }

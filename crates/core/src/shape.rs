@@ -180,6 +180,34 @@ impl LrnShape {
     }
 }
 
+/// Batch normalisation of each channel, as `torch.nn.BatchNorm2d` defines it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchNormShape {
+    /// N·H·W.
+    pub rows: usize,
+    /// C.
+    pub channels: usize,
+    /// ε, added to the variance.
+    pub epsilon: f64,
+    /// Share of the batch's statistics in the new running ones.
+    pub momentum: f64,
+}
+
+impl BatchNormShape {
+    /// Elements of x and of y.
+    pub const fn len(&self) -> usize {
+        self.rows * self.channels
+    }
+    /// Whether there is nothing to normalise.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// rows/(rows − 1), which makes a biased variance unbiased; one row, whose variance is 0, counts as it is.
+    pub const fn unbiased(&self) -> f64 {
+        if self.rows > 1 { self.rows as f64 / (self.rows - 1) as f64 } else { 1.0 }
+    }
+}
+
 /// Reordering between an image (N, H, W, C) and a row (N, C·H·W) in PyTorch's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlattenShape {

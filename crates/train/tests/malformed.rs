@@ -183,8 +183,10 @@ fn pytorch_file() -> Vec<u8> {
     let layers = vec![LayerSpec { name: "features.0".into(), kind: LayerKind::Relu }];
     let architecture = Architecture { name: "small".into(), image: 3, channels: 3, classes: 2, layers };
     let tensors = tensors();
-    let parameters =
-        tensors.iter().map(|(name, shape, bytes)| Tensor { name: name.clone(), shape: shape.clone(), bytes }).collect();
+    let parameters = tensors
+        .iter()
+        .map(|(name, shape, bytes)| Tensor { name: name.clone(), shape: shape.clone(), bytes: bytes.into() })
+        .collect();
     pytorch::to_bytes(&Model { architecture: &architecture, classes: &[], parameters }).unwrap()
 }
 

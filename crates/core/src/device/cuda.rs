@@ -15,40 +15,19 @@ use super::{Device, Parameter, Storage};
 use crate::architecture::Operation;
 use crate::random::purpose;
 use crate::shape::{
-    AugmentShape, AvgPoolShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape,
-    expect_len,
+    AugmentShape, AvgPoolShape, BatchNormShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape,
+    LrnShape, MaxPoolShape, expect_len,
 };
 use crate::{Error, Result, Sgd};
 
+mod buffer;
 mod scratch;
 mod shapes;
 
+pub use buffer::Buffer;
 pub use scratch::Recording;
 use scratch::Scratch;
-use shapes::{avgpool, conv, flatten, linear, lrn, maxpool};
-
-/// An array of numbers on the GPU.
-#[derive(Debug)]
-pub struct Buffer {
-    array: Array,
-    /// Of a parameter in half precision.
-    copy: Option<Array>,
-}
-
-impl Buffer {
-    /// Number of elements.
-    pub fn len(&self) -> usize {
-        self.array.len()
-    }
-    /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
-        self.array.is_empty()
-    }
-    /// What the products read.
-    fn operand(&self) -> &Array {
-        self.copy.as_ref().unwrap_or(&self.array)
-    }
-}
+use shapes::{avgpool, batchnorm, conv, flatten, linear, lrn, maxpool};
 
 /// A GPU.
 #[derive(Debug)]
@@ -356,6 +335,67 @@ impl Device for Cuda {
     }
     fn lrn_backward(&self, s: &LrnShape, x: &Buffer, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
         self.ok(self.kernels.lrn_backward(&lrn(s), &x.array, &dy.array, &mut dx.array))
+    }
+
+    fn batchnorm_forward(
+        &self,
+        shape: &BatchNormShape,
+        x: &Buffer,
+        w: &Buffer,
+        b: &Buffer,
+        relu: bool,
+        [mean, variance]: [&mut Buffer; 2],
+        statistics: &mut Buffer,
+        y: &mut Buffer,
+    ) -> Result<()> {
+        let s = batchnorm(shape);
+        let workspace = &mut self.scratch_of(s.workspace(), 0)?.workspace;
+        let (running, statistics) = ([&mut mean.array, &mut variance.array], &mut statistics.array);
+        let (x, w, b, y) = (&x.array, &w.array, &b.array, &mut y.array);
+        self.ok(self.kernels.batchnorm_forward(&s, x, w, b, relu, running, statistics, y, workspace))
+    }
+    fn batchnorm_backward(
+        &self,
+        shape: &BatchNormShape,
+        x: &Buffer,
+        dy: &Buffer,
+        w: &Buffer,
+        statistics: &Buffer,
+        accumulate: bool,
+        dw: &mut Buffer,
+        db: &mut Buffer,
+        dx: &mut Buffer,
+    ) -> Result<()> {
+        let s = batchnorm(shape);
+        let workspace = &mut self.scratch_of(s.workspace(), 0)?.workspace;
+        let (x, dy, w, statistics) = (&x.array, &dy.array, &w.array, &statistics.array);
+        let (dw, db, dx) = (&mut dw.array, &mut db.array, &mut dx.array);
+        self.ok(self.kernels.batchnorm_backward(&s, x, dy, w, statistics, accumulate, dw, db, dx, workspace))
+    }
+    fn batchnorm_inference(
+        &self,
+        s: &BatchNormShape,
+        x: &Buffer,
+        w: &Buffer,
+        b: &Buffer,
+        mean: &Buffer,
+        variance: &Buffer,
+        relu: bool,
+        y: &mut Buffer,
+    ) -> Result<()> {
+        let (x, w, b, y) = (&x.array, &w.array, &b.array, &mut y.array);
+        self.ok(self.kernels.batchnorm_inference(&batchnorm(s), x, w, b, &mean.array, &variance.array, relu, y))
+    }
+    fn batchnorm_inference_backward(
+        &self,
+        s: &BatchNormShape,
+        dy: &Buffer,
+        w: &Buffer,
+        variance: &Buffer,
+        dx: &mut Buffer,
+    ) -> Result<()> {
+        let (dy, w, variance, dx) = (&dy.array, &w.array, &variance.array, &mut dx.array);
+        self.ok(self.kernels.batchnorm_inference_backward(&batchnorm(s), dy, w, variance, dx))
     }
 
     fn dropout(&self, s: &DropoutShape, x: &mut Buffer) -> Result<()> {

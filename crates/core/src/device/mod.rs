@@ -10,7 +10,8 @@ pub mod reference;
 
 use crate::architecture::Operation;
 use crate::shape::{
-    AugmentShape, AvgPoolShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape,
+    AugmentShape, AvgPoolShape, BatchNormShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape,
+    LrnShape, MaxPoolShape,
 };
 use crate::{Error, Result, Sgd};
 
@@ -69,9 +70,9 @@ pub struct Parameter<B> {
     pub shape: Vec<usize>,
     /// w.
     pub value: B,
-    /// dL/dw; absent in a network for inference.
+    /// dL/dw; absent in a network for inference, of a frozen layer, and of a running statistic.
     pub gradient: Option<B>,
-    /// v; absent in a network for inference.
+    /// v; absent where the gradient is.
     pub momentum: Option<B>,
     /// e, the moving average of w; absent unless one is kept.
     pub average: Option<B>,
@@ -305,6 +306,58 @@ pub trait Device: Send + Sync {
     /// dx\[c\] = dy\[c\]·s\[c\]^−β − 2αβ/size · x\[c\] · Σ over c' whose window holds c of dy\[c'\]·x\[c'\]·s\[c'\]^(−β−1),
     /// where s = k + α/size · Σ x².
     fn lrn_backward(&self, shape: &LrnShape, x: &Self::Buffer, dy: &Self::Buffer, dx: &mut Self::Buffer) -> Result<()>;
+
+    /// y = w·(x − μ)/√(σ²+ε) + b with the mean μ and the biased variance σ² of each channel's rows, then max(y, 0) if
+    /// `relu`. `statistics` (2, C) = μ and 1/√(σ²+ε), for the backward pass; `running` = the running mean and
+    /// variance, which move by `momentum` towards μ and the unbiased variance.
+    #[allow(clippy::too_many_arguments)]
+    fn batchnorm_forward(
+        &self,
+        shape: &BatchNormShape,
+        x: &Self::Buffer,
+        w: &Self::Buffer,
+        b: &Self::Buffer,
+        relu: bool,
+        running: [&mut Self::Buffer; 2],
+        statistics: &mut Self::Buffer,
+        y: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// With x̂ = (x − μ)/√(σ²+ε): dw = Σ dy·x̂; db = Σ dy; dx = w/√(σ²+ε) · (dy − mean(dy) − x̂·mean(dy·x̂)).
+    #[allow(clippy::too_many_arguments)]
+    fn batchnorm_backward(
+        &self,
+        shape: &BatchNormShape,
+        x: &Self::Buffer,
+        dy: &Self::Buffer,
+        w: &Self::Buffer,
+        statistics: &Self::Buffer,
+        accumulate: bool,
+        dw: &mut Self::Buffer,
+        db: &mut Self::Buffer,
+        dx: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// y = w·(x − mean)/√(variance+ε) + b with statistics that are given, then max(y, 0) if `relu`.
+    #[allow(clippy::too_many_arguments)]
+    fn batchnorm_inference(
+        &self,
+        shape: &BatchNormShape,
+        x: &Self::Buffer,
+        w: &Self::Buffer,
+        b: &Self::Buffer,
+        mean: &Self::Buffer,
+        variance: &Self::Buffer,
+        relu: bool,
+        y: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// dx = dy·w/√(variance+ε): the backward pass of a layer that is frozen, whose statistics are given.
+    fn batchnorm_inference_backward(
+        &self,
+        shape: &BatchNormShape,
+        dy: &Self::Buffer,
+        w: &Self::Buffer,
+        variance: &Self::Buffer,
+        dx: &mut Self::Buffer,
+    ) -> Result<()>;
 
     /// x = x · factor, see [`DropoutShape::factor`]; the backward pass is the same operator on dy.
     fn dropout(&self, shape: &DropoutShape, x: &mut Self::Buffer) -> Result<()>;

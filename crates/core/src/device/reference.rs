@@ -3,7 +3,8 @@
 use super::{Device, Element, Parameter};
 use crate::architecture::Operation;
 use crate::shape::{
-    AvgPoolShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape, expect_len,
+    AvgPoolShape, BatchNormShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape,
+    MaxPoolShape, expect_len,
 };
 use crate::{Result, Sgd, reference};
 use std::convert::Infallible;
@@ -181,6 +182,80 @@ impl<T: Element> Device for Reference<T> {
         const NAME: &str = "lrn_backward";
         let (x, dy) = (front(NAME, "x", x, s.len())?, front(NAME, "dy", dy, s.len())?);
         reference::lrn_backward(s, x, dy, front_mut(NAME, "dx", dx, s.len())?);
+        Ok(())
+    }
+
+    fn batchnorm_forward(
+        &self,
+        s: &BatchNormShape,
+        x: &Vec<T>,
+        w: &Vec<T>,
+        b: &Vec<T>,
+        relu: bool,
+        [mean, variance]: [&mut Vec<T>; 2],
+        statistics: &mut Vec<T>,
+        y: &mut Vec<T>,
+    ) -> Result<()> {
+        const NAME: &str = "batchnorm_forward";
+        let (x, y) = (front(NAME, "x", x, s.len())?, front_mut(NAME, "y", y, s.len())?);
+        let (w, b) = (front(NAME, "w", w, s.channels)?, front(NAME, "b", b, s.channels)?);
+        let mean = front_mut(NAME, "running mean", mean, s.channels)?;
+        let variance = front_mut(NAME, "running variance", variance, s.channels)?;
+        let statistics = front_mut(NAME, "statistics", statistics, 2 * s.channels)?;
+        reference::batchnorm_forward(s, x, w, b, relu, [mean, variance], statistics, y);
+        Ok(())
+    }
+    fn batchnorm_backward(
+        &self,
+        s: &BatchNormShape,
+        x: &Vec<T>,
+        dy: &Vec<T>,
+        w: &Vec<T>,
+        statistics: &Vec<T>,
+        accumulate: bool,
+        dw: &mut Vec<T>,
+        db: &mut Vec<T>,
+        dx: &mut Vec<T>,
+    ) -> Result<()> {
+        const NAME: &str = "batchnorm_backward";
+        let (x, dy) = (front(NAME, "x", x, s.len())?, front(NAME, "dy", dy, s.len())?);
+        let w = front(NAME, "w", w, s.channels)?;
+        let statistics = front(NAME, "statistics", statistics, 2 * s.channels)?;
+        let (dw, db) = (front_mut(NAME, "dw", dw, s.channels)?, front_mut(NAME, "db", db, s.channels)?);
+        let dx = front_mut(NAME, "dx", dx, s.len())?;
+        reference::batchnorm_backward(s, x, dy, w, statistics, accumulate, dw, db, dx);
+        Ok(())
+    }
+    fn batchnorm_inference(
+        &self,
+        s: &BatchNormShape,
+        x: &Vec<T>,
+        w: &Vec<T>,
+        b: &Vec<T>,
+        mean: &Vec<T>,
+        variance: &Vec<T>,
+        relu: bool,
+        y: &mut Vec<T>,
+    ) -> Result<()> {
+        const NAME: &str = "batchnorm_inference";
+        let (x, y) = (front(NAME, "x", x, s.len())?, front_mut(NAME, "y", y, s.len())?);
+        let (w, b) = (front(NAME, "w", w, s.channels)?, front(NAME, "b", b, s.channels)?);
+        let (mean, variance) = (front(NAME, "mean", mean, s.channels)?, front(NAME, "variance", variance, s.channels)?);
+        reference::batchnorm_inference(s, x, w, b, mean, variance, relu, y);
+        Ok(())
+    }
+    fn batchnorm_inference_backward(
+        &self,
+        s: &BatchNormShape,
+        dy: &Vec<T>,
+        w: &Vec<T>,
+        variance: &Vec<T>,
+        dx: &mut Vec<T>,
+    ) -> Result<()> {
+        const NAME: &str = "batchnorm_inference_backward";
+        let (dy, dx) = (front(NAME, "dy", dy, s.len())?, front_mut(NAME, "dx", dx, s.len())?);
+        let (w, variance) = (front(NAME, "w", w, s.channels)?, front(NAME, "variance", variance, s.channels)?);
+        reference::batchnorm_inference_backward(s, dy, w, variance, dx);
         Ok(())
     }
 

@@ -87,7 +87,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut parameters = Vec::new();
     for spec in architecture.parameters()? {
         let bytes = opening.checkpoint.parameter(&spec.name, &spec.shape).map_err(Error::from)?;
-        parameters.push(export::Tensor { name: spec.name, shape: spec.shape, bytes });
+        parameters.push(export::Tensor { name: spec.name, shape: spec.shape, bytes: bytes.into() });
     }
     let model = export::Model { architecture: &architecture, classes: &opening.metadata().classes, parameters };
     let bytes = match format {

@@ -1,10 +1,13 @@
 //! A trained network for other programs: ONNX, TorchScript, PyTorch's state dict, safetensors.
 
+pub mod fold;
 pub mod onnx;
 pub mod pickle;
 pub mod pytorch;
 pub mod safetensors;
 pub mod torchscript;
+
+use std::borrow::Cow;
 
 use alexnet_core::Architecture;
 
@@ -26,7 +29,7 @@ pub struct Tensor<'a> {
     /// Shape in PyTorch's order.
     pub shape: Vec<usize>,
     /// Little-endian f32.
-    pub bytes: &'a [u8],
+    pub bytes: Cow<'a, [u8]>,
 }
 
 /// What is built into the exported network around the layers.

@@ -7,6 +7,7 @@ use alexnet_core::LayerKind;
 use alexnet_core::architecture::TracedLayer;
 use alexnet_core::shape::AvgPoolShape;
 
+use super::fold::fold;
 use super::{Model, Wrapping};
 use crate::data::augment::{MEAN, STD};
 use crate::protobuf::Message;
@@ -23,9 +24,9 @@ const IR_VERSION: i64 = 8;
 /// The architecture's, if its layers do not fit each other.
 pub fn to_bytes(model: &Model<'_>, wrapping: Wrapping) -> alexnet_core::Result<Vec<u8>> {
     let mut graph = Graph::default();
-    let architecture = model.architecture;
-    for tensor in &model.parameters {
-        graph.initializer(&tensor.name, &tensor.shape, tensor.bytes);
+    let (architecture, parameters) = fold(model)?;
+    for tensor in &parameters {
+        graph.initializer(&tensor.name, &tensor.shape, &tensor.bytes);
     }
     let mut value = "input".to_owned();
     if wrapping.preprocess {
@@ -129,6 +130,7 @@ impl Graph {
                 let constants = [float("alpha", alpha as f32), float("beta", beta as f32), float("bias", k as f32)];
                 self.node("LRN", name, &[&x], &[&constants[..], &[int("size", size as i64)]].concat())
             }
+            LayerKind::BatchNorm { .. } => unreachable!("folded into the convolution before it"),
             LayerKind::Dropout { .. } => x,
             LayerKind::Flatten => self.node("Flatten", name, &[&x], &[int("axis", 1)]),
             LayerKind::Linear { .. } => self.node("Gemm", name, &[&x, &weight, &bias], &[int("transB", 1)]),

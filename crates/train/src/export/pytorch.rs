@@ -34,7 +34,7 @@ impl<W: Write + Seek> Archive<W> {
     /// Writes the tensors' bytes as `data/0`, `data/1`, … and the two records that all archives have.
     pub(super) fn finish(mut self, tensors: &[Tensor<'_>], version: &str) -> std::io::Result<W> {
         for (key, tensor) in tensors.iter().enumerate() {
-            self.record(&format!("data/{key}"), tensor.bytes)?;
+            self.record(&format!("data/{key}"), &tensor.bytes)?;
         }
         self.record("byteorder", b"little")?;
         self.record("version", format!("{version}\n").as_bytes())?;

@@ -26,6 +26,6 @@ pub fn to_bytes(model: &Model<'_>, network: &checkpoint::Model) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(8 + text.len() + end);
     bytes.extend((text.len() as u64).to_le_bytes());
     bytes.extend(text.bytes());
-    model.parameters.iter().for_each(|tensor| bytes.extend(tensor.bytes));
+    model.parameters.iter().for_each(|tensor| bytes.extend(&*tensor.bytes));
     bytes
 }

@@ -10,6 +10,7 @@ use std::io::Cursor;
 use alexnet_core::LayerKind;
 use alexnet_core::architecture::TracedLayer;
 
+use super::fold::fold;
 use super::pickle::Pickle;
 use super::pytorch::Archive;
 use super::{Model, Tensor, Wrapping};
@@ -35,13 +36,13 @@ pub enum Error {
 /// Layers that do not fit each other; an archive that cannot be written.
 pub fn to_bytes(model: &Model<'_>, wrapping: Wrapping) -> Result<Vec<u8>, Error> {
     let constants = [MEAN, STD].map(|values| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
-    let mut tensors = model.parameters.clone();
+    let (architecture, mut tensors) = fold(model)?;
     if wrapping.preprocess {
         for (name, bytes) in ["mean", "std"].into_iter().zip(&constants) {
-            tensors.push(Tensor { name: name.into(), shape: vec![3], bytes });
+            tensors.push(Tensor { name: name.into(), shape: vec![3], bytes: bytes.into() });
         }
     }
-    let traced = model.architecture.trace()?;
+    let traced = architecture.trace()?;
     let code = code(&groups(&tensors), &traced, wrapping);
     let mut archive = Archive::new(Cursor::new(Vec::new()));
     archive.record("data.pkl", &attributes(&tensors))?;
@@ -186,6 +187,7 @@ fn expression(layer: &TracedLayer, x: String, assign: &mut impl FnMut(String) ->
             let scale = assign(format!("torch.pow(torch.add(torch.mul({mean}, {alpha:?}), {k:?}), {beta:?})"));
             assign(format!("torch.div({x}, {scale})"))
         }
+        LayerKind::BatchNorm { .. } => unreachable!("folded into the convolution before it"),
         LayerKind::Dropout { .. } => x,
         LayerKind::Flatten => assign(format!("torch.flatten({x}, 1, -1)")),
         LayerKind::Linear { .. } => assign(format!("torch.linear({x}, {})", parameters())),

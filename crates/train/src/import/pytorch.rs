@@ -264,8 +264,8 @@ mod tests {
         let architecture = Architecture { name: "small".into(), image: 3, channels: 3, classes: 2, layers };
         let bytes: Vec<u8> = (0..54).flat_map(|i| (i as f32 * 0.37).to_le_bytes()).collect();
         let parameters = vec![
-            Exported { name: "features.0.weight".into(), shape: vec![2, 3, 3, 3], bytes: &bytes },
-            Exported { name: "features.0.bias".into(), shape: vec![2], bytes: &bytes[..8] },
+            Exported { name: "features.0.weight".into(), shape: vec![2, 3, 3, 3], bytes: bytes.as_slice().into() },
+            Exported { name: "features.0.bias".into(), shape: vec![2], bytes: bytes[..8].into() },
         ];
         (pytorch::to_bytes(&Model { architecture: &architecture, classes: &[], parameters }).unwrap(), bytes)
     }

@@ -31,7 +31,7 @@ pub fn table(architecture: &Architecture) -> alexnet_core::Result<String> {
     let mut rows = vec![["layer", "operation", "output", "parameters", "multiply-adds"].map(String::from)];
     let (mut parameters, mut multiply_adds) = (0, 0);
     for layer in architecture.trace()? {
-        let own: u64 = layer.parameters().iter().map(|p| p.len() as u64).sum();
+        let own: u64 = layer.parameters().iter().filter(|p| !p.statistic).map(|p| p.len() as u64).sum();
         parameters += own;
         multiply_adds += layer.multiply_adds();
         rows.push([

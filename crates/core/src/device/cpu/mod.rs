@@ -7,6 +7,7 @@
 
 mod array;
 mod avgpool;
+mod batchnorm;
 mod column_sums;
 mod conv;
 mod dropout;
@@ -30,7 +31,7 @@ use super::reference::{expect_labels, front, front_mut};
 use super::{Device, Element, Parameter};
 use crate::architecture::Operation;
 use crate::shape::{
-    AvgPoolShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape,
+    AvgPoolShape, BatchNormShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape,
 };
 use crate::{Error, Result, Sgd};
 use pool::Pool;
@@ -165,6 +166,7 @@ impl Device for Cpu {
                 Operation::Conv(s) => conv::need(s, training),
                 Operation::Linear(s) => linear::need(s, training),
                 Operation::Lrn(s) => lrn::need(s),
+                Operation::BatchNorm(s) => batchnorm::need(s),
                 _ => Need::default(),
             })
         });
@@ -276,6 +278,79 @@ impl Device for Cpu {
         let (x, dy) = (front(NAME, "x", x, s.len())?, front(NAME, "dy", dy, s.len())?);
         let dx = front_mut(NAME, "dx", dx.as_mut_slice(), s.len())?;
         lrn::backward(&self.crew, &mut self.scratch(), s, x, dy, dx)
+    }
+
+    fn batchnorm_forward(
+        &self,
+        s: &BatchNormShape,
+        x: &Array<f32>,
+        w: &Array<f32>,
+        b: &Array<f32>,
+        relu: bool,
+        [mean, variance]: [&mut Array<f32>; 2],
+        statistics: &mut Array<f32>,
+        y: &mut Array<f32>,
+    ) -> Result<()> {
+        const NAME: &str = "batchnorm_forward";
+        let (x, y) = (front(NAME, "x", x, s.len())?, front_mut(NAME, "y", y.as_mut_slice(), s.len())?);
+        let (w, b) = (front(NAME, "w", w, s.channels)?, front(NAME, "b", b, s.channels)?);
+        let mean = front_mut(NAME, "running mean", mean.as_mut_slice(), s.channels)?;
+        let variance = front_mut(NAME, "running variance", variance.as_mut_slice(), s.channels)?;
+        let statistics = front_mut(NAME, "statistics", statistics.as_mut_slice(), 2 * s.channels)?;
+        batchnorm::forward(&self.crew, &mut self.scratch(), s, x, w, b, relu, [mean, variance], statistics, y)
+    }
+    fn batchnorm_backward(
+        &self,
+        s: &BatchNormShape,
+        x: &Array<f32>,
+        dy: &Array<f32>,
+        w: &Array<f32>,
+        statistics: &Array<f32>,
+        accumulate: bool,
+        dw: &mut Array<f32>,
+        db: &mut Array<f32>,
+        dx: &mut Array<f32>,
+    ) -> Result<()> {
+        const NAME: &str = "batchnorm_backward";
+        let (x, dy) = (front(NAME, "x", x, s.len())?, front(NAME, "dy", dy, s.len())?);
+        let w = front(NAME, "w", w, s.channels)?;
+        let statistics = front(NAME, "statistics", statistics, 2 * s.channels)?;
+        let (dw, db) = (
+            front_mut(NAME, "dw", dw.as_mut_slice(), s.channels)?,
+            front_mut(NAME, "db", db.as_mut_slice(), s.channels)?,
+        );
+        let dx = front_mut(NAME, "dx", dx.as_mut_slice(), s.len())?;
+        batchnorm::backward(&self.crew, &mut self.scratch(), s, x, dy, w, statistics, accumulate, dw, db, dx)
+    }
+    fn batchnorm_inference(
+        &self,
+        s: &BatchNormShape,
+        x: &Array<f32>,
+        w: &Array<f32>,
+        b: &Array<f32>,
+        mean: &Array<f32>,
+        variance: &Array<f32>,
+        relu: bool,
+        y: &mut Array<f32>,
+    ) -> Result<()> {
+        const NAME: &str = "batchnorm_inference";
+        let (x, y) = (front(NAME, "x", x, s.len())?, front_mut(NAME, "y", y.as_mut_slice(), s.len())?);
+        let (w, b) = (front(NAME, "w", w, s.channels)?, front(NAME, "b", b, s.channels)?);
+        let (mean, variance) = (front(NAME, "mean", mean, s.channels)?, front(NAME, "variance", variance, s.channels)?);
+        batchnorm::inference(&self.crew, &mut self.scratch(), s, x, w, b, mean, variance, relu, y)
+    }
+    fn batchnorm_inference_backward(
+        &self,
+        s: &BatchNormShape,
+        dy: &Array<f32>,
+        w: &Array<f32>,
+        variance: &Array<f32>,
+        dx: &mut Array<f32>,
+    ) -> Result<()> {
+        const NAME: &str = "batchnorm_inference_backward";
+        let (dy, dx) = (front(NAME, "dy", dy, s.len())?, front_mut(NAME, "dx", dx.as_mut_slice(), s.len())?);
+        let (w, variance) = (front(NAME, "w", w, s.channels)?, front(NAME, "variance", variance, s.channels)?);
+        batchnorm::inference_backward(&self.crew, &mut self.scratch(), s, dy, w, variance, dx)
     }
 
     fn dropout(&self, s: &DropoutShape, x: &mut Array<f32>) -> Result<()> {

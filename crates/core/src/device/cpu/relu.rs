@@ -30,8 +30,9 @@ pub fn backward(crew: &Crew, y: &[f32], dy: &mut [f32]) {
     });
 }
 
+/// max(x, 0); a NaN stays.
 #[inline(always)]
-fn max0(x: f32) -> f32 {
+pub fn max0(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
 }
 

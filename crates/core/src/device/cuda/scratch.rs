@@ -6,7 +6,7 @@ use alexnet_kernels::{Array, Graph, Number, Rule};
 use half::{bf16, f16};
 
 use super::Cuda;
-use super::shapes::{conv, linear};
+use super::shapes::{batchnorm, conv, linear};
 use crate::architecture::Operation;
 use crate::shape::expect_len;
 use crate::{Result, Sgd};
@@ -89,6 +89,7 @@ impl Cuda {
                     packed = packed.max(s.weight_len());
                 }
                 Operation::Linear(s) => workspace = workspace.max(linear(s).workspace()),
+                Operation::BatchNorm(s) => workspace = workspace.max(batchnorm(s).workspace()),
                 _ => {}
             }
         }

@@ -2,7 +2,7 @@
 
 use alexnet_kernels as kernels;
 
-use crate::shape::{AvgPoolShape, ConvShape, FlattenShape, LinearShape, LrnShape, MaxPoolShape};
+use crate::shape::{AvgPoolShape, BatchNormShape, ConvShape, FlattenShape, LinearShape, LrnShape, MaxPoolShape};
 
 pub(super) const fn conv(s: &ConvShape) -> kernels::Conv {
     let ConvShape { batch, height, width, channels, filters, kernel, stride, padding, groups } = *s;
@@ -33,6 +33,11 @@ pub(super) const fn avgpool(s: &AvgPoolShape) -> kernels::AvgPool {
 pub(super) const fn lrn(s: &LrnShape) -> kernels::Lrn {
     let LrnShape { pixels, channels, size, alpha, beta, k } = *s;
     kernels::Lrn { pixels, channels, size, alpha, beta, k }
+}
+
+pub(super) const fn batchnorm(s: &BatchNormShape) -> kernels::BatchNorm {
+    let BatchNormShape { rows, channels, epsilon, momentum } = *s;
+    kernels::BatchNorm { rows, channels, epsilon, momentum }
 }
 
 pub(super) const fn flatten(s: &FlattenShape) -> kernels::Flatten {

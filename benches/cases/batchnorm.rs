@@ -1,0 +1,54 @@
+use alexnet_core::architecture::LayerKind;
+use alexnet_kernels::BatchNorm;
+
+use super::{Case, Net, floats, stored};
+
+/// What `--batch-norm` puts after every convolution.
+pub fn cases(net: &Net) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for layer in net.layers.iter().filter(|layer| matches!(layer.spec.kind, LayerKind::Conv { .. })) {
+        let (rows, channels) = (net.batch * layer.output.height * layer.output.width, layer.output.channels);
+        let shape = BatchNorm { rows, channels, epsilon: 1e-5, momentum: 0.1 };
+        let len = rows * channels;
+        cases.push(
+            Case::new("batchnorm", net.label(layer, "forward"), move |kernels| {
+                let (x, mut y) = (stored(kernels, len)?, stored(kernels, len)?);
+                let (w, b) = (floats(kernels, channels)?, floats(kernels, channels)?);
+                let (mut mean, mut variance) = (floats(kernels, channels)?, floats(kernels, channels)?);
+                let (mut statistics, mut workspace) =
+                    (floats(kernels, 2 * channels)?, floats(kernels, shape.workspace())?);
+                Ok(Box::new(move || {
+                    let running = [&mut mean, &mut variance];
+                    let (statistics, workspace) = (&mut statistics, &mut workspace);
+                    kernels.batchnorm_forward(&shape, &x, &w, &b, true, running, statistics, &mut y, workspace)
+                }))
+            })
+            .moves(3 * len, 0),
+        );
+        cases.push(
+            Case::new("batchnorm", net.label(layer, "backward"), move |kernels| {
+                let (x, dy, mut dx) = (stored(kernels, len)?, stored(kernels, len)?, stored(kernels, len)?);
+                let (w, statistics) = (floats(kernels, channels)?, floats(kernels, 2 * channels)?);
+                let (mut dw, mut db) = (floats(kernels, channels)?, floats(kernels, channels)?);
+                let mut workspace = floats(kernels, shape.workspace())?;
+                Ok(Box::new(move || {
+                    let (dw, db, dx, workspace) = (&mut dw, &mut db, &mut dx, &mut workspace);
+                    kernels.batchnorm_backward(&shape, &x, &dy, &w, &statistics, false, dw, db, dx, workspace)
+                }))
+            })
+            .moves(5 * len, 0),
+        );
+        cases.push(
+            Case::new("batchnorm", net.label(layer, "inference"), move |kernels| {
+                let (x, mut y) = (stored(kernels, len)?, stored(kernels, len)?);
+                let (w, b) = (floats(kernels, channels)?, floats(kernels, channels)?);
+                // Ones: a variance is not below 0.
+                let (mean, mut variance) = (floats(kernels, channels)?, floats(kernels, channels)?);
+                kernels.write(&vec![1.0f32; channels], &mut variance)?;
+                Ok(Box::new(move || kernels.batchnorm_inference(&shape, &x, &w, &b, &mean, &variance, true, &mut y)))
+            })
+            .moves(2 * len, 0),
+        );
+    }
+    cases
+}

@@ -1,0 +1,324 @@
+//! Batch normalisation of the channels of x (rows × C).
+//!
+//! The mean and the sum M of squares around it are taken of blocks that stay in the first cache, in two passes, and
+//! merged: with δ the difference of two means, m = m₁ + δ·n₂/n and M = M₁ + M₂ + δ²·n₁·n₂/n (Chan, Golub and LeVeque).
+//! The variance is as accurate as the numbers are, however far from zero they lie. The rows are cut into at most
+//! [`CHUNKS`] chunks, a task each, which are merged in order.
+//! Bytes at least: forward 12 a number (x read twice, y written), backward 20 (x and dy read twice, dx written).
+
+use super::Crew;
+use super::pool::Shares;
+use super::relu::max0;
+use super::scratch::{Need, Scratch};
+use super::simd::dispatch;
+use crate::Result;
+use crate::shape::BatchNormShape;
+
+const CHUNKS: usize = 32;
+/// Numbers of a block, whose bytes are the first cache's.
+const BLOCK: usize = 8 << 10;
+/// Numbers that a task normalises, about.
+const TASK: usize = 64 << 10;
+
+/// How many chunks, and the rows of each but the last.
+fn chunks(rows: usize) -> (usize, usize) {
+    let chunks = rows.div_ceil(64).clamp(1, CHUNKS);
+    (chunks, rows.div_ceil(chunks))
+}
+
+/// Scratch memory of all directions: two arrays a chunk, and two of factors.
+pub fn need(s: &BatchNormShape) -> Need {
+    Need { common: 2 * s.channels * (chunks(s.rows).0 + 1), local: 2 * s.channels }
+}
+
+/// See [`Device::batchnorm_forward`](crate::Device::batchnorm_forward).
+#[allow(clippy::too_many_arguments)]
+pub fn forward(
+    crew: &Crew,
+    scratch: &mut Scratch,
+    s: &BatchNormShape,
+    x: &[f32],
+    w: &[f32],
+    b: &[f32],
+    relu: bool,
+    [running_mean, running_variance]: [&mut [f32]; 2],
+    statistics: &mut [f32],
+    y: &mut [f32],
+) -> Result<()> {
+    if s.is_empty() {
+        return Ok(());
+    }
+    let need = need(s);
+    scratch.reserve(need)?;
+    let (common, local, stride) = scratch.parts(need);
+    let (scale, partial) = common.split_at_mut(2 * s.channels);
+    {
+        let local = Shares(local.as_mut_ptr());
+        for_each_chunk(crew, s, partial, |from, end, thread, moments| {
+            // SAFETY: each thread has its own memory.
+            let block = unsafe { local.part(thread * stride, 2 * s.channels) };
+            chunk_moments(crew.level, &x[from..end], block, moments);
+        });
+    }
+    let chunk = chunks(s.rows).1;
+    let (all, others) = partial.split_at_mut(2 * s.channels);
+    let mut count = chunk.min(s.rows);
+    for moments in others.chunks_exact(2 * s.channels) {
+        let more = chunk.min(s.rows - count);
+        merge(all, count, moments, more);
+        count += more;
+    }
+    let (momentum, unbiased, rows) = (s.momentum as f32, s.unbiased() as f32, s.rows as f32);
+    for c in 0..s.channels {
+        let (mean, variance) = (all[c], all[s.channels + c] / rows);
+        let inverse = 1.0 / (variance + s.epsilon as f32).sqrt();
+        (statistics[c], statistics[s.channels + c], scale[c]) = (mean, inverse, w[c] * inverse);
+        running_mean[c] += momentum * (mean - running_mean[c]);
+        running_variance[c] += momentum * (unbiased * variance - running_variance[c]);
+    }
+    normalise(crew, s, x, &statistics[..s.channels], &scale[..s.channels], b, relu, y);
+    Ok(())
+}
+
+/// See [`Device::batchnorm_backward`](crate::Device::batchnorm_backward).
+#[allow(clippy::too_many_arguments)]
+pub fn backward(
+    crew: &Crew,
+    scratch: &mut Scratch,
+    s: &BatchNormShape,
+    x: &[f32],
+    dy: &[f32],
+    w: &[f32],
+    statistics: &[f32],
+    accumulate: bool,
+    dw: &mut [f32],
+    db: &mut [f32],
+    dx: &mut [f32],
+) -> Result<()> {
+    if s.is_empty() {
+        return Ok(());
+    }
+    let need = need(s);
+    scratch.reserve(need)?;
+    let (factors, partial) = scratch.parts(need).0.split_at_mut(2 * s.channels);
+    for_each_chunk(crew, s, partial, |from, end, _, sums| {
+        chunk_sums(crew.level, &x[from..end], &dy[from..end], statistics, sums);
+    });
+    let (all, others) = partial.split_at_mut(2 * s.channels);
+    for sums in others.chunks_exact(2 * s.channels) {
+        all.iter_mut().zip(sums).for_each(|(sum, &more)| *sum += more);
+    }
+    let (means, slopes) = factors.split_at_mut(s.channels);
+    for c in 0..s.channels {
+        let (sum, product) = (all[c], all[s.channels + c]);
+        (means[c], slopes[c]) = (sum / s.rows as f32, statistics[s.channels + c] * (product / s.rows as f32));
+        db[c] = if accumulate { db[c] + sum } else { sum };
+        dw[c] = if accumulate { dw[c] + product } else { product };
+        // Its place is free now.
+        all[c] = w[c] * statistics[s.channels + c];
+    }
+    let (factors, scale) = (&*factors, &all[..s.channels]);
+    for_each_part(crew, s, dx, |from, end, dx| {
+        backward_part(crew.level, &x[from..end], &dy[from..end], &statistics[..s.channels], scale, factors, dx);
+    });
+    Ok(())
+}
+
+/// See [`Device::batchnorm_inference`](crate::Device::batchnorm_inference).
+#[allow(clippy::too_many_arguments)]
+pub fn inference(
+    crew: &Crew,
+    scratch: &mut Scratch,
+    s: &BatchNormShape,
+    x: &[f32],
+    w: &[f32],
+    b: &[f32],
+    mean: &[f32],
+    variance: &[f32],
+    relu: bool,
+    y: &mut [f32],
+) -> Result<()> {
+    normalise(crew, s, x, mean, scale_of(scratch, s, w, variance)?, b, relu, y);
+    Ok(())
+}
+
+/// See [`Device::batchnorm_inference_backward`](crate::Device::batchnorm_inference_backward).
+pub fn inference_backward(
+    crew: &Crew,
+    scratch: &mut Scratch,
+    s: &BatchNormShape,
+    dy: &[f32],
+    w: &[f32],
+    variance: &[f32],
+    dx: &mut [f32],
+) -> Result<()> {
+    let scale = scale_of(scratch, s, w, variance)?;
+    for_each_part(crew, s, dx, |from, end, dx| scale_part(crew.level, &dy[from..end], scale, dx));
+    Ok(())
+}
+
+/// w/√(variance + ε) in scratch memory.
+fn scale_of<'a>(scratch: &'a mut Scratch, s: &BatchNormShape, w: &[f32], variance: &[f32]) -> Result<&'a [f32]> {
+    let need = need(s);
+    scratch.reserve(need)?;
+    let scale = &mut scratch.parts(need).0[..s.channels];
+    for ((scale, &w), &variance) in scale.iter_mut().zip(w).zip(variance) {
+        *scale = w * (1.0 / (variance + s.epsilon as f32).sqrt());
+    }
+    Ok(scale)
+}
+
+/// Calls `task(first number, end, thread, its 2·C numbers of partial)` for every chunk of the rows.
+fn for_each_chunk(
+    crew: &Crew,
+    s: &BatchNormShape,
+    partial: &mut [f32],
+    task: impl Fn(usize, usize, usize, &mut [f32]) + Sync,
+) {
+    let ((chunks, chunk), partial) = (chunks(s.rows), Shares(partial.as_mut_ptr()));
+    crew.pool.run(chunks, |i, thread| {
+        let (from, end) = ((i * chunk).min(s.rows), ((i + 1) * chunk).min(s.rows));
+        // SAFETY: each task has its own numbers.
+        let part = unsafe { partial.part(i * 2 * s.channels, 2 * s.channels) };
+        task(from * s.channels, end * s.channels, thread, part);
+    });
+}
+
+/// Calls `task(first number, end, they)` for parts of `to`, of whole rows.
+fn for_each_part(crew: &Crew, s: &BatchNormShape, to: &mut [f32], task: impl Fn(usize, usize, &mut [f32]) + Sync) {
+    let part = (TASK / s.channels.max(1)).max(1) * s.channels;
+    let to = Shares(to.as_mut_ptr());
+    crew.pool.run(s.len().div_ceil(part.max(1)), |i, _| {
+        let (from, end) = (i * part, ((i + 1) * part).min(s.len()));
+        // SAFETY: each task has its own rows.
+        task(from, end, unsafe { to.part(from, end - from) });
+    });
+}
+
+/// y = (x − mean)·scale + b, then max(y, 0) if `relu`.
+#[allow(clippy::too_many_arguments)]
+fn normalise(
+    crew: &Crew,
+    s: &BatchNormShape,
+    x: &[f32],
+    mean: &[f32],
+    scale: &[f32],
+    b: &[f32],
+    relu: bool,
+    y: &mut [f32],
+) {
+    for_each_part(crew, s, y, |from, end, y| normalise_part(crew.level, &x[from..end], mean, scale, b, relu, y));
+}
+
+/// Merges the moments (mean, then squares around it) of `more` rows into those of `count`.
+#[inline(always)]
+fn merge(to: &mut [f32], count: usize, from: &[f32], more: usize) {
+    let (n1, n2) = (count as f32, more as f32);
+    let (share, weight) = (n2 / (n1 + n2), n1 * (n2 / (n1 + n2)));
+    let (mean, squares) = to.split_at_mut(to.len() / 2);
+    let (other_mean, other_squares) = from.split_at(from.len() / 2);
+    for ((m, q), (&m2, &q2)) in mean.iter_mut().zip(squares).zip(other_mean.iter().zip(other_squares)) {
+        let delta = m2 - *m;
+        *m += delta * share;
+        *q += q2 + delta * delta * weight;
+    }
+}
+
+dispatch! {
+    /// Mean and squares around it of some rows; `block` has room for as many numbers as `to`.
+    fn chunk_moments(x: &[f32], block: &mut [f32], to: &mut [f32]) = plain chunk_moments_body
+}
+#[inline(always)]
+fn chunk_moments_body(x: &[f32], block: &mut [f32], to: &mut [f32]) {
+    let channels = to.len() / 2;
+    let rows = (BLOCK / channels).max(8);
+    let mut count = 0;
+    for x in x.chunks(rows * channels) {
+        let more = x.len() / channels;
+        if count == 0 {
+            block_moments(x, to);
+        } else {
+            block_moments(x, block);
+            merge(to, count, block, more);
+        }
+        count += more;
+    }
+}
+
+#[inline(always)]
+fn block_moments(x: &[f32], to: &mut [f32]) {
+    let channels = to.len() / 2;
+    let (mean, squares) = to.split_at_mut(channels);
+    mean.fill(0.0);
+    for row in x.chunks_exact(channels) {
+        mean.iter_mut().zip(row).for_each(|(mean, &x)| *mean += x);
+    }
+    let rows = (x.len() / channels) as f32;
+    mean.iter_mut().for_each(|mean| *mean /= rows);
+    squares.fill(0.0);
+    for row in x.chunks_exact(channels) {
+        for ((square, &mean), &x) in squares.iter_mut().zip(&*mean).zip(row) {
+            *square += (x - mean) * (x - mean);
+        }
+    }
+}
+
+dispatch! {
+    /// Σ dy and Σ dy·x̂ of some rows.
+    fn chunk_sums(x: &[f32], dy: &[f32], statistics: &[f32], to: &mut [f32]) = plain chunk_sums_body
+}
+#[inline(always)]
+fn chunk_sums_body(x: &[f32], dy: &[f32], statistics: &[f32], to: &mut [f32]) {
+    let channels = to.len() / 2;
+    let (sums, products) = to.split_at_mut(channels);
+    let (mean, inverse) = statistics.split_at(channels);
+    sums.fill(0.0);
+    products.fill(0.0);
+    for (x, dy) in x.chunks_exact(channels).zip(dy.chunks_exact(channels)) {
+        let channel = sums.iter_mut().zip(&mut *products).zip(mean.iter().zip(inverse));
+        for (((sum, product), (&mean, &inverse)), (&x, &dy)) in channel.zip(x.iter().zip(dy)) {
+            *sum += dy;
+            *product += dy * ((x - mean) * inverse);
+        }
+    }
+}
+
+dispatch! {
+    fn normalise_part(x: &[f32], mean: &[f32], scale: &[f32], b: &[f32], relu: bool, y: &mut [f32]) = plain normalise_body
+}
+#[inline(always)]
+fn normalise_body(x: &[f32], mean: &[f32], scale: &[f32], b: &[f32], relu: bool, y: &mut [f32]) {
+    for (x, y) in x.chunks_exact(scale.len()).zip(y.chunks_exact_mut(scale.len())) {
+        for (((y, &x), &mean), (&scale, &b)) in y.iter_mut().zip(x).zip(mean).zip(scale.iter().zip(b)) {
+            let value = (x - mean) * scale + b;
+            *y = if relu { max0(value) } else { value };
+        }
+    }
+}
+
+dispatch! {
+    /// dx = scale · (dy − means − (x − mean)·slopes); `factors` are the means, then the slopes.
+    fn backward_part(x: &[f32], dy: &[f32], mean: &[f32], scale: &[f32], factors: &[f32], dx: &mut [f32]) = plain backward_body
+}
+#[inline(always)]
+fn backward_body(x: &[f32], dy: &[f32], mean: &[f32], scale: &[f32], factors: &[f32], dx: &mut [f32]) {
+    let channels = scale.len();
+    let (means, slopes) = factors.split_at(channels);
+    let rows = x.chunks_exact(channels).zip(dy.chunks_exact(channels));
+    for ((x, dy), dx) in rows.zip(dx.chunks_exact_mut(channels)) {
+        let channel = mean.iter().zip(scale).zip(means.iter().zip(slopes));
+        for ((dx, (&x, &dy)), ((&mean, &scale), (&m, &slope))) in dx.iter_mut().zip(x.iter().zip(dy)).zip(channel) {
+            *dx = scale * (dy - m - (x - mean) * slope);
+        }
+    }
+}
+
+dispatch! {
+    fn scale_part(dy: &[f32], scale: &[f32], dx: &mut [f32]) = plain scale_body
+}
+#[inline(always)]
+fn scale_body(dy: &[f32], scale: &[f32], dx: &mut [f32]) {
+    for (dy, dx) in dy.chunks_exact(scale.len()).zip(dx.chunks_exact_mut(scale.len())) {
+        dx.iter_mut().zip(dy).zip(scale).for_each(|((dx, &dy), &scale)| *dx = dy * scale);
+    }
+}

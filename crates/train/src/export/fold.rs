@@ -1,0 +1,54 @@
+//! Batch norms as parts of the convolutions before them, which is what they are once training is over:
+//! γ·(w∗x + b − μ)/√(σ²+ε) + β is a convolution with the weights γ/√(σ²+ε)·w and the bias γ/√(σ²+ε)·(b − μ) + β.
+
+use std::borrow::Cow;
+
+use alexnet_core::{Architecture, Error, LayerKind};
+
+use super::{Model, Tensor};
+
+/// The layers without batch norms, under the names they had, and their parameters. Computed in f64, rounded once.
+///
+/// # Errors
+/// A batch norm that does not follow a convolution.
+pub fn fold<'a>(model: &Model<'a>) -> alexnet_core::Result<(Architecture, Vec<Tensor<'a>>)> {
+    let mut architecture = model.architecture.clone();
+    let mut parameters = model.parameters.clone();
+    let is_norm = |kind: &LayerKind| matches!(kind, LayerKind::BatchNorm { .. });
+    while let Some(place) = architecture.layers.iter().position(|layer| is_norm(&layer.kind)) {
+        let norm = architecture.layers.remove(place);
+        let before = place.checked_sub(1).map(|before| &architecture.layers[before]);
+        let (LayerKind::BatchNorm { epsilon, .. }, Some(conv)) =
+            (norm.kind, before.filter(|layer| matches!(layer.kind, LayerKind::Conv { .. })))
+        else {
+            let reason = "a batch norm is exported as part of the convolution before it, and here is none".into();
+            return Err(Error::Layer { layer: norm.name, reason });
+        };
+        let mut take = |name: &str| {
+            let own = parameters.iter().position(|tensor| tensor.name == format!("{}.{name}", norm.name));
+            own.map_or_else(Vec::new, |own| numbers(&parameters.remove(own).bytes))
+        };
+        let [gamma, beta, mean, variance] = ["weight", "bias", "running_mean", "running_var"].map(&mut take);
+        let scales: Vec<f64> = gamma.iter().zip(&variance).map(|(gamma, v)| gamma / (v + epsilon).sqrt()).collect();
+        for tensor in &mut parameters {
+            let Some(own) = tensor.name.strip_prefix(conv.name.as_str()) else { continue };
+            let mut values = numbers(&tensor.bytes);
+            let filter = values.len() / scales.len().max(1);
+            for (i, value) in values.iter_mut().enumerate() {
+                match own {
+                    ".weight" => *value *= scales[i / filter],
+                    ".bias" => *value = (*value - mean[i]) * scales[i] + beta[i],
+                    _ => {}
+                }
+            }
+            if matches!(own, ".weight" | ".bias") {
+                tensor.bytes = Cow::Owned(values.into_iter().flat_map(|x| (x as f32).to_le_bytes()).collect());
+            }
+        }
+    }
+    Ok((architecture, parameters))
+}
+
+fn numbers(bytes: &[u8]) -> Vec<f64> {
+    bytes.as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect()
+}

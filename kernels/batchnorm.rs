@@ -1,0 +1,216 @@
+//! Launchers of `batchnorm.cu`.
+
+use crate::Kernels;
+use crate::array::{Array, Number};
+use crate::error::{Error, Result};
+use crate::launch::{Grid, Value};
+
+const THREADS: u32 = 256;
+/// Rows of a tile, as in `batchnorm.cu`.
+const TILE: usize = 128;
+/// Most chunks of the rows: with 64 channels twice the blocks that a large GPU runs at a time.
+const CHUNKS: usize = 512;
+
+/// Shape and constants, as in `torch.nn.BatchNorm2d`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchNorm {
+    /// N·H·W.
+    pub rows: usize,
+    /// C.
+    pub channels: usize,
+    /// ε.
+    pub epsilon: f64,
+    /// Share of the batch's statistics in the new running ones.
+    pub momentum: f64,
+}
+
+/// `BatchNorm` of `batchnorm.cu`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Argument {
+    rows: u32,
+    channels: u32,
+    blocks: u32,
+    chunk: u32,
+    chunks: u32,
+    epsilon: f32,
+    momentum: f32,
+    unbiased: f32,
+}
+// SAFETY: the same fields in the same order, all of four bytes, so that there is no padding.
+unsafe impl Value for Argument {}
+
+impl BatchNorm {
+    fn len(&self) -> usize {
+        self.rows * self.channels
+    }
+    /// Rows of a chunk, and chunks.
+    fn chunks(&self) -> (usize, usize) {
+        let chunk = self.rows.div_ceil(TILE).div_ceil(CHUNKS).max(1) * TILE;
+        (chunk, self.rows.div_ceil(chunk))
+    }
+    /// Floats of scratch memory that the operators need.
+    pub fn workspace(&self) -> usize {
+        2 * self.channels * (self.chunks().1 + 1)
+    }
+
+    /// The kernels' argument, and the grids for chunks, for the combination of the chunks and for tiles.
+    fn argument(&self, operator: &'static str) -> Result<(Argument, [Grid; 3])> {
+        let fail = |reason: String| Error::Argument { operator, argument: "shape", reason };
+        let (chunk, chunks) = self.chunks();
+        let (blocks, tiles) = (self.channels.div_ceil(32), self.rows.div_ceil(TILE));
+        let fits = self.rows < 1 << 31 && self.channels < 1 << 31 && blocks.saturating_mul(tiles) < 1 << 31;
+        if self.rows == 0 || self.channels == 0 || !fits {
+            return Err(fail(format!("is impossible: {self:?}")));
+        }
+        let argument = Argument {
+            rows: self.rows as u32,
+            channels: self.channels as u32,
+            blocks: blocks as u32,
+            chunk: chunk as u32,
+            chunks: chunks as u32,
+            epsilon: self.epsilon as f32,
+            momentum: self.momentum as f32,
+            unbiased: (self.rows as f64 / (self.rows - 1).max(1) as f64) as f32,
+        };
+        Ok((argument, [chunks, 1, tiles].map(|n| Grid::new([(blocks * n) as u32, 1, 1], THREADS))))
+    }
+}
+
+impl Kernels {
+    /// y = w·(x − μ)/√(σ²+ε) + b, then max(y, 0) if `relu`; `statistics` (2, C) = μ and 1/√(σ²+ε); `running`, mean and
+    /// variance, move towards μ and the unbiased variance. x and y are of the storage's number, the others float.
+    ///
+    /// # Errors
+    /// An array that does not fit; the driver's.
+    #[allow(clippy::too_many_arguments)]
+    pub fn batchnorm_forward(
+        &self,
+        s: &BatchNorm,
+        x: &Array,
+        w: &Array,
+        b: &Array,
+        relu: bool,
+        running: [&mut Array; 2],
+        statistics: &mut Array,
+        y: &mut Array,
+        workspace: &mut Array,
+    ) -> Result<()> {
+        const NAME: &str = "batchnorm_forward";
+        x.expect(NAME, "x", self.storage(), s.len())?;
+        y.expect(NAME, "y", self.storage(), s.len())?;
+        for (name, array) in [("w", w), ("b", b), ("running mean", &*running[0]), ("running variance", &*running[1])] {
+            array.expect(NAME, name, Number::F32, s.channels)?;
+        }
+        statistics.expect(NAME, "statistics", Number::F32, 2 * s.channels)?;
+        workspace.expect(NAME, "workspace", Number::F32, s.workspace())?;
+        let (argument, [chunks, combined, tiles]) = s.argument(NAME)?;
+        let launch = self.launch("batchnorm", "batchnorm_moments")?.array(x).array_mut(workspace);
+        // SAFETY: a block for 32 channels and a chunk; the kernel stops at the last row and channel, and the workspace
+        // holds two numbers a channel and chunk.
+        unsafe { launch.value(argument).run(chunks)? };
+        let [mean, variance] = running;
+        let launch = self.launch("batchnorm", "batchnorm_statistics")?.array(workspace);
+        let launch = launch.array_mut(mean).array_mut(variance).array_mut(statistics);
+        // SAFETY: a block for 32 channels; the arrays hold the channels, as checked above.
+        unsafe { launch.value(argument).run(combined)? };
+        let inverse = statistics.address() + 4 * s.channels as u64;
+        let launch = self.launch("batchnorm", "batchnorm_normalise")?.array(x).array(w).array(b).array(statistics);
+        let launch = launch.value(inverse).value(0u32).value(u32::from(relu)).array_mut(y);
+        // SAFETY: a block for 32 channels and a tile of the rows; the inverse is the second half of the statistics.
+        unsafe { launch.value(argument).run(tiles) }
+    }
+
+    /// dw = Σ dy·x̂ and db = Σ dy, or adds them; dx = w/√(σ²+ε) · (dy − mean(dy) − x̂·mean(dy·x̂)).
+    ///
+    /// # Errors
+    /// An array that does not fit; the driver's.
+    #[allow(clippy::too_many_arguments)]
+    pub fn batchnorm_backward(
+        &self,
+        s: &BatchNorm,
+        x: &Array,
+        dy: &Array,
+        w: &Array,
+        statistics: &Array,
+        accumulate: bool,
+        dw: &mut Array,
+        db: &mut Array,
+        dx: &mut Array,
+        workspace: &mut Array,
+    ) -> Result<()> {
+        const NAME: &str = "batchnorm_backward";
+        for (name, array) in [("x", x), ("dy", dy), ("dx", &*dx)] {
+            array.expect(NAME, name, self.storage(), s.len())?;
+        }
+        for (name, array) in [("w", w), ("dw", &*dw), ("db", &*db)] {
+            array.expect(NAME, name, Number::F32, s.channels)?;
+        }
+        statistics.expect(NAME, "statistics", Number::F32, 2 * s.channels)?;
+        workspace.expect(NAME, "workspace", Number::F32, s.workspace())?;
+        let (argument, [chunks, combined, tiles]) = s.argument(NAME)?;
+        let launch = self.launch("batchnorm", "batchnorm_sums")?.array(x).array(dy).array(statistics);
+        // SAFETY: as the moments of the forward pass.
+        unsafe { launch.array_mut(workspace).value(argument).run(chunks)? };
+        let factors = workspace.address() + (4 * 2 * s.channels * s.chunks().1) as u64;
+        let launch = self.launch("batchnorm", "batchnorm_gradients")?.array(workspace).array(statistics);
+        let launch = launch.value(u32::from(accumulate)).array_mut(dw).array_mut(db).value(factors);
+        // SAFETY: a block for 32 channels; the factors lie in the workspace after what the chunks left.
+        unsafe { launch.value(argument).run(combined)? };
+        let launch = self.launch("batchnorm", NAME)?.array(x).array(dy).array(w).array(statistics).value(factors);
+        // SAFETY: a block for 32 channels and a tile of the rows.
+        unsafe { launch.array_mut(dx).value(argument).run(tiles) }
+    }
+
+    /// y = w·(x − mean)/√(variance+ε) + b, then max(y, 0) if `relu`.
+    ///
+    /// # Errors
+    /// An array that does not fit; the driver's.
+    #[allow(clippy::too_many_arguments)]
+    pub fn batchnorm_inference(
+        &self,
+        s: &BatchNorm,
+        x: &Array,
+        w: &Array,
+        b: &Array,
+        mean: &Array,
+        variance: &Array,
+        relu: bool,
+        y: &mut Array,
+    ) -> Result<()> {
+        const NAME: &str = "batchnorm_inference";
+        x.expect(NAME, "x", self.storage(), s.len())?;
+        y.expect(NAME, "y", self.storage(), s.len())?;
+        for (name, array) in [("w", w), ("b", b), ("mean", mean), ("variance", variance)] {
+            array.expect(NAME, name, Number::F32, s.channels)?;
+        }
+        let (argument, [.., tiles]) = s.argument(NAME)?;
+        let launch = self.launch("batchnorm", "batchnorm_normalise")?.array(x).array(w).array(b).array(mean);
+        let launch = launch.array(variance).value(1u32).value(u32::from(relu)).array_mut(y);
+        // SAFETY: a block for 32 channels and a tile of the rows; the kernel stops at the last row and channel.
+        unsafe { launch.value(argument).run(tiles) }
+    }
+
+    /// dx = dy·w/√(variance+ε).
+    ///
+    /// # Errors
+    /// An array that does not fit; the driver's.
+    pub fn batchnorm_inference_backward(
+        &self,
+        s: &BatchNorm,
+        dy: &Array,
+        w: &Array,
+        variance: &Array,
+        dx: &mut Array,
+    ) -> Result<()> {
+        const NAME: &str = "batchnorm_inference_backward";
+        dy.expect(NAME, "dy", self.storage(), s.len())?;
+        dx.expect(NAME, "dx", self.storage(), s.len())?;
+        w.expect(NAME, "w", Number::F32, s.channels)?;
+        variance.expect(NAME, "variance", Number::F32, s.channels)?;
+        let (argument, [.., tiles]) = s.argument(NAME)?;
+        let launch = self.launch("batchnorm", NAME)?.array(dy).array(w).array(variance).array_mut(dx);
+        // SAFETY: as in the forward pass.
+        unsafe { launch.value(argument).run(tiles) }
+    }
+}
