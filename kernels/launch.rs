@@ -120,7 +120,12 @@ impl<'a> Launch<'a> {
         let address = array.address();
         self.value(address)
     }
-    /// An array that need not be there.
+    /// An array that the kernel reads, which need not be there.
+    pub fn optional(self, array: Option<&Array>) -> Self {
+        let address = array.map_or(0, Array::address);
+        self.value(address)
+    }
+    /// An array that the kernel writes, which need not be there.
     pub fn optional_mut(self, array: Option<&mut Array>) -> Self {
         let address = array.map_or(0, |array| array.address());
         self.value(address)

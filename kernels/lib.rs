@@ -36,6 +36,7 @@ mod graph;
 mod linear;
 mod lrn;
 mod maxpool;
+mod mix;
 mod relu;
 mod sgd;
 mod softmax_cross_entropy;
@@ -56,6 +57,7 @@ pub use graph::Graph;
 pub use linear::Linear;
 pub use lrn::Lrn;
 pub use maxpool::MaxPool;
+pub use mix::Paste;
 pub use sgd::{Parameters, Rule, Scaler};
 pub use softmax_cross_entropy::Loss;
 

@@ -1,10 +1,12 @@
 // softmax_cross_entropy: loss, hits and gradient of N rows of K logits in one pass over them.
-//   losses[n]  = −Σ target[i] · ln softmax(x[n])[i] = ln Σ exp(x[i] − max) − own·(x[label] − max) − other·Σ (x[i] − max)
-//   correct[n] = 1 if the first largest logit is the label's, else 0
+//   losses[n]  = −Σ target[i] · ln softmax(x[n])[i]
+//              = ln Σ exp(x[i] − max) − own·(λ·(x[label] − max) + (1 − λ)·(x[second] − max)) − other·Σ (x[i] − max)
+//   correct[n] = 1 if the first largest logit is that of the label with the larger share, else 0
 //   dx[n,i]    = (softmax[i] − target[i]) / divisor · loss_scale
-// where target[i] = other + (i = label ? own : 0), own = 1 − ε and other = ε/K.
+// where target[i] = other + own·((i = label ? λ : 0) + (i = second ? 1 − λ : 0)), own = 1 − ε and other = ε/K. Without
+// second labels λ is 1. It lies in memory, so that a captured step can be run again with the next.
 //
-// logits, dlogits (N, K) of T, labels (N), losses and correct (N) of float. A block takes `rows` rows, 32 at most, which
+// logits, dlogits (N, K) of T, labels and second (N), weight, λ, one float, losses and correct (N) of float. A block takes `rows` rows, 32 at most, which
 // it loads as one run of memory into shared memory; a warp then takes a row. Labels, losses and hits are loaded and
 // stored for all rows at once. Rows too long for that (`rows` = 0) are read from memory each time, a block a row. Sums go lane by lane, then in a tree: always the same order. Bytes at least:
 // logits + dlogits.
@@ -19,10 +21,19 @@ DEVICE float value(float x) { return x; }
 DEVICE float value(half x) { return to_float(x); }
 DEVICE float value(bf16 x) { return to_float(x); }
 
+// The labels of a row and the share of each.
+struct Labels {
+    u32 first, second;
+    float weight, rest;
+};
+
+// A share of nothing counts as nothing, even where a logit is −∞.
+DEVICE float part(float share, float x) { return share == 0.0f ? 0.0f : share * x; }
+
 // One row by one warp; `x` lies in shared memory as float, or in global memory as T. The loss goes to `loss`, whether it
 // was a hit to `hit`, and dx to `put(i, gradient)`.
 template <typename From, typename Put>
-DEVICE void row(const From* x, u32 label, float* loss, float* hit, const Loss& s, bool gradient, Put put) {
+DEVICE void row(const From* x, Labels labels, float* loss, float* hit, const Loss& s, bool gradient, Put put) {
     u32 lane = threadIdx.x % 32;
     float largest = -INFINITY;
     u32 where = 0xffffffffu;
@@ -49,48 +60,57 @@ DEVICE void row(const From* x, u32 label, float* loss, float* hit, const Loss& s
     sum = warp_sum(sum);
     differences = warp_sum(differences);
     if (lane == 0) {
-        float own = label < s.classes ? s.own * (value(x[label]) - largest) : 0.0f;
-        // Without smoothing the sum must not count, even where a logit is −∞.
-        *loss = logf(sum) - own - (s.other == 0.0f ? 0.0f : s.other * differences);
-        *hit = where == label ? 1.0f : 0.0f;
+        auto own = [&](u32 label, float share) {
+            return label < s.classes ? part(share, value(x[label]) - largest) : 0.0f;
+        };
+        float both = own(labels.first, labels.weight) + own(labels.second, labels.rest);
+        *loss = logf(sum) - s.own * both - part(s.other, differences);
+        *hit = where == (labels.weight >= 0.5f ? labels.first : labels.second) ? 1.0f : 0.0f;
     }
     if (!gradient) return;
     // `put` may overwrite x: a lane its own elements, which the others have read by now.
     __syncwarp();
     for (u32 i = lane; i < s.classes; i += 32) {
-        float target = s.other + (i == label ? s.own : 0.0f);
+        float share = (i == labels.first ? labels.weight : 0.0f) + (i == labels.second ? labels.rest : 0.0f);
+        float target = s.other + s.own * share;
         put(i, (expf(value(x[i]) - largest) / sum - target) / s.divisor);
     }
 }
 
 // Shared: rows · K floats. dlogits may be null: no gradient. loss_scale is one float.
 KERNEL void __launch_bounds__(256)
-    softmax_cross_entropy(const T* logits, const u32* labels, float* losses, float* correct, T* dlogits,
-                          const float* loss_scale, Loss s) {
+    softmax_cross_entropy(const T* logits, const u32* labels, const u32* second, const float* weight, float* losses,
+                          float* correct, T* dlogits, const float* loss_scale, Loss s) {
     extern __shared__ float cached[];
-    __shared__ u32 own_labels[32];
+    __shared__ u32 own_labels[2][32];
     __shared__ float found[2][32];
-    __shared__ float shared_scale;
-    if (threadIdx.x == 0) shared_scale = *loss_scale;
+    __shared__ float shared_scale, shared_weight;
+    if (second == nullptr) second = labels;
+    if (threadIdx.x == 0) shared_scale = *loss_scale, shared_weight = weight == nullptr ? 1.0f : *weight;
     if (s.rows == 0) {
         u32 n = blockIdx.x;
         __syncthreads();
         if (threadIdx.x >= 32) return;
         u64 start = (u64)n * s.classes;
         float scale = shared_scale;
-        row(logits + start, labels[n], losses + n, correct + n, s, dlogits != nullptr,
+        Labels both = {labels[n], second[n], shared_weight, 1.0f - shared_weight};
+        row(logits + start, both, losses + n, correct + n, s, dlogits != nullptr,
             [&](u32 i, float gradient) { dlogits[start + i] = from_float<T>(gradient * scale); });
         return;
     }
     u32 n_first = blockIdx.x * s.rows, rows = min(s.rows, s.batch - n_first);
     u64 start = (u64)n_first * s.classes;
-    if (threadIdx.x < rows) own_labels[threadIdx.x] = labels[n_first + threadIdx.x];
+    if (threadIdx.x < rows) {
+        own_labels[0][threadIdx.x] = labels[n_first + threadIdx.x];
+        if (second != labels) own_labels[1][threadIdx.x] = second[n_first + threadIdx.x];
+    }
     for (u32 i = threadIdx.x; i < rows * s.classes; i += 256) cached[i] = to_float(logits[start + i]);
     __syncthreads();
     float scale = shared_scale;
     for (u32 r = threadIdx.x / 32; r < rows; r += 8) {
         float* x = cached + r * s.classes;
-        row(x, own_labels[r], &found[0][r], &found[1][r], s, dlogits != nullptr,
+        u32 label = own_labels[0][r], other = second == labels ? label : own_labels[1][r];
+        row(x, {label, other, shared_weight, 1.0f - shared_weight}, &found[0][r], &found[1][r], s, dlogits != nullptr,
             [&](u32 i, float gradient) { x[i] = gradient * scale; });
     }
     __syncthreads();

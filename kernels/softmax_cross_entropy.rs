@@ -39,7 +39,8 @@ unsafe impl Value for Argument {}
 impl Kernels {
     /// Losses, hits and, if asked for, the gradient times the first number of `loss_scale`.
     ///
-    /// The labels must be below K; others count as no class.
+    /// The labels must be below K; others count as no class. With `second` labels and their λ, the first number of an
+    /// array, the target is λ times that of the labels and 1 − λ times that of the second ones.
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
@@ -49,6 +50,7 @@ impl Kernels {
         s: &Loss,
         logits: &Array,
         labels: &Array,
+        second: Option<(&Array, &Array)>,
         loss_scale: &Array,
         losses: &mut Array,
         correct: &mut Array,
@@ -58,6 +60,10 @@ impl Kernels {
         let len = s.batch * s.classes;
         logits.expect(NAME, "logits", self.storage(), len)?;
         labels.expect(NAME, "labels", Number::U32, s.batch)?;
+        if let Some((labels, weight)) = second {
+            labels.expect(NAME, "second labels", Number::U32, s.batch)?;
+            weight.expect(NAME, "weight", Number::F32, 1)?;
+        }
         loss_scale.expect(NAME, "loss_scale", Number::F32, 1)?;
         losses.expect(NAME, "losses", Number::F32, s.batch)?;
         correct.expect(NAME, "correct", Number::F32, s.batch)?;
@@ -84,7 +90,9 @@ impl Kernels {
         };
         let blocks = s.batch.div_ceil(rows.max(1));
         let grid = Grid::new([blocks as u32, 1, 1], THREADS).shared((rows * s.classes * 4) as u32);
-        let launch = self.launch("softmax_cross_entropy", NAME)?.array(logits).array(labels).array_mut(losses);
+        let launch = self.launch("softmax_cross_entropy", NAME)?.array(logits).array(labels);
+        let launch = launch.optional(second.map(|(labels, _)| labels)).optional(second.map(|(_, weight)| weight));
+        let launch = launch.array_mut(losses);
         let launch = launch.array_mut(correct).optional_mut(dlogits).array(loss_scale).value(argument);
         // SAFETY: blocks for all rows, clipped to the batch; the shared memory holds a block's rows.
         unsafe { launch.run(grid) }

@@ -102,7 +102,7 @@ fn main() {
                 cpu.relu_backward(20_000, &y, &mut dx).unwrap();
                 cpu.flatten_forward(&flatten, &x, &mut y).unwrap();
                 cpu.dropout(&dropout, &mut y).unwrap();
-                cpu.softmax_cross_entropy(&loss, &x, &labels, &mut dw, &mut db, Some(&mut dx)).unwrap();
+                cpu.softmax_cross_entropy(&loss, &x, &labels, None, &mut dw, &mut db, Some(&mut dx)).unwrap();
                 cpu.sgd(&rule, &mut parameters).unwrap();
                 cpu.ema(0.9, &mut parameters).unwrap();
                 cpu.write(&[0.5; 3], &mut w).unwrap();

@@ -13,7 +13,7 @@ use cases::{Case, Net};
 use driver::counters::Counted;
 
 /// Operators that do little with each number: what they move is what they cost.
-const BOUND_BY_MEMORY: [&str; 11] = [
+const BOUND_BY_MEMORY: [&str; 12] = [
     "augment",
     "avgpool",
     "batchnorm",
@@ -22,6 +22,7 @@ const BOUND_BY_MEMORY: [&str; 11] = [
     "flatten",
     "lrn",
     "maxpool",
+    "mix",
     "relu",
     "sgd",
     "softmax_cross_entropy",

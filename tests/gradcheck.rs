@@ -9,6 +9,7 @@ use alexnet_core::gradcheck::network::case;
 use alexnet_core::gradcheck::{Report, Tolerance, check};
 use alexnet_core::network::MicroBatch;
 use alexnet_core::random::{Philox, uniform_f32};
+use alexnet_core::shape::Mix;
 use alexnet_core::{Architecture, LayerKind, LayerSpec, Network, Reference};
 
 const BATCH: usize = 3;
@@ -46,9 +47,19 @@ fn micro(smoothing: f64) -> MicroBatch {
 
 /// Checks up to 60 elements of each parameter, spread evenly.
 fn check_network(kinds: &[LayerKind], image: usize, smoothing: f64) {
+    check_mixed(kinds, image, smoothing, None);
+}
+
+/// The same with the batch mixed.
+fn check_mixed(kinds: &[LayerKind], image: usize, smoothing: f64, mix: Option<Mix>) {
     let mut network = network(kinds, image);
     let (x, labels, micro) = (images(image, BATCH), [1, 0, 3], micro(smoothing));
-    network.train(&x, &labels, &micro).unwrap();
+    let train = |network: &mut Net| {
+        network.load(&x, &labels)?;
+        mix.map_or(Ok(()), |mix| network.mix(mix, &labels))?;
+        network.train_loaded(&micro, |_| ())
+    };
+    train(&mut network).unwrap();
     for p in 0..network.parameters().len() {
         let parameter = &network.parameters()[p];
         let (name, mut values) = (parameter.name.clone(), parameter.value.clone());
@@ -57,7 +68,7 @@ fn check_network(kinds: &[LayerKind], image: usize, smoothing: f64) {
         let indices = (0..values.len()).step_by(values.len().div_ceil(60));
         let report: Report = check(&mut values, &analytic, indices, Tolerance::default(), |values| {
             network.device_and_parameters().1[p].value.copy_from_slice(values);
-            network.train(&x, &labels, &micro).map(|result| result.loss / BATCH as f64)
+            train(&mut network).map(|result| result.loss / BATCH as f64)
         })
         .unwrap();
         network.device_and_parameters().1[p].value.copy_from_slice(&values);
@@ -120,6 +131,15 @@ fn batchnorm_before_a_relu_and_alone() {
     let end = [LayerKind::Flatten, LayerKind::Linear { outputs: CLASSES }];
     for middle in [&[LayerKind::Relu, batchnorm][..], &[LayerKind::Relu, batchnorm, LayerKind::Relu]] {
         check_network(&[&[conv(6, 3, 1, 1, 1)], middle, &end[..]].concat(), 4, 0.0);
+    }
+}
+
+#[test]
+fn the_loss_of_mixed_labels() {
+    let layers = [LayerKind::Flatten, LayerKind::Linear { outputs: CLASSES }];
+    for smoothing in [0.0, 0.1] {
+        check_mixed(&layers, 3, smoothing, Some(Mix::Blend { weight: 0.3 }));
+        check_mixed(&layers, 3, smoothing, Some(Mix::Paste { left: 1, top: 1, right: 3, bottom: 2 }));
     }
 }
 

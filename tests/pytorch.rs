@@ -9,7 +9,7 @@ use alexnet_core::device::Parameter;
 use alexnet_core::device::cuda::Precision;
 use alexnet_core::network::MicroBatch;
 use alexnet_core::random::{Philox, uniform_f32};
-use alexnet_core::shape::{AvgPoolShape, BatchNormShape, LrnShape, MaxPoolShape};
+use alexnet_core::shape::{AvgPoolShape, BatchNormShape, LossShape, LrnShape, MaxPoolShape};
 use alexnet_core::{Cpu, Cuda, Device, Network, Reference, Sgd, reference};
 use serde_json::Value;
 
@@ -224,6 +224,24 @@ fn decay_with_one_and_two_parameter_groups() {
             for (ours, torch) in value.iter().zip(case[name].as_array().unwrap()) {
                 assert!((ours - number(torch)).abs() <= 1e-14, "{name} {rule:?}: {ours}, PyTorch {torch}");
             }
+        }
+    }
+}
+
+#[test]
+fn the_reference_mixes_labels_as_pytorch_does() {
+    let fixture = fixture("mixed_loss.json");
+    let labels = [(7, 3), (3, 1)].map(|(a, b)| (0..6).map(|i| (a * i + b) % 10).collect::<Vec<u32>>());
+    for (index, case) in fixture.as_array().unwrap().iter().enumerate() {
+        let shape = LossShape { batch: 6, classes: 10, smoothing: number(&case["smoothing"]), divisor: 6 };
+        let logits: Vec<f64> = uniforms(4, 100 + index as u32, 60).map(|u| u * 8.0 - 4.0).collect();
+        let (mut losses, mut correct, mut gradient) = (vec![0.0; 6], vec![0.0; 6], vec![0.0; 60]);
+        let second = Some((&labels[1][..], number(&case["weight"])));
+        let to = Some(&mut gradient[..]);
+        reference::softmax_cross_entropy(&shape, &logits, &labels[0], second, &mut losses, &mut correct, to);
+        let expected = ["losses", "gradient"].into_iter().flat_map(|key| case[key].as_array().unwrap());
+        for (ours, torch) in losses.iter().chain(&gradient).zip(expected) {
+            assert!((ours - number(torch)).abs() <= 1e-12, "{case}: {ours} {torch}");
         }
     }
 }

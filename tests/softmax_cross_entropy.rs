@@ -7,17 +7,32 @@ use alexnet_core::{Device, Error, reference};
 use proptest::prelude::*;
 use support::*;
 
-fn check(s: &LossShape, logits: &[f32], labels: &[u32]) {
+fn check(s: &LossShape, logits: &[f32], labels: &[u32], second: Option<(&[u32], f32)>) {
     let (mut losses, mut correct, mut dlogits) = (vec![0.0; s.batch], vec![0.0; s.batch], vec![0.0; logits.len()]);
-    reference::softmax_cross_entropy(s, &wide(logits), labels, &mut losses, &mut correct, Some(&mut dlogits));
+    let wide_second = second.map(|(labels, weight)| (labels, f64::from(weight)));
+    reference::softmax_cross_entropy(
+        s,
+        &wide(logits),
+        labels,
+        wide_second,
+        &mut losses,
+        &mut correct,
+        Some(&mut dlogits),
+    );
     for (level, found) in on_all(|cpu| {
         let (mut losses, mut correct) = (unwritten(cpu, s.batch), unwritten(cpu, s.batch));
         let (mut dlogits, mut to) = (unwritten(cpu, logits.len()), cpu.labels(s.batch).unwrap());
         cpu.write_labels(labels, &mut to).unwrap();
         let x = array(cpu, logits);
-        cpu.softmax_cross_entropy(s, &x, &to, &mut losses, &mut correct, Some(&mut dlogits)).unwrap();
+        let second = second.map(|(labels, weight)| {
+            let mut to = cpu.labels(s.batch).unwrap();
+            cpu.write_labels(labels, &mut to).unwrap();
+            (to, array(cpu, &[weight]))
+        });
+        let second = second.as_ref().map(|(labels, weight)| (labels, weight));
+        cpu.softmax_cross_entropy(s, &x, &to, second, &mut losses, &mut correct, Some(&mut dlogits)).unwrap();
         let all = vec![losses.to_vec(), correct.to_vec(), dlogits.to_vec()];
-        cpu.softmax_cross_entropy(s, &x, &to, &mut losses, &mut correct, None).unwrap();
+        cpu.softmax_cross_entropy(s, &x, &to, second, &mut losses, &mut correct, None).unwrap();
         assert_eq!(losses[..], all[0][..], "the loss alone");
         all
     }) {
@@ -34,12 +49,14 @@ proptest! {
     #[test]
     fn any_shape(
         batch in 1usize..40, classes in 1usize..30, smoothing in 0.0..0.5f64, more in 0usize..9, scale in 0.1..80f32,
-        seed: u32,
+        seed: u32, weight in proptest::option::of(0f32..=1.0),
     ) {
         let s = LossShape { batch, classes, smoothing, divisor: batch + more };
         let logits: Vec<f32> = values(seed.into(), batch * classes).iter().map(|x| x * scale).collect();
         let labels: Vec<u32> = (0..batch as u32).map(|n| n.wrapping_mul(7).wrapping_add(seed) % classes as u32).collect();
-        check(&s, &logits, &labels);
+        // Now and then the same label twice.
+        let second: Vec<u32> = (0..batch as u32).map(|n| (n * 5 + seed % 3) % classes as u32).collect();
+        check(&s, &logits, &labels, weight.map(|weight| (&second[..], weight)));
     }
 }
 
@@ -51,7 +68,12 @@ fn a_label_that_is_no_class_is_an_error() {
         let mut labels = cpu.labels(2).unwrap();
         cpu.write_labels(&[0, 3], &mut labels).unwrap();
         let (mut losses, mut correct) = (unwritten(cpu, 2), unwritten(cpu, 2));
-        let found = cpu.softmax_cross_entropy(&s, &array(cpu, &[0.0; 6]), &labels, &mut losses, &mut correct, None);
+        let found =
+            cpu.softmax_cross_entropy(&s, &array(cpu, &[0.0; 6]), &labels, None, &mut losses, &mut correct, None);
+        assert_eq!(found, Err(Error::Label { label: 3, image: 1, classes: 3 }));
+        let (own, second) = (cpu.labels(2).unwrap(), (&labels, &array(cpu, &[0.5])));
+        let found =
+            cpu.softmax_cross_entropy(&s, &array(cpu, &[0.0; 6]), &own, Some(second), &mut losses, &mut correct, None);
         assert_eq!(found, Err(Error::Label { label: 3, image: 1, classes: 3 }));
     }
 }
@@ -64,7 +86,7 @@ fn a_nan_shows_in_the_loss() {
             let (mut losses, mut correct) = (unwritten(cpu, 1), unwritten(cpu, 1));
             losses.as_mut_slice()[0] = 0.0;
             let labels = cpu.labels(1).unwrap();
-            cpu.softmax_cross_entropy(&s, &array(cpu, &x), &labels, &mut losses, &mut correct, None).unwrap();
+            cpu.softmax_cross_entropy(&s, &array(cpu, &x), &labels, None, &mut losses, &mut correct, None).unwrap();
             vec![losses.to_vec()]
         }) {
             assert!(found[0][0].is_nan());

@@ -11,6 +11,7 @@ mod flatten;
 mod linear;
 mod lrn;
 mod maxpool;
+mod mix;
 mod relu;
 mod sgd;
 mod softmax_cross_entropy;
@@ -89,8 +90,9 @@ impl Net {
     }
     /// Every operator of the network's training step.
     pub fn cases(&self) -> Vec<Case> {
-        let operators: [fn(&Net) -> Vec<Case>; 14] = [
+        let operators: [fn(&Net) -> Vec<Case>; 15] = [
             augment::cases,
+            mix::cases,
             conv::cases,
             batchnorm::cases,
             relu::cases,

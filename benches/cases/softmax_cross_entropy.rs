@@ -11,7 +11,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
         let (mut losses, mut correct) = (floats(kernels, batch)?, floats(kernels, batch)?);
         Ok(Box::new(move || {
             let dlogits = Some(&mut dlogits);
-            kernels.softmax_cross_entropy(&shape, &logits, &labels, &scale, &mut losses, &mut correct, dlogits)
+            kernels.softmax_cross_entropy(&shape, &logits, &labels, None, &scale, &mut losses, &mut correct, dlogits)
         }))
     });
     vec![case.moves(2 * batch * classes, 12 * batch + 4)]

@@ -14,6 +14,7 @@ mod flatten;
 mod gradcheck;
 mod lrn;
 mod maxpool;
+mod mix;
 mod network;
 mod relu;
 mod sgd;

@@ -102,6 +102,10 @@ pub struct Network<D: Device> {
     totals: D::Totals,
     /// Places in a data set on the device; empty until one is used.
     indices: Option<D::Labels>,
+    /// The second labels and λ of batches that are mixed; empty until one is.
+    second: Option<(D::Labels, D::Buffer)>,
+    /// Whether what is loaded is mixed.
+    mixed: bool,
     /// Images that are loaded.
     loaded: usize,
     host: Vec<D::Element>,
@@ -172,6 +176,8 @@ impl<D: Device> Network<D> {
             replays: false,
             totals,
             indices: None,
+            second: None,
+            mixed: false,
             loaded: 0,
             device,
             architecture,
@@ -273,10 +279,18 @@ impl<D: Device> Network<D> {
         images: &[D::Element],
         labels: &[u32],
         micro: &MicroBatch,
-        mut observe: impl FnMut(Part),
+        observe: impl FnMut(Part),
     ) -> Result<BatchResult> {
         self.load(images, labels)?;
-        let n = self.loaded;
+        self.train_loaded(micro, observe)
+    }
+
+    /// The same over the micro-batch that was [loaded](Network::load) and perhaps [mixed](Network::mix).
+    ///
+    /// # Errors
+    /// No batch was loaded; the device's.
+    pub fn train_loaded(&mut self, micro: &MicroBatch, mut observe: impl FnMut(Part)) -> Result<BatchResult> {
+        let n = self.loaded_images()?;
         self.for_training()?;
         self.forward(n, Some(micro), &mut observe)?;
         let classes = self.architecture.classes;
@@ -377,7 +391,8 @@ impl<D: Device> Network<D> {
         let logits = &self.activations[self.activations.len() - 1];
         let dlogits = if gradient { self.gradients.first_mut() } else { None };
         let (losses, correct) = (&mut self.losses, &mut self.correct);
-        self.device.softmax_cross_entropy(shape, logits, &self.labels, losses, correct, dlogits)
+        let second = self.second.as_ref().filter(|_| self.mixed).map(|(labels, weight)| (labels, weight));
+        self.device.softmax_cross_entropy(shape, logits, &self.labels, second, losses, correct, dlogits)
     }
 
     /// The same, and reads the sums.

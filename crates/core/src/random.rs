@@ -15,6 +15,8 @@ pub mod purpose {
     pub const JITTER: u32 = 4;
     /// Cutout; counted as [`AUGMENT`] is.
     pub const CUTOUT: u32 = 5;
+    /// MixUp and CutMix; `step` is the epoch, the block is the number of the batch, and of the attempt above 32 bits.
+    pub const MIX: u32 = 6;
     /// Dropout masks of the layer with index `layer`; `step` is the optimiser's step.
     pub const fn dropout(layer: u32) -> u32 {
         0x100 + layer

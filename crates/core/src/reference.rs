@@ -6,7 +6,8 @@
 use crate::Sgd;
 use crate::device::Element;
 use crate::shape::{
-    AvgPoolShape, BatchNormShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape,
+    AvgPoolShape, BatchNormShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape,
+    MaxPoolShape, Mix, MixShape,
 };
 
 pub use crate::device::reference::Reference;
@@ -390,6 +391,28 @@ pub fn linear_backward_weight<T: Element>(
     }
 }
 
+/// See [`Mix`].
+pub fn mix<T: Element>(s: &MixShape, x: &mut [T]) {
+    for n in 0..s.batch / 2 {
+        let (first, second) = x.split_at_mut((s.batch - 1 - n) * s.image());
+        let first = &mut first[n * s.image()..];
+        for (i, (a, b)) in first.iter_mut().zip(&mut second[..s.image()]).enumerate() {
+            let (column, row) = (i / s.channels % s.side, i / s.channels / s.side);
+            match s.mix {
+                Mix::Blend { weight } => {
+                    let [own, other] = [weight, 1.0 - weight].map(|w| T::from_f64(w.into()));
+                    (*a, *b) = (own * *a + other * *b, own * *b + other * *a);
+                }
+                Mix::Paste { left, top, right, bottom } => {
+                    if (left..right).contains(&column) && (top..bottom).contains(&row) {
+                        std::mem::swap(a, b);
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// See [`Device::softmax_cross_entropy`](crate::Device::softmax_cross_entropy).
 ///
 /// ln softmax is computed as x − max − ln Σ exp(x − max), so that no exponential overflows.
@@ -397,6 +420,7 @@ pub fn softmax_cross_entropy<T: Element>(
     s: &LossShape,
     logits: &[T],
     labels: &[u32],
+    second: Option<(&[u32], T)>,
     losses: &mut [T],
     correct: &mut [T],
     mut dlogits: Option<&mut [T]>,
@@ -405,14 +429,17 @@ pub fn softmax_cross_entropy<T: Element>(
     let own = T::from_f64(1.0 - s.smoothing);
     for (n, logits) in logits.chunks_exact(s.classes).enumerate() {
         let label = labels[n] as usize;
+        let (other_label, weight) = second.map_or((label, T::one()), |(labels, weight)| (labels[n] as usize, weight));
         let largest = logits.iter().enumerate().fold(0, |best, (i, &x)| if x > logits[best] { i } else { best });
         let sum = logits.iter().fold(T::zero(), |sum, &x| sum + (x - logits[largest]).exp());
-        let target = |i: usize| if i == label { other + own } else { other };
+        let share = |i: usize, of: usize, weight: T| if i == of { own * weight } else { T::zero() };
+        let target = |i: usize| other + share(i, label, weight) + share(i, other_label, T::one() - weight);
         losses[n] = T::zero();
         for (i, &x) in logits.iter().enumerate() {
             losses[n] -= target(i) * (x - logits[largest] - sum.ln());
         }
-        correct[n] = if largest == label { T::one() } else { T::zero() };
+        let heavier = if weight >= T::from_f64(0.5) { label } else { other_label };
+        correct[n] = if largest == heavier { T::one() } else { T::zero() };
         if let Some(dlogits) = dlogits.as_deref_mut() {
             let divisor = T::from_f64(s.divisor as f64);
             for (i, &x) in logits.iter().enumerate() {

@@ -276,6 +276,70 @@ pub struct LossShape {
     pub divisor: usize,
 }
 
+/// How a batch is mixed: image n with image N − 1 − n. The middle one of an odd number stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mix {
+    /// MixUp: x\[n\] becomes λ·x\[n\] + (1 − λ)·x\[N−1−n\], with 1 − λ rounded to f32.
+    Blend {
+        /// λ.
+        weight: f32,
+    },
+    /// CutMix: x\[n\] becomes x\[N−1−n\] within a box of pixels; what of it lies outside the image does not count.
+    Paste {
+        /// First column.
+        left: usize,
+        /// First row.
+        top: usize,
+        /// The column after the last.
+        right: usize,
+        /// The row after the last.
+        bottom: usize,
+    },
+}
+
+/// Images (N, S, S, C) that are [mixed](Mix).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MixShape {
+    /// N.
+    pub batch: usize,
+    /// S.
+    pub side: usize,
+    /// C.
+    pub channels: usize,
+    /// How.
+    pub mix: Mix,
+}
+
+impl MixShape {
+    /// Elements of an image.
+    pub const fn image(&self) -> usize {
+        self.side * self.side * self.channels
+    }
+    /// Elements of x.
+    pub const fn len(&self) -> usize {
+        self.batch * self.image()
+    }
+    /// Whether x has no elements.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// The box of a [`Mix::Paste`] within the image: first column and row, width, height.
+    pub fn pasted(&self, [left, top, right, bottom]: [usize; 4]) -> [usize; 4] {
+        let [left, top, right, bottom] = [left, top, right, bottom].map(|edge| edge.min(self.side));
+        [left, top, right.saturating_sub(left), bottom.saturating_sub(top)]
+    }
+    /// The share of an image that stays its own: λ, or 1 − the box's share of the pixels.
+    pub fn weight(&self) -> f32 {
+        match self.mix {
+            Mix::Blend { weight } => weight,
+            Mix::Paste { left, top, right, bottom } => {
+                let [_, _, width, height] = self.pasted([left, top, right, bottom]);
+                (1.0 - (width * height) as f64 / (self.side * self.side) as f64) as f32
+            }
+        }
+    }
+}
+
 /// One dropout mask: element i of the array is kept where the uniform number of element `offset + i` is ≥ rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DropoutShape {

@@ -50,9 +50,15 @@ fn saved(path: &Path) -> State {
     state(&network)
 }
 
+/// All that is random.
+fn everything() -> Config {
+    let augment = "crop,flip,cutout".parse().unwrap();
+    Config { augment, crop_padding: Some(6), jitter: 0.4, mixup: 0.4, cutmix: 1.0, ..config() }
+}
+
 #[test]
 fn stopped_at_any_step_and_resumed_at_any_thread_count() {
-    stopped_and_resumed(&config());
+    stopped_and_resumed(&everything());
 }
 
 #[test]
@@ -180,7 +186,7 @@ fn every_setting_of_the_step_arrives() {
     let base = Config { epochs: 1, ..config() };
     let (_folder, expected) = uninterrupted(&base);
     type Change = fn(&mut Config);
-    let changes: [(&str, Change); 12] = [
+    let changes: [(&str, Change); 17] = [
         ("lr", |c| c.lr = 0.02),
         ("momentum", |c| c.momentum = 0.5),
         ("nesterov", |c| c.nesterov = false),
@@ -190,6 +196,11 @@ fn every_setting_of_the_step_arrives() {
         ("schedule", |c| c.schedule = Schedule::Constant),
         ("warmup", |c| c.warmup = 0.0),
         ("augment", |c| c.augment = "flip".parse().unwrap()),
+        ("cutout", |c| c.augment = "crop,flip,cutout".parse().unwrap()),
+        ("crop-padding", |c| c.crop_padding = Some(6)),
+        ("jitter", |c| c.jitter = 0.4),
+        ("mixup", |c| c.mixup = 0.4),
+        ("cutmix", |c| c.cutmix = 1.0),
         ("no-shuffle", |c| c.no_shuffle = true),
         ("seed", |c| c.seed = 4),
         ("batch-size", |c| c.batch_size = 4),

@@ -93,7 +93,8 @@ fn stopped_and_resumed_in_every_precision() {
     let driver = driver();
     for precision in Precision::ALL {
         let micro = Config { ema: 0.9, ..config() };
-        for (config, stops) in [(&micro, &[1, 5][..]), (&long(), &[7])] {
+        let mixed = Config { mixup: 0.2, cutmix: 1.0, ..long() };
+        for (config, stops) in [(&micro, &[1, 5][..]), (&mixed, &[7])] {
             let (expected, expected_records) = uninterrupted(config, precision);
             let by_hand = uninterrupted(&Config { no_graph: true, ..config.clone() }, precision);
             assert!(by_hand == (expected.clone(), expected_records.clone()), "{precision:?}: the graph's bits differ");
@@ -142,15 +143,15 @@ fn an_update_that_is_left_out_is_told_and_counted() {
 fn batches_made_on_the_device_are_the_hosts_bit_for_bit() {
     let driver = driver();
     let all = "crop,flip,cutout";
-    for (augment, jitter, precision) in [
-        ("none", 0.0, Precision::Fp32),
-        ("crop", 0.0, Precision::Fp32),
-        ("flip", 0.3, Precision::Fp32),
-        (all, 0.0, Precision::Fp32),
-        (all, 0.4, Precision::Fp16),
-        (all, 1.0, Precision::Bf16),
+    for (augment, jitter, mixup, cutmix, precision) in [
+        ("none", 0.0, 0.0, 0.0, Precision::Fp32),
+        ("crop", 0.0, 0.0, 1.0, Precision::Fp32),
+        ("flip", 0.3, 0.0, 0.0, Precision::Fp32),
+        (all, 0.0, 0.2, 1.0, Precision::Fp32),
+        (all, 0.4, 0.2, 1.0, Precision::Fp16),
+        (all, 1.0, 0.2, 0.0, Precision::Bf16),
     ] {
-        let config = Config { augment: augment.parse().unwrap(), jitter, ..long() };
+        let config = Config { augment: augment.parse().unwrap(), jitter, mixup, cutmix, ..long() };
         let dataset = dataset(&config);
         let device = Arc::new(Cuda::new(0, precision).unwrap());
         // A learning rate of 0 and no dropout: the logits tell the images.

@@ -13,10 +13,9 @@ pub use alexnet_kernels::{Precision, nvrtc, survey};
 
 use super::{Device, Parameter, Storage};
 use crate::architecture::Operation;
-use crate::random::purpose;
 use crate::shape::{
     AugmentShape, AvgPoolShape, BatchNormShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape,
-    LrnShape, MaxPoolShape, expect_len,
+    LrnShape, MaxPoolShape, Mix, MixShape, expect_len,
 };
 use crate::{Error, Result, Sgd};
 
@@ -27,7 +26,7 @@ mod shapes;
 pub use buffer::Buffer;
 pub use scratch::Recording;
 use scratch::Scratch;
-use shapes::{avgpool, batchnorm, conv, flatten, linear, lrn, maxpool};
+use shapes::{augment, avgpool, batchnorm, conv, flatten, linear, lrn, maxpool};
 
 /// A GPU.
 #[derive(Debug)]
@@ -221,26 +220,7 @@ impl Device for Cuda {
     }
 
     fn augment(&self, s: &AugmentShape, images: &Array, indices: &Array, out: &mut Buffer) -> Result<()> {
-        let AugmentShape { batch, images: count, side, padding, philox, epoch, flip, jitter, cutout, mean, std } = *s;
-        // As in the training crate's data/augment/jitter.rs.
-        let low = (1.0 - jitter).max(0.0);
-        let jitter = [low, if jitter > 0.0 { 1.0 + jitter - low } else { 0.0 }];
-        let (seed, purposes) = (philox.seed(), [purpose::AUGMENT, purpose::JITTER, purpose::CUTOUT]);
-        let shape = kernels::Augment {
-            batch,
-            images: count,
-            side,
-            padding,
-            seed,
-            purposes,
-            epoch,
-            flip,
-            jitter,
-            cutout,
-            mean,
-            std,
-        };
-        self.ok(self.kernels.augment(&shape, images, indices, &mut out.array))
+        self.ok(self.kernels.augment(&augment(s), images, indices, &mut out.array))
     }
 
     fn scaling(&self) -> Result<Option<Scaler>> {
@@ -448,11 +428,24 @@ impl Device for Cuda {
         self.ok(self.kernels.linear_backward_weight(&s, &x.array, &dy.array, accumulate, dw, db, workspace))
     }
 
+    fn mix(&self, s: &MixShape, x: &mut Buffer) -> Result<()> {
+        let (batch, image, row) = (s.batch, s.image(), s.side * s.channels);
+        self.ok(match s.mix {
+            Mix::Blend { weight } => self.kernels.mix_blend(batch, image, weight, &mut x.array),
+            Mix::Paste { left, top, right, bottom } => {
+                let [left, top, width, height] = s.pasted([left, top, right, bottom]);
+                let (first, width) = (left * s.channels, width * s.channels);
+                self.kernels.mix_paste(&kernels::Paste { batch, image, row, first, width, top, height }, &mut x.array)
+            }
+        })
+    }
+
     fn softmax_cross_entropy(
         &self,
         s: &LossShape,
         logits: &Buffer,
         labels: &Array,
+        second: Option<(&Array, &Buffer)>,
         losses: &mut Buffer,
         correct: &mut Buffer,
         dlogits: Option<&mut Buffer>,
@@ -462,7 +455,8 @@ impl Device for Cuda {
         let (losses, correct) = (&mut losses.array, &mut correct.array);
         let dlogits = dlogits.map(|dlogits| &mut dlogits.array);
         let scale = &self.scratch().scaler;
-        self.ok(self.kernels.softmax_cross_entropy(&shape, &logits.array, labels, scale, losses, correct, dlogits))
+        let (logits, second) = (&logits.array, second.map(|(labels, weight)| (labels, &weight.array)));
+        self.ok(self.kernels.softmax_cross_entropy(&shape, logits, labels, second, scale, losses, correct, dlogits))
     }
 
     fn sgd(&self, rule: &Sgd, parameters: &mut [Parameter<Buffer>]) -> Result<()> {

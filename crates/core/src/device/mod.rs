@@ -11,7 +11,7 @@ pub mod reference;
 use crate::architecture::Operation;
 use crate::shape::{
     AugmentShape, AvgPoolShape, BatchNormShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape,
-    LrnShape, MaxPoolShape,
+    LrnShape, MaxPoolShape, MixShape,
 };
 use crate::{Error, Result, Sgd};
 
@@ -398,13 +398,21 @@ pub trait Device: Send + Sync {
         db: &mut Self::Buffer,
     ) -> Result<()>;
 
+    /// Mixes the images x of a batch in pairs, see [`Mix`](crate::shape::Mix).
+    fn mix(&self, shape: &MixShape, x: &mut Self::Buffer) -> Result<()>;
+
     /// `losses`\[n\] = −Σ target·ln softmax(logits\[n\]); `correct`\[n\] = 1 if the first largest logit
     /// is the label's, else 0; `dlogits` = (softmax − target) / divisor, if asked for.
+    ///
+    /// With `second` labels and their λ, the one number of an array, the target is λ times that of the labels and 1 − λ
+    /// times that of the second ones; `correct` counts the label with the larger share, the first of equals.
+    #[allow(clippy::too_many_arguments)]
     fn softmax_cross_entropy(
         &self,
         shape: &LossShape,
         logits: &Self::Buffer,
         labels: &Self::Labels,
+        second: Option<(&Self::Labels, &Self::Buffer)>,
         losses: &mut Self::Buffer,
         correct: &mut Self::Buffer,
         dlogits: Option<&mut Self::Buffer>,

@@ -4,7 +4,7 @@ use super::{Device, Element, Parameter};
 use crate::architecture::Operation;
 use crate::shape::{
     AvgPoolShape, BatchNormShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape,
-    MaxPoolShape, expect_len,
+    MaxPoolShape, MixShape, expect_len,
 };
 use crate::{Result, Sgd, reference};
 use std::convert::Infallible;
@@ -312,11 +312,17 @@ impl<T: Element> Device for Reference<T> {
         Ok(())
     }
 
+    fn mix(&self, s: &MixShape, x: &mut Vec<T>) -> Result<()> {
+        reference::mix(s, front_mut("mix", "x", x, s.len())?);
+        Ok(())
+    }
+
     fn softmax_cross_entropy(
         &self,
         s: &LossShape,
         logits: &Vec<T>,
         labels: &Vec<u32>,
+        second: Option<(&Vec<u32>, &Vec<T>)>,
         losses: &mut Vec<T>,
         correct: &mut Vec<T>,
         dlogits: Option<&mut Vec<T>>,
@@ -325,13 +331,21 @@ impl<T: Element> Device for Reference<T> {
         let logits = front(NAME, "logits", logits, s.batch * s.classes)?;
         let labels = front(NAME, "labels", labels, s.batch)?;
         expect_labels(labels, s.classes)?;
+        let second = match second {
+            Some((labels, weight)) => {
+                let labels = front(NAME, "second labels", labels, s.batch)?;
+                expect_labels(labels, s.classes)?;
+                Some((labels, front(NAME, "weight", weight, 1)?[0]))
+            }
+            None => None,
+        };
         let losses = front_mut(NAME, "losses", losses, s.batch)?;
         let correct = front_mut(NAME, "correct", correct, s.batch)?;
         let dlogits = match dlogits {
             Some(d) => Some(front_mut(NAME, "dlogits", d, s.batch * s.classes)?),
             None => None,
         };
-        reference::softmax_cross_entropy(s, logits, labels, losses, correct, dlogits);
+        reference::softmax_cross_entropy(s, logits, labels, second, losses, correct, dlogits);
         Ok(())
     }
 

@@ -1,8 +1,9 @@
 //! The queued step: loaded, done without waiting, recorded the second time and replayed from then on.
 
 use super::{MicroBatch, Network};
-use crate::device::Device;
-use crate::shape::{AugmentShape, LossShape};
+use crate::architecture::Architecture;
+use crate::device::{Device, Element};
+use crate::shape::{AugmentShape, LossShape, Mix, MixShape};
 use crate::{Error, Result, Sgd};
 
 /// Different steps that are kept recorded: full batch and last batch, each of a few micro-batches.
@@ -16,6 +17,7 @@ pub(super) struct Work {
     /// With a step of zero.
     micro: MicroBatch,
     update: bool,
+    mixed: bool,
 }
 
 /// What was done with a work before.
@@ -36,7 +38,7 @@ impl<D: Device> Network<D> {
         self.check_labels(labels, n)?;
         self.device.write(images, &mut self.activations[0])?;
         self.device.write_labels(labels, &mut self.labels)?;
-        self.loaded = n;
+        (self.loaded, self.mixed) = (n, false);
         Ok(())
     }
 
@@ -67,8 +69,38 @@ impl<D: Device> Network<D> {
         self.device.write_labels(indices, to)?;
         self.device.augment(shape, images, to, &mut self.activations[0])?;
         self.device.write_labels(labels, &mut self.labels)?;
-        self.loaded = n;
+        (self.loaded, self.mixed) = (n, false);
         Ok(())
+    }
+
+    /// Mixes the batch that was loaded with `labels` in pairs, images and labels, for [`Network::step`] or
+    /// [`Network::train_loaded`]: the loss is then λ times that with the own labels and 1 − λ times that with the
+    /// partners'.
+    ///
+    /// # Errors
+    /// No batch was loaded; other labels than its own; the device's.
+    pub fn mix(&mut self, mix: Mix, labels: &[u32]) -> Result<()> {
+        let n = self.loaded_images()?;
+        self.check_labels(labels, n)?;
+        let Architecture { image: side, channels, .. } = self.architecture;
+        let shape = MixShape { batch: n, side, channels, mix };
+        self.device.mix(&shape, &mut self.activations[0])?;
+        let (second, weight) = match &mut self.second {
+            Some(second) => second,
+            none => none.insert((self.device.labels(self.batch)?, self.device.zeros(1)?)),
+        };
+        let partners: Vec<u32> = labels.iter().rev().copied().collect();
+        self.device.write_labels(&partners, second)?;
+        self.device.write(&[D::Element::from_f64(shape.weight().into())], weight)?;
+        self.mixed = true;
+        Ok(())
+    }
+
+    pub(super) fn loaded_images(&self) -> Result<usize> {
+        match self.loaded {
+            0 => Err(Error::Batch { found: 0, planned: self.batch }),
+            n => Ok(n),
+        }
     }
 
     /// Whether [`Network::step`] records its work the second time and replays it from then on, where the device can.
@@ -89,13 +121,11 @@ impl<D: Device> Network<D> {
     /// # Errors
     /// No batch was loaded; the device's.
     pub fn step(&mut self, micro: &MicroBatch, rule: Option<&Sgd>) -> Result<()> {
-        let n = self.loaded;
-        if n == 0 {
-            return Err(Error::Batch { found: 0, planned: self.batch });
-        }
+        let n = self.loaded_images()?;
         self.for_training()?;
         self.device.begin_step(micro.step, rule)?;
-        let work = Work { images: n, micro: MicroBatch { step: 0, ..*micro }, update: rule.is_some() };
+        let work =
+            Work { images: n, micro: MicroBatch { step: 0, ..*micro }, update: rule.is_some(), mixed: self.mixed };
         if !self.replays {
             return self.work(n, micro, rule);
         }

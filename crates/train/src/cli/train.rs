@@ -50,6 +50,14 @@ pub struct Args {
     /// the hue stays [default: 0]
     #[arg(long, value_name = "S", help_heading = "Data")]
     jitter: Option<f64>,
+    /// MixUp: each batch is mixed with itself in reverse order, images and labels alike, to shares L and 1-L. L comes
+    /// from Beta(A, A), once a batch; the training accuracy counts the label with the larger share. 0: off [default: 0]
+    #[arg(long, value_name = "A", help_heading = "Data")]
+    mixup: Option<f64>,
+    /// CutMix: the same, but a box of the partner's pixels is pasted in; the shares are those of the pixels. With --mixup
+    /// each batch undergoes one of them, by chance. 0: off [default: 0]
+    #[arg(long, value_name = "A", help_heading = "Data")]
+    cutmix: Option<f64>,
     /// Keep the training images in their order
     #[arg(long, value_name = "BOOL", help_heading = "Data", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     no_shuffle: Option<bool>,
@@ -175,6 +183,8 @@ impl Args {
         set_some(&mut config.crop_padding, &self.crop_padding);
         set_some(&mut config.cutout, &self.cutout);
         set(&mut config.jitter, &self.jitter);
+        set(&mut config.mixup, &self.mixup);
+        set(&mut config.cutmix, &self.cutmix);
         set(&mut config.no_shuffle, &self.no_shuffle);
         set(&mut config.arch, &self.arch);
         set_some(&mut config.resize, &self.resize);
@@ -432,6 +442,8 @@ mod tests {
             crop_padding: Some(11),
             cutout: Some(12),
             jitter: 0.5,
+            mixup: 0.25,
+            cutmix: 1.5,
             no_shuffle: true,
             arch: Arch::Original,
             resize: Some(3),

@@ -14,6 +14,7 @@ pub mod error;
 pub mod fetch;
 pub mod folder;
 pub mod loader;
+pub mod mix;
 pub mod npm;
 pub mod order;
 pub mod report;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::Model;
 use super::error::{Error, Result};
 use super::schedule::{LearningRate, Schedule};
+use crate::data::mix::Mixing;
 use crate::data::{Augment, Transforms};
 
 mod device;
@@ -61,6 +62,10 @@ pub struct Config {
     pub cutout: Option<usize>,
     /// Strength of the colour jitter.
     pub jitter: f64,
+    /// α of MixUp; 0 for none.
+    pub mixup: f64,
+    /// α of CutMix; 0 for none.
+    pub cutmix: f64,
     /// Whether the training images keep their order.
     pub no_shuffle: bool,
     /// Which AlexNet.
@@ -130,6 +135,8 @@ impl Default for Config {
             crop_padding: None,
             cutout: None,
             jitter: 0.0,
+            mixup: 0.0,
+            cutmix: 0.0,
             no_shuffle: false,
             arch: Arch::Cifar,
             resize: None,
@@ -275,6 +282,11 @@ impl Config {
         if !(0.0..=1.0).contains(&self.jitter) {
             return fail("jitter", self.jitter.to_string(), "a number from 0 to 1");
         }
+        for (key, alpha) in [("mixup", self.mixup), ("cutmix", self.cutmix)] {
+            if !(alpha == 0.0 || (0.001..=1000.0).contains(&alpha)) {
+                return fail(key, alpha.to_string(), "0, or a number from 0.001 to 1000");
+            }
+        }
         for (key, pixels) in [("crop-padding", self.crop_padding), ("cutout", self.cutout)] {
             if let Some(pixels) = pixels.filter(|&pixels| pixels > self.image()) {
                 return fail(key, pixels.to_string(), &format!("at most the images' side, {}", self.image()));
@@ -346,6 +358,11 @@ impl Config {
             jitter: self.jitter as f32,
             ..usual
         }
+    }
+
+    /// How the training batches are mixed.
+    pub fn mixing(&self) -> Mixing {
+        Mixing { mixup: self.mixup, cutmix: self.cutmix }
     }
 
     /// The network as a checkpoint names it.

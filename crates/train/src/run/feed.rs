@@ -96,22 +96,25 @@ impl<'a, D: Device<Element = f32>> Feed<'a, D> {
         Ok(loader.next().unwrap_or_else(ended)?)
     }
 
-    /// Puts the next batch in place for [`Network::step`], and answers how many images it has.
+    /// Puts the next batch in place for [`Network::step`] or [`Network::train_loaded`], mixed as the settings say, and
+    /// answers how many images it has.
     ///
     /// # Errors
     /// An image cannot be read; the device's.
     pub fn load(&mut self, network: &mut Network<D>, config: &Config, split: &Split, epoch: u32) -> Result<usize> {
+        let side = network.architecture().image;
+        let mix = |index: usize| config.mixing().draw(&Philox::new(config.seed), epoch, index as u32, side);
         match self {
             Feed::Loader(loader) => {
                 let batch = Self::batch(loader)?;
                 network.load(batch.images(), batch.labels())?;
+                mix(batch.index).map_or(Ok(()), |mix| network.mix(mix, batch.labels()))?;
                 Ok(batch.count)
             }
             Feed::Resident { images, order, used, labels } => {
                 let indices = &order[*used..(*used + config.batch_size).min(order.len())];
                 labels.clear();
                 labels.extend(indices.iter().map(|&index| split.labels()[index as usize]));
-                let side = network.architecture().image;
                 let Transforms { padding, flip, jitter, cutout } = config.transforms();
                 let shape = AugmentShape {
                     batch: indices.len(),
@@ -127,6 +130,7 @@ impl<'a, D: Device<Element = f32>> Feed<'a, D> {
                     std: STD,
                 };
                 network.load_from(&images.images, &shape, indices, labels)?;
+                mix(*used / config.batch_size).map_or(Ok(()), |mix| network.mix(mix, labels))?;
                 *used += indices.len();
                 Ok(indices.len())
             }

@@ -18,7 +18,7 @@ use super::folder::{Outputs, RunFolder, now};
 use super::metrics::{Record, Scaling};
 use super::schedule::LearningRate;
 use super::stop::Stop;
-use crate::data::{Dataset, Loader};
+use crate::data::Dataset;
 
 /// How a run ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,9 +158,9 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         while self.progress.step_in_epoch < steps {
             let start = Instant::now();
             let (learning_rate, before) = (rate.at(self.progress.step), self.progress.loss_sum);
-            let images = match &mut feed {
-                Feed::Loader(loader) if !D::QUEUES => self.step(loader, learning_rate)?,
-                feed => self.queue_step(feed, learning_rate)?,
+            let images = match D::QUEUES {
+                true => self.queue_step(&mut feed, learning_rate)?,
+                false => self.step(&mut feed, learning_rate)?,
             };
             let progress = &mut self.progress;
             progress.step += 1;
@@ -233,13 +233,13 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
     }
 
     /// One update from its micro-batches, each waited for. Answers how many images it had.
-    fn step(&mut self, loader: &mut Loader, learning_rate: f64) -> Result<usize> {
-        let images = self.images_of_step();
+    fn step(&mut self, feed: &mut Feed<'_, D>, learning_rate: f64) -> Result<usize> {
+        let (images, epoch) = (self.images_of_step(), self.progress.epoch as u32);
         let mut sum = BatchResult::default();
         while sum.images < images {
-            let batch = Feed::<D>::batch(loader)?;
+            feed.load(&mut self.network, self.config, &self.dataset.train, epoch)?;
             let micro = self.micro(sum.images, images);
-            let result = self.network.train(batch.images(), batch.labels(), &micro)?;
+            let result = self.network.train_loaded(&micro, |_| ())?;
             sum.loss += result.loss;
             sum.correct += result.correct;
             sum.images += result.images;

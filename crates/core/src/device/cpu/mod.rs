@@ -17,6 +17,7 @@ mod gemm;
 mod linear;
 mod lrn;
 mod maxpool;
+mod mix;
 mod pool;
 mod relu;
 mod scratch;
@@ -31,7 +32,8 @@ use super::reference::{expect_labels, front, front_mut};
 use super::{Device, Element, Parameter};
 use crate::architecture::Operation;
 use crate::shape::{
-    AvgPoolShape, BatchNormShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape,
+    AvgPoolShape, BatchNormShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape,
+    MaxPoolShape, MixShape,
 };
 use crate::{Error, Result, Sgd};
 use pool::Pool;
@@ -411,11 +413,17 @@ impl Device for Cpu {
         linear::backward_weight(&self.crew, &mut self.scratch(), s, x, dy, accumulate, dw, db)
     }
 
+    fn mix(&self, s: &MixShape, x: &mut Array<f32>) -> Result<()> {
+        mix::run(&self.crew, s, front_mut("mix", "x", x.as_mut_slice(), s.len())?);
+        Ok(())
+    }
+
     fn softmax_cross_entropy(
         &self,
         s: &LossShape,
         logits: &Array<f32>,
         labels: &Array<u32>,
+        second: Option<(&Array<u32>, &Array<f32>)>,
         losses: &mut Array<f32>,
         correct: &mut Array<f32>,
         dlogits: Option<&mut Array<f32>>,
@@ -425,10 +433,18 @@ impl Device for Cpu {
         let logits = front(NAME, "logits", logits, len)?;
         let labels = front(NAME, "labels", labels, s.batch)?;
         expect_labels(labels, s.classes)?;
+        let second = match second {
+            Some((labels, weight)) => {
+                let labels = front(NAME, "second labels", labels, s.batch)?;
+                expect_labels(labels, s.classes)?;
+                Some((labels, front(NAME, "weight", weight, 1)?[0]))
+            }
+            None => None,
+        };
         let losses = front_mut(NAME, "losses", losses.as_mut_slice(), s.batch)?;
         let correct = front_mut(NAME, "correct", correct.as_mut_slice(), s.batch)?;
         let dlogits = dlogits.map(|d| front_mut(NAME, "dlogits", d.as_mut_slice(), len)).transpose()?;
-        softmax_cross_entropy::run(&self.crew, s, logits, labels, losses, correct, dlogits);
+        softmax_cross_entropy::run(&self.crew, s, logits, labels, second, losses, correct, dlogits);
         Ok(())
     }
 

@@ -8,11 +8,13 @@ use crate::shape::LossShape;
 const IMAGES: usize = 8;
 
 /// See [`Device::softmax_cross_entropy`](crate::Device::softmax_cross_entropy); the labels are checked.
+#[allow(clippy::too_many_arguments)]
 pub fn run(
     crew: &Crew,
     s: &LossShape,
     logits: &[f32],
     labels: &[u32],
+    second: Option<(&[u32], f32)>,
     losses: &mut [f32],
     correct: &mut [f32],
     dlogits: Option<&mut [f32]>,
@@ -25,7 +27,12 @@ pub fn run(
             // SAFETY: each task has its own images.
             unsafe {
                 let dlogits = dlogits.map(|d| d.part(n * s.classes, s.classes));
-                let (loss, right) = image(s, logits, labels[n] as usize, dlogits);
+                let label = labels[n] as usize;
+                let shares = match second {
+                    Some((labels, weight)) => [(label, weight.into()), (labels[n] as usize, 1.0 - f64::from(weight))],
+                    None => [(label, 1.0), (label, 0.0)],
+                };
+                let (loss, right) = image(s, logits, shares, dlogits);
                 losses.at(n).write(loss);
                 correct.at(n).write(right);
             }
@@ -33,9 +40,11 @@ pub fn run(
     });
 }
 
-fn image(s: &LossShape, logits: &[f32], label: usize, dlogits: Option<&mut [f32]>) -> (f32, f32) {
+/// One image, whose target is made of two labels with the share of each.
+fn image(s: &LossShape, logits: &[f32], shares: [(usize, f64); 2], dlogits: Option<&mut [f32]>) -> (f32, f32) {
     let other = s.smoothing / s.classes as f64;
-    let target = |i: usize| if i == label { other + (1.0 - s.smoothing) } else { other };
+    let share = |i: usize, (label, share): (usize, f64)| if i == label { (1.0 - s.smoothing) * share } else { 0.0 };
+    let target = |i: usize| other + share(i, shares[0]) + share(i, shares[1]);
     let largest = logits.iter().enumerate().fold(0, |best, (i, &x)| if x > logits[best] { i } else { best });
     let above = |x: f32| f64::from(x) - f64::from(logits[largest]);
     let sum: f64 = logits.iter().map(|&x| above(x).exp()).sum();
@@ -46,5 +55,6 @@ fn image(s: &LossShape, logits: &[f32], label: usize, dlogits: Option<&mut [f32]
             *d = ((above(x).exp() / sum - target(i)) / s.divisor as f64) as f32;
         }
     }
-    (loss as f32, if largest == label { 1.0 } else { 0.0 })
+    let [(first, weight), (second, _)] = shares;
+    (loss as f32, if largest == if weight >= 0.5 { first } else { second } { 1.0 } else { 0.0 })
 }

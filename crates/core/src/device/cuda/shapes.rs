@@ -2,7 +2,10 @@
 
 use alexnet_kernels as kernels;
 
-use crate::shape::{AvgPoolShape, BatchNormShape, ConvShape, FlattenShape, LinearShape, LrnShape, MaxPoolShape};
+use crate::random::purpose;
+use crate::shape::{
+    AugmentShape, AvgPoolShape, BatchNormShape, ConvShape, FlattenShape, LinearShape, LrnShape, MaxPoolShape,
+};
 
 pub(super) const fn conv(s: &ConvShape) -> kernels::Conv {
     let ConvShape { batch, height, width, channels, filters, kernel, stride, padding, groups } = *s;
@@ -42,4 +45,13 @@ pub(super) const fn batchnorm(s: &BatchNormShape) -> kernels::BatchNorm {
 
 pub(super) const fn flatten(s: &FlattenShape) -> kernels::Flatten {
     kernels::Flatten { batch: s.batch, pixels: s.height * s.width, channels: s.channels }
+}
+
+pub(super) fn augment(s: &AugmentShape) -> kernels::Augment {
+    let AugmentShape { batch, images, side, padding, philox, epoch, flip, jitter, cutout, mean, std } = *s;
+    // As in the training crate's data/augment/jitter.rs.
+    let low = (1.0 - jitter).max(0.0);
+    let jitter = [low, if jitter > 0.0 { 1.0 + jitter - low } else { 0.0 }];
+    let (seed, purposes) = (philox.seed(), [purpose::AUGMENT, purpose::JITTER, purpose::CUTOUT]);
+    kernels::Augment { batch, images, side, padding, seed, purposes, epoch, flip, jitter, cutout, mean, std }
 }
