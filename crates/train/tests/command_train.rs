@@ -89,6 +89,28 @@ fn a_run_from_start_to_evaluation() {
 }
 
 #[test]
+fn average_and_mirror_go_from_the_run_into_eval_and_predict() {
+    let place = Place::new();
+    place.succeed(&format!("{SHORT} --epochs 1 --ema 0.9 --tta --out run"));
+    let record = &place.metrics("run")[0];
+    let eval = |arguments: &str| -> Value {
+        serde_json::from_str(&place.succeed(&format!("eval run --limit-test 20 --json {arguments}"))).unwrap()
+    };
+    let (own, plain) = (eval(""), eval("--tta=false"));
+    assert_eq!((&own["accuracy"], &own["tta"], &plain["tta"]), (&record["test_acc"], &true.into(), &false.into()));
+    let loss = |value: &Value, key: &str| value[key].as_f64().unwrap();
+    assert!((loss(&own, "loss") - loss(record, "test_loss")).abs() < 1e-6);
+    assert!((loss(&plain, "loss") - loss(&own, "loss")).abs() > 1e-6);
+    assert!(place.succeed("eval run --limit-test 20").contains("20 test images of sample and their mirrors: Loss="));
+    image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([(8 * x) as u8, (8 * y) as u8, 0]))
+        .save(place.path("slope.png"))
+        .unwrap();
+    let [own, asked, plain] =
+        ["", "--tta", "--tta=false"].map(|tta| place.succeed(&format!("predict run slope.png --json {tta}")));
+    assert!(own == asked && own != plain, "{own} {plain}");
+}
+
+#[test]
 fn flags_win_over_the_file_and_the_file_over_the_defaults() {
     let place = Place::new();
     std::fs::write(

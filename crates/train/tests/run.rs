@@ -10,7 +10,7 @@ use std::sync::Arc;
 use alexnet_core::device::cpu::Cpu;
 use alexnet_core::random::Philox;
 use alexnet_core::{Device, Network};
-use alexnet_train::data::{Dataset, Options};
+use alexnet_train::data::{Dataset, Loader, LoaderOptions, Options, Split};
 use alexnet_train::import;
 use alexnet_train::run::checkpoint;
 use alexnet_train::run::evaluate::evaluate;
@@ -248,7 +248,7 @@ fn the_average_begins_with_the_weights_and_is_what_is_evaluated() {
             let mut network = Network::new(Arc::new(Cpu::new(1).unwrap()), architecture(), 100, false).unwrap();
             fill(&mut network);
             let split = small::dataset(&config).test;
-            let result = evaluate(&mut network, &split, 1, &Stop::default(), &mut |_| ()).unwrap().unwrap();
+            let result = evaluate(&mut network, &split, false, 1, &Stop::default(), &mut |_| ()).unwrap().unwrap();
             (result.loss, result.accuracy())
         };
         let last = run.join("last.safetensors");
@@ -268,6 +268,38 @@ fn the_average_begins_with_the_weights_and_is_what_is_evaluated() {
         let tail = &before[before.len() - 10..];
         assert!(bias.as_chunks().0.iter().zip(tail).all(|(bytes, &e)| f64::from(f32::from_le_bytes(*bytes)) == e));
     }
+}
+
+#[test]
+fn test_time_augmentation_is_the_mean_of_the_logits_of_image_and_mirror() {
+    let config = Config { epochs: 1, tta: true, ..config() };
+    let (folder, _) = uninterrupted(&config);
+    let run = folder.path().join("run");
+    let record = records(&run).pop().unwrap();
+    let split = small::dataset(&config).test;
+    let pixels = split.pixels().unwrap();
+    let mirrored = pixels.chunks_exact(32 * 3).flat_map(|row| row.as_chunks::<3>().0.iter().rev().flatten().copied());
+    let mirrored = Split::in_memory(mirrored.collect(), 32, split.labels().to_vec());
+    let mut network = Network::new(Arc::new(Cpu::new(1).unwrap()), architecture(), 40, false).unwrap();
+    checkpoint::open(&run.join("last.safetensors")).unwrap().restore(&mut network).unwrap();
+    let mut mean = vec![0.0f64; 40 * 10];
+    for split in [&split, &mirrored] {
+        let options = LoaderOptions { batch_size: 40, size: 32, ..LoaderOptions::default() };
+        let batch = Loader::new(split, options).unwrap().next().unwrap().unwrap();
+        network.predict(batch.images()).unwrap();
+        let mut logits = vec![0.0f32; 40 * 10];
+        network.read_logits(&mut logits).unwrap();
+        mean.iter_mut().zip(logits).for_each(|(mean, logit)| *mean += f64::from(logit) / 2.0);
+    }
+    let mut loss = 0.0;
+    for (logits, &label) in mean.chunks_exact(10).zip(split.labels()) {
+        loss -= (logits[label as usize].exp() / logits.iter().map(|x| x.exp()).sum::<f64>()).ln() / 40.0;
+    }
+    // The means are rounded to f32: to 2⁻²⁴ of the largest, twice over.
+    let largest = mean.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
+    assert!((record.test_loss - loss).abs() <= 2.0 * 2f64.powi(-24) * largest.max(1.0), "{} {loss}", record.test_loss);
+    let plain = evaluate(&mut network, &split, false, 1, &Stop::default(), &mut |_| ()).unwrap().unwrap();
+    assert!((plain.loss - loss).abs() > 1e-4, "the mirror changes nothing");
 }
 
 #[test]
@@ -321,9 +353,10 @@ fn the_test_counts_every_image_once() {
         let mut network = Network::new(Arc::new(Cpu::new(threads).unwrap()), architecture(), batch, false).unwrap();
         network.initialise(Philox::new(1)).unwrap();
         let mut seen = Vec::new();
-        let evaluation = evaluate(&mut network, &dataset.test, threads, &Stop::default(), &mut |done| seen.push(done))
-            .unwrap()
-            .unwrap();
+        let evaluation =
+            evaluate(&mut network, &dataset.test, false, threads, &Stop::default(), &mut |done| seen.push(done))
+                .unwrap()
+                .unwrap();
         assert_eq!(seen.last(), Some(&250));
         assert_eq!(evaluation.images, 250);
         assert!(evaluation.confusion.iter().all(|row| row.iter().sum::<u64>() == 25));

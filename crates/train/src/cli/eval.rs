@@ -33,6 +33,10 @@ pub struct Args {
     /// Images a batch; the results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch_size: usize,
+    /// Classify by the mean of the logits of an image and of its mirror, or with --tta=false of the image alone
+    /// [default: as the run did]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    tta: Option<bool>,
     /// Where to compute
     #[arg(long, default_value_t = DeviceKind::Auto)]
     device: DeviceKind,
@@ -40,7 +44,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
     /// Print one JSON object: loss, accuracy, per_class, confusion (rows true, columns predicted), images, classes,
-    /// dataset
+    /// dataset, tta
     #[arg(long)]
     json: bool,
 }
@@ -66,13 +70,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     same_classes(&metadata.classes, &dataset)?;
 
     let threads = limits.thread_count();
+    let tta = args.tta.unwrap_or_else(|| Config::tta_of_run(&metadata.config));
     let evaluation = match device::open(args.device, threads)? {
-        Opened::Cpu(device) => on(device, &checkpoint, architecture, args.batch_size, &dataset, threads),
-        Opened::Cuda(device) => on(device, &checkpoint, architecture, args.batch_size, &dataset, threads),
+        Opened::Cpu(device) => on(device, &checkpoint, architecture, args.batch_size, &dataset, tta, threads),
+        Opened::Cuda(device) => on(device, &checkpoint, architecture, args.batch_size, &dataset, tta, threads),
     }?;
     let output = match args.json {
-        true => json(&evaluation, &dataset)?,
-        false => text(&evaluation, &path, metadata, &dataset, width()),
+        true => json(&evaluation, &dataset, tta)?,
+        false => text(&evaluation, &path, metadata, &dataset, tta, width()),
     };
     match std::io::stdout().lock().write_all(output.as_bytes()) {
         // A reader that has seen enough is no error.
@@ -88,12 +93,14 @@ fn on<D: Device<Element = f32>>(
     architecture: Architecture,
     batch: usize,
     dataset: &Dataset,
+    tta: bool,
     threads: usize,
 ) -> anyhow::Result<Evaluation> {
     memory::fits(&*device, &architecture, batch, false)?;
     let mut network = Network::new(device, architecture, batch, false)?;
     checkpoint.restore(&mut network)?;
-    evaluate(&mut network, &dataset.test, threads, &Stop::default(), &mut |_| ())?.context("the evaluation was stopped")
+    let stop = Stop::default();
+    evaluate(&mut network, &dataset.test, tta, threads, &stop, &mut |_| ())?.context("the evaluation was stopped")
 }
 
 /// That the data have the classes that the network was trained on.
@@ -117,7 +124,7 @@ pub fn same_classes(trained: &[String], dataset: &Dataset) -> Result<(), Error> 
     }
 }
 
-fn json(evaluation: &Evaluation, dataset: &Dataset) -> anyhow::Result<String> {
+fn json(evaluation: &Evaluation, dataset: &Dataset, tta: bool) -> anyhow::Result<String> {
     let object = serde_json::json!({
         "loss": evaluation.loss,
         "accuracy": evaluation.accuracy(),
@@ -126,6 +133,7 @@ fn json(evaluation: &Evaluation, dataset: &Dataset) -> anyhow::Result<String> {
         "images": evaluation.images,
         "classes": dataset.classes,
         "dataset": dataset.name,
+        "tta": tta,
     });
     Ok(format!("{object}\n"))
 }
@@ -136,7 +144,14 @@ fn width() -> usize {
 }
 
 /// Everything for people, in lines of at most about `width` characters.
-fn text(evaluation: &Evaluation, path: &Path, metadata: &Metadata, dataset: &Dataset, width: usize) -> String {
+fn text(
+    evaluation: &Evaluation,
+    path: &Path,
+    metadata: &Metadata,
+    dataset: &Dataset,
+    tta: bool,
+    width: usize,
+) -> String {
     let mut out = String::new();
     let progress = &metadata.progress;
     // Writing to a String does not fail.
@@ -150,9 +165,10 @@ fn text(evaluation: &Evaluation, path: &Path, metadata: &Metadata, dataset: &Dat
     );
     let _ = writeln!(
         out,
-        "{} test images of {}: Loss={:.4}, Acc={:.2}%\n",
+        "{} test images of {}{}: Loss={:.4}, Acc={:.2}%\n",
         evaluation.images,
         dataset.name,
+        if tta { " and their mirrors" } else { "" },
         evaluation.loss,
         evaluation.accuracy() * 100.0
     );

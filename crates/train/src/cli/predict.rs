@@ -36,6 +36,10 @@ pub struct Args {
     /// Print one JSON object a picture and line: image, predictions (class, index, probability), or image, error
     #[arg(long)]
     json: bool,
+    /// Classify by the mean of the logits of a picture and of its mirror, or with --tta=false of the picture alone
+    /// [default: as the run did in its tests]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    tta: Option<bool>,
     /// Pictures a batch; the results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch_size: usize,
@@ -49,6 +53,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let images = images(&args.images)?;
     let batch = args.batch_size.min(images.len().max(1));
     let mut classifier = opening.classifier(&args.place, batch)?;
+    classifier.tta = args.tta.unwrap_or(classifier.tta);
     let style = Style::new(args, &images, classifier.classes());
     if let Some(head) = style.head() {
         say(&head);

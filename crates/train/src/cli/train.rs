@@ -132,6 +132,9 @@ pub struct Args {
     #[arg(long, value_name = "EPOCHS", help_heading = "Optimiser")]
     warmup: Option<f64>,
 
+    /// Test-time augmentation: classify by the mean of the logits of an image and of its mirror, for twice the time
+    #[arg(long, value_name = "BOOL", help_heading = "Run", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    tta: Option<bool>,
     /// Key of all randomness: weights, order, augmentation, dropout [default: 0]
     #[arg(long, value_name = "N", help_heading = "Run")]
     seed: Option<u64>,
@@ -203,6 +206,7 @@ impl Args {
         set(&mut config.decay_all, &self.decay_all);
         set(&mut config.label_smoothing, &self.label_smoothing);
         set(&mut config.ema, &self.ema);
+        set(&mut config.tta, &self.tta);
         set(&mut config.schedule, &self.schedule);
         set(&mut config.step_size, &self.step_size);
         set(&mut config.gamma, &self.gamma);
@@ -462,6 +466,7 @@ mod tests {
             decay_all: true,
             label_smoothing: 0.25,
             ema: 0.5,
+            tta: true,
             schedule: Schedule::Cosine,
             step_size: 7,
             gamma: 0.875,
@@ -493,7 +498,7 @@ mod tests {
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         let table = toml::Table::try_from(Config::default()).unwrap();
         for (key, value) in table.iter().filter(|(key, _)| {
-            !["nesterov", "decay-all", "no-shuffle", "no-graph", "replace-classifier"].contains(&key.as_str())
+            !["nesterov", "decay-all", "tta", "no-shuffle", "no-graph", "replace-classifier"].contains(&key.as_str())
         }) {
             let value = match value {
                 toml::Value::Float(value) => value.to_string(),

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use alexnet_core::{Architecture, Device, Network};
 
 use super::checkpoint::{Checkpoint, Metadata};
+use super::config::Config;
 use super::error::{Error, Result};
+use super::evaluate::mean_logits;
 use crate::data::augment::{Draw, Normalize};
 
 /// A network for inference, whatever device it is on.
@@ -90,10 +92,13 @@ pub struct Classifier {
     normalize: Normalize,
     classes: Vec<String>,
     images: Vec<f32>,
+    /// Whether an image's logits are the mean of its own and its mirror's.
+    pub tta: bool,
+    scratch: Vec<f32>,
 }
 
 impl Classifier {
-    /// Puts a checkpoint's weights on a device, for batches of up to `batch` images.
+    /// Puts a checkpoint's weights on a device, for batches of up to `batch` images; `tta` as in its run.
     ///
     /// # Errors
     /// Weights that do not fit the layers; the device failed.
@@ -105,8 +110,15 @@ impl Classifier {
     ) -> Result<Self> {
         let mut network = Network::new(device, architecture, batch, false)?;
         checkpoint.restore(&mut network)?;
-        let classes = checkpoint.metadata().classes.clone();
-        Ok(Self { network: Box::new(network), normalize: Normalize::default(), classes, images: Vec::new() })
+        let Metadata { classes, config, .. } = checkpoint.metadata();
+        Ok(Self {
+            network: Box::new(network),
+            normalize: Normalize::default(),
+            classes: classes.clone(),
+            images: Vec::new(),
+            tta: Config::tta_of_run(config),
+            scratch: Vec::new(),
+        })
     }
 
     /// The names of the classes.
@@ -151,9 +163,13 @@ impl Classifier {
     pub fn classify_normalised(&mut self, images: &[f32]) -> Result<Vec<Vec<f64>>> {
         let side = self.side();
         let classes = self.classes.len().max(1);
-        self.network.forward(images)?;
         let mut logits = vec![0.0; images.len() / (side * side * 3) * classes];
-        self.network.logits(&mut logits)?;
+        if self.tta {
+            mean_logits(&mut *self.network, images, &mut logits, &mut self.scratch)?;
+        } else {
+            self.network.forward(images)?;
+            self.network.logits(&mut logits)?;
+        }
         Ok(logits.chunks_exact(classes).map(softmax).collect())
     }
 }

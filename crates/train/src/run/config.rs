@@ -102,6 +102,8 @@ pub struct Config {
     pub label_smoothing: f64,
     /// Decay of the moving average of the weights; 0 for none.
     pub ema: f64,
+    /// Whether tests take the mean of the logits of an image and its mirror.
+    pub tta: bool,
     /// How the learning rate falls.
     pub schedule: Schedule,
     /// Epochs between two falls of `step`.
@@ -155,6 +157,7 @@ impl Default for Config {
             decay_all: false,
             label_smoothing: 0.0,
             ema: 0.0,
+            tta: false,
             schedule: Schedule::Step,
             step_size: 30,
             gamma: 0.1,
@@ -211,6 +214,11 @@ impl Config {
         // Before there was the key, everything decayed.
         config.decay_all |= !text.lines().any(|line| line.starts_with("decay-all"));
         Ok(config)
+    }
+
+    /// Whether the run that a checkpoint is of was tested with mirrored images too; not if the checkpoint is of none.
+    pub fn tta_of_run(text: &str) -> bool {
+        Self::parse(text, Path::new("")).is_ok_and(|config| config.tta)
     }
 
     /// The settings as TOML, every default written out; [`Config::parse`] reads it back.

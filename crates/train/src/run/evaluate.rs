@@ -2,6 +2,7 @@
 
 use alexnet_core::{Device, Network};
 
+use super::classifier::Infer;
 use super::error::Result;
 use super::stop::Stop;
 use crate::data::{Loader, LoaderOptions, Split};
@@ -35,14 +36,15 @@ impl Evaluation {
     }
 }
 
-/// Runs `network` over `split` in batches as large as it was planned for. `progress` gets the images done so far.
-/// None if it was asked to stop before the end.
+/// Runs `network` over `split` in batches as large as it was planned for; with `tta` an image's logits are the mean of
+/// its own and its mirror's. `progress` gets the images done so far. None if it was asked to stop before the end.
 ///
 /// # Errors
 /// An image cannot be read; the network failed.
 pub fn evaluate<D: Device<Element = f32>>(
     network: &mut Network<D>,
     split: &Split,
+    tta: bool,
     threads: usize,
     stop: &Stop,
     progress: &mut dyn FnMut(usize),
@@ -50,6 +52,7 @@ pub fn evaluate<D: Device<Element = f32>>(
     let (classes, size) = (network.architecture().classes, network.architecture().image);
     let options = LoaderOptions { batch_size: network.batch(), size, threads, ..LoaderOptions::default() };
     let mut logits = vec![0.0; network.batch() * classes];
+    let mut scratch = Vec::new();
     let mut loss = 0.0;
     let mut total = Evaluation { loss: 0.0, correct: 0, images: 0, confusion: vec![vec![0; classes]; classes] };
     for batch in Loader::new(split, options)? {
@@ -57,12 +60,20 @@ pub fn evaluate<D: Device<Element = f32>>(
             return Ok(None);
         }
         let batch = batch?;
-        let result = network.evaluate(batch.images(), batch.labels(), 0.0)?;
-        loss += result.loss;
-        total.correct += result.correct;
-        total.images += result.images;
         let logits = &mut logits[..batch.count * classes];
-        network.read_logits(logits)?;
+        if tta {
+            mean_logits(network, batch.images(), logits, &mut scratch)?;
+            for (&label, logits) in batch.labels().iter().zip(logits.chunks_exact(classes)) {
+                loss += cross_entropy(logits, label as usize);
+                total.correct += usize::from(first_largest(logits) == label as usize);
+            }
+        } else {
+            let result = network.evaluate(batch.images(), batch.labels(), 0.0)?;
+            loss += result.loss;
+            total.correct += result.correct;
+            network.read_logits(logits)?;
+        }
+        total.images += batch.count;
         for (&label, logits) in batch.labels().iter().zip(logits.chunks_exact(classes)) {
             total.confusion[label as usize][first_largest(logits)] += 1;
         }
@@ -70,6 +81,35 @@ pub fn evaluate<D: Device<Element = f32>>(
     }
     total.loss = loss / total.images.max(1) as f64;
     Ok(Some(total))
+}
+
+/// Test-time augmentation: the mean of the logits of images (N, S, S, 3) and of their mirrors. `scratch` is overwritten.
+///
+/// # Errors
+/// A batch that does not fit; the device's.
+pub fn mean_logits(
+    network: &mut dyn Infer,
+    images: &[f32],
+    logits: &mut [f32],
+    scratch: &mut Vec<f32>,
+) -> alexnet_core::Result<()> {
+    let row = network.architecture().image * 3;
+    network.forward(images)?;
+    network.logits(logits)?;
+    scratch.clear();
+    scratch.extend(images.chunks_exact(row).flat_map(|row| row.as_chunks::<3>().0.iter().rev().flatten()));
+    network.forward(scratch)?;
+    scratch.resize(logits.len(), 0.0);
+    network.logits(&mut scratch[..logits.len()])?;
+    logits.iter_mut().zip(&*scratch).for_each(|(logit, mirrored)| *logit = 0.5 * (*logit + mirrored));
+    Ok(())
+}
+
+/// −ln softmax(logits)[label].
+fn cross_entropy(logits: &[f32], label: usize) -> f64 {
+    let most = f64::from(logits[first_largest(logits)]);
+    let sum: f64 = logits.iter().map(|&x| (f64::from(x) - most).exp()).sum();
+    most + sum.ln() - f64::from(logits[label])
 }
 
 fn first_largest(values: &[f32]) -> usize {
@@ -92,6 +132,13 @@ mod tests {
         let evaluation = Evaluation { loss: 1.0, correct: 3, images: 8, confusion };
         assert_eq!(evaluation.per_class(), [Some(0.75), None, Some(0.0)]);
         assert_eq!(evaluation.accuracy(), 0.375);
+    }
+
+    #[test]
+    fn a_loss_that_does_not_overflow() {
+        assert!((cross_entropy(&[1.0, 2.0, 3.0], 0) - 2.407_605_964_444_38).abs() < 1e-12);
+        assert_eq!(cross_entropy(&[1e4, -1e4], 1), 2e4);
+        assert!(cross_entropy(&[f32::NAN, 0.0], 1).is_nan());
     }
 
     #[test]

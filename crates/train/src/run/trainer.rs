@@ -302,10 +302,10 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
     ) -> Result<bool> {
         let start = Instant::now();
         let images = self.dataset.test.len();
-        let (threads, split) = (self.config.thread_count(), &self.dataset.test);
+        let (threads, tta, split) = (self.config.thread_count(), self.config.tta, &self.dataset.test);
         let mut tell = |done| observer.test(done, images);
         let stop = &self.stop;
-        let test = self.network.averaged(|network| evaluate(network, split, threads, stop, &mut tell))?;
+        let test = self.network.averaged(|network| evaluate(network, split, tta, threads, stop, &mut tell))?;
         let Some(test) = test else { return Ok(false) };
         let lr = rate.at(self.progress.step.saturating_sub(1));
         if !test.loss.is_finite() {
