@@ -74,6 +74,11 @@ fn what_does_not_fit() {
         1,
         &["a batch of 100000000 images needs ", " is free", "hint: use --batch-size ", " or less"],
     );
+    place.fail(
+        "train --data sample --val 1000",
+        2,
+        &["error: --val is 1000, expected fewer than the 1000 training images"],
+    );
     place.fail("train --data nowhere", 1, &["nowhere", "hint: "]);
     fs::write(place.path("file"), "").unwrap();
     place.fail(&format!("{SHORT} --epochs 1 --out file/run"), 1, &["cannot create file/run", "hint: "]);

@@ -253,7 +253,7 @@ fn the_average_begins_with_the_weights_and_is_what_is_evaluated() {
         };
         let last = run.join("last.safetensors");
         let record = records(&run).pop().unwrap();
-        let recorded = (record.test_loss, record.test_acc);
+        let recorded = (record.test_loss.unwrap(), record.test_acc.unwrap());
         assert_eq!(test(&|network| checkpoint::open(&last).unwrap().restore(network).unwrap()), recorded);
         assert_eq!(test(&|network| import::open(&last).unwrap().initialise(network, false).unwrap()), recorded);
         let own = test(&|network| {
@@ -297,9 +297,35 @@ fn test_time_augmentation_is_the_mean_of_the_logits_of_image_and_mirror() {
     }
     // The means are rounded to f32: to 2⁻²⁴ of the largest, twice over.
     let largest = mean.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
-    assert!((record.test_loss - loss).abs() <= 2.0 * 2f64.powi(-24) * largest.max(1.0), "{} {loss}", record.test_loss);
+    let found = record.test_loss.unwrap();
+    assert!((found - loss).abs() <= 2.0 * 2f64.powi(-24) * largest.max(1.0), "{found} {loss}");
     let plain = evaluate(&mut network, &split, false, 1, &Stop::default(), &mut |_| ()).unwrap().unwrap();
     assert!((plain.loss - loss).abs() > 1e-4, "the mirror changes nothing");
+}
+
+#[test]
+fn epochs_are_judged_by_what_is_held_out_and_the_test_comes_last() {
+    let config = Config { val: Some(100), epochs: 3, ..config() };
+    let (folder, _) = uninterrupted(&config);
+    let run = folder.path().join("run");
+    let records = records(&run);
+    assert_eq!(records.iter().map(|r| r.test_acc.is_some()).collect::<Vec<_>>(), [false, false, true]);
+    let dataset = small::dataset(&config);
+    let test = |file: &str, split: &Split| {
+        let mut network = Network::new(Arc::new(Cpu::new(1).unwrap()), architecture(), 100, false).unwrap();
+        checkpoint::open(&run.join(file)).unwrap().restore(&mut network).unwrap();
+        evaluate(&mut network, split, false, 1, &Stop::default(), &mut |_| ()).unwrap().unwrap()
+    };
+    let val = dataset.val.unwrap();
+    assert_eq!((val.len(), dataset.train.len()), (100, 100));
+    let accuracies: Vec<f64> = records.iter().map(|r| r.val_acc.unwrap()).collect();
+    let best = accuracies.iter().copied().fold(0.0, f64::max);
+    let found = test("best.safetensors", &val);
+    assert_eq!(found.accuracy(), best);
+    let last = test("last.safetensors", &dataset.test);
+    assert!((last.loss - records[2].test_loss.unwrap()).abs() < 1e-6);
+    let progress = checkpoint::open(&run.join("last.safetensors")).unwrap().metadata().progress.clone();
+    assert_eq!(progress.best_accuracy, Some(best));
 }
 
 #[test]

@@ -33,6 +33,10 @@ pub struct Args {
     /// Use only N training images, spread over the set [default: all]
     #[arg(long, value_name = "N", help_heading = "Data")]
     limit_train: Option<usize>,
+    /// Hold N training images out, of each class its share, the same for every --seed: epochs are judged by them, and the
+    /// test images are looked at after the last epoch only. --limit-train limits what is left [default: none]
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    val: Option<usize>,
     /// Use only N test images, spread over the set [default: all]
     #[arg(long, value_name = "N", help_heading = "Data")]
     limit_test: Option<usize>,
@@ -181,6 +185,7 @@ impl Args {
         }
         set(&mut config.data, &self.data);
         set_some(&mut config.limit_train, &self.limit_train);
+        set_some(&mut config.val, &self.val);
         set_some(&mut config.limit_test, &self.limit_test);
         set(&mut config.augment, &self.augment);
         set_some(&mut config.crop_padding, &self.crop_padding);
@@ -284,6 +289,13 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     memory::fits_to_train(&*device, &architecture(&config, 10)?, config.batch_size, averages)?;
     let mut dataset =
         Dataset::open(&config.data, &data::Options { size: config.image(), ..data::Options::from_env() })?;
+    if let Some(count) = config.val {
+        if count >= dataset.train.len() {
+            let expected = format!("fewer than the {} training images", dataset.train.len());
+            return Err(Error::Setting { name: "--val".into(), value: count.to_string(), expected }.into());
+        }
+        dataset.hold_out(count);
+    }
     dataset.train = dataset.train.limit(config.limit_train.unwrap_or(usize::MAX));
     dataset.test = dataset.test.limit(config.limit_test.unwrap_or(usize::MAX));
     if let Some(Resumed { checkpoint, .. }) = &resumed {
@@ -316,9 +328,10 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     }
 
     say(&format!(
-        "data     {}: {} training and {} test images, {} classes ({})",
+        "data     {}: {} training{} and {} test images, {} classes ({})",
         dataset.name,
         summary::grouped(dataset.train.len() as u64),
+        dataset.val.as_ref().map_or_else(String::new, |val| format!(", {} val", summary::grouped(val.len() as u64))),
         summary::grouped(dataset.test.len() as u64),
         dataset.classes.len(),
         dataset.source
@@ -374,7 +387,8 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
         Outcome::Finished => {
             match trainer.progress.best_accuracy {
                 Some(best) => {
-                    say(&format!("best test accuracy {:.2}%; evaluate it with: alexnet eval {path}", best * 100.0))
+                    let split = if config.val.is_some() { "val" } else { "test" };
+                    say(&format!("best {split} accuracy {:.2}%; evaluate it with: alexnet eval {path}", best * 100.0))
                 }
                 None => say(&format!("wrote {}", folder.last().display())),
             }
@@ -441,6 +455,7 @@ mod tests {
         let changed = Config {
             data: "sample".into(),
             limit_train: Some(1),
+            val: Some(3),
             limit_test: Some(2),
             augment: Augment::NONE,
             crop_padding: Some(11),

@@ -165,6 +165,7 @@ pub fn open(folder: &Path, manifest: &Manifest, source: String) -> Result<Datase
         classes: CLASSES.map(String::from).to_vec(),
         train: split(&files[train.clone()], &paths[train])?,
         test: split(&files[test..], &paths[test..])?,
+        val: None,
         warning: None,
         fingerprint: manifest.fingerprint(),
     })

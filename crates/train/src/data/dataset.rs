@@ -23,6 +23,8 @@ pub struct Dataset {
     pub classes: Vec<String>,
     /// The images to train on.
     pub train: Split,
+    /// Those that were held out of them to choose by, see [`Dataset::hold_out`].
+    pub val: Option<Split>,
     /// The images to test on.
     pub test: Split,
     /// Set when `auto` had to fall back to the embedded sample: why, and what to do. It was already reported.
@@ -255,7 +257,12 @@ impl Split {
         if limit >= len {
             return self.clone();
         }
-        let kept = || (0..limit).map(|i| (i as u64 * len as u64 / limit as u64) as usize);
+        self.select(&(0..limit).map(|i| (i as u64 * len as u64 / limit as u64) as usize).collect::<Vec<_>>())
+    }
+
+    /// The images at these places.
+    pub(super) fn select(&self, places: &[usize]) -> Split {
+        let kept = || places.iter().copied();
         let labels = kept().map(|i| self.0.labels[i]).collect();
         match &self.0.images {
             Images::Memory { pixels, size } => {

@@ -51,6 +51,7 @@ pub fn open(path: &Path, options: &Options) -> Result<Dataset> {
         classes,
         train,
         test,
+        val: None,
         warning: None,
         fingerprint,
     })

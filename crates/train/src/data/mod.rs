@@ -20,6 +20,7 @@ pub mod order;
 pub mod report;
 pub mod resize;
 pub mod sample;
+mod validation;
 
 pub use augment::{Augment, Transforms};
 pub use dataset::{Dataset, Options, Split};

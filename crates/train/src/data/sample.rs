@@ -31,6 +31,7 @@ pub fn open() -> Result<Dataset> {
         classes: CLASSES.map(String::from).to_vec(),
         train: cifar::split(&[train], &["sample.bin"])?,
         test: cifar::split(&[test], &["sample.bin"])?,
+        val: None,
         warning: None,
         fingerprint: cifar::hex(&Sha256::digest(RECORDS))[..16].to_string(),
     })

@@ -3,6 +3,7 @@
 pub mod plot;
 pub mod test;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +45,11 @@ pub fn records(path: &Path) -> Result<Vec<Record>> {
     Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
 }
 
+/// `val` or `test`: what the run's epochs are judged by.
+fn judged_by(run: &Run) -> &'static str {
+    run.records.first().map_or("test", |record| record.judged().0)
+}
+
 /// A plot, and the name of its file.
 pub struct Plot {
     /// Such as `loss`.
@@ -58,8 +64,14 @@ pub fn curves(runs: &[Run]) -> Vec<Plot> {
     // File, title, per cent, from zero, curves: their names, values and whether they are dashed.
     type Kind = (&'static str, &'static str, bool, bool, &'static [(&'static str, Value, bool)]);
     let kinds: [Kind; 4] = [
-        ("loss", "Loss", false, false, &[("test", |r| r.test_loss, false), ("training", |r| r.train_loss, true)]),
-        ("accuracy", "Accuracy", true, false, &[("test", |r| r.test_acc, false), ("training", |r| r.train_acc, true)]),
+        ("loss", "Loss", false, false, &[("test", |r| r.judged().1, false), ("training", |r| r.train_loss, true)]),
+        (
+            "accuracy",
+            "Accuracy",
+            true,
+            false,
+            &[("test", |r| r.judged().2, false), ("training", |r| r.train_acc, true)],
+        ),
         ("learning-rate", "Learning rate", false, true, &[("", |r| r.lr, false)]),
         ("throughput", "Training images per second", false, true, &[("", |r| r.images_per_s, false)]),
     ];
@@ -69,6 +81,8 @@ pub fn curves(runs: &[Run]) -> Vec<Plot> {
             for (colour, run) in runs.iter().enumerate() {
                 for &(what, value, dashed) in values {
                     let points = run.records.iter().map(|record| (record.epoch as f64, value(record))).collect();
+                    // With images held out, the curve is theirs.
+                    let what = if what == "test" { judged_by(run) } else { what };
                     drawn.push(Curve {
                         name: format!("{} {what}", run.name).trim_end().into(),
                         colour,
@@ -77,7 +91,10 @@ pub fn curves(runs: &[Run]) -> Vec<Plot> {
                     });
                 }
             }
-            let title = if values.len() > 1 { format!("{title} (solid test, dashed training)") } else { title.into() };
+            let solid: BTreeSet<&str> = runs.iter().map(judged_by).collect();
+            let solid = solid.into_iter().collect::<Vec<_>>().join(" or ");
+            let title =
+                if values.len() > 1 { format!("{title} (solid {solid}, dashed training)") } else { title.into() };
             Plot { file: file.into(), svg: plot::curves(&title, &drawn, percent, zero) }
         })
         .into()
@@ -142,24 +159,25 @@ pub fn page(runs: &[Run]) -> String {
 /// A row for each run: what was reached, at what cost.
 fn table(runs: &[Run]) -> String {
     let mut html = String::from(
-        "<div class=\"scroll\"><table><thead><tr><th>run</th><th class=\"n\">best test accuracy</th>\
-         <th class=\"n\">least test loss</th><th class=\"n\">epochs</th><th class=\"n\">img/s</th><th>network</th>\
+        "<div class=\"scroll\"><table><thead><tr><th>run</th><th class=\"n\">best accuracy</th>\
+         <th class=\"n\">least loss</th><th>on</th><th class=\"n\">epochs</th><th class=\"n\">img/s</th><th>network</th>\
          <th>data</th></tr></thead><tbody>\n",
     );
     for run in runs {
-        let best = run.records.iter().map(|r| r.test_acc).fold(f64::NAN, f64::max);
-        let loss = run.records.iter().map(|r| r.test_loss).fold(f64::NAN, f64::min);
+        let best = run.records.iter().map(|r| r.judged().2).fold(f64::NAN, f64::max);
+        let loss = run.records.iter().map(|r| r.judged().1).fold(f64::NAN, f64::min);
         let mut rates: Vec<f64> = run.records.iter().map(|r| r.images_per_s).collect();
         rates.sort_by(f64::total_cmp);
         let known = |value: f64, text: String| if value.is_finite() { text } else { "-".into() };
         let rate = rates.get(rates.len() / 2).map_or("-".into(), |rate| format!("{rate:.0}"));
         let _ = writeln!(
             html,
-            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{rate}</td>\
+            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{rate}</td>\
              <td>{}</td><td>{}</td></tr>",
             escape(&run.name),
             known(best, format!("{:.2}%", best * 100.0)),
             known(loss, format!("{loss:.4}")),
+            judged_by(run),
             run.records.len(),
             escape(&run.network),
             escape(run.records.last().map_or("-", |record| &record.dataset)),

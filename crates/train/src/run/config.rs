@@ -51,6 +51,8 @@ pub struct Config {
     pub data: String,
     /// At most so many training images.
     pub limit_train: Option<usize>,
+    /// Training images held out to choose the best epoch by.
+    pub val: Option<usize>,
     /// At most so many test images.
     pub limit_test: Option<usize>,
     /// Random transformations of the training images.
@@ -132,6 +134,7 @@ impl Default for Config {
         Self {
             data: "auto".into(),
             limit_train: None,
+            val: None,
             limit_test: None,
             augment: Augment::USUAL,
             crop_padding: None,
@@ -249,6 +252,7 @@ impl Config {
             ("groups", Some(self.groups)),
             ("resize", self.resize),
             ("limit-train", self.limit_train),
+            ("val", self.val),
             ("limit-test", self.limit_test),
             ("crop-padding", self.crop_padding),
             ("cutout", self.cutout),

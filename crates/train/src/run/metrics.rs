@@ -46,10 +46,18 @@ pub struct Record {
     pub train_loss: f64,
     /// Share of the training images that were predicted right at that time.
     pub train_acc: f64,
-    /// Mean loss of the test images after the epoch, without smoothing and dropout.
-    pub test_loss: f64,
+    /// Mean loss of the test images after the epoch, without smoothing and dropout; with --val after the last epoch only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_loss: Option<f64>,
     /// Share of the test images that were predicted right.
-    pub test_acc: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_acc: Option<f64>,
+    /// As `test_loss`, of the images that --val holds out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_loss: Option<f64>,
+    /// As `test_acc`, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_acc: Option<f64>,
     /// Training images a second, the test left out.
     pub images_per_s: f64,
     /// Seconds of training and test.
@@ -59,6 +67,17 @@ pub struct Record {
     /// How the loss was scaled at the end of the epoch, with --precision fp16.
     #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
+}
+
+impl Record {
+    /// What the epoch is judged by: `val`, or `test` without --val, its loss and its accuracy.
+    pub fn judged(&self) -> (&'static str, f64, f64) {
+        let known = |value: Option<f64>| value.unwrap_or(f64::NAN);
+        match self.val_acc {
+            Some(accuracy) => ("val", known(self.val_loss), accuracy),
+            None => ("test", known(self.test_loss), known(self.test_acc)),
+        }
+    }
 }
 
 /// The file, open for appending.
@@ -121,8 +140,10 @@ mod tests {
             lr: 0.01,
             train_loss: 2.0082,
             train_acc: 0.233,
-            test_loss: 1.7,
-            test_acc: 0.383,
+            test_loss: Some(1.7),
+            test_acc: Some(0.383),
+            val_loss: None,
+            val_acc: None,
             images_per_s: 512.0,
             seconds: 100.0,
             dataset: "cifar10".into(),
@@ -171,6 +192,18 @@ mod tests {
         assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), scaled);
         let plain = serde_json::to_string(&record(1)).unwrap();
         assert_eq!(serde_json::from_str::<Record>(&plain).unwrap(), record(1));
+    }
+
+    #[test]
+    fn an_epoch_is_judged_by_val_where_it_is() {
+        assert_eq!(record(1).judged(), ("test", 1.7, 0.383));
+        let held_out = Record { val_loss: Some(1.5), val_acc: Some(0.4), ..record(1) };
+        assert_eq!(held_out.judged(), ("val", 1.5, 0.4));
+        let before_the_last = Record { test_loss: None, test_acc: None, ..held_out };
+        assert_eq!(before_the_last.judged(), ("val", 1.5, 0.4));
+        let text = serde_json::to_string(&before_the_last).unwrap();
+        assert!(!text.contains("test"), "{text}");
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), before_the_last);
     }
 
     #[test]

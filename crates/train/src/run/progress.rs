@@ -93,7 +93,7 @@ impl Observer for Screen {
     fn test(&mut self, done: usize, images: usize) {
         if self.bar.is_some() && (self.due(REDRAW) || done == images) {
             let epoch = self.step.map_or(String::new(), |step| format!("Epoch {}/{} ", step.epoch, step.epochs));
-            let line = format!("{epoch}test {done}/{images}");
+            let line = format!("{epoch}evaluating {done}/{images}");
             let line: String = line.chars().take(Self::width().saturating_sub(1)).collect();
             self.bar.iter().for_each(|bar| bar.set_message(line.clone()));
         }
@@ -114,12 +114,16 @@ impl Observer for Screen {
 
 /// The line a PyTorch user expects, and the test.
 pub fn epoch_line(record: &Record, best: bool) -> String {
-    let Record { epoch, lr, train_loss, train_acc, test_loss, test_acc, images_per_s, seconds, .. } = record;
+    let Record { epoch, lr, train_loss, train_acc, images_per_s, seconds, .. } = record;
+    let judged = |name, loss: Option<f64>, accuracy: Option<f64>| match (loss, accuracy) {
+        (Some(loss), Some(accuracy)) => format!(", {name} Loss={loss:.4}, {name} Acc={:.2}%", accuracy * 100.0),
+        _ => String::new(),
+    };
     format!(
-        "Epoch {epoch}: Loss={train_loss:.4}, Acc={:.2}%, Test Loss={test_loss:.4}, Test Acc={:.2}%, lr={}, \
-         {images_per_s:.0} img/s, {}{}",
+        "Epoch {epoch}: Loss={train_loss:.4}, Acc={:.2}%{}{}, lr={}, {images_per_s:.0} img/s, {}{}",
         train_acc * 100.0,
-        test_acc * 100.0,
+        judged("Val", record.val_loss, record.val_acc),
+        judged("Test", record.test_loss, record.test_acc),
         short(*lr),
         duration(*seconds),
         if best { " (best)" } else { "" }
@@ -234,8 +238,10 @@ mod tests {
             lr: 0.01,
             train_loss: 2.00823,
             train_acc: 0.23304,
-            test_loss: 1.68,
-            test_acc: 0.3826,
+            test_loss: Some(1.68),
+            test_acc: Some(0.3826),
+            val_loss: None,
+            val_acc: None,
             images_per_s: 512.4,
             seconds: 103.2,
             dataset: "cifar10".into(),
@@ -245,6 +251,12 @@ mod tests {
             epoch_line(&record, true),
             "Epoch 1: Loss=2.0082, Acc=23.30%, Test Loss=1.6800, Test Acc=38.26%, lr=0.01, 512 img/s, 1:43 (best)"
         );
+        let held_out = Record { val_loss: Some(1.5), val_acc: Some(0.4), ..record };
+        assert!(
+            epoch_line(&held_out, false).contains("Acc=23.30%, Val Loss=1.5000, Val Acc=40.00%, Test Loss=1.6800,")
+        );
+        let line = epoch_line(&Record { test_loss: None, test_acc: None, ..held_out }, false);
+        assert!(line.contains("Val Acc=40.00%, lr=0.01") && !line.contains("Test"), "{line}");
     }
 
     #[test]

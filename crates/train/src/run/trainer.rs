@@ -56,13 +56,13 @@ pub struct Step {
 pub trait Observer {
     /// A step is done.
     fn step(&mut self, step: &Step);
-    /// So many of the test images are done.
+    /// So many of the images that are evaluated are done.
     fn test(&mut self, done: usize, images: usize);
     /// Something happened that the user should know.
     fn note(&mut self, line: &str) {
         let _ = line;
     }
-    /// An epoch is done; `best` if no test accuracy was higher before.
+    /// An epoch is done; `best` if no accuracy on val or test was higher before.
     fn epoch(&mut self, record: &Record, best: bool);
 }
 
@@ -301,18 +301,28 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         observer: &mut dyn Observer,
     ) -> Result<bool> {
         let start = Instant::now();
-        let images = self.dataset.test.len();
-        let (threads, tta, split) = (self.config.thread_count(), self.config.tta, &self.dataset.test);
-        let mut tell = |done| observer.test(done, images);
-        let stop = &self.stop;
-        let test = self.network.averaged(|network| evaluate(network, split, tta, threads, stop, &mut tell))?;
-        let Some(test) = test else { return Ok(false) };
-        let lr = rate.at(self.progress.step.saturating_sub(1));
-        if !test.loss.is_finite() {
-            return Err(self.diverged("the test loss", test.loss, self.progress.step, lr));
+        // With images held out, the test images are looked at once only.
+        let last = self.progress.epoch + 1 == self.config.epochs;
+        let (mut val, mut test) = (None, None);
+        for (split, result, what) in [
+            (self.dataset.val.as_ref(), &mut val, "the val loss"),
+            (Some(&self.dataset.test).filter(|_| last || self.dataset.val.is_none()), &mut test, "the test loss"),
+        ] {
+            let Some(split) = split else { continue };
+            let (threads, tta, stop) = (self.config.thread_count(), self.config.tta, &self.stop);
+            let mut tell = |done| observer.test(done, split.len());
+            let found = self.network.averaged(|network| evaluate(network, split, tta, threads, stop, &mut tell))?;
+            let Some(found) = found else { return Ok(false) };
+            if !found.loss.is_finite() {
+                let rate = rate.at(self.progress.step.saturating_sub(1));
+                return Err(self.diverged(what, found.loss, self.progress.step, rate));
+            }
+            *result = Some(found);
         }
-        let record = self.record(&test, lr, start.elapsed().as_secs_f64());
-        let best = self.progress.best_accuracy.is_none_or(|best| record.test_acc > best);
+        let lr = rate.at(self.progress.step.saturating_sub(1));
+        let record = self.record(val.as_ref(), test.as_ref(), lr, start.elapsed().as_secs_f64());
+        let (_, _, accuracy) = record.judged();
+        let best = self.progress.best_accuracy.is_none_or(|best| accuracy > best);
         // Metrics before checkpoint: a process killed in between does the epoch's end again, and the line that is
         // already there is dropped then. The other way round the line could be lost.
         outputs.metrics.append(&record)?;
@@ -320,7 +330,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         self.progress = Progress {
             epoch: self.progress.epoch + 1,
             step: self.progress.step,
-            best_accuracy: if best { Some(record.test_acc) } else { self.progress.best_accuracy },
+            best_accuracy: if best { Some(accuracy) } else { self.progress.best_accuracy },
             scaling: self.progress.scaling,
             ..Progress::default()
         };
@@ -329,7 +339,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         Ok(true)
     }
 
-    fn record(&self, test: &Evaluation, lr: f64, test_seconds: f64) -> Record {
+    fn record(&self, val: Option<&Evaluation>, test: Option<&Evaluation>, lr: f64, test_seconds: f64) -> Record {
         let Progress { epoch, step, loss_sum, correct, images, seconds, .. } = self.progress;
         Record {
             epoch: epoch + 1,
@@ -337,8 +347,10 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             lr,
             train_loss: loss_sum / images.max(1) as f64,
             train_acc: correct as f64 / images.max(1) as f64,
-            test_loss: test.loss,
-            test_acc: test.accuracy(),
+            test_loss: test.map(|test| test.loss),
+            test_acc: test.map(Evaluation::accuracy),
+            val_loss: val.map(|val| val.loss),
+            val_acc: val.map(Evaluation::accuracy),
             images_per_s: rate_of(images, seconds),
             seconds: seconds + test_seconds,
             dataset: self.dataset.name.clone(),
@@ -402,14 +414,16 @@ fn rate_of(images: u64, seconds: f64) -> f64 {
 
 fn write_events(outputs: &mut Outputs, record: &Record) -> std::io::Result<()> {
     let curves = [
-        ("train/loss", record.train_loss),
-        ("train/accuracy", record.train_acc),
+        ("train/loss", Some(record.train_loss)),
+        ("train/accuracy", Some(record.train_acc)),
+        ("val/loss", record.val_loss),
+        ("val/accuracy", record.val_acc),
         ("test/loss", record.test_loss),
         ("test/accuracy", record.test_acc),
-        ("learning_rate", record.lr),
-        ("images_per_s", record.images_per_s),
+        ("learning_rate", Some(record.lr)),
+        ("images_per_s", Some(record.images_per_s)),
     ];
-    for (tag, value) in curves {
+    for (tag, value) in curves.into_iter().filter_map(|(tag, value)| Some((tag, value?))) {
         outputs.events.scalar(tag, record.step, value as f32, now())?;
     }
     outputs.events.flush()

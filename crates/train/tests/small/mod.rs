@@ -50,6 +50,9 @@ pub fn config() -> Config {
 
 pub fn dataset(config: &Config) -> Dataset {
     let mut dataset = Dataset::open("sample", &Options::default()).unwrap();
+    if let Some(count) = config.val {
+        dataset.hold_out(count);
+    }
     dataset.train = dataset.train.limit(config.limit_train.unwrap());
     dataset.test = dataset.test.limit(config.limit_test.unwrap());
     dataset
