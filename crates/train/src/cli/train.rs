@@ -1,26 +1,24 @@
 //! `alexnet train`.
 
-use std::path::{Path, PathBuf};
+use std::cell::OnceCell;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use alexnet_core::random::Philox;
-use alexnet_core::{Architecture, Device, Network};
-use anyhow::Context;
-
-use super::device::{self, Opened};
-use crate::data::{self, Augment, Dataset};
-use crate::import;
-use crate::run::checkpoint::{self, Checkpoint, Progress};
+use crate::data::Augment;
 use crate::run::config::{self, Arch, Config, DeviceKind, Precision};
-use crate::run::progress::{Screen, say, say_aside};
+use crate::run::progress::say;
 use crate::run::schedule::Schedule;
 use crate::run::stop::INTERRUPTED;
-use crate::run::{Error, Observer, Outcome, RunFolder, Stop, Trainer, memory, summary};
+use crate::run::{Outcome, Recipe, RunFolder, summary};
+
+mod repeat;
+mod start;
+
+use start::{Resumed, Start};
 
 /// Train AlexNet; without any flag, the `cifar` variant on CIFAR-10
 ///
-/// Settings come from the flags, else from --config FILE, else from the defaults; the effective ones are
+/// Settings come from the flags, else from --config FILE or --recipe NAME, else from the defaults; the effective ones are
 /// written to RUN/config.toml. Ctrl-C finishes the step, saves and exits with code 130; a second one leaves at
 /// once. --resume goes on from there and ends bit for bit where the uninterrupted run would have.
 #[derive(Debug, clap::Args)]
@@ -163,8 +161,16 @@ pub struct Args {
     out: Option<PathBuf>,
     /// Go on with the run in this folder. Its settings stay; only --epochs, --threads, --device, --precision,
     /// --no-graph, --data and --save-every may be given anew
-    #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["out", "config"])]
+    #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["out", "config", "recipe", "runs"])]
     resume: Option<PathBuf>,
+    /// Train with the seeds from --seed on, so many runs in all, into DIR/seed-N; at the end their test accuracies after
+    /// the last epoch, mean and standard deviation are printed and written to DIR/summary.json. The same command with the
+    /// same --out does what is not done yet
+    #[arg(long, value_name = "N", help_heading = "Run", value_parser = clap::value_parser!(u16).range(1..))]
+    runs: Option<u16>,
+    /// Settings that were chosen together; flags win over them
+    #[arg(long, value_name = "NAME", help_heading = "Run", conflicts_with = "config")]
+    recipe: Option<Recipe>,
     /// Settings from a TOML file: the flags' names without dashes, such as `batch-size = 64`
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     config: Option<PathBuf>,
@@ -225,17 +231,15 @@ impl Args {
     }
 }
 
-/// A run that is gone on with.
-struct Resumed {
-    folder: RunFolder,
-    checkpoint: Checkpoint,
-}
-
 /// Trains.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (mut config, resumed) = match &args.resume {
         None => {
-            let mut config = args.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+            let mut config = match (&args.config, args.recipe) {
+                (Some(file), _) => Config::read(file)?,
+                (None, Some(recipe)) => recipe.config()?,
+                (None, None) => Config::default(),
+            };
             args.apply(&mut config);
             config.validate(&config::flag)?;
             if let Some(out) = &args.out {
@@ -244,189 +248,28 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             (config, None)
         }
         Some(path) => {
-            let folder = RunFolder::reopen(path)?;
-            let checkpoint = checkpoint::open(&folder.last())?;
-            let run = Config::of_run(&checkpoint.metadata().config, &folder.last())?;
+            let resumed = Resumed::open(path)?;
+            let run = resumed.config()?;
             let mut config = run.clone();
             args.apply(&mut config);
             config.validate(&config::flag)?;
             config.may_resume(&run)?;
-            let done = checkpoint.metadata().progress.epoch;
-            if done >= config.epochs {
-                let done = summary::count(done, "epoch");
+            if resumed.epochs() >= config.epochs {
+                let done = summary::count(resumed.epochs(), "epoch");
                 say(&format!("{} is complete after {done}; --epochs N trains it further", path.display()));
                 return Ok(ExitCode::SUCCESS);
             }
-            (config, Some(Resumed { folder, checkpoint }))
+            (config, Some(resumed))
         }
     };
     config.resize = Some(config.image());
-
-    // What can be refused without the data is refused before it is fetched; the classes of CIFAR-10 stand in.
-    architecture(&config, 10)?.trace()?;
-    let start = Start { args, config, resumed };
-    match device::open_with(start.config.device, start.config.thread_count(), start.config.precision)? {
-        Opened::Cpu(device) => train(device, start),
-        Opened::Cuda(device) => train(device, start),
-    }
-}
-
-fn architecture(config: &Config, classes: usize) -> anyhow::Result<Architecture> {
-    config.model().architecture(classes).context("the variant is unknown")
-}
-
-/// All that a run needs but its device.
-struct Start<'a> {
-    args: &'a Args,
-    config: Config,
-    resumed: Option<Resumed>,
-}
-
-/// Trains on a device.
-fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::Result<ExitCode> {
-    let Start { args, config, resumed } = start;
-    let averages = config.ema > 0.0;
-    memory::fits_to_train(&*device, &architecture(&config, 10)?, config.batch_size, averages)?;
-    let mut dataset =
-        Dataset::open(&config.data, &data::Options { size: config.image(), ..data::Options::from_env() })?;
-    if let Some(count) = config.val {
-        if count >= dataset.train.len() {
-            let expected = format!("fewer than the {} training images", dataset.train.len());
-            return Err(Error::Setting { name: "--val".into(), value: count.to_string(), expected }.into());
-        }
-        dataset.hold_out(count);
-    }
-    dataset.train = dataset.train.limit(config.limit_train.unwrap_or(usize::MAX));
-    dataset.test = dataset.test.limit(config.limit_test.unwrap_or(usize::MAX));
-    if let Some(Resumed { checkpoint, .. }) = &resumed {
-        same_data(checkpoint, &dataset)?;
-    }
-    let architecture = architecture(&config, dataset.classes.len())?;
-    let (_, free) = memory::fits_to_train(&*device, &architecture, config.batch_size, averages)?;
-    let model = config.model();
-    let mut network = Network::new(device, architecture, config.batch_size, true)?;
-    freeze(&mut network, &config)?;
-    match (&resumed, &config.init) {
-        (Some(Resumed { checkpoint, .. }), _) => {
-            if averages {
-                network.keep_average()?;
-            }
-            checkpoint.restore(&mut network)?;
-        }
-        (None, init) => {
-            if init.is_none() || config.replace_classifier {
-                network.initialise(Philox::new(config.seed))?;
-            }
-            if let Some(init) = init {
-                let mut weights = import::open(Path::new(init)).map_err(Error::from)?;
-                weights.initialise(&mut network, config.replace_classifier).map_err(Error::from)?;
-            }
-            if averages {
-                network.keep_average()?;
-            }
-        }
-    }
-
-    say(&format!(
-        "data     {}: {} training{} and {} test images, {} classes ({})",
-        dataset.name,
-        summary::grouped(dataset.train.len() as u64),
-        dataset.val.as_ref().map_or_else(String::new, |val| format!(", {} val", summary::grouped(val.len() as u64))),
-        summary::grouped(dataset.test.len() as u64),
-        dataset.classes.len(),
-        dataset.source
-    ));
-    say(&format!("device   {}", network.device().name()));
-    say(&format!("network  {}, images {1}x{1}", model.variant, model.image));
-    say(summary::table(network.architecture())?.trim_end());
-    say(&format!("memory   {}", memory::line(&network.memory_plan(), free)));
-
-    let (folder, progress) = match resumed {
-        Some(Resumed { folder, checkpoint }) => (folder, checkpoint.metadata().progress.clone()),
-        None => (RunFolder::create(args.out.as_deref(), &model.variant)?, Progress::default()),
+    let outcome = match args.runs {
+        Some(runs) => repeat::run(&config, runs.into(), args.out.as_deref())?,
+        None => Start { config, out: args.out.as_deref(), resumed, stop: &OnceCell::new() }.run()?,
     };
-    let stop = Stop::on_signals().context("cannot handle Ctrl-C")?;
-    let fresh = args.resume.is_none();
-    let mut trainer = Trainer { network, model, config: &config, dataset: &dataset, folder: &folder, stop, progress };
-    let started = (|| {
-        folder.write_config(&config.to_toml()?)?;
-        let outputs = folder.outputs(trainer.progress.epoch)?;
-        if fresh {
-            trainer.save()?;
-        }
-        Ok::<_, Error>(outputs)
-    })();
-    let mut outputs = match started {
-        Ok(outputs) => outputs,
-        Err(error) => {
-            if fresh {
-                folder.abandon();
-            }
-            return Err(error.into());
-        }
-    };
-    let path = folder.path().display();
-    let from = match fresh {
-        true => String::new(),
-        false => {
-            format!(", goes on at epoch {} step {}", trainer.progress.epoch + 1, trainer.progress.step_in_epoch + 1)
-        }
-    };
-    let epochs = summary::count(config.epochs, "epoch");
-    let steps = summary::count(config.epoch_steps(dataset.train.len()), "step");
-    say(&format!("run      {path}: {epochs} of {steps}, seed {}{from}", config.seed));
-
-    let mut screen = Screen::new();
-    let outcome = trainer.run(&mut outputs, &mut screen as &mut dyn Observer);
-    screen.clear();
-    match outcome? {
-        Outcome::Interrupted => {
-            say_aside(&format!("interrupted; the state is saved, go on with: alexnet train --resume {path}"));
-            Ok(ExitCode::from(INTERRUPTED as u8))
-        }
-        Outcome::Finished => {
-            match trainer.progress.best_accuracy {
-                Some(best) => {
-                    let split = if config.val.is_some() { "val" } else { "test" };
-                    say(&format!("best {split} accuracy {:.2}%; evaluate it with: alexnet eval {path}", best * 100.0))
-                }
-                None => say(&format!("wrote {}", folder.last().display())),
-            }
-            Ok(ExitCode::SUCCESS)
-        }
-    }
-}
-
-/// Takes the layers out of training that the settings name.
-fn freeze<D: Device<Element = f32>>(network: &mut Network<D>, config: &Config) -> Result<(), Error> {
-    let Some(list) = &config.freeze else { return Ok(()) };
-    let fail = |message, hint| Err(Error::Settings { message, hint });
-    let layers: Vec<String> = network.parameters().iter().map(|p| p.name.clone()).collect();
-    for name in list.split(',') {
-        let alone = Config { freeze: Some(name.into()), ..Config::default() };
-        if !layers.iter().any(|layer| alone.freezes(layer)) {
-            return fail(
-                format!("--freeze {name}: no layer with weights has this name"),
-                "use names of the table of layers",
-            );
-        }
-    }
-    network.freeze(|layer| config.freezes(layer));
-    match network.parameters().iter().all(|parameter| parameter.gradient.is_none()) {
-        true => fail(format!("--freeze {list} leaves nothing to train"), "leave a layer out of it"),
-        false => Ok(()),
-    }
-}
-
-/// That a run goes on with the data it was started with.
-fn same_data(checkpoint: &Checkpoint, dataset: &Dataset) -> Result<(), Error> {
-    let run = &checkpoint.metadata().data;
-    if run.fingerprint == dataset.fingerprint {
-        return Ok(());
-    }
-    Err(Error::Data {
-        message: format!("the run was trained on {}, {} ({}) is other data", run.name, dataset.name, dataset.source),
-        hint: "give the run's own data with --data, or start a new run",
+    Ok(match outcome {
+        Outcome::Finished => ExitCode::SUCCESS,
+        Outcome::Interrupted => ExitCode::from(INTERRUPTED as u8),
     })
 }
 

@@ -13,7 +13,8 @@ use super::metrics::Metrics;
 use super::tensorboard;
 
 const CONFIG: &str = "config.toml";
-const METRICS: &str = "metrics.jsonl";
+/// A record an epoch.
+pub const METRICS: &str = "metrics.jsonl";
 const LAST: &str = "last.safetensors";
 const BEST: &str = "best.safetensors";
 const EVENTS: &str = "events.out.tfevents.";
@@ -191,7 +192,10 @@ fn link(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Makes `parent/name-N` with the first number that is free.
-fn numbered(parent: &Path, name: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// The system refuses.
+pub fn numbered(parent: &Path, name: &str) -> Result<PathBuf> {
     fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     let mut number = 1u32;
     loop {

@@ -1,0 +1,61 @@
+//! Recipes: settings that were chosen together, by name. They lie as TOML files in `recipes/`.
+
+use std::path::PathBuf;
+
+use super::config::Config;
+use super::error::Result;
+
+/// Settings that were chosen together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Recipe {
+    /// The tutorial's: SGD with steps of the learning rate, crop and flip, weight decay on everything; 100 epochs
+    Tutorial,
+    /// The same network, trained with what is usual today: warm-up, cosine, Nesterov, label smoothing; 100 epochs
+    Strong,
+    /// What a few epochs reach: one triangle of the learning rate over 8 epochs
+    Fast,
+}
+
+impl Recipe {
+    /// Its file's name, and what is in it.
+    pub const fn file(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Tutorial => ("tutorial.toml", include_str!("../../recipes/tutorial.toml")),
+            Self::Strong => ("strong.toml", include_str!("../../recipes/strong.toml")),
+            Self::Fast => ("fast.toml", include_str!("../../recipes/fast.toml")),
+        }
+    }
+
+    /// Its settings; keys that it lacks have their default.
+    ///
+    /// # Errors
+    /// None for the files that are there.
+    pub fn config(self) -> Result<Config> {
+        let (name, text) = self.file();
+        Config::parse(text, &PathBuf::from(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn every_recipe_is_valid_and_says_what_it_is() {
+        for recipe in Recipe::value_variants() {
+            let (file, text) = recipe.file();
+            recipe.config().unwrap().validate(&|key| format!("{key} in {file}")).unwrap();
+            let value = recipe.to_possible_value().unwrap();
+            assert_eq!(file, format!("{}.toml", value.get_name()));
+            let help = value.get_help().unwrap().to_string();
+            assert_eq!(text.lines().next().unwrap(), format!("# {help}"));
+        }
+    }
+
+    #[test]
+    fn the_tutorials_is_the_default_but_for_the_decay_of_biases() {
+        assert_eq!(Recipe::Tutorial.config().unwrap(), Config { decay_all: true, ..Config::default() });
+    }
+}
