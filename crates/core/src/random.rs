@@ -17,6 +17,8 @@ pub mod purpose {
     pub const CUTOUT: u32 = 5;
     /// MixUp and CutMix; `step` is the epoch, the block is the number of the batch, and of the attempt above 32 bits.
     pub const MIX: u32 = 6;
+    /// RandAugment; counted as [`AUGMENT`] is, the block being the image's index and the operation's number above 32 bits.
+    pub const RAND_AUGMENT: u32 = 7;
     /// Dropout masks of the layer with index `layer`; `step` is the optimiser's step.
     pub const fn dropout(layer: u32) -> u32 {
         0x100 + layer

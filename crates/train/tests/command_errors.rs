@@ -33,6 +33,8 @@ fn wrong_settings() {
         ("train --device tpu", "invalid value 'tpu' for '--device <DEVICE>'"),
         ("train --arch vgg", "invalid value 'vgg' for '--arch <ARCH>'"),
         ("train --schedule linear", "invalid value 'linear' for '--schedule <SCHEDULE>'"),
+        ("train --rand-augment 2,40", "RandAugment is `2,40`, expected N,M with N from 1 to 14 and M from 0 to 30"),
+        ("train --cutout 8", "--cutout is given, but --augment has no cutout"),
         ("train --augment crop,zoom", "augmentation is `crop,zoom`, expected none, or some of crop,flip,cutout"),
         ("train --resume a --out b", "cannot be used with"),
         ("train --learning-rate 1", "unexpected argument '--learning-rate'"),

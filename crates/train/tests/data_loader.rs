@@ -15,7 +15,7 @@ fn numbered(n: usize, size: usize) -> Split {
 
 /// Every transformation of images of side 8.
 fn all() -> Transforms {
-    Transforms { padding: 3, flip: true, jitter: 0.5, cutout: 4 }
+    Transforms { padding: 3, flip: true, rand_augment: Some("2,15".parse().unwrap()), jitter: 0.5, cutout: 4 }
 }
 
 /// Index, labels, and the bits of the images of each batch.

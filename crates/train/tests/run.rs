@@ -52,8 +52,8 @@ fn saved(path: &Path) -> State {
 
 /// All that is random.
 fn everything() -> Config {
-    let augment = "crop,flip,cutout".parse().unwrap();
-    Config { augment, crop_padding: Some(6), jitter: 0.4, mixup: 0.4, cutmix: 1.0, ..config() }
+    let (augment, rand_augment) = ("crop,flip,cutout".parse().unwrap(), Some("2,9".parse().unwrap()));
+    Config { augment, crop_padding: Some(6), jitter: 0.4, rand_augment, mixup: 0.4, cutmix: 1.0, ..config() }
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn every_setting_of_the_step_arrives() {
     let base = Config { epochs: 1, ..config() };
     let (_folder, expected) = uninterrupted(&base);
     type Change = fn(&mut Config);
-    let changes: [(&str, Change); 17] = [
+    let changes: [(&str, Change); 18] = [
         ("lr", |c| c.lr = 0.02),
         ("momentum", |c| c.momentum = 0.5),
         ("nesterov", |c| c.nesterov = false),
@@ -199,6 +199,7 @@ fn every_setting_of_the_step_arrives() {
         ("cutout", |c| c.augment = "crop,flip,cutout".parse().unwrap()),
         ("crop-padding", |c| c.crop_padding = Some(6)),
         ("jitter", |c| c.jitter = 0.4),
+        ("rand-augment", |c| c.rand_augment = Some("2,9".parse().unwrap())),
         ("mixup", |c| c.mixup = 0.4),
         ("cutmix", |c| c.cutmix = 1.0),
         ("no-shuffle", |c| c.no_shuffle = true),

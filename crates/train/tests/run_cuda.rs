@@ -161,7 +161,8 @@ fn batches_made_on_the_device_are_the_hosts_bit_for_bit() {
             network
         });
         let [mut ours, mut hosts] = networks;
-        let resident = Resident::new(&ours, &dataset.train).unwrap().expect("images in memory at the right size");
+        let resident =
+            Resident::new(&ours, &config, &dataset.train).unwrap().expect("images in memory at the right size");
         let (epoch, first) = (3, 2);
         let split = &dataset.train;
         let mut made = Feed::new(&config, 32, split, Some(&resident), epoch, first).unwrap();

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::data::Augment;
+use crate::data::{Augment, RandAugment};
 use crate::run::config::{self, Arch, Config, DeviceKind, Precision};
 use crate::run::progress::say;
 use crate::run::schedule::Schedule;
@@ -52,6 +52,10 @@ pub struct Args {
     /// the hue stays [default: 0]
     #[arg(long, value_name = "S", help_heading = "Data")]
     jitter: Option<f64>,
+    /// RandAugment: N operations in a row, each of torchvision's 14 by chance (shear, translation, rotation, colours,
+    /// posterize, equalize ...), at magnitude M of 30. A GPU's batches are then made on the host [default: none]
+    #[arg(long, value_name = "N,M", help_heading = "Data")]
+    rand_augment: Option<RandAugment>,
     /// MixUp: each batch is mixed with itself in reverse order, images and labels alike, to shares L and 1-L. L comes
     /// from Beta(A, A), once a batch; the training accuracy counts the label with the larger share. 0: off [default: 0]
     #[arg(long, value_name = "A", help_heading = "Data")]
@@ -197,6 +201,7 @@ impl Args {
         set_some(&mut config.crop_padding, &self.crop_padding);
         set_some(&mut config.cutout, &self.cutout);
         set(&mut config.jitter, &self.jitter);
+        set_some(&mut config.rand_augment, &self.rand_augment);
         set(&mut config.mixup, &self.mixup);
         set(&mut config.cutmix, &self.cutmix);
         set(&mut config.no_shuffle, &self.no_shuffle);
@@ -304,6 +309,7 @@ mod tests {
             crop_padding: Some(11),
             cutout: Some(12),
             jitter: 0.5,
+            rand_augment: Some(RandAugment { operations: 3, magnitude: 10 }),
             mixup: 0.25,
             cutmix: 1.5,
             no_shuffle: true,

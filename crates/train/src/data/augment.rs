@@ -7,11 +7,12 @@
 //!   `below(w[1], 2p + 1) − p` down, where p is the padding, by default an eighth of the image's side S; flip if the top
 //!   bit of `w[2]` is set. `w[3]` is not used.
 //! - `JITTER`: the factors of brightness, contrast and saturation from `w[0]`, `w[1]`, `w[2]`, see [`jitter`].
+//! - `RAND_AUGMENT`: see [`rand_augment`].
 //! - `CUTOUT`: the square's centre is at x = `below(w[0], S)`, y = `below(w[1], S)`.
 //!
 //! **The result.** For 0 ≤ y, x < S with x' = S − 1 − x if flipped and x otherwise, v is the byte at
 //! (y + down, x' + right, c), or 0 outside the image: as in torchvision the padding is black before the
-//! normalisation. `v / 255` is jittered, and output (y, x, c) is `(v / 255 − mean[c]) / std[c]`, each operation rounded to
+//! normalisation. These bytes undergo RandAugment, `v / 255` is jittered, and output (y, x, c) is `(v / 255 − mean[c]) / std[c]`, each operation rounded to
 //! f32, which are the bits of torchvision's `ToTensor` and `Normalize`. At last a square of side L around the centre
 //! (x₀, y₀), x₀ − ⌊L/2⌋ ≤ x < x₀ − ⌊L/2⌋ + L and so for y, clipped at the border, becomes 0, the mean (DeVries and Taylor,
 //! 2017: 16 pixels for CIFAR-10, half the side, which is the default).
@@ -19,8 +20,10 @@
 use alexnet_core::random::{Philox, below, purpose};
 
 use super::error::{DataError, Result};
+pub use rand_augment::RandAugment;
 
 pub mod jitter;
+pub mod rand_augment;
 #[cfg(test)]
 mod tests;
 
@@ -102,6 +105,8 @@ pub struct Transforms {
     pub padding: usize,
     /// Mirror at random.
     pub flip: bool,
+    /// Operations on the cropped and flipped bytes.
+    pub rand_augment: Option<RandAugment>,
     /// Strength of the colour jitter.
     pub jitter: f32,
     /// L: the side of the square that is taken out.
@@ -110,7 +115,7 @@ pub struct Transforms {
 
 impl Transforms {
     /// Nothing but the normalisation.
-    pub const NONE: Transforms = Transforms { padding: 0, flip: false, jitter: 0.0, cutout: 0 };
+    pub const NONE: Transforms = Transforms { padding: 0, flip: false, rand_augment: None, jitter: 0.0, cutout: 0 };
 }
 
 /// What one image undergoes.
@@ -130,7 +135,7 @@ pub struct Draw {
 
 /// Draws what image `index` of side `size` undergoes in `epoch`; see the head of this file.
 pub fn draw(philox: &Philox, epoch: u32, index: u64, size: usize, transforms: &Transforms) -> Draw {
-    let &Transforms { padding, flip, jitter, cutout } = transforms;
+    let &Transforms { padding, flip, jitter, cutout, .. } = transforms;
     let word = philox.block(purpose::AUGMENT, epoch, index);
     let shift = |word| below(word, 2 * padding as u32 + 1) as i32 - padding as i32;
     let colour = || jitter::factors(philox.block(purpose::JITTER, epoch, index), jitter);
@@ -201,8 +206,14 @@ impl Normalize {
     }
 }
 
+/// Crops and flips bytes.
+pub fn crop_and_flip(pixels: &[u8], size: usize, draw: &Draw, out: &mut [u8]) {
+    let same = std::array::from_fn(|value| value as u8);
+    place([&same; 3], pixels, size, draw, out);
+}
+
 /// Crops and flips, and looks each byte up in its channel's table.
-fn place(tables: [&[f32; 256]; 3], pixels: &[u8], size: usize, draw: &Draw, out: &mut [f32]) {
+fn place<T: Copy>(tables: [&[T; 256]; 3], pixels: &[u8], size: usize, draw: &Draw, out: &mut [T]) {
     let [red, green, blue] = tables;
     let black = [red[0], green[0], blue[0]];
     let (shift_x, shift_y) = (draw.right as isize, draw.down as isize);

@@ -1,7 +1,7 @@
 //! Batches made in the background.
 //!
 //! One thread makes batch after batch in order and keeps up to [`PREFETCH`] of them ready. Where images must be
-//! decoded or resized the images of a batch are shared out over a pool of threads; images in memory at the right
+//! decoded, resized or undergo RandAugment the images of a batch are shared out over a pool of threads; images in memory at the right
 //! size take a few microseconds each, so that the one thread is enough. Buffers come back when a [`Batch`] is
 //! dropped and are filled again.
 
@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use alexnet_core::random::Philox;
 use rayon::prelude::*;
 
-use super::augment::{Normalize, Transforms, draw};
+use super::augment::{Draw, Normalize, Transforms, crop_and_flip, draw};
 use super::dataset::Split;
 use super::error::{DataError, Result};
 use super::order;
@@ -122,7 +122,8 @@ impl Loader {
         let (back, returned) = sync_channel(PREFETCH + 2);
         let cancelled = Arc::new(AtomicBool::new(false));
         // Images that are ready in memory cost less than handing them out to other threads.
-        let threads = if split.size() == Some(options.size) { 1 } else { options.threads };
+        let ready = split.size() == Some(options.size) && options.transforms.rand_augment.is_none();
+        let threads = if ready { 1 } else { options.threads };
         let pool = (threads != 1)
             .then(|| {
                 rayon::ThreadPoolBuilder::new()
@@ -214,7 +215,7 @@ struct Maker {
 }
 
 thread_local! {
-    static SCRATCH: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+    static SCRATCH: std::cell::RefCell<[Vec<u8>; 3]> = const { std::cell::RefCell::new([const { Vec::new() }; 3]) };
 }
 
 impl Maker {
@@ -269,10 +270,18 @@ impl Maker {
             return Ok(());
         }
         let options = &self.options;
-        SCRATCH.with_borrow_mut(|scratch| {
+        SCRATCH.with_borrow_mut(|[scratch, changed, spare]| {
             let pixels = self.split.image(index, options.size, scratch)?;
             let draw = draw(&self.philox, options.epoch, index as u64, options.size, &options.transforms);
-            self.normalize.apply(pixels, options.size, &draw, out);
+            let Some(rand_augment) = options.transforms.rand_augment else {
+                self.normalize.apply(pixels, options.size, &draw, out);
+                return Ok(());
+            };
+            changed.resize(pixels.len(), 0);
+            crop_and_flip(pixels, options.size, &draw, changed);
+            rand_augment.apply(&self.philox, options.epoch, index as u64, options.size, changed, spare);
+            let placed = Draw { right: 0, down: 0, flip: false, ..draw };
+            self.normalize.apply(changed, options.size, &placed, out);
             Ok(())
         })
     }

@@ -9,7 +9,7 @@ use super::checkpoint::Model;
 use super::error::{Error, Result};
 use super::schedule::{LearningRate, Schedule};
 use crate::data::mix::Mixing;
-use crate::data::{Augment, Transforms};
+use crate::data::{Augment, RandAugment, Transforms};
 
 mod device;
 
@@ -64,6 +64,8 @@ pub struct Config {
     pub cutout: Option<usize>,
     /// Strength of the colour jitter.
     pub jitter: f64,
+    /// Operations of RandAugment and their magnitude.
+    pub rand_augment: Option<RandAugment>,
     /// α of MixUp; 0 for none.
     pub mixup: f64,
     /// α of CutMix; 0 for none.
@@ -140,6 +142,7 @@ impl Default for Config {
             crop_padding: None,
             cutout: None,
             jitter: 0.0,
+            rand_augment: None,
             mixup: 0.0,
             cutmix: 0.0,
             no_shuffle: false,
@@ -367,6 +370,7 @@ impl Config {
         Transforms {
             padding: self.crop_padding.unwrap_or(usual.padding),
             cutout: self.cutout.unwrap_or(usual.cutout),
+            rand_augment: self.rand_augment,
             jitter: self.jitter as f32,
             ..usual
         }

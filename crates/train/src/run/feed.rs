@@ -17,13 +17,15 @@ pub struct Resident<D: Device> {
 
 impl<D: Device<Element = f32>> Resident<D> {
     /// Copies the images there. None if that would gain nothing or cannot be: a device that does not queue its work
-    /// has the host's memory, files are decoded on the host, other sizes are resized there, and a memory may be full.
+    /// has the host's memory, files are decoded on the host, other sizes are resized and RandAugment is done there, and a
+    /// memory may be full.
     ///
     /// # Errors
     /// The device's.
-    pub fn new(network: &Network<D>, split: &Split) -> Result<Option<Self>> {
+    pub fn new(network: &Network<D>, config: &Config, split: &Split) -> Result<Option<Self>> {
         let (device, size) = (network.device(), network.architecture().image);
-        let (true, Some(pixels), true) = (D::QUEUES, split.pixels(), split.size() == Some(size)) else {
+        let on_device = D::QUEUES && config.rand_augment.is_none();
+        let (true, Some(pixels), true) = (on_device, split.pixels(), split.size() == Some(size)) else {
             return Ok(None);
         };
         match device.bytes(pixels.len()) {
@@ -115,7 +117,7 @@ impl<'a, D: Device<Element = f32>> Feed<'a, D> {
                 let indices = &order[*used..(*used + config.batch_size).min(order.len())];
                 labels.clear();
                 labels.extend(indices.iter().map(|&index| split.labels()[index as usize]));
-                let Transforms { padding, flip, jitter, cutout } = config.transforms();
+                let Transforms { padding, flip, jitter, cutout, rand_augment: _ } = config.transforms();
                 let shape = AugmentShape {
                     batch: indices.len(),
                     images: images.len,

@@ -119,7 +119,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             (None, _) => self.progress.scaling = None,
         }
         self.network.replay_steps(!self.config.no_graph);
-        let resident = Resident::new(&self.network, &self.dataset.train)?;
+        let resident = Resident::new(&self.network, self.config, &self.dataset.train)?;
         while self.progress.epoch < self.config.epochs {
             if self.stop.requested() {
                 return Ok(Outcome::Interrupted);

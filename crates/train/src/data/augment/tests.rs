@@ -23,7 +23,7 @@ fn defined(pixels: &[u8], size: usize, draw: &Draw) -> Vec<f32> {
     out
 }
 
-const ALL: Transforms = Transforms { padding: 4, flip: true, jitter: 0.5, cutout: 16 };
+const ALL: Transforms = Transforms { padding: 4, flip: true, rand_augment: None, jitter: 0.5, cutout: 16 };
 
 #[test]
 fn draws_are_the_documented_words() {

@@ -21,6 +21,7 @@ fn defaults_are_valid_and_survive_toml() {
         crop_padding: Some(3),
         jitter: 0.4,
         cutmix: 1.0,
+        rand_augment: Some("2,9".parse().unwrap()),
         lr: 0.1 + 0.2,
         schedule: Schedule::Cosine,
         arch: Arch::PaperK11,
