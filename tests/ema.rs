@@ -66,7 +66,7 @@ fn an_average_that_equals_its_weight_stays() {
 
 #[test]
 fn a_network_is_evaluated_with_its_average() {
-    let options = Options { image: 32, classes: 3, dropout: 0.5, groups: 1 };
+    let options = Options::new(32, 3);
     let device = Arc::new(Cpu::new(2).unwrap());
     let network = |training| {
         let mut network = Network::new(device.clone(), architecture(Variant::Cifar, options), 2, training).unwrap();

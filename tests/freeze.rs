@@ -8,7 +8,7 @@ use alexnet_core::random::Philox;
 use alexnet_core::{Architecture, Cpu, Device, LayerKind, LayerSpec, Network, Sgd};
 
 fn step(frozen: &[&str]) -> Vec<(String, Vec<f32>)> {
-    let options = Options { image: 32, classes: 3, dropout: 0.5, groups: 1 };
+    let options = Options::new(32, 3);
     let device = Arc::new(Cpu::new(2).unwrap());
     let mut network = Network::new(device, architecture(Variant::Cifar, options), 2, true).unwrap();
     network.initialise(Philox::new(5)).unwrap();

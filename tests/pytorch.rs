@@ -56,7 +56,7 @@ fn compare(what: &str, tensor: &[f32], expected: &Value) {
 fn three_steps<D: Device<Element = f32>>(device: D, variant: Variant, name: &str) {
     let fixture = fixture(name);
     let (image, batch) = (integer(&fixture["image"]), integer(&fixture["batch"]));
-    let options = Options { image, classes: 10, dropout: 0.5, groups: 1 };
+    let options = Options::new(image, 10);
     let mut network = Network::new(Arc::new(device), architecture(variant, options), batch, true).unwrap();
     let philox = Philox::new(fixture["seed"].as_u64().unwrap());
     network.initialise(philox).unwrap();

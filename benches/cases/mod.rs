@@ -80,8 +80,8 @@ pub struct Net {
 impl Net {
     /// A variant at a batch size.
     pub fn new(variant: Variant, batch: usize) -> Self {
-        let classes = if matches!(variant, Variant::Cifar | Variant::PaperK11) { 10 } else { 1000 };
-        let options = Options { image: variant.image(), classes, dropout: 0.5, groups: 1 };
+        let classes = if matches!(variant, Variant::Cifar | Variant::PaperK11 | Variant::Modern) { 10 } else { 1000 };
+        let options = Options::new(variant.image(), classes);
         let layers = architecture(variant, options).trace().expect("a variant at its own image size");
         Self { name: variant.name(), batch, layers }
     }

@@ -245,6 +245,14 @@ impl Architecture {
         Ok(self.trace()?.iter().flat_map(TracedLayer::parameters).collect())
     }
 
+    /// How many numbers are trained: all of the parameters but running statistics.
+    ///
+    /// # Errors
+    /// As [`Architecture::trace`].
+    pub fn parameter_count(&self) -> Result<usize> {
+        Ok(self.parameters()?.iter().filter(|parameter| !parameter.statistic).map(ParameterSpec::len).sum())
+    }
+
     /// The bytes for `batch` images, numbers kept as `storage` says, the operators' scratch left at zero.
     ///
     /// # Errors

@@ -120,3 +120,39 @@ fn a_network_is_tuned_to_other_classes() {
     place.fail(&format!("{SHORT} --freeze features,classifier"), 2, &["leaves nothing to train"]);
     place.fail(&format!("{SHORT} --replace-classifier"), 2, &["--replace-classifier needs weights", "--init"]);
 }
+
+#[test]
+fn batch_norms_go_out_and_come_back() {
+    let place = Place::new();
+    for (flags, named_as, count) in [
+        ("--arch modern", "modern", "2,673,930"),
+        ("--batch-norm", "cifar", "23,274,570"),
+        ("--batch-norm --accumulate 2", "cifar", "23,274,570"),
+    ] {
+        let out = place.succeed(&format!("{SHORT} {flags} --epochs 1 --out run"));
+        assert!(out.contains("features.1") && out.contains("batch norm") && out.contains(count), "{out}");
+        let own = named(&place, "run/best.safetensors", "");
+        let statistics = own.iter().filter(|(name, _)| name.contains("running_"));
+        assert_eq!(statistics.clone().count(), 10);
+        assert!(statistics.clone().all(|(name, _)| name.starts_with("features.")), "no momentum of statistics");
+        // They have moved from 0 and 1.
+        let started = |value: f32| value.to_le_bytes().repeat(64);
+        for (name, start) in [("features.1.running_mean", 0.0), ("features.1.running_var", 1.0)] {
+            assert!(own.iter().any(|(own, bytes)| own == name && *bytes != started(start)), "{name}");
+        }
+        place.succeed("export run -o a.pth --force");
+        let out = place.succeed("import a.pth -o b.safetensors --classes cifar10 --force");
+        assert!(out.contains(&format!("{named_as}, images 32x32, 10 classes, {count} parameters")), "{out}");
+        let kept: Vec<_> = own.into_iter().filter(|(name, _)| !name.starts_with("momentum.")).collect();
+        assert!(named(&place, "b.safetensors", "") == kept);
+        let eval = |model: &str| place.succeed(&format!("eval {model} --data sample --json --device cpu"));
+        assert_eq!(eval("b.safetensors"), eval("run"));
+        for name in ["a.onnx", "a.pt"] {
+            place.succeed(&format!("export run -o {name} --force"));
+            let bytes = place.read(name);
+            let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+            assert!(holds("features") && !holds("running_mean"), "{name}: the batch norms are folded");
+        }
+        std::fs::remove_dir_all(place.path("run")).unwrap();
+    }
+}

@@ -63,17 +63,19 @@ fn proof(variant: &str, groups: &str, side: &str) {
     let python = environment::python(&PACKAGES, "5 GB").unwrap_or_else(|error| panic!("{error}"));
     let place = Place::new();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/proof.py");
+    let plain = variant;
     let call = |action: &str| {
         let mut command = Command::new(&python);
-        command.arg(&script).arg(action).arg(place.path("")).args([variant, groups, side]);
+        command.arg(&script).arg(action).arg(place.path("")).args([plain, groups, side]);
         let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", python.display()));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(output.status.success(), "{variant}, {action}: {}{}", text(&output.stdout), text(&output.stderr));
-        print!("{variant}, groups {groups}:\n{}", text(&output.stdout));
+        assert!(output.status.success(), "{plain}, {action}: {}{}", text(&output.stdout), text(&output.stderr));
+        print!("{plain}, groups {groups}:\n{}", text(&output.stdout));
     };
     call("make");
     // The shapes tell the variant; only `paper-k11` at its own side must be told from others with as many features.
     let out = place.succeed("import source.pth -o checkpoint.safetensors --classes cifar10");
+    let variant = variant.trim_end_matches("-batch-norm");
     assert!(out.contains(&format!("{variant}, images {side}x{side}, 10 classes")), "{out}");
     logits(&place, &place.path("checkpoint.safetensors"));
     for name in ["out.onnx", "out.pt", "out.pth", "out.safetensors"] {
@@ -117,4 +119,16 @@ fn original() {
 #[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
 fn original_in_two_groups() {
     proof("original", "2", "227");
+}
+
+#[test]
+#[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
+fn cifar_with_batch_norm() {
+    proof("cifar-batch-norm", "1", "32");
+}
+
+#[test]
+#[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
+fn modern() {
+    proof("modern", "1", "32");
 }

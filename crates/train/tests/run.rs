@@ -19,7 +19,7 @@ use alexnet_train::run::trainer::Step;
 use alexnet_train::run::{Config, Error, Outcome, Stop};
 use tempfile::TempDir;
 
-use small::{State, Watch, architecture, config, records, state};
+use small::{State, Watch, architecture, architecture_of, config, records, state};
 
 fn floats(state: &State) -> Vec<f64> {
     state.iter().flat_map(|(weights, _)| weights).map(|&bits| f64::from(f32::from_bits(bits))).collect()
@@ -41,9 +41,10 @@ fn uninterrupted(config: &Config) -> (TempDir, State) {
 
 /// The weights and momentum in a file, bit for bit.
 fn saved(path: &Path) -> State {
-    let mut network = Network::new(Arc::new(Cpu::new(1).unwrap()), architecture(), 1, true).unwrap();
     let checkpoint = checkpoint::open(path).unwrap();
-    if Config::parse(&checkpoint.metadata().config, path).unwrap().ema > 0.0 {
+    let config = Config::parse(&checkpoint.metadata().config, path).unwrap();
+    let mut network = Network::new(Arc::new(Cpu::new(1).unwrap()), architecture_of(&config), 1, true).unwrap();
+    if config.ema > 0.0 {
         network.keep_average().unwrap();
     }
     checkpoint.restore(&mut network).unwrap();
@@ -59,6 +60,11 @@ fn everything() -> Config {
 #[test]
 fn stopped_at_any_step_and_resumed_at_any_thread_count() {
     stopped_and_resumed(&everything());
+}
+
+#[test]
+fn stopped_and_resumed_with_a_batch_norm_whose_statistics_go_on() {
+    stopped_and_resumed(&Config { batch_norm: true, ..config() });
 }
 
 #[test]

@@ -29,6 +29,9 @@ pub struct Args {
     /// Side of the network's images [default: the variant's own]
     #[arg(long, value_name = "N")]
     resize: Option<usize>,
+    /// Normalise the batch between every convolution and its ReLU
+    #[arg(long)]
+    batch_norm: bool,
     /// Images a batch
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch_size: usize,
@@ -61,6 +64,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = Config {
         arch: args.arch,
+        batch_norm: args.batch_norm,
         resize: args.resize,
         batch_size: args.batch_size,
         threads: args.threads,

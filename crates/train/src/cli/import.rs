@@ -70,6 +70,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     config.arch = arch(&model);
     config.resize = Some(model.image);
     config.groups = model.groups;
+    config.batch_norm = model.batch_norm;
     let metadata = Metadata {
         data: TrainedOn { name: "imported".into(), fingerprint: String::new() },
         classes,
@@ -87,7 +88,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     weights.initialise(&mut network, args.replace_classifier).map_err(Error::from)?;
     checkpoint::save(&args.output, &network, &metadata)?;
-    let parameters: usize = network.parameters().iter().map(|parameter| parameter.len()).sum();
+    let parameters = network.architecture().parameter_count()?;
     say(&format!(
         "wrote {}: {}, images {2}x{2}, {3} classes, {4} parameters",
         args.output.display(),

@@ -80,6 +80,9 @@ pub struct Args {
     /// Share of the features dropped before each of the first two linear layers [default: 0.5]
     #[arg(long, value_name = "RATE", help_heading = "Network")]
     dropout: Option<f64>,
+    /// Normalise the batch between every convolution and its ReLU; `modern` always does
+    #[arg(long, value_name = "BOOL", help_heading = "Network", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    batch_norm: Option<bool>,
     /// Start from the weights of this safetensors file or PyTorch state dict, taken by name (torchvision's names)
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     init: Option<String>,
@@ -209,6 +212,7 @@ impl Args {
         set_some(&mut config.resize, &self.resize);
         set(&mut config.groups, &self.groups);
         set(&mut config.dropout, &self.dropout);
+        set(&mut config.batch_norm, &self.batch_norm);
         set_some(&mut config.init, &self.init);
         set(&mut config.replace_classifier, &self.replace_classifier);
         set_some(&mut config.freeze, &self.freeze);
@@ -317,6 +321,7 @@ mod tests {
             resize: Some(3),
             groups: 2,
             dropout: 0.25,
+            batch_norm: true,
             init: Some("x".into()),
             replace_classifier: true,
             freeze: Some("features".into()),
@@ -362,7 +367,8 @@ mod tests {
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         let table = toml::Table::try_from(Config::default()).unwrap();
         for (key, value) in table.iter().filter(|(key, _)| {
-            !["nesterov", "decay-all", "tta", "no-shuffle", "no-graph", "replace-classifier"].contains(&key.as_str())
+            !["nesterov", "decay-all", "tta", "no-shuffle", "no-graph", "replace-classifier", "batch-norm"]
+                .contains(&key.as_str())
         }) {
             let value = match value {
                 toml::Value::Float(value) => value.to_string(),

@@ -33,13 +33,14 @@ pub fn recognise(weights: &Weights, known: Known) -> Result<(Model, usize), Erro
     // A file of this program says what it is.
     let noted = weights.note("architecture").and_then(|note| serde_json::from_str::<Model>(&note).ok());
     let mut candidates: Vec<Model> = noted.into_iter().collect();
+    let batch_norm = shapes.keys().any(|name| name.ends_with(".running_mean"));
     // torchvision first: `paper-k11` at 224 pixels has the same tensors.
-    for variant in [Variant::Torchvision, Variant::Cifar, Variant::PaperK11, Variant::Original] {
+    for variant in [Variant::Torchvision, Variant::Cifar, Variant::PaperK11, Variant::Original, Variant::Modern] {
         let grouped: &[usize] = if variant == Variant::Original { &[1, 2] } else { &[1] };
         for &groups in grouped {
             let others = SIDES.filter(|_| variant != Variant::Torchvision);
             for image in std::iter::once(variant.image()).chain(others) {
-                candidates.push(Model { variant: variant.name().into(), image, groups, dropout: 0.5 });
+                candidates.push(Model { variant: variant.name().into(), image, groups, dropout: 0.5, batch_norm });
             }
         }
     }

@@ -77,7 +77,7 @@ pub enum Error {
 type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Which network the weights belong to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Model {
     /// Name of the variant.
     pub variant: String,
@@ -87,14 +87,17 @@ pub struct Model {
     pub groups: usize,
     /// Dropout rate while training.
     pub dropout: f64,
+    /// Whether a batch norm follows every convolution.
+    #[serde(default)]
+    pub batch_norm: bool,
 }
 
 impl Model {
     /// The layers, for `classes` classes; `None` if the variant is unknown.
     pub fn architecture(&self, classes: usize) -> Option<Architecture> {
-        let Self { image, groups, dropout, .. } = *self;
+        let Self { image, groups, dropout, batch_norm, .. } = *self;
         let variant = Variant::from_name(&self.variant)?;
-        Some(alexnet::architecture(variant, alexnet::Options { image, classes, dropout, groups }))
+        Some(alexnet::architecture(variant, alexnet::Options { image, classes, dropout, groups, batch_norm }))
     }
 }
 

@@ -29,6 +29,8 @@ pub enum Arch {
     Torchvision,
     /// Krizhevsky, Sutskever and Hinton, 2012, with LRN; 227x227
     Original,
+    /// For 32x32 images: full resolution at first, batch norms, narrow linear layers
+    Modern,
 }
 
 impl Arch {
@@ -39,6 +41,7 @@ impl Arch {
             Self::PaperK11 => Variant::PaperK11,
             Self::Torchvision => Variant::Torchvision,
             Self::Original => Variant::Original,
+            Self::Modern => Variant::Modern,
         }
     }
 }
@@ -80,6 +83,8 @@ pub struct Config {
     pub groups: usize,
     /// Rate of both dropout layers.
     pub dropout: f64,
+    /// Whether a batch norm follows every convolution; in `modern` it always does.
+    pub batch_norm: bool,
     /// Weights to start from.
     pub init: Option<String>,
     /// Whether the last layer is not taken from `init`.
@@ -150,6 +155,7 @@ impl Default for Config {
             resize: None,
             groups: 1,
             dropout: 0.5,
+            batch_norm: false,
             init: None,
             replace_classifier: false,
             freeze: None,
@@ -388,6 +394,7 @@ impl Config {
             image: self.image(),
             groups: self.groups,
             dropout: self.dropout,
+            batch_norm: self.batch_norm || self.arch == Arch::Modern,
         }
     }
 

@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_largest_batch_that_fits_fits() {
-        let options = Options { image: 32, classes: 10, dropout: 0.5, groups: 1 };
+        let options = Options::new(32, 10);
         let network = architecture(Variant::Cifar, options);
         let free = 500 << 20;
         let fits = |batch, free| fits_in(batch, free, |batch| Ok(network.memory(batch, Storage::uniform(4), true)?));

@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_row_a_layer_and_the_total() {
-        let options = Options { image: 32, classes: 10, dropout: 0.5, groups: 1 };
+        let options = Options::new(32, 10);
         let text = table(&architecture(Variant::Cifar, options)).unwrap();
         let row = |name: &str| {
             let line = text.lines().find(|line| line.starts_with(name)).unwrap();

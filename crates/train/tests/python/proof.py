@@ -31,18 +31,28 @@ class Plain(nn.Module):
         stem, pad, pool = (11, 0, 3) if variant == "original" else (11, 2, 3)
         first = nn.Conv2d(3, filters[0], stem, 4, pad)
         second = nn.Conv2d(filters[0], filters[1], 5, padding=2, groups=groups)
-        if variant == "cifar":
+        if variant.startswith("cifar"):
             pool = 2
             first = nn.Conv2d(3, filters[0], 3, 2, 1)
             second = nn.Conv2d(filters[0], filters[1], 3, padding=1)
+        if variant == "modern":
+            filters, pool = [64, 128, 256, 256, 512], 2
+            first, second = nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(64, 128, 3, padding=1)
         layers = [first, nn.ReLU(), *lrn, nn.MaxPool2d(pool, 2), second, nn.ReLU(), *lrn, nn.MaxPool2d(pool, 2)]
         for i, g in zip([2, 3, 4], [1, groups, groups]):
             layers += [nn.Conv2d(filters[i - 1], filters[i], 3, padding=1, groups=g), nn.ReLU()]
-        self.features = nn.Sequential(*layers, nn.MaxPool2d(pool, 2))
+            if variant == "modern" and i == 3:
+                layers.append(nn.MaxPool2d(2, 2))
+        layers.append(nn.MaxPool2d(4, 4) if variant == "modern" else nn.MaxPool2d(pool, 2))
+        if variant in ["modern", "cifar-batch-norm"]:
+            norm = lambda layer: [layer, nn.BatchNorm2d(layer.out_channels)] if isinstance(layer, nn.Conv2d) else [layer]
+            layers = [part for layer in layers for part in norm(layer)]
+        self.features = nn.Sequential(*layers)
         inputs = self.features(torch.zeros(1, 3, side, side)).numel()
+        hidden = 512 if variant == "modern" else 4096
         self.classifier = nn.Sequential(
-            nn.Dropout(), nn.Linear(inputs, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(),
-            nn.Linear(4096, CLASSES),
+            nn.Dropout(), nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(), nn.Linear(hidden, hidden), nn.ReLU(),
+            nn.Linear(hidden, CLASSES),
         )
 
     def forward(self, x):
@@ -60,11 +70,16 @@ def make(folder, variant, groups, side):
     state = module(variant, groups, side).state_dict()
     for name, tensor in state.items():
         # PyTorch's own start leaves logits that hardly differ.
-        scale = 0.1 if name.endswith("bias") else (2.0 / tensor[0].numel()) ** 0.5
-        tensor.normal_(0, scale)
+        if name.endswith("num_batches_tracked"):
+            tensor.fill_(7)
+        elif name.endswith("running_var") or (tensor.dim() == 1 and name.endswith("weight")):
+            tensor.uniform_(0.5, 1.5)
+        else:
+            scale = 0.1 if tensor.dim() == 1 else (2.0 / tensor[0].numel()) ** 0.5
+            tensor.normal_(0, scale)
     torch.save(state, folder / "source.pth")
     torch.save({f"module.{k}": v for k, v in state.items()}, folder / "legacy.pth", _use_new_zipfile_serialization=False)
-    torch.save({"epoch": 3, "state_dict": {k: v.half() for k, v in state.items()}}, folder / "half.pth")
+    torch.save({"epoch": 3, "state_dict": {k: v.half() if v.is_floating_point() else v for k, v in state.items()}}, folder / "half.pth")
 
 
 def close(what, found, expected):
@@ -113,6 +128,8 @@ def check(folder, variant, groups, side):
     ours = np.fromfile(folder / "logits.f32", np.float32).reshape(IMAGES, CLASSES)
     source = torch.load(folder / "source.pth", weights_only=True)
 
+    # Only PyTorch counts the batches, for a momentum of None; it takes a state dict without.
+    source = {name: tensor for name, tensor in source.items() if not name.endswith("num_batches_tracked")}
     plain = module(variant, groups, side)
     state = torch.load(folder / "out.pth", weights_only=True)
     equal("PyTorch file", state, source)
@@ -122,7 +139,13 @@ def check(folder, variant, groups, side):
     close("onnxruntime", ours, read_onnx(folder / "out.onnx", images))
     scripted, own = read_script(folder / "out.pt", images)
     close("torch.jit.load", ours, scripted)
-    equal("TorchScript's state dict", own, source)
+    if any(name.endswith("running_mean") for name in source):
+        # The batch norms are part of the convolutions: those of the linear layers alone are as they were.
+        assert not any("running" in name for name in own)
+        linear = {name: tensor for name, tensor in source.items() if name.startswith("classifier")}
+        equal("TorchScript's linear layers", {name: own[name] for name in linear}, linear)
+    else:
+        equal("TorchScript's state dict", own, source)
 
     # Probabilities from uint8 images, each format against our logits.
     powers = np.exp(ours - ours.max(1, keepdims=True), dtype=np.float64)

@@ -29,6 +29,16 @@ pub fn architecture() -> Architecture {
     Architecture { name: "small".into(), image: 32, channels: 3, classes: 10, layers }
 }
 
+/// The same, with a batch norm if the settings say so.
+pub fn architecture_of(config: &Config) -> Architecture {
+    let mut architecture = architecture();
+    if config.batch_norm {
+        let kind = LayerKind::BatchNorm { epsilon: 1e-5, momentum: 0.1 };
+        architecture.layers.insert(1, LayerSpec { name: "features.0.norm".into(), kind });
+    }
+    architecture
+}
+
 /// Four steps an epoch, each of two micro-batches, the last one short.
 pub fn config() -> Config {
     Config {
@@ -111,7 +121,7 @@ pub fn go<D: Device<Element = f32>>(
     stop: &Stop,
     watch: &mut Watch,
 ) -> Result<(Outcome, State), Error> {
-    let mut network = Network::new(device, architecture(), config.batch_size, true)?;
+    let mut network = Network::new(device, architecture_of(config), config.batch_size, true)?;
     let dataset = dataset(config);
     let resumes = path.join("last.safetensors").exists();
     let (folder, progress) = if resumes {
@@ -130,7 +140,7 @@ pub fn go<D: Device<Element = f32>>(
         (RunFolder::create(Some(path), "small")?, Progress { scaling: watch.scaling, ..Progress::default() })
     };
     let mut outputs = folder.outputs(progress.epoch)?;
-    let model = Model { variant: "small".into(), image: 32, groups: 1, dropout: 0.5 };
+    let model = Model { variant: "small".into(), image: 32, groups: 1, dropout: 0.5, ..Model::default() };
     let mut trainer =
         Trainer { network, model, config, dataset: &dataset, folder: &folder, stop: stop.clone(), progress };
     if !resumes {

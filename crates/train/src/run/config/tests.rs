@@ -25,6 +25,7 @@ fn defaults_are_valid_and_survive_toml() {
         lr: 0.1 + 0.2,
         schedule: Schedule::Cosine,
         arch: Arch::PaperK11,
+        batch_norm: true,
         seed: i64::MAX as u64,
         ..config
     };
