@@ -35,7 +35,7 @@ impl Picture {
     }
 
     /// Colours a square of `side` pixels.
-    fn square(&mut self, x: usize, y: usize, side: usize, colour: [u8; 4]) {
+    pub(crate) fn square(&mut self, x: usize, y: usize, side: usize, colour: [u8; 4]) {
         for row in y..y + side {
             self.pixels[row * self.width + x..][..side].fill(colour);
         }

@@ -102,3 +102,40 @@ fn a_folder_without_data() {
         assert!(code == 1 && error.contains("/no/such/folder"), "{error}");
     }
 }
+
+#[test]
+fn the_speed_is_measured_and_augmented_images_are_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    for split in ["train", "val"] {
+        for i in 0..4 {
+            image(&folder.path().join(format!("{split}/cat/{i}.png")));
+        }
+    }
+    let path = folder.path().to_str().unwrap();
+    let (code, out, error) = data(folder.path(), &["speed", "--data", path, "--resize", "64", "--threads", "2"]);
+    assert_eq!((code, error.as_str()), (0, ""));
+    assert!(
+        out.starts_with("4 of 4 training images as 64x64 in ") && out.contains(" images/s on 2 threads\n"),
+        "{out}"
+    );
+    assert!(out.contains("take 30 MiB at most"), "5 batches of 128 images of 48 KiB: {out}");
+
+    let png = folder.path().join("drawn.png");
+    let draw = ["augment", "--data", "sample", "-o", png.to_str().unwrap(), "--augment", "crop,flip,cutout"];
+    let more = ["--jitter", "0.4", "--rand-augment", "2,9", "--mixup", "0.2", "--cutmix", "1"];
+    let arguments = [&draw[..], &more].concat();
+    let (code, out, error) = data(folder.path(), &arguments);
+    assert_eq!((code, error.as_str()), (0, ""), "{out}");
+    // Eight images across and down, three times as large, with four pixels between.
+    let drawn = image::open(&png).unwrap().into_rgb8();
+    assert_eq!(drawn.dimensions(), (796, 796));
+    let cell = |row: u32| {
+        let pixels = (0..96).flat_map(|y| (0..796).map(move |x| (x, row * 100 + y)));
+        pixels.map(|(x, y)| drawn.get_pixel(x, y).0).collect::<Vec<_>>()
+    };
+    assert!((1..8).all(|row| cell(row) != cell(row - 1)), "every epoch differs");
+    let (code, _, error) = data(folder.path(), &arguments);
+    assert!(code == 1 && error.contains("drawn.png already exists") && error.contains("--force"), "{error}");
+    let (code, _, error) = data(folder.path(), &["augment", "-o", "x.png", "--cutout", "4"]);
+    assert!(code == 2 && error.contains("--cutout is given, but --augment has no cutout"), "{error}");
+}

@@ -1,30 +1,31 @@
-//! `alexnet data`: fetch, verify, show.
+//! `alexnet data`: fetch, verify, show, draw, measure.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::ValueEnum;
-
 use crate::data::cifar::{self, Manifest};
 use crate::data::dataset::official_folder;
 use crate::data::{DataError, Dataset, Options, Split};
 
-/// Fetches CIFAR-10, verifies data, or shows what is there.
+mod draw;
+mod speed;
+
+/// Fetches CIFAR-10, verifies data, shows what is there, draws augmented images, or measures the loader.
 ///
 /// CIFAR-10 lies in the user's cache folder, or in the folder that the environment variable ALEXNET_DATA names.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to do.
-    #[arg(value_enum, default_value_t = Action::Show)]
-    action: Action,
+    /// What to do [default: show].
+    #[command(subcommand)]
+    action: Option<Action>,
     /// The data: auto or cifar10, sample, or a folder with the official files or with train/ and val/.
-    #[arg(long, value_name = "auto|cifar10|sample|DIR", default_value = "auto")]
+    #[arg(long, value_name = "auto|cifar10|sample|DIR", default_value = "auto", global = true)]
     data: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Say what is there, without fetching anything.
     Show,
@@ -32,6 +33,10 @@ enum Action {
     Fetch,
     /// Check every file: size, SHA-256 and labels, or that each image decodes.
     Verify,
+    /// Draw what the transformations make of some training images, as a PNG.
+    Augment(draw::Args),
+    /// Measure how many training images a second are read, decoded, resized and transformed.
+    Speed(speed::Args),
 }
 
 /// Runs the command.
@@ -40,7 +45,9 @@ enum Action {
 /// Data that are absent (but not for `show`) or bad, and no source that serves.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let options = Options::from_env();
-    let text = match args.action {
+    let text = match args.action.as_ref().unwrap_or(&Action::Show) {
+        Action::Augment(draw) => draw::run(draw, &args.data, options)?,
+        Action::Speed(speed) => speed::run(speed, &args.data, options)?,
         Action::Show => show(&args.data, &options)?,
         Action::Fetch => fetch(&args.data, &options)?,
         Action::Verify => {

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod augmentation;
 mod bench;
 mod complete;
 mod data;

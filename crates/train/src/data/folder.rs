@@ -2,6 +2,10 @@
 //!
 //! Classes are the folders' names in byte order, as torchvision's `ImageFolder` numbers them; images are in byte
 //! order of their names within their class. Hidden entries and files of other kinds are passed over.
+//!
+//! **Memory.** Images that all fit [`Options::memory`] (512 MiB by default), once resized, are decoded at once. Of larger
+//! folders only the names are held, some 60 bytes an image: ImageNet's 1.3 million take 80 MB; the loader decodes each
+//! image when its batch is made, on all cores, and holds [`LoaderOptions::memory`](super::LoaderOptions::memory).
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -88,10 +92,10 @@ pub(crate) fn entries(path: &Path) -> Result<Vec<PathBuf>> {
             entries.push(entry.path());
         }
     }
-    entries.sort_by(|a, b| {
-        let bytes = |path: &'_ PathBuf| path.file_name().unwrap_or_default().as_encoded_bytes().to_vec();
-        bytes(a).cmp(&bytes(b))
-    });
+    fn bytes(path: &Path) -> &[u8] {
+        path.file_name().unwrap_or_default().as_encoded_bytes()
+    }
+    entries.sort_by(|a, b| bytes(a).cmp(bytes(b)));
     Ok(entries)
 }
 

@@ -57,6 +57,15 @@ impl Default for LoaderOptions {
     }
 }
 
+impl LoaderOptions {
+    /// Bytes of all batches that a loader has ready, in the making, and lent out one at a time, whatever the data set's
+    /// size. Beside them a thread holds the one image it decodes.
+    pub fn memory(&self) -> u64 {
+        let image = self.size as u64 * self.size as u64 * 3 * size_of::<f32>() as u64;
+        (PREFETCH as u64 + 2) * self.batch_size as u64 * (image + size_of::<u32>() as u64)
+    }
+}
+
 /// Images ready for the network. Dropping it lends its buffers to a later batch.
 #[derive(Debug)]
 pub struct Batch {
