@@ -118,7 +118,7 @@ fn the_speed_is_measured_and_augmented_images_are_drawn() {
         out.starts_with("4 of 4 training images as 64x64 in ") && out.contains(" images/s on 2 threads\n"),
         "{out}"
     );
-    assert!(out.contains("take 30 MiB at most"), "5 batches of 128 images of 48 KiB: {out}");
+    assert!(out.contains("take 31 MiB at most"), "5 batches of 128 images of 48 KiB, and labels: {out}");
 
     let png = folder.path().join("drawn.png");
     let draw = ["augment", "--data", "sample", "-o", png.to_str().unwrap(), "--augment", "crop,flip,cutout"];

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::data::{Augment, RandAugment};
+use super::augmentation::Augmentation;
 use crate::run::config::{self, Arch, Config, DeviceKind, Precision};
 use crate::run::progress::say;
 use crate::run::schedule::Schedule;
@@ -38,32 +38,8 @@ pub struct Args {
     /// Use only N test images, spread over the set [default: all]
     #[arg(long, value_name = "N", help_heading = "Data")]
     limit_test: Option<usize>,
-    /// Random transformations of training images, with a comma between them: crop (shift, black beyond the border),
-    /// flip, cutout (a square becomes the mean); or none [default: crop,flip]
-    #[arg(long, value_name = "LIST", help_heading = "Data")]
-    augment: Option<Augment>,
-    /// With `crop`: shift by up to so many pixels [default: an eighth of the side, 4 at 32]
-    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
-    crop_padding: Option<usize>,
-    /// With `cutout`: side of the square, which is clipped at the border [default: half the side, 16 at 32]
-    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
-    cutout: Option<usize>,
-    /// Colour jitter: brightness, contrast and saturation, in this order, each by a factor of its own from 1-S to 1+S;
-    /// the hue stays [default: 0]
-    #[arg(long, value_name = "S", help_heading = "Data")]
-    jitter: Option<f64>,
-    /// RandAugment: N operations in a row, each of torchvision's 14 by chance (shear, translation, rotation, colours,
-    /// posterize, equalize ...), at magnitude M of 30. A GPU's batches are then made on the host [default: none]
-    #[arg(long, value_name = "N,M", help_heading = "Data")]
-    rand_augment: Option<RandAugment>,
-    /// MixUp: each batch is mixed with itself in reverse order, images and labels alike, to shares L and 1-L. L comes
-    /// from Beta(A, A), once a batch; the training accuracy counts the label with the larger share. 0: off [default: 0]
-    #[arg(long, value_name = "A", help_heading = "Data")]
-    mixup: Option<f64>,
-    /// CutMix: the same, but a box of the partner's pixels is pasted in; the shares are those of the pixels. With --mixup
-    /// each batch undergoes one of them, by chance. 0: off [default: 0]
-    #[arg(long, value_name = "A", help_heading = "Data")]
-    cutmix: Option<f64>,
+    #[command(flatten)]
+    augmentation: Augmentation,
     /// Keep the training images in their order
     #[arg(long, value_name = "BOOL", help_heading = "Data", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     no_shuffle: Option<bool>,
@@ -200,13 +176,7 @@ impl Args {
         set_some(&mut config.limit_train, &self.limit_train);
         set_some(&mut config.val, &self.val);
         set_some(&mut config.limit_test, &self.limit_test);
-        set(&mut config.augment, &self.augment);
-        set_some(&mut config.crop_padding, &self.crop_padding);
-        set_some(&mut config.cutout, &self.cutout);
-        set(&mut config.jitter, &self.jitter);
-        set_some(&mut config.rand_augment, &self.rand_augment);
-        set(&mut config.mixup, &self.mixup);
-        set(&mut config.cutmix, &self.cutmix);
+        self.augmentation.apply(config);
         set(&mut config.no_shuffle, &self.no_shuffle);
         set(&mut config.arch, &self.arch);
         set_some(&mut config.resize, &self.resize);
@@ -288,6 +258,7 @@ mod tests {
 
     use super::*;
     use crate::cli::Cli;
+    use crate::data::{Augment, RandAugment};
 
     #[derive(clap::Parser)]
     struct Alone {

@@ -1,0 +1,80 @@
+//! `alexnet data augment`.
+
+use std::path::PathBuf;
+
+use alexnet_core::random::Philox;
+use alexnet_core::reference;
+use alexnet_core::shape::MixShape;
+
+use crate::cli::augmentation::Augmentation;
+use crate::cli::output;
+use crate::data::augment::{MEAN, STD};
+use crate::data::{Dataset, Loader, LoaderOptions, Options, Transforms};
+use crate::picture::Picture;
+use crate::run::{Config, config};
+
+/// Images beside each other.
+const ACROSS: usize = 8;
+/// Epochs below each other, under the images themselves.
+const DOWN: u32 = 7;
+/// What a side of an image has at least, enlarged by a whole number.
+const LEAST: usize = 96;
+/// Pixels between images.
+const GAP: usize = 4;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The PNG to write: above the images as they are, below the same as 7 epochs have them
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Write over a file that is there
+    #[arg(long)]
+    force: bool,
+    /// Side of the images
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    resize: usize,
+    /// Key of the randomness
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    augmentation: Augmentation,
+}
+
+/// Writes the picture.
+pub fn run(args: &Args, data: &str, options: Options) -> anyhow::Result<String> {
+    let size = args.resize;
+    let mut config = Config { resize: Some(size), seed: args.seed, ..Config::default() };
+    args.augmentation.apply(&mut config);
+    config.validate(&config::flag)?;
+    output::check_free(&args.output, args.force)?;
+    let split = Dataset::open(data, &Options { size, memory: 0, ..options })?.train.limit(ACROSS);
+    let scale = LEAST.div_ceil(size);
+    let cell = size * scale + GAP;
+    let mut picture = Picture::new(cell * ACROSS - GAP, cell * (DOWN as usize + 1) - GAP);
+    for row in 0..=DOWN {
+        let transforms = if row == 0 { Transforms::NONE } else { config.transforms() };
+        let epoch = row.saturating_sub(1);
+        let loader =
+            LoaderOptions { batch_size: ACROSS, size, transforms, seed: args.seed, epoch, ..LoaderOptions::default() };
+        for batch in Loader::new(&split, loader)? {
+            let batch = batch?;
+            let mut images = batch.images().to_vec();
+            let mix = config.mixing().draw(&Philox::new(args.seed), epoch, batch.index as u32, size);
+            if let (Some(mix), true) = (mix, row > 0) {
+                reference::mix(&MixShape { batch: batch.count, side: size, channels: 3, mix }, &mut images);
+            }
+            for (column, image) in images.chunks_exact(size * size * 3).enumerate() {
+                let pixel = |i: usize| {
+                    let byte = |c: usize| ((image[i * 3 + c] * STD[c] + MEAN[c]) * 255.0).round() as u8;
+                    [byte(0), byte(1), byte(2), 255]
+                };
+                for i in 0..size * size {
+                    let (x, y) = (column * cell + i % size * scale, row as usize * cell + i / size * scale);
+                    picture.square(x, y, scale, pixel(i));
+                }
+            }
+        }
+    }
+    output::write(&args.output, &picture.png(), args.force)?;
+    Ok(format!("wrote {}\n", args.output.display()))
+}

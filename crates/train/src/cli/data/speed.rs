@@ -1,0 +1,68 @@
+//! `alexnet data speed`.
+
+use std::time::{Duration, Instant};
+
+use crate::cli::augmentation::Augmentation;
+use crate::data::{DataError, Dataset, Loader, LoaderOptions, Options};
+use crate::run::{Config, config, summary};
+
+/// How long it measures at most.
+const MOST: Duration = Duration::from_secs(10);
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Side of the images
+    #[arg(long, value_name = "N", default_value_t = 224)]
+    resize: usize,
+    /// Images a batch
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    batch_size: usize,
+    /// Threads; 0: all cores
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+    #[command(flatten)]
+    augmentation: Augmentation,
+}
+
+/// Makes the batches of an epoch, or of ten seconds if that is less.
+pub fn run(args: &Args, data: &str, options: Options) -> anyhow::Result<String> {
+    let size = args.resize;
+    let mut config =
+        Config { resize: Some(size), batch_size: args.batch_size, threads: args.threads, ..Config::default() };
+    args.augmentation.apply(&mut config);
+    config.validate(&config::flag)?;
+    // Files stay files: it is their reading that is measured.
+    let split = Dataset::open(data, &Options { size, memory: 0, ..options })?.train;
+    let loader = LoaderOptions {
+        batch_size: config.batch_size,
+        size,
+        shuffle: true,
+        transforms: config.transforms(),
+        seed: config.seed,
+        threads: config.thread_count(),
+        ..LoaderOptions::default()
+    };
+    let memory = loader.memory();
+    let (start, mut images) = (Instant::now(), 0);
+    for batch in Loader::new(&split, loader)? {
+        images += batch?.count;
+        if start.elapsed() > MOST {
+            break;
+        }
+    }
+    if images == 0 {
+        return Err(
+            DataError::Setting { what: "number of training images", value: "0".into(), expected: "some" }.into()
+        );
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(format!(
+        "{} of {} training images as {size}x{size} in {seconds:.1} s: {:.0} images/s on {}\n\
+         batches on their way take {} MiB at most, however many images there are\n",
+        summary::grouped(images as u64),
+        summary::grouped(split.len() as u64),
+        images as f64 / seconds,
+        summary::count(config.thread_count(), "thread"),
+        memory.div_ceil(1 << 20),
+    ))
+}
