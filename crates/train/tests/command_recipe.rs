@@ -61,3 +61,46 @@ fn seeds_are_repeated_and_what_is_done_is_not_done_again() {
     place.fail("train --runs 2 --seed 9223372036854775807", 2, &["--seed of the last run is 9223372036854775808"]);
     place.fail("train --runs 2 --resume many/seed-5", 2, &["cannot be used with"]);
 }
+
+#[test]
+fn ablations_make_a_table_of_what_settings_are_worth() {
+    let place = Place::new();
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/ablations");
+    std::fs::write(place.path("list.txt"), "# a comment\n\nslow: --lr 0.001\nwild: --lr 1e30\nother: --lr 0.1\n")
+        .unwrap();
+    let run = |arguments: &str| {
+        let flags = "--data sample --limit-train 32 --limit-test 20 --batch-size 16 --warmup 0 --device cpu";
+        let binary = place.command("").get_program().to_owned();
+        let mut command = std::process::Command::new("python3");
+        command.arg(&script).arg("--alexnet").arg(binary).current_dir(place.path("."));
+        command.args(format!("--recipe fast --epochs 1 --val 50 --list list.txt {arguments} -- {flags}").split(' '));
+        command::done(command.output().expect("python3 is needed, by softgpu's tests too"))
+    };
+    let first = run("--out out --only slow wild --runs 2");
+    // A loss that is no number fails its run, and the table says so.
+    assert_eq!(first.code, 1, "{first:?}");
+    assert!(first.error.contains("became"), "{first:?}");
+    let table = String::from_utf8(place.read("out/table.md")).unwrap();
+    assert!(first.out.ends_with(&table), "{first:?}");
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split('|').map(str::trim).collect()).collect();
+    assert_eq!(rows.iter().map(|row| row[1]).collect::<Vec<_>>(), ["", "---", "fast", "slow", "wild (failed)"]);
+    assert_eq!(rows[4][2..8], ["-", "-", "-", "-", "-", "0"]);
+    let mean = |name: &str| {
+        let accuracy =
+            |seed| place.metrics(&format!("out/{name}/seed-{seed}")).last().unwrap()["val_acc"].as_f64().unwrap();
+        100.0 * (accuracy(0) + accuracy(1)) / 2.0
+    };
+    let (fast, slow) = (mean("fast"), mean("slow"));
+    assert!(rows[3][2].starts_with(&format!("{slow:.2} ± ")) && rows[3][7] == "2", "{table}");
+    assert_eq!((rows[2][3], rows[3][3]), ("+0.00", format!("{:+.2}", slow - fast).as_str()));
+
+    // What is done stays: only the new line is trained.
+    let again = run("--out out --only slow other --runs 2");
+    assert_eq!(again.code, 0, "{again:?}");
+    assert_eq!(again.out.matches("run 1 of 2").count(), 1, "{again:?}");
+    let unknown = run("--only nothing");
+    assert!(
+        unknown.code == 2 && unknown.error.contains("list.txt has no nothing, only slow, wild, other"),
+        "{unknown:?}"
+    );
+}
