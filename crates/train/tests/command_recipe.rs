@@ -14,7 +14,7 @@ fn flags_win_over_a_recipe_and_a_recipe_over_the_defaults() {
         assert!(config.lines().any(|found| found == line), "no `{line}` in: {config}");
     }
     let help = place.succeed("train --help");
-    for recipe in ["tutorial:", "strong:", "fast:"] {
+    for recipe in ["tutorial:", "strong:", "strong-bn:", "modern:", "fast:"] {
         assert!(help.contains(recipe), "no {recipe} in the help");
     }
     place.fail("train --recipe best", 2, &["invalid value 'best' for '--recipe <NAME>'", "tutorial, strong"]);

@@ -12,7 +12,11 @@ pub enum Recipe {
     Tutorial,
     /// The same network, trained with what is usual today: warm-up, cosine, Nesterov, label smoothing; 100 epochs
     Strong,
-    /// What a few epochs reach: one triangle of the learning rate over 8 epochs
+    /// `strong` with batch norm after every convolution, twice the learning rate and twice the time: 200 epochs
+    StrongBn,
+    /// Today's AlexNet, `--arch modern`, trained as `strong-bn`: 200 epochs
+    Modern,
+    /// What a few epochs reach: batch norm, and one triangle of the learning rate over 8 epochs
     Fast,
 }
 
@@ -22,6 +26,8 @@ impl Recipe {
         match self {
             Self::Tutorial => ("tutorial.toml", include_str!("../../recipes/tutorial.toml")),
             Self::Strong => ("strong.toml", include_str!("../../recipes/strong.toml")),
+            Self::StrongBn => ("strong-bn.toml", include_str!("../../recipes/strong-bn.toml")),
+            Self::Modern => ("modern.toml", include_str!("../../recipes/modern.toml")),
             Self::Fast => ("fast.toml", include_str!("../../recipes/fast.toml")),
         }
     }
