@@ -69,7 +69,9 @@ fn stopped_and_resumed_with_a_batch_norm_whose_statistics_go_on() {
 
 #[test]
 fn stopped_and_resumed_with_an_average() {
-    stopped_and_resumed(&Config { ema: 0.9, ..config() });
+    for batch_norm in [false, true] {
+        stopped_and_resumed(&Config { ema: 0.9, batch_norm, ..config() });
+    }
 }
 
 fn stopped_and_resumed(config: &Config) {
@@ -222,9 +224,19 @@ fn every_setting_of_the_step_arrives() {
 /// One step an epoch, so that every average is in a checkpoint.
 #[test]
 fn the_average_begins_with_the_weights_and_is_what_is_evaluated() {
-    let config = |epochs| Config { epochs, ema: 0.9, batch_size: 100, accumulate: 1, warmup: 0.0, ..config() };
+    for batch_norm in [false, true] {
+        averaged_and_evaluated(batch_norm);
+    }
+}
+
+fn averaged_and_evaluated(batch_norm: bool) {
+    // A rate that does not depend on the number of epochs.
+    let schedule = Schedule::Constant;
+    let (ema, batch_size, accumulate, warmup) = (0.9, 100, 1, 0.0);
+    let config = |epochs| Config { epochs, ema, batch_size, accumulate, warmup, schedule, batch_norm, ..config() };
     let initial = {
-        let mut network = Network::new(Arc::new(Cpu::new(1).unwrap()), architecture(), 1, true).unwrap();
+        let architecture = architecture_of(&config(0));
+        let mut network = Network::new(Arc::new(Cpu::new(1).unwrap()), architecture, 1, true).unwrap();
         network.initialise(Philox::new(config(0).seed)).unwrap();
         floats(&state(&network))
     };
@@ -233,17 +245,20 @@ fn the_average_begins_with_the_weights_and_is_what_is_evaluated() {
     let mut before = initial;
     // min(0.9, (1 + t) / (10 + t)) for the first two updates.
     for (epochs, decay) in [(1, 0.1), (2, 2.0 / 11.0)] {
-        // With another end the cosine differs: each run is its own.
-        let config = Config { schedule: Schedule::Constant, ..config(epochs) };
+        let config = config(epochs);
         let (_, state) = go(&run, &config, 2, &Stop::default(), &mut Watch::default()).unwrap();
         let weights = floats(&state);
+        // A norm's running statistics have no average: they are what they are.
         let averages: Vec<f64> = state
             .iter()
-            .flat_map(|(_, kept)| &kept[kept.len() / 2..])
+            .flat_map(|(own, kept)| if kept.is_empty() { own } else { &kept[kept.len() / 2..] })
             .map(|&bits| f32::from_bits(bits).into())
             .collect();
         assert_eq!(averages.len(), weights.len());
-        for ((&average, &weight), &before) in averages.iter().zip(&weights).zip(&before) {
+        assert_eq!(state.iter().any(|(_, kept)| kept.is_empty()), batch_norm);
+        let averaged = state.iter().flat_map(|(own, kept)| std::iter::repeat_n(!kept.is_empty(), own.len()));
+        for (((&average, &weight), &before), averaged) in averages.iter().zip(&weights).zip(&before).zip(averaged) {
+            let decay = if averaged { decay } else { 0.0 };
             let expected = decay * before + (1.0 - decay) * weight;
             let bound = 2f64.powi(-24) * (4.0 * (weight - before).abs() + 2.0 * expected.abs());
             assert!((average - expected).abs() <= bound, "{average} instead of {expected} after {epochs}");
@@ -252,7 +267,8 @@ fn the_average_begins_with_the_weights_and_is_what_is_evaluated() {
 
         // The test's result is that of a network for inference, of the best checkpoint, and of --init.
         let test = |fill: &dyn Fn(&mut Network<Cpu>)| {
-            let mut network = Network::new(Arc::new(Cpu::new(1).unwrap()), architecture(), 100, false).unwrap();
+            let mut network =
+                Network::new(Arc::new(Cpu::new(1).unwrap()), architecture_of(&config), 100, false).unwrap();
             fill(&mut network);
             let split = small::dataset(&config).test;
             let result = evaluate(&mut network, &split, false, 1, &Stop::default(), &mut |_| ()).unwrap().unwrap();
