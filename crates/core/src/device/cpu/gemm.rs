@@ -3,29 +3,37 @@
 //! Layout: C by rows; A and B by rows or by columns ([`View`]). One call is one thread's work; the
 //! operators cut their products into calls by sizes that depend on the shape only.
 //!
-//! How it runs fast: an inner tile of ROWS×2 vectors of C stays in registers for `KC` products each, so
-//! that a step of K costs two loads of B, ROWS broadcasts of A and 2·ROWS multiply-adds. A and B are first
-//! copied in the order in which the tile reads them: A in blocks of ROWS rows (`MC` rows of them, in the second-level
-//! cache), B in panels of two vectors (`KC`×2 vectors, 16 KiB at most, which stay in the first-level cache beside a block
-//! of A).
+//! How it runs fast: an inner tile of ROWS×2 vectors of C stays in registers ([`tile`]), and reads A and B in the order in
+//! which they lie. They are copied for that ([`pack`]) unless they were made so: A in blocks of ROWS rows, B in panels of
+//! two vectors.
+//! - [`gemm`] copies both, in pieces that stay in the second-level cache.
+//! - [`stream`] has A copied before and copies B on the way, which lies in memory and is needed once: a linear layer's
+//!   weights.
+//! - [`outer`] has both copied before; what it makes is used once: a linear layer's gradient.
+//! - Winograd's convolution calls [`tile::panel`] itself, for its operands are made in that order.
 //!
-//! Every element of C is the sum over K in order, in runs of at most `KC` that are added in order: the bits
-//! do not depend on where a call's M and N begin and end.
+//! Every element of C is the sum over K in order, in runs that are added in order and whose length depends on K and B's
+//! order only: the bits do not depend on where a call's M and N begin and end.
 //!
 //! Floating-point operations: 2·M·N·K. Bytes at least: 4·(M·K + K·N + M·N).
 
-use super::simd::{Simd, dispatch};
+pub mod pack;
+pub mod tile;
 
-/// Products summed in registers before C is touched.
+use super::simd::{Simd, dispatch};
+use crate::Sgd;
+use tile::{Add, Ahead, Finish, Store};
+
+/// Columns of whole panels at any level.
+pub const COLUMNS: usize = 32;
+/// Products summed in registers before C is touched, in [`gemm`].
 const KC: usize = 128;
 /// Rows of A copied at once; a multiple of every level's ROWS.
 const MC: usize = 384;
 /// Columns of B copied at once; a multiple of two vectors.
 const NC: usize = 512;
-/// Room for vectors that reach over the end of a block of A.
-const SLACK: usize = 64;
 /// Numbers of scratch memory that [`gemm`] needs.
-pub const BUFFER: usize = KC * (MC + NC) + 2 * SLACK;
+pub const BUFFER: usize = pack::blocks_len(MC, KC) + pack::panels_len(KC, NC);
 
 /// A matrix in memory: `stride` numbers lie between its rows or, if not `by_rows`, between its columns.
 #[derive(Clone, Copy)]
@@ -37,6 +45,9 @@ pub struct View {
     /// Whether the elements of a row are neighbours, else those of a column.
     pub by_rows: bool,
 }
+
+// SAFETY: as for the pointer's slice, which its user answers for.
+unsafe impl Sync for View {}
 
 impl View {
     /// Neighbours along a row.
@@ -50,8 +61,8 @@ impl View {
     #[inline(always)]
     unsafe fn at(&self, i: usize, j: usize) -> *const f32 {
         let offset = if self.by_rows { i * self.stride + j } else { j * self.stride + i };
-        // SAFETY: the caller keeps (i, j) inside the matrix.
-        unsafe { self.start.add(offset) }
+        // SAFETY: the caller keeps (i, j) inside the matrix, or does not read there.
+        self.start.wrapping_add(offset)
     }
     #[inline(always)]
     unsafe fn part(&self, i: usize, j: usize) -> Self {
@@ -88,182 +99,155 @@ unsafe fn product<S: Simd>(
                 std::slice::from_raw_parts_mut(c.add(i * ldc), n).fill(0.0);
             }
         }
-        let (pa, pb) = (buffer, buffer.add(KC * MC + SLACK));
+        let (pa, pb) = (buffer, buffer.add(pack::blocks_len(MC, KC)));
         let runs = k.div_ceil(KC).max(1);
         let kc_most = k.div_ceil(runs).max(1);
         // A that fits whole is copied once.
         let whole = runs == 1 && m <= MC;
         if whole {
-            pack_a::<S>(a, m, k, pa);
+            pack::all_blocks::<S>(a, m, k, pa);
         }
         for n0 in (0..n).step_by(NC) {
             let nc = NC.min(n - n0);
             for k0 in (0..k).step_by(kc_most) {
                 let kc = kc_most.min(k - k0);
-                pack_b::<S>(b.part(k0, n0), kc, nc, pb);
+                pack::panels::<S>(b.part(k0, n0), kc, nc, pb);
                 for m0 in (0..m).step_by(MC) {
                     let mc = MC.min(m - m0);
                     if !whole {
-                        pack_a::<S>(a.part(m0, k0), mc, kc, pa);
+                        pack::all_blocks::<S>(a.part(m0, k0), mc, kc, pa);
                     }
-                    block::<S>(mc, nc, kc, pa, pb, c.add(m0 * ldc + n0), ldc, add || k0 > 0);
-                }
-            }
-        }
-    }
-}
-
-/// The widest block of rows that `rows` still fill.
-#[inline(always)]
-fn width<S: Simd>(rows: usize) -> usize {
-    match rows {
-        r if r >= S::ROWS => S::ROWS,
-        r if r >= 8 && S::ROWS > 8 => 8,
-        r if r >= 4 && S::ROWS > 4 => 4,
-        r if r >= 2 => 2,
-        _ => 1,
-    }
-}
-
-/// Copies A (m×k) as blocks of rows: block by block, column by column.
-#[inline(always)]
-unsafe fn pack_a<S: Simd>(a: View, m: usize, k: usize, to: *mut f32) {
-    // SAFETY: `to` has room for m·k and SLACK; reads stay inside A.
-    unsafe {
-        let mut i = 0;
-        while i < m {
-            let w = width::<S>(m - i);
-            let to = to.add(i * k);
-            if a.by_rows {
-                let mut p = 0;
-                // A whole transposition reads LANES rows, which may be more than the block has.
-                if m - i >= w.next_multiple_of(S::LANES) && (w < S::LANES || w.is_multiple_of(S::LANES)) {
-                    while p + S::LANES <= k {
-                        for j in (0..w).step_by(S::LANES) {
-                            S::transpose(a.at(i + j, p), a.stride, to.add(p * w + j), w);
+                    let left = pack::blocks::<S>(pa, kc);
+                    for j in (0..nc).step_by(2 * S::LANES) {
+                        let (at, columns, b) = (m0 * ldc + n0 + j, (nc - j).min(2 * S::LANES), pb.add(j * kc));
+                        if add || k0 > 0 {
+                            tile::panel::<S, _>(mc, columns, kc, &left, b, Add(c), at, ldc, &Ahead::NOTHING, 0);
+                        } else {
+                            tile::panel::<S, _>(mc, columns, kc, &left, b, Store(c), at, ldc, &Ahead::NOTHING, 0);
                         }
-                        p += S::LANES;
                     }
-                }
-                for p in p..k {
-                    for j in 0..w {
-                        *to.add(p * w + j) = *a.at(i + j, p);
-                    }
-                }
-            } else {
-                match w {
-                    12 => copy_columns::<12>(a.part(i, 0), k, to),
-                    8 => copy_columns::<8>(a.part(i, 0), k, to),
-                    6 => copy_columns::<6>(a.part(i, 0), k, to),
-                    4 => copy_columns::<4>(a.part(i, 0), k, to),
-                    2 => copy_columns::<2>(a.part(i, 0), k, to),
-                    _ => copy_columns::<1>(a.part(i, 0), k, to),
-                }
-            }
-            i += w;
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn copy_columns<const W: usize>(a: View, k: usize, to: *mut f32) {
-    for p in 0..k {
-        // SAFETY: column p of the block has W elements, and so has its place.
-        unsafe { to.add(p * W).copy_from_nonoverlapping(a.start.add(p * a.stride), W) };
-    }
-}
-
-/// Copies B (k×n) as panels of two vectors: panel by panel, row by row; the last panel is filled up with zeros.
-///
-/// Asks for the next run's numbers meanwhile: the weights of a linear layer come from memory, in pieces too
-/// short for the processor to foresee.
-#[inline(always)]
-unsafe fn pack_b<S: Simd>(b: View, k: usize, n: usize, to: *mut f32) {
-    // SAFETY: `to` has room for k times n rounded up to whole vectors; reads stay inside B.
-    unsafe {
-        let panel = 2 * S::LANES;
-        let whole = n / panel;
-        if b.by_rows {
-            for p in 0..k {
-                let from = b.at(p, 0);
-                for line in (0..n).step_by(16) {
-                    S::prefetch(from.wrapping_add(k * b.stride + line));
-                }
-                for j in 0..whole {
-                    let (from, to) = (from.add(j * panel), to.add(j * panel * k + p * panel));
-                    S::store(to, S::load(from));
-                    S::store(to.add(S::LANES), S::load(from.add(S::LANES)));
-                }
-            }
-        } else {
-            for j in (0..whole * panel).step_by(panel) {
-                let to = to.add(j * k);
-                let mut p = 0;
-                while p + S::LANES <= k {
-                    for v in 0..panel {
-                        S::prefetch(b.at(p, j + v).wrapping_add(k));
-                    }
-                    for v in [0, S::LANES] {
-                        S::transpose(b.at(p, j + v), b.stride, to.add(p * panel + v), panel);
-                    }
-                    p += S::LANES;
-                }
-                for p in p..k {
-                    for v in 0..panel {
-                        *to.add(p * panel + v) = *b.at(p, j + v);
-                    }
-                }
-            }
-        }
-        let rest = n - whole * panel;
-        if rest > 0 {
-            let (to, width) = (to.add(whole * panel * k), rest.next_multiple_of(S::LANES));
-            for p in 0..k {
-                for v in 0..width {
-                    *to.add(p * width + v) = if v < rest { *b.at(p, whole * panel + v) } else { 0.0 };
                 }
             }
         }
     }
 }
 
-/// C (m×n) = or += the product of copied A and copied B.
+/// Columns that [`stream`] does at once.
+const GROUP: usize = 2 * COLUMNS;
+
+/// Products summed in registers before C is touched, in [`stream`]: B by columns is transposed, and then a line's 16 numbers
+/// come in one piece.
+const fn run(by_rows: bool) -> usize {
+    if by_rows { 256 } else { 512 }
+}
+
+/// Numbers of scratch memory that [`stream`] needs.
+pub const fn stream_buffer(m: usize) -> usize {
+    pack::panels_len(run(false), GROUP) + m * GROUP
+}
+
+dispatch! {
+    /// C = A·B, where A (m×k) was copied as blocks; rows of C are `ldc` apart.
+    ///
+    /// # Safety
+    /// A, B and C have the stated sizes; `buffer` has [`stream_buffer`]`(m)` numbers.
+    pub unsafe fn stream(m: usize, n: usize, k: usize, a: *const f32, b: View, c: *mut f32, ldc: usize, buffer: *mut f32) = stream_body
+}
+
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn block<S: Simd>(
+unsafe fn stream_body<S: Simd>(
     m: usize,
     n: usize,
     k: usize,
     a: *const f32,
-    b: *const f32,
+    b: View,
     c: *mut f32,
     ldc: usize,
-    add: bool,
+    buffer: *mut f32,
 ) {
-    let panel = 2 * S::LANES;
-    // SAFETY: the tiles cover C exactly once; a tile that reaches over C's edge goes by way of `edge`.
+    // SAFETY: all offsets stay inside the matrices and the buffer; what is asked for ahead is not read.
     unsafe {
-        for n0 in (0..n).step_by(panel) {
-            let columns = panel.min(n - n0);
-            let b = b.add(n0 * k);
-            let mut i = 0;
-            while i < m {
-                let w = width::<S>(m - i);
-                let (a, c) = (a.add(i * k), c.add(i * ldc + n0));
-                if columns == panel || columns == S::LANES {
-                    tiles::<S>(w, columns, k, a, b, c, ldc, add);
-                } else {
-                    let mut edge = [0.0f32; 12 * 32];
-                    let ld = columns.next_multiple_of(S::LANES);
-                    tiles::<S>(w, ld, k, a, b, edge.as_mut_ptr(), ld, false);
-                    for r in 0..w {
-                        for j in 0..columns {
-                            let (c, sum) = (c.add(r * ldc + j), edge[r * ld + j]);
-                            *c = if add { *c + sum } else { sum };
-                        }
+        let panel = 2 * S::LANES;
+        let most = run(b.by_rows);
+        let (pb, sums) = (buffer, buffer.add(pack::panels_len(run(false), GROUP)));
+        for n0 in (0..n).step_by(GROUP) {
+            let nc = GROUP.min(n - n0);
+            for k0 in (0..k.max(1)).step_by(most) {
+                let kc = most.min(k - k0);
+                pack::panels::<S>(b.part(k0, n0), kc, nc, pb);
+                let next = if k0 + kc < k { b.at(k0 + kc, n0) } else { b.at(0, n0 + GROUP) };
+                let ahead = match b.by_rows {
+                    true => Ahead { start: next, tiles: GROUP / 16, tile: 16, step: b.stride, jump: 0 },
+                    // A panel's width of lines is a row's part of a run.
+                    false => {
+                        let jump = b.stride.wrapping_sub(panel * 16);
+                        Ahead { start: next, tiles: GROUP / 16, tile: 16 * b.stride, step: 16, jump }
                     }
+                };
+                let left = pack::blocks::<S>(a.add(k0 * S::ROWS), k);
+                let mut done = 0;
+                for j in (0..nc).step_by(panel) {
+                    let b = pb.add(j * kc);
+                    done += match k0 {
+                        0 => tile::panel::<S, _>(m, panel, kc, &left, b, Store(sums), j * m, panel, &ahead, done),
+                        _ => tile::panel::<S, _>(m, panel, kc, &left, b, Add(sums), j * m, panel, &ahead, done),
+                    };
                 }
-                i += w;
+            }
+            for j in (0..nc).step_by(panel) {
+                for i in 0..m {
+                    let columns = panel.min(nc - j);
+                    let (from, to) = (sums.add(j * m + i * panel), c.add(i * ldc + n0 + j));
+                    to.copy_from_nonoverlapping(from, columns);
+                }
+            }
+        }
+    }
+}
+
+/// What becomes of the sums of [`outer`].
+#[derive(Clone, Copy)]
+pub enum Outcome<'a> {
+    /// C = sum.
+    Store(*mut f32),
+    /// C += sum.
+    Add(*mut f32),
+    /// The sum is the gradient of these weights, with that momentum.
+    Update(&'a Sgd, *mut f32, *mut f32),
+}
+
+// SAFETY: as for the pointers' slices, which their user answers for.
+unsafe impl Sync for Outcome<'_> {}
+
+dispatch! {
+    /// C = A·B, where A (m×k) was copied as blocks and B (k×n) as panels; rows `first`.. of C, `rows` of them, which begin and
+    /// end with blocks.
+    ///
+    /// # Safety
+    /// A, B and C have the stated sizes.
+    pub unsafe fn outer(first: usize, rows: usize, n: usize, k: usize, a: *const f32, b: *const f32, outcome: Outcome, ldc: usize) = outer_body
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn outer_body<S: Simd>(
+    first: usize,
+    rows: usize,
+    n: usize,
+    k: usize,
+    a: *const f32,
+    b: *const f32,
+    outcome: Outcome,
+    ldc: usize,
+) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        match outcome {
+            Outcome::Store(c) => outer_panels::<S, _>(first, rows, n, k, a, b, Store(c), ldc),
+            Outcome::Add(c) => outer_panels::<S, _>(first, rows, n, k, a, b, Add(c), ldc),
+            Outcome::Update(rule, value, momentum) => {
+                outer_panels::<S, _>(first, rows, n, k, a, b, Update::<S>::new(rule, value, momentum), ldc);
             }
         }
     }
@@ -271,73 +255,78 @@ unsafe fn block<S: Simd>(
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn tiles<S: Simd>(
+unsafe fn outer_panels<S: Simd, F: Finish<S>>(
+    first: usize,
     rows: usize,
-    columns: usize,
+    n: usize,
     k: usize,
     a: *const f32,
     b: *const f32,
-    c: *mut f32,
+    finish: F,
     ldc: usize,
-    add: bool,
 ) {
-    // SAFETY: as for `tile`.
+    // SAFETY: all offsets stay inside the matrices.
     unsafe {
-        if columns > S::LANES {
-            match rows {
-                12 if S::ROWS >= 12 => tile::<S, 12, 2>(k, a, b, c, ldc, add),
-                8 if S::ROWS >= 8 => tile::<S, 8, 2>(k, a, b, c, ldc, add),
-                6 if S::ROWS == 6 => tile::<S, 6, 2>(k, a, b, c, ldc, add),
-                4 if S::ROWS >= 4 => tile::<S, 4, 2>(k, a, b, c, ldc, add),
-                2 => tile::<S, 2, 2>(k, a, b, c, ldc, add),
-                _ => tile::<S, 1, 2>(k, a, b, c, ldc, add),
-            }
-        } else {
-            match rows {
-                12 if S::ROWS >= 12 => tile::<S, 12, 1>(k, a, b, c, ldc, add),
-                8 if S::ROWS >= 8 => tile::<S, 8, 1>(k, a, b, c, ldc, add),
-                6 if S::ROWS == 6 => tile::<S, 6, 1>(k, a, b, c, ldc, add),
-                4 if S::ROWS >= 4 => tile::<S, 4, 1>(k, a, b, c, ldc, add),
-                2 => tile::<S, 2, 1>(k, a, b, c, ldc, add),
-                _ => tile::<S, 1, 1>(k, a, b, c, ldc, add),
-            }
+        let panel = 2 * S::LANES;
+        let mut left = pack::blocks::<S>(a, k);
+        left.start = a.add(first / S::ROWS * left.block);
+        for j in (0..n).step_by(panel) {
+            let (columns, at) = (panel.min(n - j), first * ldc + j);
+            tile::panel::<S, F>(rows, columns, k, &left, b.add(j * k), finish, at, ldc, &Ahead::NOTHING, 0);
         }
     }
 }
 
-/// M rows by NV vectors of C, in registers.
-#[inline(always)]
-unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
-    k: usize,
-    a: *const f32,
-    b: *const f32,
-    c: *mut f32,
-    ldc: usize,
-    add: bool,
-) {
-    // SAFETY: `a` has k·M numbers, `b` k·NV vectors, `c` M rows of NV vectors.
-    unsafe {
-        let mut sum = [[S::splat(0.0); NV]; M];
-        let (mut a, mut b) = (a, b);
-        for _ in 0..k {
-            let mut vectors = [S::splat(0.0); NV];
-            for (j, v) in vectors.iter_mut().enumerate() {
-                *v = S::load(b.add(j * S::LANES));
-            }
-            for (i, sum) in sum.iter_mut().enumerate() {
-                let x = S::splat(*a.add(i));
-                for (sum, &v) in sum.iter_mut().zip(&vectors) {
-                    *sum = S::fma(x, v, *sum);
-                }
-            }
-            a = a.add(M);
-            b = b.add(NV * S::LANES);
+/// Momentum SGD of the weights whose gradient the sum is, with the roundings of [`sgd`](super::sgd).
+#[derive(Clone, Copy)]
+struct Update<S: Simd> {
+    value: *mut f32,
+    momentum: *mut f32,
+    rate: f32,
+    mu: f32,
+    decay: f32,
+    nesterov: bool,
+    level: std::marker::PhantomData<S>,
+}
+
+impl<S: Simd> Update<S> {
+    #[inline(always)]
+    fn new(rule: &Sgd, value: *mut f32, momentum: *mut f32) -> Self {
+        let [rate, mu, decay] = [rule.learning_rate, rule.momentum, rule.weight_decay].map(|x| x as f32);
+        Self { value, momentum, rate, mu, decay, nesterov: rule.nesterov, level: std::marker::PhantomData }
+    }
+}
+
+// SAFETY: passed on to the caller.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl<S: Simd> Finish<S> for Update<S> {
+    #[inline(always)]
+    unsafe fn begin(self, at: usize) {
+        unsafe {
+            S::prefetch(self.value.add(at));
+            S::prefetch(self.momentum.add(at));
         }
-        for (i, sum) in sum.iter().enumerate() {
-            for (j, &sum) in sum.iter().enumerate() {
-                let c = c.add(i * ldc + j * S::LANES);
-                S::store(c, if add { S::add(S::load(c), sum) } else { sum });
-            }
+    }
+    #[inline(always)]
+    unsafe fn vector(self, at: usize, sum: S::V) {
+        unsafe {
+            let (value, momentum) = (self.value.add(at), self.momentum.add(at));
+            let [rate, mu, decay] = [self.rate, self.mu, self.decay].map(|x| S::splat(x));
+            let w = S::load(value);
+            let d = S::add(sum, S::mul(decay, w));
+            let v = S::add(S::mul(mu, S::load(momentum)), d);
+            let step = if self.nesterov { S::add(d, S::mul(mu, v)) } else { v };
+            S::store(momentum, v);
+            S::store(value, S::sub(w, S::mul(rate, step)));
+        }
+    }
+    #[inline(always)]
+    unsafe fn number(self, at: usize, sum: f32) {
+        unsafe {
+            let (w, v) = (&mut *self.value.add(at), &mut *self.momentum.add(at));
+            let d = sum + self.decay * *w;
+            *v = self.mu * *v + d;
+            *w -= self.rate * if self.nesterov { d + self.mu * *v } else { *v };
         }
     }
 }

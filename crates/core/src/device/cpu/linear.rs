@@ -2,31 +2,88 @@
 //!
 //! - forward: y = x·wᵀ; a task does some outputs, and so reads its rows of w once.
 //! - data gradient: dx = dy·w; a task does some inputs: columns of w, read once.
-//! - weight gradient: dw = dyᵀ·x; a task does a block of dw.
+//! - weight gradient: dw = dyᵀ·x; a task does some rows of dw, or of w and its momentum if the update follows at once.
 //!
-//! Multiply-adds: N·I·O in each direction. Bytes at least: 4·I·O for w or dw, which at small N is the limit.
+//! x and dy are copied first in the order in which the product reads them, once for all tasks.
+//!
+//! Multiply-adds: N·I·O in each direction. Bytes at least: 4·I·O for w or dw, 16·I·O for the update, which at small N is
+//! the limit.
 
-use super::gemm::{self, View, gemm};
+use super::gemm::{self, Outcome, View, outer, pack, stream};
 use super::pool::Shares;
 use super::scratch::{Need, Scratch};
 use super::{Crew, column_sums, relu};
-use crate::Result;
 use crate::shape::LinearShape;
+use crate::{Result, Sgd};
 
-/// Rows of dw in a task.
-const ROWS: usize = 192;
-/// Columns of dw in a task.
-const COLUMNS: usize = 4096;
+/// Rows of dw in a task: whole blocks at any level.
+const ROWS: usize = 48;
+/// Blocks of rows, or columns of panels, that a task copies.
+const COPIES: usize = 8;
 
 /// The scratch memory of all directions that a network runs.
 pub fn need(s: &LinearShape, training: bool) -> Need {
-    let forward = Need { common: 0, local: gemm::BUFFER };
-    if training { forward.or(column_sums::need(s.batch, s.outputs)) } else { forward }
+    let forward = need_stream(s.batch, s.inputs);
+    if training {
+        forward.or(need_stream(s.batch, s.outputs)).or(need_outer(s)).or(column_sums::need(s.batch, s.outputs))
+    } else {
+        forward
+    }
 }
 
-/// Columns of a task: whole tiles, at least sixteen tasks if there are that many tiles, at most 256.
+/// For a product with w whose left side is N×`k`.
+fn need_stream(batch: usize, k: usize) -> Need {
+    Need { common: pack::blocks_len(batch, k), local: gemm::stream_buffer(batch) }
+}
+
+fn need_outer(s: &LinearShape) -> Need {
+    Need { common: pack::blocks_len(s.outputs, s.batch) + pack::panels_len(s.batch, s.inputs), local: 0 }
+}
+
+/// Columns of a task: whole panels, at least sixteen tasks if there are that many panels, at most 256.
 fn columns(n: usize) -> usize {
-    n.div_ceil(16).next_multiple_of(32).clamp(32, 256)
+    n.div_ceil(16).next_multiple_of(gemm::COLUMNS).clamp(gemm::COLUMNS, 256)
+}
+
+/// Copies A (m×k) as blocks, on all threads.
+fn pack_left(crew: &Crew, a: View, m: usize, k: usize, to: Shares<f32>) {
+    // The number of blocks depends on the level; those past the end do nothing.
+    crew.pool.run(m.div_ceil(COPIES), |task, _| {
+        // SAFETY: the caller's matrix; each task writes its own blocks.
+        unsafe { pack::pack_blocks(crew.level, a, task * COPIES, COPIES, m, k, to.at(0)) }
+    });
+}
+
+/// y (N×n) = left (N×k) · b (k×n), finished by `finish(row of y, first column)`.
+#[allow(clippy::too_many_arguments)]
+fn product(
+    crew: &Crew,
+    scratch: &mut Scratch,
+    [batch, n, k]: [usize; 3],
+    left: View,
+    b: impl Fn(usize) -> View + Sync,
+    y: &mut [f32],
+    finish: impl Fn(&mut [f32], usize) + Sync,
+) -> Result<()> {
+    let need = need_stream(batch, k);
+    scratch.reserve(need)?;
+    let (common, local, stride) = scratch.parts(need);
+    let (a, y, local) = (Shares(common.as_mut_ptr()), Shares(y.as_mut_ptr()), Shares(local.as_mut_ptr()));
+    pack_left(crew, left, batch, k, a);
+    let columns = columns(n);
+    crew.pool.run(n.div_ceil(columns), |task, thread| {
+        let from = task * columns;
+        let width = columns.min(n - from);
+        // SAFETY: each thread has its own memory, each task its own columns of y; the matrices have the stated sizes.
+        unsafe {
+            let buffer = local.at(thread * stride);
+            stream(crew.level, batch, width, k, a.at(0), b(from), y.at(from), n, buffer);
+            for row in 0..batch {
+                finish(y.part(row * n + from, width), from);
+            }
+        }
+    });
+    Ok(())
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -40,35 +97,11 @@ pub fn forward(
     relu: bool,
     y: &mut [f32],
 ) -> Result<()> {
-    let need = need(s, false);
-    scratch.reserve(need)?;
-    let (_, local, stride) = scratch.parts(need);
-    let (y, local) = (Shares(y.as_mut_ptr()), Shares(local.as_mut_ptr()));
-    let columns = columns(s.outputs);
-    crew.pool.run(s.outputs.div_ceil(columns), |task, thread| {
-        let from = task * columns;
-        let n = columns.min(s.outputs - from);
-        // SAFETY: each thread has its own memory, each task its own columns of y; the matrices have the stated sizes.
-        unsafe {
-            let buffer = local.at(thread * stride);
-            gemm(
-                crew.level,
-                s.batch,
-                n,
-                s.inputs,
-                View::rows(x.as_ptr(), s.inputs),
-                View::columns(w.as_ptr().add(from * s.inputs), s.inputs),
-                y.at(from),
-                s.outputs,
-                false,
-                buffer,
-            );
-            for row in 0..s.batch {
-                relu::bias_relu(crew.level, y.part(row * s.outputs + from, n), &b[from..from + n], relu);
-            }
-        }
-    });
-    Ok(())
+    let left = View::rows(x.as_ptr(), s.inputs);
+    let right = |from| View::columns(w[from * s.inputs..].as_ptr(), s.inputs);
+    product(crew, scratch, [s.batch, s.outputs, s.inputs], left, right, y, |y, from| {
+        relu::bias_relu(crew.level, y, &b[from..from + y.len()], relu);
+    })
 }
 
 pub fn backward_data(
@@ -79,66 +112,54 @@ pub fn backward_data(
     w: &[f32],
     dx: &mut [f32],
 ) -> Result<()> {
-    let need = need(s, false);
-    scratch.reserve(need)?;
-    let (_, local, stride) = scratch.parts(need);
-    let (dx, local) = (Shares(dx.as_mut_ptr()), Shares(local.as_mut_ptr()));
-    let columns = columns(s.inputs);
-    crew.pool.run(s.inputs.div_ceil(columns), |task, thread| {
-        let from = task * columns;
-        // SAFETY: each thread has its own memory, each task its own columns of dx; the matrices have the stated sizes.
-        unsafe {
-            gemm(
-                crew.level,
-                s.batch,
-                columns.min(s.inputs - from),
-                s.outputs,
-                View::rows(dy.as_ptr(), s.outputs),
-                View::rows(w.as_ptr().add(from), s.inputs),
-                dx.at(from),
-                s.inputs,
-                false,
-                local.at(thread * stride),
-            );
-        }
-    });
-    Ok(())
+    let left = View::rows(dy.as_ptr(), s.outputs);
+    let right = |from| View::rows(w[from..].as_ptr(), s.inputs);
+    product(crew, scratch, [s.batch, s.inputs, s.outputs], left, right, dx, |_, _| ())
 }
 
-#[allow(clippy::too_many_arguments)]
+/// What a weight's gradient is for.
+pub enum Gradient<'a> {
+    /// To be left here, or to be added here.
+    Left { dw: &'a mut [f32], accumulate: bool },
+    /// To update these weights and their momentum at once.
+    Update { rule: &'a Sgd, value: &'a mut [f32], momentum: &'a mut [f32] },
+}
+
+/// The gradient of the weights, and that of the biases, which is added if the weights' is.
 pub fn backward_weight(
     crew: &Crew,
     scratch: &mut Scratch,
     s: &LinearShape,
     x: &[f32],
     dy: &[f32],
-    accumulate: bool,
-    dw: &mut [f32],
+    gradient: Gradient,
     db: &mut [f32],
 ) -> Result<()> {
+    let accumulate = matches!(gradient, Gradient::Left { accumulate: true, .. });
     column_sums::run(crew, scratch, dy, s.outputs, accumulate, db)?;
-    let need = need(s, false);
+    let outcome = match gradient {
+        Gradient::Left { dw, accumulate: false } => Outcome::Store(dw.as_mut_ptr()),
+        Gradient::Left { dw, accumulate: true } => Outcome::Add(dw.as_mut_ptr()),
+        Gradient::Update { rule, value, momentum } => Outcome::Update(rule, value.as_mut_ptr(), momentum.as_mut_ptr()),
+    };
+    let need = need_outer(s);
     scratch.reserve(need)?;
-    let (_, local, stride) = scratch.parts(need);
-    let (dw, local) = (Shares(dw.as_mut_ptr()), Shares(local.as_mut_ptr()));
-    let across = s.inputs.div_ceil(COLUMNS);
-    crew.pool.run(s.outputs.div_ceil(ROWS) * across, |task, thread| {
-        let (row, column) = (task / across * ROWS, task % across * COLUMNS);
-        // SAFETY: each thread has its own memory, each task its own block of dw; the matrices have the stated sizes.
-        unsafe {
-            gemm(
-                crew.level,
-                ROWS.min(s.outputs - row),
-                COLUMNS.min(s.inputs - column),
-                s.batch,
-                View::columns(dy.as_ptr().add(row), s.outputs),
-                View::rows(x.as_ptr().add(column), s.inputs),
-                dw.at(row * s.inputs + column),
-                s.inputs,
-                accumulate,
-                local.at(thread * stride),
-            );
-        }
+    let (common, ..) = scratch.parts(need);
+    let (a, b) = common.split_at_mut(pack::blocks_len(s.outputs, s.batch));
+    let (a, b) = (Shares(a.as_mut_ptr()), Shares(b.as_mut_ptr()));
+    pack_left(crew, View::columns(dy.as_ptr(), s.outputs), s.outputs, s.batch, a);
+    let width = COPIES * gemm::COLUMNS;
+    let right = View::rows(x.as_ptr(), s.inputs);
+    crew.pool.run(s.inputs.div_ceil(width), |task, _| {
+        let from = task * width;
+        // SAFETY: x has the stated size; each task writes its own panels.
+        unsafe { pack::pack_panels(crew.level, right, s.batch, from, width.min(s.inputs - from), b.at(0)) }
+    });
+    crew.pool.run(s.outputs.div_ceil(ROWS), |task, _| {
+        let row = task * ROWS;
+        let rows = ROWS.min(s.outputs - row);
+        // SAFETY: each task has its own rows of dw, or of w and its momentum; the matrices have the stated sizes.
+        unsafe { outer(crew.level, row, rows, s.inputs, s.batch, a.at(0), b.at(0), outcome, s.inputs) }
     });
     Ok(())
 }

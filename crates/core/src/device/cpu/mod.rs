@@ -410,7 +410,8 @@ impl Device for Cpu {
         let (x, dy) = (front(NAME, "x", x, s.input_len())?, front(NAME, "dy", dy, s.output_len())?);
         let dw = front_mut(NAME, "dw", dw.as_mut_slice(), s.weight_len())?;
         let db = front_mut(NAME, "db", db.as_mut_slice(), s.outputs)?;
-        linear::backward_weight(&self.crew, &mut self.scratch(), s, x, dy, accumulate, dw, db)
+        let gradient = linear::Gradient::Left { dw, accumulate };
+        linear::backward_weight(&self.crew, &mut self.scratch(), s, x, dy, gradient, db)
     }
 
     fn mix(&self, s: &MixShape, x: &mut Array<f32>) -> Result<()> {
