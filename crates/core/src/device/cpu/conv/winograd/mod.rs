@@ -10,7 +10,8 @@
 //!
 //! Multiply-adds: 36·tiles·C·K in each direction, against 144·tiles·C·K. An image of 4×4 pixels is one tile. The
 //! points lie an odd number of cache lines apart, so that a tile's 36 vectors fall into different sets of the cache.
-//! At most [`TILES`] tiles are in flight, which bounds the scratch memory: 4·36·TILES·(C + K) bytes.
+//! At most [`TILES`] tiles are in flight, which bounds the scratch memory: 4·36·TILES·(C + K) bytes. All arrays of points lie
+//! in panels ([`tiles`]), in which order the products ([`products`]) read and write them, so that nothing is copied.
 //!
 //! Tasks: a group of images for the transformations of V, Y, y and dx; a point and up to 256 columns for the products; one
 //! vector of filters for U and dw.
@@ -20,16 +21,18 @@
 //! dimension the right side amplifies the largest |d||g| by up to 48, in two by 2304 where the direct sum has 9; typical errors are
 //! far smaller. A NaN or an infinity in x makes its whole tile NaN.
 
+mod products;
 mod tiles;
 mod transform;
 
 use super::Size;
 use crate::Result;
-use crate::device::cpu::gemm::{self, View, gemm};
+use crate::device::cpu::gemm;
 use crate::device::cpu::pool::Shares;
 use crate::device::cpu::scratch::{Key, Need, Scratch};
 use crate::device::cpu::{Crew, Weights};
 use crate::shape::ConvShape;
+use products::*;
 use tiles::*;
 
 /// Most tiles in flight, unless an image has more.
@@ -60,6 +63,11 @@ struct Sizes {
     tiles: usize,
     /// Images in flight.
     images: usize,
+    /// Most tiles in flight.
+    most: usize,
+    /// C/groups and K/groups, rounded up to whole panels.
+    channels: usize,
+    filters: usize,
     /// Between the points of V and Z, of Y and M, of U and dU.
     v: usize,
     y: usize,
@@ -72,8 +80,19 @@ fn sizes(s: &ConvShape) -> Sizes {
     let images = (TILES / tiles.max(1)).clamp(1, s.batch.max(1));
     let most = tiles * images;
     let size = Size::new(s);
-    let u = apart(s.groups * size.channels * size.filters);
-    Sizes { size, across, tiles, images, v: apart(most * s.channels), y: apart(most * s.filters), u }
+    let [channels, filters] = [size.channels, size.filters].map(|n| n.next_multiple_of(gemm::COLUMNS));
+    Sizes {
+        size,
+        across,
+        tiles,
+        images,
+        most,
+        channels,
+        filters,
+        v: apart(most * s.groups * channels),
+        y: apart(most * s.groups * filters),
+        u: apart(s.groups * size.channels * filters),
+    }
 }
 
 /// Numbers of U.
@@ -84,7 +103,7 @@ pub fn transformed_len(s: &ConvShape) -> usize {
 /// Scratch memory of forward and data gradient.
 pub fn need(s: &ConvShape) -> Need {
     let z = sizes(s);
-    Need { common: POINTS * (z.v + z.y), local: gemm::BUFFER.max(9 * z.size.channels * 16) }
+    Need { common: POINTS * (z.v + z.y), local: (z.filters * gemm::COLUMNS).max(9 * z.size.channels * 16) }
 }
 
 /// Scratch memory of the weight gradient.
@@ -187,11 +206,11 @@ pub fn forward(
             image_tiles(crew.level, s, &z, i, x.as_ptr().add((first + i) * z.size.image), v.at(0))
         });
         // SAFETY: as above; the matrices have the stated sizes.
-        for_each_product(crew, s, filters, local, stride, |point, group, k, columns, buffer| unsafe {
-            let a = View::rows(v.at(point * z.v + group * channels), s.channels);
-            let b = View::rows(u.as_ptr().add(point * z.u + group * channels * filters + k), filters);
-            let c = m.at(point * z.y + group * filters + k);
-            gemm(crew.level, images * z.tiles, columns, channels, a, b, c, s.filters, false, buffer);
+        for_each_product(crew, s, filters, local, stride, |point, group, k, columns, _| unsafe {
+            let first = group * z.filters + k;
+            let v = v.at(point * z.v + z.most * group * z.channels);
+            let (u, m) = (u.as_ptr().add(point * z.u + channels * first), m.at(point * z.y + z.most * first));
+            forward_product(crew.level, images * z.tiles, columns, channels, z.most, v, u, m);
         });
         // SAFETY: as above.
         crew.pool.run(images, |i, _| unsafe {
@@ -225,10 +244,10 @@ pub fn backward_data(
         });
         // SAFETY: as above; the matrices have the stated sizes.
         for_each_product(crew, s, channels, local, stride, |point, group, c, columns, buffer| unsafe {
-            let a = View::rows(y.at(point * z.y + group * filters), s.filters);
-            let b = View::columns(u.as_ptr().add(point * z.u + (group * channels + c) * filters), filters);
-            let to = v.at(point * z.v + group * channels + c);
-            gemm(crew.level, images * z.tiles, columns, filters, a, b, to, s.channels, false, buffer);
+            let y = y.at(point * z.y + z.most * group * z.filters);
+            let u = u.as_ptr().add(point * z.u + channels * group * z.filters);
+            let v = v.at(point * z.v + z.most * group * z.channels);
+            data_product(crew.level, images * z.tiles, c, columns, channels, filters, z.most, y, u, v, buffer);
         });
         // SAFETY: as above.
         crew.pool.run(images, |i, _| unsafe {
@@ -264,11 +283,11 @@ pub fn backward_weight(
             output_gradient_tiles(crew.level, s, &z, i, dy.as_ptr().add((first + i) * z.size.output), y.at(0));
         });
         // SAFETY: as above; the matrices have the stated sizes.
-        for_each_product(crew, s, filters, local, stride, |point, group, k, columns, buffer| unsafe {
-            let a = View::columns(v.at(point * z.v + group * channels), s.channels);
-            let b = View::rows(y.at(point * z.y + group * filters + k), s.filters);
-            let c = du.at(point * z.u + group * channels * filters + k);
-            gemm(crew.level, channels, columns, images * z.tiles, a, b, c, filters, first > 0, buffer);
+        for_each_product(crew, s, filters, local, stride, |point, group, k, columns, _| unsafe {
+            let column = group * z.filters + k;
+            let v = v.at(point * z.v + z.most * group * z.channels);
+            let (y, du) = (y.at(point * z.y + z.most * column), du.at(point * z.u + channels * column));
+            weight_product(crew.level, images * z.tiles, columns, channels, z.most, v, y, du, first > 0);
         });
     });
     let lanes = 16;

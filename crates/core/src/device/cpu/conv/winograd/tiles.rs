@@ -1,5 +1,8 @@
 //! The transformations of an image's tiles and of a vector of filters, between the arrays of the network
 //! and the arrays of points. A vector holds channels or filters; what does not fill one goes one by one.
+//!
+//! The arrays of points lie in panels as wide as the matrix product's tile (two vectors): panel by panel, row by row. A row
+//! is a tile, or a channel in U and dU; the columns of a group begin with a panel.
 
 use super::transform::{self, both};
 use super::{POINTS, Sizes};
@@ -7,6 +10,32 @@ use crate::device::cpu::conv::Size;
 use crate::device::cpu::simd::portable::Scalar;
 use crate::device::cpu::simd::{Simd, dispatch};
 use crate::shape::ConvShape;
+
+/// Place of a row and column in an array of panels with `rows` rows.
+#[inline(always)]
+fn place<S: Simd>(rows: usize, row: usize, column: usize) -> usize {
+    let panel = 2 * S::LANES;
+    (column / panel * rows + row) * panel + column % panel
+}
+
+/// Calls a function for all `n` channels of each group, as many at once as fill a vector; the columns of a group
+/// are `padded`.
+macro_rules! each_vector {
+    ($groups:expr, $n:expr, $padded:expr, |$channel:ident, $column:ident| $call:ident($($arg:expr),*)) => {
+        for group in 0..$groups {
+            let mut c = 0;
+            while c + S::LANES <= $n {
+                let ($channel, $column) = (group * $n + c, group * $padded + c);
+                $call::<S>($($arg),*);
+                c += S::LANES;
+            }
+            for c in c..$n {
+                let ($channel, $column) = (group * $n + c, group * $padded + c);
+                $call::<Scalar>($($arg),*);
+            }
+        }
+    };
+}
 
 dispatch! {
     /// # Safety
@@ -18,15 +47,14 @@ unsafe fn image_tiles_body<S: Simd>(s: &ConvShape, z: &Sizes, i: usize, x: *cons
     // SAFETY: pixels are read only inside the image; tile i·tiles + t has its place in each point of V.
     unsafe {
         for t in 0..z.tiles {
-            let to = v.add((i * z.tiles + t) * s.channels);
-            let mut c = 0;
-            while c + S::LANES <= s.channels {
-                image_tile::<S>(s, z, t, x.add(c), to.add(c));
-                c += S::LANES;
-            }
-            for c in c..s.channels {
-                image_tile::<Scalar>(s, z, t, x.add(c), to.add(c));
-            }
+            let row = i * z.tiles + t;
+            each_vector!(s.groups, z.size.channels, z.channels, |c, column| image_tile(
+                s,
+                z,
+                t,
+                x.add(c),
+                v.add(place::<S>(z.most, row, column))
+            ));
         }
     }
 }
@@ -70,15 +98,14 @@ unsafe fn output_gradient_tiles_body<S: Simd>(s: &ConvShape, z: &Sizes, i: usize
     // SAFETY: as for `image_tiles_body`.
     unsafe {
         for t in 0..z.tiles {
-            let to = y.add((i * z.tiles + t) * s.filters);
-            let mut k = 0;
-            while k + S::LANES <= s.filters {
-                output_gradient_tile::<S>(s, z, t, dy.add(k), to.add(k));
-                k += S::LANES;
-            }
-            for k in k..s.filters {
-                output_gradient_tile::<Scalar>(s, z, t, dy.add(k), to.add(k));
-            }
+            let row = i * z.tiles + t;
+            each_vector!(s.groups, z.size.filters, z.filters, |k, column| output_gradient_tile(
+                s,
+                z,
+                t,
+                dy.add(k),
+                y.add(place::<S>(z.most, row, column))
+            ));
         }
     }
 }
@@ -122,15 +149,16 @@ unsafe fn output_tiles_body<S: Simd>(
     // SAFETY: as for `image_tiles_body`.
     unsafe {
         for t in 0..z.tiles {
-            let from = m.add((i * z.tiles + t) * s.filters);
-            let mut k = 0;
-            while k + S::LANES <= s.filters {
-                output_tile::<S>(s, z, t, from.add(k), b.as_ptr().add(k), relu, y.add(k));
-                k += S::LANES;
-            }
-            for k in k..s.filters {
-                output_tile::<Scalar>(s, z, t, from.add(k), b.as_ptr().add(k), relu, y.add(k));
-            }
+            let row = i * z.tiles + t;
+            each_vector!(s.groups, z.size.filters, z.filters, |k, column| output_tile(
+                s,
+                z,
+                t,
+                m.add(place::<S>(z.most, row, column)),
+                b.as_ptr().add(k),
+                relu,
+                y.add(k)
+            ));
         }
     }
 }
@@ -180,15 +208,14 @@ unsafe fn image_gradient_tiles_body<S: Simd>(s: &ConvShape, z: &Sizes, i: usize,
     unsafe {
         std::slice::from_raw_parts_mut(dx, z.size.image).fill(0.0);
         for t in 0..z.tiles {
-            let from = v.add((i * z.tiles + t) * s.channels);
-            let mut c = 0;
-            while c + S::LANES <= s.channels {
-                image_gradient_tile::<S>(s, z, t, from.add(c), dx.add(c));
-                c += S::LANES;
-            }
-            for c in c..s.channels {
-                image_gradient_tile::<Scalar>(s, z, t, from.add(c), dx.add(c));
-            }
+            let row = i * z.tiles + t;
+            each_vector!(s.groups, z.size.channels, z.channels, |c, column| image_gradient_tile(
+                s,
+                z,
+                t,
+                v.add(place::<S>(z.most, row, column)),
+                dx.add(c)
+            ));
         }
     }
 }
@@ -238,18 +265,27 @@ unsafe fn weight_tiles_body<S: Simd>(
     unsafe {
         let end = k + filters;
         let mut k = k;
+        let to = |k| u.add(place::<S>(z.size.channels, 0, group * z.filters + k));
         while k + S::LANES <= end {
-            weight_vector::<S>(z, group, k, w, u, local);
+            weight_vector::<S>(z, group, k, w, to(k), 2 * S::LANES, local);
             k += S::LANES;
         }
         for k in k..end {
-            weight_vector::<Scalar>(z, group, k, w, u, local);
+            weight_vector::<Scalar>(z, group, k, w, to(k), 2 * S::LANES, local);
         }
     }
 }
 
 #[inline(always)]
-unsafe fn weight_vector<S: Simd>(z: &Sizes, group: usize, k: usize, w: *const f32, u: *mut f32, local: *mut f32) {
+unsafe fn weight_vector<S: Simd>(
+    z: &Sizes,
+    group: usize,
+    k: usize,
+    w: *const f32,
+    u: *mut f32,
+    between: usize,
+    local: *mut f32,
+) {
     let Size { channels, filters, .. } = z.size;
     let row = 9 * channels;
     // SAFETY: see the caller.
@@ -273,7 +309,7 @@ unsafe fn weight_vector<S: Simd>(z: &Sizes, group: usize, k: usize, w: *const f3
                 g[i / 3][i % 3] = S::load(local.add((9 * c + i) * S::LANES));
             }
             let g = both::<S, transform::Weight, _, _>(&g);
-            let to = u.add((group * channels + c) * filters + k);
+            let to = u.add(c * between);
             for p in 0..POINTS {
                 S::store(to.add(p * z.u), g[p / 6][p % 6]);
             }
@@ -303,22 +339,25 @@ unsafe fn weight_gradient_tiles_body<S: Simd>(
     unsafe {
         let end = k + filters;
         let mut k = k;
+        let from = |k| du.add(place::<S>(z.size.channels, 0, group * z.filters + k));
         while k + S::LANES <= end {
-            weight_gradient_vector::<S>(z, group, k, du, accumulate, dw, local);
+            weight_gradient_vector::<S>(z, group, k, from(k), 2 * S::LANES, accumulate, dw, local);
             k += S::LANES;
         }
         for k in k..end {
-            weight_gradient_vector::<Scalar>(z, group, k, du, accumulate, dw, local);
+            weight_gradient_vector::<Scalar>(z, group, k, from(k), 2 * S::LANES, accumulate, dw, local);
         }
     }
 }
 
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 unsafe fn weight_gradient_vector<S: Simd>(
     z: &Sizes,
     group: usize,
     k: usize,
     du: *const f32,
+    between: usize,
     accumulate: bool,
     dw: *mut f32,
     local: *mut f32,
@@ -329,7 +368,7 @@ unsafe fn weight_gradient_vector<S: Simd>(
     unsafe {
         let zero = S::splat(0.0);
         for c in 0..channels {
-            let from = du.add((group * channels + c) * filters + k);
+            let from = du.add(c * between);
             let mut g = [[zero; 6]; 6];
             for p in 0..POINTS {
                 g[p / 6][p % 6] = S::load(from.add(p * z.u));
