@@ -136,3 +136,37 @@ fn what_lies_under_a_frozen_batch_norm_gets_its_gradient() {
     let error = (numeric - f64::from(gradient[index])).abs();
     assert!(error < 0.02 * numeric.abs() && numeric.abs() > 0.01, "{numeric} {}", gradient[index]);
 }
+
+#[test]
+fn a_pass_that_updates_has_the_bits_of_a_pass_and_an_update() {
+    let rule = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-3, nesterov: true, decay_all: false };
+    let run = |within: bool, frozen: &[&str]| {
+        let mut network = normalised(frozen);
+        for step in 0..3 {
+            let micro = MicroBatch::whole(Philox::new(5), step, 4, 0.1);
+            network.load(&pixels(0.7), &[0, 1, 2, 0]).unwrap();
+            network.train_loaded(&micro, within.then_some(&rule), |_| ()).unwrap();
+            if !within {
+                network.update(&rule).unwrap();
+            }
+        }
+        values(&network)
+    };
+    for frozen in [&[][..], &["layers.0"], &["layers.7"]] {
+        assert!(run(true, frozen) == run(false, frozen), "{frozen:?}");
+    }
+}
+
+#[test]
+fn a_pass_that_updates_leaves_all_as_it_was_if_the_loss_is_not_finite() {
+    let rule = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-3, nesterov: false, decay_all: false };
+    let mut network = normalised(&[]);
+    let trained = |network: &Network<Cpu>| {
+        values(network).into_iter().filter(|(name, _)| !name.contains("running")).collect::<Vec<_>>()
+    };
+    let before = trained(&network);
+    network.load(&vec![f32::NAN; 4 * 5 * 5 * 3], &[0, 1, 2, 0]).unwrap();
+    let micro = MicroBatch::whole(Philox::new(5), 0, 4, 0.0);
+    assert!(network.train_loaded(&micro, Some(&rule), |_| ()).unwrap().loss.is_nan());
+    assert!(trained(&network) == before);
+}

@@ -57,7 +57,7 @@ fn check_mixed(kinds: &[LayerKind], image: usize, smoothing: f64, mix: Option<Mi
     let train = |network: &mut Net| {
         network.load(&x, &labels)?;
         mix.map_or(Ok(()), |mix| network.mix(mix, &labels))?;
-        network.train_loaded(&micro, |_| ())
+        network.train_loaded(&micro, None, |_| ())
     };
     train(&mut network).unwrap();
     for p in 0..network.parameters().len() {

@@ -2,8 +2,9 @@
 
 mod support;
 
+use alexnet_core::device::Parameter;
 use alexnet_core::shape::LinearShape;
-use alexnet_core::{Device, reference};
+use alexnet_core::{Device, Sgd, reference};
 use proptest::prelude::*;
 use support::*;
 
@@ -100,6 +101,42 @@ fn neighbours_do_not_matter() {
     for batch in [1, 2, 7, 12, 13] {
         for (some, all) in run(LinearShape { batch, ..all }).iter().zip(&whole) {
             assert_eq!(some.1[0][..], all.1[0][..some.1[0].len()], "{} batch {batch}", some.0);
+        }
+    }
+}
+
+#[test]
+fn an_update_at_once_has_the_bits_of_gradient_then_update() {
+    for (batch, inputs, outputs) in [(1, 33, 10), (5, 64, 50), (130, 70, 97)] {
+        for (nesterov, decay_all) in [(false, true), (true, false)] {
+            let s = LinearShape { batch, inputs, outputs };
+            let rule = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov, decay_all };
+            let (x, dy) = (values(1, s.input_len()), values(2, s.output_len()));
+            let (w, v) = (values(3, s.weight_len()), values(4, s.weight_len()));
+            let found = on_all(|cpu| {
+                let [x, dy] = [&x, &dy].map(|values| array(cpu, values));
+                let parameter = || Parameter {
+                    name: "w".into(),
+                    shape: vec![outputs, inputs],
+                    value: array(cpu, &w),
+                    gradient: Some(unwritten(cpu, s.weight_len())),
+                    momentum: Some(array(cpu, &v)),
+                    average: None,
+                };
+                let [mut once, mut twice] = [parameter(), parameter()];
+                let [mut db, mut db2] = [unwritten(cpu, outputs), unwritten(cpu, outputs)];
+                assert!(cpu.linear_backward_update(&s, &x, &dy, &rule, &mut once, &mut db).unwrap());
+                let dw = twice.gradient.as_mut().unwrap();
+                cpu.linear_backward_weight(&s, &x, &dy, false, dw, &mut db2).unwrap();
+                cpu.sgd(&rule, std::slice::from_mut(&mut twice)).unwrap();
+                let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                for (a, b) in [(&once.value, &twice.value), (&db, &db2)] {
+                    assert_eq!(bits(a), bits(b), "{s:?} {rule:?} {}", cpu.name());
+                }
+                assert_eq!(bits(once.momentum.as_ref().unwrap()), bits(twice.momentum.as_ref().unwrap()));
+                vec![once.value.to_vec()]
+            });
+            assert!(found.iter().all(|(_, found)| found[0] != w));
         }
     }
 }

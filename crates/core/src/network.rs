@@ -88,6 +88,8 @@ pub struct Network<D: Device> {
     plan: MemoryPlan,
     layers: Vec<Planned>,
     parameters: Vec<Parameter<D::Buffer>>,
+    /// Those that the backward pass has updated.
+    updated: Vec<bool>,
     /// The input image, then the output of every layer that does not work in place.
     activations: Vec<D::Buffer>,
     argmax: Vec<D::Bytes>,
@@ -184,6 +186,7 @@ impl<D: Device> Network<D> {
             batch,
             plan,
             layers,
+            updated: vec![false; parameters.len()],
             parameters,
             activations,
             argmax,
@@ -282,14 +285,21 @@ impl<D: Device> Network<D> {
         observe: impl FnMut(Part),
     ) -> Result<BatchResult> {
         self.load(images, labels)?;
-        self.train_loaded(micro, observe)
+        self.train_loaded(micro, None, observe)
     }
 
-    /// The same over the micro-batch that was [loaded](Network::load) and perhaps [mixed](Network::mix).
+    /// The same over the micro-batch that was [loaded](Network::load) and perhaps [mixed](Network::mix). With a `rule` it
+    /// updates the parameters too, where a device can in the same pass; unless the loss is not finite: then neither
+    /// gradients nor parameters change.
     ///
     /// # Errors
     /// No batch was loaded; the device's.
-    pub fn train_loaded(&mut self, micro: &MicroBatch, mut observe: impl FnMut(Part)) -> Result<BatchResult> {
+    pub fn train_loaded(
+        &mut self,
+        micro: &MicroBatch,
+        rule: Option<&Sgd>,
+        mut observe: impl FnMut(Part),
+    ) -> Result<BatchResult> {
         let n = self.loaded_images()?;
         self.for_training()?;
         self.forward(n, Some(micro), &mut observe)?;
@@ -297,7 +307,9 @@ impl<D: Device> Network<D> {
         let shape = LossShape { batch: n, classes, smoothing: micro.smoothing, divisor: micro.step_images };
         let result = self.loss(&shape, true)?;
         observe(Part::Loss);
-        self.backward(n, micro, &mut observe)?;
+        if rule.is_none() || result.loss.is_finite() {
+            self.backward(n, micro, rule, &mut observe)?;
+        }
         Ok(result)
     }
 

@@ -418,6 +418,21 @@ pub trait Device: Send + Sync {
         dlogits: Option<&mut Self::Buffer>,
     ) -> Result<()>;
 
+    /// dw = dyᵀ·x, by which `weight` is updated at once, as [`Device::sgd`] would, and which is not kept; db = Σ over n of
+    /// dy. False, and nothing has happened, on a device that has no such operator.
+    fn linear_backward_update(
+        &self,
+        shape: &LinearShape,
+        x: &Self::Buffer,
+        dy: &Self::Buffer,
+        rule: &Sgd,
+        weight: &mut Parameter<Self::Buffer>,
+        db: &mut Self::Buffer,
+    ) -> Result<bool> {
+        let _ = (shape, x, dy, rule, weight, db);
+        Ok(false)
+    }
+
     /// One update of all `parameters` that have a gradient, each by [`Sgd::of`] its shape.
     fn sgd(&self, rule: &Sgd, parameters: &mut [Parameter<Self::Buffer>]) -> Result<()>;
 

@@ -1,11 +1,11 @@
 //! Through the layers and back: which operator a layer is, on which arrays.
 
 use super::{MicroBatch, Network, Part, Planned};
-use crate::Result;
 use crate::architecture::Operation;
 use crate::device::{Device, Parameter};
 use crate::random::purpose;
 use crate::shape::DropoutShape;
+use crate::{Result, Sgd};
 
 impl<D: Device> Network<D> {
     pub(super) fn forward(
@@ -55,7 +55,35 @@ impl<D: Device> Network<D> {
         Ok(())
     }
 
-    pub(super) fn backward(&mut self, n: usize, micro: &MicroBatch, observe: &mut impl FnMut(Part)) -> Result<()> {
+    /// Leaves the gradients; with a `rule` updates the parameters by them.
+    pub(super) fn backward(
+        &mut self,
+        n: usize,
+        micro: &MicroBatch,
+        rule: Option<&Sgd>,
+        observe: &mut impl FnMut(Part),
+    ) -> Result<()> {
+        self.updated.fill(false);
+        self.backward_layers(n, micro, rule, observe)?;
+        let Some(rule) = rule else { return Ok(()) };
+        let mut start = 0;
+        while start < self.parameters.len() {
+            let end = (start..self.parameters.len()).find(|&i| self.updated[i]).unwrap_or(self.parameters.len());
+            if start < end {
+                self.device.sgd(rule, &mut self.parameters[start..end])?;
+            }
+            start = end + 1;
+        }
+        Ok(())
+    }
+
+    fn backward_layers(
+        &mut self,
+        n: usize,
+        micro: &MicroBatch,
+        rule: Option<&Sgd>,
+        observe: &mut impl FnMut(Part),
+    ) -> Result<()> {
         let device = &*self.device;
         let accumulate = micro.first_image > 0;
         let [dy, dx] = self.gradients.as_mut_slice() else { return Ok(()) };
@@ -84,12 +112,20 @@ impl<D: Device> Network<D> {
                     }
                 }
                 Operation::Linear(s) => {
-                    let (value, gradients) = weight_and_gradients(&mut self.parameters[weight..]);
-                    if let Some((dw, db)) = gradients {
-                        device.linear_backward_weight(&s, x, dy, accumulate, dw, db)?;
-                    }
+                    // Before the weights change.
                     if !first {
-                        device.linear_backward_data(&s, dy, value, dx)?;
+                        device.linear_backward_data(&s, dy, &self.parameters[weight].value, dx)?;
+                    }
+                    if let (Some(rule), false) = (rule, accumulate)
+                        && let [w, b, ..] = &mut self.parameters[weight..]
+                        && let (Some(_), Some(db)) = (&w.gradient, &mut b.gradient)
+                    {
+                        self.updated[weight] = device.linear_backward_update(&s, x, dy, rule, w, db)?;
+                    }
+                    if !self.updated[weight]
+                        && let (_, Some((dw, db))) = weight_and_gradients(&mut self.parameters[weight..])
+                    {
+                        device.linear_backward_weight(&s, x, dy, accumulate, dw, db)?;
                     }
                 }
                 Operation::MaxPool(s) => device.maxpool_backward(&s, dy, &self.argmax[place], dx)?,

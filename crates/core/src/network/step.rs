@@ -161,8 +161,7 @@ impl<D: Device> Network<D> {
         let shape = LossShape { batch: n, classes, smoothing: micro.smoothing, divisor: micro.step_images };
         self.queue_loss(&shape, true)?;
         self.device.add_totals(n, &self.losses, &self.correct, &mut self.totals)?;
-        self.backward(n, micro, &mut |_| ())?;
-        rule.map_or(Ok(()), |rule| self.device.sgd(rule, &mut self.parameters))
+        self.backward(n, micro, rule, &mut |_| ())
     }
 
     /// Sums of losses and of hits since [`Network::set_totals`]; waits for the steps that were queued.

@@ -196,8 +196,8 @@ fn on<D: Device<Element = f32>>(
     failed?;
     let update = repeat(args.seconds.min(1.0), || network.update(&rule).and_then(|()| wait()))?;
     let step = repeat(args.seconds, || {
-        network.train(&images, &labels, &micro)?;
-        network.update(&rule)?;
+        network.load(&images, &labels)?;
+        network.train_loaded(&micro, Some(&rule), |_| ())?;
         wait()
     })?;
     let inference = repeat(args.seconds, || network.predict(&images).and_then(|()| wait()))?;

@@ -237,9 +237,11 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         let (images, epoch) = (self.images_of_step(), self.progress.epoch as u32);
         let mut sum = BatchResult::default();
         while sum.images < images {
-            feed.load(&mut self.network, self.config, &self.dataset.train, epoch)?;
+            let loaded = feed.load(&mut self.network, self.config, &self.dataset.train, epoch)?;
+            let last = sum.images + loaded >= images && sum.loss.is_finite();
+            let rule = last.then(|| self.rule(learning_rate));
             let micro = self.micro(sum.images, images);
-            let result = self.network.train_loaded(&micro, |_| ())?;
+            let result = self.network.train_loaded(&micro, rule.as_ref(), |_| ())?;
             sum.loss += result.loss;
             sum.correct += result.correct;
             sum.images += result.images;
@@ -247,7 +249,6 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         if !sum.loss.is_finite() {
             return Err(self.diverged("the loss", sum.loss, self.progress.step + 1, learning_rate));
         }
-        self.network.update(&self.rule(learning_rate))?;
         self.average()?;
         self.progress.loss_sum += sum.loss;
         self.progress.correct += sum.correct as u64;

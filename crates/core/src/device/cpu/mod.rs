@@ -413,6 +413,26 @@ impl Device for Cpu {
         let gradient = linear::Gradient::Left { dw, accumulate };
         linear::backward_weight(&self.crew, &mut self.scratch(), s, x, dy, gradient, db)
     }
+    fn linear_backward_update(
+        &self,
+        s: &LinearShape,
+        x: &Array<f32>,
+        dy: &Array<f32>,
+        rule: &Sgd,
+        weight: &mut Parameter<Array<f32>>,
+        db: &mut Array<f32>,
+    ) -> Result<bool> {
+        const NAME: &str = "linear_backward_update";
+        let (x, dy) = (front(NAME, "x", x, s.input_len())?, front(NAME, "dy", dy, s.output_len())?);
+        let rule = &rule.of(&weight.shape);
+        let Some(momentum) = &mut weight.momentum else { return Ok(false) };
+        let value = front_mut(NAME, "w", weight.value.as_mut_slice(), s.weight_len())?;
+        let momentum = front_mut(NAME, "v", momentum.as_mut_slice(), s.weight_len())?;
+        let db = front_mut(NAME, "db", db.as_mut_slice(), s.outputs)?;
+        let gradient = linear::Gradient::Update { rule, value, momentum };
+        linear::backward_weight(&self.crew, &mut self.scratch(), s, x, dy, gradient, db)?;
+        Ok(true)
+    }
 
     fn mix(&self, s: &MixShape, x: &mut Array<f32>) -> Result<()> {
         mix::run(&self.crew, s, front_mut("mix", "x", x.as_mut_slice(), s.len())?);
