@@ -21,8 +21,7 @@ pub mod pack;
 pub mod tile;
 
 use super::simd::{Simd, dispatch};
-use crate::Sgd;
-use tile::{Add, Ahead, Finish, Store};
+use tile::{Add, Ahead, Store};
 
 /// Columns of whole panels at any level.
 pub const COLUMNS: usize = 32;
@@ -206,27 +205,13 @@ unsafe fn stream_body<S: Simd>(
     }
 }
 
-/// What becomes of the sums of [`outer`].
-#[derive(Clone, Copy)]
-pub enum Outcome<'a> {
-    /// C = sum.
-    Store(*mut f32),
-    /// C += sum.
-    Add(*mut f32),
-    /// The sum is the gradient of these weights, with that momentum.
-    Update(&'a Sgd, *mut f32, *mut f32),
-}
-
-// SAFETY: as for the pointers' slices, which their user answers for.
-unsafe impl Sync for Outcome<'_> {}
-
 dispatch! {
-    /// C = A·B, where A (m×k) was copied as blocks and B (k×n) as panels; rows `first`.. of C, `rows` of them, which begin and
-    /// end with blocks.
+    /// C = A·B, or C += A·B if `add`, where A (m×k) was copied as blocks and B (k×n) as panels; rows `first`.. of C, `rows` of
+    /// them, which begin and end with blocks. `c` is the first of these rows.
     ///
     /// # Safety
     /// A, B and C have the stated sizes.
-    pub unsafe fn outer(first: usize, rows: usize, n: usize, k: usize, a: *const f32, b: *const f32, outcome: Outcome, ldc: usize) = outer_body
+    pub unsafe fn outer(first: usize, rows: usize, n: usize, k: usize, a: *const f32, b: *const f32, c: *mut f32, ldc: usize, add: bool) = outer_body
 }
 
 #[inline(always)]
@@ -238,32 +223,9 @@ unsafe fn outer_body<S: Simd>(
     k: usize,
     a: *const f32,
     b: *const f32,
-    outcome: Outcome,
+    c: *mut f32,
     ldc: usize,
-) {
-    // SAFETY: passed on to the caller.
-    unsafe {
-        match outcome {
-            Outcome::Store(c) => outer_panels::<S, _>(first, rows, n, k, a, b, Store(c), ldc),
-            Outcome::Add(c) => outer_panels::<S, _>(first, rows, n, k, a, b, Add(c), ldc),
-            Outcome::Update(rule, value, momentum) => {
-                outer_panels::<S, _>(first, rows, n, k, a, b, Update::<S>::new(rule, value, momentum), ldc);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn outer_panels<S: Simd, F: Finish<S>>(
-    first: usize,
-    rows: usize,
-    n: usize,
-    k: usize,
-    a: *const f32,
-    b: *const f32,
-    finish: F,
-    ldc: usize,
+    add: bool,
 ) {
     // SAFETY: all offsets stay inside the matrices.
     unsafe {
@@ -271,62 +233,12 @@ unsafe fn outer_panels<S: Simd, F: Finish<S>>(
         let mut left = pack::blocks::<S>(a, k);
         left.start = a.add(first / S::ROWS * left.block);
         for j in (0..n).step_by(panel) {
-            let (columns, at) = (panel.min(n - j), first * ldc + j);
-            tile::panel::<S, F>(rows, columns, k, &left, b.add(j * k), finish, at, ldc, &Ahead::NOTHING, 0);
-        }
-    }
-}
-
-/// Momentum SGD of the weights whose gradient the sum is, with the roundings of [`sgd`](super::sgd).
-#[derive(Clone, Copy)]
-struct Update<S: Simd> {
-    value: *mut f32,
-    momentum: *mut f32,
-    rate: f32,
-    mu: f32,
-    decay: f32,
-    nesterov: bool,
-    level: std::marker::PhantomData<S>,
-}
-
-impl<S: Simd> Update<S> {
-    #[inline(always)]
-    fn new(rule: &Sgd, value: *mut f32, momentum: *mut f32) -> Self {
-        let [rate, mu, decay] = [rule.learning_rate, rule.momentum, rule.weight_decay].map(|x| x as f32);
-        Self { value, momentum, rate, mu, decay, nesterov: rule.nesterov, level: std::marker::PhantomData }
-    }
-}
-
-// SAFETY: passed on to the caller.
-#[allow(clippy::undocumented_unsafe_blocks)]
-impl<S: Simd> Finish<S> for Update<S> {
-    #[inline(always)]
-    unsafe fn begin(self, at: usize) {
-        unsafe {
-            S::prefetch(self.value.add(at));
-            S::prefetch(self.momentum.add(at));
-        }
-    }
-    #[inline(always)]
-    unsafe fn vector(self, at: usize, sum: S::V) {
-        unsafe {
-            let (value, momentum) = (self.value.add(at), self.momentum.add(at));
-            let [rate, mu, decay] = [self.rate, self.mu, self.decay].map(|x| S::splat(x));
-            let w = S::load(value);
-            let d = S::add(sum, S::mul(decay, w));
-            let v = S::add(S::mul(mu, S::load(momentum)), d);
-            let step = if self.nesterov { S::add(d, S::mul(mu, v)) } else { v };
-            S::store(momentum, v);
-            S::store(value, S::sub(w, S::mul(rate, step)));
-        }
-    }
-    #[inline(always)]
-    unsafe fn number(self, at: usize, sum: f32) {
-        unsafe {
-            let (w, v) = (&mut *self.value.add(at), &mut *self.momentum.add(at));
-            let d = sum + self.decay * *w;
-            *v = self.mu * *v + d;
-            *w -= self.rate * if self.nesterov { d + self.mu * *v } else { *v };
+            let (columns, b) = (panel.min(n - j), b.add(j * k));
+            if add {
+                tile::panel::<S, _>(rows, columns, k, &left, b, Add(c), j, ldc, &Ahead::NOTHING, 0);
+            } else {
+                tile::panel::<S, _>(rows, columns, k, &left, b, Store(c), j, ldc, &Ahead::NOTHING, 0);
+            }
         }
     }
 }

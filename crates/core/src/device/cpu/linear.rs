@@ -2,22 +2,25 @@
 //!
 //! - forward: y = x·wᵀ; a task does some outputs, and so reads its rows of w once.
 //! - data gradient: dx = dy·w; a task does some inputs: columns of w, read once.
-//! - weight gradient: dw = dyᵀ·x; a task does some rows of dw, or of w and its momentum if the update follows at once.
+//! - weight gradient: dw = dyᵀ·x; a task does some rows of dw. If the update follows at once they stay in the second-level
+//!   cache, from where they update the same rows of w and its momentum.
 //!
 //! x and dy are copied first in the order in which the product reads them, once for all tasks.
 //!
 //! Multiply-adds: N·I·O in each direction. Bytes at least: 4·I·O for w or dw, 16·I·O for the update, which at small N is
 //! the limit.
 
-use super::gemm::{self, Outcome, View, outer, pack, stream};
+use super::gemm::{self, View, outer, pack, stream};
 use super::pool::Shares;
 use super::scratch::{Need, Scratch};
-use super::{Crew, column_sums, relu};
+use super::{Crew, column_sums, relu, sgd};
 use crate::shape::LinearShape;
 use crate::{Result, Sgd};
 
 /// Rows of dw in a task: whole blocks at any level.
 const ROWS: usize = 48;
+/// The same where dw is not kept.
+const ROWS_IN_CACHE: usize = 24;
 /// Blocks of rows, or columns of panels, that a task copies.
 const COPIES: usize = 8;
 
@@ -37,7 +40,10 @@ fn need_stream(batch: usize, k: usize) -> Need {
 }
 
 fn need_outer(s: &LinearShape) -> Need {
-    Need { common: pack::blocks_len(s.outputs, s.batch) + pack::panels_len(s.batch, s.inputs), local: 0 }
+    Need {
+        common: pack::blocks_len(s.outputs, s.batch) + pack::panels_len(s.batch, s.inputs),
+        local: ROWS_IN_CACHE * s.inputs,
+    }
 }
 
 /// Columns of a task: whole panels, at least sixteen tasks if there are that many panels, at most 256.
@@ -137,16 +143,11 @@ pub fn backward_weight(
 ) -> Result<()> {
     let accumulate = matches!(gradient, Gradient::Left { accumulate: true, .. });
     column_sums::run(crew, scratch, dy, s.outputs, accumulate, db)?;
-    let outcome = match gradient {
-        Gradient::Left { dw, accumulate: false } => Outcome::Store(dw.as_mut_ptr()),
-        Gradient::Left { dw, accumulate: true } => Outcome::Add(dw.as_mut_ptr()),
-        Gradient::Update { rule, value, momentum } => Outcome::Update(rule, value.as_mut_ptr(), momentum.as_mut_ptr()),
-    };
     let need = need_outer(s);
     scratch.reserve(need)?;
-    let (common, ..) = scratch.parts(need);
+    let (common, local, stride) = scratch.parts(need);
     let (a, b) = common.split_at_mut(pack::blocks_len(s.outputs, s.batch));
-    let (a, b) = (Shares(a.as_mut_ptr()), Shares(b.as_mut_ptr()));
+    let (a, b, local) = (Shares(a.as_mut_ptr()), Shares(b.as_mut_ptr()), Shares(local.as_mut_ptr()));
     pack_left(crew, View::columns(dy.as_ptr(), s.outputs), s.outputs, s.batch, a);
     let width = COPIES * gemm::COLUMNS;
     let right = View::rows(x.as_ptr(), s.inputs);
@@ -155,11 +156,33 @@ pub fn backward_weight(
         // SAFETY: x has the stated size; each task writes its own panels.
         unsafe { pack::pack_panels(crew.level, right, s.batch, from, width.min(s.inputs - from), b.at(0)) }
     });
-    crew.pool.run(s.outputs.div_ceil(ROWS), |task, _| {
-        let row = task * ROWS;
-        let rows = ROWS.min(s.outputs - row);
-        // SAFETY: each task has its own rows of dw, or of w and its momentum; the matrices have the stated sizes.
-        unsafe { outer(crew.level, row, rows, s.inputs, s.batch, a.at(0), b.at(0), outcome, s.inputs) }
-    });
+    let rows_of_dw = |row: usize, rows: usize, to: *mut f32, add| {
+        // SAFETY: the matrices have the stated sizes, and `to` that of the rows, which nobody else writes.
+        unsafe { outer(crew.level, row, rows, s.inputs, s.batch, a.at(0), b.at(0), to, s.inputs, add) }
+    };
+    match gradient {
+        Gradient::Left { dw, accumulate } => {
+            let dw = Shares(dw.as_mut_ptr());
+            crew.pool.run(s.outputs.div_ceil(ROWS), |task, _| {
+                let row = task * ROWS;
+                // SAFETY: each task has its own rows of dw.
+                rows_of_dw(row, ROWS.min(s.outputs - row), unsafe { dw.at(row * s.inputs) }, accumulate);
+            });
+        }
+        Gradient::Update { rule, value, momentum } => {
+            let (value, momentum) = (Shares(value.as_mut_ptr()), Shares(momentum.as_mut_ptr()));
+            crew.pool.run(s.outputs.div_ceil(ROWS_IN_CACHE), |task, thread| {
+                let row = task * ROWS_IN_CACHE;
+                let rows = ROWS_IN_CACHE.min(s.outputs - row);
+                let (start, len) = (row * s.inputs, rows * s.inputs);
+                // SAFETY: each thread has its own memory, each task its own rows of w and its momentum.
+                unsafe {
+                    rows_of_dw(row, rows, local.at(thread * stride), false);
+                    let dw = local.part(thread * stride, len);
+                    sgd::update(crew.level, rule, value.part(start, len), dw, momentum.part(start, len));
+                }
+            });
+        }
+    }
     Ok(())
 }

@@ -41,7 +41,7 @@ impl Ahead {
 
 /// What becomes of a tile's sums; `at` counts the elements of C.
 pub trait Finish<S: Simd>: Copy {
-    /// Called for each vector before the sum is made.
+    /// Called for each vector before the sum is made, to ask for its line.
     ///
     /// # Safety
     /// As for [`Finish::vector`].
