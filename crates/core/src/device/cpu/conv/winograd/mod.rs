@@ -35,8 +35,8 @@ use crate::shape::ConvShape;
 use products::*;
 use tiles::*;
 
-/// Most tiles in flight, unless an image has more.
-const TILES: usize = 512;
+/// Most tiles in flight, unless an image has more: so few that V and M stay in the last-level cache beside U.
+const TILES: usize = 128;
 const POINTS: usize = 36;
 
 /// Whether this is the better way: the tiles' overhang wastes less than is won.
