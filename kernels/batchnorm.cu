@@ -27,14 +27,11 @@ struct BatchNorm {
 
 DEVICE u32 channel(const BatchNorm& s) { return blockIdx.x % s.blocks * 32 + threadIdx.x % 32; }
 
-// What the block's channels have in the arrays `from`, in shared memory: read once, not once a warp.
-template <int N> DEVICE void share(const float* const (&from)[N], const BatchNorm& s, float (&to)[N][32]) {
+// What the block's channels have in the array `from`, in shared memory: read once, by one warp, not once a warp. An array
+// of pointers for several at once would be looked up in local memory.
+DEVICE void share(const float* from, const BatchNorm& s, u32 warp, float (&to)[32]) {
     u32 c = channel(s);
-#pragma unroll
-    for (int i = 0; i < N; i++) {
-        if (threadIdx.x / 32 == i && c < s.channels) to[i][threadIdx.x % 32] = from[i][c];
-    }
-    __syncthreads();
+    if (threadIdx.x / 32 == warp && c < s.channels) to[threadIdx.x % 32] = from[c];
 }
 
 struct Moments {
@@ -115,7 +112,11 @@ KERNEL void __launch_bounds__(256) batchnorm_normalise(const T* x, const float* 
                                                        const float* inverse, u32 inference, u32 relu, T* y,
                                                        BatchNorm s) {
     __shared__ float own[4][32];
-    share({w, b, mean, inverse}, s, own);
+    share(w, s, 0, own[0]);
+    share(b, s, 1, own[1]);
+    share(mean, s, 2, own[2]);
+    share(inverse, s, 3, own[3]);
+    __syncthreads();
     u32 c = channel(s), start = blockIdx.x / s.blocks * TILE, lane = threadIdx.x % 32;
     if (c >= s.channels) return;
     float scale = own[0][lane] * (inference ? 1.0f / sqrtf(own[3][lane] + s.epsilon) : own[3][lane]);
@@ -136,7 +137,9 @@ KERNEL void __launch_bounds__(256)
     u32 c = channel(s), chunk = blockIdx.x / s.blocks, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     u32 first = chunk * s.chunk, end = min(first + s.chunk, s.rows);
     __shared__ float own[2][32];
-    share({statistics, statistics + s.channels}, s, own);
+    share(statistics, s, 0, own[0]);
+    share(statistics + s.channels, s, 1, own[1]);
+    __syncthreads();
     float sum = 0.0f, product = 0.0f;
     if (c < s.channels) {
         float mean = own[0][lane], inverse = own[1][lane];
@@ -187,7 +190,12 @@ KERNEL void __launch_bounds__(256) batchnorm_gradients(const float* partial, con
 KERNEL void __launch_bounds__(256) batchnorm_backward(const T* x, const T* dy, const float* w, const float* statistics,
                                                       const float* factors, T* dx, BatchNorm s) {
     __shared__ float own[5][32];
-    share({w, statistics, statistics + s.channels, factors, factors + s.channels}, s, own);
+    share(w, s, 0, own[0]);
+    share(statistics, s, 1, own[1]);
+    share(statistics + s.channels, s, 2, own[2]);
+    share(factors, s, 3, own[3]);
+    share(factors + s.channels, s, 4, own[4]);
+    __syncthreads();
     u32 c = channel(s), start = blockIdx.x / s.blocks * TILE, lane = threadIdx.x % 32;
     if (c >= s.channels) return;
     float mean = own[1][lane], scale = own[0][lane] * own[2][lane], average = own[3][lane], slope = own[4][lane];
@@ -205,7 +213,9 @@ KERNEL void __launch_bounds__(256) batchnorm_backward(const T* x, const T* dy, c
 KERNEL void __launch_bounds__(256)
     batchnorm_inference_backward(const T* dy, const float* w, const float* variance, T* dx, BatchNorm s) {
     __shared__ float own[2][32];
-    share({w, variance}, s, own);
+    share(w, s, 0, own[0]);
+    share(variance, s, 1, own[1]);
+    __syncthreads();
     u32 c = channel(s), start = blockIdx.x / s.blocks * TILE, lane = threadIdx.x % 32;
     if (c >= s.channels) return;
     float scale = own[0][lane] / sqrtf(own[1][lane] + s.epsilon);
