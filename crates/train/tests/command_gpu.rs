@@ -139,5 +139,5 @@ fn gradients_are_checked_by_command() {
         &["gradients of cpu", "outside the tolerance"],
     );
     place.fail("gradcheck --device cpu --layer conv --shape 3x1000x", 2, &["expected three numbers"]);
-    place.fail("gradcheck --device cpu --layer batchnorm", 2, &["softmax_cross_entropy"]);
+    place.fail("gradcheck --device cpu --layer groupnorm", 2, &["softmax_cross_entropy"]);
 }
