@@ -21,7 +21,7 @@ pub mod pack;
 pub mod tile;
 
 use super::simd::{Simd, dispatch};
-use tile::{Add, Ahead, Store};
+use tile::Ahead;
 
 /// Columns of whole panels at any level.
 pub const COLUMNS: usize = 32;
@@ -57,16 +57,14 @@ impl View {
     pub fn columns(start: *const f32, stride: usize) -> Self {
         Self { start, stride, by_rows: false }
     }
+    /// Where (i, j) lies, or would lie: what is asked for ahead may be outside.
     #[inline(always)]
-    unsafe fn at(&self, i: usize, j: usize) -> *const f32 {
-        let offset = if self.by_rows { i * self.stride + j } else { j * self.stride + i };
-        // SAFETY: the caller keeps (i, j) inside the matrix, or does not read there.
-        self.start.wrapping_add(offset)
+    fn at(&self, i: usize, j: usize) -> *const f32 {
+        self.start.wrapping_add(if self.by_rows { i * self.stride + j } else { j * self.stride + i })
     }
     #[inline(always)]
-    unsafe fn part(&self, i: usize, j: usize) -> Self {
-        // SAFETY: the caller keeps (i, j) inside the matrix.
-        Self { start: unsafe { self.at(i, j) }, ..*self }
+    fn part(&self, i: usize, j: usize) -> Self {
+        Self { start: self.at(i, j), ..*self }
     }
 }
 
@@ -118,12 +116,9 @@ unsafe fn product<S: Simd>(
                     }
                     let left = pack::blocks::<S>(pa, kc);
                     for j in (0..nc).step_by(2 * S::LANES) {
-                        let (at, columns, b) = (m0 * ldc + n0 + j, (nc - j).min(2 * S::LANES), pb.add(j * kc));
-                        if add || k0 > 0 {
-                            tile::panel::<S, _>(mc, columns, kc, &left, b, Add(c), at, ldc, &Ahead::NOTHING, 0);
-                        } else {
-                            tile::panel::<S, _>(mc, columns, kc, &left, b, Store(c), at, ldc, &Ahead::NOTHING, 0);
-                        }
+                        let (c, columns, b) = (c.add(m0 * ldc + n0 + j), (nc - j).min(2 * S::LANES), pb.add(j * kc));
+                        let add = add || k0 > 0;
+                        tile::panel::<S>(mc, columns, kc, &left, b, c, ldc, add, &Ahead::NOTHING, 0);
                     }
                 }
             }
@@ -187,11 +182,8 @@ unsafe fn stream_body<S: Simd>(
                 let left = pack::blocks::<S>(a.add(k0 * S::ROWS), k);
                 let mut done = 0;
                 for j in (0..nc).step_by(panel) {
-                    let b = pb.add(j * kc);
-                    done += match k0 {
-                        0 => tile::panel::<S, _>(m, panel, kc, &left, b, Store(sums), j * m, panel, &ahead, done),
-                        _ => tile::panel::<S, _>(m, panel, kc, &left, b, Add(sums), j * m, panel, &ahead, done),
-                    };
+                    let (b, sums) = (pb.add(j * kc), sums.add(j * m));
+                    done += tile::panel::<S>(m, panel, kc, &left, b, sums, panel, k0 > 0, &ahead, done);
                 }
             }
             for j in (0..nc).step_by(panel) {
@@ -233,12 +225,8 @@ unsafe fn outer_body<S: Simd>(
         let mut left = pack::blocks::<S>(a, k);
         left.start = a.add(first / S::ROWS * left.block);
         for j in (0..n).step_by(panel) {
-            let (columns, b) = (panel.min(n - j), b.add(j * k));
-            if add {
-                tile::panel::<S, _>(rows, columns, k, &left, b, Add(c), j, ldc, &Ahead::NOTHING, 0);
-            } else {
-                tile::panel::<S, _>(rows, columns, k, &left, b, Store(c), j, ldc, &Ahead::NOTHING, 0);
-            }
+            let (columns, b, c) = (panel.min(n - j), b.add(j * k), c.add(j));
+            tile::panel::<S>(rows, columns, k, &left, b, c, ldc, add, &Ahead::NOTHING, 0);
         }
     }
 }

@@ -39,64 +39,6 @@ impl Ahead {
     pub const NOTHING: Ahead = Ahead { start: std::ptr::null(), tiles: 0, tile: 0, step: 0, jump: 0 };
 }
 
-/// What becomes of a tile's sums; `at` counts the elements of C.
-pub trait Finish<S: Simd>: Copy {
-    /// Called for each vector before the sum is made, to ask for its line.
-    ///
-    /// # Safety
-    /// As for [`Finish::vector`].
-    unsafe fn begin(self, at: usize);
-    /// Takes LANES sums.
-    ///
-    /// # Safety
-    /// The level's instructions; C has LANES elements at `at`.
-    unsafe fn vector(self, at: usize, sum: S::V);
-    /// Takes one sum.
-    ///
-    /// # Safety
-    /// C has an element at `at`.
-    unsafe fn number(self, at: usize, sum: f32);
-}
-
-/// C = sum.
-#[derive(Clone, Copy)]
-pub struct Store(pub *mut f32);
-/// C += sum.
-#[derive(Clone, Copy)]
-pub struct Add(pub *mut f32);
-
-// SAFETY of both: passed on to the caller.
-#[allow(clippy::undocumented_unsafe_blocks)]
-impl<S: Simd> Finish<S> for Store {
-    #[inline(always)]
-    unsafe fn begin(self, at: usize) {
-        unsafe { S::prefetch(self.0.add(at)) }
-    }
-    #[inline(always)]
-    unsafe fn vector(self, at: usize, sum: S::V) {
-        unsafe { S::store(self.0.add(at), sum) }
-    }
-    #[inline(always)]
-    unsafe fn number(self, at: usize, sum: f32) {
-        unsafe { *self.0.add(at) = sum }
-    }
-}
-#[allow(clippy::undocumented_unsafe_blocks)]
-impl<S: Simd> Finish<S> for Add {
-    #[inline(always)]
-    unsafe fn begin(self, at: usize) {
-        unsafe { S::prefetch(self.0.add(at)) }
-    }
-    #[inline(always)]
-    unsafe fn vector(self, at: usize, sum: S::V) {
-        unsafe { S::store(self.0.add(at), S::add(S::load(self.0.add(at)), sum)) }
-    }
-    #[inline(always)]
-    unsafe fn number(self, at: usize, sum: f32) {
-        unsafe { *self.0.add(at) += sum }
-    }
-}
-
 /// The widest tile for `rows` rows.
 #[inline(always)]
 fn width<S: Simd>(rows: usize) -> usize {
@@ -109,22 +51,22 @@ fn width<S: Simd>(rows: usize) -> usize {
     }
 }
 
-/// A panel of C: `m` rows, `ldc` apart, of `columns` columns, at most two vectors' width, from A (m×k) and a panel of
-/// B (k rows of two vectors). Returns the number of tiles.
+/// A panel of C, or C += it if `add`: `m` rows, `ldc` apart, of `columns` columns, at most two vectors' width, from A
+/// (m×k) and a panel of B (k rows of two vectors). `done` tiles came before; returns the number of tiles.
 ///
 /// # Safety
 /// A, B and C have the stated sizes.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-pub unsafe fn panel<S: Simd, F: Finish<S>>(
+pub unsafe fn panel<S: Simd>(
     m: usize,
     columns: usize,
     k: usize,
     left: &Left,
     b: *const f32,
-    finish: F,
-    at: usize,
+    c: *mut f32,
     ldc: usize,
+    add: bool,
     ahead: &Ahead,
     done: usize,
 ) -> usize {
@@ -142,14 +84,16 @@ pub unsafe fn panel<S: Simd, F: Finish<S>>(
                 true => (ahead.start.wrapping_add(next * ahead.tile), ahead.step, ahead.jump),
                 false => (a, 0, 0),
             };
+            let c = c.add(i * ldc);
             if columns == panel {
-                rows::<S, F>(w, k, left, a, b, finish, at + i * ldc, ldc, ask);
+                rows::<S>(w, k, left, a, b, c, ldc, add, ask);
             } else {
                 let mut edge = [0.0f32; 12 * 32];
-                rows::<S, Store>(w, k, left, a, b, Store(edge.as_mut_ptr()), 0, panel, ask);
+                rows::<S>(w, k, left, a, b, edge.as_mut_ptr(), panel, false, ask);
                 for r in 0..w {
                     for j in 0..columns {
-                        finish.number(at + (i + r) * ldc + j, edge[r * panel + j]);
+                        let (c, sum) = (c.add(r * ldc + j), edge[r * panel + j]);
+                        *c = if add { *c + sum } else { sum };
                     }
                 }
             }
@@ -164,22 +108,22 @@ type Ask = (*const f32, usize, usize);
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn rows<S: Simd, F: Finish<S>>(
+unsafe fn rows<S: Simd>(
     rows: usize,
     k: usize,
     left: &Left,
     a: *const f32,
     b: *const f32,
-    finish: F,
-    at: usize,
+    c: *mut f32,
     ldc: usize,
+    add: bool,
     ask: Ask,
 ) {
     macro_rules! tile {
         ($m:literal) => {
             match left.across {
-                true => tile::<S, F, $m, true>(k, left.step, left.jump, a, b, finish, at, ldc, ask),
-                false => tile::<S, F, $m, false>(k, left.step, left.jump, a, b, finish, at, ldc, ask),
+                true => tile::<S, $m, true>(k, left.step, left.jump, a, b, c, ldc, add, ask),
+                false => tile::<S, $m, false>(k, left.step, left.jump, a, b, c, ldc, add, ask),
             }
         };
     }
@@ -198,23 +142,23 @@ unsafe fn rows<S: Simd, F: Finish<S>>(
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn tile<S: Simd, F: Finish<S>, const M: usize, const ACROSS: bool>(
+unsafe fn tile<S: Simd, const M: usize, const ACROSS: bool>(
     k: usize,
     step: usize,
     jump: usize,
     mut a: *const f32,
     mut b: *const f32,
-    finish: F,
-    at: usize,
+    c: *mut f32,
     ldc: usize,
+    add: bool,
     (mut line, line_step, line_jump): Ask,
 ) {
     // SAFETY: as for `panel`; pointers past the end are made but not read.
     unsafe {
         let row = if ACROSS { 2 * S::LANES } else { 1 };
         for i in 0..M {
-            finish.begin(at + i * ldc);
-            finish.begin(at + i * ldc + S::LANES);
+            S::prefetch(c.add(i * ldc));
+            S::prefetch(c.add(i * ldc + S::LANES));
         }
         let mut sum = [[S::splat(0.0); 2]; M];
         let mut rest = k;
@@ -237,8 +181,10 @@ unsafe fn tile<S: Simd, F: Finish<S>, const M: usize, const ACROSS: bool>(
             rest -= run;
         }
         for (i, sum) in sum.iter().enumerate() {
-            finish.vector(at + i * ldc, sum[0]);
-            finish.vector(at + i * ldc + S::LANES, sum[1]);
+            for (j, &sum) in sum.iter().enumerate() {
+                let c = c.add(i * ldc + j * S::LANES);
+                S::store(c, if add { S::add(S::load(c), sum) } else { sum });
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The matrix products of one point and group, on arrays that lie in panels. `most` is the number of rows that V, Y, Z and
 //! M have room for, the distance between their panels; U and dU have a row for each channel.
 
-use crate::device::cpu::gemm::tile::{Add, Ahead, Left, Store, panel};
+use crate::device::cpu::gemm::tile::{Ahead, Left, panel};
 use crate::device::cpu::gemm::{View, pack};
 use crate::device::cpu::simd::{Simd, dispatch};
 
@@ -34,8 +34,8 @@ unsafe fn forward_body<S: Simd>(
         let width = 2 * S::LANES;
         let left = tiles_by_columns::<S>(v, most);
         for j in (0..columns).step_by(width) {
-            let (u, at) = (u.add(j * channels), j * most);
-            panel::<S, _>(tiles, width, channels, &left, u, Store(m), at, width, &Ahead::NOTHING, 0);
+            let (u, m) = (u.add(j * channels), m.add(j * most));
+            panel::<S>(tiles, width, channels, &left, u, m, width, false, &Ahead::NOTHING, 0);
         }
     }
 }
@@ -71,7 +71,7 @@ unsafe fn data_body<S: Simd>(
                 let from = View::columns(u.add(k * channels + c * width), width);
                 pack::panels::<S>(from, width.min(filters - k), width.min(channels - c), buffer.add(k * width));
             }
-            panel::<S, _>(tiles, width, filters, &left, buffer, Store(z), c * most, width, &Ahead::NOTHING, 0);
+            panel::<S>(tiles, width, filters, &left, buffer, z.add(c * most), width, false, &Ahead::NOTHING, 0);
         }
     }
 }
@@ -101,12 +101,8 @@ unsafe fn weight_body<S: Simd>(
         let width = 2 * S::LANES;
         let left = Left { start: v, across: false, height: width, block: most * width, step: width, jump: 0 };
         for j in (0..columns).step_by(width) {
-            let (y, at) = (y.add(j * most), j * channels);
-            if add {
-                panel::<S, _>(channels, width, tiles, &left, y, Add(du), at, width, &Ahead::NOTHING, 0);
-            } else {
-                panel::<S, _>(channels, width, tiles, &left, y, Store(du), at, width, &Ahead::NOTHING, 0);
-            }
+            let (y, du) = (y.add(j * most), du.add(j * channels));
+            panel::<S>(channels, width, tiles, &left, y, du, width, add, &Ahead::NOTHING, 0);
         }
     }
 }
