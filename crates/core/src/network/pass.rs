@@ -64,26 +64,6 @@ impl<D: Device> Network<D> {
         observe: &mut impl FnMut(Part),
     ) -> Result<()> {
         self.updated.fill(false);
-        self.backward_layers(n, micro, rule, observe)?;
-        let Some(rule) = rule else { return Ok(()) };
-        let mut start = 0;
-        while start < self.parameters.len() {
-            let end = (start..self.parameters.len()).find(|&i| self.updated[i]).unwrap_or(self.parameters.len());
-            if start < end {
-                self.device.sgd(rule, &mut self.parameters[start..end])?;
-            }
-            start = end + 1;
-        }
-        Ok(())
-    }
-
-    fn backward_layers(
-        &mut self,
-        n: usize,
-        micro: &MicroBatch,
-        rule: Option<&Sgd>,
-        observe: &mut impl FnMut(Part),
-    ) -> Result<()> {
         let device = &*self.device;
         let accumulate = micro.first_image > 0;
         let [dy, dx] = self.gradients.as_mut_slice() else { return Ok(()) };
@@ -152,6 +132,19 @@ impl<D: Device> Network<D> {
                 std::mem::swap(&mut dy, &mut dx);
             }
             observe(Part::Backward(index as usize));
+        }
+        rule.map_or(Ok(()), |rule| self.update_rest(rule))
+    }
+
+    /// Updates the parameters that the layers have not updated themselves.
+    fn update_rest(&mut self, rule: &Sgd) -> Result<()> {
+        let mut start = 0;
+        while start < self.parameters.len() {
+            let end = (start..self.parameters.len()).find(|&i| self.updated[i]).unwrap_or(self.parameters.len());
+            if start < end {
+                self.device.sgd(rule, &mut self.parameters[start..end])?;
+            }
+            start = end + 1;
         }
         Ok(())
     }
