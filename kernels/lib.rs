@@ -40,6 +40,7 @@ mod mix;
 mod relu;
 mod sgd;
 mod softmax_cross_entropy;
+mod table;
 mod timer;
 mod total;
 

@@ -1,16 +1,13 @@
 //! Launchers of `sgd.cu`.
 
-use std::marker::PhantomData;
-
 use crate::Kernels;
 use crate::array::{Array, Number};
-use crate::error::{Error, Result};
-use crate::launch::{Grid, Value, count};
+use crate::error::Result;
+use crate::launch::Grid;
+use crate::table::{self, ENTRIES, Table};
 
+const NAME: &str = "sgd";
 const THREADS: u32 = 256;
-/// As in `sgd.cu`.
-const ENTRIES: usize = 64;
-const CHUNK: usize = 4096;
 
 /// The step's rule, see [`Kernels::write_rule`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,33 +53,14 @@ struct Entry {
     decays: u32,
     unused: u32,
 }
-/// `Table` of `sgd.cu`.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Table([Entry; ENTRIES]);
-// SAFETY: the same words in the same order, no padding; every entry is written.
-unsafe impl Value for Table {}
+// SAFETY: the same words in the same order, no padding.
+unsafe impl table::Entry for Entry {
+    const OPERATOR: &'static str = NAME;
+}
 
 /// Which arrays an update touches, and how its blocks are shared out among them.
-pub struct Parameters<'a> {
-    table: Table,
-    entries: usize,
-    blocks: usize,
-    /// The table holds their addresses.
-    arrays: PhantomData<&'a mut Array>,
-}
-
-impl std::fmt::Debug for Parameters<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parameters").field("entries", &self.entries).field("blocks", &self.blocks).finish()
-    }
-}
-
-impl Default for Parameters<'_> {
-    fn default() -> Self {
-        Self { table: Table([Entry::default(); ENTRIES]), entries: 0, blocks: 0, arrays: PhantomData }
-    }
-}
+#[derive(Debug, Default)]
+pub struct Parameters<'a>(Table<'a, Entry>);
 
 impl<'a> Parameters<'a> {
     /// How many parameters one launch takes.
@@ -102,35 +80,20 @@ impl<'a> Parameters<'a> {
         v: &'a mut Array,
         copy: Option<&'a mut Array>,
     ) -> Result<()> {
-        const NAME: &str = "sgd";
         w.expect(NAME, "w", Number::F32, len)?;
         g.expect(NAME, "g", Number::F32, len)?;
         v.expect(NAME, "v", Number::F32, len)?;
         if let Some(copy) = &copy {
             copy.expect(NAME, "copy", copy.number(), len)?;
         }
-        if self.entries == ENTRIES {
-            let reason = format!("has more than {ENTRIES} arrays");
-            return Err(Error::Argument { operator: NAME, argument: "parameters", reason });
-        }
         let copy = copy.map_or(0, |copy| copy.address());
-        self.table.0[self.entries] = Entry {
-            w: w.address(),
-            g: g.address(),
-            v: v.address(),
-            copy,
-            len: count(NAME, "w", len)?,
-            first_block: self.blocks as u32,
-            decays: decays.into(),
-            unused: 0,
-        };
-        self.entries += 1;
-        self.blocks += len.div_ceil(CHUNK);
-        Ok(())
+        let [w, g, v] = [w.address(), g.address(), v.address()];
+        let decays = decays.into();
+        self.0.push(len, |len, first_block| Entry { w, g, v, copy, len, first_block, decays, unused: 0 })
     }
     /// Whether there is nothing to update.
     pub fn is_empty(&self) -> bool {
-        self.blocks == 0
+        self.0.blocks == 0
     }
 }
 
@@ -177,20 +140,19 @@ impl Kernels {
         scaler: &mut Array,
         interval: Option<u32>,
     ) -> Result<()> {
-        const NAME: &str = "sgd";
         rule.expect(NAME, "rule", Number::F32, 4)?;
         scaler.expect(NAME, "scaler", Number::F32, 4)?;
         if parameters.is_empty() {
             return Ok(());
         }
-        let grid = Grid::new([parameters.blocks as u32, 1, 1], THREADS);
-        let entries = parameters.entries as u32;
+        let grid = Grid::new([parameters.0.blocks as u32, 1, 1], THREADS);
+        let entries = parameters.0.entries as u32;
         if interval.is_some() {
-            let launch = self.launch("sgd", "sgd_test")?.reference(&parameters.table).value(entries).array_mut(scaler);
+            let launch = self.launch("sgd", "sgd_test")?.reference(&parameters.0.rows).value(entries).array_mut(scaler);
             // SAFETY: the table's arrays were checked when they were added; a block a chunk.
             unsafe { launch.run(grid) }?;
         }
-        let launch = self.launch("sgd", NAME)?.reference(&parameters.table).value(entries).array(rule);
+        let launch = self.launch("sgd", NAME)?.reference(&parameters.0.rows).value(entries).array(rule);
         // SAFETY: as above.
         unsafe { launch.array_mut(scaler).run(grid) }?;
         if let Some(interval) = interval {
