@@ -16,6 +16,7 @@ use cudarc::driver::sys::{self, CUfunction_attribute, CUresult};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError};
 use cudarc::nvrtc::Ptx;
 
+mod add;
 mod array;
 pub mod cache;
 mod error;

@@ -98,6 +98,7 @@ fn main() {
                 cpu.batchnorm_inference_backward(&batchnorm, &y, &w, &variance, &mut dx).unwrap();
                 cpu.maxpool_forward(&pool, &x, &mut y, &mut argmax).unwrap();
                 cpu.maxpool_backward(&pool, &y, &argmax, &mut dx).unwrap();
+                cpu.add(20_000, &x, true, &mut y).unwrap();
                 cpu.relu_forward(20_000, &mut y).unwrap();
                 cpu.relu_backward(20_000, &y, &mut dx).unwrap();
                 cpu.flatten_forward(&flatten, &x, &mut y).unwrap();

@@ -144,6 +144,39 @@ fn the_loss_of_mixed_labels() {
 }
 
 #[test]
+fn shortcuts_around_one_layer_and_around_several() {
+    let batchnorm = LayerKind::BatchNorm { epsilon: 1e-5, momentum: 0.1 };
+    let (add, relu, same) = (|from| LayerKind::Add { from }, LayerKind::Relu, conv(6, 3, 1, 1, 1));
+    let end = [LayerKind::Flatten, LayerKind::Linear { outputs: CLASSES }];
+    for middle in [
+        &[relu, same, add(2)][..],
+        &[relu, same, add(2), relu],
+        &[relu, same, relu, same, add(2), relu],
+        &[relu, same, add(2), relu, same, add(5)],
+        &[relu, conv(6, 3, 1, 1, 2), add(2), relu, same, relu, batchnorm, add(5), relu],
+    ] {
+        check_network(&[&[conv(6, 3, 1, 1, 1)], middle, &end[..]].concat(), 4, 0.0);
+    }
+}
+
+#[test]
+fn shortcuts_that_cannot_be_are_errors() {
+    let (add, relu, same) = (|from| LayerKind::Add { from }, LayerKind::Relu, conv(6, 3, 1, 1, 1));
+    for (kinds, reason) in [
+        (&[same, add(2), same][..], "which is not before it"),
+        (&[same, add(0)], "adds 3×4×4 to 6×4×4"),
+        (&[same, relu, same, relu, add(2)], "a shortcut around layers.3, which works in place"),
+        (&[same, same, relu, same, add(2)], "a shortcut around layers.2, which works in place"),
+        (&[same, same, add(1), same, add(1)], "around the end of another, layers.2"),
+    ] {
+        let architecture =
+            Architecture { name: "small".into(), image: 4, channels: 3, classes: 96, layers: layers(kinds) };
+        let error = architecture.trace().unwrap_err().to_string();
+        assert!(error.contains(reason), "{kinds:?}: {error}");
+    }
+}
+
+#[test]
 fn dropout_under_a_fixed_seed() {
     for rate in [0.0, 0.3, 0.5] {
         check_network(&between(LayerKind::Dropout { rate }), 4, 0.0);

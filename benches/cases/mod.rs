@@ -1,6 +1,7 @@
 //! What the kernels are measured on: each operator at the shapes it has in AlexNet, a file an operator.
 #![allow(dead_code)] // Benchmarks and tests use a part each.
 
+mod add;
 mod augment;
 mod avgpool;
 mod batchnorm;
@@ -90,11 +91,12 @@ impl Net {
     }
     /// Every operator of the network's training step.
     pub fn cases(&self) -> Vec<Case> {
-        let operators: [fn(&Net) -> Vec<Case>; 15] = [
+        let operators: [fn(&Net) -> Vec<Case>; 16] = [
             augment::cases,
             mix::cases,
             conv::cases,
             batchnorm::cases,
+            add::cases,
             relu::cases,
             lrn::cases,
             maxpool::cases,

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod add;
 mod augment;
 mod avgpool;
 mod batchnorm;

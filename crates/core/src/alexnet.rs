@@ -67,12 +67,15 @@ pub struct Options {
     pub groups: usize,
     /// Whether a batch norm follows every convolution, before its ReLU; it always does in `modern`.
     pub batch_norm: bool,
+    /// Whether an identity goes around every convolution with as many filters as channels, and is added before the
+    /// ReLU.
+    pub residual: bool,
 }
 
 impl Options {
     /// The defaults.
     pub const fn new(image: usize, classes: usize) -> Self {
-        Self { image, classes, dropout: 0.5, groups: 1, batch_norm: false }
+        Self { image, classes, dropout: 0.5, groups: 1, batch_norm: false, residual: false }
     }
 }
 
@@ -85,7 +88,7 @@ const fn conv(filters: usize, kernel: usize, stride: usize, padding: usize, grou
 
 /// The layers of a variant.
 pub fn architecture(variant: Variant, options: Options) -> Architecture {
-    let Options { image, classes, dropout, groups, batch_norm } = options;
+    let Options { image, classes, dropout, groups, batch_norm, residual } = options;
     let batch_norm = (batch_norm || variant == Variant::Modern).then_some(BATCH_NORM);
     // A convolution with what follows it.
     let unit = |conv| [conv].into_iter().chain(batch_norm).chain([LayerKind::Relu]);
@@ -134,9 +137,30 @@ pub fn architecture(variant: Variant, options: Options) -> Architecture {
         kinds.iter().enumerate().map(named).collect()
     };
     let mut layers = numbered("features", &features);
+    if residual {
+        add_shortcuts(&mut layers, 3);
+    }
     layers.extend(between.into_iter().map(|(name, kind)| LayerSpec { name: name.into(), kind }));
     layers.extend(numbered("classifier", &classifier));
     Architecture { name: variant.name().into(), image, channels: 3, classes, layers }
+}
+
+/// Puts an identity around every convolution whose output has its input's shape. It has no number of its own, so that
+/// all other layers have the names they have without.
+fn add_shortcuts(layers: &mut Vec<LayerSpec>, mut channels: usize) {
+    let mut place = 0;
+    while let Some(layer) = layers.get(place) {
+        if let LayerKind::Conv { filters, kernel, stride, padding, .. } = layer.kind {
+            let same = filters == channels && stride == 1 && 2 * padding + 1 == kernel;
+            channels = filters;
+            if same {
+                let name = format!("{}.add", layer.name);
+                let norm = matches!(layers.get(place + 1), Some(LayerSpec { kind: LayerKind::BatchNorm { .. }, .. }));
+                layers.insert(place + 1 + usize::from(norm), LayerSpec { name, kind: LayerKind::Add { from: place } });
+            }
+        }
+        place += 1;
+    }
 }
 
 #[cfg(test)]
@@ -221,6 +245,30 @@ mod tests {
         assert_eq!(of(|kind| matches!(kind, LayerKind::Linear { .. })), 3);
         let flatten = layers.iter().find(|layer| layer.spec.kind == LayerKind::Flatten).unwrap();
         assert_eq!((flatten.input.height, flatten.input.width, flatten.input.channels), (1, 1, 512));
+    }
+
+    #[test]
+    fn a_shortcut_goes_around_each_convolution_that_keeps_the_shape() {
+        for (variant, image, ends) in [
+            (Variant::Cifar, 32, &["features.10.add"][..]),
+            (Variant::Modern, 32, &["features.11.add"]),
+            (Variant::Torchvision, 224, &["features.10.add"]),
+            (Variant::Original, 227, &["features.10.add"]),
+        ] {
+            let plain = architecture(variant, Options::new(image, 10));
+            let residual = architecture(variant, Options { residual: true, ..Options::new(image, 10) });
+            residual.trace().unwrap();
+            let is_add = |layer: &&LayerSpec| matches!(layer.kind, LayerKind::Add { .. });
+            let found: Vec<_> = residual.layers.iter().filter(is_add).map(|layer| layer.name.as_str()).collect();
+            assert_eq!(found, ends, "{variant:?}");
+            let others: Vec<_> = residual.layers.iter().filter(|layer| !is_add(layer)).cloned().collect();
+            assert_eq!(others, plain.layers);
+            for (i, layer) in residual.layers.iter().enumerate() {
+                let LayerKind::Add { from } = layer.kind else { continue };
+                assert_eq!(layer.name, format!("{}.add", residual.layers[from].name));
+                assert_eq!(residual.layers[i + 1].kind, LayerKind::Relu);
+            }
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::{Error, Result};
 
 mod extent;
 
-use extent::output_extent;
+use extent::{check_shortcut, output_extent};
 
 /// What a layer does.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,6 +57,11 @@ pub enum LayerKind {
         epsilon: f64,
         /// Share of the batch's statistics in the new running ones.
         momentum: f64,
+    },
+    /// Adds what layer number `from` of the architecture takes in: an identity around all from there to here.
+    Add {
+        /// The first layer that the shortcut goes around.
+        from: usize,
     },
     /// Inverted dropout.
     Dropout {
@@ -224,6 +229,9 @@ impl Architecture {
         let mut traced = Vec::with_capacity(self.layers.len());
         for spec in &self.layers {
             let output = output_extent(spec, extent, image)?;
+            if let LayerKind::Add { from } = spec.kind {
+                check_shortcut(&traced, from, spec, extent)?;
+            }
             traced.push(TracedLayer { spec: spec.clone(), input: extent, output });
             extent = output;
         }
@@ -273,7 +281,9 @@ impl Architecture {
         let argmax: usize = traced.iter().filter(|l| l.is_maxpool()).map(|l| l.output.len()).sum();
         // Losses, correct and labels: three words an image.
         let held = bytes(image + outputs.sum::<usize>()) + 3 * storage.gradient as u64;
-        let backward = if training { bytes(2 * widest) } else { 0 };
+        // A shortcut's gradient is kept while the layers that it goes around have theirs.
+        let gradients_held = if traced.iter().any(TracedLayer::is_add) { 3 } else { 2 };
+        let backward = if training { bytes(gradients_held * widest) } else { 0 };
         Ok(MemoryPlan {
             parameters: count(false) * storage.parameter as u64 + statistics,
             gradients,
@@ -288,7 +298,12 @@ impl Architecture {
 impl TracedLayer {
     /// Whether the output overwrites the input.
     pub const fn in_place(&self) -> bool {
-        matches!(self.spec.kind, LayerKind::Relu | LayerKind::Dropout { .. })
+        matches!(self.spec.kind, LayerKind::Relu | LayerKind::Add { .. } | LayerKind::Dropout { .. })
+    }
+
+    /// Whether it is the end of a shortcut.
+    pub const fn is_add(&self) -> bool {
+        matches!(self.spec.kind, LayerKind::Add { .. })
     }
 
     /// Whether it keeps the positions of its largest elements.
@@ -361,6 +376,7 @@ impl TracedLayer {
             LayerKind::BatchNorm { epsilon, momentum } => {
                 Operation::BatchNorm(BatchNormShape { rows: batch * height * width, channels, epsilon, momentum })
             }
+            LayerKind::Add { .. } => Operation::Add { len: batch * self.output.len() },
             LayerKind::Dropout { rate } => Operation::Dropout { rate },
             LayerKind::Flatten => Operation::Flatten(FlattenShape { batch, height, width, channels }),
             LayerKind::Linear { outputs } => {
@@ -388,6 +404,11 @@ pub enum Operation {
     Lrn(LrnShape),
     /// Batch normalisation.
     BatchNorm(BatchNormShape),
+    /// The end of a shortcut, in place.
+    Add {
+        /// Elements.
+        len: usize,
+    },
     /// Dropout, in place; its mask depends on the step.
     Dropout {
         /// Share set to zero.
@@ -425,6 +446,7 @@ impl std::fmt::Display for LayerKind {
             Self::AdaptiveAvgPool { side } => write!(f, "average pool to {side}×{side}"),
             Self::Lrn { size, .. } => write!(f, "lrn {size}"),
             Self::BatchNorm { .. } => write!(f, "batch norm"),
+            Self::Add { .. } => write!(f, "add"),
             Self::Dropout { rate } => write!(f, "dropout {rate}"),
             Self::Flatten => write!(f, "flatten"),
             Self::Linear { .. } => write!(f, "linear"),

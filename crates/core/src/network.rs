@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::architecture::{Architecture, MemoryPlan, Operation, TracedLayer};
+use crate::architecture::{Architecture, LayerKind, MemoryPlan, Operation, TracedLayer};
 use crate::device::{Device, Element, Parameter};
 use crate::init::initial_values;
 use crate::random::Philox;
@@ -70,7 +70,7 @@ struct Planned {
     weight: usize,
     /// The activation it reads, and writes if it works in place; otherwise it writes the next one.
     input: usize,
-    /// Its positions, for max pooling; its statistics, for batch normalisation.
+    /// Its positions, for max pooling; its statistics, for batch normalisation; the activation that an addition adds.
     place: usize,
     /// A ReLU follows and is computed with this layer.
     relu: bool,
@@ -95,7 +95,7 @@ pub struct Network<D: Device> {
     argmax: Vec<D::Bytes>,
     /// What each batch norm's forward pass leaves for its backward pass.
     statistics: Vec<D::Buffer>,
-    /// Two gradients of activations, used in turn; empty in a network for inference.
+    /// Two gradients of activations, used in turn, and a third if there is a shortcut; empty in a network for inference.
     gradients: Vec<D::Buffer>,
     labels: D::Labels,
     losses: D::Buffer,
@@ -146,7 +146,7 @@ impl<D: Device> Network<D> {
             if let (Operation::Relu { .. }, Some(previous)) = (layer.operation(batch), layers.last_mut())
                 && matches!(
                     previous.layer.operation(batch),
-                    Operation::Conv(_) | Operation::Linear(_) | Operation::BatchNorm(_)
+                    Operation::Conv(_) | Operation::Linear(_) | Operation::BatchNorm(_) | Operation::Add { .. }
                 )
             {
                 previous.relu = true;
@@ -156,7 +156,14 @@ impl<D: Device> Network<D> {
                 activations.push(device.activations(batch * layer.output.len())?);
                 widest = widest.max(layer.output.len());
             }
-            let place = if layer.is_maxpool() { argmax.len() } else { statistics.len() };
+            let place = match layer.spec.kind {
+                LayerKind::MaxPool { .. } => argmax.len(),
+                LayerKind::Add { from } => {
+                    let first = layers.iter().find(|planned| planned.index as usize == from);
+                    first.map_or_else(|| unreachable!("a shortcut goes around planned layers"), |first| first.input)
+                }
+                _ => statistics.len(),
+            };
             let planned = Planned { index: index as u32, weight, input, place, relu: false, layer };
             if planned.layer.is_maxpool() {
                 argmax.push(device.bytes(batch * planned.layer.output.len())?);
@@ -167,10 +174,11 @@ impl<D: Device> Network<D> {
             weight += planned.layer.parameters().len();
             layers.push(planned);
         }
-        let gradients = match training {
-            true => vec![device.activations(batch * widest)?, device.activations(batch * widest)?],
-            false => Vec::new(),
-        };
+        let held = if layers.iter().any(|planned| planned.layer.is_add()) { 3 } else { 2 };
+        let mut gradients = Vec::new();
+        for _ in 0..if training { held } else { 0 } {
+            gradients.push(device.activations(batch * widest)?);
+        }
         let (labels, losses, correct) = (device.labels(batch)?, device.zeros(batch)?, device.zeros(batch)?);
         let (totals, host) = (device.totals()?, vec![D::Element::from_f64(0.0); batch]);
         Ok(Self {

@@ -96,6 +96,16 @@ pub fn relu_backward<T: Element>(y: &[T], dy: &mut [T]) {
     }
 }
 
+/// See [`Device::add`](crate::Device::add).
+pub fn add<T: Element>(x: &[T], relu: bool, y: &mut [T]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += x;
+    }
+    if relu {
+        relu_forward(y);
+    }
+}
+
 /// Calls `visit(position in the window, x index)` for the pixels of the window at output (n, p, q, c).
 fn for_each_in_window(s: &MaxPoolShape, n: usize, p: usize, q: usize, c: usize, mut visit: impl FnMut(u8, usize)) {
     for r in 0..s.kernel {

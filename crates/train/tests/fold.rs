@@ -41,7 +41,9 @@ fn logits(architecture: &Architecture, tensors: &[Tensor<'_>]) -> Vec<f64> {
 #[test]
 fn the_folded_network_is_the_same() {
     let end = [LayerKind::Flatten, LayerKind::Linear { outputs: 3 }];
-    let kinds = [&[CONV, NORM, LayerKind::Relu, CONV, LayerKind::Relu, CONV, NORM][..], &end].concat();
+    let relu = LayerKind::Relu;
+    let shortcut = LayerKind::Add { from: 5 };
+    let kinds = [&[CONV, NORM, relu, CONV, relu, CONV, NORM, shortcut, relu][..], &end].concat();
     let architecture = architecture(&kinds);
     let values = values(&architecture);
     let specs = architecture.parameters().unwrap().into_iter().zip(&values);
@@ -51,7 +53,8 @@ fn the_folded_network_is_the_same() {
     let before = logits(&architecture, &model.parameters);
     let (folded, parameters) = fold(&model).unwrap();
     let names: Vec<&str> = folded.layers.iter().map(|layer| layer.name.rsplit_once('.').unwrap().1).collect();
-    assert_eq!(names, ["0", "2", "3", "4", "5", "7", "8"]);
+    assert_eq!(names, ["0", "2", "3", "4", "5", "7", "8", "9", "10"]);
+    assert_eq!(folded.layers[5].kind, LayerKind::Add { from: 4 });
     let after = logits(&folded, &parameters);
     // Weights are rounded to float once; two layers of sums of positive and negative numbers.
     let largest = before.iter().fold(0.0f64, |most, x| most.max(x.abs()));

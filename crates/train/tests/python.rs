@@ -64,6 +64,8 @@ fn proof(variant: &str, groups: &str, side: &str) {
     let place = Place::new();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/proof.py");
     let plain = variant;
+    let residual = if plain.ends_with("-residual") { "--residual" } else { "" };
+    let variant = variant.trim_end_matches("-residual").trim_end_matches("-batch-norm");
     let call = |action: &str| {
         let mut command = Command::new(&python);
         command.arg(&script).arg(action).arg(place.path("")).args([plain, groups, side]);
@@ -74,8 +76,7 @@ fn proof(variant: &str, groups: &str, side: &str) {
     };
     call("make");
     // The shapes tell the variant; only `paper-k11` at its own side must be told from others with as many features.
-    let out = place.succeed("import source.pth -o checkpoint.safetensors --classes cifar10");
-    let variant = variant.trim_end_matches("-batch-norm");
+    let out = place.succeed(&format!("import source.pth -o checkpoint.safetensors --classes cifar10 {residual}"));
     assert!(out.contains(&format!("{variant}, images {side}x{side}, 10 classes")), "{out}");
     logits(&place, &place.path("checkpoint.safetensors"));
     for name in ["out.onnx", "out.pt", "out.pth", "out.safetensors"] {
@@ -85,7 +86,8 @@ fn proof(variant: &str, groups: &str, side: &str) {
         place.succeed(&format!("export checkpoint.safetensors -o {name} --softmax --with-preprocess"));
     }
     for name in ["legacy", "half"] {
-        place.succeed(&format!("import {name}.pth -o {name}.safetensors --arch {variant} --classes cifar10"));
+        place
+            .succeed(&format!("import {name}.pth -o {name}.safetensors --arch {variant} --classes cifar10 {residual}"));
         place.succeed(&format!("export {name}.safetensors -o {name}-out.pth"));
     }
     call("check");
@@ -131,4 +133,10 @@ fn cifar_with_batch_norm() {
 #[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
 fn modern() {
     proof("modern", "1", "32");
+}
+
+#[test]
+#[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
+fn modern_with_shortcuts() {
+    proof("modern-residual", "1", "32");
 }

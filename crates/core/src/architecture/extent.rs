@@ -1,6 +1,6 @@
 //! What comes out of a layer, or why nothing does.
 
-use super::{Extent, LayerKind, LayerSpec};
+use super::{Extent, LayerKind, LayerSpec, TracedLayer};
 use crate::shape::output_side;
 use crate::{Error, Result};
 
@@ -72,7 +72,7 @@ pub(super) fn output_extent(spec: &LayerSpec, input: Extent, image: usize) -> Re
             }
             Ok(input)
         }
-        LayerKind::Relu => Ok(input),
+        LayerKind::Relu | LayerKind::Add { .. } => Ok(input),
         LayerKind::Flatten => Ok(Extent { height: 1, width: 1, channels: input.len() }),
         LayerKind::Linear { outputs } => {
             if input.height != 1 || input.width != 1 {
@@ -83,5 +83,30 @@ pub(super) fn output_extent(spec: &LayerSpec, input: Extent, image: usize) -> Re
             }
             Ok(Extent { height: 1, width: 1, channels: outputs })
         }
+    }
+}
+
+/// Whether a shortcut may go around the layers number `from` to the last of `before` and end in `spec`, whose input is
+/// `input`.
+///
+/// What it adds must still be there, so that its first layer must not work in place, and its gradient likewise, which a
+/// layer in place before its end would change. One gradient is kept at a time.
+pub(super) fn check_shortcut(before: &[TracedLayer], from: usize, spec: &LayerSpec, input: Extent) -> Result<()> {
+    let fail = |reason: String| Err(Error::Layer { layer: spec.name.clone(), reason });
+    let around = before.get(from..).unwrap_or_default();
+    let (Some(first), Some(last)) = (around.first(), around.last()) else {
+        return fail(format!("adds the input of layer number {from}, which is not before it"));
+    };
+    if first.input != input {
+        return fail(format!("adds {} to {input}", first.input));
+    }
+    for layer in [first, last] {
+        if layer.in_place() {
+            return fail(format!("ends a shortcut around {}, which works in place", layer.spec.name));
+        }
+    }
+    match around.iter().find(|layer| layer.is_add()) {
+        Some(other) => fail(format!("ends a shortcut around the end of another, {}", other.spec.name)),
+        None => Ok(()),
     }
 }

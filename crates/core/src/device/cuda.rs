@@ -296,6 +296,10 @@ impl Device for Cuda {
         self.ok(self.kernels.relu_backward(len, &y.array, &mut dy.array))
     }
 
+    fn add(&self, len: usize, x: &Buffer, relu: bool, y: &mut Buffer) -> Result<()> {
+        self.ok(self.kernels.add(len, &x.array, relu, &mut y.array))
+    }
+
     fn maxpool_forward(&self, s: &MaxPoolShape, x: &Buffer, y: &mut Buffer, argmax: &mut Array) -> Result<()> {
         self.ok(self.kernels.maxpool_forward(&maxpool(s), &x.array, &mut y.array, argmax))
     }

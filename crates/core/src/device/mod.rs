@@ -278,6 +278,9 @@ pub trait Device: Send + Sync {
     /// dy = 0 where y ≤ 0, on the first `len` elements; y is the output of the forward pass.
     fn relu_backward(&self, len: usize, y: &Self::Buffer, dy: &mut Self::Buffer) -> Result<()>;
 
+    /// y = y + x, then max(y, 0) if `relu`, on the first `len` elements: a shortcut, and its gradient.
+    fn add(&self, len: usize, x: &Self::Buffer, relu: bool, y: &mut Self::Buffer) -> Result<()>;
+
     /// y = the largest x in each window; `argmax` = its position r·R + s in the window, the first of
     /// equals in row order. A NaN counts as the largest, as in PyTorch.
     fn maxpool_forward(

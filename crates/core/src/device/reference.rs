@@ -149,6 +149,11 @@ impl<T: Element> Device for Reference<T> {
         Ok(())
     }
 
+    fn add(&self, len: usize, x: &Vec<T>, relu: bool, y: &mut Vec<T>) -> Result<()> {
+        reference::add(front("add", "x", x, len)?, relu, front_mut("add", "y", y, len)?);
+        Ok(())
+    }
+
     fn maxpool_forward(&self, s: &MaxPoolShape, x: &Vec<T>, y: &mut Vec<T>, argmax: &mut Vec<u8>) -> Result<()> {
         const NAME: &str = "maxpool_forward";
         let (x, len) = (front(NAME, "x", x, s.input_len())?, s.output_len());

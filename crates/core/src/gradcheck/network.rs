@@ -15,8 +15,19 @@ use crate::random::{Philox, uniform_f32};
 use crate::{Architecture, LayerKind, LayerSpec, Network, Reference, Result};
 
 /// The names of [`case`].
-pub const LAYERS: [&str; 10] =
-    ["conv", "relu", "maxpool", "avgpool", "lrn", "batchnorm", "dropout", "linear", "softmax_cross_entropy", "network"];
+pub const LAYERS: [&str; 11] = [
+    "conv",
+    "relu",
+    "maxpool",
+    "avgpool",
+    "lrn",
+    "batchnorm",
+    "add",
+    "dropout",
+    "linear",
+    "softmax_cross_entropy",
+    "network",
+];
 
 /// What is checked: layers, and the batch that goes through them.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +70,21 @@ pub fn case(name: &str) -> Option<Case> {
         "lrn" => (between(&[LayerKind::Lrn { size: 5, alpha: 0.5, beta: 0.75, k: 2.0 }]), 5, 0.0),
         // After a ReLU: before it the convolution's bias would have a gradient of zero. The second one is computed with it.
         "batchnorm" => (between(&[LayerKind::Relu, BATCHNORM, LayerKind::Relu]), 5, 0.0),
+        // Around a convolution alone, and around one with a batch norm.
+        "add" => {
+            let kinds = [
+                LayerKind::Relu,
+                conv(6, 3, 1, 1, 1),
+                LayerKind::Add { from: 2 },
+                LayerKind::Relu,
+                conv(6, 3, 1, 1, 2),
+                LayerKind::Relu,
+                BATCHNORM,
+                LayerKind::Add { from: 5 },
+                LayerKind::Relu,
+            ];
+            (between(&kinds), 5, 0.0)
+        }
         "dropout" => (between(&[LayerKind::Dropout { rate: 0.5 }]), 5, 0.0),
         "linear" => (
             vec![

@@ -1,7 +1,7 @@
 //! Through the layers and back: which operator a layer is, on which arrays.
 
 use super::{MicroBatch, Network, Part, Planned};
-use crate::architecture::Operation;
+use crate::architecture::{LayerKind, Operation};
 use crate::device::{Device, Parameter};
 use crate::random::purpose;
 use crate::shape::DropoutShape;
@@ -17,7 +17,9 @@ impl<D: Device> Network<D> {
         let device = &*self.device;
         for &Planned { ref layer, index, weight, input, place, relu } in &self.layers {
             let (inputs, outputs) = self.activations.split_at_mut(input + 1);
-            let x = &mut inputs[input];
+            // An addition reads an earlier one beside it.
+            let (before, own) = inputs.split_at_mut(input);
+            let x = &mut own[0];
             let parameters = &mut self.parameters[weight..];
             match layer.operation(n) {
                 Operation::Conv(s) => {
@@ -29,6 +31,7 @@ impl<D: Device> Network<D> {
                     device.linear_forward(&s, x, w, b, relu, &mut outputs[0])?;
                 }
                 Operation::Relu { len } => device.relu_forward(len, x)?,
+                Operation::Add { len } => device.add(len, &before[place], relu, x)?,
                 Operation::MaxPool(s) => device.maxpool_forward(&s, x, &mut outputs[0], &mut self.argmax[place])?,
                 Operation::AvgPool(s) => device.avgpool_forward(&s, x, &mut outputs[0])?,
                 Operation::Lrn(s) => device.lrn_forward(&s, x, &mut outputs[0])?,
@@ -66,8 +69,10 @@ impl<D: Device> Network<D> {
         self.updated.fill(false);
         let device = &*self.device;
         let accumulate = micro.first_image > 0;
-        let [dy, dx] = self.gradients.as_mut_slice() else { return Ok(()) };
+        let [dy, dx, others @ ..] = self.gradients.as_mut_slice() else { return Ok(()) };
         let (mut dy, mut dx) = (dy, dx);
+        // A shortcut's gradient is that of its end, and joins the gradient of what its first layer takes in.
+        let (mut spare, mut held, mut ends) = (others.first_mut(), None, None);
         let trained = |p: &Planned| {
             let own = p.layer.parameters().len();
             self.parameters[p.weight..p.weight + own].iter().any(|parameter| parameter.gradient.is_some())
@@ -78,7 +83,8 @@ impl<D: Device> Network<D> {
         {
             let x = &self.activations[input];
             if relu {
-                device.relu_backward(n * layer.output.len(), &self.activations[input + 1], dy)?;
+                let y = &self.activations[input + usize::from(!layer.in_place())];
+                device.relu_backward(n * layer.output.len(), y, dy)?;
             }
             let first = position == lowest;
             match layer.operation(n) {
@@ -124,12 +130,27 @@ impl<D: Device> Network<D> {
                 // The layers in place leave their gradient in dy. After dropout x is zero where an
                 // element was dropped, so that a ReLU before it masks by the same array.
                 Operation::Relu { len } => device.relu_backward(len, x, dy)?,
+                Operation::Add { .. } => {
+                    if let LayerKind::Add { from } = layer.spec.kind {
+                        ends = Some(from);
+                    }
+                }
                 Operation::Dropout { rate } => {
                     device.dropout(&dropout_shape(micro, index, rate, n, layer.output.len()), dy)?;
                 }
             }
             if !layer.in_place() {
                 std::mem::swap(&mut dy, &mut dx);
+                // This one stands before an addition, whose gradient it has read and left where it is.
+                if let Some(from) = ends.take()
+                    && let Some(free) = spare.take()
+                {
+                    held = Some((from, std::mem::replace(&mut dx, free)));
+                }
+                if let Some((_, gradient)) = held.take_if(|(from, _)| *from == index as usize && !first) {
+                    device.add(n * layer.input.len(), gradient, false, dy)?;
+                    spare = Some(gradient);
+                }
             }
             observe(Part::Backward(index as usize));
         }

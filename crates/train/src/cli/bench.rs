@@ -32,6 +32,9 @@ pub struct Args {
     /// Normalise the batch between every convolution and its ReLU
     #[arg(long)]
     batch_norm: bool,
+    /// Add its input to every convolution that keeps the shape
+    #[arg(long)]
+    residual: bool,
     /// Images a batch
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch_size: usize,
@@ -65,6 +68,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = Config {
         arch: args.arch,
         batch_norm: args.batch_norm,
+        residual: args.residual,
         resize: args.resize,
         batch_size: args.batch_size,
         threads: args.threads,

@@ -36,6 +36,9 @@ pub struct Args {
     /// Side of the images [default: the variant's own if the shapes allow it]
     #[arg(long, value_name = "N")]
     resize: Option<usize>,
+    /// Shortcuts go around the convolutions that keep the shape, of which PyTorch's files do not tell
+    #[arg(long)]
+    residual: bool,
     /// Names of the classes: cifar10, a file with a name a line, or names with commas between them [default: those
     /// in the file, else their numbers]
     #[arg(long, value_name = "NAMES")]
@@ -57,7 +60,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     config.validate(&crate::run::config::flag)?;
     output::check_free(&args.output, args.force)?;
     let mut weights = import::open(&args.file).map_err(Error::from)?;
-    let known = Known { variant: args.arch.map(Arch::variant), image: args.resize, groups: None };
+    let known =
+        Known { variant: args.arch.map(Arch::variant), image: args.resize, groups: None, residual: args.residual };
     let (model, found) = recognise(&weights, known).map_err(Error::from)?;
     let classes = match &args.classes {
         Some(words) => names(words)?,
@@ -71,6 +75,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     config.resize = Some(model.image);
     config.groups = model.groups;
     config.batch_norm = model.batch_norm;
+    config.residual = model.residual;
     let metadata = Metadata {
         data: TrainedOn { name: "imported".into(), fingerprint: String::new() },
         classes,

@@ -59,6 +59,9 @@ pub struct Args {
     /// Normalise the batch between every convolution and its ReLU; `modern` always does
     #[arg(long, value_name = "BOOL", help_heading = "Network", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     batch_norm: Option<bool>,
+    /// Add its input to every convolution that keeps the shape, before the ReLU
+    #[arg(long, value_name = "BOOL", help_heading = "Network", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    residual: Option<bool>,
     /// Start from the weights of this safetensors file or PyTorch state dict, taken by name (torchvision's names)
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     init: Option<String>,
@@ -183,6 +186,7 @@ impl Args {
         set(&mut config.groups, &self.groups);
         set(&mut config.dropout, &self.dropout);
         set(&mut config.batch_norm, &self.batch_norm);
+        set(&mut config.residual, &self.residual);
         set_some(&mut config.init, &self.init);
         set(&mut config.replace_classifier, &self.replace_classifier);
         set_some(&mut config.freeze, &self.freeze);
@@ -293,6 +297,7 @@ mod tests {
             groups: 2,
             dropout: 0.25,
             batch_norm: true,
+            residual: true,
             init: Some("x".into()),
             replace_classifier: true,
             freeze: Some("features".into()),
@@ -338,7 +343,7 @@ mod tests {
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         let table = toml::Table::try_from(Config::default()).unwrap();
         for (key, value) in table.iter().filter(|(key, _)| {
-            !["nesterov", "decay-all", "tta", "no-shuffle", "no-graph", "replace-classifier", "batch-norm"]
+            !["nesterov", "decay-all", "tta", "no-shuffle", "no-graph", "replace-classifier", "batch-norm", "residual"]
                 .contains(&key.as_str())
         }) {
             let value = match value {

@@ -17,6 +17,13 @@ pub fn fold<'a>(model: &Model<'a>) -> alexnet_core::Result<(Architecture, Vec<Te
     let is_norm = |kind: &LayerKind| matches!(kind, LayerKind::BatchNorm { .. });
     while let Some(place) = architecture.layers.iter().position(|layer| is_norm(&layer.kind)) {
         let norm = architecture.layers.remove(place);
+        for layer in &mut architecture.layers {
+            if let LayerKind::Add { from } = &mut layer.kind
+                && *from > place
+            {
+                *from -= 1;
+            }
+        }
         let before = place.checked_sub(1).map(|before| &architecture.layers[before]);
         let (LayerKind::BatchNorm { epsilon, .. }, Some(conv)) =
             (norm.kind, before.filter(|layer| matches!(layer.kind, LayerKind::Conv { .. })))

@@ -32,8 +32,10 @@ pub fn to_bytes(model: &Model<'_>, wrapping: Wrapping) -> alexnet_core::Result<V
     if wrapping.preprocess {
         value = graph.preprocess(value);
     }
+    let mut inputs = Vec::new();
     for layer in architecture.trace()? {
-        value = graph.layer(&layer, value);
+        inputs.push(value.clone());
+        value = graph.layer(&layer, value, &inputs);
     }
     if wrapping.softmax {
         value = graph.node("Softmax", "softmax", &[&value], &[int("axis", 1)]);
@@ -102,7 +104,8 @@ impl Graph {
         self.node("Transpose", "preprocess", &[&normalised], &[ints("perm", &[0, 3, 1, 2])])
     }
 
-    fn layer(&mut self, layer: &TracedLayer, x: String) -> String {
+    /// `inputs` are what the layers up to this one take in.
+    fn layer(&mut self, layer: &TracedLayer, x: String, inputs: &[String]) -> String {
         let name = layer.spec.name.as_str();
         let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
         match layer.spec.kind {
@@ -131,6 +134,7 @@ impl Graph {
                 self.node("LRN", name, &[&x], &[&constants[..], &[int("size", size as i64)]].concat())
             }
             LayerKind::BatchNorm { .. } => unreachable!("folded into the convolution before it"),
+            LayerKind::Add { from } => self.node("Add", name, &[&x, &inputs[from]], &[]),
             LayerKind::Dropout { .. } => x,
             LayerKind::Flatten => self.node("Flatten", name, &[&x], &[int("axis", 1)]),
             LayerKind::Linear { .. } => self.node("Gemm", name, &[&x, &weight, &bias], &[int("transB", 1)]),

@@ -149,8 +149,10 @@ fn code(groups: &[(&str, Vec<&str>)], layers: &[TracedLayer], wrapping: Wrapping
         let normalised = assign(format!("torch.div({centred}, self.std)"));
         value = assign(format!("torch.permute({normalised}, [0, 3, 1, 2])"));
     }
+    let mut inputs = Vec::new();
     for layer in layers {
-        value = expression(layer, value, &mut assign);
+        inputs.push(value.clone());
+        value = expression(layer, value, &inputs, &mut assign);
     }
     if wrapping.softmax {
         value = assign(format!("torch.softmax({value}, 1)"));
@@ -159,8 +161,8 @@ fn code(groups: &[(&str, Vec<&str>)], layers: &[TracedLayer], wrapping: Wrapping
     code
 }
 
-/// Writes a layer's statements and returns the name of its output.
-fn expression(layer: &TracedLayer, x: String, assign: &mut impl FnMut(String) -> String) -> String {
+/// Writes a layer's statements and returns the name of its output; `inputs` are what the layers up to this one take in.
+fn expression(layer: &TracedLayer, x: String, inputs: &[String], assign: &mut impl FnMut(String) -> String) -> String {
     let parameters = || {
         let (group, number) = layer.spec.name.split_once('.').unwrap_or((&layer.spec.name, ""));
         let module = format!("getattr(self.{group}, \"{number}\")");
@@ -188,6 +190,7 @@ fn expression(layer: &TracedLayer, x: String, assign: &mut impl FnMut(String) ->
             assign(format!("torch.div({x}, {scale})"))
         }
         LayerKind::BatchNorm { .. } => unreachable!("folded into the convolution before it"),
+        LayerKind::Add { from } => assign(format!("torch.add({x}, {})", inputs[from])),
         LayerKind::Dropout { .. } => x,
         LayerKind::Flatten => assign(format!("torch.flatten({x}, 1, -1)")),
         LayerKind::Linear { .. } => assign(format!("torch.linear({x}, {})", parameters())),

@@ -16,6 +16,8 @@ pub struct Known {
     pub image: Option<usize>,
     /// Groups of the second, fourth and fifth convolution.
     pub groups: Option<usize>,
+    /// Whether shortcuts go around convolutions, which have no tensors to be known by.
+    pub residual: bool,
 }
 
 /// Image sides that are tried where the shapes leave it open.
@@ -40,7 +42,14 @@ pub fn recognise(weights: &Weights, known: Known) -> Result<(Model, usize), Erro
         for &groups in grouped {
             let others = SIDES.filter(|_| variant != Variant::Torchvision);
             for image in std::iter::once(variant.image()).chain(others) {
-                candidates.push(Model { variant: variant.name().into(), image, groups, dropout: 0.5, batch_norm });
+                candidates.push(Model {
+                    variant: variant.name().into(),
+                    image,
+                    groups,
+                    dropout: 0.5,
+                    batch_norm,
+                    residual: known.residual,
+                });
             }
         }
     }

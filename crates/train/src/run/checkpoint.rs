@@ -90,14 +90,17 @@ pub struct Model {
     /// Whether a batch norm follows every convolution.
     #[serde(default)]
     pub batch_norm: bool,
+    /// Whether shortcuts go around convolutions that keep the shape.
+    #[serde(default)]
+    pub residual: bool,
 }
 
 impl Model {
     /// The layers, for `classes` classes; `None` if the variant is unknown.
     pub fn architecture(&self, classes: usize) -> Option<Architecture> {
-        let Self { image, groups, dropout, batch_norm, .. } = *self;
+        let Self { image, groups, dropout, batch_norm, residual, .. } = *self;
         let variant = Variant::from_name(&self.variant)?;
-        Some(alexnet::architecture(variant, alexnet::Options { image, classes, dropout, groups, batch_norm }))
+        Some(alexnet::architecture(variant, alexnet::Options { image, classes, dropout, groups, batch_norm, residual }))
     }
 }
 

@@ -85,6 +85,8 @@ pub struct Config {
     pub dropout: f64,
     /// Whether a batch norm follows every convolution; in `modern` it always does.
     pub batch_norm: bool,
+    /// Whether shortcuts go around the convolutions that keep the shape.
+    pub residual: bool,
     /// Weights to start from.
     pub init: Option<String>,
     /// Whether the last layer is not taken from `init`.
@@ -156,6 +158,7 @@ impl Default for Config {
             groups: 1,
             dropout: 0.5,
             batch_norm: false,
+            residual: false,
             init: None,
             replace_classifier: false,
             freeze: None,
@@ -395,6 +398,7 @@ impl Config {
             groups: self.groups,
             dropout: self.dropout,
             batch_norm: self.batch_norm || self.arch == Arch::Modern,
+            residual: self.residual,
         }
     }
 

@@ -26,6 +26,8 @@ class Plain(nn.Module):
 
     def __init__(self, variant, groups, side):
         super().__init__()
+        self.residual = variant.endswith("-residual")
+        variant = variant.removesuffix("-residual")
         lrn = [nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0)] if variant == "original" else []
         filters = [96, 256, 384, 384, 256] if variant == "original" else [64, 192, 384, 256, 256]
         stem, pad, pool = (11, 0, 3) if variant == "original" else (11, 2, 3)
@@ -56,7 +58,14 @@ class Plain(nn.Module):
         )
 
     def forward(self, x):
-        return self.classifier(torch.flatten(self.features(x), 1))
+        kept = None
+        for layer in self.features:
+            if isinstance(layer, nn.ReLU) and kept is not None:
+                x, kept = x + kept, None
+            if self.residual and isinstance(layer, nn.Conv2d) and layer.in_channels == layer.out_channels:
+                kept = x
+            x = layer(x)
+        return self.classifier(torch.flatten(x, 1))
 
 
 def module(variant, groups, side):

@@ -5,6 +5,7 @@
 //!   pool deals them out: the bits are the same at any thread count.
 //! - The operators of one device run one after the other; a second thread waits for its turn.
 
+mod add;
 mod array;
 mod avgpool;
 mod batchnorm;
@@ -230,6 +231,12 @@ impl Device for Cpu {
     fn relu_backward(&self, len: usize, y: &Array<f32>, dy: &mut Array<f32>) -> Result<()> {
         let y = front("relu_backward", "y", y, len)?;
         relu::backward(&self.crew, y, front_mut("relu_backward", "dy", dy.as_mut_slice(), len)?);
+        Ok(())
+    }
+
+    fn add(&self, len: usize, x: &Array<f32>, relu: bool, y: &mut Array<f32>) -> Result<()> {
+        let x = front("add", "x", x, len)?;
+        add::run(&self.crew, x, relu, front_mut("add", "y", y.as_mut_slice(), len)?);
         Ok(())
     }
 

@@ -26,6 +26,7 @@ fn defaults_are_valid_and_survive_toml() {
         schedule: Schedule::Cosine,
         arch: Arch::PaperK11,
         batch_norm: true,
+        residual: true,
         seed: i64::MAX as u64,
         ..config
     };

@@ -1,0 +1,22 @@
+use alexnet_core::architecture::LayerKind;
+
+use super::{Case, Net, stored};
+
+/// What `--residual` adds to every convolution that keeps the shape.
+pub fn cases(net: &Net) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for layer in net.layers.iter().filter(|layer| matches!(layer.spec.kind, LayerKind::Conv { .. })) {
+        if layer.input != layer.output {
+            continue;
+        }
+        let len = net.batch * layer.output.len();
+        cases.push(
+            Case::new("add", net.label(layer, "shortcut"), move |kernels| {
+                let (x, mut y) = (stored(kernels, len)?, stored(kernels, len)?);
+                Ok(Box::new(move || kernels.add(len, &x, true, &mut y)))
+            })
+            .moves(3 * len, 0),
+        );
+    }
+    cases
+}
