@@ -13,6 +13,11 @@ fn flags_win_over_a_recipe_and_a_recipe_over_the_defaults() {
     {
         assert!(config.lines().any(|found| found == line), "no `{line}` in: {config}");
     }
+    // A list without cutout leaves out the recipe's size of it, too; one that the command line gives is a mistake.
+    place.succeed(&format!("{SHORT} --recipe strong --epochs 0 --warmup 0 --augment crop,flip --out plain"));
+    assert!(!String::from_utf8(place.read("plain/config.toml")).unwrap().contains("cutout ="));
+    let mistake = ["--cutout is given, but --augment has no cutout"];
+    place.fail("train --recipe strong --augment crop,flip --cutout 8", 2, &mistake);
     let help = place.succeed("train --help");
     for recipe in ["tutorial:", "strong:", "strong-bn:", "modern:", "fast:"] {
         assert!(help.contains(recipe), "no {recipe} in the help");

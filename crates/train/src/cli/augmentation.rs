@@ -39,8 +39,10 @@ impl Augmentation {
     pub fn apply(&self, config: &mut Config) {
         let Augmentation { augment, crop_padding, cutout, jitter, rand_augment, mixup, cutmix } = *self;
         config.augment = augment.unwrap_or(config.augment);
-        config.crop_padding = crop_padding.or(config.crop_padding);
-        config.cutout = cutout.or(config.cutout);
+        // Sizes of a recipe or a file go with the transformation that the flag leaves out.
+        let given = augment.is_some();
+        config.crop_padding = crop_padding.or(config.crop_padding.filter(|_| !given || config.augment.crop));
+        config.cutout = cutout.or(config.cutout.filter(|_| !given || config.augment.cutout));
         config.jitter = jitter.unwrap_or(config.jitter);
         config.rand_augment = rand_augment.or(config.rand_augment);
         config.mixup = mixup.unwrap_or(config.mixup);
