@@ -44,6 +44,10 @@ fn conv(criterion: &mut Criterion) {
             group.bench_function("data", |b| b.iter(&mut data));
             report(&format!("{name}/{batch} weight"), s.multiply_adds(), &mut weight);
             group.bench_function("weight", |b| b.iter(&mut weight));
+            let mut both =
+                || cpu().conv_backward(&s, &x, &w, &dy, false, &mut dw, &mut db, &mut dx).expect("both gradients");
+            report(&format!("{name}/{batch} both gradients"), 2 * s.multiply_adds(), &mut both);
+            group.bench_function("both gradients", |b| b.iter(&mut both));
         }
     }
 }

@@ -84,6 +84,7 @@ fn main() {
                     cpu.conv_forward(&s, &x, &w, &db, true, &mut y).unwrap();
                     cpu.conv_backward_data(&s, &y, &w, &mut dx).unwrap();
                     cpu.conv_backward_weight(&s, &x, &y, true, &mut dw, &mut db).unwrap();
+                    cpu.conv_backward(&s, &x, &w, &y, true, &mut dw, &mut db, &mut dx).unwrap();
                 }
                 let s = LinearShape { batch, ..linear };
                 cpu.linear_forward(&s, &x, &w, &db, true, &mut y).unwrap();

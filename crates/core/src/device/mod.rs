@@ -272,6 +272,23 @@ pub trait Device: Send + Sync {
         dw: &mut Self::Buffer,
         db: &mut Self::Buffer,
     ) -> Result<()>;
+    /// [`Device::conv_backward_weight`] and [`Device::conv_backward_data`], with the same results. A device on which they
+    /// share work does both in one go.
+    #[allow(clippy::too_many_arguments)]
+    fn conv_backward(
+        &self,
+        shape: &ConvShape,
+        x: &Self::Buffer,
+        w: &Self::Buffer,
+        dy: &Self::Buffer,
+        accumulate: bool,
+        dw: &mut Self::Buffer,
+        db: &mut Self::Buffer,
+        dx: &mut Self::Buffer,
+    ) -> Result<()> {
+        self.conv_backward_weight(shape, x, dy, accumulate, dw, db)?;
+        self.conv_backward_data(shape, dy, w, dx)
+    }
 
     /// x = max(x, 0) on the first `len` elements.
     fn relu_forward(&self, len: usize, x: &mut Self::Buffer) -> Result<()>;

@@ -90,11 +90,13 @@ impl<D: Device> Network<D> {
             match layer.operation(n) {
                 Operation::Conv(s) => {
                     let (value, gradients) = weight_and_gradients(&mut self.parameters[weight..]);
-                    if let Some((dw, db)) = gradients {
-                        device.conv_backward_weight(&s, x, dy, accumulate, dw, db)?;
-                    }
-                    if !first {
-                        device.conv_backward_data(&s, dy, value, dx)?;
+                    match (gradients, first) {
+                        (Some((dw, db)), false) => {
+                            device.conv_backward(&s, x, value, dy, accumulate, dw, db, dx)?;
+                        }
+                        (Some((dw, db)), true) => device.conv_backward_weight(&s, x, dy, accumulate, dw, db)?,
+                        (None, false) => device.conv_backward_data(&s, dy, value, dx)?,
+                        (None, true) => {}
                     }
                 }
                 Operation::Linear(s) => {

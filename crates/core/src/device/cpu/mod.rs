@@ -221,7 +221,26 @@ impl Device for Cpu {
         let (x, dy) = (front(NAME, "x", x, s.input_len())?, front(NAME, "dy", dy, s.output_len())?);
         let dw = front_mut(NAME, "dw", dw.as_mut_slice(), s.weight_len())?;
         let db = front_mut(NAME, "db", db.as_mut_slice(), s.filters)?;
-        conv::backward_weight(&self.crew, &mut self.scratch(), s, x, dy, accumulate, dw, db)
+        conv::backward_weight(&self.crew, &mut self.scratch(), s, x, dy, accumulate, dw, db, None)
+    }
+    fn conv_backward(
+        &self,
+        s: &ConvShape,
+        x: &Array<f32>,
+        w: &Array<f32>,
+        dy: &Array<f32>,
+        accumulate: bool,
+        dw: &mut Array<f32>,
+        db: &mut Array<f32>,
+        dx: &mut Array<f32>,
+    ) -> Result<()> {
+        const NAME: &str = "conv_backward";
+        let (x, dy) = (front(NAME, "x", x, s.input_len())?, front(NAME, "dy", dy, s.output_len())?);
+        let w = Weights { values: front(NAME, "w", w, s.weight_len())?, contents: w.contents() };
+        let dw = front_mut(NAME, "dw", dw.as_mut_slice(), s.weight_len())?;
+        let db = front_mut(NAME, "db", db.as_mut_slice(), s.filters)?;
+        let dx = front_mut(NAME, "dx", dx.as_mut_slice(), s.input_len())?;
+        conv::backward_weight(&self.crew, &mut self.scratch(), s, x, dy, accumulate, dw, db, Some((w, dx)))
     }
 
     fn relu_forward(&self, len: usize, x: &mut Array<f32>) -> Result<()> {

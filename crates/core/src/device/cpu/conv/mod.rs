@@ -90,6 +90,7 @@ pub fn backward_data(
     }
 }
 
+/// With `data`, the weights and dx, the data gradient too.
 #[allow(clippy::too_many_arguments)]
 pub fn backward_weight(
     crew: &Crew,
@@ -100,12 +101,16 @@ pub fn backward_weight(
     accumulate: bool,
     dw: &mut [f32],
     db: &mut [f32],
+    data: Option<(Weights, &mut [f32])>,
 ) -> Result<()> {
     column_sums::run(crew, scratch, dy, s.filters, accumulate, db)?;
     if winograd::suits(s) {
-        winograd::backward_weight(crew, scratch, s, x, dy, accumulate, dw)
-    } else {
-        direct::backward_weight(crew, scratch, s, x, dy, accumulate, dw)
+        return winograd::backward_weight(crew, scratch, s, x, dy, accumulate, dw, data);
+    }
+    direct::backward_weight(crew, scratch, s, x, dy, accumulate, dw)?;
+    match data {
+        Some((w, dx)) => direct::backward_data(crew, scratch, s, dy, w.values, dx),
+        None => Ok(()),
     }
 }
 

@@ -220,6 +220,34 @@ pub fn forward(
     Ok(())
 }
 
+/// Z = Y·Uᵀ of the images `first`.. in flight, and their dx from it.
+#[allow(clippy::too_many_arguments)]
+fn data_from_tiles(
+    crew: &Crew,
+    s: &ConvShape,
+    z: &Sizes,
+    (first, images): (usize, usize),
+    y: Shares<f32>,
+    u: &[f32],
+    v: Shares<f32>,
+    dx: Shares<f32>,
+    local: Shares<f32>,
+    stride: usize,
+) {
+    let Size { channels, filters, .. } = z.size;
+    // SAFETY: each task has its own columns of Z; the matrices have the stated sizes.
+    for_each_product(crew, s, channels, local, stride, |point, group, c, columns, buffer| unsafe {
+        let y = y.at(point * z.y + z.most * group * z.filters);
+        let u = u.as_ptr().add(point * z.u + channels * group * z.filters);
+        let v = v.at(point * z.v + z.most * group * z.channels);
+        data_product(crew.level, images * z.tiles, c, columns, channels, filters, z.most, y, u, v, buffer);
+    });
+    // SAFETY: each task has its own image of dx.
+    crew.pool.run(images, |i, _| unsafe {
+        image_gradient_tiles(crew.level, s, z, i, v.at(0), dx.at((first + i) * z.size.image));
+    });
+}
+
 /// See [`Device::conv_backward_data`](crate::Device::conv_backward_data).
 pub fn backward_data(
     crew: &Crew,
@@ -236,28 +264,19 @@ pub fn backward_data(
     let u = transformed(crew, s, w, place, local, stride);
     let (v, y) = common.split_at_mut(POINTS * z.v);
     let (v, y, dx) = (Shares(v.as_mut_ptr()), Shares(y.as_mut_ptr()), Shares(dx.as_mut_ptr()));
-    let Size { channels, filters, .. } = z.size;
     for_each_run(s, &z, |first, images| {
-        // SAFETY: each task has its own tiles of Y, its own columns of Z, its own image of dx.
+        // SAFETY: each task has its own tiles of Y.
         crew.pool.run(images, |i, _| unsafe {
             output_gradient_tiles(crew.level, s, &z, i, dy.as_ptr().add((first + i) * z.size.output), y.at(0))
         });
-        // SAFETY: as above; the matrices have the stated sizes.
-        for_each_product(crew, s, channels, local, stride, |point, group, c, columns, buffer| unsafe {
-            let y = y.at(point * z.y + z.most * group * z.filters);
-            let u = u.as_ptr().add(point * z.u + channels * group * z.filters);
-            let v = v.at(point * z.v + z.most * group * z.channels);
-            data_product(crew.level, images * z.tiles, c, columns, channels, filters, z.most, y, u, v, buffer);
-        });
-        // SAFETY: as above.
-        crew.pool.run(images, |i, _| unsafe {
-            image_gradient_tiles(crew.level, s, &z, i, v.at(0), dx.at((first + i) * z.size.image));
-        });
+        data_from_tiles(crew, s, &z, (first, images), y, u, v, dx, local, stride);
     });
     Ok(())
 }
 
-/// The weights' part of [`Device::conv_backward_weight`](crate::Device::conv_backward_weight).
+/// The weights' part of [`Device::conv_backward_weight`](crate::Device::conv_backward_weight); with `data`, which are the
+/// weights and dx, also [`Device::conv_backward_data`](crate::Device::conv_backward_data): both work on the same Y.
+#[allow(clippy::too_many_arguments)]
 pub fn backward_weight(
     crew: &Crew,
     scratch: &mut Scratch,
@@ -266,11 +285,24 @@ pub fn backward_weight(
     dy: &[f32],
     accumulate: bool,
     dw: &mut [f32],
+    data: Option<(Weights, &mut [f32])>,
 ) -> Result<()> {
     let (need, z) = (need_backward_weight(s), sizes(s));
     scratch.reserve(need)?;
-    let (common, local, stride) = scratch.parts(need);
+    let (data, dx) = data.unzip();
+    let (common, local, stride, place) = match data {
+        Some(w) => {
+            let (common, local, stride, place) = scratch.parts_and_kept(need, key(s, w), transformed_len(s))?;
+            (common, local, stride, Some((w, place)))
+        }
+        None => {
+            let (common, local, stride) = scratch.parts(need);
+            (common, local, stride, None)
+        }
+    };
     let local = Shares(local.as_mut_ptr());
+    let u = place.map(|(w, place)| transformed(crew, s, w, place, local, stride));
+    let data = u.zip(dx.map(|dx| Shares(dx.as_mut_ptr())));
     let (v, rest) = common.split_at_mut(POINTS * z.v);
     let (y, du) = rest.split_at_mut(POINTS * z.y);
     let (v, y, du, dw) =
@@ -289,6 +321,10 @@ pub fn backward_weight(
             let (y, du) = (y.at(point * z.y + z.most * column), du.at(point * z.u + channels * column));
             weight_product(crew.level, images * z.tiles, columns, channels, z.most, v, y, du, first > 0);
         });
+        if let Some((u, dx)) = &data {
+            // V is done with, and as large as Z.
+            data_from_tiles(crew, s, &z, (first, images), y, u, v, *dx, local, stride);
+        }
     });
     let lanes = 16;
     let runs = filters.div_ceil(lanes);
