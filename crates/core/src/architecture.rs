@@ -281,9 +281,7 @@ impl Architecture {
         let argmax: usize = traced.iter().filter(|l| l.is_maxpool()).map(|l| l.output.len()).sum();
         // Losses, correct and labels: three words an image.
         let held = bytes(image + outputs.sum::<usize>()) + 3 * storage.gradient as u64;
-        // A shortcut's gradient is kept while the layers that it goes around have theirs.
-        let gradients_held = if traced.iter().any(TracedLayer::is_add) { 3 } else { 2 };
-        let backward = if training { bytes(gradients_held * widest) } else { 0 };
+        let backward = if training { bytes(gradients_in_use(&traced) * widest) } else { 0 };
         Ok(MemoryPlan {
             parameters: count(false) * storage.parameter as u64 + statistics,
             gradients,
@@ -293,6 +291,12 @@ impl Architecture {
             workspace: 0,
         })
     }
+}
+
+/// How many gradients of activations the backward pass holds at a time: two in turn, and a shortcut's while the layers that
+/// it goes around have theirs.
+pub(crate) fn gradients_in_use(traced: &[TracedLayer]) -> usize {
+    if traced.iter().any(TracedLayer::is_add) { 3 } else { 2 }
 }
 
 impl TracedLayer {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::architecture::{Architecture, LayerKind, MemoryPlan, Operation, TracedLayer};
+use crate::architecture::{Architecture, LayerKind, MemoryPlan, Operation, TracedLayer, gradients_in_use};
 use crate::device::{Device, Element, Parameter};
 use crate::init::initial_values;
 use crate::random::Philox;
@@ -141,6 +141,7 @@ impl<D: Device> Network<D> {
         let (mut argmax, mut statistics) = (Vec::new(), Vec::new());
         let mut layers: Vec<Planned> = Vec::new();
         let (mut weight, mut widest) = (0, 0);
+        let held = if training { gradients_in_use(&traced) } else { 0 };
         for (index, layer) in traced.into_iter().enumerate() {
             let input = activations.len() - 1;
             if let (Operation::Relu { .. }, Some(previous)) = (layer.operation(batch), layers.last_mut())
@@ -174,11 +175,7 @@ impl<D: Device> Network<D> {
             weight += planned.layer.parameters().len();
             layers.push(planned);
         }
-        let held = if layers.iter().any(|planned| planned.layer.is_add()) { 3 } else { 2 };
-        let mut gradients = Vec::new();
-        for _ in 0..if training { held } else { 0 } {
-            gradients.push(device.activations(batch * widest)?);
-        }
+        let gradients = (0..held).map(|_| device.activations(batch * widest)).collect::<Result<_>>()?;
         let (labels, losses, correct) = (device.labels(batch)?, device.zeros(batch)?, device.zeros(batch)?);
         let (totals, host) = (device.totals()?, vec![D::Element::from_f64(0.0); batch]);
         Ok(Self {
