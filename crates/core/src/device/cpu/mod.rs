@@ -11,6 +11,7 @@ mod avgpool;
 mod batchnorm;
 mod column_sums;
 mod conv;
+mod crew;
 mod dropout;
 mod ema;
 mod flatten;
@@ -37,23 +38,11 @@ use crate::shape::{
     MaxPoolShape, MixShape,
 };
 use crate::{Error, Result, Sgd};
+use crew::{Crew, Weights};
 use pool::Pool;
 use scratch::{Need, Scratch};
 use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Threads and the instructions they use.
-struct Crew {
-    pool: Pool,
-    level: Level,
-}
-
-/// Weights, with the number of their contents.
-#[derive(Clone, Copy)]
-struct Weights<'a> {
-    values: &'a [f32],
-    contents: u64,
-}
 
 /// The CPU as a device.
 pub struct Cpu {
@@ -197,14 +186,14 @@ impl Device for Cpu {
     ) -> Result<()> {
         const NAME: &str = "conv_forward";
         let x = front(NAME, "x", x, s.input_len())?;
-        let w = Weights { values: front(NAME, "w", w, s.weight_len())?, contents: w.contents() };
+        let w = Weights::of(NAME, w, s.weight_len())?;
         let (b, y) = (front(NAME, "b", b, s.filters)?, front_mut(NAME, "y", y.as_mut_slice(), s.output_len())?);
         conv::forward(&self.crew, &mut self.scratch(), s, x, w, b, relu, y)
     }
     fn conv_backward_data(&self, s: &ConvShape, dy: &Array<f32>, w: &Array<f32>, dx: &mut Array<f32>) -> Result<()> {
         const NAME: &str = "conv_backward_data";
         let dy = front(NAME, "dy", dy, s.output_len())?;
-        let w = Weights { values: front(NAME, "w", w, s.weight_len())?, contents: w.contents() };
+        let w = Weights::of(NAME, w, s.weight_len())?;
         let dx = front_mut(NAME, "dx", dx.as_mut_slice(), s.input_len())?;
         conv::backward_data(&self.crew, &mut self.scratch(), s, dy, w, dx)
     }
@@ -236,7 +225,7 @@ impl Device for Cpu {
     ) -> Result<()> {
         const NAME: &str = "conv_backward";
         let (x, dy) = (front(NAME, "x", x, s.input_len())?, front(NAME, "dy", dy, s.output_len())?);
-        let w = Weights { values: front(NAME, "w", w, s.weight_len())?, contents: w.contents() };
+        let w = Weights::of(NAME, w, s.weight_len())?;
         let dw = front_mut(NAME, "dw", dw.as_mut_slice(), s.weight_len())?;
         let db = front_mut(NAME, "db", db.as_mut_slice(), s.filters)?;
         let dx = front_mut(NAME, "dx", dx.as_mut_slice(), s.input_len())?;
