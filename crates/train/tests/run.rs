@@ -414,3 +414,12 @@ fn the_test_counts_every_image_once() {
     }
     assert!(found.iter().all(|one| *one == found[0]));
 }
+
+#[test]
+fn only_the_epochs_named_and_the_last_are_tested() {
+    let (folder, whole) = uninterrupted(&Config { test_every: 2, epochs: 5, ..config() });
+    let tested: Vec<_> = records(&folder.path().join("run")).iter().map(|record| record.test_acc.is_some()).collect();
+    assert_eq!(tested, [false, true, false, true, true]);
+    // Testing changes no step.
+    assert_eq!(uninterrupted(&Config { epochs: 5, ..config() }).1, whole);
+}

@@ -142,11 +142,14 @@ pub struct Args {
     /// Save within an epoch too, every so many seconds; 0: only at its end [default: 300]
     #[arg(long, value_name = "SECONDS", help_heading = "Run")]
     save_every: Option<f64>,
+    /// Test (with --val, on the images held out) after every Nth epoch and the last [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    test_every: Option<usize>,
     /// Folder of the run [default: runs/ARCH-N, the first N that is free]
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     out: Option<PathBuf>,
     /// Go on with the run in this folder. Its settings stay; only --epochs, --threads, --device, --precision,
-    /// --no-graph, --data and --save-every may be given anew
+    /// --no-graph, --data, --save-every and --test-every may be given anew
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["out", "config", "recipe", "runs"])]
     resume: Option<PathBuf>,
     /// Train with the seeds from --seed on, so many runs in all, into DIR/seed-N; at the end their test accuracies after
@@ -205,6 +208,7 @@ impl Args {
         set(&mut config.step_size, &self.step_size);
         set(&mut config.gamma, &self.gamma);
         set(&mut config.warmup, &self.warmup);
+        set(&mut config.test_every, &self.test_every);
         set(&mut config.seed, &self.seed);
         set(&mut config.device, &self.device);
         set(&mut config.precision, &self.precision);
@@ -316,6 +320,7 @@ mod tests {
             step_size: 7,
             gamma: 0.875,
             warmup: 1.5,
+            test_every: 3,
             seed: 8,
             device: DeviceKind::Cpu,
             precision: Precision::Tf32,

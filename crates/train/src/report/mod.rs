@@ -47,7 +47,7 @@ pub fn records(path: &Path) -> Result<Vec<Record>> {
 
 /// `val` or `test`: what the run's epochs are judged by.
 fn judged_by(run: &Run) -> &'static str {
-    run.records.first().map_or("test", |record| record.judged().0)
+    if run.records.iter().any(|record| record.val_acc.is_some()) { "val" } else { "test" }
 }
 
 /// A plot, and the name of its file.
@@ -80,7 +80,9 @@ pub fn curves(runs: &[Run]) -> Vec<Plot> {
             let mut drawn = Vec::new();
             for (colour, run) in runs.iter().enumerate() {
                 for &(what, value, dashed) in values {
-                    let points = run.records.iter().map(|record| (record.epoch as f64, value(record))).collect();
+                    let points = run.records.iter().map(|record| (record.epoch as f64, value(record)));
+                    // Epochs without a test are left out, not a gap in its curve.
+                    let points = points.filter(|(_, value)| !value.is_nan()).collect();
                     // With images held out, the curve is theirs.
                     let what = if what == "test" { judged_by(run) } else { what };
                     drawn.push(Curve {

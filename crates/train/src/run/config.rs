@@ -123,6 +123,8 @@ pub struct Config {
     pub gamma: f64,
     /// Epochs of warm-up.
     pub warmup: f64,
+    /// Epochs between two tests.
+    pub test_every: usize,
     /// Key of all randomness.
     pub seed: u64,
     /// Where to compute.
@@ -177,6 +179,7 @@ impl Default for Config {
             step_size: 30,
             gamma: 0.1,
             warmup: 0.0,
+            test_every: 1,
             seed: 0,
             device: DeviceKind::Auto,
             precision: Precision::Fp32,
@@ -189,7 +192,8 @@ impl Default for Config {
 
 /// What a resumed run may be given anew: nothing else leaves its steps so far what they were. Another device or
 /// precision rounds differently from there on.
-pub const MAY_CHANGE: [&str; 7] = ["epochs", "threads", "device", "precision", "no-graph", "data", "save-every"];
+pub const MAY_CHANGE: [&str; 8] =
+    ["epochs", "threads", "device", "precision", "no-graph", "data", "save-every", "test-every"];
 
 /// What a key is called in a message: `--lr`, or `lr in my.toml`.
 type Name<'a> = &'a dyn Fn(&str) -> String;
@@ -268,6 +272,7 @@ impl Config {
             ("limit-test", self.limit_test),
             ("crop-padding", self.crop_padding),
             ("cutout", self.cutout),
+            ("test-every", Some(self.test_every)),
         ] {
             if value == Some(0) {
                 return fail(key, "0".into(), "at least 1");

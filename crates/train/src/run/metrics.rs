@@ -46,7 +46,8 @@ pub struct Record {
     pub train_loss: f64,
     /// Share of the training images that were predicted right at that time.
     pub train_acc: f64,
-    /// Mean loss of the test images after the epoch, without smoothing and dropout; with --val after the last epoch only.
+    /// Mean loss of the test images after the epoch, without smoothing and dropout. After
+    /// epochs that --test-every names, with --val after the last one only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_loss: Option<f64>,
     /// Share of the test images that were predicted right.
@@ -70,7 +71,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// What the epoch is judged by: `val`, or `test` without --val, its loss and its accuracy.
+    /// What the epoch is judged by: `val`, or `test` without --val, its loss and its accuracy, which are not numbers
+    /// where it was not tested.
     pub fn judged(&self) -> (&'static str, f64, f64) {
         let known = |value: Option<f64>| value.unwrap_or(f64::NAN);
         match self.val_acc {

@@ -302,12 +302,15 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         observer: &mut dyn Observer,
     ) -> Result<bool> {
         let start = Instant::now();
+        let epoch = self.progress.epoch + 1;
+        let last = epoch == self.config.epochs;
+        let due = last || epoch.is_multiple_of(self.config.test_every);
         // With images held out, the test images are looked at once only.
-        let last = self.progress.epoch + 1 == self.config.epochs;
+        let held_out = self.dataset.val.is_some();
         let (mut val, mut test) = (None, None);
         for (split, result, what) in [
-            (self.dataset.val.as_ref(), &mut val, "the val loss"),
-            (Some(&self.dataset.test).filter(|_| last || self.dataset.val.is_none()), &mut test, "the test loss"),
+            (self.dataset.val.as_ref().filter(|_| due), &mut val, "the val loss"),
+            (Some(&self.dataset.test).filter(|_| if held_out { last } else { due }), &mut test, "the test loss"),
         ] {
             let Some(split) = split else { continue };
             let (threads, tta, stop) = (self.config.thread_count(), self.config.tta, &self.stop);
@@ -323,13 +326,14 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         let lr = rate.at(self.progress.step.saturating_sub(1));
         let record = self.record(val.as_ref(), test.as_ref(), lr, start.elapsed().as_secs_f64());
         let (_, _, accuracy) = record.judged();
-        let best = self.progress.best_accuracy.is_none_or(|best| accuracy > best);
+        // Not a number where this epoch was not tested.
+        let best = !accuracy.is_nan() && self.progress.best_accuracy.is_none_or(|best| accuracy > best);
         // Metrics before checkpoint: a process killed in between does the epoch's end again, and the line that is
         // already there is dropped then. The other way round the line could be lost.
         outputs.metrics.append(&record)?;
         write_events(outputs, &record).map_err(Error::io("write events in", self.folder.path()))?;
         self.progress = Progress {
-            epoch: self.progress.epoch + 1,
+            epoch,
             step: self.progress.step,
             best_accuracy: if best { Some(accuracy) } else { self.progress.best_accuracy },
             scaling: self.progress.scaling,

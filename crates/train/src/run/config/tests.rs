@@ -73,6 +73,7 @@ fn every_limit_names_flag_value_and_what_is_allowed() {
         ("warmup", |c| c.warmup = f64::NAN),
         ("warmup", |c| c.warmup = 101.0),
         ("save-every", |c| c.save_every = -1.0),
+        ("test-every", |c| c.test_every = 0),
         ("momentum", |c| c.momentum = f64::NAN),
         ("dropout", |c| c.dropout = 1.0),
         ("ema", |c| c.ema = -0.5),
@@ -92,7 +93,7 @@ fn every_limit_names_flag_value_and_what_is_allowed() {
 #[test]
 fn a_resumed_run_keeps_what_its_steps_depend_on() {
     let run = Config::default();
-    let may = Config { epochs: 5, threads: 3, save_every: 1.0, data: "sample".into(), ..run.clone() };
+    let may = Config { epochs: 5, threads: 3, save_every: 1.0, test_every: 4, data: "sample".into(), ..run.clone() };
     may.may_resume(&run).unwrap();
     let error = Config { lr: 0.5, ..run.clone() }.may_resume(&run).unwrap_err().to_string();
     assert_eq!(error, "--lr 0.5 contradicts the run, which was started with lr = 0.01");
