@@ -1,11 +1,12 @@
-//! The fully connected layers of the `cifar` network in all directions.
+//! The fully connected layers of the `cifar` network in all directions; `update` is `weight` that does not keep the gradient.
 
 #![allow(missing_docs)] // criterion makes a public function.
 
 mod support;
 
-use alexnet_core::Device;
+use alexnet_core::device::Parameter;
 use alexnet_core::shape::LinearShape;
+use alexnet_core::{Device, Sgd};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use support::*;
 
@@ -19,6 +20,20 @@ fn linear(criterion: &mut Criterion) {
             let mut forward = || cpu().linear_forward(&s, &x, &w, &b, true, &mut y).expect("forward");
             let mut data = || cpu().linear_backward_data(&s, &dy, &w, &mut dx).expect("data");
             let mut weight = || cpu().linear_backward_weight(&s, &x, &dy, false, &mut dw, &mut db).expect("weight");
+            // A rate that changes nothing, so that the numbers stay usual ones.
+            let rule = Sgd { learning_rate: 0.0, momentum: 0.9, weight_decay: 5e-4, nesterov: false, decay_all: false };
+            let mut parameter = Parameter {
+                name: "w".into(),
+                shape: vec![outputs, inputs],
+                value: array(s.weight_len()),
+                gradient: None,
+                momentum: Some(array(s.weight_len())),
+                average: None,
+            };
+            let mut db_of_update = array(s.outputs);
+            let mut update = || {
+                cpu().linear_backward_update(&s, &x, &dy, &rule, &mut parameter, &mut db_of_update).expect("update");
+            };
             let name = format!("{inputs}x{outputs}/{batch}");
             let mut group = criterion.benchmark_group(&name);
             group.sample_size(10).throughput(Throughput::Elements(2 * s.multiply_adds()));
@@ -28,6 +43,8 @@ fn linear(criterion: &mut Criterion) {
             group.bench_function("data", |b| b.iter(&mut data));
             report(&format!("{name} weight"), s.multiply_adds(), &mut weight);
             group.bench_function("weight", |b| b.iter(&mut weight));
+            report(&format!("{name} update"), s.multiply_adds(), &mut update);
+            group.bench_function("update", |b| b.iter(&mut update));
         }
     }
 }

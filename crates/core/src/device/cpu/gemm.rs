@@ -172,11 +172,11 @@ unsafe fn stream_body<S: Simd>(
                 pack::panels::<S>(b.part(k0, n0), kc, nc, pb);
                 let next = if k0 + kc < k { b.at(k0 + kc, n0) } else { b.at(0, n0 + GROUP) };
                 let ahead = match b.by_rows {
-                    true => Ahead { start: next, tiles: GROUP / 16, tile: 16, step: b.stride, jump: 0 },
+                    true => Ahead { start: next, tiles: GROUP / 16, tile: 16, step: b.stride, jump: 0, other: 0 },
                     // A panel's width of lines is a row's part of a run.
                     false => {
                         let jump = b.stride.wrapping_sub(panel * 16);
-                        Ahead { start: next, tiles: GROUP / 16, tile: 16 * b.stride, step: 16, jump }
+                        Ahead { start: next, tiles: GROUP / 16, tile: 16 * b.stride, step: 16, jump, other: 0 }
                     }
                 };
                 let left = pack::blocks::<S>(a.add(k0 * S::ROWS), k);
@@ -203,12 +203,12 @@ dispatch! {
     ///
     /// # Safety
     /// A, B and C have the stated sizes.
-    pub unsafe fn outer(first: usize, rows: usize, n: usize, k: usize, a: *const f32, b: *const f32, c: *mut f32, ldc: usize, add: bool) = outer_body
+    pub unsafe fn outer(first: usize, rows: usize, n: usize, k: usize, a: *const f32, b: *const f32, c: *mut f32, ldc: usize, add: bool, ahead: &Ahead) = outer_body
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn outer_body<S: Simd>(
+pub unsafe fn outer_body<S: Simd>(
     first: usize,
     rows: usize,
     n: usize,
@@ -218,15 +218,17 @@ unsafe fn outer_body<S: Simd>(
     c: *mut f32,
     ldc: usize,
     add: bool,
+    ahead: &Ahead,
 ) {
     // SAFETY: all offsets stay inside the matrices.
     unsafe {
         let panel = 2 * S::LANES;
         let mut left = pack::blocks::<S>(a, k);
         left.start = a.add(first / S::ROWS * left.block);
+        let mut done = 0;
         for j in (0..n).step_by(panel) {
             let (columns, b, c) = (panel.min(n - j), b.add(j * k), c.add(j));
-            tile::panel::<S>(rows, columns, k, &left, b, c, ldc, add, &Ahead::NOTHING, 0);
+            done += tile::panel::<S>(rows, columns, k, &left, b, c, ldc, add, ahead, done);
         }
     }
 }

@@ -2,25 +2,28 @@
 //!
 //! - forward: y = x·wᵀ; a task does some outputs, and so reads its rows of w once.
 //! - data gradient: dx = dy·w; a task does some inputs: columns of w, read once.
-//! - weight gradient: dw = dyᵀ·x; a task does some rows of dw. If the update follows at once they stay in the second-level
-//!   cache, from where they update the same rows of w and its momentum.
+//! - weight gradient: dw = dyᵀ·x; a task does some rows of dw. If the update follows at once, some columns of them are made
+//!   while what they update is asked for from memory, and are used before they leave the cache.
 //!
 //! x and dy are copied first in the order in which the product reads them, once for all tasks.
 //!
 //! Multiply-adds: N·I·O in each direction. Bytes at least: 4·I·O for w or dw, 16·I·O for the update, which at small N is
 //! the limit.
 
-use super::gemm::{self, View, outer, pack, stream};
+use super::gemm::tile::Ahead;
+use super::gemm::{self, View, outer, outer_body, pack, stream};
 use super::pool::Shares;
 use super::scratch::{Need, Scratch};
+use super::simd::{Simd, dispatch};
 use super::{Crew, column_sums, relu, sgd};
 use crate::shape::LinearShape;
 use crate::{Result, Sgd};
 
 /// Rows of dw in a task: whole blocks at any level.
 const ROWS: usize = 48;
-/// The same where dw is not kept.
+/// The same where dw is not kept, and columns of dw that are made and used at once.
 const ROWS_IN_CACHE: usize = 24;
+const COLUMNS_IN_CACHE: usize = 512;
 /// Blocks of rows, or columns of panels, that a task copies.
 const COPIES: usize = 8;
 
@@ -42,7 +45,7 @@ fn need_stream(batch: usize, k: usize) -> Need {
 fn need_outer(s: &LinearShape) -> Need {
     Need {
         common: pack::blocks_len(s.outputs, s.batch) + pack::panels_len(s.batch, s.inputs),
-        local: ROWS_IN_CACHE * s.inputs,
+        local: ROWS_IN_CACHE * COLUMNS_IN_CACHE,
     }
 }
 
@@ -158,7 +161,7 @@ pub fn backward_weight(
     });
     let rows_of_dw = |row: usize, rows: usize, to: *mut f32, add| {
         // SAFETY: the matrices have the stated sizes, and `to` that of the rows, which nobody else writes.
-        unsafe { outer(crew.level, row, rows, s.inputs, s.batch, a.at(0), b.at(0), to, s.inputs, add) }
+        unsafe { outer(crew.level, row, rows, s.inputs, s.batch, a.at(0), b.at(0), to, s.inputs, add, &Ahead::NOTHING) }
     };
     match gradient {
         Gradient::Left { dw, accumulate } => {
@@ -177,12 +180,50 @@ pub fn backward_weight(
                 let (start, len) = (row * s.inputs, rows * s.inputs);
                 // SAFETY: each thread has its own memory, each task its own rows of w and its momentum.
                 unsafe {
-                    rows_of_dw(row, rows, local.at(thread * stride), false);
-                    let dw = local.part(thread * stride, len);
-                    sgd::update(crew.level, rule, value.part(start, len), dw, momentum.part(start, len));
+                    let dw = local.part(thread * stride, stride);
+                    let (value, momentum) = (value.part(start, len), momentum.part(start, len));
+                    update_rows(crew.level, s, rule, row, a.at(0), b.at(0), dw, value, momentum);
                 }
             });
         }
     }
     Ok(())
+}
+
+dispatch! {
+    /// Updates rows `first`.. of w and of its momentum, as many as `value` has, with the gradient from dy's blocks `a` and
+    /// x's panels `b`. A group of columns of dw is made in `dw`; meanwhile what it updates comes from memory.
+    ///
+    /// # Safety
+    /// The matrices have the stated sizes.
+    unsafe fn update_rows(s: &LinearShape, rule: &Sgd, first: usize, a: *const f32, b: *const f32, dw: &mut [f32], value: &mut [f32], momentum: &mut [f32]) = update_rows_body
+}
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn update_rows_body<S: Simd>(
+    s: &LinearShape,
+    rule: &Sgd,
+    first: usize,
+    a: *const f32,
+    b: *const f32,
+    dw: &mut [f32],
+    value: &mut [f32],
+    momentum: &mut [f32],
+) {
+    for j in (0..s.inputs).step_by(COLUMNS_IN_CACHE) {
+        let (rows, columns) = (value.len() / s.inputs, COLUMNS_IN_CACHE.min(s.inputs - j));
+        // A row's lines during a tile, of which there are more than rows.
+        let other = (momentum.as_ptr().addr().wrapping_sub(value.as_ptr().addr())) / size_of::<f32>();
+        let step = columns.div_ceil(s.batch.max(1)).min(16);
+        let ahead = Ahead { start: &value[j], tiles: rows, tile: s.inputs, step, jump: 0, other };
+        // SAFETY: panels of `columns` from column j on; `dw` has room for the rows' part of them.
+        unsafe {
+            let b = b.add(j * s.batch);
+            outer_body::<S>(first, rows, columns, s.batch, a, b, dw.as_mut_ptr(), columns, false, &ahead);
+        }
+        for (i, dw) in dw.chunks_exact(columns).take(rows).enumerate() {
+            let here = i * s.inputs + j..i * s.inputs + j + columns;
+            sgd::update_body(rule, &mut value[here.clone()], dw, &mut momentum[here]);
+        }
+    }
 }

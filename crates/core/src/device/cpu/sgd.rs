@@ -32,10 +32,10 @@ pub fn run(crew: &Crew, rule: &Sgd, parameters: &mut [Parameter<Array<f32>>]) {
 
 dispatch! {
     /// One update of some parameters.
-    pub fn update(rule: &Sgd, value: &mut [f32], gradient: &[f32], momentum: &mut [f32]) = plain body
+    fn update(rule: &Sgd, value: &mut [f32], gradient: &[f32], momentum: &mut [f32]) = plain update_body
 }
 #[inline(always)]
-fn body(rule: &Sgd, value: &mut [f32], gradient: &[f32], momentum: &mut [f32]) {
+pub fn update_body(rule: &Sgd, value: &mut [f32], gradient: &[f32], momentum: &mut [f32]) {
     let [rate, mu, decay] = [rule.learning_rate, rule.momentum, rule.weight_decay].map(|x| x as f32);
     let parameters = value.iter_mut().zip(gradient).zip(momentum);
     if rule.nesterov {

@@ -24,7 +24,7 @@ pub struct Left {
 }
 
 /// Lines to ask for while tiles are summed: tile t below `tiles` asks in each step for the line at
-/// `start` + t·`tile` + its steps·`step` + `jump` for each panel's width of them.
+/// `start` + t·`tile` + its steps·`step` + `jump` for each panel's width of them, and for the line `other` further on.
 #[derive(Clone, Copy)]
 pub struct Ahead {
     pub start: *const f32,
@@ -32,11 +32,12 @@ pub struct Ahead {
     pub tile: usize,
     pub step: usize,
     pub jump: usize,
+    pub other: usize,
 }
 
 impl Ahead {
     /// Nothing to ask for.
-    pub const NOTHING: Ahead = Ahead { start: std::ptr::null(), tiles: 0, tile: 0, step: 0, jump: 0 };
+    pub const NOTHING: Ahead = Ahead { start: std::ptr::null(), tiles: 0, tile: 0, step: 0, jump: 0, other: 0 };
 }
 
 /// The widest tile for `rows` rows.
@@ -81,8 +82,8 @@ pub unsafe fn panel<S: Simd>(
             let a = left.start.add(i / left.height * left.block + inside * row);
             let next = done + tiles;
             let ask = match next < ahead.tiles {
-                true => (ahead.start.wrapping_add(next * ahead.tile), ahead.step, ahead.jump),
-                false => (a, 0, 0),
+                true => (ahead.start.wrapping_add(next * ahead.tile), ahead.step, ahead.jump, ahead.other),
+                false => (a, 0, 0, 0),
             };
             let c = c.add(i * ldc);
             if columns == panel {
@@ -104,7 +105,7 @@ pub unsafe fn panel<S: Simd>(
     }
 }
 
-type Ask = (*const f32, usize, usize);
+type Ask = (*const f32, usize, usize, usize);
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
@@ -151,7 +152,7 @@ unsafe fn tile<S: Simd, const M: usize, const ACROSS: bool>(
     c: *mut f32,
     ldc: usize,
     add: bool,
-    (mut line, line_step, line_jump): Ask,
+    (mut line, line_step, line_jump, other): Ask,
 ) {
     // SAFETY: as for `panel`; pointers past the end are made but not read.
     unsafe {
@@ -166,6 +167,7 @@ unsafe fn tile<S: Simd, const M: usize, const ACROSS: bool>(
             let run = rest.min(2 * S::LANES);
             for _ in 0..run {
                 S::prefetch(line);
+                S::prefetch(line.wrapping_add(other));
                 line = line.wrapping_add(line_step);
                 let (b0, b1) = (S::load(b), S::load(b.add(S::LANES)));
                 for (i, sum) in sum.iter_mut().enumerate() {

@@ -37,6 +37,64 @@ macro_rules! each_vector {
     };
 }
 
+/// The vectors of all points, `apart` from each other. What lies `ahead` of them is asked for: the points are so many that
+/// the processor does not foresee what comes next in each.
+#[inline(always)]
+unsafe fn points<S: Simd>(from: *const f32, apart: usize, ahead: usize) -> [[S::V; 6]; 6] {
+    // Neither a closure, which has no `#[inline(always)]`, nor an array of zeros first, which would be written.
+    macro_rules! six {
+        (|$i:ident| $each:expr) => {
+            [
+                {
+                    let $i = 0;
+                    $each
+                },
+                {
+                    let $i = 1;
+                    $each
+                },
+                {
+                    let $i = 2;
+                    $each
+                },
+                {
+                    let $i = 3;
+                    $each
+                },
+                {
+                    let $i = 4;
+                    $each
+                },
+                {
+                    let $i = 5;
+                    $each
+                },
+            ]
+        };
+    }
+    // SAFETY: see the caller.
+    unsafe {
+        six!(|i| six!(|j| {
+            let from = from.add((6 * i + j) * apart);
+            S::prefetch(from.wrapping_add(ahead));
+            S::load(from)
+        }))
+    }
+}
+
+/// Stores the vectors of all points, as [`points`] finds them.
+#[inline(always)]
+unsafe fn store_points<S: Simd>(all: &[[S::V; 6]; 6], to: *mut f32, apart: usize, ahead: usize) {
+    // SAFETY: see the caller.
+    unsafe {
+        for p in 0..POINTS {
+            let to = to.add(p * apart);
+            S::prefetch(to.wrapping_add(ahead));
+            S::store(to, all[p / 6][p % 6]);
+        }
+    }
+}
+
 dispatch! {
     /// # Safety
     /// `x` is an image, `v` the array V with room for image `i`.
@@ -81,10 +139,7 @@ unsafe fn image_tile<S: Simd>(s: &ConvShape, z: &Sizes, t: usize, x: *const f32,
                 }
             }
         }
-        let d = both::<S, transform::Image, _, _>(&d);
-        for p in 0..POINTS {
-            S::store(to.add(p * z.v), d[p / 6][p % 6]);
-        }
+        store_points::<S>(&both::<S, transform::Image, _, _>(&d), to, z.v, z.most * 2 * S::LANES);
     }
 }
 
@@ -124,10 +179,7 @@ unsafe fn output_gradient_tile<S: Simd>(s: &ConvShape, z: &Sizes, t: usize, dy: 
                 }
             }
         }
-        let d = both::<S, transform::OutputGradient, _, _>(&d);
-        for p in 0..POINTS {
-            S::store(to.add(p * z.y), d[p / 6][p % 6]);
-        }
+        store_points::<S>(&both::<S, transform::OutputGradient, _, _>(&d), to, z.y, z.most * 2 * S::LANES);
     }
 }
 
@@ -176,12 +228,7 @@ unsafe fn output_tile<S: Simd>(
     let (p, q) = corner(z, t);
     // SAFETY: see the caller.
     unsafe {
-        let zero = S::splat(0.0);
-        let mut m = [[zero; 6]; 6];
-        for p in 0..POINTS {
-            m[p / 6][p % 6] = S::load(from.add(p * z.y));
-        }
-        let out = both::<S, transform::Output, _, _>(&m);
+        let out = both::<S, transform::Output, _, _>(&points::<S>(from, z.y, z.most * 2 * S::LANES));
         let b = S::load(b);
         for (i, out) in out.iter().enumerate() {
             for (j, &out) in out.iter().enumerate() {
@@ -206,7 +253,10 @@ dispatch! {
 unsafe fn image_gradient_tiles_body<S: Simd>(s: &ConvShape, z: &Sizes, i: usize, v: *const f32, dx: *mut f32) {
     // SAFETY: as for `image_tiles_body`.
     unsafe {
-        std::slice::from_raw_parts_mut(dx, z.size.image).fill(0.0);
+        if z.tiles == 0 {
+            // The padded image is smaller than the window.
+            std::slice::from_raw_parts_mut(dx, z.size.image).fill(0.0);
+        }
         for t in 0..z.tiles {
             let row = i * z.tiles + t;
             each_vector!(s.groups, z.size.channels, z.channels, |c, column| image_gradient_tile(
@@ -225,24 +275,25 @@ unsafe fn image_gradient_tile<S: Simd>(s: &ConvShape, z: &Sizes, t: usize, from:
     let (h, w) = corner(z, t);
     // SAFETY: see the caller.
     unsafe {
-        let zero = S::splat(0.0);
-        let mut m = [[zero; 6]; 6];
-        for p in 0..POINTS {
-            m[p / 6][p % 6] = S::load(from.add(p * z.v));
-        }
-        let out = both::<S, transform::ImageGradient, _, _>(&m);
+        let out = both::<S, transform::ImageGradient, _, _>(&points::<S>(from, z.v, z.most * 2 * S::LANES));
+        // A tile shares two rows with the one above and two columns with the one on its left, which came before.
+        let (above, left) = (t >= z.across, t % z.across > 0);
         for (r, out) in out.iter().enumerate() {
             let h = (h + r).wrapping_sub(s.padding);
             for (q, &out) in out.iter().enumerate() {
                 let w = (w + q).wrapping_sub(s.padding);
                 if h < s.height && w < s.width {
                     let to = dx.add((h * s.width + w) * s.channels);
-                    S::store(to, S::add(S::load(to), out));
+                    let shared = above && r < 2 || left && q < 2;
+                    S::store(to, if shared { S::add(S::load(to), out) } else { out });
                 }
             }
         }
     }
 }
+
+/// Channels between one whose numbers are used and one whose lines are asked for.
+const AHEAD: usize = 4;
 
 dispatch! {
     /// # Safety
@@ -308,11 +359,7 @@ unsafe fn weight_vector<S: Simd>(
             for i in 0..9 {
                 g[i / 3][i % 3] = S::load(local.add((9 * c + i) * S::LANES));
             }
-            let g = both::<S, transform::Weight, _, _>(&g);
-            let to = u.add(c * between);
-            for p in 0..POINTS {
-                S::store(to.add(p * z.u), g[p / 6][p % 6]);
-            }
+            store_points::<S>(&both::<S, transform::Weight, _, _>(&g), u.add(c * between), z.u, AHEAD * between);
         }
     }
 }
@@ -366,13 +413,8 @@ unsafe fn weight_gradient_vector<S: Simd>(
     let row = 9 * channels;
     // SAFETY: see the caller; the block holds LANES² ≤ 256 numbers.
     unsafe {
-        let zero = S::splat(0.0);
         for c in 0..channels {
-            let from = du.add(c * between);
-            let mut g = [[zero; 6]; 6];
-            for p in 0..POINTS {
-                g[p / 6][p % 6] = S::load(from.add(p * z.u));
-            }
+            let g = points::<S>(du.add(c * between), z.u, AHEAD * between);
             let g = both::<S, transform::WeightGradient, _, _>(&g);
             for i in 0..9 {
                 S::store(local.add((9 * c + i) * S::LANES), g[i / 3][i % 3]);
