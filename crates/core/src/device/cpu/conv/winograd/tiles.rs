@@ -277,7 +277,7 @@ unsafe fn image_gradient_tile<S: Simd>(s: &ConvShape, z: &Sizes, t: usize, from:
     unsafe {
         let out = both::<S, transform::ImageGradient, _, _>(&points::<S>(from, z.v, z.most * 2 * S::LANES));
         // A tile shares two rows with the one above and two columns with the one on its left, which came before.
-        let (above, left) = (t >= z.across, t % z.across > 0);
+        let (above, left) = (t >= z.across, !t.is_multiple_of(z.across));
         for (r, out) in out.iter().enumerate() {
             let h = (h + r).wrapping_sub(s.padding);
             for (q, &out) in out.iter().enumerate() {
