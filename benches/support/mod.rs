@@ -1,9 +1,11 @@
 //! What the benchmarks share: the device, its arrays, and the rate of its multiply-adds to compare with.
 #![allow(dead_code)] // Each benchmark is a crate of its own and uses a part.
 
+use alexnet_core::device::Parameter;
 use alexnet_core::device::cpu::Array;
 use alexnet_core::shape::LinearShape;
-use alexnet_core::{Cpu, Device};
+use alexnet_core::{Cpu, Device, Result, Sgd};
+use criterion::{Criterion, Throughput};
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -48,8 +50,52 @@ pub fn peak() -> f64 {
     })
 }
 
-/// Prints what a call reaches and its share of [`peak`]; `multiply_adds` are those of the direct algorithm.
-pub fn report(name: &str, multiply_adds: u64, call: impl FnMut()) {
-    let rate = 2.0 * multiply_adds as f64 / seconds(call) / 1e9;
-    println!("{name}: {rate:.1} GFLOP/s, {:.0} % of {:.1} ({})", 100.0 * rate / peak(), peak(), cpu().name());
+/// Bytes a second of the plain update of 16 million parameters, which is bound by memory.
+pub fn bandwidth() -> f64 {
+    static BANDWIDTH: OnceLock<f64> = OnceLock::new();
+    *BANDWIDTH.get_or_init(|| {
+        let mut parameters = [parameter(16 << 20)];
+        let seconds = seconds(|| cpu().sgd(&RULE, &mut parameters).expect("the update"));
+        20.0 * (16 << 20) as f64 / seconds
+    })
 }
+
+/// Changes nothing but the momentum, so that the numbers stay usual ones.
+pub const RULE: Sgd = Sgd { learning_rate: 0.0, momentum: 0.9, weight_decay: 5e-4, nesterov: false, decay_all: false };
+
+/// A parameter with all that a training step and a moving average need.
+pub fn parameter(len: usize) -> Parameter<Array<f32>> {
+    let [value, gradient, momentum, average] = [(); 4].map(|()| array(len));
+    let [gradient, momentum, average] = [gradient, momentum, average].map(Some);
+    Parameter { name: "w".into(), shape: vec![len, 1], value, gradient, momentum, average }
+}
+
+/// What a call has to do.
+#[derive(Clone, Copy)]
+pub enum Work {
+    /// Multiply-adds of the direct algorithm: Winograd's may exceed the peak.
+    MultiplyAdds(u64),
+    /// Numbers that are read or written, of four bytes each; from a cache they may come faster than from memory.
+    Numbers(usize),
+}
+
+/// Times a call: prints its rate and the share of [`peak`] or [`bandwidth`], then leaves it to criterion.
+pub fn measure(criterion: &mut Criterion, group: &str, name: &str, work: Work, mut call: impl FnMut() -> Result<()>) {
+    let mut call = || call().expect(name);
+    let each = seconds(&mut call);
+    let (throughput, amount, most, unit) = match work {
+        Work::MultiplyAdds(n) => (Throughput::Elements(2 * n), 2.0 * n as f64, peak() * 1e9, "GFLOP/s"),
+        Work::Numbers(n) => (Throughput::Bytes(4 * n as u64), 4.0 * n as f64, bandwidth(), "GB/s"),
+    };
+    let rate = amount / each;
+    let (share, device) = (100.0 * rate / most, cpu().name());
+    println!("{group} {name}: {:.1} {unit}, {share:.0} % of {:.1} ({device})", rate / 1e9, most / 1e9);
+    let mut group = criterion.benchmark_group(group);
+    group.sample_size(10).throughput(throughput).bench_function(name, |b| b.iter(&mut call));
+}
+
+/// Feature maps of the `cifar` network, by the convolution that makes them: side and channels.
+pub const MAPS: [(&str, usize, usize); 5] =
+    [("conv1", 16, 64), ("conv2", 8, 192), ("conv3", 4, 384), ("conv4", 4, 256), ("conv5", 4, 256)];
+/// Batches.
+pub const BATCHES: [usize; 2] = [32, 128];

@@ -1,0 +1,31 @@
+//! The max pools of the `cifar` network; the winner's position is a byte.
+
+#![allow(missing_docs)] // criterion makes a public function.
+
+mod support;
+
+use alexnet_core::Device;
+use alexnet_core::shape::MaxPoolShape;
+use criterion::{Criterion, criterion_group, criterion_main};
+use support::*;
+
+fn maxpool(criterion: &mut Criterion) {
+    for batch in BATCHES {
+        for (name, side, channels) in [MAPS[0], MAPS[1], MAPS[4]] {
+            let s = MaxPoolShape { batch, height: side, width: side, channels, kernel: 2, stride: 2, padding: 0 };
+            let (x, mut y, mut dx) = (array(s.input_len()), array(s.output_len()), array(s.input_len()));
+            let mut argmax = cpu().bytes(s.output_len()).expect("memory");
+            let numbers = s.input_len() + s.output_len() + s.output_len() / 4;
+            let group = format!("maxpool/{name}/{batch}");
+            measure(criterion, &group, "forward", Work::Numbers(numbers), || {
+                cpu().maxpool_forward(&s, &x, &mut y, &mut argmax)
+            });
+            measure(criterion, &group, "backward", Work::Numbers(numbers), || {
+                cpu().maxpool_backward(&s, &y, &argmax, &mut dx)
+            });
+        }
+    }
+}
+
+criterion_group!(benches, maxpool);
+criterion_main!(benches);
