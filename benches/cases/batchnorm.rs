@@ -3,7 +3,7 @@ use alexnet_kernels::BatchNorm;
 
 use super::{Case, Net, floats, stored};
 
-/// What `--batch-norm` puts after every convolution.
+/// What `--batch-norm` puts after the convolutions.
 pub fn cases(net: &Net) -> Vec<Case> {
     let mut cases = Vec::new();
     for layer in net.layers.iter().filter(|layer| matches!(layer.spec.kind, LayerKind::Conv { .. })) {

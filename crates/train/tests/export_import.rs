@@ -125,16 +125,17 @@ fn a_network_is_tuned_to_other_classes() {
 fn batch_norms_go_out_and_come_back() {
     let place = Place::new();
     for (flags, named_as, count) in [
-        ("--arch modern", "modern", "2,673,930"),
-        ("--batch-norm", "cifar", "23,274,570"),
-        ("--batch-norm --residual --accumulate 2", "cifar", "23,274,570"),
+        ("--arch modern", "modern", "3,376,586"),
+        ("--batch-norm", "cifar", "23,290,954"),
+        ("--batch-norm --residual --accumulate 2", "cifar", "23,290,954"),
     ] {
         let out = place.succeed(&format!("{SHORT} {flags} --epochs 1 --out run"));
         assert!(out.contains("features.1") && out.contains("batch norm") && out.contains(count), "{out}");
         let own = named(&place, "run/best.safetensors", "");
         let statistics = own.iter().filter(|(name, _)| name.contains("running_"));
-        assert_eq!(statistics.clone().count(), 10);
-        assert!(statistics.clone().all(|(name, _)| name.starts_with("features.")), "no momentum of statistics");
+        assert_eq!(statistics.clone().count(), 14);
+        let of_layer = |name: &str| name.starts_with("features.") || name.starts_with("classifier.");
+        assert!(statistics.clone().all(|(name, _)| of_layer(name)), "no momentum of statistics");
         // They have moved from 0 and 1.
         let started = |value: f32| value.to_le_bytes().repeat(64);
         for (name, start) in [("features.1.running_mean", 0.0), ("features.1.running_var", 1.0)] {

@@ -1,4 +1,4 @@
-//! A network whose batch norms are folded into its convolutions computes what it computed.
+//! A network whose batch norms are folded into the layers before them computes what it computed.
 
 use std::sync::Arc;
 
@@ -40,8 +40,8 @@ fn logits(architecture: &Architecture, tensors: &[Tensor<'_>]) -> Vec<f64> {
 
 #[test]
 fn the_folded_network_is_the_same() {
-    let end = [LayerKind::Flatten, LayerKind::Linear { outputs: 3 }];
     let relu = LayerKind::Relu;
+    let end = [LayerKind::Flatten, LayerKind::Linear { outputs: 5 }, NORM, relu, LayerKind::Linear { outputs: 3 }];
     let shortcut = LayerKind::Add { from: 5 };
     let kinds = [&[CONV, NORM, relu, CONV, relu, CONV, NORM, shortcut, relu][..], &end].concat();
     let architecture = architecture(&kinds);
@@ -53,10 +53,10 @@ fn the_folded_network_is_the_same() {
     let before = logits(&architecture, &model.parameters);
     let (folded, parameters) = fold(&model).unwrap();
     let names: Vec<&str> = folded.layers.iter().map(|layer| layer.name.rsplit_once('.').unwrap().1).collect();
-    assert_eq!(names, ["0", "2", "3", "4", "5", "7", "8", "9", "10"]);
+    assert_eq!(names, ["0", "2", "3", "4", "5", "7", "8", "9", "10", "12", "13"]);
     assert_eq!(folded.layers[5].kind, LayerKind::Add { from: 4 });
     let after = logits(&folded, &parameters);
-    // Weights are rounded to float once; two layers of sums of positive and negative numbers.
+    // Weights are rounded to float once; four layers of sums of positive and negative numbers.
     let largest = before.iter().fold(0.0f64, |most, x| most.max(x.abs()));
     for (a, b) in before.iter().zip(&after) {
         assert!((a - b).abs() <= 1e-6 * largest, "{before:?} {after:?}");
@@ -65,12 +65,12 @@ fn the_folded_network_is_the_same() {
 }
 
 #[test]
-fn a_batch_norm_without_a_convolution_before_it_is_an_error() {
+fn a_batch_norm_without_weights_before_it_is_an_error() {
     for kinds in [&[NORM, LayerKind::Flatten][..], &[CONV, LayerKind::Relu, NORM]] {
         let architecture = architecture(kinds);
         let model = Model { architecture: &architecture, classes: &[], parameters: Vec::new() };
         let Err(Error::Layer { layer, reason }) = fold(&model) else { panic!("{kinds:?} is folded") };
         assert_eq!(layer, format!("features.{}", kinds.iter().position(|kind| *kind == NORM).unwrap()));
-        assert!(reason.contains("the convolution before it"), "{reason}");
+        assert!(reason.contains("the convolution or linear layer before it"), "{reason}");
     }
 }

@@ -29,7 +29,7 @@ pub struct Args {
     /// Side of the network's images [default: the variant's own]
     #[arg(long, value_name = "N")]
     resize: Option<usize>,
-    /// Normalise the batch between every convolution and its ReLU
+    /// Normalise the batch before every ReLU
     #[arg(long)]
     batch_norm: bool,
     /// Add its input to every convolution that keeps the shape

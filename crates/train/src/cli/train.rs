@@ -56,7 +56,7 @@ pub struct Args {
     /// Share of the features dropped before each of the first two linear layers [default: 0.5]
     #[arg(long, value_name = "RATE", help_heading = "Network")]
     dropout: Option<f64>,
-    /// Normalise the batch between every convolution and its ReLU; `modern` always does
+    /// Normalise the batch before every ReLU; `modern` always does
     #[arg(long, value_name = "BOOL", help_heading = "Network", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     batch_norm: Option<bool>,
     /// Add its input to every convolution that keeps the shape, before the ReLU

@@ -1,5 +1,5 @@
-//! Batch norms as parts of the convolutions before them, which is what they are once training is over:
-//! γ·(w∗x + b − μ)/√(σ²+ε) + β is a convolution with the weights γ/√(σ²+ε)·w and the bias γ/√(σ²+ε)·(b − μ) + β.
+//! Batch norms as parts of the convolutions and linear layers before them, which is what they are once training is over:
+//! γ·(w∗x + b − μ)/√(σ²+ε) + β is one with the weights γ/√(σ²+ε)·w and the bias γ/√(σ²+ε)·(b − μ) + β.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use super::{Model, Tensor};
 /// The layers without batch norms, under the names they had, and their parameters. Computed in f64, rounded once.
 ///
 /// # Errors
-/// A batch norm that does not follow a convolution.
+/// A batch norm that follows neither a convolution nor a linear layer.
 pub fn fold<'a>(model: &Model<'a>) -> alexnet_core::Result<(Architecture, Vec<Tensor<'a>>)> {
     let mut architecture = model.architecture.clone();
     let mut parameters = model.parameters.clone();
@@ -25,10 +25,13 @@ pub fn fold<'a>(model: &Model<'a>) -> alexnet_core::Result<(Architecture, Vec<Te
             }
         }
         let before = place.checked_sub(1).map(|before| &architecture.layers[before]);
-        let (LayerKind::BatchNorm { epsilon, .. }, Some(conv)) =
-            (norm.kind, before.filter(|layer| matches!(layer.kind, LayerKind::Conv { .. })))
+        let weighted = |kind: &LayerKind| matches!(kind, LayerKind::Conv { .. } | LayerKind::Linear { .. });
+        let (LayerKind::BatchNorm { epsilon, .. }, Some(layer)) =
+            (norm.kind, before.filter(|layer| weighted(&layer.kind)))
         else {
-            let reason = "a batch norm is exported as part of the convolution before it, and here is none".into();
+            let reason =
+                "a batch norm is exported as part of the convolution or linear layer before it, and here is none"
+                    .into();
             return Err(Error::Layer { layer: norm.name, reason });
         };
         let mut take = |name: &str| {
@@ -38,12 +41,12 @@ pub fn fold<'a>(model: &Model<'a>) -> alexnet_core::Result<(Architecture, Vec<Te
         let [gamma, beta, mean, variance] = ["weight", "bias", "running_mean", "running_var"].map(&mut take);
         let scales: Vec<f64> = gamma.iter().zip(&variance).map(|(gamma, v)| gamma / (v + epsilon).sqrt()).collect();
         for tensor in &mut parameters {
-            let Some(own) = tensor.name.strip_prefix(conv.name.as_str()) else { continue };
+            let Some(own) = tensor.name.strip_prefix(layer.name.as_str()) else { continue };
             let mut values = numbers(&tensor.bytes);
-            let filter = values.len() / scales.len().max(1);
+            let row = values.len() / scales.len().max(1);
             for (i, value) in values.iter_mut().enumerate() {
                 match own {
-                    ".weight" => *value *= scales[i / filter],
+                    ".weight" => *value *= scales[i / row],
                     ".bias" => *value = (*value - mean[i]) * scales[i] + beta[i],
                     _ => {}
                 }

@@ -133,7 +133,7 @@ impl Graph {
                 let constants = [float("alpha", alpha as f32), float("beta", beta as f32), float("bias", k as f32)];
                 self.node("LRN", name, &[&x], &[&constants[..], &[int("size", size as i64)]].concat())
             }
-            LayerKind::BatchNorm { .. } => unreachable!("folded into the convolution before it"),
+            LayerKind::BatchNorm { .. } => unreachable!("folded into the layer before it"),
             LayerKind::Add { from } => self.node("Add", name, &[&x, &inputs[from]], &[]),
             LayerKind::Dropout { .. } => x,
             LayerKind::Flatten => self.node("Flatten", name, &[&x], &[int("axis", 1)]),

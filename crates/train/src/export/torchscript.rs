@@ -189,7 +189,7 @@ fn expression(layer: &TracedLayer, x: String, inputs: &[String], assign: &mut im
             let scale = assign(format!("torch.pow(torch.add(torch.mul({mean}, {alpha:?}), {k:?}), {beta:?})"));
             assign(format!("torch.div({x}, {scale})"))
         }
-        LayerKind::BatchNorm { .. } => unreachable!("folded into the convolution before it"),
+        LayerKind::BatchNorm { .. } => unreachable!("folded into the layer before it"),
         LayerKind::Add { from } => assign(format!("torch.add({x}, {})", inputs[from])),
         LayerKind::Dropout { .. } => x,
         LayerKind::Flatten => assign(format!("torch.flatten({x}, 1, -1)")),

@@ -87,7 +87,7 @@ pub struct Model {
     pub groups: usize,
     /// Dropout rate while training.
     pub dropout: f64,
-    /// Whether a batch norm follows every convolution.
+    /// Whether a batch norm stands before every ReLU.
     #[serde(default)]
     pub batch_norm: bool,
     /// Whether shortcuts go around convolutions that keep the shape.

@@ -83,7 +83,7 @@ pub struct Config {
     pub groups: usize,
     /// Rate of both dropout layers.
     pub dropout: f64,
-    /// Whether a batch norm follows every convolution; in `modern` it always does.
+    /// Whether a batch norm stands before every ReLU; in `modern` it always does.
     pub batch_norm: bool,
     /// Whether shortcuts go around the convolutions that keep the shape.
     pub residual: bool,

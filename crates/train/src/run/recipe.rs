@@ -12,9 +12,9 @@ pub enum Recipe {
     Tutorial,
     /// The same network, trained with what is usual today: warm-up, cosine, Nesterov, label smoothing; 100 epochs
     Strong,
-    /// `strong` with batch norm after every convolution, twice the learning rate and twice the time: 200 epochs
+    /// `strong` with batch norm before every ReLU, twice the learning rate and twice the time: 200 epochs
     StrongBn,
-    /// Today's AlexNet, `--arch modern`, trained as `strong-bn`: 200 epochs
+    /// Today's AlexNet, `--arch modern`, trained as `strong-bn`, half as long: 100 epochs
     Modern,
     /// What ten minutes reach: `--arch modern`, and one triangle of the learning rate over 8 epochs
     Fast,

@@ -38,24 +38,32 @@ class Plain(nn.Module):
             first = nn.Conv2d(3, filters[0], 3, 2, 1)
             second = nn.Conv2d(filters[0], filters[1], 3, padding=1)
         if variant == "modern":
-            filters, pool = [64, 128, 256, 256, 512], 2
-            first, second = nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(64, 128, 3, padding=1)
-        layers = [first, nn.ReLU(), *lrn, nn.MaxPool2d(pool, 2), second, nn.ReLU(), *lrn, nn.MaxPool2d(pool, 2)]
-        for i, g in zip([2, 3, 4], [1, groups, groups]):
-            layers += [nn.Conv2d(filters[i - 1], filters[i], 3, padding=1, groups=g), nn.ReLU()]
-            if variant == "modern" and i == 3:
-                layers.append(nn.MaxPool2d(2, 2))
-        layers.append(nn.MaxPool2d(4, 4) if variant == "modern" else nn.MaxPool2d(pool, 2))
-        if variant in ["modern", "cifar-batch-norm"]:
-            norm = lambda layer: [layer, nn.BatchNorm2d(layer.out_channels)] if isinstance(layer, nn.Conv2d) else [layer]
-            layers = [part for layer in layers for part in norm(layer)]
+            filters, pool = [64, 64, 256, 384, 512], 2
+            first, second = nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(64, 64, 3, padding=1)
+        pools = {1: 2, 2: 2, 3: 2, 4: 4} if variant == "modern" else {0: pool, 1: pool, 4: pool}
+        others = [
+            nn.Conv2d(filters[i - 1], filters[i], 3, padding=1, groups=1 if i == 2 else groups) for i in [2, 3, 4]
+        ]
+        layers = []
+        for i, conv in enumerate([first, second, *others]):
+            layers += [conv, nn.ReLU(), *(lrn if i < 2 else [])]
+            if i in pools:
+                layers.append(nn.MaxPool2d(pools[i], 4 if pools[i] == 4 else 2))
+
+        def norm(layer):
+            if variant not in ["modern", "cifar-batch-norm"]:
+                return []
+            if isinstance(layer, nn.Conv2d):
+                return [nn.BatchNorm2d(layer.out_channels)]
+            return [nn.BatchNorm1d(layer.out_features)] if isinstance(layer, nn.Linear) else []
+
+        layers = [part for layer in layers for part in [layer, *norm(layer)]]
         self.features = nn.Sequential(*layers)
         inputs = self.features(torch.zeros(1, 3, side, side)).numel()
         hidden = 512 if variant == "modern" else 4096
-        self.classifier = nn.Sequential(
-            nn.Dropout(), nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(), nn.Linear(hidden, hidden), nn.ReLU(),
-            nn.Linear(hidden, CLASSES),
-        )
+        layers = [nn.Dropout(), nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(), nn.Linear(hidden, hidden), nn.ReLU()]
+        layers = [part for layer in layers for part in [layer, *norm(layer)]]
+        self.classifier = nn.Sequential(*layers, nn.Linear(hidden, CLASSES))
 
     def forward(self, x):
         kept = None
