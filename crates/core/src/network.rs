@@ -74,6 +74,10 @@ struct Planned {
     place: usize,
     /// A ReLU follows and is computed with this layer.
     relu: bool,
+    /// The gradient of its output is zero where the output is: because of its ReLU, or if it is a max pool because of
+    /// the ReLU of what it pools. A window's gradient goes to its largest number, so that the fewer numbers after the pool
+    /// tell the same.
+    masks: bool,
 }
 
 /// A network on a device.
@@ -142,6 +146,11 @@ impl<D: Device> Network<D> {
         let mut layers: Vec<Planned> = Vec::new();
         let (mut weight, mut widest) = (0, 0);
         let held = if training { gradients_in_use(&traced) } else { 0 };
+        let begins = |layer: &TracedLayer| match layer.spec.kind {
+            LayerKind::Add { from } => Some(from),
+            _ => None,
+        };
+        let shortcuts: Vec<usize> = traced.iter().filter_map(begins).collect();
         for (index, layer) in traced.into_iter().enumerate() {
             let input = activations.len() - 1;
             if let (Operation::Relu { .. }, Some(previous)) = (layer.operation(batch), layers.last_mut())
@@ -151,6 +160,7 @@ impl<D: Device> Network<D> {
                 )
             {
                 previous.relu = true;
+                previous.masks = true;
                 continue;
             }
             if !layer.in_place() {
@@ -165,8 +175,12 @@ impl<D: Device> Network<D> {
                 }
                 _ => statistics.len(),
             };
-            let planned = Planned { index: index as u32, weight, input, place, relu: false, layer };
+            let mut planned = Planned { index: index as u32, weight, input, place, relu: false, masks: false, layer };
             if planned.layer.is_maxpool() {
+                // A shortcut around the pool brings a gradient that the pool does not see.
+                if let Some(previous) = layers.last_mut().filter(|_| !shortcuts.contains(&index)) {
+                    planned.masks = std::mem::take(&mut previous.masks);
+                }
                 argmax.push(device.bytes(batch * planned.layer.output.len())?);
             }
             if let Operation::BatchNorm(s) = planned.layer.operation(batch) {

@@ -15,7 +15,7 @@ impl<D: Device> Network<D> {
         observe: &mut impl FnMut(Part),
     ) -> Result<()> {
         let device = &*self.device;
-        for &Planned { ref layer, index, weight, input, place, relu } in &self.layers {
+        for &Planned { ref layer, index, weight, input, place, relu, .. } in &self.layers {
             let (inputs, outputs) = self.activations.split_at_mut(input + 1);
             // An addition reads an earlier one beside it.
             let (before, own) = inputs.split_at_mut(input);
@@ -78,11 +78,11 @@ impl<D: Device> Network<D> {
             self.parameters[p.weight..p.weight + own].iter().any(|parameter| parameter.gradient.is_some())
         };
         let Some(lowest) = self.layers.iter().position(trained) else { return Ok(()) };
-        for (position, &Planned { ref layer, index, weight, input, place, relu }) in
+        for (position, &Planned { ref layer, index, weight, input, place, masks, .. }) in
             self.layers.iter().enumerate().skip(lowest).rev()
         {
             let x = &self.activations[input];
-            if relu {
+            if masks {
                 let y = &self.activations[input + usize::from(!layer.in_place())];
                 device.relu_backward(n * layer.output.len(), y, dy)?;
             }

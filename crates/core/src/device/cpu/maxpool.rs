@@ -49,20 +49,27 @@ fn forward_row_body(s: &MaxPoolShape, p: usize, x: &[f32], y: &mut [f32], argmax
     let rows = inside(s, p, s.height);
     for q in 0..s.output_width() {
         let columns = inside(s, q, s.width);
+        let whole = rows.len() == s.kernel && columns.len() == s.kernel;
         let mut c = 0;
         while c + LANES <= s.channels {
-            window::<LANES>(s, p, q, c, &rows, &columns, x, y, argmax);
+            match s.kernel {
+                2 if whole => window::<LANES, 2>(s, p, q, c, &rows, &columns, x, y, argmax),
+                3 if whole => window::<LANES, 3>(s, p, q, c, &rows, &columns, x, y, argmax),
+                _ => window::<LANES, 0>(s, p, q, c, &rows, &columns, x, y, argmax),
+            }
             c += LANES;
         }
         for c in c..s.channels {
-            window::<1>(s, p, q, c, &rows, &columns, x, y, argmax);
+            window::<1, 0>(s, p, q, c, &rows, &columns, x, y, argmax);
         }
     }
 }
 
+/// L channels of an output. With a KERNEL the window is known to lie inside the image, and its loops are unrolled, so that
+/// the best so far stays in registers.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn window<const L: usize>(
+fn window<const L: usize, const KERNEL: usize>(
     s: &MaxPoolShape,
     p: usize,
     q: usize,
@@ -73,10 +80,14 @@ fn window<const L: usize>(
     y: &mut [f32],
     argmax: &mut [u8],
 ) {
+    let (rows, columns) = match KERNEL {
+        0 => (rows.clone(), columns.clone()),
+        kernel => (0..kernel, 0..kernel),
+    };
     let mut best = [f32::NEG_INFINITY; L];
     let mut position = [0u32; L];
     let mut first = true;
-    for r in rows.clone() {
+    for r in rows {
         for t in columns.clone() {
             let at = (p * s.stride + r - s.padding) * s.width + q * s.stride + t - s.padding;
             let x = &x[at * s.channels + c..][..L];
@@ -121,23 +132,36 @@ dispatch! {
 }
 #[inline(always)]
 fn backward_row_body(s: &MaxPoolShape, h: usize, dy: &[f32], argmax: &[u8], dx: &mut [f32]) {
+    let rows = covering(s, h, s.output_height());
     for w in 0..s.width {
+        let columns = covering(s, w, s.output_width());
         let mut c = 0;
         while c + LANES <= s.channels {
-            pixel::<LANES>(s, h, w, c, dy, argmax, dx);
+            pixel::<LANES>(s, h, w, c, &rows, &columns, dy, argmax, dx);
             c += LANES;
         }
         for c in c..s.channels {
-            pixel::<1>(s, h, w, c, dy, argmax, dx);
+            pixel::<1>(s, h, w, c, &rows, &columns, dy, argmax, dx);
         }
     }
 }
 
 #[inline(always)]
-fn pixel<const L: usize>(s: &MaxPoolShape, h: usize, w: usize, c: usize, dy: &[f32], argmax: &[u8], dx: &mut [f32]) {
+#[allow(clippy::too_many_arguments)]
+fn pixel<const L: usize>(
+    s: &MaxPoolShape,
+    h: usize,
+    w: usize,
+    c: usize,
+    rows: &std::ops::Range<usize>,
+    columns: &std::ops::Range<usize>,
+    dy: &[f32],
+    argmax: &[u8],
+    dx: &mut [f32],
+) {
     let mut sum = [0.0f32; L];
-    for p in covering(s, h, s.output_height()) {
-        for q in covering(s, w, s.output_width()) {
+    for p in rows.clone() {
+        for q in columns.clone() {
             let here = ((h + s.padding - p * s.stride) * s.kernel + w + s.padding - q * s.stride) as u8;
             let at = (p * s.output_width() + q) * s.channels + c;
             let (dy, argmax) = (&dy[at..at + L], &argmax[at..at + L]);
