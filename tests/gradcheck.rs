@@ -106,7 +106,11 @@ fn relu() {
 #[test]
 fn maxpool_of_many_windows_strides_and_paddings() {
     for (kernel, stride, padding) in [(2, 2, 0), (3, 2, 0), (3, 2, 1), (2, 3, 1), (3, 1, 1)] {
-        check_network(&between(LayerKind::MaxPool { kernel, stride, padding }), 7, 0.0);
+        let pool = LayerKind::MaxPool { kernel, stride, padding };
+        check_network(&between(pool), 7, 0.0);
+        // The ReLU's gradient is taken after the pool.
+        let end = [LayerKind::Flatten, LayerKind::Linear { outputs: CLASSES }];
+        check_network(&[&[conv(6, 3, 1, 1, 1), LayerKind::Relu, pool], &end[..]].concat(), 7, 0.0);
     }
 }
 
@@ -147,9 +151,11 @@ fn the_loss_of_mixed_labels() {
 fn shortcuts_around_one_layer_and_around_several() {
     let batchnorm = LayerKind::BatchNorm { epsilon: 1e-5, momentum: 0.1 };
     let (add, relu, same) = (|from| LayerKind::Add { from }, LayerKind::Relu, conv(6, 3, 1, 1, 1));
+    let pool = LayerKind::MaxPool { kernel: 3, stride: 1, padding: 1 };
     let end = [LayerKind::Flatten, LayerKind::Linear { outputs: CLASSES }];
     for middle in [
         &[relu, same, add(2)][..],
+        &[relu, pool, add(2)],
         &[relu, same, add(2), relu],
         &[relu, same, relu, same, add(2), relu],
         &[relu, same, add(2), relu, same, add(5)],
