@@ -16,7 +16,7 @@ pub enum Recipe {
     StrongBn,
     /// Today's AlexNet, `--arch modern`, trained as `strong-bn`, half as long: 100 epochs
     Modern,
-    /// What ten minutes reach: `--arch modern`, and one triangle of the learning rate over 8 epochs
+    /// What ten minutes reach: `--arch modern`, and one triangle of the learning rate over 6 epochs
     Fast,
 }
 
