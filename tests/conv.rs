@@ -198,6 +198,14 @@ proptest! {
     }
 }
 
+/// Its gradient is zero, though no tile of an output brings it.
+#[test]
+fn winograd_of_an_image_smaller_than_the_window() {
+    let (height, width, channels, filters, kernel) = (2, 2, 4, 4, 3);
+    let s = ConvShape { batch: 1, height, width, channels, filters, kernel, stride: 1, padding: 0, groups: 1 };
+    check(&s, false, false, 0);
+}
+
 /// More tiles than are in flight at once, and maps that fill their tiles.
 #[test]
 fn winograd_in_several_runs() {
