@@ -147,11 +147,11 @@ impl Events {
     }
 }
 
-/// A test's patience: short.
+/// A test's patience: short, but not so short that a busy machine exhausts it.
 pub fn patience() -> Patience {
     Patience {
         connect: Duration::from_secs(2),
-        stall: Duration::from_millis(300),
+        stall: Duration::from_secs(1),
         least_rate: 1000.0,
         retries: 2,
         pause: Duration::from_millis(1),
