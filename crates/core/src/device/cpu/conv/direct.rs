@@ -159,21 +159,10 @@ fn unroll(s: &ConvShape, z: &Sizes, x: &[f32], group: usize, from: usize, end: u
             pq / q_end,
             pq % q_end,
             |at, from, len| {
-                copy(&image[from + group * z.channels..][..len], &mut to.borrow_mut()[at..at + len]);
+                to.borrow_mut()[at..at + len].copy_from_slice(&image[from + group * z.channels..][..len]);
             },
             |at, len| to.borrow_mut()[at..at + len].fill(0.0),
         );
-    }
-}
-
-/// Copies a run of pixels. Those of a window of 3×3 in three colours are so short that calling the library's function
-/// would cost more than the copy.
-#[inline(always)]
-fn copy(from: &[f32], to: &mut [f32]) {
-    match from.len() {
-        9 => to[..9].copy_from_slice(&from[..9]),
-        6 => to[..6].copy_from_slice(&from[..6]),
-        _ => to.copy_from_slice(from),
     }
 }
 
