@@ -47,7 +47,7 @@ pub fn records(path: &Path) -> Result<Vec<Record>> {
 
 /// `val` or `test`: what the run's epochs are judged by.
 fn judged_by(run: &Run) -> &'static str {
-    if run.records.iter().any(|record| record.val_acc.is_some()) { "val" } else { "test" }
+    if run.records.iter().any(|record| record.judged().0 == "val") { "val" } else { "test" }
 }
 
 /// A plot, and the name of its file.

@@ -46,8 +46,8 @@ pub struct Record {
     pub train_loss: f64,
     /// Share of the training images that were predicted right at that time.
     pub train_acc: f64,
-    /// Mean loss of the test images after the epoch, without smoothing and dropout. After
-    /// epochs that --test-every names, with --val after the last one only.
+    /// Mean loss of the test images after the epoch, without smoothing and dropout. After epochs that --test-every names,
+    /// with --val after the last one only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_loss: Option<f64>,
     /// Share of the test images that were predicted right.

@@ -40,7 +40,10 @@ class Plain(nn.Module):
         if variant == "modern":
             filters, pool = [64, 64, 256, 384, 512], 2
             first, second = nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(64, 64, 3, padding=1)
-        pools = {1: 2, 2: 2, 3: 2, 4: 4} if variant == "modern" else {0: pool, 1: pool, 4: pool}
+        # Window and stride of the pool after each convolution that has one.
+        pools = {i: (pool, 2) for i in [0, 1, 4]}
+        if variant == "modern":
+            pools = {1: (2, 2), 2: (2, 2), 3: (2, 2), 4: (4, 4)}
         others = [
             nn.Conv2d(filters[i - 1], filters[i], 3, padding=1, groups=1 if i == 2 else groups) for i in [2, 3, 4]
         ]
@@ -48,7 +51,7 @@ class Plain(nn.Module):
         for i, conv in enumerate([first, second, *others]):
             layers += [conv, nn.ReLU(), *(lrn if i < 2 else [])]
             if i in pools:
-                layers.append(nn.MaxPool2d(pools[i], 4 if pools[i] == 4 else 2))
+                layers.append(nn.MaxPool2d(*pools[i]))
 
         def norm(layer):
             if variant not in ["modern", "cifar-batch-norm"]:
