@@ -122,6 +122,27 @@ fn a_network_is_tuned_to_other_classes() {
 }
 
 #[test]
+fn convolutions_start_as_a_whitening_and_as_identities() {
+    let place = Place::new();
+    place.succeed(&format!("{SHORT} --epochs 0 --out plain"));
+    place.succeed(&format!("{SHORT} --epochs 0 --whiten --identity --out start"));
+    let weights = |run: &str, of: &str| named(&place, &format!("{run}/last.safetensors"), of);
+    for layer in ["features.0.weight", "features.3.weight", "features.6.weight"] {
+        assert!(weights("plain", layer) != weights("start", layer), "{layer}");
+    }
+    for rest in ["features.0.bias", "classifier."] {
+        assert!(weights("plain", rest) == weights("start", rest), "{rest}");
+    }
+    // The first convolution may stay what it is; a run that goes on does not start again.
+    place.succeed(&format!("{SHORT} --epochs 1 --whiten --freeze features.0 --out run"));
+    place.succeed("train --resume run --epochs 2");
+    assert!(weights("run", "features.0.") == weights("start", "features.0."));
+    assert!(weights("run", "features.3.weight") != weights("plain", "features.3.weight"));
+    let mistake = ["--whiten starts weights that --init gives", "hint: "];
+    place.fail(&format!("{SHORT} --whiten --init plain/last.safetensors"), 2, &mistake);
+}
+
+#[test]
 fn batch_norms_go_out_and_come_back() {
     let place = Place::new();
     for (flags, named_as, count) in [

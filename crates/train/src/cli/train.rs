@@ -62,6 +62,13 @@ pub struct Args {
     /// Add its input to every convolution that keeps the shape, before the ReLU
     #[arg(long, value_name = "BOOL", help_heading = "Network", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     residual: Option<bool>,
+    /// Start the first convolution as a whitening of the training images: pairs of filters along the directions in which
+    /// their windows vary most, as strong as each other; to be left as it is by --freeze features.0
+    #[arg(long, value_name = "BOOL", help_heading = "Network", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    whiten: Option<bool>,
+    /// Start every other convolution as an identity, as far as it has filters and channels
+    #[arg(long, value_name = "BOOL", help_heading = "Network", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    identity: Option<bool>,
     /// Start from the weights of this safetensors file or PyTorch state dict, taken by name (torchvision's names)
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     init: Option<String>,
@@ -190,6 +197,8 @@ impl Args {
         set(&mut config.dropout, &self.dropout);
         set(&mut config.batch_norm, &self.batch_norm);
         set(&mut config.residual, &self.residual);
+        set(&mut config.whiten, &self.whiten);
+        set(&mut config.identity, &self.identity);
         set_some(&mut config.init, &self.init);
         set(&mut config.replace_classifier, &self.replace_classifier);
         set_some(&mut config.freeze, &self.freeze);
@@ -302,6 +311,8 @@ mod tests {
             dropout: 0.25,
             batch_norm: true,
             residual: true,
+            whiten: true,
+            identity: true,
             init: Some("x".into()),
             replace_classifier: true,
             freeze: Some("features".into()),
@@ -347,10 +358,10 @@ mod tests {
         let help = cli.find_subcommand_mut("train").unwrap().render_long_help().to_string();
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         let table = toml::Table::try_from(Config::default()).unwrap();
-        for (key, value) in table.iter().filter(|(key, _)| {
-            !["nesterov", "decay-all", "tta", "no-shuffle", "no-graph", "replace-classifier", "batch-norm", "residual"]
-                .contains(&key.as_str())
-        }) {
+        // All other settings say their default; these are off.
+        let switches = ["nesterov", "decay-all", "tta", "no-shuffle", "no-graph", "replace-classifier"];
+        let switches = [&switches[..], &["batch-norm", "residual", "whiten", "identity"]].concat();
+        for (key, value) in table.iter().filter(|(key, _)| !switches.contains(&key.as_str())) {
             let value = match value {
                 toml::Value::Float(value) => value.to_string(),
                 value => value.as_str().map_or_else(|| value.to_string(), String::from),

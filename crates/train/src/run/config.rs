@@ -87,6 +87,10 @@ pub struct Config {
     pub batch_norm: bool,
     /// Whether shortcuts go around the convolutions that keep the shape.
     pub residual: bool,
+    /// Whether the first convolution starts as a whitening of the images.
+    pub whiten: bool,
+    /// Whether the other convolutions start as identities.
+    pub identity: bool,
     /// Weights to start from.
     pub init: Option<String>,
     /// Whether the last layer is not taken from `init`.
@@ -161,6 +165,8 @@ impl Default for Config {
             dropout: 0.5,
             batch_norm: false,
             residual: false,
+            whiten: false,
+            identity: false,
             init: None,
             replace_classifier: false,
             freeze: None,
@@ -345,6 +351,14 @@ impl Config {
                 format!("{} is {}, but only original has groups", name("groups"), self.groups),
                 "add --arch original, or leave --groups out",
             );
+        }
+        for (key, given) in [("whiten", self.whiten), ("identity", self.identity)] {
+            if given && self.init.is_some() {
+                return contradiction(
+                    format!("{} starts weights that {} gives", name(key), name("init")),
+                    "leave one of them out",
+                );
+            }
         }
         if self.replace_classifier && self.init.is_none() {
             return contradiction(

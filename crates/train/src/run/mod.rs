@@ -7,6 +7,7 @@ pub mod error;
 pub mod evaluate;
 pub mod feed;
 pub mod folder;
+pub mod initial;
 pub mod memory;
 pub mod metrics;
 pub mod progress;

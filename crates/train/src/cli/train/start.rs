@@ -14,7 +14,7 @@ use crate::import;
 use crate::run::checkpoint::{self, Checkpoint, Progress};
 use crate::run::config::Config;
 use crate::run::progress::{Screen, say, say_aside};
-use crate::run::{Error, Observer, Outcome, RunFolder, Stop, Trainer, memory, summary};
+use crate::run::{Error, Observer, Outcome, RunFolder, Stop, Trainer, initial, memory, summary};
 
 /// A run that is gone on with.
 pub struct Resumed {
@@ -109,6 +109,12 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
         (None, init) => {
             if init.is_none() || config.replace_classifier {
                 network.initialise(Philox::new(config.seed))?;
+            }
+            if config.identity {
+                initial::identity(&mut network)?;
+            }
+            if config.whiten {
+                initial::whiten(&mut network, &dataset.train, config.seed)?;
             }
             if let Some(init) = init {
                 let mut weights = import::open(Path::new(init)).map_err(Error::from)?;
