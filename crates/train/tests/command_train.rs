@@ -96,8 +96,8 @@ fn average_and_mirror_go_from_the_run_into_eval_and_predict() {
     let eval = |arguments: &str| -> Value {
         serde_json::from_str(&place.succeed(&format!("eval run --limit-test 20 --json {arguments}"))).unwrap()
     };
-    let (own, plain) = (eval(""), eval("--tta=false"));
-    assert_eq!((&own["accuracy"], &own["tta"], &plain["tta"]), (&record["test_acc"], &true.into(), &false.into()));
+    let (own, plain) = (eval(""), eval("--tta=none"));
+    assert_eq!((&own["accuracy"], &own["tta"], &plain["tta"]), (&record["test_acc"], &"mirror".into(), &"none".into()));
     let loss = |value: &Value, key: &str| value[key].as_f64().unwrap();
     assert!((loss(&own, "loss") - loss(record, "test_loss")).abs() < 1e-6);
     assert!((loss(&plain, "loss") - loss(&own, "loss")).abs() > 1e-6);
@@ -106,7 +106,7 @@ fn average_and_mirror_go_from_the_run_into_eval_and_predict() {
         .save(place.path("slope.png"))
         .unwrap();
     let [own, asked, plain] =
-        ["", "--tta", "--tta=false"].map(|tta| place.succeed(&format!("predict run slope.png --json {tta}")));
+        ["", "--tta", "--tta=none"].map(|tta| place.succeed(&format!("predict run slope.png --json {tta}")));
     assert!(own == asked && own != plain, "{own} {plain}");
 }
 

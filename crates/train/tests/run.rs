@@ -16,7 +16,7 @@ use alexnet_train::run::checkpoint;
 use alexnet_train::run::evaluate::evaluate;
 use alexnet_train::run::schedule::Schedule;
 use alexnet_train::run::trainer::Step;
-use alexnet_train::run::{Config, Error, Outcome, Stop};
+use alexnet_train::run::{Config, Error, Outcome, Stop, Tta};
 use tempfile::TempDir;
 
 use small::{State, Watch, architecture, architecture_of, config, records, state};
@@ -271,7 +271,7 @@ fn averaged_and_evaluated(batch_norm: bool) {
                 Network::new(Arc::new(Cpu::new(1).unwrap()), architecture_of(&config), 100, false).unwrap();
             fill(&mut network);
             let split = small::dataset(&config).test;
-            let result = evaluate(&mut network, &split, false, 1, &Stop::default(), &mut |_| ()).unwrap().unwrap();
+            let result = evaluate(&mut network, &split, Tta::None, 1, &Stop::default(), &mut |_| ()).unwrap().unwrap();
             (result.loss, result.accuracy())
         };
         let last = run.join("last.safetensors");
@@ -294,36 +294,52 @@ fn averaged_and_evaluated(batch_norm: bool) {
 }
 
 #[test]
-fn test_time_augmentation_is_the_mean_of_the_logits_of_image_and_mirror() {
-    let config = Config { epochs: 1, tta: true, ..config() };
+fn test_time_augmentation_is_the_mean_of_the_logits_of_the_views() {
+    mean_of_views(Tta::Mirror, &[(0, 0.5)]);
+    mean_of_views(Tta::Shifts, &[(0, 0.25), (1, 0.125), (-1, 0.125)]);
+}
+
+/// That the mean is that over shifts of these pixels and weights, each with its mirror.
+fn mean_of_views(tta: Tta, shifts: &[(i32, f64)]) {
+    let config = Config { epochs: 1, tta, ..config() };
     let (folder, _) = uninterrupted(&config);
     let run = folder.path().join("run");
     let record = records(&run).pop().unwrap();
     let split = small::dataset(&config).test;
     let pixels = split.pixels().unwrap();
-    let mirrored = pixels.chunks_exact(32 * 3).flat_map(|row| row.as_chunks::<3>().0.iter().rev().flatten().copied());
-    let mirrored = Split::in_memory(mirrored.collect(), 32, split.labels().to_vec());
+    // Pixel (x, y) of a view is the image's (31 − x, y) in a mirror, moved, and reflected at the border.
+    let view = |shift: i32, mirrored: bool| {
+        let reflected = |at: i32| (31 - (31 - at.abs()).abs()) as usize;
+        let places = (0..32).flat_map(|y| (0..32).map(move |x| (y, if mirrored { 31 - x } else { x })));
+        let places: Vec<usize> = places.map(|(y, x)| reflected(y - shift) * 32 + reflected(x - shift)).collect();
+        let images = pixels.chunks_exact(32 * 32 * 3).map(|image| image.as_chunks::<3>().0);
+        let moved: Vec<u8> = images.flat_map(|image| places.iter().flat_map(|&place| image[place])).collect();
+        Split::in_memory(moved, 32, split.labels().to_vec())
+    };
+    let views =
+        shifts.iter().flat_map(|&(shift, weight)| [false, true].map(|mirrored| (view(shift, mirrored), weight)));
     let mut network = Network::new(Arc::new(Cpu::new(1).unwrap()), architecture(), 40, false).unwrap();
     checkpoint::open(&run.join("last.safetensors")).unwrap().restore(&mut network).unwrap();
     let mut mean = vec![0.0f64; 40 * 10];
-    for split in [&split, &mirrored] {
+    for (split, weight) in views {
         let options = LoaderOptions { batch_size: 40, size: 32, ..LoaderOptions::default() };
-        let batch = Loader::new(split, options).unwrap().next().unwrap().unwrap();
+        let batch = Loader::new(&split, options).unwrap().next().unwrap().unwrap();
         network.predict(batch.images()).unwrap();
         let mut logits = vec![0.0f32; 40 * 10];
         network.read_logits(&mut logits).unwrap();
-        mean.iter_mut().zip(logits).for_each(|(mean, logit)| *mean += f64::from(logit) / 2.0);
+        mean.iter_mut().zip(logits).for_each(|(mean, logit)| *mean += f64::from(logit) * weight);
     }
     let mut loss = 0.0;
     for (logits, &label) in mean.chunks_exact(10).zip(split.labels()) {
         loss -= (logits[label as usize].exp() / logits.iter().map(|x| x.exp()).sum::<f64>()).ln() / 40.0;
     }
-    // The means are rounded to f32: to 2⁻²⁴ of the largest, twice over.
+    // The sums are rounded to f32, after each view and in the loss.
     let largest = mean.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
     let found = record.test_loss.unwrap();
-    assert!((found - loss).abs() <= 2.0 * 2f64.powi(-24) * largest.max(1.0), "{found} {loss}");
-    let plain = evaluate(&mut network, &split, false, 1, &Stop::default(), &mut |_| ()).unwrap().unwrap();
-    assert!((plain.loss - loss).abs() > 1e-4, "the mirror changes nothing");
+    let roundings = 2.0 * shifts.len() as f64;
+    assert!((found - loss).abs() <= roundings * 2f64.powi(-24) * largest.max(1.0), "{found} {loss}");
+    let plain = evaluate(&mut network, &split, Tta::None, 1, &Stop::default(), &mut |_| ()).unwrap().unwrap();
+    assert!((plain.loss - loss).abs() > 1e-4, "the views change nothing");
 }
 
 #[test]
@@ -337,7 +353,7 @@ fn epochs_are_judged_by_what_is_held_out_and_the_test_comes_last() {
     let test = |file: &str, split: &Split| {
         let mut network = Network::new(Arc::new(Cpu::new(1).unwrap()), architecture(), 100, false).unwrap();
         checkpoint::open(&run.join(file)).unwrap().restore(&mut network).unwrap();
-        evaluate(&mut network, split, false, 1, &Stop::default(), &mut |_| ()).unwrap().unwrap()
+        evaluate(&mut network, split, Tta::None, 1, &Stop::default(), &mut |_| ()).unwrap().unwrap()
     };
     let val = dataset.val.unwrap();
     assert_eq!((val.len(), dataset.train.len()), (100, 100));
@@ -403,7 +419,7 @@ fn the_test_counts_every_image_once() {
         network.initialise(Philox::new(1)).unwrap();
         let mut seen = Vec::new();
         let evaluation =
-            evaluate(&mut network, &dataset.test, false, threads, &Stop::default(), &mut |done| seen.push(done))
+            evaluate(&mut network, &dataset.test, Tta::None, threads, &Stop::default(), &mut |done| seen.push(done))
                 .unwrap()
                 .unwrap();
         assert_eq!(seen.last(), Some(&250));

@@ -15,7 +15,7 @@ use crate::run::checkpoint::{self, Checkpoint, Metadata};
 use crate::run::classifier::checkpoint_of;
 use crate::run::config::{self, Config, DeviceKind};
 use crate::run::evaluate::{Evaluation, evaluate};
-use crate::run::{Error, Stop, memory, summary};
+use crate::run::{Error, Stop, Tta, memory, summary};
 
 /// Evaluate a run or a checkpoint on test images: loss, accuracy, accuracy of each class, confusion matrix
 #[derive(Debug, clap::Args)]
@@ -33,10 +33,10 @@ pub struct Args {
     /// Images a batch; the results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch_size: usize,
-    /// Classify by the mean of the logits of an image and of its mirror, or with --tta=false of the image alone
-    /// [default: as the run did]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
-    tta: Option<bool>,
+    /// Test-time augmentation: classify an image by the mean of the logits of these views of it; without a value the
+    /// mirror [default: as the run did]
+    #[arg(long, value_name = "VIEWS", num_args = 0..=1, require_equals = true, default_missing_value = "mirror")]
+    tta: Option<Tta>,
     /// Where to compute
     #[arg(long, default_value_t = DeviceKind::Auto)]
     device: DeviceKind,
@@ -93,7 +93,7 @@ fn on<D: Device<Element = f32>>(
     architecture: Architecture,
     batch: usize,
     dataset: &Dataset,
-    tta: bool,
+    tta: Tta,
     threads: usize,
 ) -> anyhow::Result<Evaluation> {
     memory::fits(&*device, &architecture, batch, false)?;
@@ -124,7 +124,7 @@ pub fn same_classes(trained: &[String], dataset: &Dataset) -> Result<(), Error> 
     }
 }
 
-fn json(evaluation: &Evaluation, dataset: &Dataset, tta: bool) -> anyhow::Result<String> {
+fn json(evaluation: &Evaluation, dataset: &Dataset, tta: Tta) -> anyhow::Result<String> {
     let object = serde_json::json!({
         "loss": evaluation.loss,
         "accuracy": evaluation.accuracy(),
@@ -149,7 +149,7 @@ fn text(
     path: &Path,
     metadata: &Metadata,
     dataset: &Dataset,
-    tta: bool,
+    tta: Tta,
     width: usize,
 ) -> String {
     let mut out = String::new();
@@ -168,7 +168,7 @@ fn text(
         "{} test images of {}{}: Loss={:.4}, Acc={:.2}%\n",
         evaluation.images,
         dataset.name,
-        if tta { " and their mirrors" } else { "" },
+        tta.beside(),
         evaluation.loss,
         evaluation.accuracy() * 100.0
     );

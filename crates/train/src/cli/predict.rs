@@ -10,9 +10,9 @@ use rayon::prelude::*;
 
 use super::model::{Opening, Place};
 use crate::data::{DataError, folder, resize};
-use crate::run::Error;
 use crate::run::classifier::{Classifier, top};
 use crate::run::progress::{say, say_aside};
+use crate::run::{Error, Tta};
 
 /// The largest image that is read from standard input.
 const LARGEST_INPUT: u64 = 256 << 20;
@@ -36,10 +36,10 @@ pub struct Args {
     /// Print one JSON object a picture and line: image, predictions (class, index, probability), or image, error
     #[arg(long)]
     json: bool,
-    /// Classify by the mean of the logits of a picture and of its mirror, or with --tta=false of the picture alone
-    /// [default: as the run did in its tests]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
-    tta: Option<bool>,
+    /// Test-time augmentation: classify a picture by the mean of the logits of these views of it; without a value the
+    /// mirror [default: as the run did in its tests]
+    #[arg(long, value_name = "VIEWS", num_args = 0..=1, require_equals = true, default_missing_value = "mirror")]
+    tta: Option<Tta>,
     /// Pictures a batch; the results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch_size: usize,

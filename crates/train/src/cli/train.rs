@@ -9,7 +9,7 @@ use crate::run::config::{self, Arch, Config, DeviceKind, Precision};
 use crate::run::progress::say;
 use crate::run::schedule::Schedule;
 use crate::run::stop::INTERRUPTED;
-use crate::run::{Outcome, Recipe, RunFolder, summary};
+use crate::run::{Outcome, Recipe, RunFolder, Tta, summary};
 
 mod repeat;
 mod start;
@@ -127,9 +127,10 @@ pub struct Args {
     #[arg(long, value_name = "EPOCHS", help_heading = "Optimiser")]
     warmup: Option<f64>,
 
-    /// Test-time augmentation: classify by the mean of the logits of an image and of its mirror, for twice the time
-    #[arg(long, value_name = "BOOL", help_heading = "Run", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
-    tta: Option<bool>,
+    /// Test-time augmentation: the tests classify an image by the mean of the logits of these views of it, for as many
+    /// times the time; without a value the mirror [default: none]
+    #[arg(long, value_name = "VIEWS", help_heading = "Run", num_args = 0..=1, require_equals = true, default_missing_value = "mirror")]
+    tta: Option<Tta>,
     /// Key of all randomness: weights, order, augmentation, dropout [default: 0]
     #[arg(long, value_name = "N", help_heading = "Run")]
     seed: Option<u64>,
@@ -326,7 +327,7 @@ mod tests {
             decay_all: true,
             label_smoothing: 0.25,
             ema: 0.5,
-            tta: true,
+            tta: Tta::Shifts,
             schedule: Schedule::Cosine,
             step_size: 7,
             gamma: 0.875,

@@ -7,7 +7,7 @@ use alexnet_core::{Architecture, Device, Network};
 use super::checkpoint::{Checkpoint, Metadata};
 use super::config::Config;
 use super::error::{Error, Result};
-use super::evaluate::mean_logits;
+use super::tta::Tta;
 use crate::data::augment::{Draw, Normalize};
 
 /// A network for inference, whatever device it is on.
@@ -92,8 +92,8 @@ pub struct Classifier {
     normalize: Normalize,
     classes: Vec<String>,
     images: Vec<f32>,
-    /// Whether an image's logits are the mean of its own and its mirror's.
-    pub tta: bool,
+    /// The views of an image that it is classified by.
+    pub tta: Tta,
     scratch: Vec<f32>,
 }
 
@@ -164,12 +164,7 @@ impl Classifier {
         let side = self.side();
         let classes = self.classes.len().max(1);
         let mut logits = vec![0.0; images.len() / (side * side * 3) * classes];
-        if self.tta {
-            mean_logits(&mut *self.network, images, &mut logits, &mut self.scratch)?;
-        } else {
-            self.network.forward(images)?;
-            self.network.logits(&mut logits)?;
-        }
+        self.tta.logits(&mut *self.network, images, &mut logits, &mut self.scratch)?;
         Ok(logits.chunks_exact(classes).map(softmax).collect())
     }
 }

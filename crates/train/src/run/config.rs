@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::Model;
 use super::error::{Error, Result};
 use super::schedule::{LearningRate, Schedule};
+use super::tta::Tta;
 use crate::data::mix::Mixing;
 use crate::data::{Augment, RandAugment, Transforms};
 
@@ -117,8 +118,8 @@ pub struct Config {
     pub label_smoothing: f64,
     /// Decay of the moving average of the weights; 0 for none.
     pub ema: f64,
-    /// Whether tests take the mean of the logits of an image and its mirror.
-    pub tta: bool,
+    /// By which views of an image the tests classify it.
+    pub tta: Tta,
     /// How the learning rate falls.
     pub schedule: Schedule,
     /// Epochs between two falls of `step`.
@@ -142,6 +143,11 @@ pub struct Config {
     pub threads: usize,
     /// Seconds between two checkpoints within an epoch; 0 for none.
     pub save_every: f64,
+}
+
+/// The settings of a run from before there were more views than the mirror's, when `tta` was true or false.
+fn with_names_of_views(text: &str) -> String {
+    text.replace("tta = true", "tta = \"mirror\"").replace("tta = false", "tta = \"none\"")
 }
 
 impl Default for Config {
@@ -180,7 +186,7 @@ impl Default for Config {
             decay_all: false,
             label_smoothing: 0.0,
             ema: 0.0,
-            tta: false,
+            tta: Tta::None,
             schedule: Schedule::Step,
             step_size: 30,
             gamma: 0.1,
@@ -235,15 +241,15 @@ impl Config {
     /// # Errors
     /// As [`Config::parse`].
     pub fn of_run(text: &str, path: &Path) -> Result<Self> {
-        let mut config = Self::parse(text, path)?;
+        let mut config = Self::parse(&with_names_of_views(text), path)?;
         // Before there was the key, everything decayed.
         config.decay_all |= !text.lines().any(|line| line.starts_with("decay-all"));
         Ok(config)
     }
 
-    /// Whether the run that a checkpoint is of was tested with mirrored images too; not if the checkpoint is of none.
-    pub fn tta_of_run(text: &str) -> bool {
-        Self::parse(text, Path::new("")).is_ok_and(|config| config.tta)
+    /// By which views the run that a checkpoint is of was tested; by the image alone if the checkpoint is of none.
+    pub fn tta_of_run(text: &str) -> Tta {
+        Self::of_run(text, Path::new("")).map_or(Tta::None, |config| config.tta)
     }
 
     /// The settings as TOML, every default written out; [`Config::parse`] reads it back.

@@ -2,9 +2,9 @@
 
 use alexnet_core::{Device, Network};
 
-use super::classifier::Infer;
 use super::error::Result;
 use super::stop::Stop;
+use super::tta::Tta;
 use crate::data::{Loader, LoaderOptions, Split};
 
 /// What a network makes of a split.
@@ -36,15 +36,15 @@ impl Evaluation {
     }
 }
 
-/// Runs `network` over `split` in batches as large as it was planned for; with `tta` an image's logits are the mean of
-/// its own and its mirror's. `progress` gets the images done so far. None if it was asked to stop before the end.
+/// Runs `network` over `split` in batches as large as it was planned for; an image is classified by its views of `tta`.
+/// `progress` gets the images done so far. None if it was asked to stop before the end.
 ///
 /// # Errors
 /// An image cannot be read; the network failed.
 pub fn evaluate<D: Device<Element = f32>>(
     network: &mut Network<D>,
     split: &Split,
-    tta: bool,
+    tta: Tta,
     threads: usize,
     stop: &Stop,
     progress: &mut dyn FnMut(usize),
@@ -61,8 +61,8 @@ pub fn evaluate<D: Device<Element = f32>>(
         }
         let batch = batch?;
         let logits = &mut logits[..batch.count * classes];
-        if tta {
-            mean_logits(network, batch.images(), logits, &mut scratch)?;
+        if tta != Tta::None {
+            tta.logits(network, batch.images(), logits, &mut scratch)?;
             for (&label, logits) in batch.labels().iter().zip(logits.chunks_exact(classes)) {
                 loss += cross_entropy(logits, label as usize);
                 total.correct += usize::from(first_largest(logits) == label as usize);
@@ -81,28 +81,6 @@ pub fn evaluate<D: Device<Element = f32>>(
     }
     total.loss = loss / total.images.max(1) as f64;
     Ok(Some(total))
-}
-
-/// Test-time augmentation: the mean of the logits of images (N, S, S, 3) and of their mirrors. `scratch` is overwritten.
-///
-/// # Errors
-/// A batch that does not fit; the device's.
-pub fn mean_logits(
-    network: &mut dyn Infer,
-    images: &[f32],
-    logits: &mut [f32],
-    scratch: &mut Vec<f32>,
-) -> alexnet_core::Result<()> {
-    let row = network.architecture().image * 3;
-    network.forward(images)?;
-    network.logits(logits)?;
-    scratch.clear();
-    scratch.extend(images.chunks_exact(row).flat_map(|row| row.as_chunks::<3>().0.iter().rev().flatten()));
-    network.forward(scratch)?;
-    scratch.resize(logits.len(), 0.0);
-    network.logits(&mut scratch[..logits.len()])?;
-    logits.iter_mut().zip(&*scratch).for_each(|(logit, mirrored)| *logit = 0.5 * (*logit + mirrored));
-    Ok(())
 }
 
 /// −ln softmax(logits)[label].

@@ -17,6 +17,7 @@ pub mod stop;
 pub mod summary;
 pub mod tensorboard;
 pub mod trainer;
+pub mod tta;
 
 pub use config::Config;
 pub use error::{Error, Result};
@@ -24,3 +25,4 @@ pub use folder::RunFolder;
 pub use recipe::Recipe;
 pub use stop::Stop;
 pub use trainer::{Observer, Outcome, Trainer};
+pub use tta::Tta;

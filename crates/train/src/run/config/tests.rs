@@ -102,6 +102,14 @@ fn a_resumed_run_keeps_what_its_steps_depend_on() {
 }
 
 #[test]
+fn a_run_from_before_there_were_shifts_is_tested_as_it_was() {
+    for (written, tta) in [("true", Tta::Mirror), ("false", Tta::None), ("\"shifts\"", Tta::Shifts)] {
+        assert_eq!(Config::tta_of_run(&format!("lr = 0.01\ntta = {written}\nschedule = \"step\"\n")), tta);
+    }
+    assert_eq!(Config::tta_of_run("no settings of a run"), Tta::None);
+}
+
+#[test]
 fn a_run_from_before_decay_all_goes_on_as_it_was() {
     let read = |text: &str| Config::of_run(text, Path::new("x")).unwrap();
     assert!(read("lr = 0.01\n").decay_all);

@@ -1,0 +1,134 @@
+//! Test-time augmentation: an image is classified by several views of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::classifier::Infer;
+
+/// The views of an image whose logits' mean it is classified by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tta {
+    /// The image alone
+    #[default]
+    None,
+    /// The image and its mirror
+    Mirror,
+    /// These and, half as heavy together, both moved by a pixel towards two opposite corners; six views
+    Shifts,
+}
+
+impl std::fmt::Display for Tta {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Mirror => "mirror",
+            Self::Shifts => "shifts",
+        })
+    }
+}
+
+/// One view of an image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct View {
+    /// Pixels that it is moved by, down and to the right; what comes in is what would be seen in a mirror at the border.
+    shift: isize,
+    mirrored: bool,
+    /// Its share of the mean.
+    weight: f32,
+}
+
+impl Tta {
+    fn views(self) -> Vec<View> {
+        let both = |shift, weight| [false, true].map(|mirrored| View { shift, mirrored, weight });
+        match self {
+            Self::None => vec![View { shift: 0, mirrored: false, weight: 1.0 }],
+            Self::Mirror => both(0, 0.5).into(),
+            Self::Shifts => [both(0, 0.25), both(-1, 0.125), both(1, 0.125)].concat(),
+        }
+    }
+
+    /// What an image's views are called after its name: ` and their mirrors`.
+    pub const fn beside(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Mirror => " and their mirrors",
+            Self::Shifts => " and their mirrors, moved",
+        }
+    }
+
+    /// The mean of the logits of the views of images (N, S, S, 3). `scratch` is overwritten.
+    ///
+    /// # Errors
+    /// A batch that does not fit; the device's.
+    pub fn logits(
+        self,
+        network: &mut dyn Infer,
+        images: &[f32],
+        logits: &mut [f32],
+        scratch: &mut Vec<f32>,
+    ) -> alexnet_core::Result<()> {
+        if self == Self::None {
+            network.forward(images)?;
+            return network.logits(logits);
+        }
+        let side = network.architecture().image;
+        let mut own = vec![0.0; logits.len()];
+        logits.fill(0.0);
+        for view in self.views() {
+            scratch.clear();
+            images.chunks_exact(side * side * 3).for_each(|image| view.of(image, side, scratch));
+            network.forward(scratch)?;
+            network.logits(&mut own)?;
+            logits.iter_mut().zip(&own).for_each(|(sum, logit)| *sum += view.weight * logit);
+        }
+        Ok(())
+    }
+}
+
+impl View {
+    /// Appends the view of an image (S, S, 3).
+    fn of(self, image: &[f32], side: usize, to: &mut Vec<f32>) {
+        // Reflected at the first and last pixel, which are not repeated.
+        let place = |at: usize| {
+            let from = at
+                .checked_add_signed(-self.shift)
+                .map_or(1, |from| if from == side { side.saturating_sub(2) } else { from });
+            from.min(side - 1)
+        };
+        for y in 0..side {
+            let row = image[place(y) * side * 3..].as_chunks::<3>().0;
+            let pixel = |x: usize| row[place(if self.mirrored { side - 1 - x } else { x })];
+            to.extend((0..side).flat_map(pixel));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_of_a_small_image() {
+        let image: Vec<f32> = (0..9).flat_map(|pixel| [pixel as f32; 3]).collect();
+        let view = |shift, mirrored| {
+            let mut to = Vec::new();
+            View { shift, mirrored, weight: 1.0 }.of(&image, 3, &mut to);
+            assert!(to.as_chunks::<3>().0.iter().all(|[r, g, b]| r == g && g == b));
+            to.iter().step_by(3).map(|&value| value as usize).collect::<Vec<_>>()
+        };
+        assert_eq!(view(0, false), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(view(0, true), [2, 1, 0, 5, 4, 3, 8, 7, 6]);
+        assert_eq!(view(1, false), [4, 3, 4, 1, 0, 1, 4, 3, 4]);
+        assert_eq!(view(-1, false), [4, 5, 4, 7, 8, 7, 4, 5, 4]);
+        assert_eq!(view(-1, true), [4, 5, 4, 7, 8, 7, 4, 5, 4]);
+        assert_eq!(view(1, true), [4, 3, 4, 1, 0, 1, 4, 3, 4]);
+    }
+
+    #[test]
+    fn the_weights_of_the_views_are_one_together() {
+        for (tta, views) in [(Tta::None, 1), (Tta::Mirror, 2), (Tta::Shifts, 6)] {
+            assert_eq!(tta.views().len(), views);
+            assert_eq!(tta.views().iter().map(|view| view.weight).sum::<f32>(), 1.0);
+        }
+    }
+}
