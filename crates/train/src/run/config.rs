@@ -145,11 +145,6 @@ pub struct Config {
     pub save_every: f64,
 }
 
-/// The settings of a run from before there were more views than the mirror's, when `tta` was true or false.
-fn with_names_of_views(text: &str) -> String {
-    text.replace("tta = true", "tta = \"mirror\"").replace("tta = false", "tta = \"none\"")
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -241,7 +236,7 @@ impl Config {
     /// # Errors
     /// As [`Config::parse`].
     pub fn of_run(text: &str, path: &Path) -> Result<Self> {
-        let mut config = Self::parse(&with_names_of_views(text), path)?;
+        let mut config = Self::parse(text, path)?;
         // Before there was the key, everything decayed.
         config.decay_all |= !text.lines().any(|line| line.starts_with("decay-all"));
         Ok(config)
@@ -249,7 +244,7 @@ impl Config {
 
     /// By which views the run that a checkpoint is of was tested; by the image alone if the checkpoint is of none.
     pub fn tta_of_run(text: &str) -> Tta {
-        Self::of_run(text, Path::new("")).map_or(Tta::None, |config| config.tta)
+        Self::parse(text, Path::new("")).map_or(Tta::None, |config| config.tta)
     }
 
     /// The settings as TOML, every default written out; [`Config::parse`] reads it back.

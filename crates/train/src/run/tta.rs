@@ -1,11 +1,13 @@
 //! Test-time augmentation: an image is classified by several views of it.
 
-use serde::{Deserialize, Serialize};
+use clap::ValueEnum;
+use serde::Serialize;
+use serde::de::{Deserialize, Deserializer, Error};
 
 use super::classifier::Infer;
 
 /// The views of an image whose logits' mean it is classified by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tta {
     /// The image alone
@@ -17,13 +19,20 @@ pub enum Tta {
     Shifts,
 }
 
-impl std::fmt::Display for Tta {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::None => "none",
-            Self::Mirror => "mirror",
-            Self::Shifts => "shifts",
-        })
+impl<'de> Deserialize<'de> for Tta {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Name(String),
+            // From before there were more views than the mirror's.
+            Mirror(bool),
+        }
+        match Written::deserialize(deserializer)? {
+            Written::Name(name) => Self::from_str(&name, false)
+                .map_err(|_| D::Error::custom(format!("`{name}` is not none, mirror or shifts"))),
+            Written::Mirror(mirror) => Ok(if mirror { Self::Mirror } else { Self::None }),
+        }
     }
 }
 
@@ -67,17 +76,17 @@ impl Tta {
         logits: &mut [f32],
         scratch: &mut Vec<f32>,
     ) -> alexnet_core::Result<()> {
-        if self == Self::None {
-            network.forward(images)?;
-            return network.logits(logits);
-        }
         let side = network.architecture().image;
         let mut own = vec![0.0; logits.len()];
         logits.fill(0.0);
         for view in self.views() {
-            scratch.clear();
-            images.chunks_exact(side * side * 3).for_each(|image| view.of(image, side, scratch));
-            network.forward(scratch)?;
+            if view.shift == 0 && !view.mirrored {
+                network.forward(images)?;
+            } else {
+                scratch.clear();
+                images.chunks_exact(side * side * 3).for_each(|image| view.of(image, side, scratch));
+                network.forward(scratch)?;
+            }
             network.logits(&mut own)?;
             logits.iter_mut().zip(&own).for_each(|(sum, logit)| *sum += view.weight * logit);
         }
@@ -89,12 +98,8 @@ impl View {
     /// Appends the view of an image (S, S, 3).
     fn of(self, image: &[f32], side: usize, to: &mut Vec<f32>) {
         // Reflected at the first and last pixel, which are not repeated.
-        let place = |at: usize| {
-            let from = at
-                .checked_add_signed(-self.shift)
-                .map_or(1, |from| if from == side { side.saturating_sub(2) } else { from });
-            from.min(side - 1)
-        };
+        let last = side as isize - 1;
+        let place = |at: usize| (last - (last - (at as isize - self.shift).abs()).abs()) as usize;
         for y in 0..side {
             let row = image[place(y) * side * 3..].as_chunks::<3>().0;
             let pixel = |x: usize| row[place(if self.mirrored { side - 1 - x } else { x })];

@@ -107,6 +107,10 @@ fn a_run_from_before_there_were_shifts_is_tested_as_it_was() {
         assert_eq!(Config::tta_of_run(&format!("lr = 0.01\ntta = {written}\nschedule = \"step\"\n")), tta);
     }
     assert_eq!(Config::tta_of_run("no settings of a run"), Tta::None);
+    // Its config.toml starts other runs, too.
+    assert_eq!(Config::parse("tta = true", Path::new("")).unwrap().tta, Tta::Mirror);
+    let error = Config::parse("tta = \"mirrors\"", Path::new("")).unwrap_err().to_string();
+    assert!(error.contains("`mirrors` is not none, mirror or shifts"), "{error}");
 }
 
 #[test]
