@@ -5,7 +5,7 @@ use alexnet_core::architecture::LayerKind;
 use alexnet_core::{Device, Network};
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
-use super::error::{Error, Result};
+use super::error::Result;
 use crate::data::{Loader, LoaderOptions, Split};
 
 /// Windows that the directions of images are measured on.
@@ -33,7 +33,7 @@ pub fn identity<D: Device<Element = f32>>(network: &mut Network<D>) -> Result<()
     for parameter in parameters {
         let Some((_, groups)) = groups.iter().find(|(name, _)| *name == parameter.name) else { continue };
         let mut values = vec![0.0; parameter.len()];
-        device.read(&parameter.value, &mut values).map_err(Error::from)?;
+        device.read(&parameter.value, &mut values)?;
         let &[filters, channels, height, width] = &parameter.shape[..] else { continue };
         let window = height * width;
         for group in values.chunks_exact_mut(filters / groups * channels * window) {
@@ -42,7 +42,7 @@ pub fn identity<D: Device<Element = f32>>(network: &mut Network<D>) -> Result<()
                 filter[i * window + height / 2 * width + width / 2] = 1.0;
             }
         }
-        device.write(&values, &mut parameter.value).map_err(Error::from)?;
+        device.write(&values, &mut parameter.value)?;
     }
     Ok(())
 }
@@ -64,7 +64,7 @@ pub fn whiten<D: Device<Element = f32>>(network: &mut Network<D>, images: &Split
     let (device, parameters) = network.device_and_parameters();
     let Some(parameter) = parameters.iter_mut().find(|parameter| parameter.name == name) else { return Ok(()) };
     let mut values = vec![0.0; parameter.len()];
-    device.read(&parameter.value, &mut values).map_err(Error::from)?;
+    device.read(&parameter.value, &mut values)?;
     let pairs = values[..].chunks_exact_mut(2 * parameter.len() / filters);
     for (pair, row) in pairs.zip(&rows) {
         let (plus, minus) = pair.split_at_mut(row.len());
@@ -73,7 +73,7 @@ pub fn whiten<D: Device<Element = f32>>(network: &mut Network<D>, images: &Split
             *minus = -*plus;
         }
     }
-    device.write(&values, &mut parameter.value).map_err(Error::from)?;
+    device.write(&values, &mut parameter.value)?;
     Ok(())
 }
 
