@@ -49,17 +49,23 @@ pub fn identity<D: Device<Element = f32>>(network: &mut Network<D>) -> Result<()
 
 /// Starts the first convolution as a whitening of the images: its filters come in pairs f and −f, each pair one
 /// direction in which windows of the images vary, the strongest first, scaled so that what comes out has variance one.
-/// Filters beyond twice the elements of a window keep their values. The images come in the order that `seed` gives.
+/// Filters beyond twice the elements of a window keep their values. The images come in the order that `seed` gives,
+/// decoded by so many threads (0 for all cores).
 ///
 /// # Errors
 /// An image cannot be read; the device's.
-pub fn whiten<D: Device<Element = f32>>(network: &mut Network<D>, images: &Split, seed: u64) -> Result<()> {
+pub fn whiten<D: Device<Element = f32>>(
+    network: &mut Network<D>,
+    images: &Split,
+    seed: u64,
+    threads: usize,
+) -> Result<()> {
     let first = network.architecture().layers.iter().find_map(|layer| match layer.kind {
         LayerKind::Conv { filters, kernel, .. } => Some((format!("{}.weight", layer.name), filters, kernel)),
         _ => None,
     });
     let Some((name, filters, kernel)) = first else { return Ok(()) };
-    let moments = moments(images, network.architecture().image, kernel, seed)?;
+    let moments = moments(images, network.architecture().image, kernel, seed, threads)?;
     let rows = directions(moments);
     let (device, parameters) = network.device_and_parameters();
     let Some(parameter) = parameters.iter_mut().find(|parameter| parameter.name == name) else { return Ok(()) };
@@ -78,10 +84,10 @@ pub fn whiten<D: Device<Element = f32>>(network: &mut Network<D>, images: &Split
 }
 
 /// E[p·pᵀ] of windows p of the normalised images, laid out (C, R, S) as the weights of a filter are.
-fn moments(images: &Split, size: usize, kernel: usize, seed: u64) -> Result<DMatrix<f64>> {
+fn moments(images: &Split, size: usize, kernel: usize, seed: u64, threads: usize) -> Result<DMatrix<f64>> {
     let side = size / kernel;
     let needed = WINDOWS.div_ceil(side * side).min(images.len());
-    let options = LoaderOptions { batch_size: 16, size, shuffle: true, seed, ..LoaderOptions::default() };
+    let options = LoaderOptions { batch_size: 16, size, shuffle: true, seed, threads, ..LoaderOptions::default() };
     let len = 3 * kernel * kernel;
     let mut sum = DMatrix::zeros(len, len);
     let mut seen = 0;
@@ -175,7 +181,7 @@ mod tests {
         let images = Dataset::open("sample", &crate::data::Options::default()).unwrap().train.limit(60);
         let mut network = network(Variant::Modern, Options::new(32, 10));
         let before = parameters(&network);
-        whiten(&mut network, &images, 5).unwrap();
+        whiten(&mut network, &images, 5, 1).unwrap();
         let after = parameters(&network);
         assert_eq!(after[1..], before[1..]);
 

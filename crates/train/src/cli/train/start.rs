@@ -114,7 +114,7 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
                 initial::identity(&mut network)?;
             }
             if config.whiten {
-                initial::whiten(&mut network, &dataset.train, config.seed)?;
+                initial::whiten(&mut network, &dataset.train, config.seed, config.thread_count())?;
             }
             if let Some(init) = init {
                 let mut weights = import::open(Path::new(init)).map_err(Error::from)?;
