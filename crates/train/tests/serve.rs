@@ -18,8 +18,13 @@ struct Server {
 
 impl Server {
     fn start(flags: &str) -> Self {
+        Self::of("", flags)
+    }
+
+    /// Of a run with these settings.
+    fn of(settings: &str, flags: &str) -> Self {
         let place = Place::new();
-        place.succeed(&format!("{SHORT} --epochs 0 --out run"));
+        place.succeed(&format!("{SHORT} --epochs 0 --out run {settings}"));
         let mut command = place.command(&format!("serve run --port 0 --device cpu {flags}"));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
@@ -143,6 +148,16 @@ fn the_page_the_model_and_predictions() {
 
     let (code, error) = server.stop();
     assert_eq!((code, error.trim()), (0, "stopped"));
+}
+
+#[test]
+fn layers_are_those_of_the_picture_whatever_it_is_classified_by() {
+    let layers = |settings: &str| {
+        let (status, mut answer) = Server::of(settings, "").post("/predict?layers=1", "", &picture());
+        assert_eq!(status, 200, "{answer}");
+        answer["layers"].take()
+    };
+    assert_eq!(layers("--tta=shifts"), layers("--tta=none"));
 }
 
 #[test]

@@ -142,18 +142,35 @@ impl Classifier {
     /// # Errors
     /// More images than a batch; the device failed.
     pub fn classify<'a>(&mut self, images: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Vec<f64>>> {
-        let side = self.side();
-        let length = side * side * 3;
-        self.images.clear();
-        for image in images {
-            let from = self.images.len();
-            self.images.resize(from + length, 0.0);
-            self.normalize.apply(image, side, &Draw::default(), &mut self.images[from..]);
-        }
-        let images = std::mem::take(&mut self.images);
+        let images = self.normalised(images);
         let result = self.classify_normalised(&images);
         self.images = images;
         result
+    }
+
+    /// Takes one image through the layers as it is, whatever views it is classified by, so that their outputs can be
+    /// asked for. The image as for [`Classifier::classify`].
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn pass(&mut self, image: &[u8]) -> Result<()> {
+        let images = self.normalised([image]);
+        let result = self.network.forward(&images);
+        self.images = images;
+        Ok(result?)
+    }
+
+    /// The images as the network takes them, in memory that wants to come back.
+    fn normalised<'a>(&mut self, images: impl IntoIterator<Item = &'a [u8]>) -> Vec<f32> {
+        let side = self.side();
+        let mut normalised = std::mem::take(&mut self.images);
+        normalised.clear();
+        for image in images {
+            let from = normalised.len();
+            normalised.resize(from + side * side * 3, 0.0);
+            self.normalize.apply(image, side, &Draw::default(), &mut normalised[from..]);
+        }
+        normalised
     }
 
     /// The probabilities of the classes for images that are normalised already.

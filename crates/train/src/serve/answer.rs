@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::time::Instant;
 
-use alexnet_core::LayerKind;
+use alexnet_core::{Architecture, LayerKind};
 use serde_json::{Value, json};
 
 use crate::data::resize;
@@ -90,6 +90,8 @@ impl Model {
         });
         if layers {
             answer["input"] = Picture::from_rgb(self.side(), &decoded.pixels).url().into();
+            // The last of the views that it was classified by need not be the picture as it is shown.
+            self.classifier.pass(&decoded.pixels)?;
             answer["layers"] = self.activations()?.into();
         }
         Ok(answer)
@@ -99,10 +101,10 @@ impl Model {
     fn activations(&self) -> Result<Vec<Value>> {
         let network = self.classifier.network();
         let mut layers = Vec::new();
-        for (index, layer) in network.architecture().trace()?.into_iter().enumerate() {
-            let LayerKind::Conv { .. } = layer.spec.kind else { continue };
+        for (conv, relu) in convolutions(network.architecture()) {
+            let layer = &network.architecture().trace()?[conv];
             let mut values = vec![0.0; layer.output.len()];
-            network.output(index, &mut values)?;
+            network.output(relu, &mut values)?;
             let (side, channels) = (layer.output.height, layer.output.channels);
             let shown = channels.min(MOST_CHANNELS);
             let values: Vec<f32> = values.chunks_exact(channels).flat_map(|pixel| &pixel[..shown]).copied().collect();
@@ -116,5 +118,51 @@ impl Model {
             }));
         }
         Ok(layers)
+    }
+}
+
+/// The places of the convolutions, each with that of its ReLU, before which there may be a norm and a shortcut's sum.
+fn convolutions(architecture: &Architecture) -> Vec<(usize, usize)> {
+    let layers = &architecture.layers;
+    let places = |wanted: fn(&LayerKind) -> bool| (0..layers.len()).filter(move |&at| wanted(&layers[at].kind));
+    places(|kind| matches!(kind, LayerKind::Conv { .. }))
+        .filter_map(|conv| Some((conv, places(|kind| matches!(kind, LayerKind::Relu)).find(|&relu| relu > conv)?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use alexnet_core::alexnet::{Options, Variant, architecture};
+    use alexnet_core::random::Philox;
+    use alexnet_core::{Cpu, Network};
+
+    use super::*;
+
+    #[test]
+    fn what_is_drawn_of_a_convolution_has_been_through_its_relu() {
+        let plain = Options::new(32, 10);
+        for (variant, options) in [
+            (Variant::Cifar, plain),
+            (Variant::Cifar, Options { batch_norm: true, ..plain }),
+            (Variant::Modern, Options { batch_norm: true, ..plain }),
+            (Variant::Modern, Options { batch_norm: true, residual: true, ..plain }),
+        ] {
+            let device = Arc::new(Cpu::new(1).unwrap());
+            let mut network = Network::new(device, architecture(variant, options), 1, false).unwrap();
+            network.initialise(Philox::new(3)).unwrap();
+            let image: Vec<f32> = (0..32 * 32 * 3).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect();
+            network.predict(&image).unwrap();
+            let convolutions = convolutions(network.architecture());
+            assert_eq!(convolutions.len(), 5);
+            let trace = network.architecture().trace().unwrap();
+            for (conv, relu) in convolutions {
+                assert_eq!(trace[conv].output, trace[relu].output);
+                let mut values = vec![0.0; trace[conv].output.len()];
+                network.read_output(relu, &mut values).unwrap();
+                assert!(values.iter().all(|&value| value >= 0.0) && values.contains(&0.0), "{}", trace[conv].spec.name);
+            }
+        }
     }
 }

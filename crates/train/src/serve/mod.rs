@@ -6,6 +6,8 @@
 //! can reach the server by a name of its own that leads here.
 
 mod answer;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -51,10 +53,12 @@ type Refusal = (StatusCode, String);
 
 struct Server {
     model: Mutex<Model>,
+    /// Side of the network's images.
+    side: usize,
     limits: Limits,
     /// Host headers that mean this server.
     hosts: Vec<String>,
-    requests: Semaphore,
+    requests: Arc<Semaphore>,
 }
 
 /// Serves until `stop` says so, then lets the requests at work end.
@@ -69,11 +73,19 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let address = listener.local_addr()?;
     let server = Arc::new(Server {
+        side: model.side(),
         model: Mutex::new(model),
         limits,
         hosts: hosts(address),
-        requests: Semaphore::new(limits.requests),
+        requests: Arc::new(Semaphore::new(limits.requests)),
     });
+    answer_all(listener, server, stop).await;
+    Ok(())
+}
+
+/// Answers what comes until `stop` says so.
+async fn answer_all(listener: TcpListener, server: Arc<Server>, stop: impl Future<Output = ()>) {
+    let limits = server.limits;
     let connections = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
@@ -112,13 +124,19 @@ pub async fn serve(
     drop(listener);
     // Requests at work have their own limits of time; idle connections end at once.
     let _ = tokio::time::timeout(limits.time * 3, graceful.shutdown()).await;
-    Ok(())
 }
 
 /// How a browser on this machine calls the server.
 fn hosts(address: SocketAddr) -> Vec<String> {
     let port = address.port();
-    vec![address.to_string(), format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::1]:{port}")]
+    let names = ["localhost", "127.0.0.1", "[::1]"];
+    let mut hosts = vec![address.to_string()];
+    hosts.extend(names.map(|name| format!("{name}:{port}")));
+    if port == 80 {
+        // HTTP's own, which is left out.
+        hosts.extend(names.map(String::from));
+    }
+    hosts
 }
 
 async fn respond(server: &Arc<Server>, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -186,7 +204,7 @@ async fn predict(server: &Arc<Server>, request: Request<Incoming>) -> Result<Res
             (key, _) => return Err((StatusCode::BAD_REQUEST, format!("there is top and layers, not {key}"))),
         }
     }
-    let Ok(_permit) = server.requests.try_acquire() else {
+    let Ok(permit) = server.requests.clone().try_acquire_owned() else {
         return Err((StatusCode::SERVICE_UNAVAILABLE, "too many requests at once; try again".into()));
     };
     let too_large = || (StatusCode::PAYLOAD_TOO_LARGE, format!("the picture has more than {most} bytes"));
@@ -201,10 +219,12 @@ async fn predict(server: &Arc<Server>, request: Request<Incoming>) -> Result<Res
         Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the picture took too long to arrive".into())),
     };
     let server = server.clone();
-    let side = lock(&server).side();
     let task = work(move || {
+        // Goes on when nobody waits for the answer any more, and counts for as long.
+        let _permit = permit;
         // Decoded before the network is asked for, so that a large picture keeps nobody waiting.
-        let picture = answer::Decoded::new(&body, side).map_err(|reason| (StatusCode::UNPROCESSABLE_ENTITY, reason))?;
+        let picture =
+            answer::Decoded::new(&body, server.side).map_err(|reason| (StatusCode::UNPROCESSABLE_ENTITY, reason))?;
         let answer = lock(&server).predict(&picture, top, layers);
         answer.map(|answer| json(&answer)).map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
     });
