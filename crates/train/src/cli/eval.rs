@@ -12,7 +12,7 @@ use anyhow::Context;
 use super::device::{self, Opened};
 use crate::data::{self, Dataset};
 use crate::run::checkpoint::{self, Checkpoint, Metadata};
-use crate::run::classifier::checkpoint_of;
+use crate::run::classifier::{architecture_of, checkpoint_of};
 use crate::run::config::{self, Config, DeviceKind};
 use crate::run::evaluate::{Evaluation, evaluate};
 use crate::run::{Error, Stop, Tta, memory, summary};
@@ -61,11 +61,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(data) => data.clone(),
         None => Config::parse(&metadata.config, &path)?.data,
     };
-    let (model, classes) = (&metadata.model, metadata.classes.len());
-    let architecture = model.architecture(classes).with_context(|| {
-        format!("{} is of the variant `{}`, which this program does not know", path.display(), model.variant)
-    })?;
-    let mut dataset = Dataset::open(&data, &data::Options { size: model.image, ..data::Options::from_env() })?;
+    let architecture = architecture_of(metadata, &path)?;
+    let mut dataset = Dataset::open(&data, &data::Options { size: architecture.image, ..data::Options::from_env() })?;
     dataset.test = dataset.test.limit(args.limit_test.unwrap_or(usize::MAX));
     same_classes(&metadata.classes, &dataset)?;
 

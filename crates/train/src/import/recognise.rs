@@ -6,6 +6,7 @@ use alexnet_core::alexnet::Variant;
 
 use super::{Error, Weights};
 use crate::run::checkpoint::Model;
+use crate::run::config::LARGEST_SIDE;
 
 /// What the user knows about the file.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,7 +35,7 @@ pub fn recognise(weights: &Weights, known: Known) -> Result<(Model, usize), Erro
     let fail = |reason: String| Error::Unrecognised { path: weights.path().into(), reason };
     // A file of this program says what it is.
     let noted = weights.note("architecture").and_then(|note| serde_json::from_str::<Model>(&note).ok());
-    let mut candidates: Vec<Model> = noted.into_iter().collect();
+    let mut candidates: Vec<Model> = noted.into_iter().filter(|model| model.image <= LARGEST_SIDE).collect();
     let batch_norm = shapes.keys().any(|name| name.ends_with(".running_mean"));
     // torchvision first: `paper-k11` at 224 pixels has the same tensors.
     for variant in [Variant::Torchvision, Variant::Cifar, Variant::PaperK11, Variant::Original, Variant::Modern] {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use alexnet_core::{Architecture, Device, Network};
 
 use super::checkpoint::{Checkpoint, Metadata};
-use super::config::Config;
+use super::config::{Config, LARGEST_SIDE};
 use super::error::{Error, Result};
 use super::tta::Tta;
 use crate::data::augment::{Draw, Normalize};
@@ -74,12 +74,14 @@ pub fn checkpoint_of(path: &Path) -> Result<PathBuf> {
 /// The layers of a checkpoint's network.
 ///
 /// # Errors
-/// A variant that this program does not know, or classes that it cannot have.
+/// A variant that this program does not know, images of a side that is not allowed, or classes that it cannot have.
 pub fn architecture_of(metadata: &Metadata, path: &Path) -> Result<Architecture> {
-    let unknown = || {
-        let reason = format!("its variant `{}` is unknown", metadata.model.variant);
-        super::checkpoint::Error::Foreign { path: path.into(), reason }
-    };
+    let foreign = |reason| super::checkpoint::Error::Foreign { path: path.into(), reason };
+    let unknown = || foreign(format!("its variant `{}` is unknown", metadata.model.variant));
+    let side = metadata.model.image;
+    if side > LARGEST_SIDE {
+        return Err(foreign(format!("its images have a side of {side} pixels, more than {LARGEST_SIDE}")).into());
+    }
     let architecture = metadata.model.architecture(metadata.classes.len()).ok_or_else(unknown)?;
     // Before memory is taken: what the metadata say must have an output.
     architecture.trace()?;
@@ -205,6 +207,23 @@ pub fn top(probabilities: &[f64], count: usize) -> Vec<(usize, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::checkpoint::{Model, Progress, TrainedOn};
+
+    #[test]
+    fn a_side_beyond_what_can_be_counted_in_is_refused() {
+        let metadata = |image| Metadata {
+            model: Model { variant: "cifar".into(), image, groups: 1, ..Model::default() },
+            data: TrainedOn { name: String::new(), fingerprint: String::new() },
+            classes: vec!["cat".into(), "dog".into()],
+            config: String::new(),
+            seed: 0,
+            progress: Progress::default(),
+        };
+        assert!(architecture_of(&metadata(32), Path::new("a")).is_ok());
+        for side in [0, 4097, 1 << 32, (1 << 63) + 1, usize::MAX] {
+            assert!(architecture_of(&metadata(side), Path::new("a")).is_err(), "{side}");
+        }
+    }
 
     #[test]
     fn probabilities_and_their_order() {

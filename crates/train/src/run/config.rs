@@ -197,6 +197,9 @@ impl Default for Config {
     }
 }
 
+/// The largest side of a network's images: what follows from it can still be counted in bytes.
+pub const LARGEST_SIDE: usize = 4096;
+
 /// What a resumed run may be given anew: nothing else leaves its steps so far what they were. Another device or
 /// precision rounds differently from there on.
 pub const MAY_CHANGE: [&str; 8] =
@@ -285,8 +288,8 @@ impl Config {
                 return fail(key, "0".into(), "at least 1");
             }
         }
-        if let Some(side) = self.resize.filter(|&side| side > 4096) {
-            return fail("resize", side.to_string(), "at most 4096");
+        if let Some(side) = self.resize.filter(|&side| side > LARGEST_SIDE) {
+            return fail("resize", side.to_string(), &format!("at most {LARGEST_SIDE}"));
         }
         if self.batch_size.checked_mul(self.accumulate).is_none_or(|images| images > u32::MAX as usize) {
             return fail("accumulate", self.accumulate.to_string(), "batch-size times accumulate below 2^32");
