@@ -34,6 +34,16 @@ pub enum Error {
         /// What was looked for.
         reason: String,
     },
+    /// A tensor that nothing can be computed with.
+    #[error("the tensor {name} of {} has the value {value}", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// NaN or an infinity.
+        value: f32,
+    },
     /// The last layer has other classes than wanted.
     #[error("{} has a last layer of {found} classes, {wanted} are wanted", path.display())]
     Classes {
@@ -60,6 +70,7 @@ impl Error {
             Self::Unrecognised { .. } => {
                 "name the --arch and --resize it was made for; its tensors need torchvision's names".into()
             }
+            Self::NotFinite { .. } => "the run that it is of diverged: use weights from before that".into(),
             Self::Classes { .. } => {
                 "add --replace-classifier to start the last layer anew and take all others from the file".into()
             }
@@ -177,6 +188,9 @@ impl Weights {
             let average = format!("{}{own}", checkpoint::AVERAGE);
             let averaged = shapes.iter().any(|(name, shape)| *name == average && *shape == parameter.shape);
             let values = self.read(if averaged { &average } else { own })?;
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                return Err(Error::NotFinite { path: self.path.clone(), name: own.clone(), value: *value });
+            }
             device.write(&values, &mut parameter.value).map_err(checkpoint::Error::from)?;
         }
         Ok(())

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::metrics::Scaling;
+use crate::data::cifar::hex;
 
 /// The format that this program writes, and the only one it reads.
 const FORMAT_VERSION: &str = "1";
@@ -259,10 +260,6 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// A safetensors file in memory, its structure checked.
 pub struct Weights {
     path: PathBuf,
@@ -383,7 +380,7 @@ pub fn open(path: &Path) -> Result<Checkpoint> {
     if version != FORMAT_VERSION {
         return Err(foreign(format!("its format version is {version}, this program reads {FORMAT_VERSION}")));
     }
-    if checksum(&weights.bytes, get("checksum")?) != get("checksum")? {
+    if checksum(&weights.bytes, get("checksum")?).as_deref() != Some(get("checksum")?) {
         return Err(Error::Damaged { path: path.to_owned() });
     }
     let parsed = |key: &str, error: serde_json::Error| foreign(format!("its `{key}` cannot be read: {error}"));
@@ -398,21 +395,19 @@ pub fn open(path: &Path) -> Result<Checkpoint> {
     Ok(Checkpoint { weights, metadata })
 }
 
-/// The SHA-256 of a file with zeros where its checksum stands.
-fn checksum(bytes: &[u8], stated: &str) -> String {
+/// The SHA-256 of a file with zeros where its checksum stands; none if none stands there.
+fn checksum(bytes: &[u8], stated: &str) -> Option<String> {
     let header = bytes.get(..8).map_or(0, |n| u64::from_le_bytes(n.try_into().unwrap_or_default())) as usize;
     let end = bytes.len().min(header.saturating_add(8));
-    let mut hash = Sha256::new();
-    let place = bytes[..end].windows(stated.len().max(1)).position(|window| window == stated.as_bytes());
-    match place {
-        Some(place) if stated.len() == NO_CHECKSUM.len() => {
-            hash.update(&bytes[..place]);
-            hash.update(NO_CHECKSUM);
-            hash.update(&bytes[place + stated.len()..]);
-        }
-        _ => return String::new(),
+    if stated.len() != NO_CHECKSUM.len() {
+        return None;
     }
-    hex(&hash.finalize())
+    let place = bytes[..end].windows(stated.len()).position(|window| window == stated.as_bytes())?;
+    let mut hash = Sha256::new();
+    hash.update(&bytes[..place]);
+    hash.update(NO_CHECKSUM);
+    hash.update(&bytes[place + stated.len()..]);
+    Some(hex(&hash.finalize()))
 }
 
 impl Checkpoint {

@@ -101,6 +101,32 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
 }
 
 #[test]
+fn an_empty_checksum_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.safetensors");
+    save(&path, &filled(), &metadata()).unwrap();
+    let good = fs::read(&path).unwrap();
+    let start = 8 + good[8..].windows(12).position(|window| window == b"\"checksum\":\"").unwrap() + 12;
+    let header = 8 + u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+    let spaces = [b' '; NO_CHECKSUM.len()];
+    // The header is as long as before, and so the tensors lie where they did.
+    let bytes = [&good[..start], &good[start + spaces.len()..header], &spaces, &good[header..]].concat();
+    fs::write(&path, bytes).unwrap();
+    assert!(matches!(open(&path), Err(Error::Damaged { .. })));
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.safetensors");
+    let mut saved = filled();
+    saved.device_and_parameters().1[0].value[5] = f32::NAN;
+    save(&path, &saved, &metadata()).unwrap();
+    let error = crate::import::open(&path).unwrap().initialise(&mut network(4), false).unwrap_err().to_string();
+    assert!(error.contains("the tensor features.0.weight of") && error.ends_with("has the value NaN"), "{error}");
+}
+
+#[test]
 fn a_declared_length_beyond_the_file_takes_no_memory() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("last.safetensors");
