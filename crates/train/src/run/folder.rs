@@ -13,6 +13,8 @@ use super::metrics::Metrics;
 use super::tensorboard;
 
 const CONFIG: &str = "config.toml";
+/// Its first line.
+const HEAD: &str = "# The settings of this run. To start another with them: alexnet train --config FILE";
 /// A record an epoch.
 pub const METRICS: &str = "metrics.jsonl";
 const LAST: &str = "last.safetensors";
@@ -44,14 +46,25 @@ pub fn now() -> f64 {
 }
 
 impl RunFolder {
-    /// Whether a new run may have the folder `path`: it does not exist, or holds no run.
+    /// Whether a new run may have the folder `path`: it does not exist, or holds no run. One that was killed before its
+    /// first checkpoint is none.
     ///
     /// # Errors
-    /// [`Error::Exists`].
+    /// [`Error::Exists`]; [`Error::Settings`] for a `config.toml` of the user's.
     pub fn check_free(path: &Path) -> Result<()> {
-        match [LAST, BEST, METRICS].iter().any(|file| path.join(file).exists()) {
-            true => Err(Error::Exists { path: path.into() }),
-            false => Ok(()),
+        let recorded = fs::metadata(path.join(METRICS)).is_ok_and(|metrics| metrics.len() > 0);
+        if recorded || [LAST, BEST].iter().any(|file| path.join(file).exists()) {
+            return Err(Error::Exists { path: path.into() });
+        }
+        match fs::read(path.join(CONFIG)) {
+            Ok(text) if !text.starts_with(HEAD.as_bytes()) => Err(Error::Settings {
+                message: format!(
+                    "{} was not written by a run, which would put its own there",
+                    path.join(CONFIG).display()
+                ),
+                hint: "choose another folder with --out, or give the file another name",
+            }),
+            _ => Ok(()),
         }
     }
 
@@ -70,6 +83,7 @@ impl RunFolder {
         };
         let lock = lock(&path)?;
         Self::check_free(&path)?;
+        remove_unfinished(&path)?;
         Ok(Self { path, made, _lock: lock })
     }
 
@@ -85,12 +99,7 @@ impl RunFolder {
             return Err(Error::NotARun { path: path.into(), reason: "it has no last.safetensors" });
         }
         let lock = lock(path)?;
-        for entry in fs::read_dir(path).map_err(Error::io("read", path))?.flatten() {
-            if entry.file_name().to_string_lossy().contains(UNFINISHED) {
-                // If it cannot be removed it does no harm.
-                let _ = fs::remove_file(entry.path());
-            }
-        }
+        remove_unfinished(path)?;
         Ok(Self { path: path.into(), made: false, _lock: lock })
     }
 
@@ -115,8 +124,7 @@ impl RunFolder {
     /// The file cannot be written.
     pub fn write_config(&self, toml: &str) -> Result<()> {
         let path = self.path.join(CONFIG);
-        let text =
-            format!("# The settings of this run. To start another with them: alexnet train --config FILE\n{toml}");
+        let text = format!("{HEAD}\n{toml}");
         let temporary = self.path.join(format!("{CONFIG}{UNFINISHED}{}", std::process::id()));
         let write = || -> io::Result<()> {
             let mut file = File::create(&temporary)?;
@@ -175,6 +183,17 @@ impl RunFolder {
             let _ = fs::remove_dir(&self.path);
         }
     }
+}
+
+/// Removes what a killed process left unfinished.
+fn remove_unfinished(path: &Path) -> Result<()> {
+    for entry in fs::read_dir(path).map_err(Error::io("read", path))?.flatten() {
+        if entry.file_name().to_string_lossy().contains(UNFINISHED) {
+            // If it cannot be removed it does no harm.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
 }
 
 /// Puts the file `from` at `to` as well, whatever was there.
@@ -247,6 +266,31 @@ mod tests {
         fs::write(path.join("last.tmp-77"), "half").unwrap();
         drop(RunFolder::reopen(&path).unwrap());
         assert!(!path.join("last.tmp-77").exists() && path.join(LAST).exists());
+    }
+
+    #[test]
+    fn a_run_killed_before_its_first_checkpoint_leaves_the_folder_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let run = RunFolder::create(Some(&path), "x").unwrap();
+        run.write_config("lr = 1\n").unwrap();
+        drop(run.outputs(0).unwrap());
+        fs::write(path.join("last.tmp-7"), "half").unwrap();
+        drop(run);
+        assert!(path.join(METRICS).exists());
+        drop(RunFolder::create(Some(&path), "x").unwrap());
+        assert!(!path.join("last.tmp-7").exists());
+        fs::write(path.join(METRICS), "{}\n").unwrap();
+        assert!(matches!(RunFolder::create(Some(&path), "x"), Err(Error::Exists { .. })));
+    }
+
+    #[test]
+    fn a_config_of_the_users_is_not_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(CONFIG), "# mine\nlr = 1\n").unwrap();
+        let error = RunFolder::create(Some(folder.path()), "x").unwrap_err();
+        assert!(matches!(error, Error::Settings { .. }) && error.to_string().contains("was not written by a run"));
+        assert_eq!(fs::read_to_string(folder.path().join(CONFIG)).unwrap(), "# mine\nlr = 1\n");
     }
 
     #[test]

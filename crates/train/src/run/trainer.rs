@@ -194,6 +194,8 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
                 return Ok(false);
             }
             if save {
+                // What the checkpoint has behind it is not done again.
+                outputs.events.flush().map_err(Error::io("write events in", self.folder.path()))?;
                 self.save_as(false)?;
                 saved = Instant::now();
             }
