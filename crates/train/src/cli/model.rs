@@ -20,6 +20,18 @@ pub struct Place {
     pub threads: usize,
 }
 
+impl Place {
+    /// The settings that batches of `batch` images are computed with.
+    ///
+    /// # Errors
+    /// A number that is not allowed.
+    pub fn limits(&self, batch: usize) -> Result<Config> {
+        let limits = Config { batch_size: batch, threads: self.threads, ..Config::default() };
+        limits.validate(&config::flag)?;
+        Ok(limits)
+    }
+}
+
 /// A checkpoint that was opened, and where it lies.
 pub struct Opening {
     /// The file.
@@ -49,8 +61,7 @@ impl Opening {
     /// # Errors
     /// It does not fit the memory; the weights do not fit the layers; the device is not there.
     pub fn classifier(&self, place: &Place, batch: usize) -> Result<Classifier> {
-        let limits = Config { batch_size: batch, threads: place.threads, ..Config::default() };
-        limits.validate(&config::flag)?;
+        let limits = place.limits(batch)?;
         let architecture = architecture_of(self.metadata(), &self.path)?;
         match device::open(place.device, limits.thread_count())? {
             Opened::Cpu(device) => {

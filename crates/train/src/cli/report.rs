@@ -88,9 +88,13 @@ fn open(args: &Args, path: &Path) -> anyhow::Result<Run> {
     let tested = match args.no_test {
         true => None,
         false => {
-            let mut classifier = opening.classifier(&args.place, BATCH)?;
+            let mut classifier = match opening.classifier(&args.place, BATCH) {
+                // There is no flag for it, and the results do not depend on it.
+                Err(Error::Memory { largest: Some(largest), .. }) => opening.classifier(&args.place, largest)?,
+                opened => opened?,
+            };
             let dataset = dataset(args, &config, &classifier, metadata.model.image)?;
-            Some(test(&mut classifier, &dataset, config.thread_count(), args.mistakes)?)
+            Some(test(&mut classifier, &dataset, args.place.limits(BATCH)?.thread_count(), args.mistakes)?)
         }
     };
     Ok(Run {
