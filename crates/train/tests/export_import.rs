@@ -117,6 +117,9 @@ fn a_network_is_tuned_to_other_classes() {
     place.fail("import ten.pth -o y.safetensors --classes cat,,dog", 2, &["--classes is `cat,,dog`"]);
 
     place.fail(&format!("{SHORT} --freeze featurs"), 2, &["--freeze featurs: no layer", "hint: "]);
+    for tensor in ["features.0.weight", "features.0,features.3.bias"] {
+        place.fail(&format!("{SHORT} --freeze {tensor}"), 2, &["no layer with weights has this name"]);
+    }
     place.fail(&format!("{SHORT} --freeze features,classifier"), 2, &["leaves nothing to train"]);
     place.fail(&format!("{SHORT} --replace-classifier"), 2, &["--replace-classifier needs weights", "--init"]);
 }
