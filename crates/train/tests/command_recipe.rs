@@ -47,15 +47,21 @@ fn seeds_are_repeated_and_what_is_done_is_not_done_again() {
     place.succeed(&format!("{SHORT} --epochs 1 --seed 6 --out alone"));
     assert!(tensors(&place.path("many/seed-6/last.safetensors")) == tensors(&place.path("alone/last.safetensors")));
 
-    // More seeds and, for one run, more epochs: what is there is kept, or gone on with.
+    // More seeds: what is there is kept.
     let before = place.read("many/seed-5/metrics.jsonl");
     let out = place.succeed(&format!("{SHORT} --epochs 1 --seed 5 --runs 3 --out many"));
     assert!(out.contains("seed 7, run 3 of 3") && !out.contains("seed 6, run"), "{out}");
     assert_eq!(place.read("many/seed-5/metrics.jsonl"), before);
     assert_eq!(summary()["test_acc"]["n"], 3);
-    place.succeed(&format!("{SHORT} --epochs 2 --seed 6 --runs 1 --out many"));
-    assert_eq!(place.epochs("many/seed-6"), [1, 2]);
+    place.succeed(&format!("{SHORT} --epochs 1 --seed 6 --runs 1 --out many"));
     assert_eq!(summary()["test_acc"]["standard_deviation"], serde_json::Value::Null);
+    // Runs of different lengths have no mean.
+    place.fail(
+        &format!("{SHORT} --epochs 2 --seed 5 --runs 4 --out many"),
+        2,
+        &["many/seed-5 is a run of --epochs 1, not 2", "hint: give the other runs' --epochs"],
+    );
+    assert_eq!(place.read("many/seed-5/metrics.jsonl"), before);
 
     place.fail(
         &format!("{SHORT} --epochs 1 --seed 5 --runs 2 --lr 0.5 --out many"),

@@ -34,7 +34,16 @@ pub fn run(config: &Config, runs: usize, out: Option<&Path>) -> anyhow::Result<O
             Err(_) => Some(Resumed::open(&path)?),
         };
         if let Some(resumed) = &resumed {
-            config.may_resume(&resumed.config()?)?;
+            let run = resumed.config()?;
+            config.may_resume(&run)?;
+            // A mean is of runs of one length, and a schedule that was stretched is another one.
+            if run.epochs != config.epochs {
+                return Err(Error::Settings {
+                    message: format!("{} is a run of --epochs {}, not {}", path.display(), run.epochs, config.epochs),
+                    hint: "give the other runs' --epochs, or another folder with --out",
+                }
+                .into());
+            }
         }
         if resumed.as_ref().is_none_or(|resumed| resumed.epochs() < config.epochs) {
             say(&format!("\nseed {seed}, run {} of {runs}", records.len() + 1));
