@@ -119,6 +119,11 @@ fn flags_win_over_the_file_and_the_file_over_the_defaults() {
     )
     .unwrap();
     let out = place.succeed("train --config my.toml --lr 0.25 --nesterov=false --out run");
+    // Another network sees images of its own side, not of that in the file.
+    let out_of_other = place.succeed("train --config run/config.toml --arch paper-k11 --resize 63 --out other");
+    assert!(out_of_other.contains("network  paper-k11, images 63x63"), "{out_of_other}");
+    let back = place.succeed("train --config other/config.toml --arch cifar --out back");
+    assert!(back.contains("network  cifar, images 32x32"), "{back}");
     assert!(out.contains("run      run: 0 epochs of 2 steps"), "{out}");
     let config = String::from_utf8(place.read("run/config.toml")).unwrap();
     for line in

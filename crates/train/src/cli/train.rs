@@ -88,7 +88,7 @@ pub struct Args {
     #[arg(long, value_name = "N", help_heading = "Optimiser")]
     batch_size: Option<usize>,
     /// Add up the gradients of N batches before each update: the same update as with one batch N times as
-    /// large, in the memory of one [default: 1]
+    /// large, in the memory of one; but batch norm, MixUp and CutMix look at each of the N by itself [default: 1]
     #[arg(long, value_name = "N", help_heading = "Optimiser")]
     accumulate: Option<usize>,
     /// Learning rate [default: 0.01]
@@ -192,6 +192,10 @@ impl Args {
         set_some(&mut config.limit_test, &self.limit_test);
         self.augmentation.apply(config);
         set(&mut config.no_shuffle, &self.no_shuffle);
+        if self.arch.is_some_and(|arch| arch != config.arch) {
+            // The other network's own.
+            config.resize = None;
+        }
         set(&mut config.arch, &self.arch);
         set_some(&mut config.resize, &self.resize);
         set(&mut config.groups, &self.groups);
