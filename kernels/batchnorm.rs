@@ -20,7 +20,7 @@ pub struct BatchNorm {
     pub channels: usize,
     /// ε.
     pub epsilon: f64,
-    /// Share of the batch's statistics in the new running ones.
+    /// Share of the batch's statistics in the new running ones; a batch of one row leaves them as they are.
     pub momentum: f64,
 }
 
@@ -70,7 +70,7 @@ impl BatchNorm {
             chunk: chunk as u32,
             chunks: chunks as u32,
             epsilon: self.epsilon as f32,
-            momentum: self.momentum as f32,
+            momentum: if self.rows > 1 { self.momentum as f32 } else { 0.0 },
             unbiased: (self.rows as f64 / (self.rows - 1).max(1) as f64) as f32,
         };
         Ok((argument, [chunks, 1, tiles].map(|n| Grid::new([(blocks * n) as u32, 1, 1], THREADS))))

@@ -205,6 +205,17 @@ fn a_variance_far_from_zero_is_not_lost() {
     }
 }
 
+/// It has no variance: moving towards 0 would make the network blow up what it is tested with.
+#[test]
+fn a_batch_of_one_row_leaves_the_running_statistics() {
+    let s = BatchNormShape { rows: 1, channels: 3, epsilon: 1e-5, momentum: 0.1 };
+    let given = Given::new(&s, 5, 1.0, 0.5);
+    for cpus in cpus() {
+        let [_, mean, variance, _] = forward(&cpus[0], &s, &given, false);
+        assert_eq!((&mean[..], &variance[..]), (&given.mean[..], &given.variance[..]));
+    }
+}
+
 #[test]
 fn an_array_too_short_is_an_error() {
     let s = BatchNormShape { rows: 2, channels: 3, epsilon: 1e-5, momentum: 0.1 };

@@ -252,7 +252,7 @@ pub fn batchnorm_forward<T: Element>(
     let square = |i: usize| (x[i] - mean[i % s.channels]) * (x[i] - mean[i % s.channels]);
     let variance: Vec<T> = channel_sums(s, square).into_iter().map(|sum| sum / rows).collect();
     let [running_mean, running_variance] = running;
-    let (momentum, unbiased) = (T::from_f64(s.momentum), T::from_f64(s.unbiased()));
+    let (momentum, unbiased) = (T::from_f64(s.share()), T::from_f64(s.unbiased()));
     for c in 0..s.channels {
         statistics[c] = mean[c];
         statistics[s.channels + c] = (variance[c] + T::from_f64(s.epsilon)).sqrt().recip();

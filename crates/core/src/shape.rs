@@ -189,7 +189,7 @@ pub struct BatchNormShape {
     pub channels: usize,
     /// ε, added to the variance.
     pub epsilon: f64,
-    /// Share of the batch's statistics in the new running ones.
+    /// Share of the batch's statistics in the new running ones; a batch of one row leaves them as they are.
     pub momentum: f64,
 }
 
@@ -202,9 +202,13 @@ impl BatchNormShape {
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// rows/(rows − 1), which makes a biased variance unbiased; one row, whose variance is 0, counts as it is.
+    /// rows/(rows − 1), which makes a biased variance unbiased.
     pub const fn unbiased(&self) -> f64 {
         if self.rows > 1 { self.rows as f64 / (self.rows - 1) as f64 } else { 1.0 }
+    }
+    /// The share by which this batch moves the running statistics: none for one row, which has no variance.
+    pub const fn share(&self) -> f64 {
+        if self.rows > 1 { self.momentum } else { 0.0 }
     }
 }
 

@@ -246,8 +246,14 @@ impl Config {
     }
 
     /// By which views the run that a checkpoint is of was tested; by the image alone if the checkpoint is of none.
+    /// Keys that this version does not know are no matter.
     pub fn tta_of_run(text: &str) -> Tta {
-        Self::parse(text, Path::new("")).map_or(Tta::None, |config| config.tta)
+        #[derive(Deserialize)]
+        struct Views {
+            #[serde(default)]
+            tta: Tta,
+        }
+        toml::from_str::<Views>(text).map_or(Tta::None, |views| views.tta)
     }
 
     /// The settings as TOML, every default written out; [`Config::parse`] reads it back.
@@ -363,6 +369,12 @@ impl Config {
                     "leave one of them out",
                 );
             }
+        }
+        if self.batch_size == 1 && self.model().batch_norm {
+            return contradiction(
+                format!("{} is 1, and a batch norm makes nothing of a single image", name("batch-size")),
+                "give --batch-size 2 or more: what --accumulate adds up are batches, each normalised by itself",
+            );
         }
         if self.replace_classifier && self.init.is_none() {
             return contradiction(

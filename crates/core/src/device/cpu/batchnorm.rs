@@ -68,7 +68,7 @@ pub fn forward(
         merge(all, count, moments, more);
         count += more;
     }
-    let (momentum, unbiased, rows) = (s.momentum as f32, s.unbiased() as f32, s.rows as f32);
+    let (momentum, unbiased, rows) = (s.share() as f32, s.unbiased() as f32, s.rows as f32);
     for c in 0..s.channels {
         let (mean, variance) = (all[c], all[s.channels + c] / rows);
         let inverse = 1.0 / (variance + s.epsilon as f32).sqrt();

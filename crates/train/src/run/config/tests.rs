@@ -80,6 +80,8 @@ fn every_limit_names_flag_value_and_what_is_allowed() {
         ("label-smoothing", |c| c.label_smoothing = -0.1),
         ("seed", |c| c.seed = u64::MAX),
         ("nesterov", |c| (c.nesterov, c.momentum) = (true, 0.0)),
+        ("batch-size", |c| (c.batch_size, c.batch_norm) = (1, true)),
+        ("batch-size", |c| (c.batch_size, c.arch) = (1, Arch::Modern)),
         ("replace-classifier", |c| c.replace_classifier = true),
         ("epochs", |c| c.epochs = usize::MAX),
         ("precision", |c| (c.precision, c.device) = (Precision::Bf16, DeviceKind::Cpu)),
@@ -107,6 +109,7 @@ fn a_run_from_before_there_were_shifts_is_tested_as_it_was() {
         assert_eq!(Config::tta_of_run(&format!("lr = 0.01\ntta = {written}\nschedule = \"step\"\n")), tta);
     }
     assert_eq!(Config::tta_of_run("no settings of a run"), Tta::None);
+    assert_eq!(Config::tta_of_run("a-later-key = 1\ntta = \"mirror\"\n"), Tta::Mirror);
     // Its config.toml starts other runs, too.
     assert_eq!(Config::parse("tta = true", Path::new("")).unwrap().tta, Tta::Mirror);
     let error = Config::parse("tta = \"mirrors\"", Path::new("")).unwrap_err().to_string();
