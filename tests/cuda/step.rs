@@ -144,6 +144,44 @@ fn a_replayed_step_has_the_bits_of_one_launched_by_hand() {
 }
 
 #[test]
+fn a_recorded_step_decays_what_its_rule_says() {
+    let gpu = gpu();
+    let run = |replays| {
+        let mut network = cuda(Precision::Fp32);
+        network.replay_steps(replays);
+        for step in 0..6 {
+            let (x, labels) = batch(step, BATCH);
+            network.load(&x, &labels).unwrap();
+            let rule = Sgd { decay_all: step < 3, weight_decay: 0.5, ..RULE };
+            network.step(&micro(step, BATCH), Some(&rule)).unwrap();
+        }
+        (state(&network), network.recorded_steps())
+    };
+    let ((by_hand, none), (replayed, recorded)) = (run(false), run(true));
+    assert_eq!((none, recorded), (0, 2));
+    assert!(by_hand == replayed, "other bits");
+    gpu.assert_clean("step");
+}
+
+#[test]
+fn every_micro_batch_of_a_long_step_is_recorded() {
+    const MICRO_BATCHES: usize = 17;
+    let gpu = gpu();
+    let mut network = cuda(Precision::Fp32);
+    network.replay_steps(true);
+    for step in 0..2 {
+        for first_image in 0..MICRO_BATCHES {
+            let (x, labels) = batch(step, 1);
+            network.load(&x, &labels).unwrap();
+            let micro = MicroBatch { first_image, ..micro(step, MICRO_BATCHES) };
+            network.step(&micro, (first_image + 1 == MICRO_BATCHES).then_some(&RULE)).unwrap();
+        }
+    }
+    assert_eq!(network.recorded_steps(), MICRO_BATCHES);
+    gpu.assert_clean("step");
+}
+
+#[test]
 fn a_recording_ends_where_its_arrays_may_have_moved() {
     let gpu = gpu();
     let mut network = cuda(Precision::Fp32);

@@ -6,8 +6,9 @@ use crate::device::{Device, Element};
 use crate::shape::{AugmentShape, LossShape, Mix, MixShape};
 use crate::{Error, Result, Sgd};
 
-/// Different steps that are kept recorded: full batch and last batch, each of a few micro-batches.
-const MOST_RECORDINGS: usize = 16;
+/// Different steps that are kept recorded: each of the micro-batches of a full batch and of an epoch's last one. Those
+/// beyond are done by hand.
+const MOST_RECORDINGS: usize = 64;
 
 /// What a step's work depends on, beside the arrays and what [`Device::begin_step`] tells: the same work can be
 /// replayed.
@@ -16,7 +17,8 @@ pub(super) struct Work {
     images: usize,
     /// With a step of zero.
     micro: MicroBatch,
-    update: bool,
+    /// Whether it ends with an update, and by [`Sgd::decay_all`].
+    update: Option<bool>,
     mixed: bool,
 }
 
@@ -124,8 +126,12 @@ impl<D: Device> Network<D> {
         let n = self.loaded_images()?;
         self.for_training()?;
         self.device.begin_step(micro.step, rule)?;
-        let work =
-            Work { images: n, micro: MicroBatch { step: 0, ..*micro }, update: rule.is_some(), mixed: self.mixed };
+        let work = Work {
+            images: n,
+            micro: MicroBatch { step: 0, ..*micro },
+            update: rule.map(|rule| rule.decay_all),
+            mixed: self.mixed,
+        };
         if !self.replays {
             return self.work(n, micro, rule);
         }
@@ -133,10 +139,9 @@ impl<D: Device> Network<D> {
         let Some(place) = place else {
             // Done by hand the first time: what is compiled or loaded at first use cannot be recorded.
             self.work(n, micro, rule)?;
-            if self.recordings.len() == MOST_RECORDINGS {
-                self.recordings.remove(0);
+            if self.recordings.len() < MOST_RECORDINGS {
+                self.recordings.push((work, Known::Done));
             }
-            self.recordings.push((work, Known::Done));
             return Ok(());
         };
         if let Known::Recorded(recording) = &mut self.recordings[place].1
