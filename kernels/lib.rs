@@ -173,6 +173,14 @@ fn code_variable(name: &'static str) -> Result<Option<Code>> {
     }
 }
 
+/// The version of CUDA that the driver, which must be there, is for: 12.4 is 12040.
+fn driver_version() -> Result<i32> {
+    let mut version = 0;
+    // SAFETY: writes the integer; may be called before cuInit.
+    unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(|e| Error::driver("cuDriverGetVersion", e))?;
+    Ok(version)
+}
+
 /// How many GPUs the driver has.
 ///
 /// # Errors
@@ -182,9 +190,7 @@ pub fn device_count() -> Result<usize> {
     if !unsafe { sys::is_culib_present() } {
         return Err(Error::NoDriver);
     }
-    let mut version = 0;
-    // SAFETY: writes the integer; may be called before cuInit.
-    unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(|e| Error::driver("cuDriverGetVersion", e))?;
+    let version = driver_version()?;
     if version < DRIVER {
         return Err(Error::DriverTooOld { found: version, needed: DRIVER });
     }
@@ -221,6 +227,7 @@ impl Kernels {
         if sm < OLDEST {
             return Err(Error::DeviceTooOld { device: name, sm });
         }
+        nvrtc.suits(sm, driver_version()?)?;
         // SAFETY: all arrays are used on the one stream below, in order, so that no event needs to guard them; events
         // would get in the way of capturing the stream.
         unsafe { context.disable_event_tracking() };

@@ -71,6 +71,19 @@ pub struct Compiled {
     pub log: String,
 }
 
+/// Why NVRTC of this version, whose oldest architecture is `oldest`, is of no use for a device and its driver.
+fn unsuitable((major, minor): (i32, i32), oldest: u32, sm: u32, driver: i32) -> Option<String> {
+    let capability = |sm: u32| format!("{}.{}", sm / 10, sm % 10);
+    let problem = if oldest > sm {
+        format!("compiles for compute capability {} and newer, the GPU has {}", capability(oldest), capability(sm))
+    } else if major > driver / 1000 {
+        format!("needs a driver for CUDA {major}, this one is for {}.{}", driver / 1000, driver % 1000 / 10)
+    } else {
+        return None;
+    };
+    Some(format!("NVRTC {major}.{minor} {problem}; `alexnet doctor --fetch-nvrtc` fetches {VERSION}"))
+}
+
 type Program = *mut c_void;
 
 /// The compiler, loaded once for the process.
@@ -211,6 +224,19 @@ impl Nvrtc {
     /// The architectures it compiles for, ascending, as ten times the compute capability.
     pub fn architectures(&self) -> &[u32] {
         &self.architectures
+    }
+
+    /// That a driver of this version (as `cuDriverGetVersion` gives it) loads what is compiled for a device of compute
+    /// capability `sm`/10.
+    ///
+    /// # Errors
+    /// [`Error::Nvrtc`], with what to do.
+    pub fn suits(&self, sm: u32, driver: i32) -> Result<()> {
+        let oldest = self.architectures.iter().copied().min().unwrap_or(0);
+        match unsuitable(self.version, oldest, sm, driver) {
+            Some(reason) => Err(Error::Nvrtc { path: self.path.clone(), reason }),
+            None => Ok(()),
+        }
     }
 
     /// The target for a device: its own architecture, or PTX for the newest one known that is not newer.
@@ -402,4 +428,20 @@ fn run(command: &mut Command) -> Result<()> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(Error::Fetch(format!("{}: {}; {help}", output.status, said.trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compiler_too_new_for_the_gpu_or_its_driver() {
+        assert_eq!(unsuitable((12, 9), 50, 70, 12_000), None);
+        assert_eq!(unsuitable((13, 0), 75, 90, 13_010), None);
+        let volta = unsuitable((13, 0), 75, 70, 13_000).unwrap();
+        assert!(volta.starts_with("NVRTC 13.0 compiles for compute capability 7.5 and newer, the GPU has 7.0; "));
+        assert!(volta.ends_with("`alexnet doctor --fetch-nvrtc` fetches 12.9.86"), "{volta}");
+        let driver = unsuitable((13, 0), 75, 90, 12_040).unwrap();
+        assert!(driver.starts_with("NVRTC 13.0 needs a driver for CUDA 13, this one is for 12.4; "), "{driver}");
+    }
 }

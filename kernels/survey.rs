@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 
-use cudarc::driver::{CudaContext, sys};
+use cudarc::driver::CudaContext;
 
 use crate::error::{Error, Result};
 use crate::nvrtc::Nvrtc;
-use crate::{OLDEST, cache, device_count};
+use crate::{OLDEST, cache, device_count, driver_version};
 
 /// A GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,10 +47,7 @@ impl DeviceFound {
 /// No driver, one too old, one without a GPU.
 pub fn driver() -> Result<(i32, Vec<Result<DeviceFound>>)> {
     let count = device_count()?;
-    let mut version = 0;
-    // SAFETY: writes the integer.
-    unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(|e| Error::driver("cuDriverGetVersion", e))?;
-    Ok((version, (0..count).map(DeviceFound::look).collect()))
+    Ok((driver_version()?, (0..count).map(DeviceFound::look).collect()))
 }
 
 /// Whether the driver in use is softgpu, whose times are a processor's and say nothing of a GPU.
