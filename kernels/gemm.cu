@@ -86,6 +86,7 @@ KERNEL void gemm_reduce_float(const float* partial, const float* bias, float* c,
 
 // db[n] (+)= Σ over m of x[m, n], the bias' gradient. A block takes 32 columns and `chunk` rows, a warp every eighth
 // of them; the warps' sums are added in order. With several chunks `y` is (chunks, N), to be summed the same way.
+// The chunks are x of the grid, since there can be more of them than y goes to.
 // Rows of fewer than 32 columns begin anywhere in a sector: PASS of them at a time are copied, as one run of memory,
 // to shared memory, of which the launcher gives PASS · N floats.
 constexpr int PASS = 256;
@@ -94,7 +95,7 @@ DEVICE void column_sum(const From* x, float* y, int m, int n, int chunk, int acc
     extern __shared__ float run[];
     __shared__ float sums[8][32];
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    int column = blockIdx.x * 32 + lane, first = blockIdx.y * chunk, rows = min(chunk, m - first);
+    int column = blockIdx.y * 32 + lane, first = blockIdx.x * chunk, rows = min(chunk, m - first);
     x += (size_t)first * n;
     float sum = 0.0f;
     if (n < 32) {
@@ -115,7 +116,7 @@ DEVICE void column_sum(const From* x, float* y, int m, int n, int chunk, int acc
     __syncthreads();
     if (warp == 0 && column < n) {
         for (int i = 1; i < 8; i++) sum += sums[i][lane];
-        float* to = y + (size_t)blockIdx.y * n + column;
+        float* to = y + (size_t)blockIdx.x * n + column;
         *to = accumulate ? *to + sum : sum;
     }
 }

@@ -163,7 +163,7 @@ impl Plan {
     pub fn grid(&self, operator: &'static str, rows: usize, columns: usize, groups: usize) -> Result<Grid> {
         let side = self.tile.side();
         let blocks = [rows.div_ceil(side), columns.div_ceil(side) * groups, self.chunks];
-        if blocks[1] > 65_535 {
+        if blocks[1] > Grid::MOST_Y {
             let reason = format!("has {columns} columns in {groups} groups, more than a grid of blocks holds");
             return Err(Error::Argument { operator, argument: "shape", reason });
         }
@@ -325,18 +325,22 @@ impl Kernels {
         let chunks = rows.div_ceil(SUMMED_ROWS).max(1);
         let whole = chunks == 1;
         let target = if whole { y.address() } else { workspace.address() };
+        if columns > 32 * Grid::MOST_Y {
+            let reason = format!("has {columns} columns, more than a grid of blocks holds");
+            return Err(Error::Argument { operator: NAME, argument: "x", reason });
+        }
         let blocks = columns.div_ceil(32) as u32;
         let launch = self.launch("gemm", NAME)?.array(x).value(target);
         let launch = launch.integers([rows, columns, SUMMED_ROWS, usize::from(accumulate && whole)]);
         // SAFETY: a block for 32 columns and a chunk of the rows; x, y and the workspace hold them, as checked above.
-        unsafe { launch.run(Grid::new([blocks, chunks as u32, 1], 256).shared(narrow(columns)))? };
+        unsafe { launch.run(Grid::new([chunks as u32, blocks, 1], 256).shared(narrow(columns)))? };
         if whole {
             return Ok(());
         }
         let launch = self.launch("gemm", "column_sum_float")?.array(workspace).array_mut(y);
         let launch = launch.integers([chunks, columns, chunks, usize::from(accumulate)]);
         // SAFETY: one chunk of `chunks` rows, which the launch before wrote.
-        unsafe { launch.run(Grid::new([blocks, 1, 1], 256).shared(narrow(columns))) }
+        unsafe { launch.run(Grid::new([1, blocks, 1], 256).shared(narrow(columns))) }
     }
 }
 

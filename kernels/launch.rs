@@ -20,6 +20,9 @@ pub struct Grid {
 }
 
 impl Grid {
+    /// The most blocks along y and along z; along x there can be 2³¹ − 1.
+    pub const MOST_Y: usize = 65_535;
+
     /// Enough blocks of `threads` threads for `work` threads in a row; at least one block.
     pub fn linear(work: usize, threads: u32) -> Self {
         let blocks = work.div_ceil(threads as usize).max(1);

@@ -6,8 +6,6 @@ use crate::error::{Error, Result};
 use crate::launch::{Grid, Value, count};
 
 const THREADS: u32 = 256;
-/// Blocks in a grid's second and third direction.
-const GRID: usize = 65_535;
 /// Bytes of shared memory for a tile: what needs no asking, so that two or more blocks fit a multiprocessor of 96 KiB.
 const SHARED: usize = 48 << 10;
 
@@ -92,7 +90,10 @@ impl MaxPool {
 
     /// Whether blocks take tiles: windows overlap, and packs of channels and the grid allow it.
     fn tiled(&self) -> bool {
-        self.kernel > self.stride && self.channels.is_multiple_of(4) && self.batch <= GRID && self.channels <= GRID
+        self.kernel > self.stride
+            && self.channels.is_multiple_of(4)
+            && self.batch <= Grid::MOST_Y
+            && self.channels <= Grid::MOST_Y
     }
 
     /// Cuts `rows` × `columns` outputs or cells into as few equal tiles as shared memory allows, where a side of n of

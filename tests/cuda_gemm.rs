@@ -186,6 +186,20 @@ fn column_sums() {
     }
 }
 
+/// The bias' gradient of a batch of large images has more chunks of rows than a grid has blocks along y.
+#[test]
+fn a_column_of_more_rows_than_a_grid_is_high() {
+    let rows = 256 * 65_535 + 1;
+    let x: Vec<f32> = (0..rows).map(|row| f32::from(u8::from(row % 64 == 0))).collect();
+    let found = driver::driver().run("column_sum of 2^24 rows", Precision::Fp16, |kernels| {
+        let (x, mut y) = (stored_array(kernels, &x), floats(kernels, &[0.0]));
+        let mut workspace = floats(kernels, &vec![0.0; Kernels::column_sum_workspace(rows, 1)]);
+        kernels.column_sum(rows, 1, &x, false, &mut y, &mut workspace).unwrap();
+        vec![read(kernels, &y)]
+    });
+    assert_eq!(found[0], [rows.div_ceil(64) as f32]);
+}
+
 #[test]
 fn fully_connected_layer() {
     let driver = driver::driver();
