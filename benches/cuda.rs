@@ -1,8 +1,8 @@
 //! The CUDA kernels at the shapes of AlexNet: on a GPU their time, by its events and with the second-level cache
 //! overwritten in between; without one, under softgpu, their counters, which no clock enters.
 //!
-//! `cargo bench --bench cuda` prints the table of the README; `cargo bench --bench cuda -- conv` only what has "conv" in
-//! its name.
+//! `cargo bench -p alexnet-kernels --bench cuda` prints the table of the README, with `-- conv` only what has "conv" in its
+//! name.
 
 mod cases;
 #[path = "../tests/driver/mod.rs"]

@@ -1,5 +1,5 @@
 //! How the kernels use memory at the shapes of AlexNet, by softgpu's counters: hardware's rules, no time.
-//! `cargo bench --bench cuda` prints the numbers themselves.
+//! `cargo bench -p alexnet-kernels --bench cuda` prints the numbers themselves.
 
 #[path = "../benches/cases/mod.rs"]
 mod cases;

@@ -38,7 +38,7 @@ pub struct Args {
     /// Images a batch
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch_size: usize,
-    /// Where to compute
+    /// Where to compute: auto, cpu, cuda, cuda:N
     #[arg(long, default_value_t = DeviceKind::Auto)]
     device: DeviceKind,
     /// Numbers of a GPU
@@ -47,7 +47,7 @@ pub struct Args {
     /// Threads; 0: all cores
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
-    /// Seconds to measure each of layers, step and inference; at least five steps are
+    /// Seconds to measure each of layers, step and inference; at least five of each are measured
     #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = seconds)]
     seconds: f64,
     /// Print one JSON object: device, arch, batch_size, peak_gflops, layers, loss_ms, step_ms, update_ms,

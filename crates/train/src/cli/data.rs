@@ -12,12 +12,13 @@ use crate::data::{DataError, Dataset, Options, Split};
 mod draw;
 mod speed;
 
-/// Fetches CIFAR-10, verifies data, shows what is there, draws augmented images, or measures the loader.
+/// Fetch CIFAR-10, verify data, show what is there, draw augmented images, or measure the loader
+///
+/// Without a command: show.
 ///
 /// CIFAR-10 lies in the user's cache folder, or in the folder that the environment variable ALEXNET_DATA names.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to do [default: show].
     #[command(subcommand)]
     action: Option<Action>,
     /// The data: auto or cifar10, sample, or a folder with the official files or with train/ and val/.

@@ -20,8 +20,8 @@ use crate::run::{Error, Stop, Tta, memory, summary};
 /// Evaluate a run or a checkpoint on test images: loss, accuracy, accuracy of each class, confusion matrix
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A run folder, of which best.safetensors is taken (the state with the best test accuracy; last.safetensors
-    /// if no epoch is done), or a checkpoint file
+    /// A run folder, of which best.safetensors is taken (the state with the best test accuracy, or the best on the images
+    /// held out by --val; last.safetensors if no epoch is done), or a checkpoint file
     #[arg(value_name = "RUN_OR_CHECKPOINT")]
     path: PathBuf,
     /// auto, cifar10, sample or a folder [default: what the run was trained on]
@@ -37,7 +37,7 @@ pub struct Args {
     /// mirror [default: as the run did]
     #[arg(long, value_name = "VIEWS", num_args = 0..=1, require_equals = true, default_missing_value = "mirror")]
     tta: Option<Tta>,
-    /// Where to compute
+    /// Where to compute: auto, cpu, cuda, cuda:N
     #[arg(long, default_value_t = DeviceKind::Auto)]
     device: DeviceKind,
     /// Threads; the results do not depend on it. 0: all cores

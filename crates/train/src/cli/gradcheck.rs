@@ -22,7 +22,7 @@ pub struct Args {
     /// Whose gradients: auto, cpu, cuda, cuda:N
     #[arg(long, default_value_t = DeviceKind::Auto)]
     device: DeviceKind,
-    /// One layer, or the small network of all of them [default: all]
+    /// One layer, or `network`, a small AlexNet [default: all]
     #[arg(long, value_name = "LAYER", value_parser = clap::builder::PossibleValuesParser::new(LAYERS))]
     layer: Option<String>,
     /// The images that go in: how many, their side, their channels [default: each layer's own, such as 3x7x3]
@@ -34,7 +34,7 @@ pub struct Args {
     /// Tolerated difference as a share of the numeric value; PyTorch's by default
     #[arg(long, value_name = "SHARE", default_value_t = Tolerance::default().relative)]
     rtol: f64,
-    /// Tolerated difference beside it
+    /// Tolerated absolute difference, added to that
     #[arg(long, value_name = "X", default_value_t = Tolerance::default().absolute)]
     atol: f64,
 }

@@ -63,7 +63,7 @@ pub struct Args {
     #[arg(long, value_name = "BOOL", help_heading = "Network", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     residual: Option<bool>,
     /// Start the first convolution as a whitening of the training images: pairs of filters along the directions in which
-    /// their windows vary most, as strong as each other; to be left as it is by --freeze features.0
+    /// their windows vary most, as strong as each other; keep it so with --freeze features.0
     #[arg(long, value_name = "BOOL", help_heading = "Network", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     whiten: Option<bool>,
     /// Start every other convolution as an identity, as far as it has filters and channels
@@ -82,9 +82,8 @@ pub struct Args {
     /// How often every training image is seen; 0 writes the initial checkpoint only [default: 100]
     #[arg(long, value_name = "N", help_heading = "Optimiser")]
     epochs: Option<usize>,
-    /// Images a step. 128 is the recipe's: a step reads and writes all parameters whatever its batch, so that 32
-    /// trains at about half the rate on a CPU, and larger batches make fewer updates an epoch, which costs accuracy
-    /// at this learning rate [default: 128]
+    /// Images a step. Smaller batches train at a lower rate, since a step reads and writes all parameters whatever its
+    /// batch; larger ones make fewer updates an epoch, which costs accuracy at this learning rate [default: 128]
     #[arg(long, value_name = "N", help_heading = "Optimiser")]
     batch_size: Option<usize>,
     /// Add up the gradients of N batches before each update: the same update as with one batch N times as

@@ -15,7 +15,7 @@ pub enum Tta {
     None,
     /// The image and its mirror
     Mirror,
-    /// These and, half as heavy together, both moved by a pixel towards two opposite corners; six views
+    /// These, and both moved by a pixel towards two opposite corners, each half as heavy; six views
     Shifts,
 }
 

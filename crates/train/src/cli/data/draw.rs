@@ -24,7 +24,7 @@ const GAP: usize = 4;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The PNG to write: above the images as they are, below the same as 7 epochs have them
+    /// The PNG to write: the images in the top row, what each of 7 epochs makes of them below
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Write over a file that is there
