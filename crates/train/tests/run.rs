@@ -418,15 +418,15 @@ fn the_test_counts_every_image_once() {
         let mut network = Network::new(Arc::new(Cpu::new(threads).unwrap()), architecture(), batch, false).unwrap();
         network.initialise(Philox::new(1)).unwrap();
         let mut seen = Vec::new();
-        let evaluation =
-            evaluate(&mut network, &dataset.test, Tta::None, threads, &Stop::default(), &mut |done| seen.push(done))
-                .unwrap()
-                .unwrap();
+        let evaluation = evaluate(&mut network, &dataset.test, Tta::None, threads, &Stop::default(), &mut |batch| {
+            seen.push(batch.done())
+        })
+        .unwrap()
+        .unwrap();
         assert_eq!(seen.last(), Some(&250));
         assert_eq!(evaluation.images, 250);
         assert!(evaluation.confusion.iter().all(|row| row.iter().sum::<u64>() == 25));
-        assert_eq!((0..10).map(|i| evaluation.confusion[i][i]).sum::<u64>(), evaluation.correct as u64);
-        found.push((evaluation.correct, evaluation.confusion));
+        found.push(evaluation.confusion);
     }
     assert!(found.iter().all(|one| *one == found[0]));
 }

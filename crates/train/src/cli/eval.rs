@@ -204,14 +204,8 @@ fn confusion(evaluation: &Evaluation, names: &[String], label: usize, width: usi
         }
         return out;
     }
-    let mut pairs: Vec<(u64, usize, usize)> = Vec::new();
-    for (class, row) in matrix.iter().enumerate() {
-        pairs
-            .extend(row.iter().enumerate().filter(|&(other, &n)| other != class && n > 0).map(|(o, &n)| (n, class, o)));
-    }
-    pairs.sort_by_key(|&(count, class, other)| (std::cmp::Reverse(count), class, other));
     out += "Most frequent confusions (--json has the whole matrix)\n";
-    for (count, class, other) in pairs.into_iter().take(20) {
+    for (count, class, other) in evaluation.pairs().into_iter().take(20) {
         let _ = writeln!(
             out,
             "{count:>digits$} × {} taken for {}",
@@ -233,7 +227,7 @@ mod tests {
 
     fn evaluation(classes: usize) -> Evaluation {
         let confusion = (0..classes).map(|i| (0..classes).map(|j| ((i * 7 + j * 3) % 11) as u64).collect()).collect();
-        Evaluation { loss: 1.5, correct: 3, images: 9, confusion }
+        Evaluation { loss: 1.5, images: 9, confusion }
     }
 
     #[test]

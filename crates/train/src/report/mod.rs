@@ -105,13 +105,11 @@ pub fn curves(runs: &[Run]) -> Vec<Plot> {
 /// The plots of one run's test: accuracy a class, and the confusion matrix if there are not too many classes.
 pub fn test_plots(run: &Run) -> Vec<Plot> {
     let Some(tested) = &run.tested else { return Vec::new() };
-    let row = |class: usize| {
-        let counts = &tested.confusion[class];
-        let images: u64 = counts.iter().sum();
-        let share = (images > 0).then(|| counts[class] as f64 / images as f64);
-        (tested.classes[class].clone(), share, format!("{} of {images}", counts[class]))
+    let row = |(class, share): (usize, Option<f64>)| {
+        let counts = &tested.evaluation.confusion[class];
+        (tested.classes[class].clone(), share, format!("{} of {}", counts[class], counts.iter().sum::<u64>()))
     };
-    let mut rows: Vec<_> = (0..tested.classes.len()).map(row).collect();
+    let mut rows: Vec<_> = tested.evaluation.per_class().into_iter().enumerate().map(row).collect();
     let mut title = "Accuracy of each class";
     if rows.len() > MOST_CLASSES {
         title = "The classes with the lowest accuracy";
@@ -121,7 +119,7 @@ pub fn test_plots(run: &Run) -> Vec<Plot> {
     }
     let mut plots = vec![Plot { file: format!("{}-classes", run.name), svg: plot::bars(title, &rows) }];
     if tested.classes.len() <= MOST_CLASSES {
-        let svg = plot::confusion("Confusion", &tested.classes, &tested.confusion);
+        let svg = plot::confusion("Confusion", &tested.classes, &tested.evaluation.confusion);
         plots.push(Plot { file: format!("{}-confusion", run.name), svg });
     }
     plots
@@ -195,10 +193,10 @@ fn section(run: &Run, several: bool) -> String {
         let _ = writeln!(
             html,
             "<section><h2>Test{of}</h2>\n<p>{} test images of {}: {:.2}% right, loss {:.4}.</p>\n<div class=\"plots\">",
-            grouped(tested.images as u64),
+            grouped(tested.evaluation.images as u64),
             escape(&tested.dataset),
-            tested.accuracy() * 100.0,
-            tested.loss
+            tested.evaluation.accuracy() * 100.0,
+            tested.evaluation.loss
         );
         for plot in test_plots(run) {
             let _ = writeln!(html, "<figure>{}</figure>", plot.svg);
@@ -248,17 +246,10 @@ fn section(run: &Run, several: bool) -> String {
 
 /// The pairs of classes most often taken for each other, where there are too many for a matrix.
 fn pairs(tested: &Tested) -> String {
-    let mut pairs = Vec::new();
-    for (class, counts) in tested.confusion.iter().enumerate() {
-        pairs.extend(
-            counts.iter().enumerate().filter(|&(other, &n)| other != class && n > 0).map(|(o, &n)| (n, class, o)),
-        );
-    }
-    pairs.sort_by_key(|&(count, class, other)| (std::cmp::Reverse(count), class, other));
     let mut html = String::from(
         "<table><thead><tr><th class=\"n\">images</th><th>are</th><th>taken for</th></tr></thead><tbody>\n",
     );
-    for (count, class, other) in pairs.into_iter().take(20) {
+    for (count, class, other) in tested.evaluation.pairs().into_iter().take(20) {
         let (class, other) = (escape(&tested.classes[class]), escape(&tested.classes[other]));
         let _ = writeln!(html, "<tr><td class=\"n\">{count}</td><td>{class}</td><td>{other}</td></tr>");
     }

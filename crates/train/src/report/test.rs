@@ -1,9 +1,10 @@
 //! What a network makes of the test images, and where it errs.
 
-use crate::data::{Dataset, Loader, LoaderOptions};
+use crate::data::Dataset;
 use crate::picture::Picture;
 use crate::run::Result;
-use crate::run::classifier::{Classifier, top};
+use crate::run::classifier::{Classifier, softmax, top};
+use crate::run::evaluate::Evaluation;
 
 /// The largest side of a picture in the report.
 const LARGEST_PICTURE: usize = 96;
@@ -28,22 +29,10 @@ pub struct Tested {
     pub dataset: String,
     /// The classes' names.
     pub classes: Vec<String>,
-    /// Images.
-    pub images: usize,
-    /// Mean cross-entropy.
-    pub loss: f64,
-    /// How many images of a class (row) were taken for a class (column).
-    pub confusion: Vec<Vec<u64>>,
+    /// Loss and confusion.
+    pub evaluation: Evaluation,
     /// The surest mistakes, the surest first.
     pub mistakes: Vec<Mistake>,
-}
-
-impl Tested {
-    /// Share of the images that were predicted right.
-    pub fn accuracy(&self) -> f64 {
-        let right: u64 = self.confusion.iter().enumerate().map(|(class, row)| row[class]).sum();
-        right as f64 / self.images.max(1) as f64
-    }
 }
 
 /// Runs over the test images, and keeps the `most` surest mistakes.
@@ -51,29 +40,22 @@ impl Tested {
 /// # Errors
 /// An image cannot be read; the device failed.
 pub fn test(classifier: &mut Classifier, dataset: &Dataset, threads: usize, most: usize) -> Result<Tested> {
-    let classes = classifier.classes().len();
     let (side, split) = (classifier.side(), &dataset.test);
-    let batch_size = classifier.network().batch();
-    let options = LoaderOptions { batch_size, size: side, threads, ..LoaderOptions::default() };
-    let mut confusion = vec![vec![0; classes]; classes];
-    let (mut loss, mut images) = (0.0, 0);
+    let classes = classifier.classes().to_vec();
     // Image, what it is, what it was taken for, how surely, and the probability of what it is.
     let mut wrong: Vec<(usize, usize, usize, f64, f64)> = Vec::new();
-    for batch in Loader::new(split, options)? {
-        let batch = batch?;
-        for (&label, shares) in batch.labels().iter().zip(classifier.classify_normalised(batch.images())?) {
-            let label = label as usize;
+    let evaluation = classifier.evaluate(split, threads, &mut |batch| {
+        let images = batch.labels.iter().zip(batch.logits.chunks_exact(classes.len()));
+        for (index, (&label, logits)) in images.enumerate() {
+            let (shares, label) = (softmax(logits), label as usize);
             let (best, confidence) = top(&shares, 1)[0];
-            loss -= shares[label].max(f64::MIN_POSITIVE).ln();
-            confusion[label][best] += 1;
             if best != label {
-                wrong.push((images, label, best, confidence, shares[label]));
+                wrong.push((batch.first + index, label, best, confidence, shares[label]));
             }
-            images += 1;
         }
         wrong.sort_by(|a, b| b.3.total_cmp(&a.3));
         wrong.truncate(most);
-    }
+    })?;
     let shown = split.size().unwrap_or(side).min(LARGEST_PICTURE);
     let mut scratch = Vec::new();
     let mut mistakes = Vec::new();
@@ -81,6 +63,5 @@ pub fn test(classifier: &mut Classifier, dataset: &Dataset, threads: usize, most
         let picture = Picture::from_rgb(shown, split.image(index, shown, &mut scratch)?);
         mistakes.push(Mistake { class, taken_for, confidence, own, picture });
     }
-    let (dataset, classes) = (dataset.name.clone(), classifier.classes().to_vec());
-    Ok(Tested { dataset, classes, images, loss: loss / images.max(1) as f64, confusion, mistakes })
+    Ok(Tested { dataset: dataset.name.clone(), classes, evaluation, mistakes })
 }

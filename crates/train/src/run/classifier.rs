@@ -7,7 +7,10 @@ use alexnet_core::{Architecture, Device, Network};
 use super::checkpoint::{Checkpoint, Metadata};
 use super::config::{Config, LARGEST_SIDE};
 use super::error::{Error, Result};
+use super::evaluate::{Classified, Evaluation, evaluate};
+use super::stop::Stop;
 use super::tta::Tta;
+use crate::data::Split;
 use crate::data::augment::{Draw, Normalize};
 
 /// A network for inference, whatever device it is on.
@@ -144,10 +147,13 @@ impl Classifier {
     /// # Errors
     /// More images than a batch; the device failed.
     pub fn classify<'a>(&mut self, images: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Vec<f64>>> {
+        let (side, classes) = (self.side(), self.classes.len().max(1));
         let images = self.normalised(images);
-        let result = self.classify_normalised(&images);
+        let mut logits = vec![0.0; images.len() / (side * side * 3) * classes];
+        let result = self.tta.logits(&mut *self.network, &images, &mut logits, &mut self.scratch);
         self.images = images;
-        result
+        result?;
+        Ok(logits.chunks_exact(classes).map(softmax).collect())
     }
 
     /// Takes one image through the layers as it is, whatever views it is classified by, so that their outputs can be
@@ -175,16 +181,18 @@ impl Classifier {
         normalised
     }
 
-    /// The probabilities of the classes for images that are normalised already.
+    /// Classifies a split; `seen` gets every batch.
     ///
     /// # Errors
-    /// More images than a batch; the device failed.
-    pub fn classify_normalised(&mut self, images: &[f32]) -> Result<Vec<Vec<f64>>> {
-        let side = self.side();
-        let classes = self.classes.len().max(1);
-        let mut logits = vec![0.0; images.len() / (side * side * 3) * classes];
-        self.tta.logits(&mut *self.network, images, &mut logits, &mut self.scratch)?;
-        Ok(logits.chunks_exact(classes).map(softmax).collect())
+    /// An image cannot be read; the device failed.
+    pub fn evaluate(
+        &mut self,
+        split: &Split,
+        threads: usize,
+        seen: &mut dyn FnMut(Classified<'_>),
+    ) -> Result<Evaluation> {
+        let evaluation = evaluate(&mut *self.network, split, self.tta, threads, &Stop::default(), seen)?;
+        Ok(evaluation.unwrap_or_else(|| unreachable!("nobody asked it to stop")))
     }
 }
 

@@ -1,7 +1,6 @@
 //! Loss, accuracy and confusion over a split.
 
-use alexnet_core::{Device, Network};
-
+use super::classifier::Infer;
 use super::error::Result;
 use super::stop::Stop;
 use super::tta::Tta;
@@ -12,8 +11,6 @@ use crate::data::{Loader, LoaderOptions, Split};
 pub struct Evaluation {
     /// Mean cross-entropy, without smoothing.
     pub loss: f64,
-    /// Images predicted right.
-    pub correct: usize,
     /// Images.
     pub images: usize,
     /// How many images of a class (row) were taken for a class (column).
@@ -23,7 +20,8 @@ pub struct Evaluation {
 impl Evaluation {
     /// Share of the images that were predicted right.
     pub fn accuracy(&self) -> f64 {
-        self.correct as f64 / self.images.max(1) as f64
+        let right: u64 = self.confusion.iter().enumerate().map(|(class, row)| row[class]).sum();
+        right as f64 / self.images.max(1) as f64
     }
 
     /// The same for each class; none for a class without images.
@@ -34,52 +32,71 @@ impl Evaluation {
         };
         self.confusion.iter().enumerate().map(share).collect()
     }
+
+    /// The classes that were taken for others, most often first: how many images, what they are, what they were taken
+    /// for.
+    pub fn pairs(&self) -> Vec<(u64, usize, usize)> {
+        let mut pairs = Vec::new();
+        for (class, row) in self.confusion.iter().enumerate() {
+            let others = row.iter().enumerate().filter(|&(other, &count)| other != class && count > 0);
+            pairs.extend(others.map(|(other, &count)| (count, class, other)));
+        }
+        pairs.sort_by_key(|&(count, class, other)| (std::cmp::Reverse(count), class, other));
+        pairs
+    }
+}
+
+/// A batch that was classified.
+#[derive(Clone, Copy, Debug)]
+pub struct Classified<'a> {
+    /// The place in the split of its first image.
+    pub first: usize,
+    /// What the images are.
+    pub labels: &'a [u32],
+    /// (N, classes): the mean of the logits of an image's views.
+    pub logits: &'a [f32],
+}
+
+impl Classified<'_> {
+    /// Images classified with this batch and before.
+    pub fn done(&self) -> usize {
+        self.first + self.labels.len()
+    }
 }
 
 /// Runs `network` over `split` in batches as large as it was planned for; an image is classified by its views of `tta`.
-/// `progress` gets the images done so far. None if it was asked to stop before the end.
+/// `seen` gets every batch. None if it was asked to stop before the end.
 ///
 /// # Errors
 /// An image cannot be read; the network failed.
-pub fn evaluate<D: Device<Element = f32>>(
-    network: &mut Network<D>,
+pub fn evaluate(
+    network: &mut dyn Infer,
     split: &Split,
     tta: Tta,
     threads: usize,
     stop: &Stop,
-    progress: &mut dyn FnMut(usize),
+    seen: &mut dyn FnMut(Classified<'_>),
 ) -> Result<Option<Evaluation>> {
     let (classes, size) = (network.architecture().classes, network.architecture().image);
     let options = LoaderOptions { batch_size: network.batch(), size, threads, ..LoaderOptions::default() };
     let mut logits = vec![0.0; network.batch() * classes];
     let mut scratch = Vec::new();
-    let mut loss = 0.0;
-    let mut total = Evaluation { loss: 0.0, correct: 0, images: 0, confusion: vec![vec![0; classes]; classes] };
+    let mut total = Evaluation { loss: 0.0, images: 0, confusion: vec![vec![0; classes]; classes] };
     for batch in Loader::new(split, options)? {
         if stop.requested() {
             return Ok(None);
         }
         let batch = batch?;
         let logits = &mut logits[..batch.count * classes];
-        if tta != Tta::None {
-            tta.logits(network, batch.images(), logits, &mut scratch)?;
-            for (&label, logits) in batch.labels().iter().zip(logits.chunks_exact(classes)) {
-                loss += cross_entropy(logits, label as usize);
-                total.correct += usize::from(first_largest(logits) == label as usize);
-            }
-        } else {
-            let result = network.evaluate(batch.images(), batch.labels(), 0.0)?;
-            loss += result.loss;
-            total.correct += result.correct;
-            network.read_logits(logits)?;
-        }
-        total.images += batch.count;
+        tta.logits(network, batch.images(), logits, &mut scratch)?;
         for (&label, logits) in batch.labels().iter().zip(logits.chunks_exact(classes)) {
+            total.loss += cross_entropy(logits, label as usize);
             total.confusion[label as usize][first_largest(logits)] += 1;
         }
-        progress(total.images);
+        seen(Classified { first: total.images, labels: batch.labels(), logits });
+        total.images += batch.count;
     }
-    total.loss = loss / total.images.max(1) as f64;
+    total.loss /= total.images.max(1) as f64;
     Ok(Some(total))
 }
 
@@ -107,9 +124,10 @@ mod tests {
     #[test]
     fn per_class_is_the_diagonal_over_the_row() {
         let confusion = vec![vec![3, 1, 0], vec![0, 0, 0], vec![2, 2, 0]];
-        let evaluation = Evaluation { loss: 1.0, correct: 3, images: 8, confusion };
+        let evaluation = Evaluation { loss: 1.0, images: 8, confusion };
         assert_eq!(evaluation.per_class(), [Some(0.75), None, Some(0.0)]);
         assert_eq!(evaluation.accuracy(), 0.375);
+        assert_eq!(evaluation.pairs(), [(2, 2, 0), (2, 2, 1), (1, 0, 1)]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use alexnet_core::{Device, Network, Sgd};
 use super::checkpoint::{Metadata, Model, Progress, TrainedOn};
 use super::config::Config;
 use super::error::{Error, Result};
-use super::evaluate::{Evaluation, evaluate};
+use super::evaluate::{Classified, Evaluation, evaluate};
 use super::feed::{Feed, Resident};
 use super::folder::{Outputs, RunFolder, now};
 use super::metrics::{Record, Scaling};
@@ -316,7 +316,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         ] {
             let Some(split) = split else { continue };
             let (threads, tta, stop) = (self.config.thread_count(), self.config.tta, &self.stop);
-            let mut tell = |done| observer.test(done, split.len());
+            let mut tell = |batch: Classified<'_>| observer.test(batch.done(), split.len());
             let found = self.network.averaged(|network| evaluate(network, split, tta, threads, stop, &mut tell))?;
             let Some(found) = found else { return Ok(false) };
             if !found.loss.is_finite() {
