@@ -120,6 +120,11 @@ fn the_speed_is_measured_and_augmented_images_are_drawn() {
     );
     assert!(out.contains("take 31 MiB at most"), "5 batches of 128 images of 48 KiB, and labels: {out}");
 
+    // A thousand images of 200 MB, five times: refused, not tried.
+    let huge = ["speed", "--data", "sample", "--resize", "4096", "--batch-size", "1000"];
+    let (code, _, error) = data(folder.path(), &huge);
+    assert!(code == 1 && error.contains("a batch of 1000 images needs 937.5 GiB"), "{error}");
+
     let png = folder.path().join("drawn.png");
     let draw = ["augment", "--data", "sample", "-o", png.to_str().unwrap(), "--augment", "crop,flip,cutout"];
     let more = ["--jitter", "0.4", "--rand-augment", "2,9", "--mixup", "0.2", "--cutmix", "1"];

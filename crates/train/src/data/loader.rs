@@ -62,7 +62,7 @@ impl LoaderOptions {
     /// size. Beside them a thread holds the one image it decodes.
     pub fn memory(&self) -> u64 {
         let image = self.size as u64 * self.size as u64 * 3 * size_of::<f32>() as u64;
-        (PREFETCH as u64 + 2) * self.batch_size as u64 * (image + size_of::<u32>() as u64)
+        (self.batch_size as u64).saturating_mul((PREFETCH as u64 + 2) * (image + size_of::<u32>() as u64))
     }
 }
 

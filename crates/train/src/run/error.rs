@@ -180,7 +180,7 @@ impl Error {
                 format!("leave --{key} out to go on, or start a new run; only {} may change", super::config::MAY_CHANGE.map(|key| format!("--{key}")).join(", "))
             }
             Self::Memory { largest: Some(largest), .. } => format!(
-                "use --batch-size {largest} or less; with --accumulate the updates stay those of a larger batch"
+                "use --batch-size {largest} or less; in training --accumulate keeps the updates those of a larger batch"
             ),
             Self::Memory { largest: None, .. } => {
                 "not even a batch of 1 fits: choose a smaller --arch or --resize, or close other programs".into()

@@ -4,6 +4,7 @@ use alexnet_core::architecture::MemoryPlan;
 use alexnet_core::{Architecture, Device};
 
 use super::error::{Error, Result};
+use crate::data::LoaderOptions;
 
 /// Bytes that can be taken without swapping, where the system tells: the smaller of what the kernel
 /// calls available and what the control group (a container's limit) has left.
@@ -64,6 +65,10 @@ fn fits_with<D: Device>(
     let plan = |batch| -> Result<MemoryPlan> {
         let mut plan = architecture.memory(batch, device.storage(), training)?;
         plan.average = if averages { plan.parameters } else { 0 };
+        if own.is_none() {
+            // What makes the batches is in the same memory.
+            plan.activations = plan.activations.saturating_add(loader(architecture.image, batch));
+        }
         // Beyond what can be counted in, the operators' shapes would overflow; the plan is too large in any case.
         if own.is_some() && plan.total() <= free.unwrap_or(u64::MAX) {
             let operations: Vec<_> = layers.iter().map(|layer| layer.operation(batch)).collect();
@@ -72,6 +77,20 @@ fn fits_with<D: Device>(
         Ok(plan)
     };
     Ok((fits_in(batch, free, plan)?, free))
+}
+
+/// That the batches of a loader fit the machine's memory.
+///
+/// # Errors
+/// [`Error::Memory`] with the largest batch that fits.
+pub fn loads(size: usize, batch: usize) -> Result<()> {
+    let plan = |batch| Ok(MemoryPlan { activations: loader(size, batch), ..MemoryPlan::default() });
+    fits_in(batch, available(), plan).map(drop)
+}
+
+/// Bytes of the batches that are being made while the network works on another.
+fn loader(size: usize, batch: usize) -> u64 {
+    LoaderOptions { batch_size: batch, size, ..LoaderOptions::default() }.memory()
 }
 
 /// The plan of `batch`, if it fits `free` bytes.
@@ -146,5 +165,15 @@ mod tests {
         assert!(fits(100_000, None).is_ok());
         // No overflow on the way to the message.
         assert!(fits(usize::MAX / 2, Some(free)).is_err());
+    }
+
+    #[test]
+    fn the_cpu_shares_its_memory_with_the_loader() {
+        let network = architecture(Variant::Torchvision, Options::new(224, 10));
+        let device = alexnet_core::Cpu::new(1).unwrap();
+        let (plan, _) = fits(&device, &network, 2, true).unwrap();
+        let layers = network.memory(2, Storage::uniform(4), true).unwrap().activations;
+        // Five batches of two images, as floats, and their labels.
+        assert_eq!(plan.activations - layers, 5 * 2 * (224 * 224 * 3 * 4 + 4));
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::augmentation::Augmentation;
 use crate::data::{DataError, Dataset, Loader, LoaderOptions, Options};
-use crate::run::{Config, config, summary};
+use crate::run::{Config, config, memory, summary};
 
 /// How long it measures at most.
 const MOST: Duration = Duration::from_secs(10);
@@ -33,6 +33,7 @@ pub fn run(args: &Args, data: &str, options: Options) -> anyhow::Result<String> 
     config.validate(&config::flag)?;
     // Files stay files: it is their reading that is measured.
     let split = Dataset::open(data, &Options { size, memory: 0, ..options })?.train;
+    memory::loads(size, config.batch_size.min(split.len()))?;
     let loader = LoaderOptions {
         batch_size: config.batch_size,
         size,
