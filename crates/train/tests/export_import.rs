@@ -116,6 +116,8 @@ fn a_network_is_tuned_to_other_classes() {
     assert!(out.contains("cat") && out.contains("dog"), "{out}");
     place.fail("import ten.pth -o y.safetensors --classes cat,,dog", 2, &["--classes is `cat,,dog`"]);
 
+    place.succeed(&format!("{SHORT} --epochs 0 --config tuned/config.toml --data sample --freeze none --out free"));
+    assert!(!String::from_utf8(place.read("free/config.toml")).unwrap().contains("freeze"));
     place.fail(&format!("{SHORT} --freeze featurs"), 2, &["--freeze featurs: no layer", "hint: "]);
     for tensor in ["features.0.weight", "features.0,features.3.bias"] {
         place.fail(&format!("{SHORT} --freeze {tensor}"), 2, &["no layer with weights has this name"]);

@@ -75,7 +75,7 @@ pub struct Args {
     /// Take all but the last layer from --init, for other classes than the file's
     #[arg(long, value_name = "BOOL", help_heading = "Network", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     replace_classifier: Option<bool>,
-    /// Layers that keep the weights they start with, such as features or features.0,features.3 [default: none]
+    /// Layers that keep the weights they start with, such as features or features.0,features.3; or none [default: none]
     #[arg(long, value_name = "LAYERS", help_heading = "Network")]
     freeze: Option<String>,
 
@@ -206,6 +206,7 @@ impl Args {
         set_some(&mut config.init, &self.init);
         set(&mut config.replace_classifier, &self.replace_classifier);
         set_some(&mut config.freeze, &self.freeze);
+        config.freeze = config.freeze.take().filter(|layers| layers != "none");
         set(&mut config.epochs, &self.epochs);
         set(&mut config.batch_size, &self.batch_size);
         set(&mut config.accumulate, &self.accumulate);
