@@ -222,7 +222,7 @@ impl<D: Device> Network<D> {
     pub fn device(&self) -> &D {
         &self.device
     }
-    /// The same, to make another network on it.
+    /// The same, to make another network on it. Networks on one GPU take turns, see [`Cuda`](crate::Cuda).
     pub fn shared_device(&self) -> Arc<D> {
         self.device.clone()
     }

@@ -29,6 +29,9 @@ use scratch::Scratch;
 use shapes::{augment, avgpool, batchnorm, conv, flatten, linear, lrn, maxpool};
 
 /// A GPU.
+///
+/// Its networks share one queue, and what [`Device::begin_step`] tells: a thread that uses one of them waits until no other
+/// thread is within a call of another, or the two steps would get mixed, in a recording too.
 #[derive(Debug)]
 pub struct Cuda {
     // Before the kernels, whose context its arrays live in.
