@@ -70,6 +70,33 @@ fn pageable_memory_is_read_before_the_call_returns() {
 }
 
 #[test]
+fn pageable_memory_is_read_before_the_call_returns_though_another_stream_holds_the_copy_back() {
+    let context = context();
+    let mut blocking = std::ptr::null_mut();
+    // SAFETY: a plain call of the driver.
+    assert_eq!(unsafe { sys::cuStreamCreate(&mut blocking, 0) }, OK);
+    let mut address = 0;
+    // SAFETY: as above.
+    assert_eq!(unsafe { sys::cuMemAlloc_v2(&mut address, 4000) }, OK);
+    let release = hold(&context.default_stream());
+    let mut source = vec![7u32; 1000];
+    // SAFETY: both have so many bytes.
+    let answer = unsafe { sys::cuMemcpyHtoDAsync_v2(address, source.as_ptr().cast(), 4000, blocking) };
+    assert_eq!(answer, OK);
+    source.fill(8);
+    release.send(()).unwrap();
+    let mut found = vec![0u32; 1000];
+    // SAFETY: as above; the call waits for both streams.
+    assert_eq!(unsafe { sys::cuMemcpyDtoH_v2(found.as_mut_ptr().cast(), address, 4000) }, OK);
+    assert_eq!(found, vec![7; 1000]);
+    // SAFETY: the stream and the memory are used no more.
+    unsafe {
+        assert_eq!(sys::cuStreamDestroy_v2(blocking), OK);
+        assert_eq!(sys::cuMemFree_v2(address), OK);
+    }
+}
+
+#[test]
 fn an_event_holds_another_stream_back() {
     let context = context();
     let (first, second) = (context.new_stream().unwrap(), context.new_stream().unwrap());

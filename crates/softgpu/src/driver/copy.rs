@@ -57,16 +57,17 @@ pub(super) fn now(driver: &'static Driver, context: &Arc<Context>, copy: Copy) -
 /// Copies in stream order. As with the real driver, pageable memory is read before the call
 /// returns, and a copy into pageable memory is over when the call is.
 pub(super) fn later(driver: &'static Driver, stream: &Arc<Stream>, mut copy: Copy) -> Answer {
-    stream.context()?.healthy()?;
+    let context = stream.context()?;
+    context.healthy()?;
     let waits = pageable(driver, &copy.to);
     let capturing = stream.capture().is_some();
-    if !capturing && !waits && !stream.last().is_done() && pageable(driver, &copy.from) {
+    let idle = || stream.last().is_done() && context.implied(stream).iter().all(|ticket| ticket.is_done());
+    if !capturing && !waits && !idle() && pageable(driver, &copy.from) {
         stage(&mut copy);
     }
     let ticket = stream.add(driver, Work::Copy(Arc::new(copy)))?;
     if let (Some(ticket), true) = (ticket, waits) {
         ticket.wait();
-        let context = stream.context()?;
         context::host_waited(ticket.time());
         return context.settled();
     }
