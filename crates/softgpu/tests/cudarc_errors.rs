@@ -102,6 +102,23 @@ fn a_fault_shows_at_the_next_call_and_sticks_to_its_context() {
 }
 
 #[test]
+fn a_callback_behind_a_fault_is_told_of_it() {
+    static SEEN: Mutex<Vec<CUresult>> = Mutex::new(Vec::new());
+    unsafe extern "C" fn note(_: sys::CUstream, status: CUresult, _: *mut c_void) {
+        SEEN.lock().unwrap().push(status);
+    }
+    let (_turn, _) = turn("");
+    let context = Context::new();
+    let store = context.function("store");
+    let null = std::ptr::null_mut();
+    assert_eq!(launch(store, 2), OK);
+    // SAFETY: plain calls of the driver.
+    assert_eq!(unsafe { sys::cuStreamAddCallback(null, Some(note), null.cast(), 0) }, OK);
+    assert_eq!(synchronize(), CUresult::CUDA_ERROR_ILLEGAL_ADDRESS);
+    assert_eq!(*SEEN.lock().unwrap(), [CUresult::CUDA_ERROR_ILLEGAL_ADDRESS]);
+}
+
+#[test]
 fn a_blocking_launch_answers_with_its_own_fault() {
     let (_turn, _) = turn("blocking=1");
     let context = Context::new();

@@ -105,9 +105,9 @@ impl Context {
         self.healthy()
     }
 
-    /// Whether work has broken the context, shown or not.
-    pub fn is_broken(&self) -> bool {
-        self.error.load(Ordering::Acquire) != 0
+    /// What has broken the context, shown or not; success if nothing has.
+    pub fn error(&self) -> CuResult {
+        CuResult(self.error.load(Ordering::Acquire))
     }
 
     /// Breaks the context; the first error stays.

@@ -86,7 +86,7 @@ fn free(driver: &'static Driver, address: u64, stream: &Arc<Stream>) -> Answer {
         driver.report.note(&format!("cuMemFreeAsync of {address:#x}, which is not allocated"));
         return Err(CuResult::INVALID_VALUE);
     }
-    if context.is_broken() {
+    if context.error() != CuResult::SUCCESS {
         // The queue is dead; the memory must not count as a leak.
         driver.release(address)?;
         return context.healthy();

@@ -216,7 +216,8 @@ impl Stream {
         let begun =
             item.waits.iter().map(|ticket| ticket.time()).fold(lock(&self.line).time.max(item.submitted), f64::max);
         let mut end = begun;
-        if !context.is_broken() {
+        let error = context.error();
+        if error == CuResult::SUCCESS {
             let outcome = catch_unwind(AssertUnwindSafe(|| item.work.run(driver, context, begun)));
             match outcome {
                 Ok(Ok(cost)) => end += cost,
@@ -226,6 +227,8 @@ impl Stream {
                     context.fail(CuResult::UNKNOWN);
                 }
             }
+        } else {
+            item.work.skip(error);
         }
         let mut line = lock(&self.line);
         line.time = end;

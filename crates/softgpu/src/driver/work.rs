@@ -93,6 +93,13 @@ impl Work {
         }
     }
 
+    /// Stands in for the operation where a fault came before it: only a callback is still called, to learn of that.
+    pub fn skip(&self, status: CuResult) {
+        if let Work::Host(function @ HostFunction::Callback { .. }) = self {
+            function.call(status);
+        }
+    }
+
     /// Runs the operation, which begins at a modelled time; answers with its modelled cost in ns.
     pub fn run(&self, driver: &'static Driver, context: &Arc<Context>, begun: f64) -> Answer<f64> {
         let profile = driver.profile(context.device);
@@ -102,7 +109,7 @@ impl Work {
             Work::Copy(copy) => copy.run(driver).map(|()| clock::copy(profile, copy)),
             Work::Fill(fill) => fill.run(driver).map(|()| clock::fill(profile, fill)),
             Work::Host(function) => {
-                ffi::calling_back(|| function.call());
+                function.call(CuResult::SUCCESS);
                 Ok(clock::HOST_FUNCTION)
             }
             Work::Record(event) => {
@@ -123,15 +130,16 @@ impl Work {
 }
 
 impl HostFunction {
-    fn call(&self) {
-        match *self {
+    /// Calls it, with what has become of the work before.
+    fn call(&self, status: CuResult) {
+        ffi::calling_back(|| match *self {
             // SAFETY: the client gave the function and its argument to be called here.
             HostFunction::Plain { function, data } => unsafe { function(data as *mut c_void) },
             // SAFETY: as above.
             HostFunction::Callback { function, stream, data } => unsafe {
-                function(stream, CuResult::SUCCESS, data as *mut c_void)
+                function(stream, status, data as *mut c_void)
             },
-        }
+        });
     }
 }
 
