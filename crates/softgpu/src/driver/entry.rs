@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 /// Names whose newest version depends on the version that the client was built for:
 /// the name, the first version of CUDA, what it is exported as. Newest first.
-const VERSIONS: [(&str, c_int, &str); 26] = [
+const VERSIONS: [(&str, c_int, &str); 31] = [
     ("cuCtxCreate", 12050, "cuCtxCreate_v4"),
     ("cuCtxCreate", 11040, "cuCtxCreate_v3"),
     ("cuCtxCreate", 3020, "cuCtxCreate_v2"),
@@ -20,6 +20,12 @@ const VERSIONS: [(&str, c_int, &str); 26] = [
     ("cuStreamUpdateCaptureDependencies", 11030, "cuStreamUpdateCaptureDependencies"),
     ("cuGraphInstantiate", 12000, "cuGraphInstantiateWithFlags"),
     ("cuGraphInstantiate", 11000, "cuGraphInstantiate_v2"),
+    // Their older forms take shorter structures.
+    ("cuGraphAddKernelNode", 12000, "cuGraphAddKernelNode_v2"),
+    ("cuGraphKernelNodeGetParams", 12000, "cuGraphKernelNodeGetParams_v2"),
+    ("cuGraphKernelNodeSetParams", 12000, "cuGraphKernelNodeSetParams_v2"),
+    ("cuGraphExecKernelNodeSetParams", 12000, "cuGraphExecKernelNodeSetParams_v2"),
+    ("cuGraphExecUpdate", 12000, "cuGraphExecUpdate_v2"),
     ("cuGraphGetEdges", 12030, "cuGraphGetEdges_v2"),
     ("cuGraphGetEdges", 10000, "cuGraphGetEdges"),
     ("cuGraphNodeGetDependencies", 12030, "cuGraphNodeGetDependencies_v2"),
