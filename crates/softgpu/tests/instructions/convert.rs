@@ -117,6 +117,9 @@ fn packed_and_tf32() {
             form("cvt.rn.relu.bf16x2.f32 %r9, %f0, %f1;", "ff", 'r', move |x| {
                 cvt::bf16x2_from_f32(f(x[0]), f(x[1]), nearest, true).into()
             }),
+            // A narrow number in a wide register.
+            form("cvt.s32.s16 %r9, %d0;", "d", 'r', |x| x[0] as i16 as u32 as u64),
+            form("cvt.u32.u8 %r9, %d0;", "d", 'r', |x| x[0] as u8 as u64),
             form("cvt.rna.tf32.f32 %r9, %f0;", "f", 'r', |x| {
                 half::tf32_from_f32(f(x[0]), Rounding::NearestAway).into()
             }),

@@ -198,6 +198,10 @@ impl<'a> Decoder<'a, '_> {
         };
         let (mode, integral, given) = rounding(now);
         let (sat, ftz, relu) = (now.has("sat"), now.has("ftz"), now.has("relu"));
+        // What saturates to the largest finite number is there for eight bits only, which always do.
+        if now.has("satfinite") && !matches!(to, Ty::E4M3x2 | Ty::E5M2x2) {
+            return Err(now.unsupported());
+        }
         let c = Class::Conversion;
         let f32_of = |x: u64| f32::from_bits(x as u32);
         // Packed forms.
@@ -259,7 +263,7 @@ impl<'a> Decoder<'a, '_> {
                 let levels = if from.signed() { op::SEXT } else { op::ZEXT };
                 return self.plain(levels, c, d.slot, [a.slot, 0, 0], 0);
             }
-            if a.wide && !d.wide && to_bits == 32 {
+            if a.wide && !d.wide && to_bits == 32 && from_bits >= 32 {
                 return self.plain(op::TRUNC, c, d.slot, [a.slot, 0, 0], 0);
             }
             if !a.wide && !d.wide {
