@@ -54,7 +54,7 @@ pub(crate) fn fault(
     access: Access,
 ) {
     let code = if problem == Problem::Misaligned { Fault::MisalignedAddress } else { Fault::IllegalAddress };
-    cx.fault.get_or_insert(code);
+    cx.fail(code);
     if !cx.launch.options.mem {
         cx.event = Event::Stop;
         return;
@@ -137,7 +137,7 @@ fn global(cx: &Cx<'_>, address: u64, bytes: u32, allocation: &mut Option<Allocat
 /// A jump to something that is no function.
 #[cold]
 pub(crate) fn bad_target(cx: &mut Cx<'_>, lane: u32) {
-    cx.fault.get_or_insert(Fault::InvalidPc);
+    cx.fail(Fault::InvalidPc);
     cx.event = Event::Stop;
     if cx.launch.options.mem {
         cx.event = Event::Kill;
@@ -149,7 +149,7 @@ pub(crate) fn bad_target(cx: &mut Cx<'_>, lane: u32) {
 /// A recursion has used up the stack.
 #[cold]
 pub(crate) fn stack_overflow(cx: &mut Cx<'_>, lane: u32) {
-    cx.fault.get_or_insert(Fault::HardwareStackError);
+    cx.fail(Fault::HardwareStackError);
     cx.event = Event::Stop;
     if cx.launch.options.mem {
         let text = format!("the stack of {} bytes has overflowed", cx.local_bytes);

@@ -101,7 +101,7 @@ fn place(cx: &Cx<'_>, pc: u32) -> String {
 /// `trap`.
 #[cold]
 pub(crate) fn trap(cx: &mut Cx<'_>, mask: u32) {
-    cx.fault.get_or_insert(Fault::LaunchFailed);
+    cx.fail(Fault::LaunchFailed);
     if cx.launch.options.mem || cx.launch.options.sync {
         let text = "trap".to_owned();
         file(cx, Report::new(Check::Sync, FindingKind::Trap, mask.trailing_zeros() & 31, text));
@@ -113,7 +113,7 @@ pub(crate) fn trap(cx: &mut Cx<'_>, mask: u32) {
 /// A failed assertion.
 #[cold]
 pub(crate) fn assertion(cx: &mut Cx<'_>, lane: u32, message: &str) {
-    cx.fault = Some(Fault::Assert);
+    cx.fail(Fault::Assert);
     cx.event = Event::Stop;
     if cx.launch.options.mem || cx.launch.options.sync {
         cx.event = Event::Kill;
@@ -125,7 +125,7 @@ pub(crate) fn assertion(cx: &mut Cx<'_>, lane: u32, message: &str) {
 /// A warp has run more than the budget allows.
 #[cold]
 pub(crate) fn budget(cx: &mut Cx<'_>, warp: &Warp) {
-    cx.fault.get_or_insert(Fault::LaunchTimeout);
+    cx.fail(Fault::LaunchTimeout);
     // Where it runs, or the barrier that it has come to once more.
     let running = warp.groups.first().map(|g| (g.pc, g.mask));
     if let Some((pc, mask)) = running.or_else(|| warp.parked.first().map(|p| (p.pc, p.mask))) {

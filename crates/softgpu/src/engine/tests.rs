@@ -1,3 +1,5 @@
+mod corners;
+
 use super::*;
 use crate::{finding::FindingKind, memory::Kind};
 

@@ -1,7 +1,7 @@
 //! `atom` and `red`: the new value is a function of the old one and the operands, applied by the host's atomics in
 //! global memory and plainly in shared memory, whose block one host thread runs.
 
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use super::{Cx, memory::resolve};
 use crate::{
@@ -39,9 +39,6 @@ pub(crate) unsafe fn atomic(cx: &mut Cx<'_>, i: &Inst, m: u32) {
             let p = r.host[lane];
             let old = if r.space[lane] == StateSpace::Global {
                 match op.bytes {
-                    1 => u64::from(
-                        AtomicU8::from_ptr(p).fetch_update(SeqCst, SeqCst, |o| Some(f(o.into()) as u8)).unwrap_or(0),
-                    ),
                     2 => u64::from(
                         AtomicU16::from_ptr(p.cast())
                             .fetch_update(SeqCst, SeqCst, |o| Some(f(o.into()) as u16))

@@ -173,7 +173,7 @@ impl Block {
                     }
                     Status::Stuck => {
                         sync::stuck(cx, &self.warps[w]);
-                        cx.fault.get_or_insert(Fault::LaunchTimeout);
+                        cx.fail(Fault::LaunchTimeout);
                         return self.give_up(cx);
                     }
                     Status::Done => {}
@@ -187,7 +187,7 @@ impl Block {
                 }
                 let waiting = self.waiting(cx);
                 sync::deadlock(cx, &waiting);
-                cx.fault.get_or_insert(Fault::LaunchTimeout);
+                cx.fail(Fault::LaunchTimeout);
                 return self.give_up(cx);
             }
             if cx.launch.scheduler.stopped() {

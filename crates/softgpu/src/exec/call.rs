@@ -33,6 +33,7 @@ impl Warp {
                         let number = address[lane].wrapping_sub(CODE_WINDOW);
                         let entry =
                             number.is_multiple_of(16).then(|| program.entries.get((number / 16) as usize)).flatten();
+                        let entry = entry.filter(|e| e.start != u32::MAX);
                         entry.map(|e| {
                             cx.slot::<u32>(e.link).add(lane).write(pc + 1);
                             e.start

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use super::{
     Cx, Event,
-    memory::{Pending, Resolved, lanes, resolve},
+    memory::{Pending, Resolved, addresses, lanes, resolve, resolve_at},
 };
 use crate::{check, finding::Access, ptx::program::Inst};
 
@@ -35,9 +35,20 @@ pub(crate) unsafe fn start(cx: &mut Cx<'_>, i: &Inst, m: u32) {
         let target = resolve(cx, to, m, to.bytes, Access::Write);
         // A source of which nothing is read may be anywhere.
         let reading = lanes(m).filter(|&l| counts[l] > 0).fold(0, |s, l| s | 1 << l);
-        let source = resolve(cx, from, reading, from.bytes, Access::Read);
+        let address = addresses(cx, from);
+        // Beyond what is read there need not be memory; the alignment is that of all bytes.
+        let aligned = |l: usize| address[l].is_multiple_of(u64::from(from.bytes));
+        let partial = lanes(reading).filter(|&l| counts[l] < to.bytes && aligned(l)).fold(0, |s, l| s | 1 << l);
+        let mut source = resolve_at(cx, from.space, address, reading & !partial, from.bytes, Access::Read);
+        for lane in lanes(partial) {
+            let one = resolve_at(cx, from.space, address, 1 << lane, counts[lane], Access::Read);
+            source.ok |= one.ok;
+            source.address[lane] = one.address[lane];
+            source.host[lane] = one.host[lane];
+            source.space[lane] = one.space[lane];
+            source.allocation[lane] = one.allocation[lane];
+        }
         if cx.watched {
-            let partial = lanes(reading).filter(|&l| counts[l] < to.bytes).fold(0, |s, l| s | 1 << l);
             let whole = Resolved { ok: source.ok & !partial, ..source };
             check::access(cx, &whole, from.bytes, Access::Read, false);
             for lane in lanes(partial & source.ok) {

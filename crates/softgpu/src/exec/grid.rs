@@ -101,7 +101,7 @@ impl Report {
 }
 
 /// Which of two faults is the launch's, so that it does not depend on which came first.
-fn rank(fault: Fault) -> u32 {
+pub(super) fn rank(fault: Fault) -> u32 {
     match fault {
         Fault::Assert => 0,
         Fault::IllegalAddress => 1,
@@ -113,6 +113,17 @@ fn rank(fault: Fault) -> u32 {
         Fault::LaunchFailed => 7,
         Fault::LaunchTimeout => 8,
         Fault::OutOfResources => 9,
+    }
+}
+
+/// Ends the launch if the thread that holds it panics.
+struct EndWith<'a>(&'a Scheduler);
+
+impl Drop for EndWith<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
+        }
     }
 }
 
@@ -147,6 +158,8 @@ fn work(shared: &Shared<'_>) -> Report {
         groups: 0,
         stacks: Vec::new(),
     };
+    // A thread that panics does not leave the others waiting for it.
+    let _end = EndWith(&shared.scheduler);
     // A block that has ended leaves its memory to the next.
     let mut spare: Option<Box<Block>> = None;
     while let Some(task) = shared.scheduler.take() {

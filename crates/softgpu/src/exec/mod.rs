@@ -128,6 +128,13 @@ impl Cx<'_> {
     pub(crate) fn thread(&self, lane: u32) -> [u32; 3] {
         thread_at(self.launch.block, self.warp * 32 + lane)
     }
+
+    /// The launch has failed, by this or by what weighs more: it does not depend on which came first.
+    pub(crate) fn fail(&mut self, fault: Fault) {
+        if self.fault.is_none_or(|known| grid::rank(fault) < grid::rank(known)) {
+            self.fault = Some(fault);
+        }
+    }
 }
 
 /// `threadIdx` of a thread's number.

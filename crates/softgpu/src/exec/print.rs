@@ -104,7 +104,8 @@ fn print(cx: &mut Cx<'_>, lane: usize, format: &[u8], arguments: u64) -> (Vec<u8
     let mut count = 0;
     let mut f = format.iter().copied().peekable();
     let mut next = |cx: &mut Cx<'_>, bytes: u64| -> u64 {
-        at = at.next_multiple_of(bytes);
+        // An address that wraps around is no memory either.
+        at = at.checked_next_multiple_of(bytes).unwrap_or(0);
         let mut raw = [0u8; 8];
         peek(cx, lane, at, &mut raw[..bytes as usize]);
         at = at.wrapping_add(bytes);

@@ -132,17 +132,18 @@ fn reachable<'f, 'a>(
         if !indirect {
             return Ok(out);
         }
-        // Tables of functions in global memory.
+        // Tables of functions in global memory, and what any kernel may have put there.
         indirect = false;
-        for v in &unit.variables {
-            for i in &v.init {
-                if let crate::ptx::syntax::Init::Address { symbol, .. } = i
-                    && let Some(f) = bodies.get(symbol)
-                    && seen.insert(symbol)
-                    && let Some(&number) = symbols.functions.get(symbol)
-                {
-                    out.push(Reached { function: f, number });
-                }
+        let tables = unit.variables.iter().flat_map(|variable| &variable.init).filter_map(|init| match init {
+            crate::ptx::syntax::Init::Address { symbol, .. } => Some(*symbol),
+            _ => None,
+        });
+        for name in tables.chain(unit.functions.iter().flat_map(addressed)) {
+            if let Some(f) = bodies.get(name)
+                && seen.insert(name)
+                && let Some(&number) = symbols.functions.get(name)
+            {
+                out.push(Reached { function: f, number });
             }
         }
     }
@@ -150,6 +151,15 @@ fn reachable<'f, 'a>(
 
 /// Names that a function's instructions mention; sets the flag at an indirect call.
 fn mentioned<'a>(f: &Function<'a>, indirect: &mut bool) -> Vec<&'a str> {
+    names_in(f, true, indirect)
+}
+
+/// Names whose address a function takes.
+fn addressed<'a>(f: &Function<'a>) -> Vec<&'a str> {
+    names_in(f, false, &mut false)
+}
+
+fn names_in<'a>(f: &Function<'a>, calls: bool, indirect: &mut bool) -> Vec<&'a str> {
     use crate::ptx::syntax::{Operand, Stmt};
     fn names<'a>(o: &Operand<'a>, out: &mut Vec<&'a str>) {
         match o {
@@ -162,23 +172,25 @@ fn mentioned<'a>(f: &Function<'a>, indirect: &mut bool) -> Vec<&'a str> {
             _ => {}
         }
     }
-    fn walk<'a>(stmts: &[Stmt<'a>], out: &mut Vec<&'a str>, indirect: &mut bool) {
+    fn walk<'a>(stmts: &[Stmt<'a>], calls: bool, out: &mut Vec<&'a str>, indirect: &mut bool) {
         for s in stmts {
             match s {
                 Stmt::Instr(i) => {
-                    i.operands.iter().for_each(|o| names(o, out));
+                    if calls || i.op != "call" {
+                        i.operands.iter().for_each(|o| names(o, out));
+                    }
                     let target = i.operands.iter().find(|o| !matches!(o, Operand::List(_)));
                     if i.op == "call" && matches!(target, Some(Operand::Name(n)) if n.starts_with('%')) {
                         *indirect = true;
                     }
                 }
-                Stmt::Block(b) => walk(b, out, indirect),
+                Stmt::Block(b) => walk(b, calls, out, indirect),
                 _ => {}
             }
         }
     }
     let mut out = Vec::new();
-    walk(f.body.as_deref().unwrap_or(&[]), &mut out, indirect);
+    walk(f.body.as_deref().unwrap_or(&[]), calls, &mut out, indirect);
     out
 }
 

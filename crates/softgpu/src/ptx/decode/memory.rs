@@ -241,7 +241,7 @@ impl<'a> Decoder<'a, '_> {
         let returns = i.op == "atom";
         let names = ["add", "min", "max", "and", "or", "xor", "inc", "dec", "exch", "cas"];
         let name = i.mods.iter().copied().find(|m| names.contains(m)).ok_or_else(|| now.unsupported())?;
-        if now.has("v2") || now.has("v4") || now.has("v8") || ty.bytes() > 8 {
+        if now.has("v2") || now.has("v4") || now.has("v8") || !(2..=8).contains(&ty.bytes()) {
             return Err(now.unsupported());
         }
         let half_type = matches!(ty, Ty::F16 | Ty::F16x2 | Ty::BF16 | Ty::BF16x2);
@@ -257,12 +257,11 @@ impl<'a> Decoder<'a, '_> {
         if matches!(op.space, StateSpace::Global | StateSpace::Generic) && (used || !commutes) {
             self.out.ordered = true;
         }
-        let d = if returns {
+        let d = if returns && !matches!(now.op(0)?, Opnd::Sink) {
             Place::Reg(Reg { slot: self.dest_of(now, 0, ty)?, wide: ty.bytes() == 8 })
         } else {
             Place::None
         };
-        let d = if matches!(now.op(0)?, Opnd::Sink) { Place::None } else { d };
         let mut sources = Vec::new();
         for n in k + 1..now.count().min(k + 3) {
             let o = now.op(n)?;
