@@ -9,7 +9,7 @@ use std::sync::atomic::{
 };
 
 use super::{
-    race::{merge, tag},
+    race::{elsewhere, merge, tag},
     shadow::{Entry, TAGGED_CLOCKS},
 };
 use crate::exec::{Cx, access::consecutive, memory::lanes};
@@ -156,6 +156,7 @@ pub(crate) fn global_load<const BYTES: u64>(cx: &mut Cx<'_>, place: u32, host: &
                 // Clocks have not wrapped: they are what the entry says.
                 let recent = (old..end).contains(&seen.0);
                 let kept = if recent { merge(clocks, seen, me, seen.clock() - base, floor) } else { me };
+                let kept = if elsewhere(seen, base) { kept.with_elsewhere() } else { kept };
                 pair[1].store(kept.0, Relaxed);
             }
         }

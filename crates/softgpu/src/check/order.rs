@@ -1,7 +1,10 @@
 //! Order between blocks: a fence and then an atomic releases what a thread knows; an atomic at the same address
 //! acquires it.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Mutex,
+};
 
 use super::shadow::TAGGED_CLOCKS;
 use crate::{
@@ -80,11 +83,15 @@ pub(crate) fn acquire(cx: &mut Cx<'_>, r: &Resolved) {
         let thread = warp * 32 + lane as u32;
         let new = Acquired { address: r.address[lane], length: log.entries.len(), thread, clock };
         let list = &mut cx.watch.block.acquired;
-        let full = list.len() >= REMEMBERED;
-        match list.iter_mut().find(|a| a.address == new.address && a.thread == thread) {
+        // Since its last barrier a warp is one: what others know of it by then is kept as it is.
+        match list.iter_mut().find(|a| a.address == new.address && a.thread / 32 == warp && a.clock == clock) {
             Some(a) => *a = new,
-            None if full => {}
-            None => list.push(new),
+            None => {
+                if list.len() >= REMEMBERED {
+                    list.remove(0);
+                }
+                list.push(new);
+            }
         }
     }
 }
@@ -107,17 +114,20 @@ pub(crate) fn release(cx: &mut Cx<'_>, r: &Resolved, always: bool) {
             continue;
         }
         let thread = warp * 32 + lane as u32;
-        let acquired = visible(cx, thread).map(|a| (a.address, a.length)).collect();
+        let acquired = longest(visible(cx, thread));
         let log = logs.entry(r.address[lane]).or_default();
-        log.by_block.entry(cx.number & 0xffff).or_default().push(log.entries.len());
-        log.entries.push((cx.number & 0xffff, Release { thread, known, acquired }));
+        let block = super::race::block_tag(cx);
+        log.by_block.entry(block).or_default().push(log.entries.len());
+        log.entries.push((block, Release { thread, known, acquired }));
     }
 }
 
 /// The acquisitions that come before what a thread of this block does now.
 fn visible<'c>(cx: &'c Cx<'_>, thread: u32) -> impl Iterator<Item = &'c Acquired> + 'c {
     let block = &cx.watch.block;
-    block.acquired.iter().filter(move |a| a.thread == thread || block.clocks.ordered(thread, a.thread, a.clock))
+    // As in `known`, the thread that acquired vouches for its warp.
+    let own = move |a: &Acquired| a.thread / 32 == thread / 32;
+    block.acquired.iter().filter(move |a| own(a) || block.clocks.ordered(thread, a.thread, a.clock))
 }
 
 /// Whether an access of another block comes before what the running warp does now.
@@ -130,38 +140,45 @@ pub(crate) fn known(cx: &Cx<'_>, block: u64, thread: u32, clock: u32) -> bool {
         // Lanes of one warp are told apart only by a barrier; the thread that acquired vouches for its warp.
         a.thread / 32 == warp || clocks.ordered(warp * 32, a.thread, a.clock)
     });
-    mine.into_iter().any(|a| reaches(&logs, a.address, a.length, block, thread, clock, DEEPEST))
+    reaches(&logs, longest(mine), block, thread, clock)
 }
 
-fn reaches(
-    logs: &HashMap<u64, Log>,
-    address: u64,
-    length: usize,
-    block: u64,
-    thread: u32,
-    clock: u32,
-    depth: u32,
-) -> bool {
-    let Some(log) = logs.get(&address) else { return false };
+/// Of each address the longest log that was acquired: it has all that the others have.
+fn longest<'a>(acquired: impl Iterator<Item = &'a Acquired>) -> Vec<(u64, usize)> {
+    let mut logs: Vec<(u64, usize)> = Vec::new();
+    for a in acquired {
+        match logs.iter_mut().find(|(address, _)| *address == a.address) {
+            Some((_, length)) => *length = a.length.max(*length),
+            None => logs.push((a.address, a.length)),
+        }
+    }
+    logs
+}
+
+/// Whether one of the logs, each up to a length, has a release that comes after the access, or leads to one.
+fn reaches(logs: &HashMap<u64, Log>, from: Vec<(u64, usize)>, block: u64, thread: u32, clock: u32) -> bool {
     let covers = |r: &Release| {
         let known = r.known[(thread / 32) as usize & 31];
         // The clock is known by its lower bits.
         let behind = known.wrapping_sub(clock) % TAGGED_CLOCKS;
         r.thread == thread || behind != 0 && behind < TAGGED_CLOCKS / 2
     };
-    let direct = log
-        .by_block
-        .get(&block)
-        .is_some_and(|list| list.iter().take_while(|&&k| k < length).any(|&k| covers(&log.entries[k].1)));
-    if direct || depth == 0 {
-        return direct;
+    let mut seen = HashSet::new();
+    let mut next = from;
+    for _ in 0..=DEEPEST {
+        for (address, length) in std::mem::take(&mut next) {
+            let Some(log) = logs.get(&address).filter(|_| seen.insert((address, length))) else { continue };
+            let direct = log.by_block.get(&block).into_iter().flatten().take_while(|&&k| k < length);
+            if direct.into_iter().any(|&k| covers(&log.entries[k].1)) {
+                return true;
+            }
+            // Through a third block. The latest releases tell the most.
+            for (_, release) in log.entries[..length.min(log.entries.len())].iter().rev().take(4) {
+                next.extend(release.acquired.iter().filter(|&&(a, n)| a != address || n < length));
+            }
+        }
     }
-    // Through a third block. The latest releases tell the most.
-    log.entries[..length.min(log.entries.len())].iter().rev().take(4).any(|(_, r)| {
-        r.acquired
-            .iter()
-            .any(|&(a, n)| (a != address || n < length) && reaches(logs, a, n, block, thread, clock, depth - 1))
-    })
+    false
 }
 
 /// Arrivals at a barrier in shared memory: what the warp has done becomes known to those who wait for it.

@@ -17,10 +17,18 @@ struct Conflict {
     /// The other side's block, when it is another one.
     block: Option<u64>,
     read: bool,
+    /// All that is known of the other side is that it is a reader in another block.
+    elsewhere: bool,
+}
+
+impl Conflict {
+    fn new(other: Entry, block: Option<u64>, read: bool) -> Conflict {
+        Conflict { other, block, read, elsewhere: false }
+    }
 }
 
 /// Bits of a block's number in a tag.
-const BLOCKS: u32 = 16;
+const BLOCKS: u32 = 15;
 
 /// Launches that entries tell apart; after as many the shadows are forgotten.
 pub(crate) const LAUNCHES: u64 = 15;
@@ -28,7 +36,12 @@ pub(crate) const LAUNCHES: u64 = 15;
 /// The part of an entry's clock field that names launch and block.
 pub(super) fn tag(cx: &Cx<'_>) -> u64 {
     let launch = cx.launch.launch % LAUNCHES + 1;
-    (launch << BLOCKS | cx.number & ((1 << BLOCKS) - 1)) * u64::from(TAGGED_CLOCKS)
+    (launch << BLOCKS | block_tag(cx)) * u64::from(TAGGED_CLOCKS)
+}
+
+/// What is kept of the block's number.
+pub(super) fn block_tag(cx: &Cx<'_>) -> u64 {
+    cx.number & ((1 << BLOCKS) - 1)
 }
 
 /// The words that an access touches, with the bytes of each.
@@ -79,6 +92,7 @@ pub(crate) fn access(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, kind: Access, st
                         } else {
                             me
                         };
+                        let merged = if elsewhere(seen, base) { merged.with_elsewhere() } else { merged };
                         reader.store(merged.0, SeqCst);
                         old = Entry(writer.load(SeqCst));
                     } else {
@@ -114,6 +128,14 @@ pub(crate) fn access(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, kind: Access, st
 fn here(e: Entry, base: u64) -> bool {
     let span = u64::from(TAGGED_CLOCKS);
     e.0 != 0 && e.clock() / span == base / span
+}
+
+/// Whether what is known of a word's readers, `seen` the last, includes one of this launch in another block.
+#[inline(always)]
+pub(super) fn elsewhere(seen: Entry, base: u64) -> bool {
+    let span = u64::from(TAGGED_CLOCKS);
+    let (its, mine) = (seen.clock() / span, base / span);
+    if its == mine { seen.elsewhere() } else { its >> BLOCKS == mine >> BLOCKS && seen.whole_and_weak() }
 }
 
 /// The clock of an entry of this block: its upper bits are those of the warp's own clock, or one less.
@@ -170,13 +192,13 @@ fn shared_word(cx: &mut Cx<'_>, w: usize, me: Entry, kind: Access, floor: u64, q
     };
     let mut conflict = None;
     if !(quiet && kind == Access::Write) && against(writer, false) {
-        conflict = Some(Conflict { other: writer, block: None, read: false });
+        conflict = Some(Conflict::new(writer, None, false));
     }
     if kind == Access::Read {
         block.shadow[w][1] = merge(clocks, reader, me, reader.clock(), floor);
     } else {
         if conflict.is_none() && against(reader, true) {
-            conflict = Some(Conflict { other: reader, block: None, read: true });
+            conflict = Some(Conflict::new(reader, None, true));
         }
         block.shadow[w][0] = me;
     }
@@ -193,11 +215,12 @@ fn global_conflict(cx: &Cx<'_>, old: Entry, me: Entry, base: u64, read: bool) ->
     if old_tag == my_tag {
         let clocks = &cx.watch.block.clocks;
         let floor = u64::from(clocks.floor(cx.warp));
-        return conflicts(clocks, old, me, untag(cx, old), floor, read).then_some(Conflict {
-            other: old,
-            block: None,
-            read,
-        });
+        if conflicts(clocks, old, me, untag(cx, old), floor, read) {
+            return Some(Conflict::new(old, None, read));
+        }
+        // Whose read it was is forgotten: only a block that has waited for no other is surely not behind it.
+        let lost = read && old.elsewhere() && cx.watch.block.acquired.is_empty();
+        return lost.then_some(Conflict { elsewhere: true, ..Conflict::new(old, None, true) });
     }
     if old.all_bytes() & me.bytes() == 0 || old.strong() && me.strong() {
         return None;
@@ -206,7 +229,7 @@ fn global_conflict(cx: &Cx<'_>, old: Entry, me: Entry, base: u64, read: bool) ->
     if super::order::known(cx, block, old.thread(), (old.clock() % span) as u32) {
         return None;
     }
-    Some(Conflict { other: old, block: Some(block), read })
+    Some(Conflict::new(old, Some(block), read))
 }
 
 #[cold]
@@ -216,7 +239,7 @@ fn tell(cx: &mut Cx<'_>, r: &Resolved, lane: usize, at: u64, bytes: u32, kind: A
     let grid = cx.launch.grid;
     let block = match c.block {
         None => cx.block,
-        // Blocks beyond 2¹⁶ are known by their number's lower bits alone.
+        // Blocks beyond 2¹⁵ are known by their number's lower bits alone.
         Some(n) => thread_at(grid, n as u32),
     };
     let thread = thread_at(cx.launch.block, c.other.thread());
@@ -238,26 +261,24 @@ fn tell(cx: &mut Cx<'_>, r: &Resolved, lane: usize, at: u64, bytes: u32, kind: A
         Some(l) => format!("PTX line {}", l.ptx_line),
         None => "an unknown place".to_owned(),
     };
-    let pending = if c.other.pending() { ", a `cp.async` that was not waited for" } else { "" };
     let space = r.space[lane];
     let name = if space == StateSpace::Shared { "shared" } else { "global" };
-    let text = format!(
-        "race: {name} {} of {bytes} bytes at {at:#x} against the {} at {line}{pending} by block ({},{},{}), thread ({},{},{})",
-        word(kind),
-        word(access),
-        block[0],
-        block[1],
-        block[2],
-        thread[0],
-        thread[1],
-        thread[2],
-    );
+    let by = match c.elsewhere {
+        true => "a read by another block".to_owned(),
+        false => {
+            let pending = if c.other.pending() { ", a `cp.async` that was not waited for" } else { "" };
+            let [[bx, by, bz], [tx, ty, tz]] = [block, thread];
+            let what = word(access);
+            format!("the {what} at {line}{pending} by block ({bx},{by},{bz}), thread ({tx},{ty},{tz})")
+        }
+    };
+    let text = format!("race: {name} {} of {bytes} bytes at {at:#x} against {by}", word(kind));
     let mut report = Report::new(Check::Race, FindingKind::Race, lane as u32, text);
     report.access = kind;
     report.space = space;
     report.address = r.address[lane];
     report.bytes = bytes;
     report.allocation = cx.launch.space.lookup(at).filter(|_| space == StateSpace::Global);
-    report.other = Some((pc, other));
+    report.other = (!c.elsewhere).then_some((pc, other));
     file(cx, report);
 }

@@ -8,15 +8,16 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry(pub(crate) u64);
 
-/// Fields from the top: clock (30 bits; in global memory launch, block and the clock's lower bits), thread (10),
-/// instruction (13), strong, several, foreign, then the bytes of all threads of the block at that clock (4) and of this
-/// thread (4).
-const CLOCK: u32 = 34;
-const THREAD: u32 = 24;
-const PLACE: u32 = 11;
-const STRONG: u64 = 1 << 10;
-const SEVERAL: u64 = 1 << 9;
-const FOREIGN: u64 = 1 << 8;
+/// Fields from the top: clock (29 bits; in global memory launch, block and the clock's lower bits), thread (10),
+/// instruction (13), strong, several, foreign, elsewhere, then the bytes of all threads of the block at that clock (4)
+/// and of this thread (4).
+const CLOCK: u32 = 35;
+const THREAD: u32 = 25;
+const PLACE: u32 = 12;
+const STRONG: u64 = 1 << 11;
+const SEVERAL: u64 = 1 << 10;
+const FOREIGN: u64 = 1 << 9;
+const ELSEWHERE: u64 = 1 << 8;
 
 /// The number of instructions that an entry can name.
 pub(crate) const PLACES: u32 = 1 << (THREAD - PLACE);
@@ -64,6 +65,23 @@ impl Entry {
     #[inline(always)]
     pub(crate) fn foreign(self) -> bool {
         self.0 & FOREIGN != 0
+    }
+
+    /// Whether a thread of another block read all of it too, and not by a strong access.
+    #[inline(always)]
+    pub(crate) fn elsewhere(self) -> bool {
+        self.0 & ELSEWHERE != 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn with_elsewhere(self) -> Entry {
+        Entry(self.0 | ELSEWHERE)
+    }
+
+    /// Whether it is of all bytes, and not of a strong access.
+    #[inline(always)]
+    pub(crate) fn whole_and_weak(self) -> bool {
+        self.bytes() == 15 && !self.strong()
     }
 
     /// The bytes of this thread.
@@ -270,8 +288,9 @@ mod tests {
 
     #[test]
     fn fields_come_back() {
-        let e = Entry::new(0x3eff_ffff, 1023, 77, true, 0b1010).with_several();
-        assert_eq!((e.clock(), e.thread(), e.place(), e.bytes()), (0x3eff_ffff, 1023, 77, 0b1010));
+        let e = Entry::new(0x1eff_ffff, 1023, 77, true, 0b1010).with_several();
+        assert_eq!((e.clock(), e.thread(), e.place(), e.bytes()), (0x1eff_ffff, 1023, 77, 0b1010));
+        assert!(!e.elsewhere() && e.with_elsewhere().elsewhere() && e.with_elsewhere().bytes() == 0b1010);
         assert!(e.strong() && e.several() && !e.foreign() && !e.pending() && e.with_pending().pending());
         assert!(Entry::new(0, 0, u32::MAX, false, 0).place() == PLACES - 1);
         let f = Entry::new(0, 0, 0, false, 1).with_bytes_of(e);

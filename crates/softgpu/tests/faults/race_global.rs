@@ -64,6 +64,19 @@ fn between_blocks() {
         }",
         ),
         case(
+            "a word that another block has read, and its owner as well",
+            KIND,
+            (2, 32),
+            XY,
+            "(int* x, int* y) {
+            int i = blockIdx.x * 32 + threadIdx.x;
+            int v = x[i];
+            if (blockIdx.x == 0) v += x[i + 32]; // OTHER
+            __syncthreads();
+            «x¦y»[i] = v; // FAULT
+        }",
+        ),
+        case(
             "an atomic against a plain store",
             KIND,
             (3, 32),

@@ -100,3 +100,19 @@ fn saturation_that_is_not_known_is_refused() {
         assert!(b.engine.load(0, &b.profile, text.as_bytes()).is_err(), "{form}");
     }
 }
+
+#[test]
+fn every_thread_of_a_large_block_may_acquire() {
+    let b = Bench::new();
+    let (x, flag, y) = (b.buffer(&[0]), b.buffer(&[0]), b.buffer(&[0; 1024]));
+    // Block 0 hands a word over; all 512 threads of block 1 wait for it, each by itself.
+    let body = format!(
+        "setp.ne.u32 %p1, %r3, 0;\n@%p1 bra WAIT;\nsetp.ne.u32 %p2, %r2, 0;\n@%p2 bra END;\n\
+         mov.u32 %r5, 7;\nst.global.u32 [%rd2], %r5;\nmov.u32 %r5, 1;\nst.release.gpu.global.u32 [%rd3], %r5;\nbra END;\n\
+         WAIT: ld.acquire.gpu.global.u32 %r6, [%rd3];\nsetp.eq.u32 %p3, %r6, 0;\n@%p3 bra WAIT;\n\
+         ld.global.u32 %r7, [%rd2];\n{INDEX}st.global.u32 [%rd11], %r7;\nEND: ret;"
+    );
+    let o = b.run(&body, &[y, x, flag], 2, 512, &Options::checked());
+    assert_eq!((o.error, kinds(&o)), (None, vec![]));
+    assert_eq!(b.words(y, 1024)[512..], [7; 512]);
+}
