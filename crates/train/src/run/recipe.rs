@@ -14,7 +14,7 @@ pub enum Recipe {
     Strong,
     /// `strong` with batch norm before every ReLU, twice the learning rate and twice the time: 200 epochs
     StrongBn,
-    /// Today's AlexNet, `--arch modern`, whose first convolution whitens the images; one cosine over 60 epochs
+    /// Today's AlexNet, `--arch modern`, whose first convolution whitens the images; one cosine over 80 epochs
     Modern,
     /// What ten minutes reach: `modern`'s network, and one triangle of the learning rate over 7 epochs
     Fast,
