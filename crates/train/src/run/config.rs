@@ -12,6 +12,7 @@ use super::tta::Tta;
 use crate::data::mix::Mixing;
 use crate::data::{Augment, RandAugment, Transforms};
 
+mod as_text;
 mod device;
 
 pub use device::{DeviceKind, Precision};
@@ -482,26 +483,6 @@ impl Config {
             }
         }
         Ok(())
-    }
-}
-
-/// A value with a text form, as a string.
-mod as_text {
-    use std::fmt::Display;
-    use std::str::FromStr;
-
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(value)
-    }
-
-    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-    where
-        T: FromStr<Err: Display>,
-        D: Deserializer<'de>,
-    {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
