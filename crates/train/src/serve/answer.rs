@@ -100,9 +100,10 @@ impl Model {
     /// Each convolution's output after its ReLU, as pictures.
     fn activations(&self) -> Result<Vec<Value>> {
         let network = self.classifier.network();
+        let trace = network.architecture().trace()?;
         let mut layers = Vec::new();
         for (conv, relu) in convolutions(network.architecture()) {
-            let layer = &network.architecture().trace()?[conv];
+            let layer = &trace[conv];
             let mut values = vec![0.0; layer.output.len()];
             network.output(relu, &mut values)?;
             let (side, channels) = (layer.output.height, layer.output.channels);

@@ -61,6 +61,18 @@ struct Server {
     requests: Arc<Semaphore>,
 }
 
+impl Server {
+    fn new(model: Model, limits: Limits, address: SocketAddr) -> Self {
+        Self {
+            side: model.side(),
+            model: Mutex::new(model),
+            limits,
+            hosts: hosts(address),
+            requests: Arc::new(Semaphore::new(limits.requests)),
+        }
+    }
+}
+
 /// Serves until `stop` says so, then lets the requests at work end.
 ///
 /// # Errors
@@ -72,14 +84,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
     let address = listener.local_addr()?;
-    let server = Arc::new(Server {
-        side: model.side(),
-        model: Mutex::new(model),
-        limits,
-        hosts: hosts(address),
-        requests: Arc::new(Semaphore::new(limits.requests)),
-    });
-    answer_all(listener, server, stop).await;
+    answer_all(listener, Arc::new(Server::new(model, limits, address)), stop).await;
     Ok(())
 }
 

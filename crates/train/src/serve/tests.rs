@@ -53,14 +53,7 @@ fn a_request_that_nobody_waits_for_counts_until_it_is_done() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
-    let model = model();
-    let server = Arc::new(Server {
-        side: model.side(),
-        model: Mutex::new(model),
-        limits,
-        hosts: hosts(address),
-        requests: Arc::new(Semaphore::new(limits.requests)),
-    });
+    let server = Arc::new(Server::new(model(), limits, address));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let answering = answer_all(listener, server.clone(), async move {
         let _ = stopped.await;
