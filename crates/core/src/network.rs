@@ -254,8 +254,7 @@ impl<D: Device> Network<D> {
         self.recordings.clear();
         let element = size_of::<D::Element>() as u64;
         for parameter in &mut self.parameters {
-            let layer = parameter.name.rsplit_once('.').map_or(parameter.name.as_str(), |(layer, _)| layer);
-            if frozen(layer) && parameter.gradient.take().is_some() && parameter.momentum.take().is_some() {
+            if frozen(parameter.layer()) && parameter.gradient.take().is_some() && parameter.momentum.take().is_some() {
                 let bytes = parameter.len() as u64 * element;
                 self.plan.gradients -= bytes;
                 self.plan.momentum -= bytes;

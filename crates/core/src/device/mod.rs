@@ -79,6 +79,10 @@ pub struct Parameter<B> {
 }
 
 impl<B> Parameter<B> {
+    /// Name of the layer that it is of, such as `features.0`.
+    pub fn layer(&self) -> &str {
+        self.name.rsplit_once('.').map_or(self.name.as_str(), |(layer, _)| layer)
+    }
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.shape.iter().product()

@@ -199,6 +199,5 @@ impl Weights {
 
 /// The name of the layer that gives the logits.
 fn last_layer<B>(parameters: &[Parameter<B>]) -> String {
-    let name = parameters.last().map_or("", |parameter| parameter.name.as_str());
-    name.rsplit_once('.').map_or(name, |(layer, _)| layer).to_owned()
+    parameters.last().map_or("", Parameter::layer).to_owned()
 }

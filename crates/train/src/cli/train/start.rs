@@ -205,11 +205,9 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
 fn freeze<D: Device<Element = f32>>(network: &mut Network<D>, config: &Config) -> Result<(), Error> {
     let Some(list) = &config.freeze else { return Ok(()) };
     let fail = |message, hint| Err(Error::Settings { message, hint });
-    let layer = |name: &str| name.rsplit_once('.').map_or(name, |(layer, _)| layer).to_owned();
-    let layers: Vec<String> = network.parameters().iter().map(|parameter| layer(&parameter.name)).collect();
     for name in list.split(',') {
         let alone = Config { freeze: Some(name.into()), ..Config::default() };
-        if !layers.iter().any(|layer| alone.freezes(layer)) {
+        if !network.parameters().iter().any(|parameter| alone.freezes(parameter.layer())) {
             return fail(
                 format!("--freeze {name}: no layer with weights has this name"),
                 "use names of the table of layers",
