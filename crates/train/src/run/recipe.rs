@@ -10,9 +10,9 @@ use super::error::Result;
 pub enum Recipe {
     /// The tutorial's: SGD with steps of the learning rate, crop and flip, weight decay on everything; 100 epochs
     Tutorial,
-    /// The same network, trained with what is usual today: warm-up, cosine, Nesterov, label smoothing; 100 epochs
+    /// The same network, trained with what is usual today: warm-up, cosine, Nesterov, label smoothing; 60 epochs
     Strong,
-    /// `strong` with batch norm before every ReLU, twice the learning rate and twice the time: 200 epochs
+    /// `strong` with batch norm before every ReLU and twice the learning rate; 200 epochs
     StrongBn,
     /// Today's AlexNet, `--arch modern`, whose first convolution whitens the images; one cosine over 80 epochs
     Modern,
