@@ -4,18 +4,16 @@ use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use alexnet_core::{Architecture, Device, Network};
 use anyhow::Context;
 
-use super::device::{self, Opened};
+use super::model::{Opening, Place};
 use crate::data::{self, Dataset};
-use crate::run::checkpoint::{self, Checkpoint, Metadata};
-use crate::run::classifier::{architecture_of, checkpoint_of};
-use crate::run::config::{self, Config, DeviceKind};
-use crate::run::evaluate::{Evaluation, evaluate};
-use crate::run::{Error, Stop, Tta, memory, summary};
+use crate::run::checkpoint::Metadata;
+use crate::run::classifier::architecture_of;
+use crate::run::config::{self, Config};
+use crate::run::evaluate::Evaluation;
+use crate::run::{Error, Tta, summary};
 
 /// Evaluate a run or a checkpoint on test images: loss, accuracy, accuracy of each class, confusion matrix
 #[derive(Debug, clap::Args)]
@@ -37,12 +35,8 @@ pub struct Args {
     /// mirror [default: as the run did]
     #[arg(long, value_name = "VIEWS", num_args = 0..=1, require_equals = true, default_missing_value = "mirror")]
     tta: Option<Tta>,
-    /// Where to compute: auto, cpu, cuda, cuda:N
-    #[arg(long, default_value_t = DeviceKind::Auto)]
-    device: DeviceKind,
-    /// Threads; the results do not depend on it. 0: all cores
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    place: Place,
     /// Print one JSON object: loss, accuracy, per_class, confusion (rows true, columns predicted), images, classes,
     /// dataset, tta
     #[arg(long)]
@@ -51,53 +45,32 @@ pub struct Args {
 
 /// Evaluates.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let limits =
-        Config { batch_size: args.batch_size, threads: args.threads, limit_test: args.limit_test, ..Config::default() };
+    let limits = Config { limit_test: args.limit_test, ..args.place.limits(args.batch_size)? };
     limits.validate(&config::flag)?;
-    let path = checkpoint_of(&args.path)?;
-    let checkpoint = checkpoint::open(&path)?;
-    let metadata = checkpoint.metadata();
+    let opening = Opening::new(&args.path)?;
+    let (metadata, path) = (opening.metadata(), &opening.path);
     let data = match &args.data {
         Some(data) => data.clone(),
-        None => Config::parse(&metadata.config, &path)?.data,
+        None => Config::parse(&metadata.config, path)?.data,
     };
-    let architecture = architecture_of(metadata, &path)?;
-    let mut dataset = Dataset::open(&data, &data::Options { size: architecture.image, ..data::Options::from_env() })?;
+    let size = architecture_of(metadata, path)?.image;
+    let mut dataset = Dataset::open(&data, &data::Options { size, ..data::Options::from_env() })?;
     dataset.test = dataset.test.limit(args.limit_test.unwrap_or(usize::MAX));
     same_classes(&metadata.classes, &dataset)?;
 
-    let threads = limits.thread_count();
-    let tta = args.tta.unwrap_or_else(|| Config::tta_of_run(&metadata.config));
-    let evaluation = match device::open(args.device, threads)? {
-        Opened::Cpu(device) => on(device, &checkpoint, architecture, args.batch_size, &dataset, tta, threads),
-        Opened::Cuda(device) => on(device, &checkpoint, architecture, args.batch_size, &dataset, tta, threads),
-    }?;
+    let mut classifier = opening.classifier(&args.place, args.batch_size)?;
+    let tta = args.tta.unwrap_or(classifier.tta);
+    classifier.tta = tta;
+    let evaluation = classifier.evaluate(&dataset.test, limits.thread_count(), &mut |_| ())?;
     let output = match args.json {
         true => json(&evaluation, &dataset, tta)?,
-        false => text(&evaluation, &path, metadata, &dataset, tta, width()),
+        false => text(&evaluation, path, metadata, &dataset, tta, width()),
     };
     match std::io::stdout().lock().write_all(output.as_bytes()) {
         // A reader that has seen enough is no error.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write the result"),
         _ => Ok(ExitCode::SUCCESS),
     }
-}
-
-/// Evaluates on a device.
-fn on<D: Device<Element = f32>>(
-    device: Arc<D>,
-    checkpoint: &Checkpoint,
-    architecture: Architecture,
-    batch: usize,
-    dataset: &Dataset,
-    tta: Tta,
-    threads: usize,
-) -> anyhow::Result<Evaluation> {
-    memory::fits(&*device, &architecture, batch, false)?;
-    let mut network = Network::new(device, architecture, batch, false)?;
-    checkpoint.restore(&mut network)?;
-    let stop = Stop::default();
-    evaluate(&mut network, &dataset.test, tta, threads, &stop, &mut |_| ())?.context("the evaluation was stopped")
 }
 
 /// That the data have the classes that the network was trained on.
