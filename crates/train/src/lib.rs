@@ -9,3 +9,4 @@ pub mod protobuf;
 pub mod report;
 pub mod run;
 pub mod serve;
+mod whole;

@@ -1,10 +1,10 @@
 //! Files that a command writes: whole or not at all, and never over another one unasked.
 
-use std::fs::File;
-use std::io::Write;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::run::Error;
+use crate::whole;
 
 /// Whether a file may be written there.
 ///
@@ -23,23 +23,10 @@ pub fn check_free(path: &Path, force: bool) -> Result<(), Error> {
 /// Something is there and `force` is not given; the system refuses.
 pub fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), Error> {
     check_free(path, force)?;
-    let failed = || Error::io("write", path);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".alexnet-");
-    // As any new file; the library's own default shuts others out.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(failed())?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed())?;
-    let kept = if force { file.persist(path) } else { file.persist_noclobber(path) };
-    match kept {
-        Ok(_) => File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed()),
-        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(Error::FileExists { path: path.into() })
-        }
-        Err(error) => Err(failed()(error.error)),
-    }
+    whole::write(path, force, bytes).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists if !force => Error::FileExists { path: path.into() },
+        _ => Error::io("write", path)(error),
+    })
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::download::Patience;
 use super::error::{DataError, Result};
 use super::npm::{self, Npm};
 use super::report::Reporter;
+use crate::whole;
 
 /// Where to fetch from.
 #[derive(Clone, Debug)]
@@ -70,8 +71,10 @@ fn failed(tried: &mut Vec<(String, String)>, name: String, error: &DataError, re
 }
 
 fn place(target: &Path, files: &[Vec<u8>], manifest: &Manifest, source: String, report: &Reporter) -> Result<String> {
+    std::fs::create_dir_all(target).map_err(DataError::io("create", target))?;
     for (spec, bytes) in manifest.files.iter().zip(files) {
-        cache::place(target, &spec.name, bytes)?;
+        let path = target.join(&spec.name);
+        whole::write(&path, true, bytes).map_err(DataError::io("write", &path))?;
     }
     report.note(format!("CIFAR-10 is in {}, every file verified by SHA-256.", target.display()));
     Ok(source)

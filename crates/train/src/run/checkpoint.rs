@@ -1,9 +1,9 @@
 //! A checkpoint: one safetensors file that anyone's safetensors library reads.
 //!
 //! Tensors: the parameters under torchvision's names, after `momentum.` the optimiser's, and after `ema.` their moving
-//! average if the run keeps one, which is then what they are taken for by all but the run itself. The file's `__metadata__` has strings only, as the format demands: `format_version`, `architecture`,
-//! `data`, `classes`, `config`, `seed`, `step`, `progress`, and `checksum`, the SHA-256 of the whole file with
-//! 64 zeros in the checksum's place.
+//! average if the run keeps one, which is then what they are taken for by all but the run itself. The file's
+//! `__metadata__` has strings only, as the format demands: `format_version`, `architecture`, `data`, `classes`, `config`,
+//! `seed`, `step`, `progress`, and `checksum`, the SHA-256 of the whole file with 64 zeros in the checksum's place.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::metrics::Scaling;
 use crate::data::cifar::hex;
+use crate::whole;
 
 /// The format that this program writes, and the only one it reads.
 const FORMAT_VERSION: &str = "1";
@@ -160,26 +161,21 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Erro
     move |source| Error::Io { action, path, source }
 }
 
-/// Writes a checkpoint so that `path` holds either what it held before or the whole new file: a
-/// temporary file beside it, fsync, rename, fsync of the folder.
+/// Writes a checkpoint so that `path` holds either what it held before or the whole new file.
 ///
 /// # Errors
 /// The file cannot be written (what was at `path` stays, the temporary file goes); the device failed.
 pub fn save<D: Device<Element = f32>>(path: &Path, network: &Network<D>, metadata: &Metadata) -> Result<()> {
-    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
-    let written = write(&temporary, network, metadata).and_then(|()| {
-        fs::rename(&temporary, path).map_err(io_error("replace", path))?;
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder).and_then(|f| f.sync_all()).map_err(io_error("sync the folder", folder))
-    });
-    if written.is_err() {
-        // The error at hand is the one to report; a leftover file does no harm.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    let failed = |error| io_error("write", path)(error);
+    whole::fill(path, true, failed, |file| write(file, network, metadata, failed))
 }
 
-fn write<D: Device<Element = f32>>(path: &Path, network: &Network<D>, metadata: &Metadata) -> Result<()> {
+fn write<D: Device<Element = f32>>(
+    file: &mut File,
+    network: &Network<D>,
+    metadata: &Metadata,
+    failed: impl Fn(io::Error) -> Error,
+) -> Result<()> {
     let mut tensors = Vec::new();
     for parameter in network.parameters() {
         tensors.push((parameter.name.clone(), parameter, &parameter.value));
@@ -195,25 +191,21 @@ fn write<D: Device<Element = f32>>(path: &Path, network: &Network<D>, metadata: 
         }
     }
     let header = header(metadata, tensors.iter().map(|(name, p, _)| (name.as_str(), p.shape.as_slice())));
-    let file = File::create(path).map_err(io_error("create", path))?;
     let mut out = Hashing { inner: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new() };
     let mut values = Vec::new();
-    let failed = io_error("write", path);
-    let mut put = |bytes: &[u8]| out.write_all(bytes);
-    put(&(header.len() as u64).to_le_bytes()).and_then(|()| put(header.as_bytes())).map_err(failed)?;
+    let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(&failed);
+    put(&(header.len() as u64).to_le_bytes())?;
+    put(header.as_bytes())?;
     for (_, parameter, buffer) in tensors {
         values.resize(parameter.len(), 0.0);
         network.device().read(buffer, &mut values)?;
-        put(bytemuck::cast_slice(&values)).map_err(io_error("write", path))?;
+        put(bytemuck::cast_slice(&values))?;
     }
     let Hashing { inner, hash } = out;
-    let mut file = inner.into_inner().map_err(|e| io_error("write", path)(e.into_error()))?;
+    let file = inner.into_inner().map_err(|error| failed(error.into_error()))?;
     // The metadata comes first in the header, so that this is the checksum's place.
     let place = 8 + header.find(NO_CHECKSUM).unwrap_or_default() as u64;
-    file.seek(SeekFrom::Start(place))
-        .and_then(|_| file.write_all(hex(&hash.finalize()).as_bytes()))
-        .and_then(|()| file.sync_all())
-        .map_err(io_error("write", path))
+    file.seek(SeekFrom::Start(place)).and_then(|_| file.write_all(hex(&hash.finalize()).as_bytes())).map_err(failed)
 }
 
 /// The JSON header with zeros for a checksum, padded with spaces to a multiple of eight.

@@ -1,7 +1,7 @@
 //! The folder of a run: `config.toml`, `metrics.jsonl`, TensorBoard events, `last.safetensors`, `best.safetensors`.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,6 +11,7 @@ use super::checkpoint::{self, Metadata};
 use super::error::{Error, Result};
 use super::metrics::Metrics;
 use super::tensorboard;
+use crate::whole::{self, UNFINISHED};
 
 const CONFIG: &str = "config.toml";
 /// Its first line.
@@ -20,8 +21,6 @@ pub const METRICS: &str = "metrics.jsonl";
 const LAST: &str = "last.safetensors";
 const BEST: &str = "best.safetensors";
 const EVENTS: &str = "events.out.tfevents.";
-/// What the names of files have in common that were not finished.
-const UNFINISHED: &str = ".tmp-";
 
 /// A run's folder, held against other processes as long as this lives.
 #[derive(Debug)]
@@ -125,17 +124,7 @@ impl RunFolder {
     pub fn write_config(&self, toml: &str) -> Result<()> {
         let path = self.path.join(CONFIG);
         let text = format!("{HEAD}\n{toml}");
-        let temporary = self.path.join(format!("{CONFIG}{UNFINISHED}{}", std::process::id()));
-        let write = || -> io::Result<()> {
-            let mut file = File::create(&temporary)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)
-        };
-        write().map_err(|error| {
-            let _ = fs::remove_file(&temporary);
-            Error::io("write", &path)(error)
-        })
+        whole::write(&path, true, text.as_bytes()).map_err(Error::io("write", &path))
     }
 
     /// Opens metrics and events for a run of which `epochs` epochs are done.
@@ -158,7 +147,7 @@ impl RunFolder {
         if best {
             checkpoint::save(&self.best(), network, metadata)?;
             // The same bytes under both names cost the disk once.
-            if link(&self.best(), &self.last()).is_ok() {
+            if whole::link(&self.best(), &self.last()).is_ok() {
                 return Ok(());
             }
         }
@@ -194,20 +183,6 @@ fn remove_unfinished(path: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Puts the file `from` at `to` as well, whatever was there.
-fn link(from: &Path, to: &Path) -> io::Result<()> {
-    let temporary = to.with_extension(format!("tmp-{}", std::process::id()));
-    fs::hard_link(from, &temporary)?;
-    let linked = fs::rename(&temporary, to).and_then(|()| {
-        let folder = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()
-    });
-    if linked.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    linked
 }
 
 /// Makes `parent/name-N` with the first number that is free.

@@ -152,7 +152,7 @@ fn a_file_that_cannot_be_written_leaves_the_old_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("missing").join("last.safetensors");
     let error = save(&path, &filled(), &metadata()).unwrap_err().to_string();
-    assert!(error.contains("cannot create") && error.contains("missing"), "{error}");
+    assert!(error.contains("cannot write") && error.contains("missing"), "{error}");
     // A folder stands where the checkpoint belongs: the rename fails, the temporary file goes.
     let path = folder.path().join("last.safetensors");
     fs::create_dir(&path).unwrap();

@@ -1,0 +1,129 @@
+//! Files that are there whole or not at all, through errors, kills and power cuts.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+/// What the names of files have in common that are not finished; those of a process that was killed stay.
+pub const UNFINISHED: &str = ".tmp-";
+
+/// Writes a file so that `path` has what it had before, or all that `contents` writes: a temporary file beside it, flushed
+/// to the disk, gets its name.
+///
+/// # Errors
+/// What `contents` returns, or what `failed` makes of the system's refusal; where `replace` is false and something is there,
+/// that is [`io::ErrorKind::AlreadyExists`]. No temporary file stays.
+pub fn fill<E>(
+    path: &Path,
+    replace: bool,
+    failed: impl Fn(io::Error) -> E,
+    contents: impl FnOnce(&mut File) -> Result<(), E>,
+) -> Result<(), E> {
+    let prefix = format!("{}{UNFINISHED}", path.file_name().unwrap_or_default().to_string_lossy());
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix);
+    // As any new file; the library's own default shuts others out.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder_of(path)).map_err(&failed)?;
+    contents(file.as_file_mut())?;
+    file.as_file().sync_all().map_err(&failed)?;
+    let kept = if replace { file.persist(path) } else { file.persist_noclobber(path) };
+    kept.map_err(|error| failed(error.error))?;
+    flush_names(path).map_err(failed)
+}
+
+/// [`fill`]s a file with `bytes`.
+///
+/// # Errors
+/// The system refuses, as there.
+pub fn write(path: &Path, replace: bool, bytes: &[u8]) -> io::Result<()> {
+    fill(path, replace, |error| error, |file| file.write_all(bytes))
+}
+
+/// Puts the file `from` at `to` as well, whatever was there; both are in one folder.
+///
+/// # Errors
+/// The system refuses, or cannot have two names for a file; `to` has what it had before.
+pub fn link(from: &Path, to: &Path) -> io::Result<()> {
+    let mut temporary = to.as_os_str().to_owned();
+    temporary.push(format!("{UNFINISHED}{}", std::process::id()));
+    fs::hard_link(from, &temporary)?;
+    let linked = fs::rename(&temporary, to).and_then(|()| flush_names(to));
+    if linked.is_err() {
+        // The error at hand is the one to report; a leftover file does no harm.
+        let _ = fs::remove_file(&temporary);
+    }
+    linked
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes the names in the folder of `path` last through a power cut.
+fn flush_names(path: &Path) -> io::Result<()> {
+    match cfg!(unix) {
+        true => File::open(folder_of(path))?.sync_all(),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> usize {
+        fs::read_dir(folder).unwrap().count()
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_only_when_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.bin");
+        write(&path, false, b"first").unwrap();
+        assert_eq!(write(&path, false, b"second").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        write(&path, true, b"second").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        assert_eq!(names(folder.path()), 1);
+    }
+
+    #[test]
+    fn what_fails_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.bin");
+        assert!(write(&folder.path().join("no/x"), true, b"bytes").is_err());
+        let half = |file: &mut File| file.write_all(b"half").and(Err(io::Error::other("no more")));
+        assert!(fill(&path, true, |error| error, half).is_err());
+        assert_eq!(names(folder.path()), 0);
+        // A folder of that name cannot be replaced by a file.
+        fs::create_dir(&path).unwrap();
+        assert!(write(&path, true, b"bytes").is_err());
+        assert_eq!(names(folder.path()), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn others_may_read_as_the_user_lets_them() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let [ours, plain] = ["ours", "plain"].map(|name| folder.path().join(name));
+        write(&ours, false, b"x").unwrap();
+        fs::write(&plain, b"x").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
+    }
+
+    #[test]
+    fn a_second_name_replaces_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
+        fs::write(&from, "new").unwrap();
+        fs::write(&to, "old").unwrap();
+        link(&from, &to).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"new");
+        assert_eq!(names(folder.path()), 2);
+    }
+}
