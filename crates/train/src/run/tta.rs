@@ -17,8 +17,6 @@ pub enum Tta {
     Mirror,
     /// These, and both moved by a pixel towards two opposite corners, each half as heavy; six views
     Shifts,
-    /// The image and its mirror at all 16 places of a square of four by four pixels; 32 views
-    Grid,
 }
 
 impl<'de> Deserialize<'de> for Tta {
@@ -32,7 +30,7 @@ impl<'de> Deserialize<'de> for Tta {
         }
         match Written::deserialize(deserializer)? {
             Written::Name(name) => Self::from_str(&name, false)
-                .map_err(|_| D::Error::custom(format!("`{name}` is not none, mirror, shifts or grid"))),
+                .map_err(|_| D::Error::custom(format!("`{name}` is not none, mirror or shifts"))),
             Written::Mirror(mirror) => Ok(if mirror { Self::Mirror } else { Self::None }),
         }
     }
@@ -42,7 +40,7 @@ impl<'de> Deserialize<'de> for Tta {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct View {
     /// Pixels that it is moved by, down and to the right; what comes in is what would be seen in a mirror at the border.
-    shift: [isize; 2],
+    shift: isize,
     mirrored: bool,
     /// Its share of the mean.
     weight: f32,
@@ -52,12 +50,9 @@ impl Tta {
     fn views(self) -> Vec<View> {
         let both = |shift, weight| [false, true].map(|mirrored| View { shift, mirrored, weight });
         match self {
-            Self::None => vec![View { shift: [0; 2], mirrored: false, weight: 1.0 }],
-            Self::Mirror => both([0; 2], 0.5).into(),
-            Self::Shifts => [both([0; 2], 0.25), both([-1; 2], 0.125), both([1; 2], 0.125)].concat(),
-            // Layers whose strides come to four see an image moved by four as the same, but for its border: these are
-            // all that they tell apart.
-            Self::Grid => (0..16).flat_map(|place| both([place / 4 - 1, place % 4 - 1], 1.0 / 32.0)).collect(),
+            Self::None => vec![View { shift: 0, mirrored: false, weight: 1.0 }],
+            Self::Mirror => both(0, 0.5).into(),
+            Self::Shifts => [both(0, 0.25), both(-1, 0.125), both(1, 0.125)].concat(),
         }
     }
 
@@ -66,7 +61,7 @@ impl Tta {
         match self {
             Self::None => "",
             Self::Mirror => " and their mirrors",
-            Self::Shifts | Self::Grid => " and their mirrors, moved",
+            Self::Shifts => " and their mirrors, moved",
         }
     }
 
@@ -85,7 +80,7 @@ impl Tta {
         let mut own = vec![0.0; logits.len()];
         logits.fill(0.0);
         for view in self.views() {
-            if view.shift == [0; 2] && !view.mirrored {
+            if view.shift == 0 && !view.mirrored {
                 network.forward(images)?;
             } else {
                 scratch.clear();
@@ -104,11 +99,10 @@ impl View {
     fn of(self, image: &[f32], side: usize, to: &mut Vec<f32>) {
         // Reflected at the first and last pixel, which are not repeated.
         let last = side as isize - 1;
-        let place = |at: usize, shift: isize| (last - (last - (at as isize - shift).abs()).abs()) as usize;
-        let [down, right] = self.shift;
+        let place = |at: usize| (last - (last - (at as isize - self.shift).abs()).abs()) as usize;
         for y in 0..side {
-            let row = image[place(y, down) * side * 3..].as_chunks::<3>().0;
-            let pixel = |x: usize| row[place(if self.mirrored { side - 1 - x } else { x }, right)];
+            let row = image[place(y) * side * 3..].as_chunks::<3>().0;
+            let pixel = |x: usize| row[place(if self.mirrored { side - 1 - x } else { x })];
             to.extend((0..side).flat_map(pixel));
         }
     }
@@ -127,19 +121,17 @@ mod tests {
             assert!(to.as_chunks::<3>().0.iter().all(|[r, g, b]| r == g && g == b));
             to.iter().step_by(3).map(|&value| value as usize).collect::<Vec<_>>()
         };
-        assert_eq!(view([0, 0], false), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
-        assert_eq!(view([0, 0], true), [2, 1, 0, 5, 4, 3, 8, 7, 6]);
-        assert_eq!(view([1, 1], false), [4, 3, 4, 1, 0, 1, 4, 3, 4]);
-        assert_eq!(view([-1, -1], false), [4, 5, 4, 7, 8, 7, 4, 5, 4]);
-        assert_eq!(view([-1, -1], true), [4, 5, 4, 7, 8, 7, 4, 5, 4]);
-        assert_eq!(view([1, 1], true), [4, 3, 4, 1, 0, 1, 4, 3, 4]);
-        assert_eq!(view([1, 0], false), [3, 4, 5, 0, 1, 2, 3, 4, 5]);
-        assert_eq!(view([0, 2], false), [2, 1, 0, 5, 4, 3, 8, 7, 6]);
+        assert_eq!(view(0, false), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(view(0, true), [2, 1, 0, 5, 4, 3, 8, 7, 6]);
+        assert_eq!(view(1, false), [4, 3, 4, 1, 0, 1, 4, 3, 4]);
+        assert_eq!(view(-1, false), [4, 5, 4, 7, 8, 7, 4, 5, 4]);
+        assert_eq!(view(-1, true), [4, 5, 4, 7, 8, 7, 4, 5, 4]);
+        assert_eq!(view(1, true), [4, 3, 4, 1, 0, 1, 4, 3, 4]);
     }
 
     #[test]
     fn the_weights_of_the_views_are_one_together() {
-        for (tta, views) in [(Tta::None, 1), (Tta::Mirror, 2), (Tta::Shifts, 6), (Tta::Grid, 32)] {
+        for (tta, views) in [(Tta::None, 1), (Tta::Mirror, 2), (Tta::Shifts, 6)] {
             assert_eq!(tta.views().len(), views);
             assert_eq!(tta.views().iter().map(|view| view.weight).sum::<f32>(), 1.0);
         }
