@@ -10,7 +10,7 @@ fn flags_win_over_a_recipe_and_a_recipe_over_the_defaults() {
     place.succeed(&format!("{SHORT} --recipe strong --epochs 0 --warmup 0 --lr 0.25 --out run"));
     let config = String::from_utf8(place.read("run/config.toml")).unwrap();
     for line in
-        ["lr = 0.25", "epochs = 0", "nesterov = true", "schedule = \"cosine\"", "tta = \"mirror\"", "momentum = 0.9"]
+        ["lr = 0.25", "epochs = 0", "nesterov = true", "schedule = \"cosine\"", "tta = \"shifts\"", "momentum = 0.9"]
     {
         assert!(config.lines().any(|found| found == line), "no `{line}` in: {config}");
     }
