@@ -81,7 +81,8 @@ fn ablations_make_a_table_of_what_settings_are_worth() {
     std::fs::write(place.path("list.txt"), "# a comment\n\nslow: --lr 0.001\nwild: --lr 1e30\nother: --lr 0.1\n")
         .unwrap();
     let run = |arguments: &str| {
-        let flags = "--data sample --limit-train 32 --limit-test 20 --batch-size 16 --warmup 0 --device cpu --test-every 2";
+        let flags =
+            "--data sample --limit-train 32 --limit-test 20 --batch-size 16 --warmup 0 --device cpu --test-every 2";
         let binary = place.command("").get_program().to_owned();
         let mut command = std::process::Command::new("python3");
         command.arg(&script).arg("--alexnet").arg(binary).current_dir(place.path("."));

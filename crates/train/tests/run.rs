@@ -297,6 +297,7 @@ fn averaged_and_evaluated(batch_norm: bool) {
 fn test_time_augmentation_is_the_mean_of_the_logits_of_the_views() {
     mean_of_views(Tta::Mirror, &[(0, 0.5)]);
     mean_of_views(Tta::Shifts, &[(0, 0.25), (1, 0.125), (-1, 0.125)]);
+    mean_of_views(Tta::Diagonal, &[(0, 0.1), (1, 0.1), (-1, 0.1), (2, 0.1), (-2, 0.1)]);
 }
 
 /// That the mean is that over shifts of these pixels and weights, each with its mirror.

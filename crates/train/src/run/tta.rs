@@ -17,6 +17,8 @@ pub enum Tta {
     Mirror,
     /// These, and both moved by a pixel towards two opposite corners, each half as heavy; six views
     Shifts,
+    /// These and both moved by two pixels, all alike heavy; ten views
+    Diagonal,
 }
 
 impl<'de> Deserialize<'de> for Tta {
@@ -30,7 +32,7 @@ impl<'de> Deserialize<'de> for Tta {
         }
         match Written::deserialize(deserializer)? {
             Written::Name(name) => Self::from_str(&name, false)
-                .map_err(|_| D::Error::custom(format!("`{name}` is not none, mirror or shifts"))),
+                .map_err(|_| D::Error::custom(format!("`{name}` is not none, mirror, shifts or diagonal"))),
             Written::Mirror(mirror) => Ok(if mirror { Self::Mirror } else { Self::None }),
         }
     }
@@ -53,6 +55,7 @@ impl Tta {
             Self::None => vec![View { shift: 0, mirrored: false, weight: 1.0 }],
             Self::Mirror => both(0, 0.5).into(),
             Self::Shifts => [both(0, 0.25), both(-1, 0.125), both(1, 0.125)].concat(),
+            Self::Diagonal => [0, -1, 1, -2, 2].into_iter().flat_map(|shift| both(shift, 0.1)).collect(),
         }
     }
 
@@ -61,7 +64,7 @@ impl Tta {
         match self {
             Self::None => "",
             Self::Mirror => " and their mirrors",
-            Self::Shifts => " and their mirrors, moved",
+            Self::Shifts | Self::Diagonal => " and their mirrors, moved",
         }
     }
 
@@ -131,9 +134,10 @@ mod tests {
 
     #[test]
     fn the_weights_of_the_views_are_one_together() {
-        for (tta, views) in [(Tta::None, 1), (Tta::Mirror, 2), (Tta::Shifts, 6)] {
+        for (tta, views) in [(Tta::None, 1), (Tta::Mirror, 2), (Tta::Shifts, 6), (Tta::Diagonal, 10)] {
             assert_eq!(tta.views().len(), views);
-            assert_eq!(tta.views().iter().map(|view| view.weight).sum::<f32>(), 1.0);
+            let sum: f32 = tta.views().iter().map(|view| view.weight).sum();
+            assert!((sum - 1.0).abs() <= f32::EPSILON, "{tta:?}: {sum}");
         }
     }
 }

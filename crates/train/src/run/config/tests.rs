@@ -113,7 +113,7 @@ fn a_run_from_before_there_were_shifts_is_tested_as_it_was() {
     // Its config.toml starts other runs, too.
     assert_eq!(Config::parse("tta = true", Path::new("")).unwrap().tta, Tta::Mirror);
     let error = Config::parse("tta = \"mirrors\"", Path::new("")).unwrap_err().to_string();
-    assert!(error.contains("`mirrors` is not none, mirror or shifts"), "{error}");
+    assert!(error.contains("`mirrors` is not none, mirror, shifts or diagonal"), "{error}");
 }
 
 #[test]
