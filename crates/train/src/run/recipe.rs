@@ -12,7 +12,7 @@ pub enum Recipe {
     Tutorial,
     /// The same network, trained with what is usual today: warm-up, cosine, Nesterov, label smoothing; 60 epochs
     Strong,
-    /// `strong` with batch norm before every ReLU, twice the learning rate and RandAugment; 180 epochs
+    /// `strong` with batch norm before every ReLU, twice the learning rate and RandAugment; 170 epochs
     StrongBn,
     /// Today's AlexNet, `--arch modern`, whose first convolution whitens the images; one cosine over 80 epochs
     Modern,
