@@ -1,5 +1,5 @@
 //! The CUDA kernels at the shapes of AlexNet: on a GPU their time, by its events and with the second-level cache
-//! overwritten in between; without one, under softgpu, their counters, which no clock enters.
+//! overwritten in between; without one, under warpcheck, their counters, which no clock enters.
 //!
 //! `cargo bench -p alexnet-kernels --bench cuda` prints the table of the README, with `-- conv` only what has "conv" in its
 //! name.
@@ -34,11 +34,11 @@ fn main() {
     if real { timed(&driver, &filter) } else { counted(&driver, &filter) }
 }
 
-/// Whether softgpu is installed as this machine's driver: its clock is a model, and no time to report.
+/// Whether warpcheck is installed as this machine's driver: its clock is a model, and no time to report.
 fn is_soft() -> bool {
     ["libcuda.so", "libcuda.so.1"].into_iter().any(|name| {
-        // SAFETY: the driver's initialisers are NVIDIA's or softgpu's; the symbol is only looked for.
-        unsafe { Library::new(name).is_ok_and(|library| library.get::<fn()>(b"softgpu_reset").is_ok()) }
+        // SAFETY: the driver's initialisers are NVIDIA's or warpcheck's; the symbol is only looked for.
+        unsafe { Library::new(name).is_ok_and(|library| library.get::<fn()>(b"warpcheck_reset").is_ok()) }
     })
 }
 
@@ -117,7 +117,7 @@ fn time(criterion: &mut Criterion, kernels: &Kernels, precision: Precision, case
     Ok(())
 }
 
-// ---- Under softgpu ----------------------------------------------------------------------------------------------------
+// ---- Under warpcheck ----------------------------------------------------------------------------------------------------
 
 /// The worst of a kernel over its layers, by precision.
 type Worst = [Option<[f64; 4]>; 2];
@@ -144,7 +144,7 @@ fn counted(driver: &Driver, filter: &str) {
             }
         }
     }
-    println!("Worst over the layers of cifar, torchvision and original; float / half, on softgpu's {}:\n", {
+    println!("Worst over the layers of cifar, torchvision and original; float / half, on warpcheck's {}:\n", {
         driver.kernels(Precision::Fp32).name()
     });
     println!(

@@ -322,7 +322,7 @@ impl Kernels {
         let mut code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
         let module = match *code {
             Some(code) => self.load(unit, code)?,
-            // A driver that executes PTX only, as softgpu does, refuses machine code.
+            // A driver that executes PTX only, as warpcheck does, refuses machine code.
             None => match self.load(unit, Code::Cubin) {
                 Err(Error::Driver { name, .. }) if REFUSALS.contains(&name.as_str()) => {
                     let module = self.load(unit, Code::Ptx)?;

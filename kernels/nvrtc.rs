@@ -30,7 +30,7 @@ const LIBRARY: &str = "libnvrtc.so.12";
 pub enum Code {
     /// Machine code for exactly one architecture.
     Cubin,
-    /// The virtual machine's text, which a driver compiles (and softgpu executes).
+    /// The virtual machine's text, which a driver compiles (and warpcheck executes).
     Ptx,
 }
 
@@ -363,11 +363,11 @@ pub fn cache_folder() -> Result<PathBuf> {
     })
 }
 
-/// The folders that [`fetch`] and softgpu's tests unpack the compiler to.
+/// The folders that [`fetch`] and warpcheck's tests unpack the compiler to.
 fn folders() -> Vec<PathBuf> {
     let version = format!("nvrtc-{VERSION}");
     let own = cache_folder().ok().map(|folder| folder.join(&version));
-    own.into_iter().chain(dirs::cache_dir().map(|folder| folder.join("softgpu").join(&version))).collect()
+    own.into_iter().chain(dirs::cache_dir().map(|folder| folder.join("warpcheck").join(&version))).collect()
 }
 
 /// Fetches NVRTC by pip into the cache folder, unless it is there, and answers its folder.

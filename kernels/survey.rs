@@ -50,11 +50,11 @@ pub fn driver() -> Result<(i32, Vec<Result<DeviceFound>>)> {
     Ok((driver_version()?, (0..count).map(DeviceFound::look).collect()))
 }
 
-/// Whether the driver in use is softgpu, whose times are a processor's and say nothing of a GPU.
-pub fn is_softgpu() -> bool {
+/// Whether the driver in use is warpcheck, whose times are a processor's and say nothing of a GPU.
+pub fn is_warpcheck() -> bool {
     // SAFETY: loads the driver that is in use already; the symbol is only looked for.
     unsafe { libloading::Library::new("libcuda.so") }
-        .is_ok_and(|driver| unsafe { driver.get::<*const ()>(b"softgpu_findings_count") }.is_ok())
+        .is_ok_and(|driver| unsafe { driver.get::<*const ()>(b"warpcheck_findings_count") }.is_ok())
 }
 
 /// The compiler.

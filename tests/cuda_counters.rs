@@ -1,4 +1,4 @@
-//! How the kernels use memory at the shapes of AlexNet, by softgpu's counters: hardware's rules, no time.
+//! How the kernels use memory at the shapes of AlexNet, by warpcheck's counters: hardware's rules, no time.
 //! `cargo bench -p alexnet-kernels --bench cuda` prints the numbers themselves.
 
 #[path = "../benches/cases/mod.rs"]

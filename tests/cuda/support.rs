@@ -17,7 +17,7 @@ pub const U: f64 = 1.0 / (1u64 << 24) as f64;
 /// The precisions that differ in these operators.
 pub const PRECISIONS: [Precision; 3] = [Precision::Fp32, Precision::Fp16, Precision::Bf16];
 
-/// softgpu's own functions.
+/// warpcheck's own functions.
 struct Harness {
     set_options: unsafe extern "C" fn(*const c_char) -> u32,
     reset: unsafe extern "C" fn() -> u32,
@@ -26,7 +26,7 @@ struct Harness {
     free: unsafe extern "C" fn(usize) -> u32,
 }
 
-/// The GPUs, one a precision, and softgpu's functions unless it is a real one.
+/// The GPUs, one a precision, and warpcheck's functions unless it is a real one.
 pub struct Gpu {
     devices: [Cuda; 3],
     harness: Option<Harness>,
@@ -48,20 +48,20 @@ impl Gpu {
         let library = (!real).then(|| {
             // Cargo puts the library of a dependency beside the tests.
             let tests = std::env::current_exe().unwrap();
-            let path = tests.parent().unwrap().join("libsoftgpu.so");
-            // SAFETY: softgpu's library, built with this test.
+            let path = tests.parent().unwrap().join("libwarpcheck.so");
+            // SAFETY: warpcheck's library, built with this test.
             let library = unsafe { Library::new(&path) }.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
             &*Box::leak(Box::new(library))
         });
         let devices = PRECISIONS.map(|precision| Cuda::new(0, precision).unwrap_or_else(|e| panic!("{e}")));
-        // SAFETY: the types are those of softgpu's src/driver/harness.rs.
+        // SAFETY: the types are those of warpcheck's src/driver/harness.rs.
         let harness = library.map(|library| unsafe {
             Harness {
-                set_options: *library.get(b"softgpu_set_options").unwrap(),
-                reset: *library.get(b"softgpu_reset").unwrap(),
-                count: *library.get(b"softgpu_findings_count").unwrap(),
-                findings: *library.get(b"softgpu_findings_json").unwrap(),
-                free: *library.get(b"softgpu_free").unwrap(),
+                set_options: *library.get(b"warpcheck_set_options").unwrap(),
+                reset: *library.get(b"warpcheck_reset").unwrap(),
+                count: *library.get(b"warpcheck_findings_count").unwrap(),
+                findings: *library.get(b"warpcheck_findings_json").unwrap(),
+                free: *library.get(b"warpcheck_free").unwrap(),
             }
         });
         let gpu = Gpu { devices, harness };
@@ -75,7 +75,7 @@ impl Gpu {
         &self.devices[index]
     }
 
-    /// Sets softgpu's options.
+    /// Sets warpcheck's options.
     pub fn options(&self, options: &str) {
         let Some(harness) = &self.harness else { return };
         let text = CString::new(options).unwrap();

@@ -1,4 +1,4 @@
-//! softgpu's counters over their ideals.
+//! warpcheck's counters over their ideals.
 
 use serde_json::Value;
 
@@ -40,7 +40,7 @@ impl Counted {
         }
     }
 
-    /// Of all kernels in softgpu's answer.
+    /// Of all kernels in warpcheck's answer.
     pub fn all(counters: &Value) -> Vec<Self> {
         counters.as_array().expect("an array of kernels").iter().map(Self::new).collect()
     }

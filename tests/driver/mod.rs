@@ -1,4 +1,4 @@
-//! Kernels on softgpu with all its checks on, or on a real GPU with ALEXNET_TEST_DRIVER=cuda.
+//! Kernels on warpcheck with all its checks on, or on a real GPU with ALEXNET_TEST_DRIVER=cuda.
 #![allow(dead_code)] // Each test binary uses its part.
 
 pub mod counters;
@@ -11,7 +11,7 @@ use alexnet_kernels::{Array, Kernels, Number, Precision, nvrtc};
 use half::{bf16, f16};
 use libloading::Library;
 
-/// softgpu's own functions.
+/// warpcheck's own functions.
 struct Harness {
     set_options: unsafe extern "C" fn(*const c_char) -> u32,
     reset: unsafe extern "C" fn() -> u32,
@@ -42,19 +42,19 @@ impl Driver {
         let library = (!real).then(|| {
             // Cargo puts the library of a dependency beside the tests.
             let tests = std::env::current_exe().unwrap();
-            let path = tests.parent().unwrap().join("libsoftgpu.so");
-            // SAFETY: softgpu's library, built with this test.
+            let path = tests.parent().unwrap().join("libwarpcheck.so");
+            // SAFETY: warpcheck's library, built with this test.
             let library = unsafe { Library::new(&path) }.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
             &*Box::leak(Box::new(library))
         });
-        // SAFETY: the types are those of softgpu's src/driver/harness.rs.
+        // SAFETY: the types are those of warpcheck's src/driver/harness.rs.
         let harness = library.map(|library| unsafe {
             Harness {
-                set_options: *library.get(b"softgpu_set_options").unwrap(),
-                reset: *library.get(b"softgpu_reset").unwrap(),
-                findings: *library.get(b"softgpu_findings_json").unwrap(),
-                counters: *library.get(b"softgpu_counters_json").unwrap(),
-                free: *library.get(b"softgpu_free").unwrap(),
+                set_options: *library.get(b"warpcheck_set_options").unwrap(),
+                reset: *library.get(b"warpcheck_reset").unwrap(),
+                findings: *library.get(b"warpcheck_findings_json").unwrap(),
+                counters: *library.get(b"warpcheck_counters_json").unwrap(),
+                free: *library.get(b"warpcheck_free").unwrap(),
             }
         });
         let driver = Driver { kernels: Default::default(), harness };
@@ -69,7 +69,7 @@ impl Driver {
         self.kernels[index].get_or_init(|| Kernels::new(0, precision).unwrap_or_else(|e| panic!("{e}")))
     }
 
-    /// Sets softgpu's options.
+    /// Sets warpcheck's options.
     pub fn options(&self, options: &str) {
         let Some(harness) = &self.harness else { return };
         let text = CString::new(options).unwrap();
@@ -96,7 +96,7 @@ impl Driver {
         assert_eq!(found.as_array().unwrap().len(), 0, "{what}: {found:#}");
     }
 
-    /// Whether the driver is softgpu.
+    /// Whether the driver is warpcheck.
     pub fn is_soft(&self) -> bool {
         self.harness.is_some()
     }
@@ -131,7 +131,7 @@ impl Driver {
     }
 }
 
-/// Runs a test of this binary again in processes of its own, whose softgpu is another device: an older one has other
+/// Runs a test of this binary again in processes of its own, whose warpcheck is another device: an older one has other
 /// instructions, and takes other paths through the kernels.
 pub fn again_on(profiles: &[&str], test: &str) {
     if !driver().is_soft() {
@@ -139,7 +139,7 @@ pub fn again_on(profiles: &[&str], test: &str) {
     }
     for profile in profiles {
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        let output = command.args(["--exact", test]).env("SOFTGPU_PROFILE", profile).output().unwrap();
+        let output = command.args(["--exact", test]).env("WARPCHECK_PROFILE", profile).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "on {profile}: {text}{}", String::from_utf8_lossy(&output.stderr));
         assert!(text.contains("1 passed"), "on {profile}: {test} did not run: {text}");

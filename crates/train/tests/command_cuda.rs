@@ -1,4 +1,4 @@
-//! `alexnet train --device cuda`, the binary as users run it, on softgpu.
+//! `alexnet train --device cuda`, the binary as users run it, on warpcheck.
 #![cfg(unix)]
 
 mod command;

@@ -44,7 +44,7 @@ fn doctor_says_what_is_there() {
     }
     // Two GPUs, and the second asked for.
     if !real_driver() {
-        let done = run(place.cuda("doctor --device cuda:1", "all"), &[("SOFTGPU_DEVICES", "2")]);
+        let done = run(place.cuda("doctor --device cuda:1", "all"), &[("WARPCHECK_DEVICES", "2")]);
         assert!(done.code == 0 && done.out.contains("device   cuda:1 "), "{done:?}");
     }
 }
@@ -72,7 +72,7 @@ fn doctor_says_what_is_missing_and_fails_only_if_it_was_asked_for() {
     if real_driver() {
         return;
     }
-    let none = [("SOFTGPU_DEVICES", "0")];
+    let none = [("WARPCHECK_DEVICES", "0")];
     let done = run(place.cuda("doctor", "all"), &none);
     assert!(done.code == 0 && done.out.contains("driver   missing: the NVIDIA driver finds no GPU; check nvidia-smi"));
     fails(&run(place.cuda("doctor --device cuda", "all"), &none), &["cuda:0: the NVIDIA driver finds no GPU"]);
@@ -91,16 +91,16 @@ fn every_error_of_a_gpu() {
     if !real_driver() {
         let done = train("--device cuda:7", &[]);
         fails(&done, &["cuda:7: there is no device cuda:7: the driver has 1, cuda:0 to cuda:0"]);
-        fails(&train("", &[("SOFTGPU_DEVICES", "0")]), &["the NVIDIA driver finds no GPU", "CUDA_VISIBLE_DEVICES"]);
+        fails(&train("", &[("WARPCHECK_DEVICES", "0")]), &["the NVIDIA driver finds no GPU", "CUDA_VISIBLE_DEVICES"]);
         // `auto` says why not and goes on, unless something only a GPU has was asked for.
-        let without = [("SOFTGPU_DEVICES", "0")];
+        let without = [("WARPCHECK_DEVICES", "0")];
         let done = train("--device auto --epochs 0", &without);
         assert_eq!(done.code, 0, "{done:?}");
         assert!(done.error.starts_with("using the CPU: cuda:0: the NVIDIA driver finds no GPU"), "{}", done.error);
         fails(&train("--device auto --precision fp16", &without), &["finds no GPU"]);
 
         // The GPU's memory counts, not the machine's; and the batch that is named does fit.
-        let t4 = [("SOFTGPU_PROFILE", "t4")];
+        let t4 = [("WARPCHECK_PROFILE", "t4")];
         let done = train("--batch-size 1000000 --out a", &t4);
         fails(&done, &["a batch of 1000000 images needs ", "14.6 GiB is free", "hint: use --batch-size "]);
         let half = train("--batch-size 1000000 --precision fp16 --out a", &t4);
@@ -111,7 +111,7 @@ fn every_error_of_a_gpu() {
         assert!(largest(&half) as f64 > 1.7 * largest(&done) as f64, "{done:?} {half:?}");
 
         // A kernel that fails: here one that runs for too long. The second time it is named.
-        let budget = ("SOFTGPU_BUDGET", "500");
+        let budget = ("WARPCHECK_BUDGET", "500");
         fails(&train("--out b", &[budget]), &["cuda:0: a kernel launched before the ", "ALEXNET_SYNC=1 tells which"]);
         fails(&train("--out c", &[budget, ("ALEXNET_SYNC", "1")]), &["cuda:0: execution of ", "CUDA_ERROR_LAUNCH"]);
     }

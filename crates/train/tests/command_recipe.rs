@@ -87,7 +87,7 @@ fn ablations_make_a_table_of_what_settings_are_worth() {
         let mut command = std::process::Command::new("python3");
         command.arg(&script).arg("--alexnet").arg(binary).current_dir(place.path("."));
         command.args(format!("--recipe fast --epochs 2 --val 50 --list list.txt {arguments} -- {flags}").split(' '));
-        command::done(command.output().expect("python3 is needed, by softgpu's tests too"))
+        command::done(command.output().expect("python3 is needed, by warpcheck's tests too"))
     };
     let first = run("--out out --only slow wild --runs 2");
     // A loss that is no number fails its run, and the table says so.

@@ -1,4 +1,4 @@
-//! The loop on the CUDA device under softgpu: in every precision a run that was stopped ends where the uninterrupted
+//! The loop on the CUDA device under warpcheck: in every precision a run that was stopped ends where the uninterrupted
 //! one ends, with its steps as a graph or launched by hand, its batches made on the device or on the host.
 
 mod small;
@@ -20,7 +20,7 @@ use libloading::Library;
 
 use small::{State, Watch, architecture, config, dataset, records, state};
 
-/// softgpu, loaded as the driver for one test at a time; none with `ALEXNET_TEST_DRIVER=cuda`.
+/// warpcheck, loaded as the driver for one test at a time; none with `ALEXNET_TEST_DRIVER=cuda`.
 struct Driver(Option<Library>);
 
 fn driver() -> MutexGuard<'static, Driver> {
@@ -36,16 +36,16 @@ impl Driver {
         let real = std::env::var("ALEXNET_TEST_DRIVER").is_ok_and(|value| value == "cuda");
         let driver = Self((!real).then(|| {
             // Cargo puts the library of a dependency beside the tests.
-            let path = std::env::current_exe().unwrap().parent().unwrap().join("libsoftgpu.so");
-            // SAFETY: softgpu's library, built with this test.
+            let path = std::env::current_exe().unwrap().parent().unwrap().join("libwarpcheck.so");
+            // SAFETY: warpcheck's library, built with this test.
             unsafe { Library::new(&path) }.unwrap_or_else(|e| panic!("{}: {e}", path.display()))
         }));
         drop(Cuda::new(0, Precision::Fp32).unwrap_or_else(|e| panic!("{e}")));
         let options = CString::new("check=all summary=0").unwrap();
         driver.call(|library| {
-            // SAFETY: the types are those of softgpu's src/driver/harness.rs.
+            // SAFETY: the types are those of warpcheck's src/driver/harness.rs.
             unsafe {
-                let set = library.get::<unsafe extern "C" fn(*const c_char) -> u32>(b"softgpu_set_options").unwrap();
+                let set = library.get::<unsafe extern "C" fn(*const c_char) -> u32>(b"warpcheck_set_options").unwrap();
                 assert_eq!(set(options.as_ptr()), 0);
             }
         });
@@ -63,10 +63,10 @@ impl Driver {
             let mut count = 0;
             // SAFETY: as above; the function writes the number.
             unsafe {
-                let get = library.get::<unsafe extern "C" fn(*mut u64) -> u32>(b"softgpu_findings_count").unwrap();
+                let get = library.get::<unsafe extern "C" fn(*mut u64) -> u32>(b"warpcheck_findings_count").unwrap();
                 assert_eq!(get(&mut count), 0);
             }
-            assert_eq!(count, 0, "softgpu found something, see above");
+            assert_eq!(count, 0, "warpcheck found something, see above");
         });
     }
 }

@@ -81,8 +81,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let measured = match device::open_with(args.device, config.thread_count(), args.precision)? {
         Opened::Cpu(device) => on(device, architecture, args, LinearShape { batch: 1024, inputs: 1024, outputs: 1024 }),
         Opened::Cuda(device) => {
-            if survey::is_softgpu() {
-                say_aside("note: the driver is softgpu, a processor: these are its times, and say nothing of a GPU");
+            if survey::is_warpcheck() {
+                say_aside("note: the driver is warpcheck, a processor: these are its times, and say nothing of a GPU");
             }
             on(device, architecture, args, LinearShape { batch: 4096, inputs: 4096, outputs: 4096 })
         }

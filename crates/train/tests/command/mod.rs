@@ -105,8 +105,8 @@ pub fn tensors(path: &Path) -> Vec<u8> {
 pub const SHORT: &str = "train --data sample --limit-train 32 --limit-test 20 --batch-size 16 --device cpu";
 
 impl Place {
-    /// The binary with softgpu for a driver, or with the real one if `ALEXNET_TEST_DRIVER` is `cuda`. `checks` is
-    /// softgpu's; what it finds goes to the file `report`.
+    /// The binary with warpcheck for a driver, or with the real one if `ALEXNET_TEST_DRIVER` is `cuda`. `checks` is
+    /// warpcheck's; what it finds goes to the file `report`.
     pub fn cuda(&self, arguments: &str, checks: &str) -> Command {
         static NVRTC: std::sync::Once = std::sync::Once::new();
         NVRTC.call_once(|| {
@@ -120,17 +120,17 @@ impl Place {
             if !folder.exists() {
                 // Cargo puts the library of a dependency beside the tests.
                 let tests = std::env::current_exe().unwrap();
-                let library = tests.parent().unwrap().join("libsoftgpu.so");
+                let library = tests.parent().unwrap().join("libwarpcheck.so");
                 std::fs::create_dir(&folder).unwrap();
                 std::os::unix::fs::symlink(&library, folder.join("libcuda.so")).unwrap();
             }
-            command.env("LD_LIBRARY_PATH", folder).env("SOFTGPU_CHECK", checks).env("SOFTGPU_SUMMARY", "0");
-            command.env("SOFTGPU_REPORT", self.path("report"));
+            command.env("LD_LIBRARY_PATH", folder).env("WARPCHECK_CHECK", checks).env("WARPCHECK_SUMMARY", "0");
+            command.env("WARPCHECK_REPORT", self.path("report"));
         }
         command
     }
 
-    /// Runs on the GPU what must succeed, and softgpu must find nothing.
+    /// Runs on the GPU what must succeed, and warpcheck must find nothing.
     #[track_caller]
     pub fn succeed_on_cuda(&self, arguments: &str, checks: &str) -> String {
         let done = done(self.cuda(arguments, checks).output().unwrap());
@@ -139,7 +139,7 @@ impl Place {
         done.out
     }
 
-    /// That softgpu found nothing in the last command, and that it was the driver.
+    /// That warpcheck found nothing in the last command, and that it was the driver.
     #[track_caller]
     pub fn assert_no_findings(&self) {
         if real_driver() {

@@ -1,0 +1,328 @@
+//! Modules: PTX in, functions and variables out.
+
+use super::context::Context;
+use super::ffi::{In, Out, Text, api};
+use super::function::{AllSettings, Function, Settings};
+use super::result::{Answer, CuResult};
+use super::state::Driver;
+use super::table::{Handle, Table, lock};
+use crate::engine::Module;
+use std::collections::HashMap;
+use std::ffi::{c_char, c_uint, c_void};
+use std::sync::{Arc, Mutex};
+
+/// The longest PTX that is read from a pointer without an end in sight.
+const MOST_TEXT: usize = 256 << 20;
+
+/// A module on a context.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub handle: Handle,
+    pub context_handle: Handle,
+    pub device: u32,
+    pub module: Arc<Module>,
+    settings: AllSettings,
+    /// The handles given out, so that a function has one handle.
+    functions: Mutex<HashMap<String, Handle>>,
+}
+
+impl Loaded {
+    /// Loads PTX into a context.
+    pub fn load(driver: &Driver, context: &Context, image: &[u8], log: &mut Log) -> Answer<Arc<Loaded>> {
+        let profile = driver.profile(context.device);
+        let module = driver.engine.load(context.device, profile, image).map_err(|error| {
+            // The error says the line, which no code of CUDA can.
+            log.write(&format!("warpcheck: {error}"));
+            driver.report.note(&format!("PTX is refused: {error}"));
+            if error.unsupported_target { CuResult::NO_BINARY_FOR_GPU } else { CuResult::INVALID_PTX }
+        })?;
+        let handle = Table::<Loaded>::reserve();
+        let loaded = Arc::new(Loaded {
+            handle,
+            context_handle: context.handle,
+            device: context.device,
+            module,
+            settings: AllSettings::default(),
+            functions: Mutex::default(),
+        });
+        driver.modules.enter(handle, loaded.clone());
+        Ok(loaded)
+    }
+
+    /// The settings of a function of the module.
+    pub fn settings(&self, name: &str) -> Arc<Settings> {
+        self.settings.of(name)
+    }
+
+    /// The handle of a function of the module.
+    pub fn function(self: &Arc<Self>, driver: &Driver, name: &str) -> Answer<Handle> {
+        let mut functions = lock(&self.functions);
+        if let Some(handle) = functions.get(name) {
+            return Ok(*handle);
+        }
+        let kernel = self.module.kernel(name).ok_or(CuResult::NOT_FOUND)?;
+        let handle = driver.functions.add(Function::new(self.clone(), kernel));
+        functions.insert(name.to_owned(), handle);
+        Ok(handle)
+    }
+
+    /// Takes the module's functions out of the tables and frees its variables.
+    pub fn unload(&self, driver: &Driver) {
+        for (_, handle) in lock(&self.functions).drain() {
+            // Gone already where the whole context goes.
+            let _ = driver.functions.remove(handle);
+        }
+        driver.engine.unload(&self.module);
+    }
+}
+
+const FATBIN: u32 = 0xba55_ed50;
+const WRAPPER: u32 = 0x4662_43b1;
+const ELF: u32 = 0x464c_457f;
+
+/// An image that a client points at; where its length is known, nothing beyond is read.
+#[derive(Clone, Copy)]
+struct Image {
+    pointer: In<u8>,
+    length: usize,
+}
+
+impl Image {
+    fn byte(self, at: usize) -> Answer<u8> {
+        if at >= self.length {
+            return Err(CuResult::INVALID_IMAGE);
+        }
+        self.pointer.at(at)
+    }
+
+    fn word(self, at: usize) -> Answer<u32> {
+        let mut bytes = [0; 4];
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = self.byte(at + index)?;
+        }
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn long(self, at: usize) -> Answer<usize> {
+        Ok((u64::from(self.word(at)?) | u64::from(self.word(at + 4)?) << 32) as usize)
+    }
+
+    /// The first four bytes; text that is shorter has none.
+    fn magic(self) -> Answer<u32> {
+        let short = (0..4).any(|at| self.byte(at).is_ok_and(|byte| byte == 0));
+        if short { self.byte(0).map(u32::from) } else { self.word(0) }
+    }
+
+    /// The PTX in the image: the text itself up to its zero, or what a fat binary holds.
+    fn ptx(self) -> Answer<Vec<u8>> {
+        match self.magic()? {
+            FATBIN => self.fat_binary(),
+            WRAPPER => {
+                let pointer = In::from_address(self.long(8)?);
+                Image { pointer, length: usize::MAX }.fat_binary()
+            }
+            // Machine code of one GPU.
+            ELF => Err(CuResult::NO_BINARY_FOR_GPU),
+            _ => {
+                let mut text = Vec::new();
+                loop {
+                    match self.byte(text.len())? {
+                        0 => return Ok(text),
+                        _ if text.len() == MOST_TEXT => return Err(CuResult::INVALID_IMAGE),
+                        byte => text.push(byte),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The newest PTX of a fat binary, if it holds any that is not compressed.
+    fn fat_binary(self) -> Answer<Vec<u8>> {
+        if self.word(0)? != FATBIN {
+            return Err(CuResult::INVALID_IMAGE);
+        }
+        // Header: magic, version and header size (16 bits each), bytes that follow (64 bits).
+        let header = (self.word(4)? >> 16) as usize;
+        let end = self.long(8)?.checked_add(header).ok_or(CuResult::INVALID_IMAGE)?;
+        let mut at = header;
+        let mut best: Option<(u32, usize, usize)> = None;
+        while at + 48 <= end {
+            // Entry: kind and version (16 bits each), header size, payload size (64 bits),
+            // compressed size (32 bits), architecture at 28, flags at 40.
+            let kind = self.word(at)? & 0xffff;
+            let (entry, payload) = (self.word(at + 4)? as usize, self.long(at + 8)?);
+            let target = self.word(at + 28)?;
+            let compressed = self.word(at + 16)? != 0 || self.word(at + 40)? & 0x2000 != 0;
+            let next = at.checked_add(entry).and_then(|next| next.checked_add(payload));
+            let next = next.filter(|next| *next <= end && entry >= 48);
+            let next = next.ok_or(CuResult::INVALID_IMAGE)?;
+            if kind == 1 && !compressed && best.is_none_or(|(known, ..)| target > known) {
+                best = Some((target, at + entry, next));
+            }
+            at = next;
+        }
+        let (_, start, end) = best.ok_or(CuResult::NO_BINARY_FOR_GPU)?;
+        let bytes = (start..end).map(|at| self.byte(at)).collect::<Answer<Vec<u8>>>()?;
+        Ok(bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec())
+    }
+}
+
+/// The client's buffer for what a compiler would say, from the options of the JIT.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    buffer: Option<Out<c_char>>,
+    room: usize,
+    /// Where the number of bytes written goes.
+    written: Option<Out<usize>>,
+}
+
+impl Log {
+    /// Finds the buffer for errors among the options.
+    pub fn from_options(keys: In<c_uint>, values: Out<usize>, count: usize) -> Answer<Log> {
+        let mut log = Log::default();
+        for index in 0..count {
+            match keys.at(index)? {
+                5 => log.buffer = Some(Out::from_address(values.at(index).get()?)),
+                6 => {
+                    log.room = values.at(index).get()?;
+                    log.written = Some(values.at(index));
+                }
+                // Limits and hints of a compiler that does not run here; unknown ones are wrong.
+                key if key < 34 => {}
+                _ => return Err(CuResult::INVALID_VALUE),
+            }
+        }
+        Ok(log)
+    }
+
+    fn write(&mut self, text: &str) {
+        let Some(buffer) = self.buffer.filter(|buffer| buffer.wanted() && self.room > 0) else {
+            return;
+        };
+        let bytes: Vec<c_char> = text.bytes().take(self.room - 1).chain([0]).map(|byte| byte as c_char).collect();
+        let count = buffer.set_list(&bytes, self.room);
+        if let Some(written) = self.written {
+            written.set_if(count);
+        }
+    }
+}
+
+/// Reads an image.
+pub(super) fn read(pointer: In<u8>) -> Answer<Vec<u8>> {
+    Image { pointer, length: usize::MAX }.ptx()
+}
+
+/// Reads a file.
+pub(super) fn read_file(name: Text) -> Answer<Vec<u8>> {
+    let mut bytes = std::fs::read(name.get()?).map_err(|_| CuResult::FILE_NOT_FOUND)?;
+    // A zero after it, so that it ends as text in memory does.
+    bytes.push(0);
+    let pointer = In::from_address(bytes.as_ptr() as usize);
+    Image { pointer, length: bytes.len() }.ptx()
+}
+
+/// Loads PTX that has been read.
+pub(super) fn load_bytes(driver: &Driver, context: &Context, image: &[u8], mut log: Log) -> Answer<Arc<Loaded>> {
+    Loaded::load(driver, context, image, &mut log)
+}
+
+/// Address and size of a module's variable.
+pub(super) fn global(module: &Module, name: Text, address: Out<u64>, bytes: Out<usize>) -> Answer {
+    let (at, size) = module.global(&name.get()?).ok_or(CuResult::NOT_FOUND)?;
+    address.set_if(at);
+    bytes.set_if(size as usize);
+    Ok(())
+}
+
+api! {
+    /// Loads a module from a file.
+    fn cuModuleLoad[driver, context](out: Out<Handle>, name: Text) {
+        out.required()?;
+        out.set(load_bytes(driver, context, &read_file(name)?, Log::default())?.handle)
+    }
+
+    /// Loads a module from memory.
+    fn cuModuleLoadData[driver, context](out: Out<Handle>, image: In<u8>) {
+        out.required()?;
+        out.set(load_bytes(driver, context, &read(image)?, Log::default())?.handle)
+    }
+
+    /// Loads a module from memory, with options for the compiler.
+    fn cuModuleLoadDataEx[driver, context](
+        out: Out<Handle>, image: In<u8>, count: c_uint, keys: In<c_uint>, values: Out<usize>,
+    ) {
+        out.required()?;
+        let log = Log::from_options(keys, values, count as usize)?;
+        out.set(load_bytes(driver, context, &read(image)?, log)?.handle)
+    }
+
+    /// Loads the PTX of a fat binary.
+    fn cuModuleLoadFatBinary[driver, context](out: Out<Handle>, image: In<u8>) {
+        out.required()?;
+        out.set(load_bytes(driver, context, &read(image)?, Log::default())?.handle)
+    }
+
+    /// Unloads a module.
+    fn cuModuleUnload[driver](module: Handle) {
+        let module = driver.modules.remove(module)?;
+        if let Some(context) = driver.contexts.find(module.context_handle) {
+            // Work that uses the module must be done; that the context is broken is told below.
+            let _ = context.wait_all();
+            module.unload(driver);
+            return context.healthy();
+        }
+        module.unload(driver);
+        Ok(())
+    }
+
+    /// When functions are loaded: at once.
+    fn cuModuleGetLoadingMode[_driver](out: Out<c_uint>) {
+        out.set(1)
+    }
+
+    /// A function of a module.
+    fn cuModuleGetFunction[driver, _context](out: Out<Handle>, module: Handle, name: Text) {
+        out.required()?;
+        let module = driver.modules.get(module)?;
+        out.set(module.function(driver, &name.get()?)?)
+    }
+
+    /// How many functions a module has.
+    fn cuModuleGetFunctionCount[driver](out: Out<c_uint>, module: Handle) {
+        out.required()?;
+        out.set(driver.modules.get(module)?.module.kernels().count() as c_uint)
+    }
+
+    /// The functions of a module.
+    fn cuModuleEnumerateFunctions[driver](out: Out<Handle>, room: c_uint, module: Handle) {
+        out.required()?;
+        let module = driver.modules.get(module)?;
+        let handles: Vec<Handle> = module
+            .module
+            .kernels()
+            .take(room as usize)
+            .map(|kernel| module.function(driver, &kernel.name))
+            .collect::<Answer<_>>()?;
+        out.set_list(&handles, room as usize);
+        Ok(())
+    }
+
+    /// A variable of a module.
+    fn cuModuleGetGlobal_v2[driver, _context](
+        address: Out<u64>, bytes: Out<usize>, module: Handle, name: Text,
+    ) {
+        global(&driver.modules.get(module)?.module, name, address, bytes)
+    }
+
+    /// A texture of a module: textures are not supported.
+    fn cuModuleGetTexRef[driver](_out: Out<c_void>, module: Handle, _name: Text) {
+        driver.modules.get(module)?;
+        Err(CuResult::NOT_FOUND)
+    }
+
+    /// A surface of a module: surfaces are not supported.
+    fn cuModuleGetSurfRef[driver](_out: Out<c_void>, module: Handle, _name: Text) {
+        driver.modules.get(module)?;
+        Err(CuResult::NOT_FOUND)
+    }
+}

@@ -1,0 +1,281 @@
+//! A stream's queue: when an operation runs, and how others wait for it.
+
+use super::capture::Capture;
+use super::context::{self, Context};
+use super::result::{Answer, CuResult};
+use super::state::{self, Driver};
+use super::table::{Handle, lock, next_id};
+use super::work::Work;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+
+/// The promise that an operation will be done, and the modelled time when it was.
+#[derive(Debug, Default)]
+pub(super) struct Ticket {
+    done: AtomicBool,
+    time: AtomicU64,
+    lock: Mutex<()>,
+    signal: Condvar,
+}
+
+impl Ticket {
+    /// The ticket of an operation that is over.
+    pub fn finished(time: f64) -> Arc<Ticket> {
+        let ticket = Ticket::default();
+        ticket.finish(time);
+        Arc::new(ticket)
+    }
+
+    /// Whether the operation is over.
+    pub fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
+
+    /// The modelled time at which it was over, in ns.
+    pub fn time(&self) -> f64 {
+        f64::from_bits(self.time.load(Ordering::Acquire))
+    }
+
+    /// Waits until the operation is over.
+    pub fn wait(&self) {
+        let mut guard = lock(&self.lock);
+        while !self.is_done() {
+            guard = self.signal.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn finish(&self, time: f64) {
+        self.time.store(time.to_bits(), Ordering::Release);
+        let _guard = lock(&self.lock);
+        self.done.store(true, Ordering::Release);
+        self.signal.notify_all();
+    }
+}
+
+/// An operation in a queue.
+#[derive(Debug)]
+struct Item {
+    work: Work,
+    waits: Vec<Arc<Ticket>>,
+    ticket: Arc<Ticket>,
+    /// Modelled time of the thread that submitted it.
+    submitted: f64,
+}
+
+/// One stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    /// The client's handle; 1 and 2 for the default streams.
+    pub handle: Handle,
+    pub id: u64,
+    pub context_handle: Handle,
+    pub device: u32,
+    pub flags: u32,
+    pub priority: i32,
+    context: Weak<Context>,
+    line: Mutex<Line>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Line {
+    queue: VecDeque<Item>,
+    /// An operation is running, on whichever thread.
+    running: bool,
+    /// The stream has a thread of its own.
+    worker: bool,
+    closed: bool,
+    last: Arc<Ticket>,
+    /// Modelled time at which the last operation was over.
+    time: f64,
+    capture: Option<Arc<Capture>>,
+}
+
+impl Stream {
+    /// A new stream of a context.
+    pub fn new(
+        handle: Handle,
+        context: Weak<Context>,
+        context_handle: Handle,
+        device: u32,
+        flags: u32,
+        priority: i32,
+    ) -> Arc<Stream> {
+        Arc::new(Stream {
+            handle,
+            id: next_id(),
+            context_handle,
+            device,
+            flags,
+            priority,
+            context,
+            line: Mutex::new(Line {
+                queue: VecDeque::new(),
+                running: false,
+                worker: false,
+                closed: false,
+                last: Ticket::finished(0.0),
+                time: 0.0,
+                capture: None,
+            }),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// The stream's context, unless that is gone.
+    pub fn context(&self) -> Answer<Arc<Context>> {
+        self.context.upgrade().ok_or(CuResult::CONTEXT_IS_DESTROYED)
+    }
+
+    /// Whether this is the legacy default stream.
+    pub fn is_legacy(&self) -> bool {
+        self.handle == 1
+    }
+
+    /// Whether the stream and the legacy default stream wait for each other.
+    pub fn is_blocking(&self) -> bool {
+        self.flags & 1 == 0
+    }
+
+    /// The ticket of the newest operation.
+    pub fn last(&self) -> Arc<Ticket> {
+        lock(&self.line).last.clone()
+    }
+
+    /// The capture that the stream takes part in.
+    pub fn capture(&self) -> Option<Arc<Capture>> {
+        lock(&self.line).capture.clone()
+    }
+
+    /// Enters or leaves a capture.
+    pub fn set_capture(&self, capture: Option<Arc<Capture>>) {
+        lock(&self.line).capture = capture;
+    }
+
+    /// Adds an operation: recorded if the stream is capturing, else run or queued.
+    /// Answers with the ticket to wait for, or none where it was recorded.
+    pub fn add(self: &Arc<Self>, driver: &'static Driver, work: Work) -> Answer<Option<Arc<Ticket>>> {
+        if let Some(capture) = self.capture() {
+            capture.record(driver, self, work)?;
+            return Ok(None);
+        }
+        let context = self.context()?;
+        driver.captures.refuse_implicit(self, &context)?;
+        let ticket = self.submit(driver, &context, work, Vec::new());
+        if driver.launch_blocking() {
+            ticket.wait();
+            context.settled()?;
+        }
+        Ok(Some(ticket))
+    }
+
+    /// Runs an operation now if nothing stands before it, else queues it.
+    pub fn submit(
+        self: &Arc<Self>,
+        driver: &'static Driver,
+        context: &Arc<Context>,
+        work: Work,
+        mut waits: Vec<Arc<Ticket>>,
+    ) -> Arc<Ticket> {
+        waits.extend(context.implied(self));
+        let ticket = Arc::new(Ticket::default());
+        let mut line = lock(&self.line);
+        line.last = ticket.clone();
+        let item = Item { work, waits, ticket: ticket.clone(), submitted: context::host_time() };
+        let free = line.queue.is_empty() && !line.running;
+        if free && !item.work.calls_host() && item.waits.iter().all(|ticket| ticket.is_done()) {
+            line.running = true;
+            drop(line);
+            self.perform(driver, context, item);
+        } else {
+            line.queue.push_back(item);
+            if !line.worker {
+                line.worker = true;
+                let stream = self.clone();
+                let started = std::thread::Builder::new()
+                    .name(format!("warpcheck stream {}", self.id))
+                    .spawn(move || stream.work_off());
+                if started.is_err() {
+                    // Without a thread the operations run here, one after another.
+                    line.worker = false;
+                    drop(line);
+                    self.drain(driver, context);
+                    return ticket;
+                }
+            }
+            drop(line);
+        }
+        self.changed.notify_all();
+        ticket
+    }
+
+    /// Runs an operation; the caller has set `running`.
+    fn perform(&self, driver: &'static Driver, context: &Arc<Context>, item: Item) {
+        let begun =
+            item.waits.iter().map(|ticket| ticket.time()).fold(lock(&self.line).time.max(item.submitted), f64::max);
+        let mut end = begun;
+        let error = context.error();
+        if error == CuResult::SUCCESS {
+            let outcome = catch_unwind(AssertUnwindSafe(|| item.work.run(driver, context, begun)));
+            match outcome {
+                Ok(Ok(cost)) => end += cost,
+                Ok(Err(code)) => context.fail(code),
+                Err(_) => {
+                    eprintln!("warpcheck: internal error while running an operation (this is a bug of warpcheck)");
+                    context.fail(CuResult::UNKNOWN);
+                }
+            }
+        } else {
+            item.work.skip(error);
+        }
+        let mut line = lock(&self.line);
+        line.time = end;
+        line.running = false;
+        drop(line);
+        item.ticket.finish(end);
+    }
+
+    /// The life of the stream's own thread.
+    fn work_off(self: Arc<Self>) {
+        let Ok(driver) = state::driver() else { return };
+        loop {
+            let mut line = lock(&self.line);
+            while (line.queue.is_empty() || line.running) && !line.closed {
+                line = self.changed.wait(line).unwrap_or_else(PoisonError::into_inner);
+            }
+            if line.queue.is_empty() && line.closed {
+                return;
+            }
+            drop(line);
+            let Ok(context) = self.context() else { return };
+            self.step(driver, &context);
+        }
+    }
+
+    /// Runs the operation at the head of the queue, if it is not being run already.
+    fn step(&self, driver: &'static Driver, context: &Arc<Context>) {
+        let mut line = lock(&self.line);
+        if line.running {
+            return;
+        }
+        let Some(item) = line.queue.pop_front() else { return };
+        line.running = true;
+        drop(line);
+        item.waits.iter().for_each(|ticket| ticket.wait());
+        self.perform(driver, context, item);
+    }
+
+    fn drain(&self, driver: &'static Driver, context: &Arc<Context>) {
+        while !lock(&self.line).queue.is_empty() {
+            self.step(driver, context);
+        }
+    }
+
+    /// No more operations will come; the thread ends when the queue is empty.
+    pub fn close(&self) {
+        lock(&self.line).closed = true;
+        self.changed.notify_all();
+    }
+}

@@ -1,0 +1,245 @@
+//! What the user asks for, by environment variables or by name; a wrong value is an error.
+
+use crate::engine;
+use crate::profile::{Profile, UnknownProfile};
+use std::path::PathBuf;
+
+/// The environment variables and the keys under which a harness sets the same.
+pub const VARIABLES: [(&str, &str); 10] = [
+    ("WARPCHECK_CHECK", "check"),
+    ("WARPCHECK_COUNT", "count"),
+    ("WARPCHECK_SCHEDULE", "schedule"),
+    ("WARPCHECK_THREADS", "threads"),
+    ("WARPCHECK_BUDGET", "budget"),
+    ("WARPCHECK_REPORT", "report"),
+    ("WARPCHECK_PROFILE", "profile"),
+    ("WARPCHECK_DEVICES", "devices"),
+    ("WARPCHECK_SUMMARY", "summary"),
+    ("CUDA_LAUNCH_BLOCKING", "blocking"),
+];
+
+/// Variables of the tests and tools around the driver, which it does not read itself.
+const OTHERS: [&str; 1] = ["WARPCHECK_NVRTC"];
+
+/// All that can be chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// What a launch is watched for, and how it runs. All checks unless chosen otherwise: who
+    /// loads this driver does so to have kernels proved.
+    pub engine: engine::Options,
+    /// Where the report goes as JSON; `%p` in the name stands for the process id.
+    pub report: Option<PathBuf>,
+    /// What the devices are.
+    pub profile: Profile,
+    /// How many devices there are.
+    pub devices: u32,
+    /// Whether leaks, totals and the counter table are printed when the process ends.
+    pub summary: bool,
+    /// Whether a launch waits for its end and answers with its own error.
+    pub blocking: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            engine: engine::Options::checked(),
+            report: None,
+            profile: Profile::default(),
+            devices: 1,
+            summary: true,
+            blocking: false,
+        }
+    }
+}
+
+/// An option that cannot be taken as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OptionError {
+    /// A key that does not exist.
+    #[error("there is no option {0:?}; the options are {list}", list = VARIABLES.map(|(_, key)| key).join(", "))]
+    Unknown(String),
+    /// A word without `=`.
+    #[error("{0:?} is no option; write key=value, as in check=mem,race")]
+    NoValue(String),
+    /// A check that does not exist.
+    #[error("{name}: there is no check {check:?}; choose from mem, init, race, sync, or all or none")]
+    Check {
+        /// The option's name.
+        name: String,
+        /// What was given.
+        check: String,
+    },
+    /// A number that is none, or out of range.
+    #[error("{name}={value:?}: expected {expected}")]
+    Value {
+        /// The option's name.
+        name: String,
+        /// What was given.
+        value: String,
+        /// What can be given.
+        expected: &'static str,
+    },
+    /// A profile that does not exist.
+    #[error("{name}: {error}")]
+    Profile {
+        /// The option's name.
+        name: String,
+        /// What is wrong.
+        error: UnknownProfile,
+    },
+}
+
+impl Options {
+    /// The options of the process's environment.
+    pub fn from_environment() -> Result<Options, OptionError> {
+        let mut options = Options::default();
+        for (variable, key) in VARIABLES {
+            if let Some(value) = std::env::var_os(variable) {
+                options.set(variable, key, &value.to_string_lossy())?;
+            }
+        }
+        Ok(options)
+    }
+
+    /// Variables that look like this driver's and are not, such as misspelt ones.
+    pub fn unknown_variables() -> Vec<String> {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let known = |name: &str| OTHERS.contains(&name) || VARIABLES.iter().any(|(variable, _)| *variable == name);
+        names.filter(|name| name.starts_with("WARPCHECK_") && !known(name)).collect()
+    }
+
+    /// Sets options from `key=value` words separated by spaces or semicolons.
+    pub fn set_all(&mut self, text: &str) -> Result<(), OptionError> {
+        let words = text.split(|c: char| c == ';' || c.is_whitespace());
+        for word in words.filter(|word| !word.is_empty()) {
+            let (key, value) = word.split_once('=').ok_or_else(|| OptionError::NoValue(word.to_owned()))?;
+            self.set(key, key, value)?;
+        }
+        Ok(())
+    }
+
+    /// Sets one option; `name` is how errors call it.
+    fn set(&mut self, name: &str, key: &str, value: &str) -> Result<(), OptionError> {
+        let value = value.trim();
+        match key {
+            "check" => self.set_checks(name, value)?,
+            "count" => self.engine.count = flag(name, value)?,
+            "schedule" if value.is_empty() => self.engine.schedule = None,
+            "schedule" => self.engine.schedule = Some(number(name, value, "a seed, as in 7")?),
+            "threads" => {
+                let threads: u32 = number(name, value, "a number of threads, 0 for all cores")?;
+                self.engine.threads = threads as usize;
+            }
+            "budget" => {
+                let expected = "a number of instructions greater than 0";
+                self.engine.budget = number(name, value, expected)?;
+                if self.engine.budget == 0 {
+                    return Err(wrong(name, value, expected));
+                }
+            }
+            "report" if value.is_empty() => self.report = None,
+            "report" => self.report = Some(PathBuf::from(value)),
+            "profile" => {
+                self.profile =
+                    Profile::by_name(value).map_err(|error| OptionError::Profile { name: name.to_owned(), error })?;
+            }
+            "devices" => {
+                let expected = "a number of devices from 0 to 16";
+                self.devices = number(name, value, expected)?;
+                if self.devices > 16 {
+                    return Err(wrong(name, value, expected));
+                }
+            }
+            "summary" => self.summary = flag(name, value)?,
+            "blocking" => self.blocking = flag(name, value)?,
+            _ => return Err(OptionError::Unknown(key.to_owned())),
+        }
+        Ok(())
+    }
+
+    fn set_checks(&mut self, name: &str, value: &str) -> Result<(), OptionError> {
+        let engine = &mut self.engine;
+        let mut set = [false; 4];
+        for check in value.split(',').map(str::trim) {
+            match check {
+                "mem" => set[0] = true,
+                "init" => set[1] = true,
+                "race" => set[2] = true,
+                "sync" => set[3] = true,
+                "all" => set = [true; 4],
+                "none" | "" => {}
+                _ => {
+                    return Err(OptionError::Check { name: name.to_owned(), check: check.to_owned() });
+                }
+            }
+        }
+        [engine.mem, engine.init, engine.race, engine.sync] = set;
+        Ok(())
+    }
+}
+
+fn wrong(name: &str, value: &str, expected: &'static str) -> OptionError {
+    OptionError::Value { name: name.to_owned(), value: value.to_owned(), expected }
+}
+
+fn flag(name: &str, value: &str) -> Result<bool, OptionError> {
+    match value {
+        "1" | "true" | "on" | "yes" => Ok(true),
+        "0" | "false" | "off" | "no" | "" => Ok(false),
+        _ => Err(wrong(name, value, "1 or 0")),
+    }
+}
+
+fn number<T: std::str::FromStr>(name: &str, value: &str, expected: &'static str) -> Result<T, OptionError> {
+    value.parse().map_err(|_| wrong(name, value, expected))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(text: &str) -> Result<Options, OptionError> {
+        let mut options = Options::default();
+        options.set_all(text)?;
+        Ok(options)
+    }
+
+    #[test]
+    fn all_checks_are_on_until_somebody_chooses() {
+        assert_eq!(Options::default().engine, engine::Options::checked());
+        let some = set("check=mem,sync").unwrap().engine;
+        assert_eq!([some.mem, some.init, some.race, some.sync], [true, false, false, true]);
+        let none = set("check=none").unwrap().engine;
+        assert_eq!(none, engine::Options::default());
+    }
+
+    #[test]
+    fn every_key_is_taken() {
+        let options = set("check=all; count=1;schedule=9 threads=2 budget=1000 report=/x/%p.json \
+             profile=h100 devices=2 summary=0 blocking=1")
+        .unwrap();
+        assert!(options.engine.count && options.blocking && !options.summary);
+        assert_eq!(options.engine.schedule, Some(9));
+        assert_eq!(options.engine.budget, 1000);
+        assert_eq!(options.devices, 2);
+        assert_eq!(options.profile.sm(), 90);
+        assert_eq!(set("schedule=").unwrap().engine.schedule, None);
+    }
+
+    #[test]
+    fn a_wrong_value_is_an_error_that_names_it() {
+        for (text, parts) in [
+            ("check=mem,rice", ["rice", "race"]),
+            ("count=2", ["count", "1 or 0"]),
+            ("schedule=x", ["schedule", "seed"]),
+            ("budget=0", ["budget", "greater"]),
+            ("devices=17", ["17", "0 to 16"]),
+            ("profile=voodoo", ["voodoo", "a100"]),
+            ("chekc=all", ["chekc", "check"]),
+            ("all", ["all", "key=value"]),
+        ] {
+            let error = set(text).unwrap_err().to_string();
+            assert!(parts.iter().all(|part| error.contains(part)), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Faults through the unmodified cudarc: the code, that it sticks, what the harness is told.
+//! Each test breaks a context of its own.
+
+mod client;
+
+use cudarc::driver::PushKernelArg;
+use cudarc::driver::sys::{self, CUresult};
+use std::ffi::{CString, c_void};
+use std::sync::{Mutex, MutexGuard};
+
+const OK: CUresult = CUresult::CUDA_SUCCESS;
+
+/// The findings are those of the process: the tests take turns.
+fn turn(options: &str) -> (MutexGuard<'static, ()>, &'static client::Driver) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let driver = client::driver(&[]);
+    let turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    // SAFETY: a plain call of the driver.
+    assert_eq!(unsafe { sys::cuInit(0) }, OK);
+    assert_eq!(driver.set_options("check=all count=0 budget=100000 blocking=0"), OK);
+    assert_eq!(driver.set_options(options), OK);
+    driver.reset();
+    (turn, driver)
+}
+
+/// A context that may break, current on this thread.
+struct Context(sys::CUcontext);
+
+impl Context {
+    fn new() -> Context {
+        let mut context = std::ptr::null_mut();
+        // SAFETY: a plain call of the driver.
+        assert_eq!(unsafe { sys::cuCtxCreate_v2(&mut context, 0, 0) }, OK);
+        Context(context)
+    }
+
+    fn function(&self, name: &str) -> sys::CUfunction {
+        let (text, name) = (CString::new(client::SMALL).unwrap(), CString::new(name).unwrap());
+        let (mut module, mut function) = (std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: the texts end with NUL.
+        unsafe {
+            assert_eq!(sys::cuModuleLoadData(&mut module, text.as_ptr().cast()), OK);
+            assert_eq!(sys::cuModuleGetFunction(&mut function, module, name.as_ptr()), OK);
+        }
+        function
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: the context is this value's own.
+        assert_eq!(unsafe { sys::cuCtxDestroy_v2(self.0) }, OK);
+    }
+}
+
+fn launch(function: sys::CUfunction, mut p: u64) -> CUresult {
+    let mut arguments = [(&mut p as *mut u64).cast::<c_void>()];
+    let null = std::ptr::null_mut();
+    // SAFETY: the kernels take a pointer or nothing; a wrong one is what is tested.
+    unsafe { sys::cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, null, arguments.as_mut_ptr(), null.cast()) }
+}
+
+fn synchronize() -> CUresult {
+    // SAFETY: a plain call of the driver.
+    unsafe { sys::cuCtxSynchronize() }
+}
+
+#[test]
+fn a_fault_shows_at_the_next_call_and_sticks_to_its_context() {
+    let (_turn, driver) = turn("");
+    let good = Context::new();
+    let broken = Context::new();
+    let store = broken.function("store");
+    let mut address = 0;
+    let fault = CUresult::CUDA_ERROR_ILLEGAL_ADDRESS;
+    // SAFETY: plain calls of the driver.
+    unsafe {
+        assert_eq!(sys::cuMemAlloc_v2(&mut address, 64), OK);
+        assert_eq!(launch(store, address), OK);
+        assert_eq!(synchronize(), OK);
+        assert_eq!(launch(store, 0x1234_5678_0000), OK, "the launch itself is asynchronous");
+        assert_eq!(launch(store, address), OK, "nobody has waited for the fault yet");
+        assert_eq!(synchronize(), fault);
+        assert_eq!(synchronize(), fault);
+        assert_eq!(launch(store, address), fault);
+        assert_eq!(sys::cuMemAlloc_v2(&mut 0, 64), fault);
+        assert_eq!(sys::cuMemcpyDtoH_v2((&mut address.clone() as *mut u64).cast(), address, 8), fault);
+        assert_eq!(sys::cuStreamSynchronize(std::ptr::null_mut()), fault);
+        assert_eq!(sys::cuMemFree_v2(address), fault);
+        // Another context is as good as before.
+        assert_eq!(sys::cuCtxPushCurrent_v2(good.0), OK);
+        assert_eq!(synchronize(), OK);
+        assert_eq!(sys::cuMemAlloc_v2(&mut address, 64), OK);
+        assert_eq!(sys::cuMemFree_v2(address), OK);
+        assert_eq!(sys::cuCtxPopCurrent_v2(std::ptr::null_mut()), OK);
+    }
+    assert_eq!(driver.findings(), 1);
+    let findings = driver.json("warpcheck_findings_json");
+    assert_eq!(findings[0]["kernel"], "store");
+    assert_eq!(findings[0]["kind"], "wild_address");
+    assert_eq!(findings[0]["address"], 0x1234_5678_0000u64);
+}
+
+#[test]
+fn a_callback_behind_a_fault_is_told_of_it() {
+    static SEEN: Mutex<Vec<CUresult>> = Mutex::new(Vec::new());
+    unsafe extern "C" fn note(_: sys::CUstream, status: CUresult, _: *mut c_void) {
+        SEEN.lock().unwrap().push(status);
+    }
+    let (_turn, _) = turn("");
+    let context = Context::new();
+    let store = context.function("store");
+    let null = std::ptr::null_mut();
+    assert_eq!(launch(store, 2), OK);
+    // SAFETY: plain calls of the driver.
+    assert_eq!(unsafe { sys::cuStreamAddCallback(null, Some(note), null.cast(), 0) }, OK);
+    assert_eq!(synchronize(), CUresult::CUDA_ERROR_ILLEGAL_ADDRESS);
+    assert_eq!(*SEEN.lock().unwrap(), [CUresult::CUDA_ERROR_ILLEGAL_ADDRESS]);
+}
+
+#[test]
+fn a_blocking_launch_answers_with_its_own_fault() {
+    let (_turn, _) = turn("blocking=1");
+    let context = Context::new();
+    let store = context.function("store");
+    assert_eq!(launch(store, 2), CUresult::CUDA_ERROR_ILLEGAL_ADDRESS);
+}
+
+#[test]
+fn each_fault_has_its_code() {
+    let (_turn, driver) = turn("");
+    let address = |context: &Context| {
+        let mut address = 0;
+        // SAFETY: a plain call of the driver.
+        assert_eq!(unsafe { sys::cuMemAlloc_v2(&mut address, 64) }, OK);
+        (context.function("store"), address)
+    };
+    {
+        let context = Context::new();
+        let (store, address) = address(&context);
+        assert_eq!(launch(store, address + 2), OK);
+        assert_eq!(synchronize(), CUresult::CUDA_ERROR_MISALIGNED_ADDRESS);
+    }
+    {
+        let context = Context::new();
+        let (store, address) = address(&context);
+        // SAFETY: a plain call of the driver.
+        assert_eq!(unsafe { sys::cuMemFree_v2(address) }, OK);
+        assert_eq!(launch(store, address), OK);
+        assert_eq!(synchronize(), CUresult::CUDA_ERROR_ILLEGAL_ADDRESS);
+    }
+    {
+        let context = Context::new();
+        let spin = context.function("spin");
+        assert_eq!(launch(spin, 0), OK);
+        assert_eq!(synchronize(), CUresult::CUDA_ERROR_LAUNCH_TIMEOUT);
+    }
+    let kinds: Vec<_> = driver
+        .json("warpcheck_findings_json")
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| finding["kind"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(kinds, ["misaligned", "use_after_free", "budget"]);
+}
+
+#[test]
+fn without_checks_nothing_is_reported_and_the_launch_still_fails() {
+    let (_turn, driver) = turn("check=none");
+    let context = Context::new();
+    let store = context.function("store");
+    assert_eq!(launch(store, 0), OK);
+    assert_eq!(synchronize(), CUresult::CUDA_ERROR_ILLEGAL_ADDRESS);
+    assert_eq!(driver.findings(), 0);
+}
+
+#[test]
+fn a_released_primary_context_comes_back_healthy() {
+    let (_turn, _) = turn("check=none");
+    for _ in 0..2 {
+        let context = cudarc::driver::CudaContext::new(0).unwrap();
+        let ptx = cudarc::nvrtc::Ptx::from_src(client::SMALL);
+        let store = context.load_module(ptx).unwrap().load_function("store").unwrap();
+        let stream = context.default_stream();
+        let null = 0u64;
+        let mut launch = stream.launch_builder(&store);
+        launch.arg(&null);
+        let one = cudarc::driver::LaunchConfig { grid_dim: (1, 1, 1), block_dim: (1, 1, 1), shared_mem_bytes: 0 };
+        // SAFETY: the null pointer is what is tested.
+        unsafe { launch.launch(one) }.unwrap();
+        assert_eq!(context.synchronize().unwrap_err().0, CUresult::CUDA_ERROR_ILLEGAL_ADDRESS);
+    }
+}
+
+#[test]
+fn counters_are_kept_where_asked_for() {
+    let (_turn, driver) = turn("count=1");
+    let context = Context::new();
+    let store = context.function("store");
+    let mut address = 0;
+    // SAFETY: a plain call of the driver.
+    assert_eq!(unsafe { sys::cuMemAlloc_v2(&mut address, 64) }, OK);
+    for _ in 0..3 {
+        assert_eq!(launch(store, address), OK);
+    }
+    let kernels = driver.json("warpcheck_counters_json");
+    assert_eq!(kernels[0]["name"], "store");
+    assert_eq!(kernels[0]["launches"], 3);
+    assert_eq!(kernels[0]["threads"], 3);
+    let counters = &kernels[0]["counters"];
+    assert_eq!(counters["global_store"]["requests"], 3);
+    assert_eq!(counters["global_store"]["sectors"], 3);
+    assert_eq!(counters["unique_bytes_written"], 12);
+    assert!(kernels[0]["time_ns"].as_f64().unwrap() > 9000.0);
+    drop(context);
+}
