@@ -81,27 +81,45 @@ impl Array {
     }
 }
 
-/// A host's number that is the same bytes on the device.
-pub trait Host: Copy + 'static {
-    /// What it is there.
+/// A number of the host that has the same bytes on the device.
+///
+/// # Safety
+/// The type has no padding, every bit pattern is a value of it, and it lies in memory as [`NUMBER`](Self::NUMBER) does.
+/// [`Kernels::read`] overwrites its bytes, so that a type such as `NonZeroU32` must not implement it; safe code cannot:
+///
+/// ```compile_fail,E0200
+/// #[derive(Clone, Copy)]
+/// struct Id(std::num::NonZeroU32);
+/// impl alexnet_kernels::Host for Id {
+///     const NUMBER: alexnet_kernels::Number = alexnet_kernels::Number::U32;
+/// }
+/// ```
+pub unsafe trait Host: Copy + 'static {
+    /// The element type on the device, of the same size (checked when [`Kernels::read`] or [`Kernels::write`] is compiled).
     const NUMBER: Number;
 }
-impl Host for f32 {
+// SAFETY: a plain number.
+unsafe impl Host for f32 {
     const NUMBER: Number = Number::F32;
 }
-impl Host for f64 {
+// SAFETY: a plain number.
+unsafe impl Host for f64 {
     const NUMBER: Number = Number::F64;
 }
-impl Host for half::f16 {
+// SAFETY: a plain number.
+unsafe impl Host for half::f16 {
     const NUMBER: Number = Number::F16;
 }
-impl Host for half::bf16 {
+// SAFETY: a plain number.
+unsafe impl Host for half::bf16 {
     const NUMBER: Number = Number::Bf16;
 }
-impl Host for u8 {
+// SAFETY: a plain number.
+unsafe impl Host for u8 {
     const NUMBER: Number = Number::U8;
 }
-impl Host for u32 {
+// SAFETY: a plain number.
+unsafe impl Host for u32 {
     const NUMBER: Number = Number::U32;
 }
 
@@ -146,8 +164,9 @@ impl Kernels {
     /// # Errors
     /// Another type or too short an array; the driver's, that of an earlier kernel included.
     pub fn write<E: Host>(&self, from: &[E], to: &mut Array) -> Result<()> {
+        const { assert!(size_of::<E>() == E::NUMBER.size()) };
         to.expect("write", "to", E::NUMBER, from.len())?;
-        // SAFETY: plain numbers, all of whose bytes are initialised.
+        // SAFETY: a `Host` has no padding, so that all its bytes are initialised.
         let bytes = unsafe { std::slice::from_raw_parts(from.as_ptr().cast::<u8>(), size_of_val(from)) };
         if bytes.is_empty() {
             return Ok(());
@@ -161,8 +180,9 @@ impl Kernels {
     /// # Errors
     /// Another type or too short an array; the driver's, that of an earlier kernel included.
     pub fn read<E: Host>(&self, from: &Array, to: &mut [E]) -> Result<()> {
+        const { assert!(size_of::<E>() == E::NUMBER.size()) };
         from.expect("read", "from", E::NUMBER, to.len())?;
-        // SAFETY: plain numbers, of which every pattern of bits is valid.
+        // SAFETY: every bit pattern is a value of a `Host`.
         let bytes = unsafe { std::slice::from_raw_parts_mut(to.as_mut_ptr().cast::<u8>(), size_of_val(to)) };
         if bytes.is_empty() {
             return Ok(());

@@ -1,10 +1,10 @@
 //! Launchers of `conv.cu`.
 
+use crate::Epilogue;
 use crate::Kernels;
-use crate::Then;
 use crate::array::{Array, Number};
 use crate::error::{Error, Result};
-use crate::gemm::{Epilogue, Plan, extent};
+use crate::gemm::{EpilogueArguments, Plan, extent};
 use crate::launch::{Grid, Value};
 
 mod rows;
@@ -303,7 +303,7 @@ impl Kernels {
         if conv.output_len() == 0 {
             return Ok(());
         }
-        let then = Then { bias: Some(b), relu, ..Then::default() };
+        let epilogue = Epilogue { bias: Some(b), relu, ..Epilogue::default() };
         let split = plan.chunks > 1;
         let sums = split_sums(&plan, conv.outputs(), conv.filters);
         let [x, packed] = self.conv_rows(conv, &view, x, Some(packed), workspace, sums)?;
@@ -317,7 +317,7 @@ impl Kernels {
             .value(if split { workspace.address() } else { 0 })
             .value(shape)
             .integers([plan.chunk])
-            .value(if split { Epilogue::default() } else { then.epilogue() });
+            .value(if split { EpilogueArguments::default() } else { epilogue.arguments() });
         let grid = plan.grid(NAME, conv.outputs(), columns, conv.groups)?;
         // SAFETY: the lengths of all arrays were checked above against the shape, whose numbers fit 31 bits; the kernel
         // handles tiles and windows that reach beyond them.
@@ -325,7 +325,7 @@ impl Kernels {
         if !split {
             return Ok(());
         }
-        self.reduce(NAME, workspace, &then, self.storage(), y, [conv.outputs(), conv.filters, plan.chunks])
+        self.reduce(NAME, workspace, &epilogue, self.storage(), y, [conv.outputs(), conv.filters, plan.chunks])
     }
 
     /// dx\[n,h,w,c\] = Σ over k, r, s of dy\[n,p,q,k\] · w\[k,c,r,s\] where (p, q) and (r, s) meet (h, w).
@@ -361,15 +361,15 @@ impl Kernels {
             .value(if split { workspace.address() } else { 0 })
             .value(shape)
             .integers([plan.chunk])
-            .value(Epilogue::default());
+            .value(EpilogueArguments::default());
         let grid = plan.grid(NAME, conv.inputs(), columns, conv.groups)?;
         // SAFETY: as in the forward pass.
         unsafe { launch.run(grid)? };
         if !split {
             return Ok(());
         }
-        let then = Then::default();
-        self.reduce(NAME, workspace, &then, self.storage(), dx, [conv.inputs(), conv.channels, plan.chunks])
+        let epilogue = Epilogue::default();
+        self.reduce(NAME, workspace, &epilogue, self.storage(), dx, [conv.inputs(), conv.channels, plan.chunks])
     }
 
     /// dw\[k,c,r,s\] = Σ over n, p, q of dy\[n,p,q,k\] · x\[n, p·stride + r − padding, …, c\] and db\[k\] = Σ dy\[n,p,q,k\],
@@ -410,7 +410,7 @@ impl Kernels {
                 .array_mut(workspace)
                 .value(shape)
                 .integers([plan.chunk])
-                .value(Epilogue::default());
+                .value(EpilogueArguments::default());
             let grid = plan.grid(NAME, conv.of_group()[1], columns, conv.groups)?;
             // SAFETY: as in the forward pass; the workspace holds the partial sums of all chunks.
             unsafe { launch.run(grid)? };

@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// No libcuda on the loader's path.
-    #[error("no NVIDIA driver: libcuda.so is not on the loader's path; install the driver, or use --device cpu")]
+    #[error("no NVIDIA driver: libcuda.so is not on the loader's path")]
     NoDriver,
     /// The driver cannot load what NVRTC 12 compiles.
     #[error(
@@ -44,8 +44,8 @@ pub enum Error {
     },
     /// NVRTC, the run-time compiler, is nowhere.
     #[error(
-        "no NVRTC, the compiler of the kernels; looked for {tried}; fetch it with `alexnet doctor --fetch-nvrtc`, \
-         or set ALEXNET_NVRTC to the folder that holds libnvrtc.so.12"
+        "no NVRTC, the compiler of the kernels; looked for {tried}; install it, or set ALEXNET_NVRTC to the folder \
+         that holds libnvrtc.so.12"
     )]
     NoNvrtc {
         /// The places.

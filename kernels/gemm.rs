@@ -31,7 +31,7 @@ pub struct Gemm {
 
 /// What happens to a sum before it is stored, in this order.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Then<'a> {
+pub struct Epilogue<'a> {
     /// Adds a float a column.
     pub bias: Option<&'a Array>,
     /// Adds what is there.
@@ -45,7 +45,7 @@ pub struct Then<'a> {
 /// `Epilogue` of tile.cuh.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Epilogue {
+pub(crate) struct EpilogueArguments {
     steps: u32,
     purpose: u32,
     rate: f32,
@@ -55,19 +55,19 @@ pub(crate) struct Epilogue {
     offset: u64,
 }
 // SAFETY: the same members in the same order as in tile.cuh, without padding.
-unsafe impl Value for Epilogue {}
+unsafe impl Value for EpilogueArguments {}
 
-impl Then<'_> {
-    pub(crate) fn epilogue(&self) -> Epilogue {
+impl Epilogue<'_> {
+    pub(crate) fn arguments(&self) -> EpilogueArguments {
         let flag = |set: bool, bit: u32| if set { bit } else { 0 };
         let steps = flag(self.bias.is_some(), 1)
             | flag(self.accumulate, 2)
             | flag(self.relu, 4)
             | flag(self.dropout.is_some(), 8);
         let Some((&Dropout { rate, scale, seed, purpose, offset, .. }, step)) = self.dropout else {
-            return Epilogue { steps, ..Epilogue::default() };
+            return EpilogueArguments { steps, ..EpilogueArguments::default() };
         };
-        Epilogue { steps, purpose, rate, scale, step: step.address(), seed, offset }
+        EpilogueArguments { steps, purpose, rate, scale, step: step.address(), seed, offset }
     }
 }
 
@@ -222,7 +222,7 @@ impl Kernels {
         gemm: &Gemm,
         a: &Array,
         b: &Array,
-        then: &Then<'_>,
+        epilogue: &Epilogue<'_>,
         c: &mut Array,
         workspace: &mut Array,
     ) -> Result<()> {
@@ -233,10 +233,10 @@ impl Kernels {
         a.expect(NAME, "a", self.storage(), a_len)?;
         b.expect(NAME, "b", self.storage(), b_len)?;
         c.expect(NAME, "c", number, c_len)?;
-        if let Some(bias) = then.bias {
+        if let Some(bias) = epilogue.bias {
             bias.expect(NAME, "bias", Number::F32, n)?;
         }
-        if let Some((dropout, step)) = then.dropout {
+        if let Some((dropout, step)) = epilogue.dropout {
             step.expect(NAME, "step", Number::U32, 1)?;
             if dropout.len != c_len {
                 let reason = format!("is a mask of {} elements, expected {c_len}", dropout.len);
@@ -246,12 +246,12 @@ impl Kernels {
         for (argument, len) in [("a", a_len), ("b", b_len), ("c", m * n.next_multiple_of(8))] {
             extent(NAME, argument, len)?;
         }
-        workspace.expect(NAME, "workspace", Number::F32, gemm.workspace(then.dropout.is_some()))?;
+        workspace.expect(NAME, "workspace", Number::F32, gemm.workspace(epilogue.dropout.is_some()))?;
         if c_len == 0 {
             return Ok(());
         }
         let plan = gemm.plan(self.storage().size());
-        let split = plan.chunks > 1 || then.dropout.is_some();
+        let split = plan.chunks > 1 || epilogue.dropout.is_some();
         let kernel = plan.tile.of(match transpose {
             Transpose::Nn => ["gemm_nn_128", "gemm_nn_64", "gemm_nn_odd"],
             Transpose::Nt => ["gemm_nt_128", "gemm_nt_64", "gemm_nt_odd"],
@@ -261,16 +261,16 @@ impl Kernels {
             .launch("gemm", kernel)?
             .array(a)
             .array(b)
-            .value(then.bias.map_or(0, Array::address))
+            .value(epilogue.bias.map_or(0, Array::address))
             .array_mut(c)
             .value(if split { workspace.address() } else { 0 })
             .integers([m, n, k, plan.chunk])
-            .value(if split { Epilogue::default() } else { then.epilogue() });
+            .value(if split { EpilogueArguments::default() } else { epilogue.arguments() });
         let grid = plan.grid(NAME, m, n, 1)?;
         // SAFETY: the lengths of a, b, c, bias and the workspace were checked above against what the kernel reads and
         // writes for m, n, k, which count in 31 bits; it handles tiles that reach beyond them.
         unsafe { launch.run(grid)? };
-        if split { self.reduce(NAME, workspace, then, number, c, [m, n, plan.chunks]) } else { Ok(()) }
+        if split { self.reduce(NAME, workspace, epilogue, number, c, [m, n, plan.chunks]) } else { Ok(()) }
     }
 
     /// C (m, n) = the sum over the chunks of `partial`, then what `then` says. The caller has checked the lengths.
@@ -278,7 +278,7 @@ impl Kernels {
         &self,
         operator: &'static str,
         partial: &Array,
-        then: &Then<'_>,
+        epilogue: &Epilogue<'_>,
         number: Number,
         c: &mut Array,
         [m, n, chunks]: [usize; 3],
@@ -288,10 +288,10 @@ impl Kernels {
         let launch = self
             .launch("gemm", kernel)?
             .array(partial)
-            .value(then.bias.map_or(0, Array::address))
+            .value(epilogue.bias.map_or(0, Array::address))
             .array_mut(c)
             .integers([m, n, chunks])
-            .value(then.epilogue());
+            .value(epilogue.arguments());
         // SAFETY: a thread for four columns of a padded row of partial, which the caller allocated for m, n and chunks.
         unsafe { launch.run(Grid::linear(m * n.next_multiple_of(8) / 4, 256)) }
     }

@@ -22,7 +22,7 @@ pub mod cache;
 mod error;
 mod launch;
 pub mod nvrtc;
-pub mod survey;
+pub mod probe;
 
 mod augment;
 mod avgpool;
@@ -54,7 +54,7 @@ pub use dropout::Dropout;
 pub use ema::Averages;
 pub use error::{Error, Result};
 pub use flatten::Flatten;
-pub use gemm::{Gemm, Then, Transpose};
+pub use gemm::{Epilogue, Gemm, Transpose};
 pub use graph::Graph;
 pub use linear::Linear;
 pub use lrn::Lrn;
@@ -270,15 +270,6 @@ impl Kernels {
     pub fn memory(&self) -> Result<(u64, u64)> {
         let memory = self.context.mem_get_info().map_err(|e| Error::driver("cuMemGetInfo", e))?;
         Ok((memory.0 as u64, memory.1 as u64))
-    }
-    /// Streaming multiprocessors.
-    ///
-    /// # Errors
-    /// The driver's.
-    pub fn multiprocessors(&self) -> Result<u32> {
-        let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
-        let count = self.context.attribute(attribute).map_err(|e| Error::driver("cuDeviceGetAttribute", e))?;
-        Ok(count as u32)
     }
 
     /// Waits for all that was launched.

@@ -2,7 +2,7 @@
 
 use crate::array::Array;
 use crate::error::Result;
-use crate::{Dropout, Gemm, Kernels, Then, Transpose};
+use crate::{Dropout, Epilogue, Gemm, Kernels, Transpose};
 
 /// x (N, I) with w (O, I) gives y (N, O) = x·wᵀ + b.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,8 +51,8 @@ impl Kernels {
         y: &mut Array,
         workspace: &mut Array,
     ) -> Result<()> {
-        let then = Then { bias: Some(b), accumulate: false, relu, dropout };
-        self.gemm(&shape.forward(), x, w, &then, y, workspace)
+        let epilogue = Epilogue { bias: Some(b), accumulate: false, relu, dropout };
+        self.gemm(&shape.forward(), x, w, &epilogue, y, workspace)
     }
 
     /// dx = dy·w; all of the storage's number.
@@ -67,7 +67,7 @@ impl Kernels {
         dx: &mut Array,
         workspace: &mut Array,
     ) -> Result<()> {
-        self.gemm(&shape.backward_data(), dy, w, &Then::default(), dx, workspace)
+        self.gemm(&shape.backward_data(), dy, w, &Epilogue::default(), dx, workspace)
     }
 
     /// dw = dyᵀ·x and db = Σ over n of dy, or adds them; dw and db are float.
@@ -85,8 +85,8 @@ impl Kernels {
         db: &mut Array,
         workspace: &mut Array,
     ) -> Result<()> {
-        let then = Then { accumulate, ..Then::default() };
-        self.gemm(&shape.backward_weight(), dy, x, &then, dw, workspace)?;
+        let epilogue = Epilogue { accumulate, ..Epilogue::default() };
+        self.gemm(&shape.backward_weight(), dy, x, &epilogue, dw, workspace)?;
         self.column_sum(shape.batch, shape.outputs, dy, accumulate, db, workspace)
     }
 }

@@ -81,7 +81,7 @@ fn unsuitable((major, minor): (i32, i32), oldest: u32, sm: u32, driver: i32) -> 
     } else {
         return None;
     };
-    Some(format!("NVRTC {major}.{minor} {problem}; `alexnet doctor --fetch-nvrtc` fetches {VERSION}"))
+    Some(format!("NVRTC {major}.{minor} {problem}; use version {VERSION}"))
 }
 
 type Program = *mut c_void;
@@ -440,7 +440,7 @@ mod tests {
         assert_eq!(unsuitable((13, 0), 75, 90, 13_010), None);
         let volta = unsuitable((13, 0), 75, 70, 13_000).unwrap();
         assert!(volta.starts_with("NVRTC 13.0 compiles for compute capability 7.5 and newer, the GPU has 7.0; "));
-        assert!(volta.ends_with("`alexnet doctor --fetch-nvrtc` fetches 12.9.86"), "{volta}");
+        assert!(volta.ends_with("; use version 12.9.86"), "{volta}");
         let driver = unsuitable((13, 0), 75, 90, 12_040).unwrap();
         assert!(driver.starts_with("NVRTC 13.0 needs a driver for CUDA 13, this one is for 12.4; "), "{driver}");
     }

@@ -19,11 +19,11 @@ fn a_gpu_that_is_not_there() {
 #[test]
 fn messages_name_the_remedy() {
     for (error, remedy) in [
-        (Error::NoDriver, "--device cpu"),
+        (Error::NoDriver, "libcuda.so is not on the loader's path"),
         (Error::DriverTooOld { found: 11_040, needed: 12_000 }, "supports CUDA 11.4, at least 12.0"),
         (Error::NoDevice, "nvidia-smi"),
         (Error::Ordinal { asked: 7, count: 1 }, "there is no device cuda:7: the driver has 1, cuda:0 to cuda:0"),
-        (Error::NoNvrtc { tried: "libnvrtc.so.12".into() }, "alexnet doctor --fetch-nvrtc"),
+        (Error::NoNvrtc { tried: "libnvrtc.so.12".into() }, "set ALEXNET_NVRTC to the folder"),
     ] {
         assert!(error.to_string().contains(remedy), "{error}");
     }

@@ -5,7 +5,7 @@ mod driver;
 use alexnet_core::random::Philox;
 use alexnet_core::reference;
 use alexnet_core::shape::{DropoutShape, LinearShape};
-use alexnet_kernels::{Dropout, Gemm, Kernels, Linear, Number, Precision, Then, Transpose};
+use alexnet_kernels::{Dropout, Epilogue, Gemm, Kernels, Linear, Number, Precision, Transpose};
 use driver::{absolute, assert_close, bound, floats, numbers, pick, read, roundoff, stored_array, wide};
 
 /// C and the sums of the products' absolute values.
@@ -50,13 +50,13 @@ fn check(gemm: Gemm, precision: Precision, seed: u64) {
             let (bias, mut workspace) = (floats(kernels, &bias), floats(kernels, &vec![0.0; gemm.workspace(drop)]));
             let mut steps = kernels.zeros(Number::U32, 1).unwrap();
             kernels.write(&[step], &mut steps).unwrap();
-            let then = Then {
+            let epilogue = Epilogue {
                 bias: with_bias.then_some(&bias),
                 accumulate,
                 relu,
                 dropout: drop.then_some((&dropout, &steps)),
             };
-            kernels.gemm(&gemm, &a, &b, &then, &mut c, &mut workspace).unwrap();
+            kernels.gemm(&gemm, &a, &b, &epilogue, &mut c, &mut workspace).unwrap();
             vec![read(kernels, &c)]
         });
         let mut expected = product.clone();
@@ -143,7 +143,7 @@ fn tf32_rounds_its_factors() {
         let found = driver.run(&format!("{gemm:?}"), Precision::Tf32, |kernels| {
             let (a, b, mut c) = (floats(kernels, &a), floats(kernels, &b), floats(kernels, &vec![0.0; m * n]));
             let mut workspace = floats(kernels, &vec![0.0; gemm.workspace(false)]);
-            kernels.gemm(&gemm, &a, &b, &Then::default(), &mut c, &mut workspace).unwrap();
+            kernels.gemm(&gemm, &a, &b, &Epilogue::default(), &mut c, &mut workspace).unwrap();
             vec![read(kernels, &c)]
         });
         let rounded = 2f64.powi(-10) + 2f64.powi(-22);
@@ -255,8 +255,8 @@ fn arguments_that_do_not_fit() {
     let (a, short) = (floats(kernels, &[0.0; 16]), floats(kernels, &[0.0; 15]));
     let mut work = floats(kernels, &[0.0; 64]);
     let mut c = floats(kernels, &[0.0; 16]);
-    let error = kernels.gemm(&gemm, &a, &short, &Then::default(), &mut c, &mut work).unwrap_err();
+    let error = kernels.gemm(&gemm, &a, &short, &Epilogue::default(), &mut c, &mut work).unwrap_err();
     assert_eq!(error.to_string(), "gemm: b has 15 elements, expected 16");
-    let then = Then { bias: Some(&short), ..Then::default() };
-    assert!(kernels.gemm(&Gemm { n: 16, k: 1, m: 1, ..gemm }, &a, &a, &then, &mut c, &mut work).is_err());
+    let epilogue = Epilogue { bias: Some(&short), ..Epilogue::default() };
+    assert!(kernels.gemm(&Gemm { n: 16, k: 1, m: 1, ..gemm }, &a, &a, &epilogue, &mut c, &mut work).is_err());
 }

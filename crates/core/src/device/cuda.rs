@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use alexnet_kernels::{self as kernels, Array, Averages, Kernels, Number, Parameters, Scaler};
 use half::{bf16, f16};
 
-pub use alexnet_kernels::{Precision, nvrtc, survey};
+pub use alexnet_kernels::{Precision, nvrtc, probe};
 
 use super::{Device, Parameter, Storage};
 use crate::architecture::Operation;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alexnet_core::architecture::Operation;
-use alexnet_core::device::cuda::survey;
+use alexnet_core::device::cuda::probe;
 use alexnet_core::network::{MicroBatch, Network, Part};
 use alexnet_core::random::Philox;
 use alexnet_core::shape::LinearShape;
@@ -81,7 +81,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let measured = match device::open_with(args.device, config.thread_count(), args.precision)? {
         Opened::Cpu(device) => on(device, architecture, args, LinearShape { batch: 1024, inputs: 1024, outputs: 1024 }),
         Opened::Cuda(device) => {
-            if survey::is_warpcheck() {
+            if probe::is_warpcheck() {
                 say_aside("note: the driver is warpcheck, a processor: these are its times, and say nothing of a GPU");
             }
             on(device, architecture, args, LinearShape { batch: 4096, inputs: 4096, outputs: 4096 })

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use alexnet_core::device::cuda::{Cuda, Precision, nvrtc, survey};
+use alexnet_core::device::cuda::{Cuda, Precision, nvrtc, probe};
 use alexnet_core::{Cpu, Device};
 use anyhow::Context;
 
@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         nvrtc::fetch().context("cannot fetch NVRTC")?;
     }
     let mut ready = true;
-    match survey::driver() {
+    match probe::driver() {
         Ok((version, devices)) => {
             line("driver", &format!("supports CUDA {}.{}", version / 1000, version % 1000 / 10));
             for (ordinal, device) in devices.iter().enumerate() {
@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             ready = false;
         }
     }
-    match survey::nvrtc() {
+    match nvrtc::Nvrtc::find() {
         Ok(nvrtc) => {
             let (major, minor) = nvrtc.version();
             let (path, architectures) = (nvrtc.path().display(), nvrtc.architectures());
@@ -68,11 +68,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             line("nvrtc", &format!("{major}.{minor}, {path}{range}"));
         }
         Err(error) => {
-            missing("nvrtc", &error);
+            missing("nvrtc", &format!("{error}; fetch it with `alexnet doctor --fetch-nvrtc`"));
             ready = false;
         }
     }
-    match survey::kernel_cache() {
+    match probe::kernel_cache() {
         Ok((folder, files, bytes)) => {
             line("cache", &format!("{}: {files} compiled kernels, {}", folder.display(), gib(bytes)));
         }

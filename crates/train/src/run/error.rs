@@ -249,6 +249,9 @@ pub fn network_hint(error: &alexnet_core::Error) -> Option<String> {
         Error::NoOutput { .. } => "use a larger --resize".into(),
         Error::OutOfMemory { .. } => "use a smaller --batch-size; --accumulate keeps the updates the same".into(),
         Error::Label { .. } => "the data has more classes than the network".into(),
+        Error::Device { device, .. } if device.starts_with("cuda") => "`alexnet doctor` checks what a GPU needs, \
+             `alexnet doctor --fetch-nvrtc` fetches NVRTC, --device cpu runs without a GPU"
+            .into(),
         _ => return None,
     })
 }
