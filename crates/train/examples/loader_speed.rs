@@ -20,7 +20,7 @@ fn main() -> anyhow::Result<()> {
             size,
             threads,
             shuffle: true,
-            transforms: Augment::USUAL.at(size),
+            transforms: Augment::DEFAULT.at(size),
             epoch,
             ..LoaderOptions::default()
         };

@@ -9,4 +9,4 @@ pub mod protobuf;
 pub mod report;
 pub mod run;
 pub mod serve;
-mod whole;
+mod atomic_file;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use alexnet_train::data::{
-    Augment, Batch, DataError, Dataset, Loader, LoaderOptions, Options, Split, Transforms, order,
+    Augment, Batch, DataError, Dataset, Loader, LoaderOptions, Options, Split, TransformConfig, order,
 };
 use proptest::prelude::*;
 
@@ -14,8 +14,8 @@ fn numbered(n: usize, size: usize) -> Split {
 }
 
 /// Every transformation of images of side 8.
-fn all() -> Transforms {
-    Transforms { padding: 3, flip: true, rand_augment: Some("2,15".parse().unwrap()), jitter: 0.5, cutout: 4 }
+fn all() -> TransformConfig {
+    TransformConfig { padding: 3, flip: true, rand_augment: Some("2,15".parse().unwrap()), jitter: 0.5, cutout: 4 }
 }
 
 /// Index, labels, and the bits of the images of each batch.
@@ -97,7 +97,7 @@ fn epochs_and_seeds_differ_in_order_and_in_crops() {
     for shuffle in [false, true] {
         let first = |seed, epoch| {
             let options =
-                LoaderOptions { seed, epoch, shuffle, transforms: Augment::USUAL.at(32), ..Default::default() };
+                LoaderOptions { seed, epoch, shuffle, transforms: Augment::DEFAULT.at(32), ..Default::default() };
             batches(&split, options)[0].2.clone()
         };
         assert_ne!(first(1, 0), first(1, 1));
@@ -139,7 +139,7 @@ fn files_give_the_same_bits_as_memory() {
         batch_size: 5,
         size: 16,
         shuffle: true,
-        transforms: Augment::USUAL.at(16),
+        transforms: Augment::DEFAULT.at(16),
         ..Default::default()
     };
     let expected = batches(&memory, options.clone());

@@ -15,7 +15,7 @@ use alexnet_core::{Architecture, Device, Sgd};
 use super::device::{self, Opened};
 use crate::run::config::{self, Arch, Config, DeviceKind, Precision};
 use crate::run::memory;
-use crate::run::progress::{say, say_aside};
+use crate::run::progress::{say, notice};
 
 /// Time a training step layer by layer, against the rate that this machine reaches in a matrix product
 ///
@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Opened::Cpu(device) => on(device, architecture, args, LinearShape { batch: 1024, inputs: 1024, outputs: 1024 }),
         Opened::Cuda(device) => {
             if probe::is_warpcheck() {
-                say_aside("note: the driver is warpcheck, a processor: these are its times, and say nothing of a GPU");
+                notice("note: the driver is warpcheck, a processor: these are its times, and say nothing of a GPU");
             }
             on(device, architecture, args, LinearShape { batch: 4096, inputs: 4096, outputs: 4096 })
         }

@@ -7,7 +7,7 @@ use alexnet_core::device::cuda::{self, Cuda};
 
 use crate::run::Result;
 use crate::run::config::{DeviceKind, Precision};
-use crate::run::progress::say_aside;
+use crate::run::progress::notice;
 
 /// A device that was opened.
 pub enum Opened {
@@ -47,7 +47,7 @@ pub fn open_with(kind: DeviceKind, threads: usize, precision: Precision) -> Resu
         // Another precision asks for a GPU.
         DeviceKind::Auto if precision != Precision::Fp32 => cuda(0),
         DeviceKind::Auto => cuda(0).or_else(|reason| {
-            say_aside(&format!("using the CPU: {reason}"));
+            notice(&format!("using the CPU: {reason}"));
             Ok(Opened::Cpu(Arc::new(Cpu::new(threads)?)))
         }),
     }

@@ -138,7 +138,7 @@ fn text(
         "{} test images of {}{}: Loss={:.4}, Acc={:.2}%\n",
         evaluation.images,
         dataset.name,
-        tta.beside(),
+        tta.label(),
         evaluation.loss,
         evaluation.accuracy() * 100.0
     );

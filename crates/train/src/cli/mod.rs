@@ -23,7 +23,7 @@ use clap::{Parser, Subcommand};
 
 use crate::data::DataError;
 use crate::run;
-use crate::run::progress::say_aside;
+use crate::run::progress::notice;
 
 /// Trains and evaluates AlexNet.
 #[derive(Debug, Parser)]
@@ -68,7 +68,7 @@ pub fn main() -> ExitCode {
         Command::Man(args) => complete::man(&args),
     };
     result.unwrap_or_else(|error| {
-        say_aside(message(&error).trim_end());
+        notice(message(&error).trim_end());
         ExitCode::from(if is_usage(&error) { 2 } else { 1 })
     })
 }

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::run::Error;
-use crate::whole;
+use crate::atomic_file;
 
 /// Whether a file may be written there.
 ///
@@ -23,7 +23,7 @@ pub fn check_free(path: &Path, force: bool) -> Result<(), Error> {
 /// Something is there and `force` is not given; the system refuses.
 pub fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), Error> {
     check_free(path, force)?;
-    whole::write(path, force, bytes).map_err(|error| match error.kind() {
+    atomic_file::write(path, force, bytes).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists if !force => Error::FileExists { path: path.into() },
         _ => Error::io("write", path)(error),
     })

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::model::{Opening, Place};
 use crate::data::{DataError, folder, resize};
 use crate::run::classifier::{Classifier, top};
-use crate::run::progress::{say, say_aside};
+use crate::run::progress::{say, notice};
 use crate::run::{Error, Tta};
 
 /// The largest image that is read from standard input.
@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             // A bar that is not drawn runs the closure all the same.
             bar.suspend(|| match line {
                 Ok(line) => say(&line),
-                Err(line) => say_aside(&line),
+                Err(line) => notice(&line),
             });
         }
         bar.inc(images.len() as u64);
@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if broken == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    say_aside(&format!("{broken} of {} could not be read", crate::run::summary::count(images.len(), "picture")));
+    notice(&format!("{broken} of {} could not be read", crate::run::summary::count(images.len(), "picture")));
     Ok(ExitCode::FAILURE)
 }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::model::{Opening, Place};
-use crate::run::progress::say_aside;
+use crate::run::progress::notice;
 use crate::run::{Error, Stop};
 use crate::serve::{self, Limits, Model};
 
@@ -70,6 +70,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // A network at work is not waited for beyond the limits.
     runtime.shutdown_timeout(limits.time);
     served?;
-    say_aside("stopped");
+    notice("stopped");
     Ok(ExitCode::SUCCESS)
 }

@@ -47,18 +47,18 @@ impl Augment {
     /// No transformation.
     pub const NONE: Augment = Augment { crop: false, flip: false, cutout: false };
     /// Crop and flip, the recipe.
-    pub const USUAL: Augment = Augment { crop: true, flip: true, cutout: false };
+    pub const DEFAULT: Augment = Augment { crop: true, flip: true, cutout: false };
 
     const WORDS: [&str; 3] = ["crop", "flip", "cutout"];
 
     /// The same in the usual sizes for images of side `size`.
-    pub fn at(self, size: usize) -> Transforms {
+    pub fn at(self, size: usize) -> TransformConfig {
         let or_zero = |on, value| if on { value } else { 0 };
-        Transforms {
+        TransformConfig {
             padding: or_zero(self.crop, size / 8),
             flip: self.flip,
             cutout: or_zero(self.cutout, (size / 2).max(1)),
-            ..Transforms::NONE
+            ..TransformConfig::NONE
         }
     }
 }
@@ -100,7 +100,7 @@ impl std::fmt::Display for Augment {
 
 /// What the training images undergo, in numbers. The default is nothing, as for test images.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Transforms {
+pub struct TransformConfig {
     /// p: shift by up to so many pixels.
     pub padding: usize,
     /// Mirror at random.
@@ -113,14 +113,14 @@ pub struct Transforms {
     pub cutout: usize,
 }
 
-impl Transforms {
+impl TransformConfig {
     /// Nothing but the normalisation.
-    pub const NONE: Transforms = Transforms { padding: 0, flip: false, rand_augment: None, jitter: 0.0, cutout: 0 };
+    pub const NONE: TransformConfig = TransformConfig { padding: 0, flip: false, rand_augment: None, jitter: 0.0, cutout: 0 };
 }
 
 /// What one image undergoes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Draw {
+pub struct SampledTransform {
     /// How far to the right of a pixel, before the flip, its source lies.
     pub right: i32,
     /// How far below a pixel its source lies.
@@ -134,8 +134,8 @@ pub struct Draw {
 }
 
 /// Draws what image `index` of side `size` undergoes in `epoch`; see the head of this file.
-pub fn draw(philox: &Philox, epoch: u32, index: u64, size: usize, transforms: &Transforms) -> Draw {
-    let &Transforms { padding, flip, jitter, cutout, .. } = transforms;
+pub fn draw(philox: &Philox, epoch: u32, index: u64, size: usize, transforms: &TransformConfig) -> SampledTransform {
+    let &TransformConfig { padding, flip, jitter, cutout, .. } = transforms;
     let word = philox.block(purpose::AUGMENT, epoch, index);
     let shift = |word| below(word, 2 * padding as u32 + 1) as i32 - padding as i32;
     let colour = || jitter::factors(philox.block(purpose::JITTER, epoch, index), jitter);
@@ -144,7 +144,7 @@ pub fn draw(philox: &Philox, epoch: u32, index: u64, size: usize, transforms: &T
         let first = |word| below(word, size as u32) as i32 - (cutout / 2) as i32;
         [first(word[0]), first(word[1]), cutout as i32]
     };
-    Draw {
+    SampledTransform {
         right: shift(word[0]),
         down: shift(word[1]),
         flip: flip && word[2] >> 31 == 1,
@@ -183,7 +183,7 @@ impl Normalize {
     ///
     /// # Panics
     /// If `pixels` or `out` are not `size`·`size`·3 long.
-    pub fn apply(&self, pixels: &[u8], size: usize, draw: &Draw, out: &mut [f32]) {
+    pub fn apply(&self, pixels: &[u8], size: usize, draw: &SampledTransform, out: &mut [f32]) {
         assert_eq!(pixels.len(), size * size * 3);
         assert_eq!(out.len(), size * size * 3);
         if let Some(factors) = draw.jitter {
@@ -207,13 +207,13 @@ impl Normalize {
 }
 
 /// Crops and flips bytes.
-pub fn crop_and_flip(pixels: &[u8], size: usize, draw: &Draw, out: &mut [u8]) {
+pub fn crop_and_flip(pixels: &[u8], size: usize, draw: &SampledTransform, out: &mut [u8]) {
     let same = std::array::from_fn(|value| value as u8);
     place([&same; 3], pixels, size, draw, out);
 }
 
 /// Crops and flips, and looks each byte up in its channel's table.
-fn place<T: Copy>(tables: [&[T; 256]; 3], pixels: &[u8], size: usize, draw: &Draw, out: &mut [T]) {
+fn place<T: Copy>(tables: [&[T; 256]; 3], pixels: &[u8], size: usize, draw: &SampledTransform, out: &mut [T]) {
     let [red, green, blue] = tables;
     let black = [red[0], green[0], blue[0]];
     let (shift_x, shift_y) = (draw.right as isize, draw.down as isize);

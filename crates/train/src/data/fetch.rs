@@ -13,7 +13,7 @@ use super::download::Patience;
 use super::error::{DataError, Result};
 use super::npm::{self, Npm};
 use super::report::Reporter;
-use crate::whole;
+use crate::atomic_file;
 
 /// Where to fetch from.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ fn place(target: &Path, files: &[Vec<u8>], manifest: &Manifest, source: String, 
     std::fs::create_dir_all(target).map_err(DataError::io("create", target))?;
     for (spec, bytes) in manifest.files.iter().zip(files) {
         let path = target.join(&spec.name);
-        whole::write(&path, true, bytes).map_err(DataError::io("write", &path))?;
+        atomic_file::write(&path, true, bytes).map_err(DataError::io("write", &path))?;
     }
     report.note(format!("CIFAR-10 is in {}, every file verified by SHA-256.", target.display()));
     Ok(source)

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use alexnet_core::random::Philox;
 use rayon::prelude::*;
 
-use super::augment::{Draw, Normalize, Transforms, crop_and_flip, draw};
+use super::augment::{SampledTransform, Normalize, TransformConfig, crop_and_flip, draw};
 use super::dataset::Split;
 use super::error::{DataError, Result};
 use super::order;
@@ -31,7 +31,7 @@ pub struct LoaderOptions {
     /// Whether the order is that of [`order::shuffled`] or the split's own.
     pub shuffle: bool,
     /// Random transformations.
-    pub transforms: Transforms,
+    pub transforms: TransformConfig,
     /// The key of all randomness.
     pub seed: u64,
     /// Which epoch: order and transformations depend on it.
@@ -48,7 +48,7 @@ impl Default for LoaderOptions {
             batch_size: 128,
             size: super::cifar::SIZE,
             shuffle: false,
-            transforms: Transforms::NONE,
+            transforms: TransformConfig::NONE,
             seed: 0,
             epoch: 0,
             first_batch: 0,
@@ -289,7 +289,7 @@ impl Maker {
             changed.resize(pixels.len(), 0);
             crop_and_flip(pixels, options.size, &draw, changed);
             rand_augment.apply(&self.philox, options.epoch, index as u64, options.size, changed, spare);
-            let placed = Draw { right: 0, down: 0, flip: false, ..draw };
+            let placed = SampledTransform { right: 0, down: 0, flip: false, ..draw };
             self.normalize.apply(changed, options.size, &placed, out);
             Ok(())
         })

@@ -11,14 +11,14 @@ use alexnet_core::shape::Mix;
 
 /// α of both; 0 for none.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Mixing {
+pub struct MixConfig {
     /// α of MixUp.
     pub mixup: f64,
     /// α of CutMix.
     pub cutmix: f64,
 }
 
-impl Mixing {
+impl MixConfig {
     /// How batch number `batch` of `epoch` is mixed, of images of side `size`.
     pub fn draw(&self, philox: &Philox, epoch: u32, batch: u32, size: usize) -> Option<Mix> {
         let word = philox.block(purpose::MIX, epoch, batch.into());
@@ -123,7 +123,7 @@ mod tests {
     fn both_take_turns_and_boxes_have_the_share_of_the_partner() {
         let philox = Philox::new(1);
         let draws = |mixup, cutmix| {
-            let mixing = Mixing { mixup, cutmix };
+            let mixing = MixConfig { mixup, cutmix };
             (0..4000).map(move |batch| mixing.draw(&philox, 0, batch, 32))
         };
         assert!(draws(0.0, 0.0).all(|mix| mix.is_none()));

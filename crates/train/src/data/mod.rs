@@ -22,7 +22,7 @@ pub mod resize;
 pub mod sample;
 mod validation;
 
-pub use augment::{Augment, RandAugment, Transforms};
+pub use augment::{Augment, RandAugment, TransformConfig};
 pub use dataset::{Dataset, Options, Split};
 pub use error::{DataError, Result};
 pub use fetch::Sources;

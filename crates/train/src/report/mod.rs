@@ -47,7 +47,7 @@ pub fn records(path: &Path) -> Result<Vec<Record>> {
 
 /// `val` or `test`: what the run's epochs are judged by.
 fn judged_by(run: &Run) -> &'static str {
-    if run.records.iter().any(|record| record.judged().0 == "val") { "val" } else { "test" }
+    if run.records.iter().any(|record| record.selection_metric().0 == "val") { "val" } else { "test" }
 }
 
 /// A plot, and the name of its file.
@@ -64,13 +64,13 @@ pub fn curves(runs: &[Run]) -> Vec<Plot> {
     // File, title, per cent, from zero, curves: their names, values and whether they are dashed.
     type Kind = (&'static str, &'static str, bool, bool, &'static [(&'static str, Value, bool)]);
     let kinds: [Kind; 4] = [
-        ("loss", "Loss", false, false, &[("test", |r| r.judged().1, false), ("training", |r| r.train_loss, true)]),
+        ("loss", "Loss", false, false, &[("test", |r| r.selection_metric().1, false), ("training", |r| r.train_loss, true)]),
         (
             "accuracy",
             "Accuracy",
             true,
             false,
-            &[("test", |r| r.judged().2, false), ("training", |r| r.train_acc, true)],
+            &[("test", |r| r.selection_metric().2, false), ("training", |r| r.train_acc, true)],
         ),
         ("learning-rate", "Learning rate", false, true, &[("", |r| r.lr, false)]),
         ("throughput", "Training images per second", false, true, &[("", |r| r.images_per_s, false)]),
@@ -164,8 +164,8 @@ fn table(runs: &[Run]) -> String {
          <th>data</th></tr></thead><tbody>\n",
     );
     for run in runs {
-        let best = run.records.iter().map(|r| r.judged().2).fold(f64::NAN, f64::max);
-        let loss = run.records.iter().map(|r| r.judged().1).fold(f64::NAN, f64::min);
+        let best = run.records.iter().map(|r| r.selection_metric().2).fold(f64::NAN, f64::max);
+        let loss = run.records.iter().map(|r| r.selection_metric().1).fold(f64::NAN, f64::min);
         let mut rates: Vec<f64> = run.records.iter().map(|r| r.images_per_s).collect();
         rates.sort_by(f64::total_cmp);
         let known = |value: f64, text: String| if value.is_finite() { text } else { "-".into() };

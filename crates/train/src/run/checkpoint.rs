@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::metrics::Scaling;
 use crate::data::cifar::hex;
-use crate::whole;
+use crate::atomic_file;
 
 /// The format that this program writes, and the only one it reads.
 const FORMAT_VERSION: &str = "1";
@@ -167,7 +167,7 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Erro
 /// The file cannot be written (what was at `path` stays, the temporary file goes); the device failed.
 pub fn save<D: Device<Element = f32>>(path: &Path, network: &Network<D>, metadata: &Metadata) -> Result<()> {
     let failed = |error| io_error("write", path)(error);
-    whole::fill(path, true, failed, |file| write(file, network, metadata, failed))
+    atomic_file::write_with(path, true, failed, |file| write(file, network, metadata, failed))
 }
 
 fn write<D: Device<Element = f32>>(

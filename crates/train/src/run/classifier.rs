@@ -11,7 +11,7 @@ use super::evaluate::{Classified, Evaluation, evaluate};
 use super::stop::Stop;
 use super::tta::Tta;
 use crate::data::Split;
-use crate::data::augment::{Draw, Normalize};
+use crate::data::augment::{SampledTransform, Normalize};
 
 /// A network for inference, whatever device it is on.
 pub trait Infer: Send {
@@ -176,7 +176,7 @@ impl Classifier {
         for image in images {
             let from = normalised.len();
             normalised.resize(from + side * side * 3, 0.0);
-            self.normalize.apply(image, side, &Draw::default(), &mut normalised[from..]);
+            self.normalize.apply(image, side, &SampledTransform::default(), &mut normalised[from..]);
         }
         normalised
     }

@@ -9,8 +9,8 @@ use super::checkpoint::Model;
 use super::error::{Error, Result};
 use super::schedule::{LearningRate, Schedule};
 use super::tta::Tta;
-use crate::data::mix::Mixing;
-use crate::data::{Augment, RandAugment, Transforms};
+use crate::data::mix::MixConfig;
+use crate::data::{Augment, RandAugment, TransformConfig};
 
 mod as_text;
 mod device;
@@ -153,7 +153,7 @@ impl Default for Config {
             limit_train: None,
             val: None,
             limit_test: None,
-            augment: Augment::USUAL,
+            augment: Augment::DEFAULT,
             crop_padding: None,
             cutout: None,
             jitter: 0.0,
@@ -410,9 +410,9 @@ impl Config {
     }
 
     /// What the training images undergo.
-    pub fn transforms(&self) -> Transforms {
+    pub fn transforms(&self) -> TransformConfig {
         let usual = self.augment.at(self.image());
-        Transforms {
+        TransformConfig {
             padding: self.crop_padding.unwrap_or(usual.padding),
             cutout: self.cutout.unwrap_or(usual.cutout),
             rand_augment: self.rand_augment,
@@ -422,8 +422,8 @@ impl Config {
     }
 
     /// How the training batches are mixed.
-    pub fn mixing(&self) -> Mixing {
-        Mixing { mixup: self.mixup, cutmix: self.cutmix }
+    pub fn mix_config(&self) -> MixConfig {
+        MixConfig { mixup: self.mixup, cutmix: self.cutmix }
     }
 
     /// The network as a checkpoint names it.

@@ -6,7 +6,7 @@ use alexnet_core::{Device, Network};
 
 use super::config::Config;
 use super::error::Result;
-use crate::data::augment::{MEAN, STD, Transforms};
+use crate::data::augment::{MEAN, STD, TransformConfig};
 use crate::data::{DataError, Loader, LoaderOptions, Split, order};
 
 /// A split's images on the device, as bytes.
@@ -105,7 +105,7 @@ impl<'a, D: Device<Element = f32>> Feed<'a, D> {
     /// An image cannot be read; the device's.
     pub fn load(&mut self, network: &mut Network<D>, config: &Config, split: &Split, epoch: u32) -> Result<usize> {
         let side = network.architecture().image;
-        let mix = |index: usize| config.mixing().draw(&Philox::new(config.seed), epoch, index as u32, side);
+        let mix = |index: usize| config.mix_config().draw(&Philox::new(config.seed), epoch, index as u32, side);
         match self {
             Feed::Loader(loader) => {
                 let batch = Self::batch(loader)?;
@@ -117,7 +117,7 @@ impl<'a, D: Device<Element = f32>> Feed<'a, D> {
                 let indices = &order[*used..(*used + config.batch_size).min(order.len())];
                 labels.clear();
                 labels.extend(indices.iter().map(|&index| split.labels()[index as usize]));
-                let Transforms { padding, flip, jitter, cutout, rand_augment: _ } = config.transforms();
+                let TransformConfig { padding, flip, jitter, cutout, rand_augment: _ } = config.transforms();
                 let shape = AugmentShape {
                     batch: indices.len(),
                     images: images.len,

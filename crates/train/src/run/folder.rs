@@ -11,7 +11,7 @@ use super::checkpoint::{self, Metadata};
 use super::error::{Error, Result};
 use super::metrics::Metrics;
 use super::tensorboard;
-use crate::whole::{self, UNFINISHED};
+use crate::atomic_file::{self, UNFINISHED};
 
 const CONFIG: &str = "config.toml";
 /// Its first line.
@@ -124,7 +124,7 @@ impl RunFolder {
     pub fn write_config(&self, toml: &str) -> Result<()> {
         let path = self.path.join(CONFIG);
         let text = format!("{HEAD}\n{toml}");
-        whole::write(&path, true, text.as_bytes()).map_err(Error::io("write", &path))
+        atomic_file::write(&path, true, text.as_bytes()).map_err(Error::io("write", &path))
     }
 
     /// Opens metrics and events for a run of which `epochs` epochs are done.
@@ -147,7 +147,7 @@ impl RunFolder {
         if best {
             checkpoint::save(&self.best(), network, metadata)?;
             // The same bytes under both names cost the disk once.
-            if whole::link(&self.best(), &self.last()).is_ok() {
+            if atomic_file::link(&self.best(), &self.last()).is_ok() {
                 return Ok(());
             }
         }

@@ -73,7 +73,7 @@ pub struct Record {
 impl Record {
     /// What the epoch is judged by: `val`, or `test` without --val, its loss and its accuracy, which are not numbers
     /// where it was not tested.
-    pub fn judged(&self) -> (&'static str, f64, f64) {
+    pub fn selection_metric(&self) -> (&'static str, f64, f64) {
         let known = |value: Option<f64>| value.unwrap_or(f64::NAN);
         match self.val_acc {
             Some(accuracy) => ("val", known(self.val_loss), accuracy),
@@ -198,11 +198,11 @@ mod tests {
 
     #[test]
     fn an_epoch_is_judged_by_val_where_it_is() {
-        assert_eq!(record(1).judged(), ("test", 1.7, 0.383));
+        assert_eq!(record(1).selection_metric(), ("test", 1.7, 0.383));
         let held_out = Record { val_loss: Some(1.5), val_acc: Some(0.4), ..record(1) };
-        assert_eq!(held_out.judged(), ("val", 1.5, 0.4));
+        assert_eq!(held_out.selection_metric(), ("val", 1.5, 0.4));
         let before_the_last = Record { test_loss: None, test_acc: None, ..held_out };
-        assert_eq!(before_the_last.judged(), ("val", 1.5, 0.4));
+        assert_eq!(before_the_last.selection_metric(), ("val", 1.5, 0.4));
         let text = serde_json::to_string(&before_the_last).unwrap();
         assert!(!text.contains("test"), "{text}");
         assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), before_the_last);

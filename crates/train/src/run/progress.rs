@@ -19,7 +19,7 @@ pub fn say(line: &str) {
 }
 
 /// Prints a line to standard error, where nobody may be listening either.
-pub fn say_aside(line: &str) {
+pub fn notice(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
@@ -86,7 +86,7 @@ impl Observer for Screen {
         } else if first {
             self.shown = Some(Instant::now());
         } else if step.done < step.steps && self.due(PLAIN) {
-            say_aside(&plain_line(step));
+            notice(&plain_line(step));
         }
     }
 
@@ -101,8 +101,8 @@ impl Observer for Screen {
 
     fn note(&mut self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| say_aside(line)),
-            None => say_aside(line),
+            Some(bar) => bar.suspend(|| notice(line)),
+            None => notice(line),
         }
     }
 

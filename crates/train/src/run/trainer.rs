@@ -327,7 +327,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         }
         let lr = rate.at(self.progress.step.saturating_sub(1));
         let record = self.record(val.as_ref(), test.as_ref(), lr, start.elapsed().as_secs_f64());
-        let (_, _, accuracy) = record.judged();
+        let (_, _, accuracy) = record.selection_metric();
         // Not a number where this epoch was not tested.
         let best = !accuracy.is_nan() && self.progress.best_accuracy.is_none_or(|best| accuracy > best);
         // Metrics before checkpoint: a process killed in between does the epoch's end again, and the line that is

@@ -60,7 +60,7 @@ impl Tta {
     }
 
     /// What an image's views are called after its name: ` and their mirrors`.
-    pub const fn beside(self) -> &'static str {
+    pub const fn label(self) -> &'static str {
         match self {
             Self::None => "",
             Self::Mirror => " and their mirrors",

@@ -9,7 +9,7 @@ use alexnet_core::shape::MixShape;
 use crate::cli::augmentation::Augmentation;
 use crate::cli::output;
 use crate::data::augment::{MEAN, STD};
-use crate::data::{Dataset, Loader, LoaderOptions, Options, Transforms};
+use crate::data::{Dataset, Loader, LoaderOptions, Options, TransformConfig};
 use crate::picture::Picture;
 use crate::run::{Config, config};
 
@@ -52,14 +52,14 @@ pub fn run(args: &Args, data: &str, options: Options) -> anyhow::Result<String> 
     let cell = size * scale + GAP;
     let mut picture = Picture::new(cell * ACROSS - GAP, cell * (DOWN as usize + 1) - GAP);
     for row in 0..=DOWN {
-        let transforms = if row == 0 { Transforms::NONE } else { config.transforms() };
+        let transforms = if row == 0 { TransformConfig::NONE } else { config.transforms() };
         let epoch = row.saturating_sub(1);
         let loader =
             LoaderOptions { batch_size: ACROSS, size, transforms, seed: args.seed, epoch, ..LoaderOptions::default() };
         for batch in Loader::new(&split, loader)? {
             let batch = batch?;
             let mut images = batch.images().to_vec();
-            let mix = config.mixing().draw(&Philox::new(args.seed), epoch, batch.index as u32, size);
+            let mix = config.mix_config().draw(&Philox::new(args.seed), epoch, batch.index as u32, size);
             if let (Some(mix), true) = (mix, row > 0) {
                 reference::mix(&MixShape { batch: batch.count, side: size, channels: 3, mix }, &mut images);
             }

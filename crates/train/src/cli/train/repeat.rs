@@ -9,7 +9,7 @@ use crate::report;
 use crate::run::config::Config;
 use crate::run::folder::{METRICS, numbered};
 use crate::run::metrics::Record;
-use crate::run::progress::{say, say_aside};
+use crate::run::progress::{say, notice};
 use crate::run::{Error, Outcome, RunFolder, summary};
 
 /// Trains with the seeds from that of `config` on, `runs` in all, and goes on with those that are there already.
@@ -49,7 +49,7 @@ pub fn run(config: &Config, runs: usize, out: Option<&Path>) -> anyhow::Result<O
             say(&format!("\nseed {seed}, run {} of {runs}", records.len() + 1));
             let outcome = Start { config, out: Some(&path), resumed, stop: &stop }.run()?;
             if outcome == Outcome::Interrupted {
-                say_aside(&format!("the other runs: the same command with --out {}", folder.display()));
+                notice(&format!("the other runs: the same command with --out {}", folder.display()));
                 return Ok(outcome);
             }
         }

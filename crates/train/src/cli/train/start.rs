@@ -13,7 +13,7 @@ use crate::data::{self, Dataset};
 use crate::import;
 use crate::run::checkpoint::{self, Checkpoint, Progress};
 use crate::run::config::Config;
-use crate::run::progress::{Screen, say, say_aside};
+use crate::run::progress::{Screen, say, notice};
 use crate::run::{Error, Observer, Outcome, RunFolder, Stop, Trainer, initial, memory, summary};
 
 /// A run that is gone on with.
@@ -188,7 +188,7 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     let outcome = outcome?;
     match outcome {
         Outcome::Interrupted => {
-            say_aside(&format!("interrupted; the state is saved, go on with: alexnet train --resume {path}"));
+            notice(&format!("interrupted; the state is saved, go on with: alexnet train --resume {path}"));
         }
         Outcome::Finished => match trainer.progress.best_accuracy {
             Some(best) => {

@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 /// The definition at the head of the module, word for word, without jitter, which has its own test.
-fn defined(pixels: &[u8], size: usize, draw: &Draw) -> Vec<f32> {
+fn defined(pixels: &[u8], size: usize, draw: &SampledTransform) -> Vec<f32> {
     let s = size as i64;
     let mut out = Vec::new();
     for y in 0..s {
@@ -23,7 +23,7 @@ fn defined(pixels: &[u8], size: usize, draw: &Draw) -> Vec<f32> {
     out
 }
 
-const ALL: Transforms = Transforms { padding: 4, flip: true, rand_augment: None, jitter: 0.5, cutout: 16 };
+const ALL: TransformConfig = TransformConfig { padding: 4, flip: true, rand_augment: None, jitter: 0.5, cutout: 16 };
 
 #[test]
 fn draws_are_the_documented_words() {
@@ -31,7 +31,7 @@ fn draws_are_the_documented_words() {
     let [word, colour, centre] =
         [purpose::AUGMENT, purpose::JITTER, purpose::CUTOUT].map(|purpose| philox.block(purpose, 3, index));
     let below = |word: u32, n: u64| ((u64::from(word) * n) >> 32) as i32;
-    let expected = Draw {
+    let expected = SampledTransform {
         right: below(word[0], 9) - 4,
         down: below(word[1], 9) - 4,
         flip: word[2] >= 1 << 31,
@@ -39,10 +39,10 @@ fn draws_are_the_documented_words() {
         cutout: Some([below(centre[0], 32) - 8, below(centre[1], 32) - 8, 16]),
     };
     assert_eq!(draw(&philox, 3, index, 32, &ALL), expected);
-    assert_eq!(draw(&philox, 3, index, 32, &Transforms::NONE), Draw::default());
+    assert_eq!(draw(&philox, 3, index, 32, &TransformConfig::NONE), SampledTransform::default());
     // Switching one off leaves the others' draws.
-    let some = Transforms { flip: false, jitter: 0.0, ..ALL };
-    assert_eq!(draw(&philox, 3, index, 32, &some), Draw { flip: false, jitter: None, ..expected });
+    let some = TransformConfig { flip: false, jitter: 0.0, ..ALL };
+    assert_eq!(draw(&philox, 3, index, 32, &some), SampledTransform { flip: false, jitter: None, ..expected });
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn words_round_trip() {
     for text in ["none", "crop", "flip", "crop,flip", "cutout", "crop,flip,cutout"] {
         assert_eq!(text.parse::<Augment>().unwrap().to_string(), text);
     }
-    assert_eq!("flip, crop".parse::<Augment>().unwrap(), Augment::USUAL);
+    assert_eq!("flip, crop".parse::<Augment>().unwrap(), Augment::DEFAULT);
     let error = "crop,flop".parse::<Augment>().unwrap_err();
     assert_eq!(error.to_string(), "augmentation is `crop,flop`, expected none, or some of crop,flip,cutout");
 }
@@ -94,7 +94,7 @@ fn jittered_where_it_was_put() {
     let size = 4;
     let pixels = [200u8, 100, 50].repeat(size * size);
     let draw =
-        Draw { right: 1, flip: true, jitter: Some([1.0, 0.0, 1.0]), cutout: Some([3, -1, 2]), ..Draw::default() };
+        SampledTransform { right: 1, flip: true, jitter: Some([1.0, 0.0, 1.0]), cutout: Some([3, -1, 2]), ..SampledTransform::default() };
     let mut out = vec![f32::NAN; pixels.len()];
     Normalize::default().apply(&pixels, size, &draw, &mut out);
     // All grey at three quarters of the pixel's.
@@ -120,7 +120,7 @@ proptest! {
             let first = |centre: i32| centre.rem_euclid(size as i32) - side / 2;
             [first(x), first(y), side]
         });
-        let draw = Draw { right: right % most, down: down % most, flip, cutout, jitter: None };
+        let draw = SampledTransform { right: right % most, down: down % most, flip, cutout, jitter: None };
         let mut out = vec![f32::NAN; pixels.len()];
         Normalize::default().apply(&pixels, size, &draw, &mut out);
         prop_assert_eq!(out, defined(&pixels, size, &draw));

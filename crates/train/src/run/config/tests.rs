@@ -129,13 +129,13 @@ fn a_run_from_before_decay_all_goes_on_as_it_was() {
 #[test]
 fn transforms_take_their_sizes_from_the_image() {
     let config = Config { augment: "crop,cutout".parse().unwrap(), ..Config::default() };
-    let transforms = Transforms { padding: 4, cutout: 16, ..Transforms::NONE };
+    let transforms = TransformConfig { padding: 4, cutout: 16, ..TransformConfig::NONE };
     assert_eq!(config.transforms(), transforms);
     let config = Config { crop_padding: Some(6), cutout: Some(8), jitter: 0.25, ..config };
-    let transforms = Transforms { padding: 6, cutout: 8, jitter: 0.25, ..transforms };
+    let transforms = TransformConfig { padding: 6, cutout: 8, jitter: 0.25, ..transforms };
     assert_eq!(config.transforms(), transforms);
     let config = Config { resize: Some(96), ..Config::default() };
-    assert_eq!(config.transforms(), Transforms { padding: 12, flip: true, ..Transforms::NONE });
+    assert_eq!(config.transforms(), TransformConfig { padding: 12, flip: true, ..TransformConfig::NONE });
 }
 
 #[test]

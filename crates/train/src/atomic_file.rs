@@ -13,7 +13,7 @@ pub const UNFINISHED: &str = ".tmp-";
 /// # Errors
 /// What `contents` returns, or what `failed` makes of the system's refusal; where `replace` is false and something is there,
 /// that is [`io::ErrorKind::AlreadyExists`]. No temporary file stays.
-pub fn fill<E>(
+pub fn write_with<E>(
     path: &Path,
     replace: bool,
     failed: impl Fn(io::Error) -> E,
@@ -33,12 +33,12 @@ pub fn fill<E>(
     flush_names(path).map_err(failed)
 }
 
-/// [`fill`]s a file with `bytes`.
+/// [`write_with`] of `bytes`.
 ///
 /// # Errors
 /// The system refuses, as there.
 pub fn write(path: &Path, replace: bool, bytes: &[u8]) -> io::Result<()> {
-    fill(path, replace, |error| error, |file| file.write_all(bytes))
+    write_with(path, replace, |error| error, |file| file.write_all(bytes))
 }
 
 /// Puts the file `from` at `to` as well, whatever was there; both are in one folder.
@@ -95,7 +95,7 @@ mod tests {
         let path = folder.path().join("x.bin");
         assert!(write(&folder.path().join("no/x"), true, b"bytes").is_err());
         let half = |file: &mut File| file.write_all(b"half").and(Err(io::Error::other("no more")));
-        assert!(fill(&path, true, |error| error, half).is_err());
+        assert!(write_with(&path, true, |error| error, half).is_err());
         assert_eq!(names(folder.path()), 0);
         // A folder of that name cannot be replaced by a file.
         fs::create_dir(&path).unwrap();
