@@ -1,5 +1,6 @@
 //! Training AlexNet: data sets, runs, and the command line of the binary `alexnet`.
 
+mod atomic_file;
 pub mod cli;
 pub mod data;
 pub mod export;
@@ -9,4 +10,3 @@ pub mod protobuf;
 pub mod report;
 pub mod run;
 pub mod serve;
-mod atomic_file;

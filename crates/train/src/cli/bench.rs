@@ -15,7 +15,7 @@ use alexnet_core::{Architecture, Device, Sgd};
 use super::device::{self, Opened};
 use crate::run::config::{self, Arch, Config, DeviceKind, Precision};
 use crate::run::memory;
-use crate::run::progress::{say, notice};
+use crate::run::progress::{notice, say};
 
 /// Time a training step layer by layer, against the rate that this machine reaches in a matrix product
 ///

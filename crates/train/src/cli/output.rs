@@ -3,8 +3,8 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::run::Error;
 use crate::atomic_file;
+use crate::run::Error;
 
 /// Whether a file may be written there.
 ///

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::model::{Opening, Place};
 use crate::data::{DataError, folder, resize};
 use crate::run::classifier::{Classifier, top};
-use crate::run::progress::{say, notice};
+use crate::run::progress::{notice, say};
 use crate::run::{Error, Tta};
 
 /// The largest image that is read from standard input.

@@ -115,7 +115,8 @@ pub struct TransformConfig {
 
 impl TransformConfig {
     /// Nothing but the normalisation.
-    pub const NONE: TransformConfig = TransformConfig { padding: 0, flip: false, rand_augment: None, jitter: 0.0, cutout: 0 };
+    pub const NONE: TransformConfig =
+        TransformConfig { padding: 0, flip: false, rand_augment: None, jitter: 0.0, cutout: 0 };
 }
 
 /// What one image undergoes.

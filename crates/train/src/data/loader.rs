@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use alexnet_core::random::Philox;
 use rayon::prelude::*;
 
-use super::augment::{SampledTransform, Normalize, TransformConfig, crop_and_flip, draw};
+use super::augment::{Normalize, SampledTransform, TransformConfig, crop_and_flip, draw};
 use super::dataset::Split;
 use super::error::{DataError, Result};
 use super::order;

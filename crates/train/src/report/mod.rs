@@ -64,7 +64,13 @@ pub fn curves(runs: &[Run]) -> Vec<Plot> {
     // File, title, per cent, from zero, curves: their names, values and whether they are dashed.
     type Kind = (&'static str, &'static str, bool, bool, &'static [(&'static str, Value, bool)]);
     let kinds: [Kind; 4] = [
-        ("loss", "Loss", false, false, &[("test", |r| r.selection_metric().1, false), ("training", |r| r.train_loss, true)]),
+        (
+            "loss",
+            "Loss",
+            false,
+            false,
+            &[("test", |r| r.selection_metric().1, false), ("training", |r| r.train_loss, true)],
+        ),
         (
             "accuracy",
             "Accuracy",

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::metrics::Scaling;
-use crate::data::cifar::hex;
 use crate::atomic_file;
+use crate::data::cifar::hex;
 
 /// The format that this program writes, and the only one it reads.
 const FORMAT_VERSION: &str = "1";

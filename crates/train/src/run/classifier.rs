@@ -11,7 +11,7 @@ use super::evaluate::{Classified, Evaluation, evaluate};
 use super::stop::Stop;
 use super::tta::Tta;
 use crate::data::Split;
-use crate::data::augment::{SampledTransform, Normalize};
+use crate::data::augment::{Normalize, SampledTransform};
 
 /// A network for inference, whatever device it is on.
 pub trait Infer: Send {

@@ -9,7 +9,7 @@ use crate::report;
 use crate::run::config::Config;
 use crate::run::folder::{METRICS, numbered};
 use crate::run::metrics::Record;
-use crate::run::progress::{say, notice};
+use crate::run::progress::{notice, say};
 use crate::run::{Error, Outcome, RunFolder, summary};
 
 /// Trains with the seeds from that of `config` on, `runs` in all, and goes on with those that are there already.

@@ -13,7 +13,7 @@ use crate::data::{self, Dataset};
 use crate::import;
 use crate::run::checkpoint::{self, Checkpoint, Progress};
 use crate::run::config::Config;
-use crate::run::progress::{Screen, say, notice};
+use crate::run::progress::{Screen, notice, say};
 use crate::run::{Error, Observer, Outcome, RunFolder, Stop, Trainer, initial, memory, summary};
 
 /// A run that is gone on with.

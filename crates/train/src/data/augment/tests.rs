@@ -93,8 +93,13 @@ fn jittered_where_it_was_put() {
     // A pixel of one colour everywhere is its own contrast's mean but for the black border.
     let size = 4;
     let pixels = [200u8, 100, 50].repeat(size * size);
-    let draw =
-        SampledTransform { right: 1, flip: true, jitter: Some([1.0, 0.0, 1.0]), cutout: Some([3, -1, 2]), ..SampledTransform::default() };
+    let draw = SampledTransform {
+        right: 1,
+        flip: true,
+        jitter: Some([1.0, 0.0, 1.0]),
+        cutout: Some([3, -1, 2]),
+        ..SampledTransform::default()
+    };
     let mut out = vec![f32::NAN; pixels.len()];
     Normalize::default().apply(&pixels, size, &draw, &mut out);
     // All grey at three quarters of the pixel's.
