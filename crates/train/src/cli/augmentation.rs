@@ -1,4 +1,4 @@
-//! The flags for what training images undergo.
+//! The flags of data augmentation.
 
 use crate::data::{Augment, RandAugment};
 use crate::run::Config;
@@ -6,30 +6,43 @@ use crate::run::Config;
 /// See [`Config`].
 #[derive(Debug, clap::Args)]
 pub struct Augmentation {
-    /// Random transformations of training images, with a comma between them: crop (shift, black beyond the border),
-    /// flip, cutout (a square becomes the mean); or none [default: crop,flip]
+    /// crop, flip, cutout, with commas; or none [default: crop,flip]
+    ///
+    /// Random transformations of training images. crop shifts the image, black beyond its border; flip mirrors it;
+    /// cutout sets a square to the mean.
     #[arg(long, value_name = "LIST", help_heading = "Data")]
     augment: Option<Augment>,
-    /// With `crop`: shift by up to so many pixels [default: an eighth of the side, 4 at 32]
+    /// With `crop`: largest shift in pixels [default: side / 8]
+    ///
+    /// 4 pixels for 32x32 images.
     #[arg(long, value_name = "PIXELS", help_heading = "Data")]
     crop_padding: Option<usize>,
-    /// With `cutout`: side of the square, which is clipped at the border [default: half the side, 16 at 32]
+    /// With `cutout`: side of the square in pixels [default: side / 2]
+    ///
+    /// 16 pixels for 32x32 images. The square is clipped at the border.
     #[arg(long, value_name = "PIXELS", help_heading = "Data")]
     cutout: Option<usize>,
-    /// Colour jitter: brightness, contrast and saturation, in this order, each by a factor of its own from 1-S to 1+S;
-    /// the hue stays [default: 0]
+    /// Jitter brightness, contrast and saturation by up to S [default: 0]
+    ///
+    /// Each is scaled by a random factor from 1-S to 1+S, in this order. The hue stays.
     #[arg(long, value_name = "S", help_heading = "Data")]
     jitter: Option<f64>,
-    /// RandAugment: N operations in a row, each of torchvision's 14 by chance (shear, translation, rotation, colours,
-    /// posterize, equalize ...), at magnitude M of 30. A GPU's batches are then made on the host [default: none]
+    /// RandAugment: N operations at magnitude M of 30 [default: none]
+    ///
+    /// Each operation is one of torchvision's 14, chosen at random (shear, translate, rotate, colours, posterize,
+    /// equalize ...). Batches for a GPU are then made on the CPU.
     #[arg(long, value_name = "N,M", help_heading = "Data")]
     rand_augment: Option<RandAugment>,
-    /// MixUp: each batch is mixed with itself in reverse order, images and labels alike, to shares L and 1-L. L comes
-    /// from Beta(A, A), once a batch; the training accuracy counts the label with the larger share. 0: off [default: 0]
+    /// MixUp: mix pairs of images and labels, Beta(A, A) [default: 0]
+    ///
+    /// Each batch is mixed with itself in reverse order, with weights L and 1-L; L is drawn from Beta(A, A) once per
+    /// batch. Training accuracy counts the label with the larger weight. 0: off.
     #[arg(long, value_name = "A", help_heading = "Data")]
     mixup: Option<f64>,
-    /// CutMix: the same, but a box of the partner's pixels is pasted in; the shares are those of the pixels. With --mixup
-    /// each batch undergoes one of them, by chance. 0: off [default: 0]
+    /// CutMix: paste a box of another image, Beta(A, A) [default: 0]
+    ///
+    /// As --mixup, but a box of the partner's pixels is pasted in; labels are weighted by area. With --mixup, each
+    /// batch gets one of the two at random. 0: off.
     #[arg(long, value_name = "A", help_heading = "Data")]
     cutmix: Option<f64>,
 }
@@ -39,7 +52,7 @@ impl Augmentation {
     pub fn apply(&self, config: &mut Config) {
         let Augmentation { augment, crop_padding, cutout, jitter, rand_augment, mixup, cutmix } = *self;
         config.augment = augment.unwrap_or(config.augment);
-        // Sizes of a recipe or a file go with the transformation that the flag leaves out.
+        // A size from a recipe or a file is dropped with its transformation when --augment leaves that out.
         let given = augment.is_some();
         config.crop_padding = crop_padding.or(config.crop_padding.filter(|_| !given || config.augment.crop));
         config.cutout = cutout.or(config.cutout.filter(|_| !given || config.augment.cutout));

@@ -16,23 +16,28 @@ mod start;
 
 use start::{Resumed, Start};
 
-/// Train AlexNet; without any flag, the `cifar` variant on CIFAR-10
+/// Train a network; by default the `cifar` variant on CIFAR-10
 ///
-/// Settings come from the flags, else from --config FILE or --recipe NAME, else from the defaults; the effective ones are
-/// written to RUN/config.toml. Ctrl-C finishes the step, saves and exits with code 130; a second one leaves at
-/// once. --resume goes on from there and ends bit for bit where the uninterrupted run would have.
+/// Settings come from the flags, then from --config FILE or --recipe NAME, then from the defaults; the settings in effect
+/// are written to RUN/config.toml. Ctrl-C finishes the step, saves and exits with code 130; pressed twice, it exits at
+/// once. --resume continues the run and ends with the same bits as a run without a break.
 #[derive(Debug, clap::Args)]
 #[command(allow_negative_numbers = true, args_override_self = true)]
 pub struct Args {
-    /// auto: the cached CIFAR-10, else fetched, else the embedded sample; cifar10; sample; or a folder with
-    /// the official files, or with train/CLASS/*.png|jpg and val/CLASS/*.png|jpg [default: auto]
+    /// auto, cifar10, sample or a folder [default: auto] [env: ALEXNET_DATA]
+    ///
+    /// auto: CIFAR-10 from the cache, else downloaded, else the sample of 1,000 images in the binary. A folder holds
+    /// CIFAR-10's official files, or train/CLASS/*.png|jpg and val/CLASS/ (or test/CLASS/). ALEXNET_DATA names the
+    /// folder that auto and cifar10 use in place of the cache.
     #[arg(long, value_name = "DATA", help_heading = "Data")]
     data: Option<String>,
     /// Use only N training images, spread over the set [default: all]
     #[arg(long, value_name = "N", help_heading = "Data")]
     limit_train: Option<usize>,
-    /// Hold N training images out, of each class its share, the same for every --seed: epochs are judged by them, and the
-    /// test images are looked at after the last epoch only. --limit-train limits what is left [default: none]
+    /// Evaluate each epoch on N held-out training images [default: none]
+    ///
+    /// The test set is then used once, at the end. Every class gives its share; the images are the same for every
+    /// --seed. --limit-train limits what is left.
     #[arg(long, value_name = "N", help_heading = "Data")]
     val: Option<usize>,
     /// Use only N test images, spread over the set [default: all]
@@ -44,50 +49,72 @@ pub struct Args {
     #[arg(long, value_name = "BOOL", help_heading = "Data", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     no_shuffle: Option<bool>,
 
-    /// Which AlexNet [default: cifar]
+    /// Variant of AlexNet [default: cifar]
     #[arg(long, help_heading = "Network")]
     arch: Option<Arch>,
-    /// Resize the images to NxN [default: the variant's own size]
+    /// Resize images to NxN pixels [default: the variant's size]
     #[arg(long, value_name = "N", help_heading = "Network")]
     resize: Option<usize>,
-    /// Groups of the 2nd, 4th and 5th convolution of `original`; 2 as on the two GPUs of 2012 [default: 1]
+    /// Groups of the 2nd, 4th and 5th convolution of `original` [default: 1]
+    ///
+    /// 2 as on the two GPUs of 2012.
     #[arg(long, value_name = "N", help_heading = "Network")]
     groups: Option<usize>,
-    /// Share of the features dropped before each of the first two linear layers [default: 0.5]
+    /// Dropout rate before the first two linear layers [default: 0.5]
     #[arg(long, value_name = "RATE", help_heading = "Network")]
     dropout: Option<f64>,
-    /// Normalise the batch before every ReLU; `modern` always does
+    /// Add a batch norm before every ReLU
+    ///
+    /// `modern` always has them.
     #[arg(long, value_name = "BOOL", help_heading = "Network", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     batch_norm: Option<bool>,
-    /// Add its input to every convolution that keeps the shape, before the ReLU
+    /// Add shortcuts around the convolutions that keep the shape
+    ///
+    /// The input is added before the ReLU.
     #[arg(long, value_name = "BOOL", help_heading = "Network", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     residual: Option<bool>,
-    /// Start the first convolution as a whitening of the training images: pairs of filters along the directions in which
-    /// their windows vary most, as strong as each other; keep it so with --freeze features.0
+    /// Initialise the first convolution as a whitening of training patches
+    ///
+    /// Its filters are pairs along the principal components (PCA) of the patches, scaled so that all outputs vary
+    /// equally. Keep them with --freeze features.0.
     #[arg(long, value_name = "BOOL", help_heading = "Network", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     whiten: Option<bool>,
-    /// Start every other convolution as an identity, as far as it has filters and channels
+    /// Initialise every other convolution as an identity
+    ///
+    /// As far as it has filters and channels.
     #[arg(long, value_name = "BOOL", help_heading = "Network", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     identity: Option<bool>,
-    /// Start from the weights of this safetensors file or PyTorch state dict, taken by name (torchvision's names)
+    /// Start from a safetensors file or a PyTorch state dict
+    ///
+    /// Tensors are matched by name (torchvision's names).
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     init: Option<String>,
-    /// Take all but the last layer from --init, for other classes than the file's
+    /// Load every layer except the last from --init
+    ///
+    /// Use it when your classes differ from the file's.
     #[arg(long, value_name = "BOOL", help_heading = "Network", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     replace_classifier: Option<bool>,
-    /// Layers that keep the weights they start with, such as features or features.0,features.3; or none [default: none]
+    /// Layers to leave untrained, such as features.0 [default: none]
+    ///
+    /// Names from the table of layers, or features or classifier for all of them, separated by commas. none trains
+    /// every layer.
     #[arg(long, value_name = "LAYERS", help_heading = "Network")]
     freeze: Option<String>,
 
-    /// How often every training image is seen; 0 writes the initial checkpoint only [default: 100]
+    /// Number of passes over the training set [default: 100]
+    ///
+    /// 0: only write the initial checkpoint.
     #[arg(long, value_name = "N", help_heading = "Optimiser")]
     epochs: Option<usize>,
-    /// Images a step. Smaller batches train at a lower rate, since a step reads and writes all parameters whatever its
-    /// batch; larger ones make fewer updates an epoch, which costs accuracy at this learning rate [default: 128]
+    /// Images per step [default: 128]
+    ///
+    /// Small batches process fewer images per second; large ones need a higher --lr.
     #[arg(long, value_name = "N", help_heading = "Optimiser")]
     batch_size: Option<usize>,
-    /// Add up the gradients of N batches before each update: the same update as with one batch N times as
-    /// large, in the memory of one; but batch norm, MixUp and CutMix look at each of the N by itself [default: 1]
+    /// Add up the gradients of N batches before each update [default: 1]
+    ///
+    /// The update is that of a batch N times as large, in the memory of one. Batch norm, MixUp and CutMix work on each
+    /// of the N batches by itself.
     #[arg(long, value_name = "N", help_heading = "Optimiser")]
     accumulate: Option<usize>,
     /// Learning rate [default: 0.01]
@@ -96,78 +123,98 @@ pub struct Args {
     /// Momentum of SGD [default: 0.9]
     #[arg(long, value_name = "M", help_heading = "Optimiser")]
     momentum: Option<f64>,
-    /// Nesterov's momentum
+    /// Use Nesterov momentum
     #[arg(long, value_name = "BOOL", help_heading = "Optimiser", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     nesterov: Option<bool>,
-    /// Weight decay of the weights of convolutions and linear layers [default: 0.0005]
+    /// Weight decay of convolution and linear weights [default: 0.0005]
     #[arg(long, value_name = "WD", help_heading = "Optimiser")]
     weight_decay: Option<f64>,
-    /// Weight decay on biases and on batch norm's γ and β too, as PyTorch does if its user does not tell parameters
-    /// apart; the tutorial's way
+    /// Apply weight decay to biases and norms too
+    ///
+    /// PyTorch's default with one parameter group; the tutorial does so.
     #[arg(long, value_name = "BOOL", help_heading = "Optimiser", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     decay_all: Option<bool>,
     /// Label smoothing of the training loss [default: 0]
     #[arg(long, value_name = "E", help_heading = "Optimiser")]
     label_smoothing: Option<f64>,
-    /// Keep a moving average of the weights with this decay an update, such as 0.999, and less at first; epochs are
-    /// evaluated with it, and so is all that a checkpoint is used for but --resume. 0: none [default: 0]
+    /// Keep a moving average of the weights: decay per update [default: 0]
+    ///
+    /// Exponential with warm-up; 0.999 is a good start, 0 is off. Evaluation, prediction and export use the average;
+    /// --resume uses the raw weights.
     #[arg(long, value_name = "DECAY", help_heading = "Optimiser")]
     ema: Option<f64>,
-    /// How the learning rate rises and falls [default: step]
+    /// How the learning rate changes over the run [default: step]
     #[arg(long, help_heading = "Optimiser")]
     schedule: Option<Schedule>,
-    /// With `step`: epochs between two falls [default: 30]
+    /// With `step`: epochs between two drops [default: 30]
     #[arg(long, value_name = "EPOCHS", help_heading = "Optimiser")]
     step_size: Option<usize>,
-    /// With `step`: factor of a fall [default: 0.1]
+    /// With `step`: factor of each drop [default: 0.1]
     #[arg(long, value_name = "FACTOR", help_heading = "Optimiser")]
     gamma: Option<f64>,
-    /// Let the learning rate rise linearly over the first N epochs, such as 1.5 [default: 0]
+    /// Epochs over which the learning rate rises linearly [default: 0]
+    ///
+    /// May be a fraction, such as 1.5.
     #[arg(long, value_name = "EPOCHS", help_heading = "Optimiser")]
     warmup: Option<f64>,
 
-    /// Test-time augmentation: the tests classify an image by the mean of the logits of these views of it, for as many
-    /// times the time; without a value the mirror [default: none]
+    /// Average the logits of several views of each test image [default: none]
+    ///
+    /// Test-time augmentation; costs one forward pass per view. Plain --tta means --tta=mirror.
     #[arg(long, value_name = "VIEWS", help_heading = "Run", num_args = 0..=1, require_equals = true, default_missing_value = "mirror")]
     tta: Option<Tta>,
-    /// Key of all randomness: weights, order, augmentation, dropout [default: 0]
+    /// Seed of weights, order, augmentation and dropout [default: 0]
     #[arg(long, value_name = "N", help_heading = "Run")]
     seed: Option<u64>,
-    /// Where to compute: auto (the first GPU if there is one, else the CPU), cpu, cuda, cuda:N [default: auto]
+    /// auto, cpu, cuda or cuda:N [default: auto]
+    ///
+    /// auto takes the first GPU if there is one, else the CPU.
     #[arg(long, help_heading = "Run")]
     device: Option<DeviceKind>,
-    /// Numbers of a GPU: fp32; tf32, fp16 and bf16 use tensor cores. fp16 and bf16 store activations in half the bits,
-    /// fp16 scales the loss [default: fp32]
+    /// Number format on a GPU [default: fp32]
+    ///
+    /// tf32, fp16 and bf16 use tensor cores. fp16 and bf16 store activations in half the bytes; fp16 scales the loss.
     #[arg(long, value_name = "PRECISION", help_heading = "Run")]
     precision: Option<Precision>,
-    /// Launch a GPU's kernels one by one, not as a recorded graph; the results do not depend on it
+    /// Launch GPU kernels one by one, not as a CUDA graph
+    ///
+    /// The results are the same.
     #[arg(long, value_name = "BOOL", help_heading = "Run", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     no_graph: Option<bool>,
-    /// Threads; the results do not depend on it. 0: all cores [default: 0]
+    /// CPU threads; 0: all cores [default: 0]
+    ///
+    /// The results do not depend on it.
     #[arg(long, value_name = "N", help_heading = "Run")]
     threads: Option<usize>,
-    /// Save within an epoch too, every so many seconds; 0: only at its end [default: 300]
+    /// Seconds between checkpoints within an epoch [default: 300]
+    ///
+    /// 0: save at the end of each epoch only.
     #[arg(long, value_name = "SECONDS", help_heading = "Run")]
     save_every: Option<f64>,
-    /// Test (with --val, on the images held out) after every Nth epoch and the last [default: 1]
+    /// Evaluate after every Nth epoch and the last [default: 1]
     #[arg(long, value_name = "N", help_heading = "Run")]
     test_every: Option<usize>,
-    /// Folder of the run [default: runs/ARCH-N, the first N that is free]
+    /// Folder of the run [default: runs/ARCH-N, the first free N]
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     out: Option<PathBuf>,
-    /// Go on with the run in this folder. Its settings stay; only --epochs, --threads, --device, --precision,
-    /// --no-graph, --data, --save-every and --test-every may be given anew
+    /// Continue the run in this folder
+    ///
+    /// It keeps its settings; only --epochs, --threads, --device, --precision, --no-graph, --data, --save-every and
+    /// --test-every may change.
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["out", "config", "recipe", "runs"])]
     resume: Option<PathBuf>,
-    /// Train with the seeds from --seed on, so many runs in all, into DIR/seed-N; at the end their test accuracies after
-    /// the last epoch, mean and standard deviation are printed and written to DIR/summary.json. The same command with the
-    /// same --out does what is not done yet
+    /// Train N runs, with the seeds from --seed on, and summarise them
+    ///
+    /// Each goes to DIR/seed-S. At the end the test accuracies after the last epoch, their mean and their standard
+    /// deviation are printed and written to DIR/summary.json. The same command with the same --out does what is left.
     #[arg(long, value_name = "N", help_heading = "Run", value_parser = clap::value_parser!(u16).range(1..))]
     runs: Option<u16>,
-    /// Settings that were chosen together; flags win over them
+    /// Start from settings that were chosen together; flags win
     #[arg(long, value_name = "NAME", help_heading = "Run", conflicts_with = "config")]
     recipe: Option<Recipe>,
-    /// Settings from a TOML file: the flags' names without dashes, such as `batch-size = 64`
+    /// Start from the settings in a TOML file; flags win
+    ///
+    /// A key is a flag without its dashes, such as `batch-size = 64`.
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     config: Option<PathBuf>,
 }
