@@ -2,39 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
+use alexnet_ops::expect_len;
 use cudarc::driver::{CudaSlice, DevicePtr};
 
 use crate::error::{Error, Result};
-use crate::{Kernels, Precision};
-
-/// What an array's elements are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Number {
-    /// `float`.
-    F32,
-    /// `double`.
-    F64,
-    /// IEEE binary16.
-    F16,
-    /// The upper half of a float.
-    Bf16,
-    /// A byte.
-    U8,
-    /// An unsigned word.
-    U32,
-}
-
-impl Number {
-    /// Bytes of one.
-    pub const fn size(self) -> usize {
-        match self {
-            Number::F64 => 8,
-            Number::F32 | Number::U32 => 4,
-            Number::F16 | Number::Bf16 => 2,
-            Number::U8 => 1,
-        }
-    }
-}
+use crate::{Kernels, Number};
 
 /// An array on a device; its memory goes back when it is dropped.
 #[derive(Debug)]
@@ -74,9 +46,7 @@ impl Array {
             let reason = format!("is an array of {:?}, expected {number:?}", self.number);
             return Err(Error::Argument { operator, argument, reason });
         }
-        if self.len < len {
-            return Err(Error::Length { operator, argument, found: self.len, expected: len });
-        }
+        expect_len(operator, argument, self.len, len)?;
         Ok(self)
     }
 }
@@ -123,17 +93,6 @@ unsafe impl Host for u32 {
     const NUMBER: Number = Number::U32;
 }
 
-impl Precision {
-    /// What activations are stored as.
-    pub const fn storage(self) -> Number {
-        match self {
-            Precision::Fp32 | Precision::Tf32 => Number::F32,
-            Precision::Fp16 => Number::F16,
-            Precision::Bf16 => Number::Bf16,
-        }
-    }
-}
-
 impl Kernels {
     /// How often memory was asked for, so that a test can tell that a step of the training asks for none.
     pub fn allocations(&self) -> u64 {
@@ -153,7 +112,9 @@ impl Kernels {
             Ok(bytes) => Ok(Array { bytes, number, len }),
             Err(error) if error.0 == cudarc::driver::sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
                 let (free, total) = self.context.mem_get_info().unwrap_or((0, 0));
-                Err(Error::OutOfMemory { needed: bytes as u64, free: free as u64, total: total as u64 })
+                let ordinal = self.context.ordinal();
+                let purpose = format!("an array on cuda:{ordinal}, {free} of {total} free; a smaller batch needs less");
+                Err(alexnet_ops::Error::OutOfMemory { needed: bytes as u64, purpose }.into())
             }
             Err(error) => Err(Error::driver_later("allocation", error, self.sync)),
         }

@@ -1,7 +1,11 @@
 //! Launcher of `augment.cu`.
 
+use alexnet_ops::random::purpose;
+use alexnet_ops::shape::AugmentShape;
+
 use crate::Kernels;
-use crate::array::{Array, Number};
+use crate::Number;
+use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::launch::{Grid, Value, count};
 
@@ -10,35 +14,6 @@ const THREADS: u32 = 256;
 const BAND: usize = 16 << 10;
 /// Pixels of padding or cutout at most: far from the end of 32 bits.
 const MOST: usize = 1 << 20;
-
-/// What a batch undergoes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Augment {
-    /// Images in the batch.
-    pub batch: usize,
-    /// Images in the data set.
-    pub images: usize,
-    /// S, the side of an image.
-    pub side: usize,
-    /// The padding at every side that a random shift may reach into.
-    pub padding: usize,
-    /// Key of the generator.
-    pub seed: u64,
-    /// The streams of shift and flip, of the jitter, of the cutout.
-    pub purposes: [u32; 3],
-    /// The epoch.
-    pub epoch: u32,
-    /// Mirror at random.
-    pub flip: bool,
-    /// The lowest factor of the colour jitter, and how far above it the highest lies; none if that is 0.
-    pub jitter: [f32; 2],
-    /// Side of the square that is taken out.
-    pub cutout: usize,
-    /// Mean a channel.
-    pub mean: [f32; 3],
-    /// Standard deviation a channel.
-    pub std: [f32; 3],
-}
 
 /// `Augment` of `augment.cu`.
 #[derive(Clone, Copy)]
@@ -68,7 +43,7 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn augment(&self, s: &Augment, images: &Array, indices: &Array, out: &mut Array) -> Result<()> {
+    pub fn augment(&self, s: &AugmentShape, images: &Array, indices: &Array, out: &mut Array) -> Result<()> {
         const NAME: &str = "augment";
         let image = s.side * s.side * 3;
         images.expect(NAME, "images", Number::U8, s.images * image)?;
@@ -90,8 +65,8 @@ impl Kernels {
         let bands = s.side.div_ceil(rows);
         let blocks = count(NAME, "out", s.batch * bands)?;
         let argument = Argument {
-            seed: s.seed,
-            purposes: s.purposes,
+            seed: s.philox.seed(),
+            purposes: [purpose::AUGMENT, purpose::JITTER, purpose::CUTOUT],
             epoch: s.epoch,
             side: s.side as u32,
             padding: s.padding as u32,
@@ -99,7 +74,7 @@ impl Kernels {
             bands: bands as u32,
             flip: s.flip.into(),
             cutout: s.cutout as u32,
-            jitter: s.jitter,
+            jitter: s.jitter_range(),
             mean: s.mean,
             std: s.std,
             reciprocal: s.std.map(|std| 1.0 / std),

@@ -1,28 +1,13 @@
 //! Launchers of `avgpool.cu`.
 
+use alexnet_ops::shape::AvgPoolShape;
+
 use crate::Kernels;
 use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::launch::{Grid, Value, count};
 
 const THREADS: u32 = 256;
-
-/// Shape: N images of H×W pixels and C channels to P×Q pixels, NHWC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AvgPool {
-    /// N.
-    pub batch: usize,
-    /// H.
-    pub height: usize,
-    /// W.
-    pub width: usize,
-    /// C.
-    pub channels: usize,
-    /// P.
-    pub out_height: usize,
-    /// Q.
-    pub out_width: usize,
-}
 
 /// `AvgPool` of `avgpool.cu`.
 #[derive(Clone, Copy)]
@@ -38,34 +23,25 @@ struct Argument {
 // SAFETY: the same six words in the same order, no padding.
 unsafe impl Value for Argument {}
 
-impl AvgPool {
-    fn input_len(&self) -> usize {
-        self.batch * self.height * self.width * self.channels
+/// Whether packs of four channels can be used, then the threads that takes.
+fn packs(s: &AvgPoolShape, len: usize) -> (bool, usize) {
+    if s.channels.is_multiple_of(4) { (true, len / 4) } else { (false, len) }
+}
+fn argument(s: &AvgPoolShape, operator: &'static str, work: usize) -> Result<Argument> {
+    // The kernel computes (p + 1)·H + P in 32 bits.
+    let small = [s.height, s.width, s.output_height, s.output_width].iter().all(|n| (1..=1 << 15).contains(n));
+    if !small {
+        let reason = format!("is impossible: {s:?}");
+        return Err(Error::Argument { operator, argument: "shape", reason });
     }
-    fn output_len(&self) -> usize {
-        self.batch * self.out_height * self.out_width * self.channels
-    }
-    /// Whether packs of four channels can be used, then the threads that takes.
-    fn packs(&self, len: usize) -> (bool, usize) {
-        if self.channels.is_multiple_of(4) { (true, len / 4) } else { (false, len) }
-    }
-    fn argument(&self, operator: &'static str, work: usize) -> Result<Argument> {
-        // The kernel computes (p + 1)·H + P in 32 bits.
-        let small =
-            [self.height, self.width, self.out_height, self.out_width].iter().all(|n| (1..=1 << 15).contains(n));
-        if !small {
-            let reason = format!("is impossible: {self:?}");
-            return Err(Error::Argument { operator, argument: "shape", reason });
-        }
-        Ok(Argument {
-            work: count(operator, "shape", work)?,
-            height: self.height as u32,
-            width: self.width as u32,
-            channels: count(operator, "shape", self.channels)?,
-            out_height: self.out_height as u32,
-            out_width: self.out_width as u32,
-        })
-    }
+    Ok(Argument {
+        work: count(operator, "shape", work)?,
+        height: s.height as u32,
+        width: s.width as u32,
+        channels: count(operator, "shape", s.channels)?,
+        out_height: s.output_height as u32,
+        out_width: s.output_width as u32,
+    })
 }
 
 impl Kernels {
@@ -73,28 +49,28 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn avgpool_forward(&self, s: &AvgPool, x: &Array, y: &mut Array) -> Result<()> {
+    pub fn avgpool_forward(&self, s: &AvgPoolShape, x: &Array, y: &mut Array) -> Result<()> {
         const NAME: &str = "avgpool_forward";
         x.expect(NAME, "x", self.storage(), s.input_len())?;
         y.expect(NAME, "y", self.storage(), s.output_len())?;
-        let (packed, work) = s.packs(s.output_len());
+        let (packed, work) = packs(s, s.output_len());
         let launch = self.launch("avgpool", if packed { NAME } else { "avgpool_forward_odd" })?.array(x).array_mut(y);
         // SAFETY: a thread a pack of outputs; windows lie inside x by their definition.
-        unsafe { launch.value(s.argument(NAME, work)?).run(Grid::linear(work, THREADS)) }
+        unsafe { launch.value(argument(s, NAME, work)?).run(Grid::linear(work, THREADS)) }
     }
 
     /// dx = Σ of dy / window size over the windows that hold x.
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn avgpool_backward(&self, s: &AvgPool, dy: &Array, dx: &mut Array) -> Result<()> {
+    pub fn avgpool_backward(&self, s: &AvgPoolShape, dy: &Array, dx: &mut Array) -> Result<()> {
         const NAME: &str = "avgpool_backward";
         dy.expect(NAME, "dy", self.storage(), s.output_len())?;
         dx.expect(NAME, "dx", self.storage(), s.input_len())?;
-        let (packed, work) = s.packs(s.input_len());
+        let (packed, work) = packs(s, s.input_len());
         let launch =
             self.launch("avgpool", if packed { NAME } else { "avgpool_backward_odd" })?.array(dy).array_mut(dx);
         // SAFETY: a thread a pack of inputs; the windows that hold one lie inside dy by their definition.
-        unsafe { launch.value(s.argument(NAME, work)?).run(Grid::linear(work, THREADS)) }
+        unsafe { launch.value(argument(s, NAME, work)?).run(Grid::linear(work, THREADS)) }
     }
 }

@@ -1,7 +1,10 @@
 //! Launchers of `batchnorm.cu`.
 
+use alexnet_ops::shape::BatchNormShape;
+
 use crate::Kernels;
-use crate::array::{Array, Number};
+use crate::Number;
+use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::launch::{Grid, Value};
 
@@ -10,19 +13,6 @@ const THREADS: u32 = 256;
 const TILE: usize = 128;
 /// Most chunks of the rows: with 64 channels twice the blocks that a large GPU runs at a time.
 const CHUNKS: usize = 512;
-
-/// Shape and constants, as in `torch.nn.BatchNorm2d`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct BatchNorm {
-    /// N·H·W.
-    pub rows: usize,
-    /// C.
-    pub channels: usize,
-    /// ε.
-    pub epsilon: f64,
-    /// Share of the batch's statistics in the new running ones; a batch of one row leaves them as they are.
-    pub momentum: f64,
-}
 
 /// `BatchNorm` of `batchnorm.cu`.
 #[derive(Clone, Copy)]
@@ -40,44 +30,40 @@ struct Argument {
 // SAFETY: the same fields in the same order, all of four bytes, so that there is no padding.
 unsafe impl Value for Argument {}
 
-impl BatchNorm {
-    fn len(&self) -> usize {
-        self.rows * self.channels
-    }
-    /// Rows of a chunk, and chunks.
-    fn chunks(&self) -> (usize, usize) {
-        let chunk = self.rows.div_ceil(TILE).div_ceil(CHUNKS).max(1) * TILE;
-        (chunk, self.rows.div_ceil(chunk))
-    }
-    /// Floats of scratch memory that the operators need.
-    pub fn workspace(&self) -> usize {
-        2 * self.channels * (self.chunks().1 + 1)
-    }
+/// Rows of a chunk, and chunks.
+fn split_rows(s: &BatchNormShape) -> (usize, usize) {
+    let chunk = s.rows.div_ceil(TILE).div_ceil(CHUNKS).max(1) * TILE;
+    (chunk, s.rows.div_ceil(chunk))
+}
 
-    /// The kernels' argument, and the grids for chunks, for the combination of the chunks and for tiles.
-    fn argument(&self, operator: &'static str) -> Result<(Argument, [Grid; 3])> {
-        let fail = |reason: String| Error::Argument { operator, argument: "shape", reason };
-        let (chunk, chunks) = self.chunks();
-        let (blocks, tiles) = (self.channels.div_ceil(32), self.rows.div_ceil(TILE));
-        let fits = self.rows < 1 << 31 && self.channels < 1 << 31 && blocks.saturating_mul(tiles) < 1 << 31;
-        if self.rows == 0 || self.channels == 0 || !fits {
-            return Err(fail(format!("is impossible: {self:?}")));
-        }
-        let argument = Argument {
-            rows: self.rows as u32,
-            channels: self.channels as u32,
-            blocks: blocks as u32,
-            chunk: chunk as u32,
-            chunks: chunks as u32,
-            epsilon: self.epsilon as f32,
-            momentum: if self.rows > 1 { self.momentum as f32 } else { 0.0 },
-            unbiased: (self.rows as f64 / (self.rows - 1).max(1) as f64) as f32,
-        };
-        Ok((argument, [chunks, 1, tiles].map(|n| Grid::new([(blocks * n) as u32, 1, 1], THREADS))))
+/// The kernels' argument, and the grids for chunks, for the combination of the chunks and for tiles.
+fn argument(s: &BatchNormShape, operator: &'static str) -> Result<(Argument, [Grid; 3])> {
+    let fail = |reason: String| Error::Argument { operator, argument: "shape", reason };
+    let (chunk, chunks) = split_rows(s);
+    let (blocks, tiles) = (s.channels.div_ceil(32), s.rows.div_ceil(TILE));
+    let fits = s.rows < 1 << 31 && s.channels < 1 << 31 && blocks.saturating_mul(tiles) < 1 << 31;
+    if s.rows == 0 || s.channels == 0 || !fits {
+        return Err(fail(format!("is impossible: {s:?}")));
     }
+    let argument = Argument {
+        rows: s.rows as u32,
+        channels: s.channels as u32,
+        blocks: blocks as u32,
+        chunk: chunk as u32,
+        chunks: chunks as u32,
+        epsilon: s.epsilon as f32,
+        momentum: s.share() as f32,
+        unbiased: s.unbiased() as f32,
+    };
+    Ok((argument, [chunks, 1, tiles].map(|n| Grid::new([(blocks * n) as u32, 1, 1], THREADS))))
 }
 
 impl Kernels {
+    /// Floats of workspace that the batch norm's operators need.
+    pub fn batchnorm_workspace(s: &BatchNormShape) -> usize {
+        2 * s.channels * (split_rows(s).1 + 1)
+    }
+
     /// y = w·(x − μ)/√(σ²+ε) + b, then max(y, 0) if `relu`; `statistics` (2, C) = μ and 1/√(σ²+ε); `running`, mean and
     /// variance, move towards μ and the unbiased variance. x and y are of the storage's number, the others float.
     ///
@@ -86,7 +72,7 @@ impl Kernels {
     #[allow(clippy::too_many_arguments)]
     pub fn batchnorm_forward(
         &self,
-        s: &BatchNorm,
+        s: &BatchNormShape,
         x: &Array,
         w: &Array,
         b: &Array,
@@ -103,8 +89,8 @@ impl Kernels {
             array.expect(NAME, name, Number::F32, s.channels)?;
         }
         statistics.expect(NAME, "statistics", Number::F32, 2 * s.channels)?;
-        workspace.expect(NAME, "workspace", Number::F32, s.workspace())?;
-        let (argument, [chunks, combined, tiles]) = s.argument(NAME)?;
+        workspace.expect(NAME, "workspace", Number::F32, Self::batchnorm_workspace(s))?;
+        let (argument, [chunks, combined, tiles]) = argument(s, NAME)?;
         let launch = self.launch("batchnorm", "batchnorm_moments")?.array(x).array_mut(workspace);
         // SAFETY: a block for 32 channels and a chunk; the kernel stops at the last row and channel, and the workspace
         // holds two numbers a channel and chunk.
@@ -128,7 +114,7 @@ impl Kernels {
     #[allow(clippy::too_many_arguments)]
     pub fn batchnorm_backward(
         &self,
-        s: &BatchNorm,
+        s: &BatchNormShape,
         x: &Array,
         dy: &Array,
         w: &Array,
@@ -147,12 +133,12 @@ impl Kernels {
             array.expect(NAME, name, Number::F32, s.channels)?;
         }
         statistics.expect(NAME, "statistics", Number::F32, 2 * s.channels)?;
-        workspace.expect(NAME, "workspace", Number::F32, s.workspace())?;
-        let (argument, [chunks, combined, tiles]) = s.argument(NAME)?;
+        workspace.expect(NAME, "workspace", Number::F32, Self::batchnorm_workspace(s))?;
+        let (argument, [chunks, combined, tiles]) = argument(s, NAME)?;
         let launch = self.launch("batchnorm", "batchnorm_sums")?.array(x).array(dy).array(statistics);
         // SAFETY: as the moments of the forward pass.
         unsafe { launch.array_mut(workspace).value(argument).run(chunks)? };
-        let factors = workspace.address() + (4 * 2 * s.channels * s.chunks().1) as u64;
+        let factors = workspace.address() + (4 * 2 * s.channels * split_rows(s).1) as u64;
         let launch = self.launch("batchnorm", "batchnorm_gradients")?.array(workspace).array(statistics);
         let launch = launch.value(u32::from(accumulate)).array_mut(dw).array_mut(db).value(factors);
         // SAFETY: a block for 32 channels; the factors lie in the workspace after what the chunks left.
@@ -169,7 +155,7 @@ impl Kernels {
     #[allow(clippy::too_many_arguments)]
     pub fn batchnorm_inference(
         &self,
-        s: &BatchNorm,
+        s: &BatchNormShape,
         x: &Array,
         w: &Array,
         b: &Array,
@@ -184,7 +170,7 @@ impl Kernels {
         for (name, array) in [("w", w), ("b", b), ("mean", mean), ("variance", variance)] {
             array.expect(NAME, name, Number::F32, s.channels)?;
         }
-        let (argument, [.., tiles]) = s.argument(NAME)?;
+        let (argument, [.., tiles]) = argument(s, NAME)?;
         let launch = self.launch("batchnorm", "batchnorm_normalise")?.array(x).array(w).array(b).array(mean);
         let launch = launch.array(variance).value(1u32).value(u32::from(relu)).array_mut(y);
         // SAFETY: a block for 32 channels and a tile of the rows; the kernel stops at the last row and channel.
@@ -197,7 +183,7 @@ impl Kernels {
     /// An array that does not fit; the driver's.
     pub fn batchnorm_inference_backward(
         &self,
-        s: &BatchNorm,
+        s: &BatchNormShape,
         dy: &Array,
         w: &Array,
         variance: &Array,
@@ -208,7 +194,7 @@ impl Kernels {
         dx.expect(NAME, "dx", self.storage(), s.len())?;
         w.expect(NAME, "w", Number::F32, s.channels)?;
         variance.expect(NAME, "variance", Number::F32, s.channels)?;
-        let (argument, [.., tiles]) = s.argument(NAME)?;
+        let (argument, [.., tiles]) = argument(s, NAME)?;
         let launch = self.launch("batchnorm", NAME)?.array(dy).array(w).array(variance).array_mut(dx);
         // SAFETY: as in the forward pass.
         unsafe { launch.value(argument).run(tiles) }

@@ -1,8 +1,11 @@
 //! Launchers of `conv.cu`.
 
 use crate::Epilogue;
+use alexnet_ops::shape::ConvShape;
+
 use crate::Kernels;
-use crate::array::{Array, Number};
+use crate::Number;
+use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::gemm::{EpilogueArguments, Plan, extent};
 use crate::launch::{Grid, Value};
@@ -10,29 +13,6 @@ use crate::launch::{Grid, Value};
 mod rows;
 
 use rows::View;
-
-/// Convolution of x (N, H, W, C) with w (K, C/groups, R, R), which gives y (N, P, Q, K).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Conv {
-    /// N.
-    pub batch: usize,
-    /// H.
-    pub height: usize,
-    /// W.
-    pub width: usize,
-    /// C; a multiple of `groups`.
-    pub channels: usize,
-    /// K; a multiple of `groups`.
-    pub filters: usize,
-    /// R, the side of the window.
-    pub kernel: usize,
-    /// Pixels between windows.
-    pub stride: usize,
-    /// Zeros on each side.
-    pub padding: usize,
-    /// Filter k sees the channels of group ⌊k·groups/K⌋ only.
-    pub groups: usize,
-}
 
 /// `Divisor` of tile.cuh: n / divisor = ⌊n · multiplier / 2³²⁺ˢʰⁱᶠᵗ⌋ for 0 ≤ n < 2³¹.
 #[repr(C)]
@@ -100,173 +80,135 @@ fn split_sums(plan: &Plan, rows: usize, columns: usize) -> usize {
 /// The largest side of a window, so that one channel of it fits 48 KiB.
 const LARGEST: usize = 110;
 
-impl Conv {
-    fn outputs_of(&self, input: usize) -> usize {
-        (input + 2 * self.padding).checked_sub(self.kernel).map_or(0, |room| room / self.stride.max(1) + 1)
+/// Pixels of a window.
+const fn taps(s: &ConvShape) -> usize {
+    s.kernel * s.kernel
+}
+// For numbers of `size` bytes, which are loaded in packs of 16 bytes where C/G and K/G are multiples of that.
+fn forward(s: &ConvShape, size: usize, view: &View) -> Plan {
+    let vectors = (view.channels / s.groups.max(1) * size).is_multiple_of(16);
+    Plan::new([s.output_pixels(), s.group_filters(), view.window(s.groups)], s.groups, vectors, size)
+}
+fn backward_data(s: &ConvShape, size: usize) -> Plan {
+    let [channels, filters] = [s.group_channels(), s.group_filters()];
+    let vectors = (channels * size).is_multiple_of(16) && (filters * size).is_multiple_of(16);
+    Plan::new([s.input_pixels(), channels, taps(s) * filters], s.groups, vectors, size)
+}
+fn backward_weight(s: &ConvShape, size: usize, view: &View) -> Plan {
+    let filters = s.group_filters();
+    let channels = view.channels / s.groups.max(1);
+    let vectors = (channels * size).is_multiple_of(16) && (filters * size).is_multiple_of(16);
+    Plan::new([filters, view.window(s.groups), s.output_pixels()], s.groups, vectors, size)
+}
+/// The kernels' view of the shape, for a grid whose groups have `columns` columns.
+fn shape(s: &ConvShape, operator: &'static str, view: &View, plan: &Plan, columns: usize) -> Result<Shape> {
+    let fail = |reason: String| Err(Error::Argument { operator, argument: "shape", reason });
+    let ConvShape { height, width, channels, filters, kernel, stride, padding, groups, .. } = *s;
+    if groups == 0 || channels % groups != 0 || filters % groups != 0 {
+        return fail(format!("has {channels} channels and {filters} filters, no multiple of its {groups} groups"));
     }
-    /// P.
-    pub fn output_height(&self) -> usize {
-        self.outputs_of(self.height)
+    if kernel == 0 || stride == 0 {
+        return fail(format!("has a window of side {kernel} and stride {stride}, expected at least 1"));
     }
-    /// Q.
-    pub fn output_width(&self) -> usize {
-        self.outputs_of(self.width)
+    if kernel > LARGEST {
+        return fail(format!("has a window of side {kernel}, expected at most {LARGEST}"));
     }
-    /// Elements of x.
-    pub fn input_len(&self) -> usize {
-        self.inputs() * self.channels
+    if height + 2 * padding < kernel || width + 2 * padding < kernel {
+        return fail(format!("is {height}×{width} with padding {padding}, less than its window of side {kernel}"));
     }
-    /// Elements of y.
-    pub fn output_len(&self) -> usize {
-        self.outputs() * self.filters
+    // Padded coordinates as well as lengths have to fit.
+    let weights = s.filters * view.window(groups).next_multiple_of(8);
+    let longest = [s.input_len(), s.output_len(), weights, s.batch * height * view.width * view.channels];
+    for len in longest.into_iter().chain([s.input_pixels() * channels.next_multiple_of(8)]) {
+        extent(operator, "shape", len)?;
     }
-    /// Elements of w, packed or not.
-    pub fn weight_len(&self) -> usize {
-        self.filters * self.window()
-    }
-    fn inputs(&self) -> usize {
-        self.batch * self.height * self.width
-    }
-    fn outputs(&self) -> usize {
-        self.batch * self.output_height() * self.output_width()
-    }
-    fn taps(&self) -> usize {
-        self.kernel * self.kernel
-    }
-    /// Weights a filter.
-    fn window(&self) -> usize {
-        self.taps() * (self.channels / self.groups.max(1))
-    }
-    /// C/G and K/G.
-    fn of_group(&self) -> [usize; 2] {
-        [self.channels / self.groups.max(1), self.filters / self.groups.max(1)]
-    }
-    // For numbers of `size` bytes, which are loaded in packs of 16 bytes where C/G and K/G are multiples of that.
-    fn forward(&self, size: usize, view: &View) -> Plan {
-        let vectors = (view.channels / self.groups.max(1) * size).is_multiple_of(16);
-        Plan::new([self.outputs(), self.of_group()[1], view.window(self.groups)], self.groups, vectors, size)
-    }
-    fn backward_data(&self, size: usize) -> Plan {
-        let [channels, filters] = self.of_group();
-        let vectors = (channels * size).is_multiple_of(16) && (filters * size).is_multiple_of(16);
-        Plan::new([self.inputs(), channels, self.taps() * filters], self.groups, vectors, size)
-    }
-    fn backward_weight(&self, size: usize, view: &View) -> Plan {
-        let filters = self.of_group()[1];
-        let channels = view.channels / self.groups.max(1);
-        let vectors = (channels * size).is_multiple_of(16) && (filters * size).is_multiple_of(16);
-        Plan::new([filters, view.window(self.groups), self.outputs()], self.groups, vectors, size)
-    }
-    /// Floats of scratch memory that [`Kernels::conv_forward`] needs at any precision.
-    pub fn forward_workspace(&self) -> usize {
+    extent(operator, "padded image", (height + 2 * padding) * (width + 2 * padding))?;
+    let (group_channels, group_filters) = (view.channels / groups, s.group_filters());
+    let (out_height, out_width) = (s.output_height(), s.output_width());
+    let int = |n: usize| n as i32;
+    Ok(Shape {
+        height: int(height),
+        width: int(view.width),
+        channels: int(view.channels),
+        filters: int(filters),
+        stride: int(stride),
+        padding: int(padding),
+        out_height: int(out_height),
+        out_width: int(out_width),
+        stride_x: int(view.stride),
+        padding_x: int(view.padding),
+        group_channels: int(group_channels),
+        group_filters: int(group_filters),
+        inputs: int(s.input_pixels()),
+        outputs: int(s.output_pixels()),
+        taps: int(view.taps),
+        column_tiles: int(columns.div_ceil(plan.tile.side())),
+        by_image: Divisor::new(height * view.width),
+        by_width: Divisor::new(view.width),
+        by_out_image: Divisor::new(out_height * out_width),
+        by_out_width: Divisor::new(out_width),
+        by_channels: Divisor::new(group_channels),
+        by_filters: Divisor::new(group_filters),
+        by_kernel: Divisor::new(view.kernel),
+        by_stride: Divisor::new(stride),
+    })
+}
+
+/// Filters and channels that a block of `conv_pack_weights` takes, and the grid of the blocks.
+fn packing(s: &ConvShape) -> ([usize; 2], Grid) {
+    /// Floats of shared memory for a block, if one channel of one filter fits.
+    const BLOCK: usize = 4096;
+    let (channels, taps) = (s.group_channels(), taps(s));
+    let by = (BLOCK / taps / 8 * 8).clamp(1, channels.max(1));
+    let filters = if by == channels { (BLOCK / (channels * taps)).clamp(1, s.filters.max(1)) } else { 1 };
+    let blocks = [s.filters.div_ceil(filters) as u32, channels.div_ceil(by) as u32, 1];
+    let shared = (filters * by * taps * 4) as u32;
+    ([filters, by], Grid::new(blocks, 256).shared(shared))
+}
+
+impl Kernels {
+    /// Floats of workspace that [`Kernels::conv_forward`] needs at any precision.
+    pub fn conv_forward_workspace(s: &ConvShape) -> usize {
         largest(|size| {
-            let view = self.forward_view(size);
-            let sums = split_sums(&self.forward(size, &view), self.outputs(), self.filters);
-            sums + view.copy_floats(self, size) + view.weight_floats(self, size)
+            let view = View::forward(s, size);
+            let sums = split_sums(&forward(s, size, &view), s.output_pixels(), s.filters);
+            sums + view.copy_floats(s, size) + view.weight_floats(s, size)
         })
     }
-    /// Floats of scratch memory that [`Kernels::conv_backward_data`] needs at any precision.
-    pub fn backward_data_workspace(&self) -> usize {
-        largest(|size| split_sums(&self.backward_data(size), self.inputs(), self.channels))
+    /// Floats of workspace that [`Kernels::conv_backward_data`] needs at any precision.
+    pub fn conv_backward_data_workspace(s: &ConvShape) -> usize {
+        largest(|size| split_sums(&backward_data(s, size), s.input_pixels(), s.channels))
     }
-    /// Floats of scratch memory that [`Kernels::conv_backward_weight`] needs at any precision.
-    pub fn backward_weight_workspace(&self) -> usize {
-        let bias = Kernels::column_sum_workspace(self.outputs(), self.filters);
+    /// Floats of workspace that [`Kernels::conv_backward_weight`] needs at any precision.
+    pub fn conv_backward_weight_workspace(s: &ConvShape) -> usize {
+        let bias = Kernels::column_sum_workspace(s.output_pixels(), s.filters);
         let weights = largest(|size| {
-            let view = self.weight_view(size);
-            let sums = self.backward_weight(size, &view).partial_sums(self.filters, view.window(self.groups));
-            sums + view.copy_floats(self, size)
+            let view = View::weight(s, size);
+            let sums = backward_weight(s, size, &view).partial_sums(s.filters, view.window(s.groups));
+            sums + view.copy_floats(s, size)
         });
         weights.max(bias)
     }
 
-    /// The kernels' view of the shape, for a grid whose groups have `columns` columns.
-    fn shape(&self, operator: &'static str, view: &View, plan: &Plan, columns: usize) -> Result<Shape> {
-        let fail = |reason: String| Err(Error::Argument { operator, argument: "shape", reason });
-        let Self { height, width, channels, filters, kernel, stride, padding, groups, .. } = *self;
-        if groups == 0 || channels % groups != 0 || filters % groups != 0 {
-            return fail(format!("has {channels} channels and {filters} filters, no multiple of its {groups} groups"));
-        }
-        if kernel == 0 || stride == 0 {
-            return fail(format!("has a window of side {kernel} and stride {stride}, expected at least 1"));
-        }
-        if kernel > LARGEST {
-            return fail(format!("has a window of side {kernel}, expected at most {LARGEST}"));
-        }
-        if height + 2 * padding < kernel || width + 2 * padding < kernel {
-            return fail(format!("is {height}×{width} with padding {padding}, less than its window of side {kernel}"));
-        }
-        // Padded coordinates as well as lengths have to fit.
-        let weights = self.filters * view.window(groups).next_multiple_of(8);
-        let longest = [self.input_len(), self.output_len(), weights, self.batch * height * view.width * view.channels];
-        for len in longest.into_iter().chain([self.inputs() * channels.next_multiple_of(8)]) {
-            extent(operator, "shape", len)?;
-        }
-        extent(operator, "padded image", (height + 2 * padding) * (width + 2 * padding))?;
-        let (group_channels, group_filters) = (view.channels / groups, self.of_group()[1]);
-        let (out_height, out_width) = (self.output_height(), self.output_width());
-        let int = |n: usize| n as i32;
-        Ok(Shape {
-            height: int(height),
-            width: int(view.width),
-            channels: int(view.channels),
-            filters: int(filters),
-            stride: int(stride),
-            padding: int(padding),
-            out_height: int(out_height),
-            out_width: int(out_width),
-            stride_x: int(view.stride),
-            padding_x: int(view.padding),
-            group_channels: int(group_channels),
-            group_filters: int(group_filters),
-            inputs: int(self.inputs()),
-            outputs: int(self.outputs()),
-            taps: int(view.taps),
-            column_tiles: int(columns.div_ceil(plan.tile.side())),
-            by_image: Divisor::new(height * view.width),
-            by_width: Divisor::new(view.width),
-            by_out_image: Divisor::new(out_height * out_width),
-            by_out_width: Divisor::new(out_width),
-            by_channels: Divisor::new(group_channels),
-            by_filters: Divisor::new(group_filters),
-            by_kernel: Divisor::new(view.kernel),
-            by_stride: Divisor::new(stride),
-        })
-    }
-
-    /// Filters and channels that a block of `conv_pack_weights` takes, and the grid of the blocks.
-    fn packing(&self) -> ([usize; 2], Grid) {
-        /// Floats of shared memory for a block, if one channel of one filter fits.
-        const BLOCK: usize = 4096;
-        let (channels, taps) = (self.of_group()[0], self.taps());
-        let by = (BLOCK / taps / 8 * 8).clamp(1, channels.max(1));
-        let filters = if by == channels { (BLOCK / (channels * taps)).clamp(1, self.filters.max(1)) } else { 1 };
-        let blocks = [self.filters.div_ceil(filters) as u32, channels.div_ceil(by) as u32, 1];
-        let shared = (filters * by * taps * 4) as u32;
-        ([filters, by], Grid::new(blocks, 256).shared(shared))
-    }
-}
-
-impl Kernels {
     /// `packed` (K, R, R, C/groups), of the storage's number, from w (K, C/groups, R, R), float: as the other operators
     /// want it. To be called whenever w changes.
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn conv_pack_weights(&self, conv: &Conv, w: &Array, packed: &mut Array) -> Result<()> {
+    pub fn conv_pack_weights(&self, conv: &ConvShape, w: &Array, packed: &mut Array) -> Result<()> {
         const NAME: &str = "conv_pack_weights";
         let view = View::plain(conv);
-        conv.shape(NAME, &view, &conv.forward(4, &view), 1)?;
+        shape(conv, NAME, &view, &forward(conv, 4, &view), 1)?;
         w.expect(NAME, "w", Number::F32, conv.weight_len())?;
         packed.expect(NAME, "packed", self.storage(), conv.weight_len())?;
         if conv.weight_len() == 0 {
             return Ok(());
         }
-        let ([filters, channels], grid) = conv.packing();
+        let ([filters, channels], grid) = packing(conv);
         let launch = self.launch("conv", NAME)?.array(w).array_mut(packed).integers([
             conv.filters,
-            conv.of_group()[0],
-            conv.taps(),
+            conv.group_channels(),
+            taps(conv),
             filters,
             channels,
         ]);
@@ -281,7 +223,7 @@ impl Kernels {
     #[allow(clippy::too_many_arguments)]
     pub fn conv_forward(
         &self,
-        conv: &Conv,
+        conv: &ConvShape,
         x: &Array,
         packed: &Array,
         b: &Array,
@@ -291,21 +233,21 @@ impl Kernels {
     ) -> Result<()> {
         const NAME: &str = "conv_forward";
         let size = self.storage().size();
-        let view = conv.forward_view(size);
-        let plan = conv.forward(size, &view);
-        let columns = conv.of_group()[1];
-        let shape = conv.shape(NAME, &view, &plan, columns)?;
+        let view = View::forward(conv, size);
+        let plan = forward(conv, size, &view);
+        let columns = conv.group_filters();
+        let argument = shape(conv, NAME, &view, &plan, columns)?;
         x.expect(NAME, "x", self.storage(), conv.input_len())?;
         packed.expect(NAME, "packed", self.storage(), conv.weight_len())?;
         b.expect(NAME, "b", Number::F32, conv.filters)?;
         y.expect(NAME, "y", self.storage(), conv.output_len())?;
-        workspace.expect(NAME, "workspace", Number::F32, conv.forward_workspace())?;
+        workspace.expect(NAME, "workspace", Number::F32, Self::conv_forward_workspace(conv))?;
         if conv.output_len() == 0 {
             return Ok(());
         }
         let epilogue = Epilogue { bias: Some(b), relu, ..Epilogue::default() };
         let split = plan.chunks > 1;
-        let sums = split_sums(&plan, conv.outputs(), conv.filters);
+        let sums = split_sums(&plan, conv.output_pixels(), conv.filters);
         let [x, packed] = self.conv_rows(conv, &view, x, Some(packed), workspace, sums)?;
         let kernel = plan.tile.of(["conv_forward_128", "conv_forward_64", "conv_forward_odd"]);
         let launch = self
@@ -315,17 +257,17 @@ impl Kernels {
             .array(b)
             .array_mut(y)
             .value(if split { workspace.address() } else { 0 })
-            .value(shape)
+            .value(argument)
             .integers([plan.chunk])
             .value(if split { EpilogueArguments::default() } else { epilogue.arguments() });
-        let grid = plan.grid(NAME, conv.outputs(), columns, conv.groups)?;
+        let grid = plan.grid(NAME, conv.output_pixels(), columns, conv.groups)?;
         // SAFETY: the lengths of all arrays were checked above against the shape, whose numbers fit 31 bits; the kernel
         // handles tiles and windows that reach beyond them.
         unsafe { launch.run(grid)? };
         if !split {
             return Ok(());
         }
-        self.reduce(NAME, workspace, &epilogue, self.storage(), y, [conv.outputs(), conv.filters, plan.chunks])
+        self.reduce(NAME, workspace, &epilogue, self.storage(), y, [conv.output_pixels(), conv.filters, plan.chunks])
     }
 
     /// dx\[n,h,w,c\] = Σ over k, r, s of dy\[n,p,q,k\] · w\[k,c,r,s\] where (p, q) and (r, s) meet (h, w).
@@ -334,20 +276,20 @@ impl Kernels {
     /// As [`Kernels::conv_forward`].
     pub fn conv_backward_data(
         &self,
-        conv: &Conv,
+        conv: &ConvShape,
         dy: &Array,
         packed: &Array,
         dx: &mut Array,
         workspace: &mut Array,
     ) -> Result<()> {
         const NAME: &str = "conv_backward_data";
-        let plan = conv.backward_data(self.storage().size());
-        let columns = conv.of_group()[0];
-        let shape = conv.shape(NAME, &View::plain(conv), &plan, columns)?;
+        let plan = backward_data(conv, self.storage().size());
+        let columns = conv.group_channels();
+        let argument = shape(conv, NAME, &View::plain(conv), &plan, columns)?;
         dy.expect(NAME, "dy", self.storage(), conv.output_len())?;
         packed.expect(NAME, "packed", self.storage(), conv.weight_len())?;
         dx.expect(NAME, "dx", self.storage(), conv.input_len())?;
-        workspace.expect(NAME, "workspace", Number::F32, conv.backward_data_workspace())?;
+        workspace.expect(NAME, "workspace", Number::F32, Self::conv_backward_data_workspace(conv))?;
         if conv.input_len() == 0 {
             return Ok(());
         }
@@ -359,17 +301,17 @@ impl Kernels {
             .array(packed)
             .array_mut(dx)
             .value(if split { workspace.address() } else { 0 })
-            .value(shape)
+            .value(argument)
             .integers([plan.chunk])
             .value(EpilogueArguments::default());
-        let grid = plan.grid(NAME, conv.inputs(), columns, conv.groups)?;
+        let grid = plan.grid(NAME, conv.input_pixels(), columns, conv.groups)?;
         // SAFETY: as in the forward pass.
         unsafe { launch.run(grid)? };
         if !split {
             return Ok(());
         }
         let epilogue = Epilogue::default();
-        self.reduce(NAME, workspace, &epilogue, self.storage(), dx, [conv.inputs(), conv.channels, plan.chunks])
+        self.reduce(NAME, workspace, &epilogue, self.storage(), dx, [conv.input_pixels(), conv.channels, plan.chunks])
     }
 
     /// dw\[k,c,r,s\] = Σ over n, p, q of dy\[n,p,q,k\] · x\[n, p·stride + r − padding, …, c\] and db\[k\] = Σ dy\[n,p,q,k\],
@@ -380,7 +322,7 @@ impl Kernels {
     #[allow(clippy::too_many_arguments)]
     pub fn conv_backward_weight(
         &self,
-        conv: &Conv,
+        conv: &ConvShape,
         x: &Array,
         dy: &Array,
         accumulate: bool,
@@ -390,15 +332,15 @@ impl Kernels {
     ) -> Result<()> {
         const NAME: &str = "conv_backward_weight";
         let size = self.storage().size();
-        let view = conv.weight_view(size);
-        let plan = conv.backward_weight(size, &view);
+        let view = View::weight(conv, size);
+        let plan = backward_weight(conv, size, &view);
         let columns = view.window(conv.groups.max(1));
-        let shape = conv.shape(NAME, &view, &plan, columns)?;
+        let argument = shape(conv, NAME, &view, &plan, columns)?;
         x.expect(NAME, "x", self.storage(), conv.input_len())?;
         dy.expect(NAME, "dy", self.storage(), conv.output_len())?;
         dw.expect(NAME, "dw", Number::F32, conv.weight_len())?;
         db.expect(NAME, "db", Number::F32, conv.filters)?;
-        workspace.expect(NAME, "workspace", Number::F32, conv.backward_weight_workspace())?;
+        workspace.expect(NAME, "workspace", Number::F32, Self::conv_backward_weight_workspace(conv))?;
         if conv.weight_len() > 0 {
             let kernels = ["conv_backward_weight_128", "conv_backward_weight_64", "conv_backward_weight_odd"];
             let sums = plan.partial_sums(conv.filters, columns);
@@ -408,23 +350,23 @@ impl Kernels {
                 .value(x)
                 .array(dy)
                 .array_mut(workspace)
-                .value(shape)
+                .value(argument)
                 .integers([plan.chunk])
                 .value(EpilogueArguments::default());
-            let grid = plan.grid(NAME, conv.of_group()[1], columns, conv.groups)?;
+            let grid = plan.grid(NAME, conv.group_filters(), columns, conv.groups)?;
             // SAFETY: as in the forward pass; the workspace holds the partial sums of all chunks.
             unsafe { launch.run(grid)? };
-            let ([filters, channels], grid) = conv.packing();
+            let ([filters, channels], grid) = packing(conv);
             let launch = self
                 .launch("conv", "conv_reduce_weights")?
                 .array(workspace)
                 .array_mut(dw)
-                .integers([conv.filters, conv.of_group()[0], conv.taps(), filters, channels, plan.chunks])
+                .integers([conv.filters, conv.group_channels(), taps(conv), filters, channels, plan.chunks])
                 .integers([conv.kernel, columns / conv.kernel])
                 .value(i32::from(accumulate));
             // SAFETY: as for packing; the partial sums were written by the launch before.
             unsafe { launch.run(grid)? };
         }
-        self.column_sum(conv.outputs(), conv.filters, dy, accumulate, db, workspace)
+        self.column_sum(conv.output_pixels(), conv.filters, dy, accumulate, db, workspace)
     }
 }

@@ -90,28 +90,9 @@ pub enum Error {
         /// What it can be.
         expected: &'static str,
     },
-    /// The GPU's memory is full.
-    #[error("out of GPU memory: {needed} bytes needed, {free} of {total} free")]
-    OutOfMemory {
-        /// Bytes asked for.
-        needed: u64,
-        /// Bytes free.
-        free: u64,
-        /// Bytes of the GPU.
-        total: u64,
-    },
-    /// An argument of an operator is too short.
-    #[error("{operator}: {argument} has {found} elements, expected {expected}")]
-    Length {
-        /// Name of the operator.
-        operator: &'static str,
-        /// Name of the argument.
-        argument: &'static str,
-        /// Length found.
-        found: usize,
-        /// Length expected.
-        expected: usize,
-    },
+    /// An array is too short, or the GPU's memory is full.
+    #[error(transparent)]
+    Operator(#[from] alexnet_ops::Error),
     /// An argument of an operator is too large, of the wrong type or impossible.
     #[error("{operator}: {argument} {reason}")]
     Argument {

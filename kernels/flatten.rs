@@ -1,5 +1,7 @@
 //! Launchers of `flatten.cu`.
 
+use alexnet_ops::shape::FlattenShape;
+
 use crate::Kernels;
 use crate::array::Array;
 use crate::error::{Error, Result};
@@ -10,17 +12,6 @@ const THREADS: u32 = 256;
 const CHANNELS: usize = 32;
 /// Elements of a block's tile at most: 32 KiB of floats.
 const TILE: usize = 8 << 10;
-
-/// Shape: N images of M pixels and C channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flatten {
-    /// N.
-    pub batch: usize,
-    /// M = H·W.
-    pub pixels: usize,
-    /// C.
-    pub channels: usize,
-}
 
 /// `Flatten` of `flatten.cu`.
 #[derive(Clone, Copy)]
@@ -40,34 +31,34 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn flatten_forward(&self, s: &Flatten, x: &Array, y: &mut Array) -> Result<()> {
+    pub fn flatten_forward(&self, s: &FlattenShape, x: &Array, y: &mut Array) -> Result<()> {
         self.flatten("flatten_forward", s, x, y)
     }
     /// dx (N, H, W, C) from dy (N, C·H·W).
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn flatten_backward(&self, s: &Flatten, dy: &Array, dx: &mut Array) -> Result<()> {
+    pub fn flatten_backward(&self, s: &FlattenShape, dy: &Array, dx: &mut Array) -> Result<()> {
         self.flatten("flatten_backward", s, dy, dx)
     }
 
-    fn flatten(&self, name: &'static str, s: &Flatten, from: &Array, to: &mut Array) -> Result<()> {
-        let len = s.batch * s.pixels * s.channels;
+    fn flatten(&self, name: &'static str, s: &FlattenShape, from: &Array, to: &mut Array) -> Result<()> {
+        let (len, total) = (s.len(), s.height * s.width);
         from.expect(name, "x", self.storage(), len)?;
         to.expect(name, "y", self.storage(), len)?;
         if len == 0 {
             return Ok(());
         }
         count(name, "x", len)?;
-        let pixels = s.pixels.min(TILE / CHANNELS);
-        let (parts, groups) = (s.pixels.div_ceil(pixels), s.channels.div_ceil(CHANNELS));
+        let pixels = total.min(TILE / CHANNELS);
+        let (parts, groups) = (total.div_ceil(pixels), s.channels.div_ceil(CHANNELS));
         let blocks = s.batch * parts * groups;
         if blocks > i32::MAX as usize {
             let reason = format!("takes {blocks} blocks, more than a grid has");
             return Err(Error::Argument { operator: name, argument: "shape", reason });
         }
         let argument = Argument {
-            total: s.pixels as u32,
+            total: total as u32,
             channels: s.channels as u32,
             pixels: pixels as u32,
             parts: parts as u32,

@@ -1,9 +1,12 @@
 //! Launchers of `gemm.cu`, and the plan that `gemm` and `conv` share: which tile, and into how many chunks the sum goes.
 
-use crate::array::{Array, Number};
+use alexnet_ops::shape::DropoutShape;
+
+use crate::Kernels;
+use crate::Number;
+use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::launch::{Grid, Value};
-use crate::{Dropout, Kernels};
 
 /// Which of A and B lies transposed in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,7 +42,7 @@ pub struct Epilogue<'a> {
     /// Replaces negative numbers by zero.
     pub relu: bool,
     /// Drops and scales by this mask, of the step whose number is the first word of the array.
-    pub dropout: Option<(&'a Dropout, &'a Array)>,
+    pub dropout: Option<(&'a DropoutShape, &'a Array)>,
 }
 
 /// `Epilogue` of tile.cuh.
@@ -64,10 +67,18 @@ impl Epilogue<'_> {
             | flag(self.accumulate, 2)
             | flag(self.relu, 4)
             | flag(self.dropout.is_some(), 8);
-        let Some((&Dropout { rate, scale, seed, purpose, offset, .. }, step)) = self.dropout else {
+        let Some((mask, step)) = self.dropout else {
             return EpilogueArguments { steps, ..EpilogueArguments::default() };
         };
-        EpilogueArguments { steps, purpose, rate, scale, step: step.address(), seed, offset }
+        EpilogueArguments {
+            steps,
+            purpose: mask.purpose,
+            rate: mask.rate as f32,
+            scale: mask.scale(),
+            step: step.address(),
+            seed: mask.philox.seed(),
+            offset: mask.offset,
+        }
     }
 }
 

@@ -45,23 +45,13 @@ mod table;
 mod timer;
 mod total;
 
-pub use array::{Array, Host, Number};
-pub use augment::Augment;
-pub use avgpool::AvgPool;
-pub use batchnorm::BatchNorm;
-pub use conv::Conv;
-pub use dropout::Dropout;
+pub use alexnet_ops::{Number, Precision, Scaler};
+pub use array::{Array, Host};
 pub use ema::Averages;
 pub use error::{Error, Result};
-pub use flatten::Flatten;
 pub use gemm::{Epilogue, Gemm, Transpose};
 pub use graph::Graph;
-pub use linear::Linear;
-pub use lrn::Lrn;
-pub use maxpool::MaxPool;
-pub use mix::Paste;
-pub use sgd::{Parameters, Rule, Scaler};
-pub use softmax_cross_entropy::Loss;
+pub use sgd::Parameters;
 
 use nvrtc::{Code, Nvrtc, Target};
 
@@ -78,38 +68,18 @@ pub struct Unit {
 
 include!(concat!(env!("OUT_DIR"), "/units.rs"));
 
-/// How activations are stored and multiplied. Sums, losses, gradients of parameters and the optimiser's weights are
-/// float in all of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Precision {
-    /// float, multiplied as such.
-    #[default]
-    Fp32,
-    /// float, rounded to tf32 for the tensor cores (sm_80).
-    Tf32,
-    /// IEEE binary16.
-    Fp16,
-    /// bfloat16 (tensor cores from sm_80).
-    Bf16,
-}
-
-impl Precision {
-    /// All of them.
-    pub const ALL: [Precision; 4] = [Precision::Fp32, Precision::Tf32, Precision::Fp16, Precision::Bf16];
-
-    /// What a file of kernels is compiled with.
-    pub fn defines(self) -> Vec<String> {
-        let storage = match self {
-            Precision::Fp32 | Precision::Tf32 => "float",
-            Precision::Fp16 => "half",
-            Precision::Bf16 => "bf16",
-        };
-        let mut defines = vec![format!("STORAGE={storage}")];
-        if self == Precision::Tf32 {
-            defines.push("TF32=1".into());
-        }
-        defines
+/// The macros that a file of kernels is compiled with.
+pub fn defines(precision: Precision) -> Vec<String> {
+    let storage = match precision {
+        Precision::Fp32 | Precision::Tf32 => "float",
+        Precision::Fp16 => "half",
+        Precision::Bf16 => "bf16",
+    };
+    let mut defines = vec![format!("STORAGE={storage}")];
+    if precision == Precision::Tf32 {
+        defines.push("TF32=1".into());
     }
+    defines
 }
 
 /// A kernel that is loaded.
@@ -346,7 +316,7 @@ impl Kernels {
     }
 
     fn compile(&self, unit: &Unit, target: Target) -> Result<Vec<u8>> {
-        cache::compile(self.nvrtc, unit, target, &Nvrtc::options(target, &self.precision.defines()))
+        cache::compile(self.nvrtc, unit, target, &Nvrtc::options(target, &defines(self.precision)))
     }
 }
 

@@ -1,40 +1,29 @@
 //! The fully connected layer, made of `gemm.cu`.
 
+use alexnet_ops::shape::{DropoutShape, LinearShape};
+
 use crate::array::Array;
 use crate::error::Result;
-use crate::{Dropout, Epilogue, Gemm, Kernels, Transpose};
+use crate::{Epilogue, Gemm, Kernels, Transpose};
 
-/// x (N, I) with w (O, I) gives y (N, O) = x·wᵀ + b.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Linear {
-    /// N.
-    pub batch: usize,
-    /// I.
-    pub inputs: usize,
-    /// O.
-    pub outputs: usize,
+fn forward(s: &LinearShape) -> Gemm {
+    Gemm { transpose: Transpose::Nt, m: s.batch, n: s.outputs, k: s.inputs }
 }
-
-impl Linear {
-    fn forward(&self) -> Gemm {
-        Gemm { transpose: Transpose::Nt, m: self.batch, n: self.outputs, k: self.inputs }
-    }
-    fn backward_data(&self) -> Gemm {
-        Gemm { transpose: Transpose::Nn, m: self.batch, n: self.inputs, k: self.outputs }
-    }
-    fn backward_weight(&self) -> Gemm {
-        Gemm { transpose: Transpose::Tn, m: self.outputs, n: self.inputs, k: self.batch }
-    }
-    /// Floats of scratch memory that any of the layer's operators needs.
-    pub fn workspace(&self) -> usize {
-        let products = [self.forward().workspace(true), self.backward_data().workspace(false)];
-        let gradients =
-            [self.backward_weight().workspace(false), Kernels::column_sum_workspace(self.batch, self.outputs)];
-        products.into_iter().chain(gradients).max().unwrap_or(0)
-    }
+fn backward_data(s: &LinearShape) -> Gemm {
+    Gemm { transpose: Transpose::Nn, m: s.batch, n: s.inputs, k: s.outputs }
+}
+fn backward_weight(s: &LinearShape) -> Gemm {
+    Gemm { transpose: Transpose::Tn, m: s.outputs, n: s.inputs, k: s.batch }
 }
 
 impl Kernels {
+    /// Floats of workspace that any of the layer's operators needs.
+    pub fn linear_workspace(s: &LinearShape) -> usize {
+        let products = [forward(s).workspace(true), backward_data(s).workspace(false)];
+        let gradients = [backward_weight(s).workspace(false), Self::column_sum_workspace(s.batch, s.outputs)];
+        products.into_iter().chain(gradients).max().unwrap_or(0)
+    }
+
     /// y = x·wᵀ + b, then max(y, 0) if `relu`, then dropout. x, w, y are of the storage's number, b is float.
     ///
     /// # Errors
@@ -42,17 +31,17 @@ impl Kernels {
     #[allow(clippy::too_many_arguments)]
     pub fn linear_forward(
         &self,
-        shape: &Linear,
+        shape: &LinearShape,
         x: &Array,
         w: &Array,
         b: &Array,
         relu: bool,
-        dropout: Option<(&Dropout, &Array)>,
+        dropout: Option<(&DropoutShape, &Array)>,
         y: &mut Array,
         workspace: &mut Array,
     ) -> Result<()> {
         let epilogue = Epilogue { bias: Some(b), accumulate: false, relu, dropout };
-        self.gemm(&shape.forward(), x, w, &epilogue, y, workspace)
+        self.gemm(&forward(shape), x, w, &epilogue, y, workspace)
     }
 
     /// dx = dy·w; all of the storage's number.
@@ -61,13 +50,13 @@ impl Kernels {
     /// An array that does not fit; the driver's.
     pub fn linear_backward_data(
         &self,
-        shape: &Linear,
+        shape: &LinearShape,
         dy: &Array,
         w: &Array,
         dx: &mut Array,
         workspace: &mut Array,
     ) -> Result<()> {
-        self.gemm(&shape.backward_data(), dy, w, &Epilogue::default(), dx, workspace)
+        self.gemm(&backward_data(shape), dy, w, &Epilogue::default(), dx, workspace)
     }
 
     /// dw = dyᵀ·x and db = Σ over n of dy, or adds them; dw and db are float.
@@ -77,7 +66,7 @@ impl Kernels {
     #[allow(clippy::too_many_arguments)]
     pub fn linear_backward_weight(
         &self,
-        shape: &Linear,
+        shape: &LinearShape,
         x: &Array,
         dy: &Array,
         accumulate: bool,
@@ -86,7 +75,7 @@ impl Kernels {
         workspace: &mut Array,
     ) -> Result<()> {
         let epilogue = Epilogue { accumulate, ..Epilogue::default() };
-        self.gemm(&shape.backward_weight(), dy, x, &epilogue, dw, workspace)?;
+        self.gemm(&backward_weight(shape), dy, x, &epilogue, dw, workspace)?;
         self.column_sum(shape.batch, shape.outputs, dy, accumulate, db, workspace)
     }
 }

@@ -1,44 +1,16 @@
 //! Launchers of `sgd.cu`.
 
+use alexnet_ops::{Scaler, Sgd};
+
 use crate::Kernels;
-use crate::array::{Array, Number};
+use crate::Number;
+use crate::array::Array;
 use crate::error::Result;
 use crate::launch::Grid;
 use crate::table::{self, ENTRIES, Table};
 
 const NAME: &str = "sgd";
 const THREADS: u32 = 256;
-
-/// The step's rule, see [`Kernels::write_rule`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rule {
-    /// Learning rate.
-    pub rate: f32,
-    /// μ.
-    pub momentum: f32,
-    /// Weight decay.
-    pub decay: f32,
-    /// Whether to look ahead.
-    pub nesterov: bool,
-}
-
-/// State of the loss's scaling, as `torch.amp.GradScaler`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Scaler {
-    /// What the loss is multiplied by: a power of two.
-    pub scale: f32,
-    /// Steps since the scale last changed.
-    pub good_steps: u32,
-    /// Steps left out because of a gradient that was not finite.
-    pub skipped: u32,
-}
-
-impl Default for Scaler {
-    /// No scaling.
-    fn default() -> Self {
-        Self { scale: 1.0, good_steps: 0, skipped: 0 }
-    }
-}
 
 /// `Entry` of `sgd.cu`.
 #[derive(Clone, Copy, Default)]
@@ -98,13 +70,13 @@ impl<'a> Parameters<'a> {
 }
 
 impl Kernels {
-    /// Writes the rule into an array of 4 words that [`Kernels::sgd`] reads.
+    /// Writes the optimizer's constants into an array of 4 words that [`Kernels::sgd`] reads.
     ///
     /// # Errors
     /// The driver's.
-    pub fn write_rule(&self, rule: &Rule, to: &mut Array) -> Result<()> {
-        let words = [rule.rate.to_bits(), rule.momentum.to_bits(), rule.decay.to_bits(), rule.nesterov.into()];
-        self.write(&words.map(f32::from_bits), to)
+    pub fn write_sgd(&self, sgd: &Sgd, to: &mut Array) -> Result<()> {
+        let [rate, momentum, decay] = [sgd.learning_rate, sgd.momentum, sgd.weight_decay].map(|x| x as f32);
+        self.write(&[rate, momentum, decay, f32::from_bits(sgd.nesterov.into())], to)
     }
 
     /// Writes the scaling's state into an array of 4 words, of which the first is the scale.

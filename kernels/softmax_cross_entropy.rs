@@ -1,26 +1,16 @@
 //! Launcher of `softmax_cross_entropy.cu`.
 
+use alexnet_ops::shape::LossShape;
+
 use crate::Kernels;
-use crate::array::{Array, Number};
+use crate::Number;
+use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::launch::{Grid, Value, count};
 
 const THREADS: u32 = 256;
 /// Floats of shared memory that a block takes at most.
 const CACHED: usize = 8 << 10;
-
-/// Shape and targets: N rows of K classes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Loss {
-    /// N.
-    pub batch: usize,
-    /// K.
-    pub classes: usize,
-    /// ε.
-    pub smoothing: f64,
-    /// What the gradient is divided by.
-    pub divisor: usize,
-}
 
 /// `Loss` of `softmax_cross_entropy.cu`.
 #[derive(Clone, Copy)]
@@ -47,7 +37,7 @@ impl Kernels {
     #[allow(clippy::too_many_arguments)]
     pub fn softmax_cross_entropy(
         &self,
-        s: &Loss,
+        s: &LossShape,
         logits: &Array,
         labels: &Array,
         second: Option<(&Array, &Array)>,

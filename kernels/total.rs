@@ -1,7 +1,8 @@
 //! Launcher of `total.cu`.
 
 use crate::Kernels;
-use crate::array::{Array, Number};
+use crate::Number;
+use crate::array::Array;
 use crate::error::Result;
 use crate::launch::{Grid, count};
 

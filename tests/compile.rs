@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use alexnet_kernels::nvrtc::{self, Code, Nvrtc, Target};
-use alexnet_kernels::{Precision, UNITS, Unit};
+use alexnet_kernels::{Precision, UNITS, Unit, defines};
 
 const ARCHITECTURES: [u32; 8] = [70, 75, 80, 86, 89, 90, 100, 120];
 
@@ -40,7 +40,7 @@ fn faults(log: &str) -> Vec<String> {
 
 fn compile(unit: &Unit, sm: u32, precision: Precision) -> Vec<String> {
     let target = Target { code: Code::Cubin, sm };
-    let mut options = Nvrtc::options(target, &precision.defines());
+    let mut options = Nvrtc::options(target, &defines(precision));
     options.push("-Xptxas=-v".into());
     let faults = match compiler().compile(unit, target, &options) {
         Ok(compiled) => faults(&compiled.log),

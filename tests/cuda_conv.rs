@@ -4,14 +4,13 @@ mod driver;
 
 use alexnet_core::reference;
 use alexnet_core::shape::ConvShape;
-use alexnet_kernels::{Conv, Number, Precision};
+use alexnet_kernels::{Kernels, Number, Precision};
 use driver::{absolute, assert_close, bound, floats, numbers, pick, read, roundoff, stored_array, wide};
 
 fn check(s: ConvShape, precision: Precision, relu: bool, accumulate: bool) {
     let driver = driver::driver();
     let what = format!("{s:?} {precision:?} relu {relu} accumulate {accumulate}");
-    let ConvShape { batch, height, width, channels, filters, kernel, stride, padding, groups } = s;
-    let conv = Conv { batch, height, width, channels, filters, kernel, stride, padding, groups };
+    let ConvShape { channels, filters, kernel, groups, .. } = s;
     let [x, w] = [numbers(1, s.input_len(), precision), numbers(2, s.weight_len(), precision)];
     let [dy, b] = [numbers(3, s.output_len(), precision), numbers(4, filters, Precision::Fp32)];
     let [old_w, old_b] = [numbers(5, s.weight_len(), Precision::Fp32), numbers(6, filters, Precision::Fp32)];
@@ -22,12 +21,14 @@ fn check(s: ConvShape, precision: Precision, relu: bool, accumulate: bool) {
         let [mut packed, mut y, mut dx] = [s.weight_len(), s.output_len(), s.input_len()].map(stored);
         // Exactly as long as each needs: too short a one would be an error, or found out of bounds.
         let work = |len| kernels.zeros(Number::F32, len).unwrap();
-        kernels.conv_pack_weights(&conv, &w, &mut packed).unwrap();
-        kernels.conv_forward(&conv, &x, &packed, &b, relu, &mut y, &mut work(conv.forward_workspace())).unwrap();
-        let space = &mut work(conv.backward_data_workspace());
-        kernels.conv_backward_data(&conv, &dy, &packed, &mut dx, space).unwrap();
-        let space = &mut work(conv.backward_weight_workspace());
-        kernels.conv_backward_weight(&conv, &x, &dy, accumulate, &mut dw, &mut db, space).unwrap();
+        kernels.conv_pack_weights(&s, &w, &mut packed).unwrap();
+        kernels
+            .conv_forward(&s, &x, &packed, &b, relu, &mut y, &mut work(Kernels::conv_forward_workspace(&s)))
+            .unwrap();
+        let space = &mut work(Kernels::conv_backward_data_workspace(&s));
+        kernels.conv_backward_data(&s, &dy, &packed, &mut dx, space).unwrap();
+        let space = &mut work(Kernels::conv_backward_weight_workspace(&s));
+        kernels.conv_backward_weight(&s, &x, &dy, accumulate, &mut dw, &mut db, space).unwrap();
         [&y, &dx, &dw, &db].map(|x| read(kernels, x)).to_vec()
     });
     // The same on absolute values gives the sums that bound the errors.

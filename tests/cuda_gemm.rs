@@ -5,7 +5,7 @@ mod driver;
 use alexnet_core::random::Philox;
 use alexnet_core::reference;
 use alexnet_core::shape::{DropoutShape, LinearShape};
-use alexnet_kernels::{Dropout, Epilogue, Gemm, Kernels, Linear, Number, Precision, Transpose};
+use alexnet_kernels::{Epilogue, Gemm, Kernels, Number, Precision, Transpose};
 use driver::{absolute, assert_close, bound, floats, numbers, pick, read, roundoff, stored_array, wide};
 
 /// C and the sums of the products' absolute values.
@@ -35,7 +35,6 @@ fn check(gemm: Gemm, precision: Precision, seed: u64) {
     let philox = Philox::new(0x1234_5678_9abc_def0);
     let (purpose, step, offset) = (0x105, 7, 3);
     let mask = DropoutShape { len: m * n, rate: 0.4, philox, purpose, step, offset };
-    let dropout = Dropout { len: m * n, rate: 0.4, scale: mask.scale(), seed: philox.seed(), purpose, offset };
     for (with_bias, accumulate, relu, drop) in [
         (false, false, false, false),
         (true, false, true, false),
@@ -54,7 +53,7 @@ fn check(gemm: Gemm, precision: Precision, seed: u64) {
                 bias: with_bias.then_some(&bias),
                 accumulate,
                 relu,
-                dropout: drop.then_some((&dropout, &steps)),
+                dropout: drop.then_some((&mask, &steps)),
             };
             kernels.gemm(&gemm, &a, &b, &epilogue, &mut c, &mut workspace).unwrap();
             vec![read(kernels, &c)]
@@ -205,9 +204,8 @@ fn fully_connected_layer() {
     let driver = driver::driver();
     for (batch, inputs, outputs) in [(3, 5, 10), (20, 64, 12), (70, 36, 130)] {
         for precision in [Precision::Fp32, Precision::Fp16] {
-            let layer = Linear { batch, inputs, outputs };
             let shape = LinearShape { batch, inputs, outputs };
-            let what = format!("{layer:?} {precision:?}");
+            let what = format!("{shape:?} {precision:?}");
             let (x, w) = (numbers(1, batch * inputs, precision), numbers(2, inputs * outputs, precision));
             let (b, dy) = (numbers(3, outputs, Precision::Fp32), numbers(4, batch * outputs, precision));
             let found = driver.run(&what, precision, |kernels| {
@@ -218,10 +216,10 @@ fn fully_connected_layer() {
                     stored_array(kernels, &vec![0.0; batch * inputs]),
                 );
                 let (mut dw, mut db) = (zeros(Number::F32, inputs * outputs), zeros(Number::F32, outputs));
-                let (b, mut work) = (floats(kernels, &b), zeros(Number::F32, layer.workspace()));
-                kernels.linear_forward(&layer, &x, &w, &b, true, None, &mut y, &mut work).unwrap();
-                kernels.linear_backward_data(&layer, &dy, &w, &mut dx, &mut work).unwrap();
-                kernels.linear_backward_weight(&layer, &x, &dy, false, &mut dw, &mut db, &mut work).unwrap();
+                let (b, mut work) = (floats(kernels, &b), zeros(Number::F32, Kernels::linear_workspace(&shape)));
+                kernels.linear_forward(&shape, &x, &w, &b, true, None, &mut y, &mut work).unwrap();
+                kernels.linear_backward_data(&shape, &dy, &w, &mut dx, &mut work).unwrap();
+                kernels.linear_backward_weight(&shape, &x, &dy, false, &mut dw, &mut db, &mut work).unwrap();
                 [&y, &dx, &dw, &db].map(|x| read(kernels, x)).to_vec()
             });
             // The same on absolute values gives the sums that bound the errors.

@@ -70,11 +70,11 @@ fn a_label_that_is_no_class_is_an_error() {
         let (mut losses, mut correct) = (unwritten(cpu, 2), unwritten(cpu, 2));
         let found =
             cpu.softmax_cross_entropy(&s, &array(cpu, &[0.0; 6]), &labels, None, &mut losses, &mut correct, None);
-        assert_eq!(found, Err(Error::Label { label: 3, image: 1, classes: 3 }));
+        assert_eq!(found, Err(Error::Operator(alexnet_core::ops::Error::Label { label: 3, image: 1, classes: 3 })));
         let (own, second) = (cpu.labels(2).unwrap(), (&labels, &array(cpu, &[0.5])));
         let found =
             cpu.softmax_cross_entropy(&s, &array(cpu, &[0.0; 6]), &own, Some(second), &mut losses, &mut correct, None);
-        assert_eq!(found, Err(Error::Label { label: 3, image: 1, classes: 3 }));
+        assert_eq!(found, Err(Error::Operator(alexnet_core::ops::Error::Label { label: 3, image: 1, classes: 3 })));
     }
 }
 

@@ -1,20 +1,21 @@
-use alexnet_kernels::{Augment, Number};
+use alexnet_core::random::Philox;
+use alexnet_core::shape::AugmentShape;
+use alexnet_kernels::Number;
 
 use super::{Case, Net, stored};
 
 pub fn cases(net: &Net) -> Vec<Case> {
     let (batch, side) = (net.batch, net.layers[0].input.height);
     let image = side * side * 3;
-    let shape = Augment {
+    let shape = AugmentShape {
         batch,
         images: batch,
         side,
         padding: 4,
-        seed: 1,
-        purposes: [2, 4, 5],
+        philox: Philox::new(1),
         epoch: 0,
         flip: true,
-        jitter: [1.0, 0.0],
+        jitter: 0.0,
         cutout: 0,
         mean: [0.5; 3],
         std: [0.25; 3],

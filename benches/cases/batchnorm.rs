@@ -1,5 +1,6 @@
 use alexnet_core::architecture::LayerKind;
-use alexnet_kernels::BatchNorm;
+use alexnet_core::shape::BatchNormShape;
+use alexnet_kernels::Kernels;
 
 use super::{Case, Net, floats, stored};
 
@@ -8,7 +9,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
     let mut cases = Vec::new();
     for layer in net.layers.iter().filter(|layer| matches!(layer.spec.kind, LayerKind::Conv { .. })) {
         let (rows, channels) = (net.batch * layer.output.height * layer.output.width, layer.output.channels);
-        let shape = BatchNorm { rows, channels, epsilon: 1e-5, momentum: 0.1 };
+        let shape = BatchNormShape { rows, channels, epsilon: 1e-5, momentum: 0.1 };
         let len = rows * channels;
         cases.push(
             Case::new("batchnorm", net.label(layer, "forward"), move |kernels| {
@@ -16,7 +17,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
                 let (w, b) = (floats(kernels, channels)?, floats(kernels, channels)?);
                 let (mut mean, mut variance) = (floats(kernels, channels)?, floats(kernels, channels)?);
                 let (mut statistics, mut workspace) =
-                    (floats(kernels, 2 * channels)?, floats(kernels, shape.workspace())?);
+                    (floats(kernels, 2 * channels)?, floats(kernels, Kernels::batchnorm_workspace(&shape))?);
                 Ok(Box::new(move || {
                     let running = [&mut mean, &mut variance];
                     let (statistics, workspace) = (&mut statistics, &mut workspace);
@@ -30,7 +31,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
                 let (x, dy, mut dx) = (stored(kernels, len)?, stored(kernels, len)?, stored(kernels, len)?);
                 let (w, statistics) = (floats(kernels, channels)?, floats(kernels, 2 * channels)?);
                 let (mut dw, mut db) = (floats(kernels, channels)?, floats(kernels, channels)?);
-                let mut workspace = floats(kernels, shape.workspace())?;
+                let mut workspace = floats(kernels, Kernels::batchnorm_workspace(&shape))?;
                 Ok(Box::new(move || {
                     let (dw, db, dx, workspace) = (&mut dw, &mut db, &mut dx, &mut workspace);
                     kernels.batchnorm_backward(&shape, &x, &dy, &w, &statistics, false, dw, db, dx, workspace)

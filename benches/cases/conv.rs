@@ -1,15 +1,13 @@
-use alexnet_core::architecture::LayerKind;
-use alexnet_kernels::Conv;
+use alexnet_core::shape::Operation;
+use alexnet_kernels::Kernels;
 
 use super::{Case, Net, floats, stored};
 
 pub fn cases(net: &Net) -> Vec<Case> {
     let mut cases = Vec::new();
     for (index, layer) in net.layers.iter().enumerate() {
-        let LayerKind::Conv { filters, kernel, stride, padding, groups } = layer.spec.kind else { continue };
-        let (height, width, channels) = (layer.input.height, layer.input.width, layer.input.channels);
-        let conv = Conv { batch: net.batch, height, width, channels, filters, kernel, stride, padding, groups };
-        let multiply_adds = conv.output_len() * conv.weight_len() / filters;
+        let Operation::Conv(conv) = layer.operation(net.batch) else { continue };
+        let (filters, multiply_adds) = (conv.filters, conv.multiply_adds() as usize);
         let (x, w, y) = (conv.input_len(), conv.weight_len(), conv.output_len());
         let case = |direction: &str| net.label(layer, direction);
         cases.push(
@@ -22,7 +20,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
         cases.push(
             Case::new("conv", case("forward"), move |kernels| {
                 let (x, packed, b) = (stored(kernels, x)?, stored(kernels, w)?, floats(kernels, filters)?);
-                let (mut y, mut work) = (stored(kernels, y)?, floats(kernels, conv.forward_workspace())?);
+                let (mut y, mut work) = (stored(kernels, y)?, floats(kernels, Kernels::conv_forward_workspace(&conv))?);
                 Ok(Box::new(move || kernels.conv_forward(&conv, &x, &packed, &b, true, &mut y, &mut work)))
             })
             .moves(x + w + y, 4 * filters)
@@ -33,7 +31,8 @@ pub fn cases(net: &Net) -> Vec<Case> {
             cases.push(
                 Case::new("conv", case("backward data"), move |kernels| {
                     let (dy, packed) = (stored(kernels, y)?, stored(kernels, w)?);
-                    let (mut dx, mut work) = (stored(kernels, x)?, floats(kernels, conv.backward_data_workspace())?);
+                    let (mut dx, mut work) =
+                        (stored(kernels, x)?, floats(kernels, Kernels::conv_backward_data_workspace(&conv))?);
                     Ok(Box::new(move || kernels.conv_backward_data(&conv, &dy, &packed, &mut dx, &mut work)))
                 })
                 .moves(x + w + y, 0)
@@ -44,7 +43,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
             Case::new("conv", case("backward weight"), move |kernels| {
                 let (x, dy) = (stored(kernels, x)?, stored(kernels, y)?);
                 let (mut dw, mut db) = (floats(kernels, w)?, floats(kernels, filters)?);
-                let mut work = floats(kernels, conv.backward_weight_workspace())?;
+                let mut work = floats(kernels, Kernels::conv_backward_weight_workspace(&conv))?;
                 Ok(Box::new(move || kernels.conv_backward_weight(&conv, &x, &dy, false, &mut dw, &mut db, &mut work)))
             })
             .moves(x + y, 4 * (w + filters))

@@ -1,5 +1,7 @@
 use alexnet_core::architecture::LayerKind;
-use alexnet_kernels::{Dropout, Number};
+use alexnet_core::random::Philox;
+use alexnet_core::shape::DropoutShape;
+use alexnet_kernels::Number;
 
 use super::{Case, Net, stored};
 
@@ -8,8 +10,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
     for layer in &net.layers {
         let LayerKind::Dropout { rate } = layer.spec.kind else { continue };
         let len = net.batch * layer.input.len();
-        let (rate, scale) = (rate as f32, (1.0 / (1.0 - rate)) as f32);
-        let shape = Dropout { len, rate, scale, seed: 1, purpose: 2, offset: 0 };
+        let shape = DropoutShape { len, rate, philox: Philox::new(1), purpose: 2, step: 0, offset: 0 };
         cases.push(
             Case::new("dropout", net.label(layer, ""), move |kernels| {
                 let (mut x, step) = (stored(kernels, len)?, kernels.zeros(Number::U32, 1)?);

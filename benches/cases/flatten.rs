@@ -1,14 +1,12 @@
-use alexnet_core::architecture::LayerKind;
-use alexnet_kernels::Flatten;
+use alexnet_core::shape::Operation;
 
 use super::{Case, Net, stored};
 
 pub fn cases(net: &Net) -> Vec<Case> {
     let mut cases = Vec::new();
-    for layer in net.layers.iter().filter(|layer| layer.spec.kind == LayerKind::Flatten) {
-        let pixels = layer.input.height * layer.input.width;
-        let shape = Flatten { batch: net.batch, pixels, channels: layer.input.channels };
-        let len = net.batch * layer.input.len();
+    for layer in &net.layers {
+        let Operation::Flatten(shape) = layer.operation(net.batch) else { continue };
+        let len = shape.len();
         cases.push(
             Case::new("flatten", net.label(layer, "forward"), move |kernels| {
                 let (x, mut y) = (stored(kernels, len)?, stored(kernels, len)?);

@@ -1,20 +1,18 @@
-use alexnet_core::architecture::LayerKind;
-use alexnet_kernels::Linear;
+use alexnet_core::shape::Operation;
+use alexnet_kernels::Kernels;
 
 use super::{Case, Net, floats, stored};
 
 pub fn cases(net: &Net) -> Vec<Case> {
     let mut cases = Vec::new();
     for layer in &net.layers {
-        let LayerKind::Linear { outputs } = layer.spec.kind else { continue };
-        let (batch, inputs) = (net.batch, layer.input.len());
-        let shape = Linear { batch, inputs, outputs };
-        let multiply_adds = batch * inputs * outputs;
-        let (x, w, y) = (batch * inputs, inputs * outputs, batch * outputs);
+        let Operation::Linear(shape) = layer.operation(net.batch) else { continue };
+        let (multiply_adds, outputs) = (shape.multiply_adds() as usize, shape.outputs);
+        let (x, w, y) = (shape.input_len(), shape.weight_len(), shape.output_len());
         cases.push(
             Case::new("linear", net.label(layer, "forward"), move |kernels| {
                 let (x, w, b) = (stored(kernels, x)?, stored(kernels, w)?, floats(kernels, outputs)?);
-                let (mut y, mut work) = (stored(kernels, y)?, floats(kernels, shape.workspace())?);
+                let (mut y, mut work) = (stored(kernels, y)?, floats(kernels, Kernels::linear_workspace(&shape))?);
                 Ok(Box::new(move || kernels.linear_forward(&shape, &x, &w, &b, true, None, &mut y, &mut work)))
             })
             .moves(x + w + y, 4 * outputs)
@@ -23,7 +21,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
         cases.push(
             Case::new("linear", net.label(layer, "backward data"), move |kernels| {
                 let (dy, w) = (stored(kernels, y)?, stored(kernels, w)?);
-                let (mut dx, mut work) = (stored(kernels, x)?, floats(kernels, shape.workspace())?);
+                let (mut dx, mut work) = (stored(kernels, x)?, floats(kernels, Kernels::linear_workspace(&shape))?);
                 Ok(Box::new(move || kernels.linear_backward_data(&shape, &dy, &w, &mut dx, &mut work)))
             })
             .moves(x + w + y, 0)
@@ -33,7 +31,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
             Case::new("linear", net.label(layer, "backward weight"), move |kernels| {
                 let (x, dy) = (stored(kernels, x)?, stored(kernels, y)?);
                 let (mut dw, mut db) = (floats(kernels, w)?, floats(kernels, outputs)?);
-                let mut work = floats(kernels, shape.workspace())?;
+                let mut work = floats(kernels, Kernels::linear_workspace(&shape))?;
                 Ok(Box::new(move || {
                     kernels.linear_backward_weight(&shape, &x, &dy, false, &mut dw, &mut db, &mut work)
                 }))

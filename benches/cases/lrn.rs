@@ -1,15 +1,12 @@
-use alexnet_core::architecture::LayerKind;
-use alexnet_kernels::Lrn;
+use alexnet_core::shape::Operation;
 
 use super::{Case, Net, stored};
 
 pub fn cases(net: &Net) -> Vec<Case> {
     let mut cases = Vec::new();
     for layer in &net.layers {
-        let LayerKind::Lrn { size, alpha, beta, k } = layer.spec.kind else { continue };
-        let pixels = net.batch * layer.input.height * layer.input.width;
-        let shape = Lrn { pixels, channels: layer.input.channels, size, alpha, beta, k };
-        let len = net.batch * layer.input.len();
+        let Operation::Lrn(shape) = layer.operation(net.batch) else { continue };
+        let len = shape.len();
         cases.push(
             Case::new("lrn", net.label(layer, "forward"), move |kernels| {
                 let (x, mut y) = (stored(kernels, len)?, stored(kernels, len)?);

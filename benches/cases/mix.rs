@@ -1,23 +1,21 @@
-use alexnet_kernels::Paste;
+use alexnet_core::shape::{Mix, MixShape};
 
 use super::{Case, Net, stored};
 
 pub fn cases(net: &Net) -> Vec<Case> {
     let (batch, side) = (net.batch, net.layers[0].input.height);
-    let (row, image) = (side * 3, side * side * 3);
-    let (width, height) = (side / 2 * 3, side / 2);
-    let paste = Paste { batch, image, row, first: 0, width, top: side / 4, height };
+    let half = side / 2;
+    let shape = |mix| MixShape { batch, side, channels: 3, mix };
+    let mixup = shape(Mix::Blend { weight: 0.7 });
+    let cutmix = shape(Mix::Paste { left: 0, top: side / 4, right: half, bottom: side / 4 + half });
     let pairs = batch / 2 * 2;
-    vec![
-        Case::new("mix", format!("{} MixUp", net.name), move |kernels| {
-            let mut x = stored(kernels, batch * image)?;
-            Ok(Box::new(move || kernels.mix_blend(batch, image, 0.7, &mut x)))
+    [("MixUp", mixup, mixup.image()), ("CutMix", cutmix, half * half * 3)]
+        .map(|(name, shape, moved)| {
+            Case::new("mix", format!("{} {name}", net.name), move |kernels| {
+                let mut x = stored(kernels, shape.len())?;
+                Ok(Box::new(move || kernels.mix(&shape, &mut x)))
+            })
+            .moves(2 * pairs * moved, 0)
         })
-        .moves(2 * pairs * image, 0),
-        Case::new("mix", format!("{} CutMix", net.name), move |kernels| {
-            let mut x = stored(kernels, batch * image)?;
-            Ok(Box::new(move || kernels.mix_paste(&paste, &mut x)))
-        })
-        .moves(2 * pairs * width * height, 0),
-    ]
+        .into()
 }

@@ -1,5 +1,6 @@
+use alexnet_core::Sgd;
 use alexnet_core::architecture::LayerKind;
-use alexnet_kernels::{Array, Number, Parameters, Result, Rule, Scaler};
+use alexnet_kernels::{Array, Number, Parameters, Result, Scaler};
 
 use super::{Case, Net, floats, stored};
 
@@ -30,15 +31,16 @@ pub fn cases(net: &Net) -> Vec<Case> {
             Ok((floats(kernels, len)?, floats(kernels, len)?, floats(kernels, len)?, copy))
         });
         let mut parameters: Vec<Parameter> = parameters.collect::<Result<_>>()?;
-        let (mut rule, mut scaler) = (floats(kernels, 4)?, floats(kernels, 4)?);
-        kernels.write_rule(&Rule { rate: 0.01, momentum: 0.9, decay: 5e-4, nesterov: false }, &mut rule)?;
+        let (mut optimizer, mut scaler) = (floats(kernels, 4)?, floats(kernels, 4)?);
+        let sgd = Sgd { learning_rate: 0.01, momentum: 0.9, weight_decay: 5e-4, nesterov: false, decay_all: true };
+        kernels.write_sgd(&sgd, &mut optimizer)?;
         kernels.write_scaler(&Scaler::default(), &mut scaler)?;
         Ok(Box::new(move || {
             let mut table = Parameters::default();
             for (w, g, v, copy) in &mut parameters {
                 table.push(w.len(), true, w, g, v, copy.as_mut())?;
             }
-            kernels.sgd(&table, &rule, &mut scaler, None)
+            kernels.sgd(&table, &optimizer, &mut scaler, None)
         }))
     });
     vec![case.moves(0, 20 * total)]

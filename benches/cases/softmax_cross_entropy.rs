@@ -1,10 +1,11 @@
-use alexnet_kernels::{Loss, Number};
+use alexnet_core::shape::LossShape;
+use alexnet_kernels::Number;
 
 use super::{Case, Net, floats, stored};
 
 pub fn cases(net: &Net) -> Vec<Case> {
     let (batch, classes) = (net.batch, net.layers.last().map_or(0, |layer| layer.output.len()));
-    let shape = Loss { batch, classes, smoothing: 0.1, divisor: batch };
+    let shape = LossShape { batch, classes, smoothing: 0.1, divisor: batch };
     let case = Case::new("softmax_cross_entropy", format!("{} loss", net.name), move |kernels| {
         let (logits, mut dlogits) = (stored(kernels, batch * classes)?, stored(kernels, batch * classes)?);
         let (labels, scale) = (kernels.zeros(Number::U32, batch)?, floats(kernels, 1)?);

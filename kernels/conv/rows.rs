@@ -1,6 +1,8 @@
 //! How the kernels see x: as it is, or, where its channels are no whole packs, copied as rows of windows (see conv.cu).
 
-use super::{Conv, Divisor};
+use alexnet_ops::shape::ConvShape;
+
+use super::Divisor;
 use crate::Kernels;
 use crate::array::Array;
 use crate::error::Result;
@@ -34,8 +36,8 @@ pub(super) struct View {
 
 impl View {
     /// x as it is.
-    pub fn plain(conv: &Conv) -> Self {
-        let Conv { width, channels, kernel, stride, padding, .. } = *conv;
+    pub fn plain(conv: &ConvShape) -> Self {
+        let ConvShape { width, channels, kernel, stride, padding, .. } = *conv;
         Self { width, channels, kernel, taps: kernel * kernel, stride, padding, rows: false }
     }
     /// Elements of a filter.
@@ -43,11 +45,11 @@ impl View {
         self.taps * (self.channels / groups.max(1))
     }
     /// Floats that the copy of x takes.
-    pub fn copy_floats(&self, conv: &Conv, size: usize) -> usize {
+    pub fn copy_floats(&self, conv: &ConvShape, size: usize) -> usize {
         if self.rows { conv.batch * conv.height * self.width * self.channels * size / 4 } else { 0 }
     }
     /// Floats that the copy of the weights takes.
-    pub fn weight_floats(&self, conv: &Conv, size: usize) -> usize {
+    pub fn weight_floats(&self, conv: &ConvShape, size: usize) -> usize {
         if self.rows { conv.filters * self.window(1) * size / 4 } else { 0 }
     }
 }
@@ -70,28 +72,28 @@ struct Rows {
 // SAFETY: the same members in the same order as in conv.cu, all of four bytes, so that there is no padding.
 unsafe impl Value for Rows {}
 
-impl Conv {
+impl View {
     /// Rows, for numbers of `size` bytes: where packs of channels are not whole, a copy does not double what is
     /// multiplied, and a row of pixels fits a block's shared memory.
-    fn rows_view(&self, size: usize) -> Option<View> {
-        let length = self.kernel * self.channels;
+    fn rows(s: &ConvShape, size: usize) -> Option<Self> {
+        let length = s.kernel * s.channels;
         let pitch = length.next_multiple_of(SECTOR / size);
-        let whole = (self.channels * size).is_multiple_of(16);
-        let fits = self.width * self.channels * size <= SHARED && self.output_width() > 0;
-        if self.groups != 1 || whole || pitch > 2 * length || !fits {
+        let whole = (s.channels * size).is_multiple_of(16);
+        let fits = s.width * s.channels * size <= SHARED && s.output_width() > 0;
+        if s.groups != 1 || whole || pitch > 2 * length || !fits {
             return None;
         }
-        let (width, taps) = (self.output_width(), self.kernel);
-        Some(View { width, channels: pitch, kernel: 1, taps, stride: 1, padding: 0, rows: true })
+        let (width, taps) = (s.output_width(), s.kernel);
+        Some(Self { width, channels: pitch, kernel: 1, taps, stride: 1, padding: 0, rows: true })
     }
     /// For the forward pass.
-    pub(super) fn forward_view(&self, size: usize) -> View {
-        self.rows_view(size).unwrap_or_else(|| View::plain(self))
+    pub(super) fn forward(s: &ConvShape, size: usize) -> Self {
+        Self::rows(s, size).unwrap_or_else(|| Self::plain(s))
     }
     /// For the gradient of the weights, which reads dy in packs as well.
-    pub(super) fn weight_view(&self, size: usize) -> View {
-        let whole = (self.filters * size).is_multiple_of(16);
-        self.rows_view(size).filter(|_| whole).unwrap_or_else(|| View::plain(self))
+    pub(super) fn weight(s: &ConvShape, size: usize) -> Self {
+        let whole = (s.filters * size).is_multiple_of(16);
+        Self::rows(s, size).filter(|_| whole).unwrap_or_else(|| Self::plain(s))
     }
 }
 
@@ -100,7 +102,7 @@ impl Kernels {
     /// begin after `used` floats. The caller has checked the arrays' lengths.
     pub(super) fn conv_rows(
         &self,
-        conv: &Conv,
+        conv: &ConvShape,
         view: &View,
         x: &Array,
         packed: Option<&Array>,

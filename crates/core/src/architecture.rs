@@ -4,6 +4,8 @@ use crate::device::Storage;
 use crate::shape::{AvgPoolShape, BatchNormShape, ConvShape, FlattenShape, LinearShape, LrnShape, MaxPoolShape};
 use crate::{Error, Result};
 
+pub use crate::shape::Operation;
+
 mod extent;
 
 use extent::{check_shortcut, output_extent};
@@ -388,40 +390,6 @@ impl TracedLayer {
             }
         }
     }
-}
-
-/// A layer with the shape of its operator.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Operation {
-    /// Convolution.
-    Conv(ConvShape),
-    /// ReLU, in place.
-    Relu {
-        /// Elements.
-        len: usize,
-    },
-    /// Max pooling.
-    MaxPool(MaxPoolShape),
-    /// Adaptive average pooling.
-    AvgPool(AvgPoolShape),
-    /// Local response normalisation.
-    Lrn(LrnShape),
-    /// Batch normalisation.
-    BatchNorm(BatchNormShape),
-    /// The end of a shortcut, in place.
-    Add {
-        /// Elements.
-        len: usize,
-    },
-    /// Dropout, in place; its mask depends on the step.
-    Dropout {
-        /// Share set to zero.
-        rate: f64,
-    },
-    /// Reordering to rows.
-    Flatten(FlattenShape),
-    /// Fully connected layer.
-    Linear(LinearShape),
 }
 
 impl std::fmt::Display for LayerKind {

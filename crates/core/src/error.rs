@@ -37,28 +37,9 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
-    /// An operator got an array of the wrong length.
-    #[error("{operator}: {argument} has {found} elements, expected {expected}")]
-    Length {
-        /// Name of the operator.
-        operator: &'static str,
-        /// Name of the argument.
-        argument: &'static str,
-        /// Length found.
-        found: usize,
-        /// Length expected from the shape.
-        expected: usize,
-    },
-    /// A label that is not a class.
-    #[error("label {label} of image {image} in the batch is not one of {classes} classes")]
-    Label {
-        /// The label.
-        label: u32,
-        /// Position in the batch.
-        image: usize,
-        /// Number of classes.
-        classes: usize,
-    },
+    /// An array too short, a label that is not a class, or too little memory.
+    #[error(transparent)]
+    Operator(#[from] alexnet_ops::Error),
     /// The batch is empty or larger than the memory plan.
     #[error("a batch of {found} images does not fit a network planned for 1 to {planned}")]
     Batch {
@@ -66,14 +47,6 @@ pub enum Error {
         found: usize,
         /// Images the plan holds.
         planned: usize,
-    },
-    /// The device has too little memory.
-    #[error("out of memory: {needed} bytes needed for {purpose}")]
-    OutOfMemory {
-        /// Bytes asked for.
-        needed: u64,
-        /// What for.
-        purpose: String,
     },
     /// The device failed.
     #[error("{device}: {message}")]

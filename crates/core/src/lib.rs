@@ -13,16 +13,14 @@ mod error;
 pub mod gradcheck;
 pub mod init;
 pub mod network;
-pub mod optimizer;
-pub mod random;
 pub mod reference;
-pub mod shape;
 
+pub use alexnet_ops as ops;
+pub use alexnet_ops::{Number, Precision, Scaler, Sgd, optimizer, random, shape};
 pub use architecture::{Architecture, LayerKind, LayerSpec};
 pub use device::Device;
 pub use device::cpu::Cpu;
 pub use device::cuda::Cuda;
 pub use error::{Error, Result};
 pub use network::Network;
-pub use optimizer::Sgd;
 pub use reference::Reference;

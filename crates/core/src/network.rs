@@ -8,6 +8,7 @@ use crate::init::initial_values;
 use crate::random::Philox;
 use crate::shape::LossShape;
 use crate::{Error, Result, Sgd};
+use alexnet_ops::{Error as OpsError, expect_labels};
 
 mod average;
 mod pass;
@@ -407,13 +408,10 @@ impl<D: Device> Network<D> {
 
     fn check_labels(&self, labels: &[u32], n: usize) -> Result<()> {
         if labels.len() != n {
-            return Err(Error::Length { operator: "network", argument: "labels", found: labels.len(), expected: n });
+            let found = labels.len();
+            return Err(OpsError::Length { operator: "network", argument: "labels", found, expected: n }.into());
         }
-        let classes = self.architecture.classes;
-        match labels.iter().position(|&label| label as usize >= classes) {
-            Some(image) => Err(Error::Label { label: labels[image], image, classes }),
-            None => Ok(()),
-        }
+        Ok(expect_labels(labels, self.architecture.classes)?)
     }
 
     /// Runs the loss on the logits; with `gradient` leaves dL/dlogits in the first of the gradients.

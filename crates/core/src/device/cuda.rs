@@ -6,27 +6,27 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use alexnet_kernels::{self as kernels, Array, Averages, Kernels, Number, Parameters, Scaler};
+use alexnet_kernels::{self as kernels, Array, Averages, Kernels, Parameters};
+use alexnet_ops::{Number, Scaler, expect_len};
 use half::{bf16, f16};
 
-pub use alexnet_kernels::{Precision, nvrtc, probe};
+pub use alexnet_kernels::{nvrtc, probe};
+pub use alexnet_ops::Precision;
 
 use super::{Device, Parameter, Storage};
-use crate::architecture::Operation;
+use crate::shape::Operation;
 use crate::shape::{
     AugmentShape, AvgPoolShape, BatchNormShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape,
-    LrnShape, MaxPoolShape, Mix, MixShape, expect_len,
+    LrnShape, MaxPoolShape, MixShape,
 };
 use crate::{Error, Result, Sgd};
 
 mod buffer;
 mod scratch;
-mod shapes;
 
 pub use buffer::Buffer;
 pub use scratch::Recording;
 use scratch::Scratch;
-use shapes::{augment, avgpool, batchnorm, conv, flatten, linear, lrn, maxpool};
 
 /// A GPU.
 ///
@@ -110,13 +110,7 @@ impl Cuda {
 /// A failure in this crate's words.
 fn failure(ordinal: usize, error: kernels::Error) -> Error {
     match error {
-        kernels::Error::Length { operator, argument, found, expected } => {
-            Error::Length { operator, argument, found, expected }
-        }
-        kernels::Error::OutOfMemory { needed, free, total } => Error::OutOfMemory {
-            needed,
-            purpose: format!("an array on cuda:{ordinal}, {free} of {total} free; a smaller batch needs less"),
-        },
+        kernels::Error::Operator(error) => error.into(),
         error => Error::Device { device: format!("cuda:{ordinal}"), message: error.to_string() },
     }
 }
@@ -223,7 +217,7 @@ impl Device for Cuda {
     }
 
     fn augment(&self, s: &AugmentShape, images: &Array, indices: &Array, out: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.augment(&augment(s), images, indices, &mut out.array))
+        self.ok(self.kernels.augment(s, images, indices, &mut out.array))
     }
 
     fn scaling(&self) -> Result<Option<Scaler>> {
@@ -264,18 +258,18 @@ impl Device for Cuda {
         relu: bool,
         y: &mut Buffer,
     ) -> Result<()> {
-        let s = conv(shape);
-        let mut scratch = self.scratch_of(s.forward_workspace(), s.weight_len())?;
+        let s = shape;
+        let mut scratch = self.scratch_of(Kernels::conv_forward_workspace(s), s.weight_len())?;
         let Scratch { workspace, packed, .. } = &mut *scratch;
-        self.ok(self.kernels.conv_pack_weights(&s, &w.array, packed))?;
-        self.ok(self.kernels.conv_forward(&s, &x.array, packed, &b.array, relu, &mut y.array, workspace))
+        self.ok(self.kernels.conv_pack_weights(s, &w.array, packed))?;
+        self.ok(self.kernels.conv_forward(s, &x.array, packed, &b.array, relu, &mut y.array, workspace))
     }
     fn conv_backward_data(&self, shape: &ConvShape, dy: &Buffer, w: &Buffer, dx: &mut Buffer) -> Result<()> {
-        let s = conv(shape);
-        let mut scratch = self.scratch_of(s.backward_data_workspace(), s.weight_len())?;
+        let s = shape;
+        let mut scratch = self.scratch_of(Kernels::conv_backward_data_workspace(s), s.weight_len())?;
         let Scratch { workspace, packed, .. } = &mut *scratch;
-        self.ok(self.kernels.conv_pack_weights(&s, &w.array, packed))?;
-        self.ok(self.kernels.conv_backward_data(&s, &dy.array, packed, &mut dx.array, workspace))
+        self.ok(self.kernels.conv_pack_weights(s, &w.array, packed))?;
+        self.ok(self.kernels.conv_backward_data(s, &dy.array, packed, &mut dx.array, workspace))
     }
     fn conv_backward_weight(
         &self,
@@ -286,10 +280,10 @@ impl Device for Cuda {
         dw: &mut Buffer,
         db: &mut Buffer,
     ) -> Result<()> {
-        let s = conv(shape);
-        let mut scratch = self.scratch_of(s.backward_weight_workspace(), 0)?;
+        let s = shape;
+        let mut scratch = self.scratch_of(Kernels::conv_backward_weight_workspace(s), 0)?;
         let (dw, db, workspace) = (&mut dw.array, &mut db.array, &mut scratch.workspace);
-        self.ok(self.kernels.conv_backward_weight(&s, &x.array, &dy.array, accumulate, dw, db, workspace))
+        self.ok(self.kernels.conv_backward_weight(s, &x.array, &dy.array, accumulate, dw, db, workspace))
     }
 
     fn relu_forward(&self, len: usize, x: &mut Buffer) -> Result<()> {
@@ -304,24 +298,24 @@ impl Device for Cuda {
     }
 
     fn maxpool_forward(&self, s: &MaxPoolShape, x: &Buffer, y: &mut Buffer, argmax: &mut Array) -> Result<()> {
-        self.ok(self.kernels.maxpool_forward(&maxpool(s), &x.array, &mut y.array, argmax))
+        self.ok(self.kernels.maxpool_forward(s, &x.array, &mut y.array, argmax))
     }
     fn maxpool_backward(&self, s: &MaxPoolShape, dy: &Buffer, argmax: &Array, dx: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.maxpool_backward(&maxpool(s), &dy.array, argmax, &mut dx.array))
+        self.ok(self.kernels.maxpool_backward(s, &dy.array, argmax, &mut dx.array))
     }
 
     fn avgpool_forward(&self, s: &AvgPoolShape, x: &Buffer, y: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.avgpool_forward(&avgpool(s), &x.array, &mut y.array))
+        self.ok(self.kernels.avgpool_forward(s, &x.array, &mut y.array))
     }
     fn avgpool_backward(&self, s: &AvgPoolShape, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.avgpool_backward(&avgpool(s), &dy.array, &mut dx.array))
+        self.ok(self.kernels.avgpool_backward(s, &dy.array, &mut dx.array))
     }
 
     fn lrn_forward(&self, s: &LrnShape, x: &Buffer, y: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.lrn_forward(&lrn(s), &x.array, &mut y.array))
+        self.ok(self.kernels.lrn_forward(s, &x.array, &mut y.array))
     }
     fn lrn_backward(&self, s: &LrnShape, x: &Buffer, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.lrn_backward(&lrn(s), &x.array, &dy.array, &mut dx.array))
+        self.ok(self.kernels.lrn_backward(s, &x.array, &dy.array, &mut dx.array))
     }
 
     fn batchnorm_forward(
@@ -335,11 +329,11 @@ impl Device for Cuda {
         statistics: &mut Buffer,
         y: &mut Buffer,
     ) -> Result<()> {
-        let s = batchnorm(shape);
-        let workspace = &mut self.scratch_of(s.workspace(), 0)?.workspace;
+        let s = shape;
+        let workspace = &mut self.scratch_of(Kernels::batchnorm_workspace(s), 0)?.workspace;
         let (running, statistics) = ([&mut mean.array, &mut variance.array], &mut statistics.array);
         let (x, w, b, y) = (&x.array, &w.array, &b.array, &mut y.array);
-        self.ok(self.kernels.batchnorm_forward(&s, x, w, b, relu, running, statistics, y, workspace))
+        self.ok(self.kernels.batchnorm_forward(s, x, w, b, relu, running, statistics, y, workspace))
     }
     fn batchnorm_backward(
         &self,
@@ -353,11 +347,11 @@ impl Device for Cuda {
         db: &mut Buffer,
         dx: &mut Buffer,
     ) -> Result<()> {
-        let s = batchnorm(shape);
-        let workspace = &mut self.scratch_of(s.workspace(), 0)?.workspace;
+        let s = shape;
+        let workspace = &mut self.scratch_of(Kernels::batchnorm_workspace(s), 0)?.workspace;
         let (x, dy, w, statistics) = (&x.array, &dy.array, &w.array, &statistics.array);
         let (dw, db, dx) = (&mut dw.array, &mut db.array, &mut dx.array);
-        self.ok(self.kernels.batchnorm_backward(&s, x, dy, w, statistics, accumulate, dw, db, dx, workspace))
+        self.ok(self.kernels.batchnorm_backward(s, x, dy, w, statistics, accumulate, dw, db, dx, workspace))
     }
     fn batchnorm_inference(
         &self,
@@ -371,7 +365,7 @@ impl Device for Cuda {
         y: &mut Buffer,
     ) -> Result<()> {
         let (x, w, b, y) = (&x.array, &w.array, &b.array, &mut y.array);
-        self.ok(self.kernels.batchnorm_inference(&batchnorm(s), x, w, b, &mean.array, &variance.array, relu, y))
+        self.ok(self.kernels.batchnorm_inference(s, x, w, b, &mean.array, &variance.array, relu, y))
     }
     fn batchnorm_inference_backward(
         &self,
@@ -382,23 +376,20 @@ impl Device for Cuda {
         dx: &mut Buffer,
     ) -> Result<()> {
         let (dy, w, variance, dx) = (&dy.array, &w.array, &variance.array, &mut dx.array);
-        self.ok(self.kernels.batchnorm_inference_backward(&batchnorm(s), dy, w, variance, dx))
+        self.ok(self.kernels.batchnorm_inference_backward(s, dy, w, variance, dx))
     }
 
     fn dropout(&self, s: &DropoutShape, x: &mut Buffer) -> Result<()> {
         let mut scratch = self.scratch();
         self.write_step(&mut scratch, s.step)?;
-        let DropoutShape { len, rate, philox, purpose, offset, .. } = *s;
-        let seed = philox.seed();
-        let shape = kernels::Dropout { len, rate: rate as f32, scale: s.scale(), seed, purpose, offset };
-        self.ok(self.kernels.dropout(&shape, &scratch.step, &mut x.array))
+        self.ok(self.kernels.dropout(s, &scratch.step, &mut x.array))
     }
 
     fn flatten_forward(&self, s: &FlattenShape, x: &Buffer, y: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.flatten_forward(&flatten(s), &x.array, &mut y.array))
+        self.ok(self.kernels.flatten_forward(s, &x.array, &mut y.array))
     }
     fn flatten_backward(&self, s: &FlattenShape, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.flatten_backward(&flatten(s), &dy.array, &mut dx.array))
+        self.ok(self.kernels.flatten_backward(s, &dy.array, &mut dx.array))
     }
 
     fn linear_forward(
@@ -410,15 +401,15 @@ impl Device for Cuda {
         relu: bool,
         y: &mut Buffer,
     ) -> Result<()> {
-        let s = linear(shape);
-        let workspace = &mut self.scratch_of(s.workspace(), 0)?.workspace;
+        let s = shape;
+        let workspace = &mut self.scratch_of(Kernels::linear_workspace(s), 0)?.workspace;
         let (x, w, b, y) = (&x.array, w.operand(), &b.array, &mut y.array);
-        self.ok(self.kernels.linear_forward(&s, x, w, b, relu, None, y, workspace))
+        self.ok(self.kernels.linear_forward(s, x, w, b, relu, None, y, workspace))
     }
     fn linear_backward_data(&self, shape: &LinearShape, dy: &Buffer, w: &Buffer, dx: &mut Buffer) -> Result<()> {
-        let s = linear(shape);
-        let workspace = &mut self.scratch_of(s.workspace(), 0)?.workspace;
-        self.ok(self.kernels.linear_backward_data(&s, &dy.array, w.operand(), &mut dx.array, workspace))
+        let s = shape;
+        let workspace = &mut self.scratch_of(Kernels::linear_workspace(s), 0)?.workspace;
+        self.ok(self.kernels.linear_backward_data(s, &dy.array, w.operand(), &mut dx.array, workspace))
     }
     fn linear_backward_weight(
         &self,
@@ -429,22 +420,14 @@ impl Device for Cuda {
         dw: &mut Buffer,
         db: &mut Buffer,
     ) -> Result<()> {
-        let s = linear(shape);
-        let workspace = &mut self.scratch_of(s.workspace(), 0)?.workspace;
+        let s = shape;
+        let workspace = &mut self.scratch_of(Kernels::linear_workspace(s), 0)?.workspace;
         let (dw, db) = (&mut dw.array, &mut db.array);
-        self.ok(self.kernels.linear_backward_weight(&s, &x.array, &dy.array, accumulate, dw, db, workspace))
+        self.ok(self.kernels.linear_backward_weight(s, &x.array, &dy.array, accumulate, dw, db, workspace))
     }
 
     fn mix(&self, s: &MixShape, x: &mut Buffer) -> Result<()> {
-        let (batch, image, row) = (s.batch, s.image(), s.side * s.channels);
-        self.ok(match s.mix {
-            Mix::Blend { weight } => self.kernels.mix_blend(batch, image, weight, &mut x.array),
-            Mix::Paste { left, top, right, bottom } => {
-                let [left, top, width, height] = s.pasted([left, top, right, bottom]);
-                let (first, width) = (left * s.channels, width * s.channels);
-                self.kernels.mix_paste(&kernels::Paste { batch, image, row, first, width, top, height }, &mut x.array)
-            }
-        })
+        self.ok(self.kernels.mix(s, &mut x.array))
     }
 
     fn softmax_cross_entropy(
@@ -457,13 +440,11 @@ impl Device for Cuda {
         correct: &mut Buffer,
         dlogits: Option<&mut Buffer>,
     ) -> Result<()> {
-        let LossShape { batch, classes, smoothing, divisor } = *s;
-        let shape = kernels::Loss { batch, classes, smoothing, divisor };
         let (losses, correct) = (&mut losses.array, &mut correct.array);
         let dlogits = dlogits.map(|dlogits| &mut dlogits.array);
         let scale = &self.scratch().scaler;
         let (logits, second) = (&logits.array, second.map(|(labels, weight)| (labels, &weight.array)));
-        self.ok(self.kernels.softmax_cross_entropy(&shape, logits, labels, second, scale, losses, correct, dlogits))
+        self.ok(self.kernels.softmax_cross_entropy(s, logits, labels, second, scale, losses, correct, dlogits))
     }
 
     fn sgd(&self, rule: &Sgd, parameters: &mut [Parameter<Buffer>]) -> Result<()> {

@@ -1,21 +1,21 @@
 //! A device is a set of operators on arrays that it owns.
 //!
 //! Activations are NHWC, parameters lie as in PyTorch. An array may be longer than the shape needs
-//! (a short last batch uses the front); an array too short is [`Error::Length`].
+//! (a short last batch uses the front); an array too short is [`alexnet_ops::Error::Length`].
 //! Every operator is deterministic: the same bits at any thread count.
 
 pub mod cpu;
 pub mod cuda;
 pub mod reference;
 
-use crate::architecture::Operation;
+use crate::shape::Operation;
 use crate::shape::{
     AugmentShape, AvgPoolShape, BatchNormShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape,
     LrnShape, MaxPoolShape, MixShape,
 };
 use crate::{Error, Result, Sgd};
 
-pub use alexnet_kernels::Scaler;
+pub use alexnet_ops::Scaler;
 
 /// What is kept of a number where: bytes of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,12 +1,13 @@
 //! The reference as a device: the definition of every operator, for gradient checks in f64.
 
 use super::{Device, Element, Parameter};
-use crate::architecture::Operation;
+use crate::shape::Operation;
 use crate::shape::{
     AvgPoolShape, BatchNormShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape,
-    MaxPoolShape, MixShape, expect_len,
+    MaxPoolShape, MixShape,
 };
 use crate::{Result, Sgd, reference};
+use alexnet_ops::{expect_labels, front, front_mut};
 use std::convert::Infallible;
 
 /// Naive loops over `T`, one thread.
@@ -17,31 +18,6 @@ impl<T> Reference<T> {
     /// The device.
     pub const fn new() -> Self {
         Self(std::marker::PhantomData)
-    }
-}
-
-/// The first `len` elements of an argument, or an error that names it.
-pub(crate) fn front<'a, T>(operator: &'static str, argument: &'static str, x: &'a [T], len: usize) -> Result<&'a [T]> {
-    expect_len(operator, argument, x.len(), len)?;
-    Ok(&x[..len])
-}
-
-/// The same, to write.
-pub(crate) fn front_mut<'a, T>(
-    operator: &'static str,
-    argument: &'static str,
-    x: &'a mut [T],
-    len: usize,
-) -> Result<&'a mut [T]> {
-    expect_len(operator, argument, x.len(), len)?;
-    Ok(&mut x[..len])
-}
-
-/// Whether every label is a class.
-pub(crate) fn expect_labels(labels: &[u32], classes: usize) -> Result<()> {
-    match labels.iter().position(|&label| label as usize >= classes) {
-        Some(image) => Err(crate::Error::Label { label: labels[image], image, classes }),
-        None => Ok(()),
     }
 }
 

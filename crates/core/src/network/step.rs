@@ -61,7 +61,8 @@ impl<D: Device> Network<D> {
         }
         if let Some(&index) = indices.iter().find(|&&index| index as usize >= shape.images) {
             let expected = shape.images;
-            return Err(Error::Length { operator: "augment", argument: "indices", found: index as usize, expected });
+            let (argument, found) = ("indices", index as usize);
+            return Err(alexnet_ops::Error::Length { operator: "augment", argument, found, expected }.into());
         }
         self.check_labels(labels, n)?;
         let to = match &mut self.indices {

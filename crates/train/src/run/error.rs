@@ -241,14 +241,16 @@ pub fn checkpoint_hint(error: &super::checkpoint::Error) -> Option<String> {
 
 /// What to do about an error of the network.
 pub fn network_hint(error: &alexnet_core::Error) -> Option<String> {
-    use alexnet_core::Error;
+    use alexnet_core::{Error, ops};
     Some(match error {
         Error::NoOutput { smallest: Some(smallest), .. } => {
             format!("use --resize {smallest} or more, or --arch cifar, which is made for 32x32")
         }
         Error::NoOutput { .. } => "use a larger --resize".into(),
-        Error::OutOfMemory { .. } => "use a smaller --batch-size; --accumulate keeps the updates the same".into(),
-        Error::Label { .. } => "the data has more classes than the network".into(),
+        Error::Operator(ops::Error::OutOfMemory { .. }) => {
+            "use a smaller --batch-size; --accumulate keeps the updates the same".into()
+        }
+        Error::Operator(ops::Error::Label { .. }) => "the data has more classes than the network".into(),
         Error::Device { device, .. } if device.starts_with("cuda") => "`alexnet doctor` checks what a GPU needs, \
              `alexnet doctor --fetch-nvrtc` fetches NVRTC, --device cpu runs without a GPU"
             .into(),

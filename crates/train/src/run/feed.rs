@@ -33,7 +33,7 @@ impl<D: Device<Element = f32>> Resident<D> {
                 device.write_bytes(pixels, &mut images)?;
                 Ok(Some(Self { images, len: split.len() }))
             }
-            Err(alexnet_core::Error::OutOfMemory { .. }) => Ok(None),
+            Err(alexnet_core::Error::Operator(alexnet_core::ops::Error::OutOfMemory { .. })) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -4,7 +4,7 @@
 //! small pages but 32 large ones. Linux gives them on request (`MADV_HUGEPAGE`); a refusal costs
 //! speed only.
 
-use crate::{Error, Result};
+use crate::Result;
 use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,7 +46,7 @@ unsafe impl<T: Plain> Sync for Array<T> {}
 impl<T: Plain> Array<T> {
     /// `len` zeros.
     pub fn zeros(len: usize) -> Result<Self> {
-        let error = || Error::OutOfMemory {
+        let error = || alexnet_ops::Error::OutOfMemory {
             needed: len.saturating_mul(size_of::<T>()) as u64,
             purpose: format!("an array of {len} elements"),
         };

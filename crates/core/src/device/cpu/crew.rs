@@ -4,7 +4,7 @@ use super::array::Array;
 use super::pool::Pool;
 use super::simd::Level;
 use crate::Result;
-use crate::device::reference::front;
+use alexnet_ops::front;
 
 /// Threads and the instructions they use.
 pub struct Crew {

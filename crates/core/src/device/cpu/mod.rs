@@ -30,14 +30,14 @@ mod softmax_cross_entropy;
 pub use array::Array;
 pub use simd::Level;
 
-use super::reference::{expect_labels, front, front_mut};
 use super::{Device, Element, Parameter};
-use crate::architecture::Operation;
+use crate::shape::Operation;
 use crate::shape::{
     AvgPoolShape, BatchNormShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape,
     MaxPoolShape, MixShape,
 };
 use crate::{Error, Result, Sgd};
+use alexnet_ops::{expect_labels, front, front_mut};
 use crew::{Crew, Weights};
 use pool::Pool;
 use scratch::{Need, Scratch};

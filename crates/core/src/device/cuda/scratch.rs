@@ -2,13 +2,12 @@
 
 use std::sync::MutexGuard;
 
-use alexnet_kernels::{Array, Graph, Number, Rule};
+use alexnet_kernels::{Array, Graph, Kernels};
+use alexnet_ops::{Number, expect_len};
 use half::{bf16, f16};
 
 use super::Cuda;
-use super::shapes::{batchnorm, conv, linear};
-use crate::architecture::Operation;
-use crate::shape::expect_len;
+use crate::shape::Operation;
 use crate::{Result, Sgd};
 
 /// Arrays that belong to no network, laid out by [`Device::prepare`].
@@ -22,7 +21,7 @@ pub(super) struct Scratch {
     pub(super) step: Array,
     pub(super) step_value: u32,
     pub(super) rule: Array,
-    pub(super) rule_value: Option<Rule>,
+    pub(super) rule_value: Option<Sgd>,
     /// The loss's scale and its state.
     pub(super) scaler: Array,
     /// How often an array was replaced by a longer one.
@@ -83,13 +82,14 @@ impl Cuda {
         for operation in operations {
             match operation {
                 Operation::Conv(s) => {
-                    let s = conv(s);
-                    let backward = s.backward_data_workspace().max(s.backward_weight_workspace());
-                    workspace = workspace.max(s.forward_workspace()).max(if training { backward } else { 0 });
+                    let backward =
+                        Kernels::conv_backward_data_workspace(s).max(Kernels::conv_backward_weight_workspace(s));
+                    workspace =
+                        workspace.max(Kernels::conv_forward_workspace(s)).max(if training { backward } else { 0 });
                     packed = packed.max(s.weight_len());
                 }
-                Operation::Linear(s) => workspace = workspace.max(linear(s).workspace()),
-                Operation::BatchNorm(s) => workspace = workspace.max(batchnorm(s).workspace()),
+                Operation::Linear(s) => workspace = workspace.max(Kernels::linear_workspace(s)),
+                Operation::BatchNorm(s) => workspace = workspace.max(Kernels::batchnorm_workspace(s)),
                 _ => {}
             }
         }
@@ -107,12 +107,9 @@ impl Cuda {
 
     /// Writes the step's rule where sgd reads it, unless it is there.
     pub(super) fn write_rule(&self, scratch: &mut Scratch, rule: &Sgd) -> Result<()> {
-        let Sgd { learning_rate, momentum, weight_decay, nesterov, .. } = *rule;
-        let (rate, momentum, decay) = (learning_rate as f32, momentum as f32, weight_decay as f32);
-        let rule = Rule { rate, momentum, decay, nesterov };
-        if scratch.rule_value != Some(rule) {
-            self.ok(self.kernels.write_rule(&rule, &mut scratch.rule))?;
-            scratch.rule_value = Some(rule);
+        if scratch.rule_value != Some(*rule) {
+            self.ok(self.kernels.write_sgd(rule, &mut scratch.rule))?;
+            scratch.rule_value = Some(*rule);
         }
         Ok(())
     }

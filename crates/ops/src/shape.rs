@@ -1,8 +1,6 @@
 //! Shapes of operators. Letters as in cuDNN's papers: N images, C channels, H×W pixels in; K filters
 //! with an R×S window; P×Q pixels out. Activations lie in memory as NHWC, weights as in PyTorch.
 
-use crate::{Error, Result};
-
 /// Output side of a window that slides over `input` pixels, `None` if it does not fit.
 ///
 /// ⌊(input + 2·padding − kernel) / stride⌋ + 1, as PyTorch computes it (`ceil_mode=False`).
@@ -61,11 +59,31 @@ impl ConvShape {
     }
     /// Elements of w.
     pub const fn weight_len(&self) -> usize {
-        self.filters * (self.channels / self.groups) * self.kernel * self.kernel
+        self.filters * self.window_len()
+    }
+    /// N·H·W.
+    pub const fn input_pixels(&self) -> usize {
+        self.batch * self.height * self.width
+    }
+    /// N·P·Q.
+    pub const fn output_pixels(&self) -> usize {
+        self.batch * self.output_height() * self.output_width()
+    }
+    /// C/groups, the channels that a filter sees. (No group counts as one, so that a check can report it.)
+    pub const fn group_channels(&self) -> usize {
+        self.channels / if self.groups == 0 { 1 } else { self.groups }
+    }
+    /// K/groups.
+    pub const fn group_filters(&self) -> usize {
+        self.filters / if self.groups == 0 { 1 } else { self.groups }
+    }
+    /// R·S·C/groups, the weights of a filter.
+    pub const fn window_len(&self) -> usize {
+        self.kernel * self.kernel * self.group_channels()
     }
     /// Multiply-adds of the forward pass, those with padding included.
     pub const fn multiply_adds(&self) -> u64 {
-        self.output_len() as u64 * (self.channels / self.groups * self.kernel * self.kernel) as u64
+        self.output_len() as u64 * self.window_len() as u64
     }
 }
 
@@ -375,8 +393,7 @@ impl DropoutShape {
     }
 }
 
-/// A batch out of a data set: what its images undergo. The definition, bit for bit, is that of `data/augment.rs` in
-/// the training crate.
+/// Augmentation of a batch that is drawn from a data set; `reference::augment` of alexnet-core defines it bit for bit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AugmentShape {
     /// N, images in the batch.
@@ -385,7 +402,7 @@ pub struct AugmentShape {
     pub images: usize,
     /// S, the side of an image.
     pub side: usize,
-    /// Black pixels at every side that a random crop may reach into.
+    /// Black pixels on each side that a random crop may reach into.
     pub padding: usize,
     /// Generator of the run.
     pub philox: crate::random::Philox,
@@ -397,13 +414,56 @@ pub struct AugmentShape {
     pub jitter: f32,
     /// Side of the square that is taken out.
     pub cutout: usize,
-    /// Mean a channel.
+    /// Mean per channel.
     pub mean: [f32; 3],
-    /// Standard deviation a channel.
+    /// Standard deviation per channel.
     pub std: [f32; 3],
 }
 
-/// Checks an argument's length; every operator of every device calls it first.
-pub fn expect_len(operator: &'static str, argument: &'static str, found: usize, expected: usize) -> Result<()> {
-    if found < expected { Err(Error::Length { operator, argument, found, expected }) } else { Ok(()) }
+impl AugmentShape {
+    /// The smallest factor of the colour jitter, and how far the largest lies above it: a factor is uniform in
+    /// \[max(0, 1 − jitter), 1 + jitter). Without jitter \[1, 0\].
+    pub fn jitter_range(&self) -> [f32; 2] {
+        jitter_range(self.jitter)
+    }
+}
+
+/// See [`AugmentShape::jitter_range`].
+pub fn jitter_range(strength: f32) -> [f32; 2] {
+    let low = (1.0 - strength).max(0.0);
+    [low, if strength > 0.0 { 1.0 + strength - low } else { 0.0 }]
+}
+
+/// What one layer runs: an operator with its shape.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Operation {
+    /// Convolution.
+    Conv(ConvShape),
+    /// ReLU, in place.
+    Relu {
+        /// Elements.
+        len: usize,
+    },
+    /// Max pooling.
+    MaxPool(MaxPoolShape),
+    /// Adaptive average pooling.
+    AvgPool(AvgPoolShape),
+    /// Local response normalisation.
+    Lrn(LrnShape),
+    /// Batch normalisation.
+    BatchNorm(BatchNormShape),
+    /// The end of a shortcut, in place.
+    Add {
+        /// Elements.
+        len: usize,
+    },
+    /// Dropout, in place; its mask depends on the step.
+    Dropout {
+        /// Share set to zero.
+        rate: f64,
+    },
+    /// Reordering to rows.
+    Flatten(FlattenShape),
+    /// Fully connected layer.
+    Linear(LinearShape),
 }
