@@ -1,19 +1,32 @@
 //! Arrays in the GPU's memory.
 
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use alexnet_ops::expect_len;
 use cudarc::driver::{CudaSlice, DevicePtr};
 
 use crate::error::{Error, Result};
+use crate::turn::TurnLock;
 use crate::{Kernels, Number};
 
 /// An array on a device; its memory goes back when it is dropped.
 #[derive(Debug)]
 pub struct Array {
-    bytes: CudaSlice<u8>,
+    bytes: ManuallyDrop<CudaSlice<u8>>,
+    turn: Arc<TurnLock>,
     number: Number,
     len: usize,
+}
+
+impl Drop for Array {
+    fn drop(&mut self) {
+        // The memory is given back in the stream's order.
+        let _turn = self.turn.take();
+        // SAFETY: dropped here, once.
+        unsafe { ManuallyDrop::drop(&mut self.bytes) }
+    }
 }
 
 impl Array {
@@ -106,10 +119,11 @@ impl Kernels {
     pub fn zeros(&self, number: Number, len: usize) -> Result<Array> {
         let bytes = len * number.size();
         self.allocations.fetch_add(1, Ordering::Relaxed);
+        let _turn = self.turn();
         // A driver gives no array of no bytes.
         let allocated = self.stream.alloc_zeros::<u8>(bytes.max(1));
         match allocated {
-            Ok(bytes) => Ok(Array { bytes, number, len }),
+            Ok(bytes) => Ok(Array { bytes: ManuallyDrop::new(bytes), turn: self.turn.clone(), number, len }),
             Err(error) if error.0 == cudarc::driver::sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
                 let (free, total) = self.context.mem_get_info().unwrap_or((0, 0));
                 let ordinal = self.context.ordinal();
@@ -132,6 +146,7 @@ impl Kernels {
         if bytes.is_empty() {
             return Ok(());
         }
+        let _turn = self.turn();
         let mut target = to.bytes.slice_mut(..bytes.len());
         self.stream.memcpy_htod(bytes, &mut target).map_err(|e| Error::driver_later("copy to the GPU", e, self.sync))
     }
@@ -148,6 +163,7 @@ impl Kernels {
         if bytes.is_empty() {
             return Ok(());
         }
+        let _turn = self.turn();
         let source = from.bytes.slice(..bytes.len());
         self.stream.memcpy_dtoh(&source, bytes).map_err(|e| Error::driver_later("copy from the GPU", e, self.sync))?;
         self.synchronize()
@@ -158,6 +174,7 @@ impl Kernels {
     /// # Errors
     /// The driver's.
     pub fn clear(&self, array: &mut Array) -> Result<()> {
-        self.stream.memset_zeros(&mut array.bytes).map_err(|e| Error::driver("memset", e))
+        let _turn = self.turn();
+        self.stream.memset_zeros(&mut *array.bytes).map_err(|e| Error::driver("memset", e))
     }
 }

@@ -5,7 +5,7 @@ use crate::Number;
 use crate::array::Array;
 use crate::error::Result;
 use crate::launch::Grid;
-use crate::table::{self, Table};
+use crate::table::{self, Tables};
 
 const NAME: &str = "ema";
 const THREADS: u32 = 256;
@@ -25,15 +25,15 @@ unsafe impl table::Entry for Entry {
     const OPERATOR: &'static str = NAME;
 }
 
-/// Which arrays an average touches, and how its blocks are shared out among them.
+/// The arrays that an update of the average reads and writes, any number of them.
 #[derive(Debug, Default)]
-pub struct Averages<'a>(Table<'a, Entry>);
+pub struct Averages<'a>(Tables<'a, Entry>);
 
 impl<'a> Averages<'a> {
     /// Adds a parameter of `len` elements with its average and the average's copy in the storage's numbers.
     ///
     /// # Errors
-    /// An array that does not fit; more than one launch takes.
+    /// An array that is too short or of another type.
     pub fn push(&mut self, len: usize, e: &'a mut Array, copy: Option<&'a mut Array>, w: &'a Array) -> Result<()> {
         e.expect(NAME, "e", Number::F32, len)?;
         w.expect(NAME, "w", Number::F32, len)?;
@@ -51,12 +51,11 @@ impl Kernels {
     /// # Errors
     /// The driver's.
     pub fn ema(&self, averages: &Averages<'_>, rate: f32) -> Result<()> {
-        let Averages(table) = averages;
-        if table.blocks == 0 {
-            return Ok(());
+        for table in averages.0.iter() {
+            let launch = self.launch(NAME, NAME)?.reference(&table.rows).value(table.entries).value(rate);
+            // SAFETY: the table's arrays were checked when they were added; one block per chunk.
+            unsafe { launch.run(Grid::new([table.blocks, 1, 1], THREADS)) }?;
         }
-        let launch = self.launch(NAME, NAME)?.reference(&table.rows).value(table.entries as u32).value(rate);
-        // SAFETY: the table's arrays were checked when they were added; a block a chunk.
-        unsafe { launch.run(Grid::new([table.blocks as u32, 1, 1], THREADS)) }
+        Ok(())
     }
 }

@@ -26,13 +26,15 @@ impl Kernels {
         !self.sync
     }
 
-    /// Captures what `work` launches, without running it. It must neither allocate nor copy from or to the host.
+    /// Captures what `work` launches, without running it. It must neither allocate nor copy from or to the host. Other
+    /// threads' operators wait meanwhile.
     ///
     /// # Errors
     /// The driver's, if something in it cannot be captured.
     pub fn capture(&self, work: impl FnOnce()) -> Result<Graph> {
         let fail = |call: &'static str| move |error| Error::driver(call, error);
-        // Of this thread only: another one may allocate meanwhile.
+        let _turn = self.turn();
+        // Of this thread only: kernels on another GPU may allocate meanwhile.
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream.begin_capture(mode).map_err(fail("cuStreamBeginCapture"))?;
         work();
@@ -54,6 +56,7 @@ impl Kernels {
     /// # Errors
     /// The driver's.
     pub unsafe fn replay(&self, graph: &mut Graph) -> Result<()> {
+        let _turn = self.turn();
         graph.0.launch().map_err(|e| Error::driver_later("launch of the step's graph", e, self.sync))
     }
 }

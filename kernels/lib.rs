@@ -44,6 +44,7 @@ mod softmax_cross_entropy;
 mod table;
 mod timer;
 mod total;
+mod turn;
 
 pub use alexnet_ops::{Number, Precision, Scaler};
 pub use array::{Array, Host};
@@ -52,6 +53,7 @@ pub use error::{Error, Result};
 pub use gemm::{Epilogue, Gemm, Transpose};
 pub use graph::Graph;
 pub use sgd::Parameters;
+pub use turn::Turn;
 
 use nvrtc::{Code, Nvrtc, Target};
 
@@ -111,6 +113,7 @@ pub struct Kernels {
     // The functions' modules, before the context they live in.
     modules: Vec<OnceLock<Module>>,
     stream: Arc<CudaStream>,
+    turn: Arc<turn::TurnLock>,
     context: Arc<CudaContext>,
     nvrtc: &'static Nvrtc,
     precision: Precision,
@@ -205,6 +208,7 @@ impl Kernels {
         Ok(Self {
             modules: UNITS.iter().map(|_| OnceLock::new()).collect(),
             stream,
+            turn: Arc::default(),
             context,
             nvrtc,
             precision,
@@ -242,11 +246,18 @@ impl Kernels {
         Ok((memory.0 as u64, memory.1 as u64))
     }
 
+    /// Takes the stream for the calling thread: operators that other threads call wait until the turn is dropped. A
+    /// thread may hold several turns. Every operator takes one by itself; take one around operators that belong together.
+    pub fn turn(&self) -> Turn<'_> {
+        self.turn.take()
+    }
+
     /// Waits for all that was launched.
     ///
     /// # Errors
     /// That of any kernel launched before; `ALEXNET_SYNC=1` tells which.
     pub fn synchronize(&self) -> Result<()> {
+        let _turn = self.turn();
         self.stream.synchronize().map_err(|error| Error::driver_later("wait", error, self.sync))
     }
 

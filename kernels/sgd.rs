@@ -7,7 +7,7 @@ use crate::Number;
 use crate::array::Array;
 use crate::error::Result;
 use crate::launch::Grid;
-use crate::table::{self, ENTRIES, Table};
+use crate::table::{self, Tables};
 
 const NAME: &str = "sgd";
 const THREADS: u32 = 256;
@@ -30,19 +30,16 @@ unsafe impl table::Entry for Entry {
     const OPERATOR: &'static str = NAME;
 }
 
-/// Which arrays an update touches, and how its blocks are shared out among them.
+/// The arrays that an update reads and writes, any number of them.
 #[derive(Debug, Default)]
-pub struct Parameters<'a>(Table<'a, Entry>);
+pub struct Parameters<'a>(Tables<'a, Entry>);
 
 impl<'a> Parameters<'a> {
-    /// How many parameters one launch takes.
-    pub const MOST: usize = ENTRIES;
-
     /// Adds a parameter of `len` elements with its gradient, its momentum and its copy in the storage's numbers;
     /// `decays` says whether the rule's weight decay pulls on it.
     ///
     /// # Errors
-    /// An array that does not fit; more than [`Parameters::MOST`].
+    /// An array that is too short or of another type.
     pub fn push(
         &mut self,
         len: usize,
@@ -62,10 +59,6 @@ impl<'a> Parameters<'a> {
         let [w, g, v] = [w.address(), g.address(), v.address()];
         let decays = decays.into();
         self.0.push(len, |len, first_block| Entry { w, g, v, copy, len, first_block, decays, unused: 0 })
-    }
-    /// Whether there is nothing to update.
-    pub fn is_empty(&self) -> bool {
-        self.0.blocks == 0
     }
 }
 
@@ -114,20 +107,21 @@ impl Kernels {
     ) -> Result<()> {
         rule.expect(NAME, "rule", Number::F32, 4)?;
         scaler.expect(NAME, "scaler", Number::F32, 4)?;
-        if parameters.is_empty() {
-            return Ok(());
-        }
-        let grid = Grid::new([parameters.0.blocks as u32, 1, 1], THREADS);
-        let entries = parameters.0.entries as u32;
+        let Parameters(tables) = parameters;
         if interval.is_some() {
-            let launch = self.launch("sgd", "sgd_test")?.reference(&parameters.0.rows).value(entries).array_mut(scaler);
-            // SAFETY: the table's arrays were checked when they were added; a block a chunk.
-            unsafe { launch.run(grid) }?;
+            // All gradients, before any weight changes.
+            for table in tables.iter() {
+                let launch = self.launch("sgd", "sgd_test")?.reference(&table.rows).value(table.entries);
+                // SAFETY: the table's arrays were checked when they were added; one block per chunk.
+                unsafe { launch.array_mut(scaler).run(Grid::new([table.blocks, 1, 1], THREADS)) }?;
+            }
         }
-        let launch = self.launch("sgd", NAME)?.reference(&parameters.0.rows).value(entries).array(rule);
-        // SAFETY: as above.
-        unsafe { launch.array_mut(scaler).run(grid) }?;
-        if let Some(interval) = interval {
+        for table in tables.iter() {
+            let launch = self.launch("sgd", NAME)?.reference(&table.rows).value(table.entries).array(rule);
+            // SAFETY: as above.
+            unsafe { launch.array_mut(scaler).run(Grid::new([table.blocks, 1, 1], THREADS)) }?;
+        }
+        if let Some(interval) = interval.filter(|_| tables.iter().next().is_some()) {
             let launch = self.launch("sgd", "sgd_rescale")?.array_mut(scaler).value(interval);
             // SAFETY: one thread, which touches the scaler's four words only.
             unsafe { launch.run(Grid::new([1, 1, 1], 1)) }?;

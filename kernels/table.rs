@@ -1,15 +1,15 @@
-//! The table in a kernel's arguments that says where each of many arrays lies, for one launch over all: chunks of
-//! [`CHUNK`] elements, a block each.
+//! Tables in a kernel's arguments that say where each of many arrays lies: one launch per [`ENTRIES`] arrays, one block
+//! per [`CHUNK`] elements, as PyTorch's `multi_tensor_apply`.
 
 use std::marker::PhantomData;
 
 use crate::array::Array;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::launch::{Value, count};
 
 /// As in the `.cu` files.
-pub const ENTRIES: usize = 64;
-const CHUNK: usize = 4096;
+const ENTRIES: usize = 64;
+const CHUNK: u32 = 4096;
 
 /// A row of the table.
 ///
@@ -27,37 +27,50 @@ pub struct Rows<E>([E; ENTRIES]);
 // SAFETY: the same words in the same order, no padding, see `Entry`; every row is written.
 unsafe impl<E: Entry> Value for Rows<E> {}
 
-/// The rows, how many of them are in use, and the blocks of them all.
-pub struct Table<'a, E> {
+/// What one launch takes: the rows, how many of them are in use, and the blocks of them all.
+pub struct Table<E> {
     pub rows: Rows<E>,
-    pub entries: usize,
-    pub blocks: usize,
+    pub entries: u32,
+    pub blocks: u32,
+}
+
+/// The tables of any number of arrays.
+pub struct Tables<'a, E> {
+    tables: Vec<Table<E>>,
     /// The rows hold their addresses.
     arrays: PhantomData<&'a mut Array>,
 }
 
-impl<E> std::fmt::Debug for Table<'_, E> {
+impl<E> std::fmt::Debug for Tables<'_, E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Table").field("entries", &self.entries).field("blocks", &self.blocks).finish()
+        f.debug_struct("Tables").field("entries", &self.tables.iter().map(|t| t.entries).sum::<u32>()).finish()
     }
 }
 
-impl<E: Entry> Default for Table<'_, E> {
+impl<E> Default for Tables<'_, E> {
     fn default() -> Self {
-        Self { rows: Rows([E::default(); ENTRIES]), entries: 0, blocks: 0, arrays: PhantomData }
+        Self { tables: Vec::new(), arrays: PhantomData }
     }
 }
 
-impl<E: Entry> Table<'_, E> {
+impl<E: Entry> Tables<'_, E> {
     /// Adds `row(len, first block)` of arrays of `len` elements.
     pub fn push(&mut self, len: usize, row: impl FnOnce(u32, u32) -> E) -> Result<()> {
-        if self.entries == ENTRIES {
-            let reason = format!("has more than {ENTRIES} arrays");
-            return Err(Error::Argument { operator: E::OPERATOR, argument: "parameters", reason });
+        let words = count(E::OPERATOR, "w", len)?;
+        let blocks = words.div_ceil(CHUNK);
+        // 64 arrays of 2³² elements are 2²⁶ blocks, which a grid can have.
+        if self.tables.last().is_none_or(|table| table.entries as usize == ENTRIES) {
+            self.tables.push(Table { rows: Rows([E::default(); ENTRIES]), entries: 0, blocks: 0 });
         }
-        self.rows.0[self.entries] = row(count(E::OPERATOR, "w", len)?, self.blocks as u32);
-        self.entries += 1;
-        self.blocks += len.div_ceil(CHUNK);
+        if let Some(table) = self.tables.last_mut() {
+            table.rows.0[table.entries as usize] = row(words, table.blocks);
+            table.entries += 1;
+            table.blocks += blocks;
+        }
         Ok(())
+    }
+    /// Those with anything to do, one per launch.
+    pub fn iter(&self) -> impl Iterator<Item = &Table<E>> {
+        self.tables.iter().filter(|table| table.blocks > 0)
     }
 }

@@ -15,6 +15,7 @@ impl Kernels {
     /// That of the work; the driver's.
     pub fn time(&self, flush: &mut Array, work: impl FnOnce() -> Result<()>) -> Result<Duration> {
         let fail = |error| Error::driver("events", error);
+        let _turn = self.turn();
         self.clear(flush)?;
         let event = || self.stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(fail);
         let start = event()?;

@@ -1,12 +1,13 @@
 //! The queued step: in every precision against the reference, replayed as a graph, left out when it overflows.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use alexnet_core::device::cuda::Precision;
 use alexnet_core::device::{Device, Scaler};
 use alexnet_core::network::MicroBatch;
 use alexnet_core::random::Philox;
-use alexnet_core::{Cuda, Network, Reference, Sgd};
+use alexnet_core::{Architecture, Cuda, LayerKind, LayerSpec, Network, Reference, Sgd};
 
 use crate::network::{BATCH, IMAGE, architecture, difference, values};
 use crate::support::{U, gpu};
@@ -264,4 +265,59 @@ fn a_step_that_overflows_is_left_out() {
     assert_eq!(network.device().scaling().unwrap(), Some(expected));
     assert!(state(&network)[..before.len() - 2] != before[..before.len() - 2]);
     gpu.assert_clean("step");
+}
+
+/// Steps of one network while another thread's steps of another are captured and replayed on the same GPU.
+#[test]
+fn two_networks_train_on_one_gpu_from_two_threads() {
+    let gpu = gpu();
+    let device = Arc::new(Cuda::new(0, Precision::Fp32).unwrap());
+    let images = |network: &Network<Cuda>| vec![0.5; 4 * network.architecture().image.pow(2)];
+    let linear = |depth: usize| {
+        let mut kinds = vec![LayerKind::Flatten, LayerKind::Dropout { rate: 0.5 }];
+        kinds.extend(vec![LayerKind::Linear { outputs: 16 }; depth]);
+        kinds.push(LayerKind::Linear { outputs: 3 });
+        let layers = kinds.into_iter().enumerate().map(|(i, kind)| LayerSpec { name: format!("layers.{i}"), kind });
+        let name = "linear".to_owned();
+        let architecture = Architecture { name, image: 4, channels: 1, classes: 3, layers: layers.collect() };
+        let mut network = Network::new(device.clone(), architecture, 4, true).unwrap();
+        network.initialise(Philox::new(0)).unwrap();
+        network.load(&images(&network), &[0, 1, 2, 0]).unwrap();
+        network
+    };
+    let step = |network: &mut Network<Cuda>, step| {
+        let rule = Sgd { learning_rate: 0.01 / f64::from(step + 1), ..RULE };
+        network.step(&micro(step, 4), Some(&rule)).unwrap();
+    };
+    let alone = |depth| {
+        let mut network = linear(depth);
+        (0..3).for_each(|number| step(&mut network, number));
+        state(&network)
+    };
+    let expected = alone(30);
+    for _ in 0..3 {
+        let (mut one, mut other) = (linear(30), linear(1));
+        one.replay_steps(true);
+        step(&mut one, 0);
+        let (stop, steps) = (AtomicBool::new(false), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    step(&mut other, 7 + steps.fetch_add(1, Ordering::Relaxed));
+                }
+            });
+            while steps.load(Ordering::Relaxed) < 3 {
+                std::hint::spin_loop();
+            }
+            // Captured, and replayed.
+            step(&mut one, 1);
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(one.recorded_steps(), 1);
+        // Its arrays are freed: nothing of it may have become part of the other's graph.
+        drop(other);
+        step(&mut one, 2);
+        assert!(state(&one) == expected, "the other network's steps change the result");
+    }
+    gpu.assert_clean("two networks");
 }

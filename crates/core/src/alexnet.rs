@@ -276,6 +276,15 @@ mod tests {
     }
 
     #[test]
+    fn two_layers_of_one_name_are_refused() {
+        let mut network = architecture(Variant::Cifar, Options::new(32, 10));
+        network.layers.last_mut().unwrap().name = "classifier.4".into();
+        let error = network.trace().unwrap_err();
+        assert_eq!(error.to_string(), "layer classifier.4: another layer has the same name");
+        assert_eq!(network.parameters().unwrap_err(), error);
+    }
+
+    #[test]
     fn too_small_an_image_names_the_layer_and_the_smallest_that_works() {
         let options = Options::new(32, 10);
         let error = architecture(Variant::PaperK11, options).trace().unwrap_err();

@@ -1,5 +1,7 @@
 //! A network as a list of layers: their shapes, parameters, operations and memory, before any is taken.
 
+use std::collections::HashSet;
+
 use crate::device::Storage;
 use crate::shape::{AvgPoolShape, BatchNormShape, ConvShape, FlattenShape, LinearShape, LrnShape, MaxPoolShape};
 use crate::{Error, Result};
@@ -214,8 +216,13 @@ impl Architecture {
     /// Follows an image through the layers.
     ///
     /// # Errors
-    /// A window that does not fit ([`Error::NoOutput`]); a layer that contradicts its input.
+    /// A window that does not fit ([`Error::NoOutput`]); a layer that contradicts its input; two layers of one name, whose
+    /// parameters would be stored under one name.
     pub fn trace(&self) -> Result<Vec<TracedLayer>> {
+        let mut names = HashSet::new();
+        if let Some(twice) = self.layers.iter().find(|layer| !names.insert(&layer.name)) {
+            return Err(Error::Layer { layer: twice.name.clone(), reason: "another layer has the same name".into() });
+        }
         let traced = self.trace_from(self.image);
         match traced {
             Err(Error::NoOutput { layer, window, padding, height, width, image, .. }) => {

@@ -4,7 +4,7 @@
 //! momentum, losses and hits are float always. In half precision a parameter also has a copy in half precision, which
 //! the products read and every update renews. All work runs in order on one stream.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use alexnet_kernels::{self as kernels, Array, Averages, Kernels, Parameters};
 use alexnet_ops::{Number, Scaler, expect_len};
@@ -26,12 +26,12 @@ mod scratch;
 
 pub use buffer::Buffer;
 pub use scratch::Recording;
-use scratch::Scratch;
+use scratch::{Scratch, ScratchGuard};
 
 /// A GPU.
 ///
-/// Its networks share one queue, and what [`Device::begin_step`] tells: a thread that uses one of them waits until no other
-/// thread is within a call of another, or the two steps would get mixed, in a recording too.
+/// Its networks share one stream and the scratch memory. They may be used from several threads: a step holds the GPU for its
+/// thread from beginning to end, and so does every operator.
 #[derive(Debug)]
 pub struct Cuda {
     // Before the kernels, whose context its arrays live in.
@@ -94,8 +94,10 @@ impl Cuda {
         self.ok(self.kernels.write_scaler(scaler, &mut self.scratch().scaler))
     }
 
-    fn scratch(&self) -> MutexGuard<'_, Scratch> {
-        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes the turn first: who waits for it while holding the scratch would stop a step that needs the scratch.
+    fn scratch(&self) -> ScratchGuard<'_> {
+        let turn = self.kernels.turn();
+        ScratchGuard { scratch: self.scratch.lock().unwrap_or_else(PoisonError::into_inner), _turn: turn }
     }
 
     fn ok<T>(&self, result: kernels::Result<T>) -> Result<T> {
@@ -191,6 +193,10 @@ impl Device for Cuda {
         self.ok(self.kernels.total_add(len, &losses.array, &correct.array, totals))
     }
 
+    fn exclusive(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        let _turn = self.kernels.turn();
+        work()
+    }
     fn begin_step(&self, step: u32, rule: Option<&Sgd>) -> Result<()> {
         let mut scratch = self.scratch();
         self.write_step(&mut scratch, step)?;

@@ -161,6 +161,13 @@ pub trait Device: Send + Sync {
         totals: &mut Self::Totals,
     ) -> Result<()>;
 
+    /// Runs `work` while operators that other threads call on this device wait: for operators that belong together.
+    ///
+    /// # Errors
+    /// That of `work`.
+    fn exclusive(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        work()
+    }
     /// Tells what changes from step to step, which a [recording](Device::record) takes from here.
     fn begin_step(&self, step: u32, rule: Option<&Sgd>) -> Result<()> {
         let _ = (step, rule);

@@ -124,6 +124,11 @@ impl<D: Device> Network<D> {
     /// # Errors
     /// No batch was loaded; the device's.
     pub fn step(&mut self, micro: &MicroBatch, rule: Option<&Sgd>) -> Result<()> {
+        let device = self.device.clone();
+        device.exclusive(&mut || self.exclusive_step(micro, rule))
+    }
+
+    fn exclusive_step(&mut self, micro: &MicroBatch, rule: Option<&Sgd>) -> Result<()> {
         let n = self.loaded_images()?;
         self.for_training()?;
         self.device.begin_step(micro.step, rule)?;

@@ -2,7 +2,7 @@
 
 use std::sync::MutexGuard;
 
-use alexnet_kernels::{Array, Graph, Kernels};
+use alexnet_kernels::{Array, Graph, Kernels, Turn};
 use alexnet_ops::{Number, expect_len};
 use half::{bf16, f16};
 
@@ -31,6 +31,25 @@ pub(super) struct Scratch {
     pub(super) bf16: Vec<bf16>,
 }
 
+/// The scratch, and the thread's turn on the stream.
+pub(super) struct ScratchGuard<'a> {
+    pub(super) scratch: MutexGuard<'a, Scratch>,
+    pub(super) _turn: Turn<'a>,
+}
+
+impl std::ops::Deref for ScratchGuard<'_> {
+    type Target = Scratch;
+    fn deref(&self) -> &Scratch {
+        &self.scratch
+    }
+}
+
+impl std::ops::DerefMut for ScratchGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Scratch {
+        &mut self.scratch
+    }
+}
+
 /// A stretch of work, captured as a graph.
 #[derive(Debug)]
 pub struct Recording {
@@ -50,7 +69,7 @@ impl Cuda {
     }
 
     /// The scratch with at least this much workspace and room for packed weights.
-    pub(super) fn scratch_of(&self, workspace: usize, packed: usize) -> Result<MutexGuard<'_, Scratch>> {
+    pub(super) fn scratch_of(&self, workspace: usize, packed: usize) -> Result<ScratchGuard<'_>> {
         let mut scratch = self.scratch();
         let Scratch { workspace: floats, packed: weights, moved, .. } = &mut *scratch;
         self.reserve(floats, workspace, moved)?;
