@@ -17,41 +17,48 @@ use crate::run::config::{self, Arch, Config, DeviceKind, Precision};
 use crate::run::memory;
 use crate::run::progress::{notice, say};
 
-/// Time a training step layer by layer, against the rate that this machine reaches in a matrix product
+/// Time a training step layer by layer, and compare it with the machine's peak
 ///
-/// GFLOP/s are those of the direct algorithm, so that Winograd's convolutions may exceed the machine's rate. The step
-/// and the inference are timed on their own, without a look at the layers. Images and labels are made up.
+/// The peak is the rate of a large matrix product. GFLOP/s count the operations of direct convolution, so Winograd
+/// convolutions may exceed the peak. The step and the inference are timed without the layers' timers. Images and labels
+/// are synthetic.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Which AlexNet
+    /// Variant of AlexNet
     #[arg(long, value_enum, default_value_t = Arch::Cifar)]
     arch: Arch,
-    /// Side of the network's images [default: the variant's own]
+    /// Side of the images in pixels [default: the variant's]
     #[arg(long, value_name = "N")]
     resize: Option<usize>,
-    /// Normalise the batch before every ReLU
+    /// Add a batch norm before every ReLU
     #[arg(long)]
     batch_norm: bool,
-    /// Add its input to every convolution that keeps the shape
+    /// Add shortcuts around the convolutions that keep the shape
     #[arg(long)]
     residual: bool,
-    /// Images a batch
+    /// Images per batch
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch_size: usize,
-    /// Where to compute: auto, cpu, cuda, cuda:N
+    /// auto, cpu, cuda or cuda:N
+    ///
+    /// auto takes the first GPU if there is one, else the CPU.
     #[arg(long, default_value_t = DeviceKind::Auto)]
     device: DeviceKind,
-    /// Numbers of a GPU
+    /// Number format on a GPU
     #[arg(long, value_enum, default_value_t = Precision::Fp32)]
     precision: Precision,
-    /// Threads; 0: all cores
+    /// CPU threads; 0: all cores
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
-    /// Seconds to measure each of layers, step and inference; at least five of each are measured
+    /// Seconds for each of layers, step and inference
+    ///
+    /// At least five repetitions of each are measured.
     #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = seconds)]
     seconds: f64,
-    /// Print one JSON object: device, arch, batch_size, peak_gflops, layers, loss_ms, step_ms, update_ms,
-    /// images_per_second, inference_images_per_second
+    /// Print one JSON object
+    ///
+    /// Keys: device, arch, batch_size, peak_gflops, layers, loss_ms, step_ms, update_ms, images_per_second,
+    /// inference_images_per_second.
     #[arg(long)]
     json: bool,
 }

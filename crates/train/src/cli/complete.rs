@@ -1,19 +1,15 @@
 //! `alexnet completions` and `alexnet man`, from the definitions of the flags.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::{Cli, output};
+use super::{help, output};
 use crate::run::Error;
 use crate::run::progress::say;
 
-/// Print what a shell needs to complete commands and flags
-///
-/// bash: alexnet completions bash > ~/.local/share/bash-completion/completions/alexnet
+/// Print a shell completion script
 #[derive(Debug, clap::Args)]
 pub struct Completions {
     /// The shell
@@ -21,13 +17,15 @@ pub struct Completions {
     shell: Shell,
 }
 
-/// Write the manual pages: alexnet.1, and one for each command
+/// Write the manual pages, one per command
 #[derive(Debug, clap::Args)]
 pub struct Man {
-    /// The folder to write to; it is made if it is not there. `man -l DIR/alexnet.1` shows a page
+    /// Folder to write to; it is created if missing
+    ///
+    /// `man -l DIR/alexnet.1` shows a page.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// Write over pages that exist
+    /// Overwrite existing pages
     #[arg(long)]
     force: bool,
 }
@@ -35,28 +33,28 @@ pub struct Man {
 /// Prints the completions.
 pub fn completions(args: &Completions) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "alexnet", &mut script);
-    match std::io::stdout().lock().write_all(&script) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    clap_complete::generate(args.shell, &mut help::definition(false), "alexnet", &mut script);
+    output::print(&script)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Writes the pages.
 pub fn man(args: &Man) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(&args.folder).map_err(Error::io("create", &args.folder))?;
-    let mut cli = Cli::command().disable_help_subcommand(true);
+    let mut cli = help::definition(false).disable_help_subcommand(true);
     // Gives the commands their full names, `alexnet train`.
     cli.build();
-    let commands: Vec<clap::Command> =
-        std::iter::once(cli.clone()).chain(cli.get_subcommands().cloned().collect::<Vec<_>>()).collect();
-    for command in &commands {
+    let mut commands = vec![&cli];
+    let mut written = 0;
+    while let Some(command) = commands.pop() {
+        commands.extend(command.get_subcommands().filter(|sub| sub.get_name() != "help"));
         let name = command.get_display_name().unwrap_or_else(|| command.get_name()).replace(' ', "-");
         let path = args.folder.join(format!("{name}.1"));
         let mut page = Vec::new();
         clap_mangen::Man::new(command.clone()).render(&mut page).map_err(Error::io("write", &path))?;
         output::write(&path, &page, args.force)?;
+        written += 1;
     }
-    say(&format!("wrote {} pages to {}", commands.len(), args.folder.display()));
+    say(&format!("wrote {written} pages to {}", args.folder.display()));
     Ok(ExitCode::SUCCESS)
 }

@@ -1,10 +1,10 @@
 //! `alexnet data`: fetch, verify, show, draw, measure.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::output;
 use crate::data::cifar::{self, Manifest};
 use crate::data::dataset::official_folder;
 use crate::data::{DataError, Dataset, Options, Split};
@@ -12,31 +12,36 @@ use crate::data::{DataError, Dataset, Options, Split};
 mod draw;
 mod speed;
 
-/// Fetch CIFAR-10, verify data, show what is there, draw augmented images, or measure the loader
+/// Download, verify and show data; draw augmented images; time the loader
 ///
 /// Without a command: show.
-///
-/// CIFAR-10 lies in the user's cache folder, or in the folder that the environment variable ALEXNET_DATA names.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
     action: Option<Action>,
-    /// The data: auto or cifar10, sample, or a folder with the official files or with train/ and val/.
+    /// auto, cifar10, sample or a folder [env: ALEXNET_DATA]
+    ///
+    /// A folder holds CIFAR-10's official files, or train/CLASS/*.png|jpg and val/CLASS/ (or test/CLASS/). ALEXNET_DATA
+    /// names the folder that auto and cifar10 use in place of the user's cache folder.
     #[arg(long, value_name = "auto|cifar10|sample|DIR", default_value = "auto", global = true)]
     data: String,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Say what is there, without fetching anything.
+    /// Show what is there; downloads nothing
     Show,
-    /// Bring CIFAR-10 into the cache, unless it is there.
+    /// Download CIFAR-10 into the cache, unless it is there
     Fetch,
-    /// Check every file: size, SHA-256 and labels, or that each image decodes.
+    /// Check every file
+    ///
+    /// CIFAR-10's files: size, SHA-256 and labels. Folders: whether each image can be decoded.
     Verify,
-    /// Draw what the transformations make of some training images, as a PNG.
+    /// Draw augmented training images as a PNG
     Augment(draw::Args),
-    /// Measure how many training images a second are read, decoded, resized and transformed.
+    /// Measure how fast training images are loaded
+    ///
+    /// In images per second that are read, decoded, resized and augmented, for one epoch or ten seconds.
     Speed(speed::Args),
 }
 
@@ -53,20 +58,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Action::Fetch => fetch(&args.data, &options)?,
         Action::Verify => {
             let (text, bad) = verify(&args.data, &options)?;
-            print(&text)?;
+            output::print(text.as_bytes())?;
             return bad.map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()));
         }
     };
-    print(&text)?;
+    output::print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Writes to standard output; a reader that has had enough (`| head`) is no error.
-fn print(text: &str) -> std::io::Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
 }
 
 fn fetch(data: &str, options: &Options) -> anyhow::Result<String> {

@@ -10,15 +10,19 @@ use crate::run::config::DeviceKind;
 use crate::run::memory::gib;
 use crate::run::progress::say;
 
-/// Say what this machine has for a GPU: driver, devices, compiler, cache; and what to do about what is missing
+/// Check GPU support (driver, devices, NVRTC, cache) and suggest fixes
 ///
-/// Exit code 0 whatever is missing, unless it was asked for: by --device cuda, or by --fetch-nvrtc.
+/// Exit code 0 whatever is missing, unless --device cuda or --fetch-nvrtc asks for it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Fetch NVRTC, the compiler of the kernels, into the cache folder by pip, unless it is there
+    /// Install NVRTC, the kernels' compiler, into the cache folder by pip
+    ///
+    /// Does nothing if it is there already.
     #[arg(long)]
     fetch_nvrtc: bool,
-    /// What has to work: with cuda or cuda:N everything that a run on it needs
+    /// Fail unless this device works: auto, cpu, cuda or cuda:N
+    ///
+    /// With cuda or cuda:N, every kernel is compiled and loaded.
     #[arg(long, default_value_t = DeviceKind::Auto)]
     device: DeviceKind,
 }

@@ -1,13 +1,11 @@
 //! `alexnet eval`.
 
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
-
 use super::model::{Opening, Place};
+use super::output;
 use crate::data::{self, Dataset};
 use crate::run::checkpoint::Metadata;
 use crate::run::classifier::architecture_of;
@@ -15,30 +13,36 @@ use crate::run::config::{self, Config};
 use crate::run::evaluate::Evaluation;
 use crate::run::{Error, Tta, summary};
 
-/// Evaluate a run or a checkpoint on test images: loss, accuracy, accuracy of each class, confusion matrix
+/// Evaluate a network on test images
+///
+/// Prints loss, accuracy, accuracy per class and the confusion matrix.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A run folder, of which best.safetensors is taken (the state with the best test accuracy, or the best on the images
-    /// held out by --val; last.safetensors if no epoch is done), or a checkpoint file
+    /// Run folder (its best.safetensors) or checkpoint file
+    ///
+    /// best.safetensors is the state with the best test accuracy, or with --val the best on the held-out images; before
+    /// the first epoch is done, last.safetensors is taken.
     #[arg(value_name = "RUN_OR_CHECKPOINT")]
     path: PathBuf,
-    /// auto, cifar10, sample or a folder [default: what the run was trained on]
+    /// auto, cifar10, sample or a folder [default: the run's data]
     #[arg(long, value_name = "DATA")]
     data: Option<String>,
     /// Use only N test images, spread over the set [default: all]
     #[arg(long, value_name = "N")]
     limit_test: Option<usize>,
-    /// Images a batch; the results do not depend on it
+    /// Images per batch; the results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch_size: usize,
-    /// Test-time augmentation: classify an image by the mean of the logits of these views of it; without a value the
-    /// mirror [default: as the run did]
+    /// Average the logits of several views of each image [default: the run's]
+    ///
+    /// Test-time augmentation; costs one forward pass per view. Plain --tta means --tta=mirror.
     #[arg(long, value_name = "VIEWS", num_args = 0..=1, require_equals = true, default_missing_value = "mirror")]
     tta: Option<Tta>,
     #[command(flatten)]
     place: Place,
-    /// Print one JSON object: loss, accuracy, per_class, confusion (rows true, columns predicted), images, classes,
-    /// dataset, tta
+    /// Print one JSON object
+    ///
+    /// Keys: loss, accuracy, per_class, confusion (rows true, columns predicted), images, classes, dataset, tta.
     #[arg(long)]
     json: bool,
 }
@@ -62,15 +66,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let tta = args.tta.unwrap_or(classifier.tta);
     classifier.tta = tta;
     let evaluation = classifier.evaluate(&dataset.test, limits.thread_count(), &mut |_| ())?;
-    let output = match args.json {
+    let text = match args.json {
         true => json(&evaluation, &dataset, tta)?,
         false => text(&evaluation, path, metadata, &dataset, tta, width()),
     };
-    match std::io::stdout().lock().write_all(output.as_bytes()) {
-        // A reader that has seen enough is no error.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write the result"),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    output::print(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// That the data have the classes that the network was trained on.

@@ -13,29 +13,31 @@ use crate::run::classifier::architecture_of;
 use crate::run::progress::say;
 use crate::run::{Error, memory};
 
-/// Write a trained network as ONNX, TorchScript, PyTorch state dict or safetensors
+/// Export a network as ONNX, TorchScript, PyTorch state dict or safetensors
 ///
-/// ONNX and TorchScript take float images (N, 3, side, side), normalised as in training, and give logits
-/// (N, classes), for any N; in ONNX they are named `input` and `output`. The names of the classes are in the ONNX
-/// file's metadata and in TorchScript's extra file classes.json.
+/// ONNX and TorchScript take float images (N, 3, side, side), normalised as in training, and return logits (N,
+/// classes), for any N. In ONNX they are named `input` and `output`. The class names are in the ONNX file's metadata
+/// and in TorchScript's extra file classes.json.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A run folder, of which best.safetensors is taken, or a checkpoint file
+    /// Run folder (its best.safetensors) or checkpoint file
     #[arg(value_name = "RUN_OR_CHECKPOINT")]
     model: PathBuf,
-    /// What to write [default: by the extension of FILE: .onnx, .pt, .pth, .safetensors]
+    /// Format [default: by FILE's extension]
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// The file to write
+    /// File to write: .onnx, .pt, .pth or .safetensors
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
-    /// Give probabilities instead of logits (ONNX and TorchScript)
+    /// Output probabilities, not logits (ONNX and TorchScript)
     #[arg(long)]
     softmax: bool,
-    /// Take uint8 images (N, side, side, 3) and normalise them within (ONNX and TorchScript)
+    /// Take uint8 images and normalise them (ONNX and TorchScript)
+    ///
+    /// The input is then (N, side, side, 3).
     #[arg(long)]
     with_preprocess: bool,
-    /// Write over FILE if it exists
+    /// Overwrite FILE if it exists
     #[arg(long)]
     force: bool,
 }
@@ -46,9 +48,9 @@ enum Format {
     Onnx,
     /// For `torch.jit.load`, in Python and C++
     Torchscript,
-    /// For `torch.load(weights_only=True)` and `load_state_dict`, with torchvision's names
+    /// For `torch.load(weights_only=True)` and `load_state_dict`; torchvision's names
     Pytorch,
-    /// The weights alone, without momentum, with torchvision's names
+    /// Weights without momentum; torchvision's names
     Safetensors,
 }
 

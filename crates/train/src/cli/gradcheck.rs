@@ -12,29 +12,38 @@ use crate::run::config::DeviceKind;
 use crate::run::progress::say;
 use crate::run::{Error, Result};
 
-/// Check a device's gradients against numerical ones: central differences of the definition in f64
+/// Check a device's gradients against numerical ones
 ///
-/// Every layer's backward pass is checked through the gradients of the parameters around it. An element passes if it is
-/// within atol + rtol·|numeric| of its numeric value; an element at a kink (ReLU at 0, two equal
-/// largest elements in a pool) has no derivative and is skipped. Exit code 1 if any fails.
+/// Each backward pass is checked through the gradients of the parameters around it, against central differences of the
+/// f64 reference. An element passes if it is within atol + rtol·|numeric| of the numeric value. An element at a kink
+/// (ReLU at 0, a tie in a max pool) has no derivative and is skipped; a parameter with more than one skipped element in
+/// ten fails. Exit code 1 if any fails.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Whose gradients: auto, cpu, cuda, cuda:N
+    /// auto, cpu, cuda or cuda:N
+    ///
+    /// auto takes the first GPU if there is one, else the CPU.
     #[arg(long, default_value_t = DeviceKind::Auto)]
     device: DeviceKind,
     /// One layer, or `network`, a small AlexNet [default: all]
     #[arg(long, value_name = "LAYER", value_parser = clap::builder::PossibleValuesParser::new(LAYERS))]
     layer: Option<String>,
-    /// The images that go in: how many, their side, their channels [default: each layer's own, such as 3x7x3]
+    /// Images, side and channels of the input [default: the layer's own]
+    ///
+    /// For instance 3x7x3.
     #[arg(long, value_name = "NxSxC", value_parser = shape)]
     shape: Option<[usize; 3]>,
-    /// Elements of each parameter that are compared, spread evenly; 0 for all
+    /// Elements compared per parameter, spread evenly; 0: all
     #[arg(long, value_name = "N", default_value_t = 60)]
     elements: usize,
-    /// Tolerated difference as a share of the numeric value; PyTorch's by default
+    /// Relative tolerance
+    ///
+    /// PyTorch's by default.
     #[arg(long, value_name = "SHARE", default_value_t = Tolerance::default().relative)]
     rtol: f64,
-    /// Tolerated absolute difference, added to that
+    /// Absolute tolerance, added to the relative one
+    ///
+    /// PyTorch's by default.
     #[arg(long, value_name = "X", default_value_t = Tolerance::default().absolute)]
     atol: f64,
 }
@@ -76,12 +85,14 @@ fn on<D: Device>(device: &Arc<D>, args: &Args) -> Result<ExitCode> {
             failed += usize::from(!report.passed());
             count += 1;
             let worst = report.worst.map_or_else(String::new, |Compared { index, numeric, analytic, share }| {
-                format!("worst [{index}] numeric {numeric:+.9e} analytic {analytic:+.9e}, {share:.2e} of the tolerance")
+                format!(
+                    "; worst [{index}] numeric {numeric:+.9e} analytic {analytic:+.9e}, {share:.2e} of the tolerance"
+                )
             });
             let verdict = if report.passed() { "ok    " } else { "FAILED" };
             let skipped = if report.kinks > 0 { format!(", {} at kinks", report.kinks) } else { String::new() };
             say(&format!(
-                "  {verdict} {name:<24} {} of {}{skipped}; {worst}",
+                "  {verdict} {name:<24} {} of {}{skipped}{worst}",
                 report.compared - report.failed,
                 report.compared
             ));

@@ -17,39 +17,42 @@ use crate::run::config::Arch;
 use crate::run::progress::say;
 use crate::run::{Config, Error, memory, summary};
 
-/// Make a checkpoint of someone's weights: safetensors, or a PyTorch state dict
+/// Make a checkpoint from safetensors or PyTorch weights
 ///
-/// The tensors need torchvision's names (`features.0.weight`); which AlexNet they are of is told by their shapes.
-/// Nothing in a PyTorch file is executed. The checkpoint serves predict, eval, export and serve; to train it
-/// further give it, or FILE itself, to `alexnet train --init`.
+/// The tensors need torchvision's names (`features.0.weight`); the variant is recognised by their shapes. No code of a
+/// PyTorch file is executed. predict, eval, export and serve take the checkpoint; to train further, give it, or FILE
+/// itself, to `alexnet train --init`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The file: .safetensors, .pth, .pt
+    /// File with the weights: .safetensors, .pth or .pt
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The checkpoint to write
+    /// Checkpoint to write
     #[arg(long, short, value_name = "CHECKPOINT")]
     output: PathBuf,
-    /// Which AlexNet [default: the one whose tensors have the file's shapes]
+    /// Variant of AlexNet [default: by the tensors' shapes]
     #[arg(long)]
     arch: Option<Arch>,
-    /// Side of the images [default: the variant's own if the shapes allow it]
+    /// Side of the images in pixels [default: the variant's, if it fits]
     #[arg(long, value_name = "N")]
     resize: Option<usize>,
-    /// Shortcuts go around the convolutions that keep the shape, of which PyTorch's files do not tell
+    /// The network has residual shortcuts (a PyTorch file does not record this)
     #[arg(long)]
     residual: bool,
-    /// Names of the classes: cifar10, a file with a name a line, or names with commas between them [default: those
-    /// in the file, else their numbers]
+    /// cifar10, names with commas, or a file of names [default: the file's]
+    ///
+    /// A file has one name per line. Without --classes and without names in the file, classes are numbered.
     #[arg(long, value_name = "NAMES")]
     classes: Option<String>,
-    /// Start the last layer anew, for --classes of another number than the file's
+    /// Initialise the last layer anew
+    ///
+    /// Use it when --classes has another number of classes than the file.
     #[arg(long)]
     replace_classifier: bool,
-    /// Key of the new last layer's weights
+    /// Seed of the new last layer's weights
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Write over CHECKPOINT if it exists
+    /// Overwrite CHECKPOINT if it exists
     #[arg(long)]
     force: bool,
 }

@@ -1,4 +1,4 @@
-//! The command line: one file a subcommand.
+//! The command line: one file per subcommand.
 
 mod augmentation;
 mod bench;
@@ -9,6 +9,7 @@ mod doctor;
 mod eval;
 mod export;
 mod gradcheck;
+mod help;
 mod import;
 mod model;
 mod output;
@@ -19,15 +20,15 @@ mod train;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 
 use crate::data::DataError;
 use crate::run;
 use crate::run::progress::notice;
 
-/// Trains and evaluates AlexNet.
+/// Train AlexNet with hand-written CUDA and CPU kernels, evaluate it and use it
 #[derive(Debug, Parser)]
-#[command(name = "alexnet", version, about, long_about = None, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "alexnet", version, about, long_about = None, arg_required_else_help = true, max_term_width = 120)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -52,7 +53,10 @@ enum Command {
 
 /// Runs the program: exit code 0 if all went well, 1 on an error, 2 on wrong usage, 130 if interrupted.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let short = std::env::args_os().any(|argument| argument == "-h");
+    let matches = help::definition(short).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let result = match cli.command {
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
@@ -109,13 +113,11 @@ fn is_usage(error: &anyhow::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        help::definition(false).debug_assert();
     }
 
     #[test]

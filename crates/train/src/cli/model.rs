@@ -12,10 +12,14 @@ use crate::run::{Result, memory};
 /// Where the network is computed.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Place {
-    /// Where to compute: auto, cpu, cuda, cuda:N
+    /// auto, cpu, cuda or cuda:N
+    ///
+    /// auto takes the first GPU if there is one, else the CPU.
     #[arg(long, default_value_t = DeviceKind::Auto)]
     pub device: DeviceKind,
-    /// Threads; the results do not depend on it. 0: all cores
+    /// CPU threads; 0: all cores
+    ///
+    /// The results do not depend on it.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
 }

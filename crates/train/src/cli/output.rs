@@ -1,12 +1,12 @@
-//! Files that a command writes: whole or not at all, and never over another one unasked.
+//! What a command writes: files, whole or not at all and never over another one unasked, and standard output.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
 use crate::atomic_file;
 use crate::run::Error;
 
-/// Whether a file may be written there.
+/// Checks that a file may be written there.
 ///
 /// # Errors
 /// Something is there and `force` is not given.
@@ -27,6 +27,17 @@ pub fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), Error> {
         ErrorKind::AlreadyExists if !force => Error::FileExists { path: path.into() },
         _ => Error::io("write", path)(error),
     })
+}
+
+/// Writes a result to standard output. A reader that has had enough (`| head`) is no error.
+///
+/// # Errors
+/// The system refuses, such as a full disk.
+pub fn print(bytes: &[u8]) -> Result<(), Error> {
+    match std::io::stdout().lock().write_all(bytes) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::io("write", Path::new("the result"))(error)),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -17,30 +17,35 @@ use crate::run::{Error, Tta};
 /// The largest image that is read from standard input.
 const LARGEST_INPUT: u64 = 256 << 20;
 
-/// Say what is in pictures: the most probable classes of each
+/// Classify pictures: the most probable classes of each
 ///
-/// Pictures are PNG or JPEG of any size and colour type. They are brought to the network's size and normalised
-/// exactly as in evaluation: the shorter side fitted, the middle kept. A picture that cannot be read is reported
-/// and the others go on; the exit code is then 1.
+/// Pictures are PNG or JPEG of any size and colour type. They are preprocessed as in evaluation: the shorter side
+/// resized to the network's, the middle cut out, colours normalised. A picture that cannot be read is reported, the
+/// others are classified; the exit code is then 1.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A run folder, of which best.safetensors is taken, or a checkpoint file
+    /// Run folder (its best.safetensors) or checkpoint file
     #[arg(value_name = "RUN_OR_CHECKPOINT")]
     model: PathBuf,
-    /// Pictures, folders of pictures (with all folders in them), or - for a picture on standard input
+    /// Pictures, folders of pictures, or - for standard input
+    ///
+    /// Folders are searched recursively.
     #[arg(value_name = "IMAGE|DIR|-", required = true)]
     images: Vec<PathBuf>,
     /// Show the N most probable classes
     #[arg(long, short = 'k', value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
-    /// Print one JSON object a picture and line: image, predictions (class, index, probability), or image, error
+    /// Print one JSON object per picture and line
+    ///
+    /// Keys: image, predictions (class, index, probability); or image, error.
     #[arg(long)]
     json: bool,
-    /// Test-time augmentation: classify a picture by the mean of the logits of these views of it; without a value the
-    /// mirror [default: as the run did in its tests]
+    /// Average the logits of several views of each image [default: the run's]
+    ///
+    /// Test-time augmentation; costs one forward pass per view. Plain --tta means --tta=mirror.
     #[arg(long, value_name = "VIEWS", num_args = 0..=1, require_equals = true, default_missing_value = "mirror")]
     tta: Option<Tta>,
-    /// Pictures a batch; the results do not depend on it
+    /// Pictures per batch; the results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch_size: usize,
     #[command(flatten)]

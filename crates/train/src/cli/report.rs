@@ -15,33 +15,36 @@ use crate::run::{Config, Error};
 /// Test images of a batch.
 const BATCH: usize = 128;
 
-/// Make one self-contained page of runs: curves, confusion, mistakes, filters, configuration
+/// Write one HTML page about runs: curves, confusion, mistakes, filters
 ///
-/// Curves of several runs lie over each other. The page needs no network and follows the reader's light or dark.
+/// Curves of several runs share one plot. The page needs no network access and follows the browser's light or dark
+/// theme.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Run folders
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
-    /// The page to write
+    /// Page to write
     #[arg(long, short, value_name = "FILE", default_value = "report.html")]
     output: PathBuf,
-    /// Write each plot as an SVG file into this folder, too
+    /// Also write each plot as an SVG file into this folder
     #[arg(long, value_name = "DIR")]
     svg: Option<PathBuf>,
-    /// Leave out what the network makes of the test images: no confusion matrix, no mistakes
+    /// Leave out the evaluation of the test images
+    ///
+    /// The page then has no confusion matrix and no mistakes.
     #[arg(long)]
     no_test: bool,
-    /// auto, cifar10, sample or a folder [default: what the run was trained on]
+    /// auto, cifar10, sample or a folder [default: the run's data]
     #[arg(long, value_name = "DATA")]
     data: Option<String>,
-    /// Use only N test images, spread over the set [default: what the run used]
+    /// Use only N test images, spread over the set [default: the run's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit_test: Option<u64>,
     /// Mistakes to show
     #[arg(long, value_name = "N", default_value_t = 24)]
     mistakes: usize,
-    /// Write over files that exist
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
     #[command(flatten)]

@@ -11,27 +11,31 @@ use crate::run::progress::notice;
 use crate::run::{Error, Stop};
 use crate::serve::{self, Limits, Model};
 
-/// Show what a network makes of pictures: a local page, and the same as a JSON API
+/// Serve a web page and a JSON API that classify pictures
 ///
-/// The page takes a dropped picture and shows the classes as bars, the first-layer filters and the activations of
-/// each convolution. POST /predict with a PNG or JPEG file as the body answers {"predictions": [{"class", "index",
-/// "probability"}], "width", "height", "milliseconds"}; ?top=N for another number than 5, ?layers=1 for the
-/// activations. Ctrl-C lets the requests at work end.
+/// The page takes a dropped picture and shows class probabilities, first-layer filters and the activations of each
+/// convolution. POST /predict with a PNG or JPEG file as the body returns {"predictions": [{"class", "index",
+/// "probability"}], "width", "height", "milliseconds"}; ?top=N sets the number of classes (5 by default), ?layers=1
+/// adds the activations. Ctrl-C finishes the requests in progress, then exits.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A run folder, of which best.safetensors is taken, or a checkpoint file
+    /// Run folder (its best.safetensors) or checkpoint file
     #[arg(value_name = "RUN_OR_CHECKPOINT")]
     model: PathBuf,
-    /// Port on 127.0.0.1; 0 for any that is free
+    /// Port on 127.0.0.1; 0: any free one
     #[arg(long, value_name = "N", default_value_t = 8017)]
     port: u16,
-    /// Largest picture, in MiB
+    /// Largest picture in MiB
     #[arg(long, value_name = "MIB", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=512))]
     max_size: u16,
-    /// Seconds that a picture may take to arrive, and its answer to be made
+    /// Time limit per request in seconds
+    ///
+    /// For the upload and for the inference, each.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=3600))]
     timeout: u16,
-    /// Requests that are worked on or wait for it; more are refused
+    /// Maximum requests in progress or queued
+    ///
+    /// Further ones are refused with status 503.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_requests: u16,
     #[command(flatten)]

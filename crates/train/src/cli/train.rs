@@ -323,10 +323,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, Parser};
+    use clap::Parser;
 
     use super::*;
-    use crate::cli::Cli;
+    use crate::cli::help;
     use crate::data::{Augment, RandAugment};
 
     #[derive(clap::Parser)]
@@ -406,7 +406,7 @@ mod tests {
 
     #[test]
     fn the_help_states_the_defaults() {
-        let mut cli = Cli::command();
+        let mut cli = help::definition(false);
         let help = cli.find_subcommand_mut("train").unwrap().render_long_help().to_string();
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         let table = toml::Table::try_from(Config::default()).unwrap();

@@ -24,16 +24,18 @@ const GAP: usize = 4;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The PNG to write: the images in the top row, what each of 7 epochs makes of them below
+    /// PNG to write
+    ///
+    /// The top row has the images, each row below what one of 7 epochs makes of them.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Write over a file that is there
+    /// Overwrite FILE if it exists
     #[arg(long)]
     force: bool,
-    /// Side of the images
+    /// Side of the images in pixels
     #[arg(long, value_name = "N", default_value_t = 32)]
     resize: usize,
-    /// Key of the randomness
+    /// Seed of the augmentation
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     #[command(flatten)]

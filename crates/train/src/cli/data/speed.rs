@@ -11,13 +11,13 @@ const MOST: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Side of the images
+    /// Side of the images in pixels
     #[arg(long, value_name = "N", default_value_t = 224)]
     resize: usize,
-    /// Images a batch
+    /// Images per batch
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch_size: usize,
-    /// Threads; 0: all cores
+    /// CPU threads; 0: all cores
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
     #[command(flatten)]
