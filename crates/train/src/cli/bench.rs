@@ -17,7 +17,7 @@ use crate::run::config::{self, Arch, Config, DeviceKind, Precision};
 use crate::run::memory;
 use crate::run::progress::{notice, say};
 
-/// Time a training step layer by layer, and compare it with the machine's peak
+/// Time a training step layer by layer, next to the machine's peak
 ///
 /// The peak is the rate of a large matrix product. GFLOP/s count the operations of direct convolution, so Winograd
 /// convolutions may exceed the peak. The step and the inference are timed without the layers' timers. Images and labels

@@ -12,7 +12,7 @@ use crate::data::{DataError, Dataset, Options, Split};
 mod draw;
 mod speed;
 
-/// Download, verify and show data; draw augmented images; time the loader
+/// Download, verify, show, augment and time data sets
 ///
 /// Without a command: show.
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,7 @@ pub struct Args {
     ///
     /// A folder holds CIFAR-10's official files, or train/CLASS/*.png|jpg and val/CLASS/ (or test/CLASS/). ALEXNET_DATA
     /// names the folder that auto and cifar10 use in place of the user's cache folder.
-    #[arg(long, value_name = "auto|cifar10|sample|DIR", default_value = "auto", global = true)]
+    #[arg(long, value_name = "DATA", default_value = "auto", global = true)]
     data: String,
 }
 

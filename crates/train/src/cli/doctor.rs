@@ -10,7 +10,7 @@ use crate::run::config::DeviceKind;
 use crate::run::memory::gib;
 use crate::run::progress::say;
 
-/// Check GPU support (driver, devices, NVRTC, cache) and suggest fixes
+/// Check GPU support (driver, devices, NVRTC, cache), suggest fixes
 ///
 /// Exit code 0 whatever is missing, unless --device cuda or --fetch-nvrtc asks for it.
 #[derive(Debug, clap::Args)]

@@ -13,7 +13,7 @@ use crate::run::classifier::architecture_of;
 use crate::run::progress::say;
 use crate::run::{Error, memory};
 
-/// Export a network as ONNX, TorchScript, PyTorch state dict or safetensors
+/// Write a network as ONNX, TorchScript, .pth or safetensors
 ///
 /// ONNX and TorchScript take float images (N, 3, side, side), normalised as in training, and return logits (N,
 /// classes), for any N. In ONNX they are named `input` and `output`. The class names are in the ONNX file's metadata

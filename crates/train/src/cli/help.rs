@@ -30,14 +30,14 @@ Environment of the tests and scripts in the source tree:
 const EXAMPLES: [(&str, &str); 18] = [
     (
         "",
-        "alexnet train --data sample --recipe fast    a first run: offline, under a minute\n\
+        "alexnet train --data sample --recipe fast    offline, in a minute\n\
          alexnet train --epochs 3                     CIFAR-10 is downloaded once\n\
          alexnet eval runs/cifar-1\n\
          alexnet predict runs/cifar-1 photo.jpg",
     ),
     (
         "train",
-        "alexnet train --data sample --recipe fast    a first run: offline, under a minute\n\
+        "alexnet train --data sample --recipe fast    offline, in a minute\n\
          alexnet train --recipe strong --device cuda\n\
          alexnet train --data pictures/ --arch torchvision --batch-size 32\n\
          alexnet train --resume runs/cifar-1 --epochs 120",
@@ -53,7 +53,7 @@ const EXAMPLES: [(&str, &str); 18] = [
         "alexnet import weights.pth -o net.safetensors\n\
          alexnet import weights.pth -o net.safetensors --classes cat,dog --replace-classifier",
     ),
-    ("bench", "alexnet bench\nalexnet bench --arch torchvision --batch-size 32 --device cuda --precision fp16"),
+    ("bench", "alexnet bench\nalexnet bench --arch torchvision --batch-size 32 --precision fp16"),
     (
         "report",
         "alexnet report runs/cifar-1 runs/cifar-2 -o both.html\nalexnet report runs/cifar-1 --no-test --svg plots",
@@ -118,7 +118,8 @@ fn finish_flag(arg: Arg, short: bool) -> Arg {
     let mut first = help.unwrap_or_default();
     let undocumented = first.len();
     if !default.is_empty() && !arg.is_hide_default_value_set() {
-        first += &format!(" [default: {}]", default.join(" "));
+        let at = first.find(" [env: ").unwrap_or(first.len());
+        first.insert_str(at, &format!(" [default: {}]", default.join(" ")));
     }
     let values = arg.get_possible_values().iter().map(|value| value.get_name().len() + 2).sum::<usize>();
     let crowded = values > 0 && first.chars().count() + values + 18 > FIRST_LINE;

@@ -15,7 +15,7 @@ use crate::run::{Config, Error};
 /// Test images of a batch.
 const BATCH: usize = 128;
 
-/// Write one HTML page about runs: curves, confusion, mistakes, filters
+/// Write an HTML page about runs: curves, confusion, mistakes
 ///
 /// Curves of several runs share one plot. The page needs no network access and follows the browser's light or dark
 /// theme.
