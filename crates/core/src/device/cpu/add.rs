@@ -1,18 +1,18 @@
-//! y = y + x, then max(y, 0) if asked for. 12 bytes a number: bound by memory.
+//! y = y + x, then max(y, 0) if `relu`. 12 bytes per element: limited by memory bandwidth.
 
-use super::Crew;
-use super::pool::Shares;
+use super::Context;
+use super::pool::SyncPtr;
 use super::relu::{CHUNK, max0};
 use super::simd::dispatch;
 
 /// See [`Device::add`](crate::Device::add).
-pub fn run(crew: &Crew, x: &[f32], relu: bool, y: &mut [f32]) {
-    let (len, y) = (y.len(), Shares(y.as_mut_ptr()));
-    crew.pool.run(len.div_ceil(CHUNK), |task, _| {
+pub fn run(context: &Context, x: &[f32], relu: bool, y: &mut [f32]) {
+    let (len, y) = (y.len(), SyncPtr(y.as_mut_ptr()));
+    context.pool.run(len.div_ceil(CHUNK), |task, _| {
         let start = task * CHUNK;
         let chunk = CHUNK.min(len - start);
         // SAFETY: each task has its own chunk.
-        add(crew.level, &x[start..start + chunk], relu, unsafe { y.part(start, chunk) });
+        add(context.level, &x[start..start + chunk], relu, unsafe { y.slice_mut(start, chunk) });
     });
 }
 

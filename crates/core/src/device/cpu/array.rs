@@ -1,8 +1,7 @@
 //! The CPU's arrays: aligned to cache lines, and from 4 MiB up to large pages.
 //!
-//! A large page (2 MiB) spares the translation buffer: a column of a 4096×4096 matrix touches 4096
-//! small pages but 32 large ones. Linux gives them on request (`MADV_HUGEPAGE`); a refusal costs
-//! speed only.
+//! Large pages (2 MiB) relieve the TLB: a column of a 4096×4096 matrix touches 4096 small pages but 32 large ones. Linux
+//! gives them on request (`MADV_HUGEPAGE`); a refusal costs only speed.
 
 use crate::Result;
 use std::alloc::{Layout, alloc, dealloc};
@@ -16,20 +15,20 @@ const LARGE_PAGE: usize = 2 << 20;
 const MADV_HUGEPAGE: std::ffi::c_int = 14;
 #[cfg(target_os = "linux")]
 unsafe extern "C" {
-    /// Of the C library that std is linked with.
+    /// From the C library that std links.
     fn madvise(start: *mut u8, length: usize, advice: std::ffi::c_int) -> std::ffi::c_int;
 }
 
-/// The contents of every array have a number; a change of contents takes the next.
+/// Numbers the contents of all arrays; a change of contents takes the next number.
 static CONTENTS: AtomicU64 = AtomicU64::new(1);
 
-/// Plain numbers for which zero bytes are zero.
+/// Number types whose zero is all zero bytes.
 pub trait Plain: Copy + Send + Sync + 'static {}
 impl Plain for f32 {}
 impl Plain for u32 {}
 impl Plain for u8 {}
 
-/// An aligned array of numbers on the heap; read it as a slice.
+/// A heap array of numbers, aligned to cache lines; dereferences to a slice.
 #[derive(Debug)]
 pub struct Array<T: Plain> {
     start: NonNull<T>,
@@ -53,11 +52,11 @@ impl<T: Plain> Array<T> {
         let bytes = len.checked_mul(size_of::<T>()).ok_or_else(error)?.max(LINE);
         let align = if bytes >= 2 * LARGE_PAGE { LARGE_PAGE } else { LINE };
         let layout = Layout::from_size_align(bytes, align).map_err(|_| error())?;
-        // SAFETY: the layout has at least one line.
+        // SAFETY: the layout is not empty.
         let start = NonNull::new(unsafe { alloc(layout) }).ok_or_else(error)?;
         #[cfg(target_os = "linux")]
         if align == LARGE_PAGE {
-            // SAFETY: the pages are ours; the call is a hint about them.
+            // SAFETY: a hint about pages that were just allocated.
             unsafe { madvise(start.as_ptr(), bytes, MADV_HUGEPAGE) };
         }
         // SAFETY: `bytes` were allocated at `start`.
@@ -65,12 +64,12 @@ impl<T: Plain> Array<T> {
         Ok(Self { start: start.cast(), len, layout, contents: next_contents() })
     }
 
-    /// A number that changes whenever the contents may have changed, and that no other array has.
+    /// Identifies the contents: changes whenever they may have changed, and differs between arrays.
     pub fn contents(&self) -> u64 {
         self.contents
     }
 
-    /// The elements, to change them.
+    /// The elements, mutably; counts as a change of [`contents`](Self::contents).
     pub fn as_mut_slice(&mut self) -> &mut [T] {
         self.contents = next_contents();
         // SAFETY: `len` elements were allocated and initialised.

@@ -1,19 +1,19 @@
-//! Adaptive average pooling, NHWC. A task does one output row (forward) or one input row (backward).
+//! Adaptive average pooling, NHWC. A task computes one output row (forward) or one input row (backward).
 
-use super::Crew;
-use super::pool::Shares;
+use super::Context;
+use super::pool::SyncPtr;
 use super::simd::dispatch;
 use crate::shape::AvgPoolShape;
 
 /// See [`Device::avgpool_forward`](crate::Device::avgpool_forward).
-pub fn forward(crew: &Crew, s: &AvgPoolShape, x: &[f32], y: &mut [f32]) {
+pub fn forward(context: &Context, s: &AvgPoolShape, x: &[f32], y: &mut [f32]) {
     let (len, image_len) = (s.output_width * s.channels, s.height * s.width * s.channels);
-    let y = Shares(y.as_mut_ptr());
-    crew.pool.run(s.batch * s.output_height, |row, _| {
+    let y = SyncPtr(y.as_mut_ptr());
+    context.pool.run(s.batch * s.output_height, |row, _| {
         // SAFETY: each task has its own output row.
-        let y = unsafe { y.part(row * len, len) };
+        let y = unsafe { y.slice_mut(row * len, len) };
         let image = &x[row / s.output_height * image_len..][..image_len];
-        forward_row(crew.level, s, row % s.output_height, image, y);
+        forward_row(context.level, s, row % s.output_height, image, y);
     });
 }
 
@@ -41,18 +41,18 @@ fn forward_row_body(s: &AvgPoolShape, p: usize, x: &[f32], y: &mut [f32]) {
 }
 
 /// See [`Device::avgpool_backward`](crate::Device::avgpool_backward).
-pub fn backward(crew: &Crew, s: &AvgPoolShape, dy: &[f32], dx: &mut [f32]) {
+pub fn backward(context: &Context, s: &AvgPoolShape, dy: &[f32], dx: &mut [f32]) {
     let (len, image_len) = (s.width * s.channels, s.output_height * s.output_width * s.channels);
-    let dx = Shares(dx.as_mut_ptr());
-    crew.pool.run(s.batch * s.height, |row, _| {
+    let dx = SyncPtr(dx.as_mut_ptr());
+    context.pool.run(s.batch * s.height, |row, _| {
         // SAFETY: each task has its own input row.
-        let dx = unsafe { dx.part(row * len, len) };
+        let dx = unsafe { dx.slice_mut(row * len, len) };
         let image = &dy[row / s.height * image_len..][..image_len];
-        backward_row(crew.level, s, row % s.height, image, dx);
+        backward_row(context.level, s, row % s.height, image, dx);
     });
 }
 
-/// The outputs whose window may hold input `at`; those at the ends may not.
+/// The outputs whose window contains input `at`, with their windows.
 fn near(at: usize, inputs: usize, outputs: usize) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
     let first = (at * outputs / inputs).saturating_sub(1);
     let last = ((at + 1) * outputs).div_ceil(inputs).min(outputs);

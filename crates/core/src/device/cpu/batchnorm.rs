@@ -1,46 +1,51 @@
 //! Batch normalisation of the channels of x (rows × C).
 //!
-//! The mean and the sum M of squares around it are taken of blocks that stay in the first cache, in two passes, and
-//! merged: with δ the difference of two means, m = m₁ + δ·n₂/n and M = M₁ + M₂ + δ²·n₁·n₂/n (Chan, Golub and LeVeque).
-//! The variance is as accurate as the numbers are, however far from zero they lie. The rows are cut into at most
-//! [`CHUNKS`] chunks, a task each, which are merged in order.
-//! Bytes at least: forward 12 a number (x read twice, y written), backward 20 (x and dy read twice, dx written).
+//! The mean m and the sum M of squared deviations are computed in two passes over blocks that stay in the first-level cache,
+//! and merged: with δ the difference of two means, m = m₁ + δ·n₂/n and M = M₁ + M₂ + δ²·n₁·n₂/n (Chan, Golub and LeVeque).
+//! This keeps the variance accurate even if the mean is far from zero. The rows are split into at most [`CHUNKS`] chunks,
+//! one task each, which are merged in order.
+//! Minimum memory traffic in bytes per element: forward 12 (x read twice, y written), backward 20 (x and dy read twice, dx
+//! written).
 
-use super::Crew;
-use super::pool::Shares;
+use super::pool::SyncPtr;
 use super::relu::max0;
-use super::scratch::{Need, Scratch};
 use super::simd::dispatch;
+use super::workspace::{Workspace, WorkspaceSize};
+use super::{Context, Gradients};
 use crate::Result;
 use crate::shape::BatchNormShape;
 
 const CHUNKS: usize = 32;
-/// Numbers of a block, whose bytes are the first cache's.
+/// Floats per block: 32 KiB, the first-level cache.
 const BLOCK: usize = 8 << 10;
-/// Numbers that a task normalises, about.
+/// Floats that a task normalises, about.
 const TASK: usize = 64 << 10;
 
-/// How many chunks, and the rows of each but the last.
+/// The number of chunks, and the rows of each but the last.
 fn chunks(rows: usize) -> (usize, usize) {
     let chunks = rows.div_ceil(64).clamp(1, CHUNKS);
     (chunks, rows.div_ceil(chunks))
 }
 
-/// Scratch memory of all directions: two arrays a chunk, and two of factors.
-pub fn need(s: &BatchNormShape) -> Need {
-    Need { common: 2 * s.channels * (chunks(s.rows).0 + 1), local: 2 * s.channels }
+/// Workspace of all directions: two arrays per chunk, and two of factors.
+pub fn workspace_size(s: &BatchNormShape) -> WorkspaceSize {
+    WorkspaceSize { shared: 2 * s.channels * (chunks(s.rows).0 + 1), per_thread: 2 * s.channels }
+}
+
+/// The affine transformation after the normalisation: y = x̂·w + b, then max(y, 0) if `relu`.
+#[derive(Clone, Copy)]
+pub struct Affine<'a> {
+    pub w: &'a [f32],
+    pub b: &'a [f32],
+    pub relu: bool,
 }
 
 /// See [`Device::batchnorm_forward`](crate::Device::batchnorm_forward).
-#[allow(clippy::too_many_arguments)]
 pub fn forward(
-    crew: &Crew,
-    scratch: &mut Scratch,
+    context: &Context,
     s: &BatchNormShape,
     x: &[f32],
-    w: &[f32],
-    b: &[f32],
-    relu: bool,
+    affine: Affine,
     [running_mean, running_variance]: [&mut [f32]; 2],
     statistics: &mut [f32],
     y: &mut [f32],
@@ -48,18 +53,14 @@ pub fn forward(
     if s.is_empty() {
         return Ok(());
     }
-    let need = need(s);
-    scratch.reserve(need)?;
-    let (common, local, stride) = scratch.parts(need);
-    let (scale, partial) = common.split_at_mut(2 * s.channels);
-    {
-        let local = Shares(local.as_mut_ptr());
-        for_each_chunk(crew, s, partial, |from, end, thread, moments| {
-            // SAFETY: each thread has its own memory.
-            let block = unsafe { local.part(thread * stride, 2 * s.channels) };
-            chunk_moments(crew.level, &x[from..end], block, moments);
-        });
-    }
+    let mut workspace = context.workspace();
+    let (shared, local) = workspace.split(workspace_size(s))?;
+    let (scale, partial) = shared.split_at_mut(2 * s.channels);
+    for_each_chunk(context, s, partial, |from, end, thread, moments| {
+        // SAFETY: each thread has its own memory.
+        let block = unsafe { &mut local.slice(thread)[..2 * s.channels] };
+        chunk_moments(context.level, &x[from..end], block, moments);
+    });
     let chunk = chunks(s.rows).1;
     let (all, others) = partial.split_at_mut(2 * s.channels);
     let mut count = chunk.min(s.rows);
@@ -72,37 +73,32 @@ pub fn forward(
     for c in 0..s.channels {
         let (mean, variance) = (all[c], all[s.channels + c] / rows);
         let inverse = 1.0 / (variance + s.epsilon as f32).sqrt();
-        (statistics[c], statistics[s.channels + c], scale[c]) = (mean, inverse, w[c] * inverse);
+        (statistics[c], statistics[s.channels + c], scale[c]) = (mean, inverse, affine.w[c] * inverse);
         running_mean[c] += momentum * (mean - running_mean[c]);
         running_variance[c] += momentum * (unbiased * variance - running_variance[c]);
     }
-    normalise(crew, s, x, &statistics[..s.channels], &scale[..s.channels], b, relu, y);
+    normalise(context, s, x, &statistics[..s.channels], Affine { w: &scale[..s.channels], ..affine }, y);
     Ok(())
 }
 
 /// See [`Device::batchnorm_backward`](crate::Device::batchnorm_backward).
-#[allow(clippy::too_many_arguments)]
 pub fn backward(
-    crew: &Crew,
-    scratch: &mut Scratch,
+    context: &Context,
     s: &BatchNormShape,
-    x: &[f32],
-    dy: &[f32],
+    [x, dy]: [&[f32]; 2],
     w: &[f32],
     statistics: &[f32],
-    accumulate: bool,
-    dw: &mut [f32],
-    db: &mut [f32],
+    gradients: Gradients,
     dx: &mut [f32],
 ) -> Result<()> {
+    let Gradients { dw, db, accumulate } = gradients;
     if s.is_empty() {
         return Ok(());
     }
-    let need = need(s);
-    scratch.reserve(need)?;
-    let (factors, partial) = scratch.parts(need).0.split_at_mut(2 * s.channels);
-    for_each_chunk(crew, s, partial, |from, end, _, sums| {
-        chunk_sums(crew.level, &x[from..end], &dy[from..end], statistics, sums);
+    let mut workspace = context.workspace();
+    let (factors, partial) = workspace.split(workspace_size(s))?.0.split_at_mut(2 * s.channels);
+    for_each_chunk(context, s, partial, |from, end, _, sums| {
+        chunk_sums(context.level, &x[from..end], &dy[from..end], statistics, sums);
     });
     let (all, others) = partial.split_at_mut(2 * s.channels);
     for sums in others.chunks_exact(2 * s.channels) {
@@ -114,103 +110,94 @@ pub fn backward(
         (means[c], slopes[c]) = (sum / s.rows as f32, statistics[s.channels + c] * (product / s.rows as f32));
         db[c] = if accumulate { db[c] + sum } else { sum };
         dw[c] = if accumulate { dw[c] + product } else { product };
-        // Its place is free now.
+        // The sums are no longer needed: reuse their memory.
         all[c] = w[c] * statistics[s.channels + c];
     }
     let (factors, scale) = (&*factors, &all[..s.channels]);
-    for_each_part(crew, s, dx, |from, end, dx| {
-        backward_part(crew.level, &x[from..end], &dy[from..end], &statistics[..s.channels], scale, factors, dx);
+    for_each_part(context, s, dx, |from, end, dx| {
+        backward_part(context.level, &x[from..end], &dy[from..end], &statistics[..s.channels], scale, factors, dx);
     });
     Ok(())
 }
 
 /// See [`Device::batchnorm_inference`](crate::Device::batchnorm_inference).
-#[allow(clippy::too_many_arguments)]
 pub fn inference(
-    crew: &Crew,
-    scratch: &mut Scratch,
+    context: &Context,
     s: &BatchNormShape,
     x: &[f32],
-    w: &[f32],
-    b: &[f32],
-    mean: &[f32],
-    variance: &[f32],
-    relu: bool,
+    affine: Affine,
+    [mean, variance]: [&[f32]; 2],
     y: &mut [f32],
 ) -> Result<()> {
-    normalise(crew, s, x, mean, scale_of(scratch, s, w, variance)?, b, relu, y);
+    let mut workspace = context.workspace();
+    let w = scale_of(&mut workspace, s, affine.w, variance)?;
+    normalise(context, s, x, mean, Affine { w, ..affine }, y);
     Ok(())
 }
 
 /// See [`Device::batchnorm_inference_backward`](crate::Device::batchnorm_inference_backward).
 pub fn inference_backward(
-    crew: &Crew,
-    scratch: &mut Scratch,
+    context: &Context,
     s: &BatchNormShape,
     dy: &[f32],
     w: &[f32],
     variance: &[f32],
     dx: &mut [f32],
 ) -> Result<()> {
-    let scale = scale_of(scratch, s, w, variance)?;
-    for_each_part(crew, s, dx, |from, end, dx| scale_part(crew.level, &dy[from..end], scale, dx));
+    let mut workspace = context.workspace();
+    let scale = scale_of(&mut workspace, s, w, variance)?;
+    for_each_part(context, s, dx, |from, end, dx| scale_part(context.level, &dy[from..end], scale, dx));
     Ok(())
 }
 
-/// w/√(variance + ε) in scratch memory.
-fn scale_of<'a>(scratch: &'a mut Scratch, s: &BatchNormShape, w: &[f32], variance: &[f32]) -> Result<&'a [f32]> {
-    let need = need(s);
-    scratch.reserve(need)?;
-    let scale = &mut scratch.parts(need).0[..s.channels];
+/// w/√(variance + ε), in the workspace.
+fn scale_of<'a>(workspace: &'a mut Workspace, s: &BatchNormShape, w: &[f32], variance: &[f32]) -> Result<&'a [f32]> {
+    let scale = &mut workspace.split(workspace_size(s))?.0[..s.channels];
     for ((scale, &w), &variance) in scale.iter_mut().zip(w).zip(variance) {
         *scale = w * (1.0 / (variance + s.epsilon as f32).sqrt());
     }
     Ok(scale)
 }
 
-/// Calls `task(first number, end, thread, its 2·C numbers of partial)` for every chunk of the rows.
+/// Calls `task(first element, end, thread, 2·C floats of partial)` for every chunk of the rows.
 fn for_each_chunk(
-    crew: &Crew,
+    context: &Context,
     s: &BatchNormShape,
     partial: &mut [f32],
     task: impl Fn(usize, usize, usize, &mut [f32]) + Sync,
 ) {
-    let ((chunks, chunk), partial) = (chunks(s.rows), Shares(partial.as_mut_ptr()));
-    crew.pool.run(chunks, |i, thread| {
+    let ((chunks, chunk), partial) = (chunks(s.rows), SyncPtr(partial.as_mut_ptr()));
+    context.pool.run(chunks, |i, thread| {
         let (from, end) = ((i * chunk).min(s.rows), ((i + 1) * chunk).min(s.rows));
         // SAFETY: each task has its own numbers.
-        let part = unsafe { partial.part(i * 2 * s.channels, 2 * s.channels) };
+        let part = unsafe { partial.slice_mut(i * 2 * s.channels, 2 * s.channels) };
         task(from * s.channels, end * s.channels, thread, part);
     });
 }
 
-/// Calls `task(first number, end, they)` for parts of `to`, of whole rows.
-fn for_each_part(crew: &Crew, s: &BatchNormShape, to: &mut [f32], task: impl Fn(usize, usize, &mut [f32]) + Sync) {
+/// Calls `task(first element, end, to[first..end])` for parts of whole rows.
+fn for_each_part(
+    context: &Context,
+    s: &BatchNormShape,
+    to: &mut [f32],
+    task: impl Fn(usize, usize, &mut [f32]) + Sync,
+) {
     let part = (TASK / s.channels.max(1)).max(1) * s.channels;
-    let to = Shares(to.as_mut_ptr());
-    crew.pool.run(s.len().div_ceil(part.max(1)), |i, _| {
+    let to = SyncPtr(to.as_mut_ptr());
+    context.pool.run(s.len().div_ceil(part.max(1)), |i, _| {
         let (from, end) = (i * part, ((i + 1) * part).min(s.len()));
         // SAFETY: each task has its own rows.
-        task(from, end, unsafe { to.part(from, end - from) });
+        task(from, end, unsafe { to.slice_mut(from, end - from) });
     });
 }
 
-/// y = (x − mean)·scale + b, then max(y, 0) if `relu`.
-#[allow(clippy::too_many_arguments)]
-fn normalise(
-    crew: &Crew,
-    s: &BatchNormShape,
-    x: &[f32],
-    mean: &[f32],
-    scale: &[f32],
-    b: &[f32],
-    relu: bool,
-    y: &mut [f32],
-) {
-    for_each_part(crew, s, y, |from, end, y| normalise_part(crew.level, &x[from..end], mean, scale, b, relu, y));
+/// y = (x − mean)·w + b, then max(y, 0) if `relu`.
+fn normalise(context: &Context, s: &BatchNormShape, x: &[f32], mean: &[f32], affine: Affine, y: &mut [f32]) {
+    let Affine { w, b, relu } = affine;
+    for_each_part(context, s, y, |from, end, y| normalise_part(context.level, &x[from..end], mean, w, b, relu, y));
 }
 
-/// Merges the moments (mean, then squares around it) of `more` rows into those of `count`.
+/// Merges the moments (mean, then squared deviations) of `more` rows into those of `count`.
 #[inline(always)]
 fn merge(to: &mut [f32], count: usize, from: &[f32], more: usize) {
     let (n1, n2) = (count as f32, more as f32);
@@ -225,7 +212,7 @@ fn merge(to: &mut [f32], count: usize, from: &[f32], more: usize) {
 }
 
 dispatch! {
-    /// Mean and squares around it of some rows; `block` has room for as many numbers as `to`.
+    /// Mean and squared deviations of some rows; `block` is as long as `to`.
     fn chunk_moments(x: &[f32], block: &mut [f32], to: &mut [f32]) = plain chunk_moments_body
 }
 #[inline(always)]

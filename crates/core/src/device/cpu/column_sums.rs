@@ -1,12 +1,12 @@
 //! db\[k\] = Σ over the rows of dy (rows × K): the gradient of every bias.
 //!
-//! The rows are cut into at most [`CHUNKS`] chunks, a task each; the chunks' sums are added in order.
-//! Bytes at least: 4·rows·K.
+//! The rows are split into at most [`CHUNKS`] chunks, one task each; the chunks' sums are added in order.
+//! Minimum memory traffic in bytes: 4·rows·K.
 
-use super::Crew;
-use super::pool::Shares;
-use super::scratch::{Need, Scratch};
+use super::Context;
+use super::pool::SyncPtr;
 use super::simd::dispatch;
+use super::workspace::WorkspaceSize;
 use crate::Result;
 
 const CHUNKS: usize = 32;
@@ -15,32 +15,24 @@ fn chunks(rows: usize) -> usize {
     rows.div_ceil(64).clamp(1, CHUNKS)
 }
 
-/// Scratch memory of [`run`].
-pub fn need(rows: usize, columns: usize) -> Need {
-    Need { common: chunks(rows) * columns, local: 0 }
+/// Workspace of [`run`].
+pub fn workspace_size(rows: usize, columns: usize) -> WorkspaceSize {
+    WorkspaceSize { shared: chunks(rows) * columns, per_thread: 0 }
 }
 
 /// Sums the columns of `dy` into `db`, or adds the sums to it.
-pub fn run(
-    crew: &Crew,
-    scratch: &mut Scratch,
-    dy: &[f32],
-    columns: usize,
-    accumulate: bool,
-    db: &mut [f32],
-) -> Result<()> {
+pub fn run(context: &Context, dy: &[f32], columns: usize, accumulate: bool, db: &mut [f32]) -> Result<()> {
     let rows = dy.len() / columns.max(1);
-    let need = need(rows, columns);
-    scratch.reserve(need)?;
-    let (partial, ..) = scratch.parts(need);
+    let mut workspace = context.workspace();
+    let (partial, _) = workspace.split(workspace_size(rows, columns))?;
     let (chunks, chunk) = (chunks(rows), rows.div_ceil(chunks(rows)));
     {
-        let partial = Shares(partial.as_mut_ptr());
-        crew.pool.run(chunks, |task, _| {
+        let partial = SyncPtr(partial.as_mut_ptr());
+        context.pool.run(chunks, |task, _| {
             // SAFETY: each task has its own sums.
-            let sums = unsafe { partial.part(task * columns, columns) };
+            let sums = unsafe { partial.slice_mut(task * columns, columns) };
             let (from, end) = ((task * chunk).min(rows), rows.min((task + 1) * chunk));
-            add_rows(crew.level, &dy[from * columns..end * columns], sums);
+            add_rows(context.level, &dy[from * columns..end * columns], sums);
         });
     }
     for (k, db) in db.iter_mut().enumerate() {

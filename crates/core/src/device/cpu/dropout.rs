@@ -1,26 +1,26 @@
-//! Dropout without a stored mask: the random numbers are made again for the backward pass.
+//! Dropout without a stored mask: the backward pass generates the same random numbers again.
 //!
-//! Philox4x32-10, [`BLOCKS`] counters side by side so that a vector holds one word of each. A block of four
-//! words serves four neighbouring elements. 20 multiplications per four elements; 8 bytes an element.
+//! Philox4x32-10 with [`BLOCKS`] counters side by side, so that a vector holds one word of each. A block of four words is for
+//! four adjacent elements. 20 multiplications per four elements; 8 bytes per element.
 
-use super::Crew;
-use super::pool::Shares;
+use super::Context;
+use super::pool::SyncPtr;
 use super::simd::dispatch;
 use crate::random::uniform_f32;
 use crate::shape::DropoutShape;
 
 const BLOCKS: usize = 16;
-/// Elements a task does.
+/// Elements per task.
 const CHUNK: usize = 16 << 10;
 
 /// See [`Device::dropout`](crate::Device::dropout).
-pub fn run(crew: &Crew, s: &DropoutShape, x: &mut [f32]) {
-    let (len, x) = (x.len(), Shares(x.as_mut_ptr()));
-    crew.pool.run(len.div_ceil(CHUNK), |task, _| {
+pub fn run(context: &Context, s: &DropoutShape, x: &mut [f32]) {
+    let (len, x) = (x.len(), SyncPtr(x.as_mut_ptr()));
+    context.pool.run(len.div_ceil(CHUNK), |task, _| {
         let start = task * CHUNK;
         // SAFETY: each task has its own chunk.
-        let x = unsafe { x.part(start, CHUNK.min(len - start)) };
-        chunk(crew.level, &DropoutShape { offset: s.offset + start as u64, ..*s }, x);
+        let x = unsafe { x.slice_mut(start, CHUNK.min(len - start)) };
+        chunk(context.level, &DropoutShape { offset: s.offset + start as u64, ..*s }, x);
     });
 }
 
@@ -29,7 +29,7 @@ dispatch! {
 }
 #[inline(always)]
 fn body(s: &DropoutShape, x: &mut [f32]) {
-    // To the beginning of a block of four, one by one.
+    // One by one up to the start of a block of four.
     let head = (s.offset.wrapping_neg() % 4).min(x.len() as u64) as usize;
     let (before, x) = x.split_at_mut(head);
     for (i, x) in before.iter_mut().enumerate() {

@@ -1,124 +1,135 @@
 //! Matrix product C (M×N) = A (M×K) · B (K×N), the work of convolutions and linear layers.
 //!
-//! Layout: C by rows; A and B by rows or by columns ([`View`]). One call is one thread's work; the
-//! operators cut their products into calls by sizes that depend on the shape only.
+//! Layout: C is row-major; A and B are row-major or column-major ([`MatRef`]). One call is one thread's work; operators
+//! split their products into calls by sizes that depend on the shape only.
 //!
-//! How it runs fast: an inner tile of ROWS×2 vectors of C stays in registers ([`tile`]), and reads A and B in the order in
-//! which they lie. They are copied for that ([`pack`]) unless they were made so: A in blocks of ROWS rows, B in panels of
-//! two vectors.
-//! - [`gemm`] copies both, in pieces that stay in the second-level cache.
-//! - [`stream`] has A copied before and copies B on the way, which lies in memory and is needed once: a linear layer's
-//!   weights.
-//! - [`outer`] has both copied before; what it makes is used once: a linear layer's gradient.
-//! - Winograd's convolution calls [`tile::panel`] itself, for its operands are made in that order.
+//! The micro-kernel ([`tile`]) keeps a tile of MR rows by NR columns of C in registers, where MR is [`Simd::ROWS`] and NR
+//! two vectors. It reads A and B in the order in which they lie in memory, so both are packed ([`pack`]) into micro-panels:
+//! A into panels of MR rows, B into panels of NR columns.
+//! - [`gemm`] packs both, in pieces that stay in the second-level cache.
+//! - [`gemm_stream_b`] takes A packed and packs B on the way, for a B that is in memory and needed once: the weights of a
+//!   linear layer.
+//! - [`gemm_prepacked`] takes both packed, for the weight gradient of a linear layer.
+//! - Winograd convolution calls [`tile::panel`] itself: it produces its operands as micro-panels.
 //!
-//! Every element of C is the sum over K in order, in runs that are added in order and whose length depends on K and B's
-//! order only: the bits do not depend on where a call's M and N begin and end.
+//! Each element of C is a sum over K in order, in runs whose length depends on K and B's layout only, added in order. So the
+//! bits do not depend on where the M and N of a call begin and end.
 //!
-//! Floating-point operations: 2·M·N·K. Bytes at least: 4·(M·K + K·N + M·N).
+//! Floating-point operations: 2·M·N·K. Minimum memory traffic in bytes: 4·(M·K + K·N + M·N).
 
 pub mod pack;
 pub mod tile;
 
 use super::simd::{Simd, dispatch};
-use tile::Ahead;
+use std::ops::Range;
+use tile::{PackedA, Prefetch};
 
-/// Columns of whole panels at any level.
+/// Columns that are whole micro-panels at any level.
 pub const COLUMNS: usize = 32;
-/// Products summed in registers before C is touched, in [`gemm`].
+/// Products summed in registers before C is updated, in [`gemm`].
 const KC: usize = 128;
-/// Rows of A copied at once; a multiple of every level's ROWS.
+/// Rows of A packed at once; a multiple of every level's ROWS.
 const MC: usize = 384;
-/// Columns of B copied at once; a multiple of two vectors.
+/// Columns of B packed at once; a multiple of two vectors.
 const NC: usize = 512;
-/// Numbers of scratch memory that [`gemm`] needs.
-pub const BUFFER: usize = pack::blocks_len(MC, KC) + pack::panels_len(KC, NC);
+/// Floats of scratch memory that [`gemm`] needs.
+pub const BUFFER: usize = pack::packed_a_len(MC, KC) + pack::packed_b_len(KC, NC);
 
-/// A matrix in memory: `stride` numbers lie between its rows or, if not `by_rows`, between its columns.
+/// A matrix that is read.
 #[derive(Clone, Copy)]
-pub struct View {
+pub struct MatRef {
     /// Element (0, 0).
     pub start: *const f32,
-    /// Distance of neighbouring rows or columns.
+    /// Distance between rows (row-major) or between columns (column-major).
     pub stride: usize,
-    /// Whether the elements of a row are neighbours, else those of a column.
-    pub by_rows: bool,
+    /// Whether the elements of a row are adjacent; otherwise those of a column are.
+    pub row_major: bool,
 }
 
-// SAFETY: as for the pointer's slice, which its user answers for.
-unsafe impl Sync for View {}
+// SAFETY: as for the slice the pointer is from, which whoever reads the matrix guarantees.
+unsafe impl Sync for MatRef {}
 
-impl View {
-    /// Neighbours along a row.
-    pub fn rows(start: *const f32, stride: usize) -> Self {
-        Self { start, stride, by_rows: true }
+impl MatRef {
+    /// Row-major, from the start of `values`.
+    pub fn row_major(values: &[f32], stride: usize) -> Self {
+        Self { start: values.as_ptr(), stride, row_major: true }
     }
-    /// Neighbours along a column.
-    pub fn columns(start: *const f32, stride: usize) -> Self {
-        Self { start, stride, by_rows: false }
+    /// Column-major, from the start of `values`.
+    pub fn column_major(values: &[f32], stride: usize) -> Self {
+        Self { start: values.as_ptr(), stride, row_major: false }
     }
-    /// Where (i, j) lies, or would lie: what is asked for ahead may be outside.
+    /// Address of (i, j), which may be outside: prefetches go there.
     #[inline(always)]
     fn at(&self, i: usize, j: usize) -> *const f32 {
-        self.start.wrapping_add(if self.by_rows { i * self.stride + j } else { j * self.stride + i })
+        self.start.wrapping_add(if self.row_major { i * self.stride + j } else { j * self.stride + i })
     }
+    /// The matrix from (i, j) on.
     #[inline(always)]
-    fn part(&self, i: usize, j: usize) -> Self {
+    fn from(&self, i: usize, j: usize) -> Self {
         Self { start: self.at(i, j), ..*self }
     }
 }
 
+/// A row-major matrix that is written.
+#[derive(Clone, Copy)]
+pub struct MatMut {
+    /// Element (0, 0).
+    pub start: *mut f32,
+    /// Distance between rows.
+    pub stride: usize,
+    /// Whether products are added to what is there.
+    pub accumulate: bool,
+}
+
+impl MatMut {
+    /// The matrix from (i, j) on.
+    #[inline(always)]
+    unsafe fn from(&self, i: usize, j: usize) -> Self {
+        // SAFETY: the caller has an element (i, j).
+        Self { start: unsafe { self.start.add(i * self.stride + j) }, ..*self }
+    }
+}
+
 dispatch! {
-    /// C = A·B, or C += A·B if `add`; rows of C are `ldc` apart.
+    /// C = A·B of `size` \[M, N, K\], or C += A·B.
     ///
     /// # Safety
-    /// `a` is m×k, `b` k×n, `c` m×n, all in bounds; `buffer` has [`BUFFER`] numbers; none overlaps `c` or `buffer`.
-    pub unsafe fn gemm(m: usize, n: usize, k: usize, a: View, b: View, c: *mut f32, ldc: usize, add: bool, buffer: *mut f32) = product
+    /// `a` is M×K, `b` K×N, `c` M×N, all in bounds; `buffer` has [`BUFFER`] floats; neither `c` nor `buffer` overlaps another.
+    pub unsafe fn gemm(size: [usize; 3], a: MatRef, b: MatRef, c: MatMut, buffer: *mut f32) = gemm_body
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn product<S: Simd>(
-    m: usize,
-    n: usize,
-    k: usize,
-    a: View,
-    b: View,
-    c: *mut f32,
-    ldc: usize,
-    add: bool,
-    buffer: *mut f32,
-) {
+unsafe fn gemm_body<S: Simd>([m, n, k]: [usize; 3], a: MatRef, b: MatRef, c: MatMut, buffer: *mut f32) {
     // SAFETY: all offsets stay inside the matrices and the buffer, see `BUFFER`.
     unsafe {
-        if k == 0 && !add {
+        if k == 0 && !c.accumulate {
             for i in 0..m {
-                std::slice::from_raw_parts_mut(c.add(i * ldc), n).fill(0.0);
+                std::slice::from_raw_parts_mut(c.start.add(i * c.stride), n).fill(0.0);
             }
         }
-        let (pa, pb) = (buffer, buffer.add(pack::blocks_len(MC, KC)));
+        let (pa, pb) = (buffer, buffer.add(pack::packed_a_len(MC, KC)));
         let runs = k.div_ceil(KC).max(1);
-        let kc_most = k.div_ceil(runs).max(1);
-        // A that fits whole is copied once.
+        let max_kc = k.div_ceil(runs).max(1);
+        // An A that fits whole is packed once.
         let whole = runs == 1 && m <= MC;
         if whole {
-            pack::all_blocks::<S>(a, m, k, pa);
+            pack::pack_whole_a::<S>(a, m, k, pa);
         }
         for n0 in (0..n).step_by(NC) {
             let nc = NC.min(n - n0);
-            for k0 in (0..k).step_by(kc_most) {
-                let kc = kc_most.min(k - k0);
-                pack::panels::<S>(b.part(k0, n0), kc, nc, pb);
+            for k0 in (0..k).step_by(max_kc) {
+                let kc = max_kc.min(k - k0);
+                pack::pack_whole_b::<S>(b.from(k0, n0), kc, nc, pb);
                 for m0 in (0..m).step_by(MC) {
                     let mc = MC.min(m - m0);
                     if !whole {
-                        pack::all_blocks::<S>(a.part(m0, k0), mc, kc, pa);
+                        pack::pack_whole_a::<S>(a.from(m0, k0), mc, kc, pa);
                     }
-                    let left = pack::blocks::<S>(pa, kc);
+                    let packed = PackedA::new::<S>(pa, kc);
                     for j in (0..nc).step_by(2 * S::LANES) {
-                        let (c, columns, b) = (c.add(m0 * ldc + n0 + j), (nc - j).min(2 * S::LANES), pb.add(j * kc));
-                        let add = add || k0 > 0;
-                        tile::panel::<S>(mc, columns, kc, &left, b, c, ldc, add, &Ahead::NOTHING, 0);
+                        let (columns, b) = ((nc - j).min(2 * S::LANES), pb.add(j * kc));
+                        let c = MatMut { accumulate: c.accumulate || k0 > 0, ..c.from(m0, n0 + j) };
+                        tile::panel::<S>([mc, columns, kc], &packed, b, c, &Prefetch::NONE, 0);
                     }
                 }
             }
@@ -126,70 +137,61 @@ unsafe fn product<S: Simd>(
     }
 }
 
-/// Columns that [`stream`] does at once.
+/// Columns that [`gemm_stream_b`] does at once.
 const GROUP: usize = 2 * COLUMNS;
 
-/// Products summed in registers before C is touched, in [`stream`]: B by columns is transposed, and then a line's 16 numbers
-/// come in one piece.
-const fn run(by_rows: bool) -> usize {
-    if by_rows { 256 } else { 512 }
+/// Products summed in registers before C is updated, in [`gemm_stream_b`]. Column-major B is transposed: longer runs read more
+/// adjacent cache lines of each column.
+const fn run_len(row_major: bool) -> usize {
+    if row_major { 256 } else { 512 }
 }
 
-/// Numbers of scratch memory that [`stream`] needs.
+/// Floats of scratch memory that [`gemm_stream_b`] needs.
 pub const fn stream_buffer(m: usize) -> usize {
-    pack::panels_len(run(false), GROUP) + m * GROUP
+    pack::packed_b_len(run_len(false), GROUP) + m * GROUP
 }
 
 dispatch! {
-    /// C = A·B, where A (m×k) was copied as blocks; rows of C are `ldc` apart.
+    /// C = A·B of `size` \[M, N, K\] with A packed; overwrites C.
     ///
     /// # Safety
-    /// A, B and C have the stated sizes; `buffer` has [`stream_buffer`]`(m)` numbers.
-    pub unsafe fn stream(m: usize, n: usize, k: usize, a: *const f32, b: View, c: *mut f32, ldc: usize, buffer: *mut f32) = stream_body
+    /// A, B and C have the stated sizes; `buffer` has [`stream_buffer`]`(M)` floats.
+    pub unsafe fn gemm_stream_b(size: [usize; 3], a: *const f32, b: MatRef, c: MatMut, buffer: *mut f32) = stream_body
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn stream_body<S: Simd>(
-    m: usize,
-    n: usize,
-    k: usize,
-    a: *const f32,
-    b: View,
-    c: *mut f32,
-    ldc: usize,
-    buffer: *mut f32,
-) {
-    // SAFETY: all offsets stay inside the matrices and the buffer; what is asked for ahead is not read.
+unsafe fn stream_body<S: Simd>([m, n, k]: [usize; 3], a: *const f32, b: MatRef, c: MatMut, buffer: *mut f32) {
+    // SAFETY: all offsets stay inside the matrices and the buffer; prefetched addresses are not read.
     unsafe {
         let panel = 2 * S::LANES;
-        let most = run(b.by_rows);
-        let (pb, sums) = (buffer, buffer.add(pack::panels_len(run(false), GROUP)));
+        let max_kc = run_len(b.row_major);
+        let (pb, sums) = (buffer, buffer.add(pack::packed_b_len(run_len(false), GROUP)));
         for n0 in (0..n).step_by(GROUP) {
             let nc = GROUP.min(n - n0);
-            for k0 in (0..k.max(1)).step_by(most) {
-                let kc = most.min(k - k0);
-                pack::panels::<S>(b.part(k0, n0), kc, nc, pb);
-                let next = if k0 + kc < k { b.at(k0 + kc, n0) } else { b.at(0, n0 + GROUP) };
-                let ahead = match b.by_rows {
-                    true => Ahead { start: next, tiles: GROUP / 16, tile: 16, step: b.stride, jump: 0, other: 0 },
-                    // A panel's width of lines is a row's part of a run.
+            for k0 in (0..k.max(1)).step_by(max_kc) {
+                let kc = max_kc.min(k - k0);
+                pack::pack_whole_b::<S>(b.from(k0, n0), kc, nc, pb);
+                let start = if k0 + kc < k { b.at(k0 + kc, n0) } else { b.at(0, n0 + GROUP) };
+                let tiles = GROUP / 16;
+                let prefetch = match b.row_major {
+                    true => Prefetch { start, tiles, tile_stride: 16, step: b.stride, jump: 0, second: 0 },
+                    // A column's part of a run is as many lines as a panel is wide.
                     false => {
                         let jump = b.stride.wrapping_sub(panel * 16);
-                        Ahead { start: next, tiles: GROUP / 16, tile: 16 * b.stride, step: 16, jump, other: 0 }
+                        Prefetch { start, tiles, tile_stride: 16 * b.stride, step: 16, jump, second: 0 }
                     }
                 };
-                let left = pack::blocks::<S>(a.add(k0 * S::ROWS), k);
+                let packed = PackedA::new::<S>(a.add(k0 * S::ROWS), k);
                 let mut done = 0;
                 for j in (0..nc).step_by(panel) {
-                    let (b, sums) = (pb.add(j * kc), sums.add(j * m));
-                    done += tile::panel::<S>(m, panel, kc, &left, b, sums, panel, k0 > 0, &ahead, done);
+                    let sums = MatMut { start: sums.add(j * m), stride: panel, accumulate: k0 > 0 };
+                    done += tile::panel::<S>([m, panel, kc], &packed, pb.add(j * kc), sums, &prefetch, done);
                 }
             }
             for j in (0..nc).step_by(panel) {
                 for i in 0..m {
                     let columns = panel.min(nc - j);
-                    let (from, to) = (sums.add(j * m + i * panel), c.add(i * ldc + n0 + j));
+                    let (from, to) = (sums.add(j * m + i * panel), c.start.add(i * c.stride + n0 + j));
                     to.copy_from_nonoverlapping(from, columns);
                 }
             }
@@ -198,37 +200,32 @@ unsafe fn stream_body<S: Simd>(
 }
 
 dispatch! {
-    /// C = A·B, or C += A·B if `add`, where A (m×k) was copied as blocks and B (k×n) as panels; rows `first`.. of C, `rows` of
-    /// them, which begin and end with blocks. `c` is the first of these rows.
+    /// Rows `rows` of C = A·B, or of C += A·B, with `size` \[N, K\] and both A and B packed. The rows begin and end with
+    /// micro-panels of A; `c` starts at the first of them.
     ///
     /// # Safety
     /// A, B and C have the stated sizes.
-    pub unsafe fn outer(first: usize, rows: usize, n: usize, k: usize, a: *const f32, b: *const f32, c: *mut f32, ldc: usize, add: bool, ahead: &Ahead) = outer_body
+    pub unsafe fn gemm_prepacked(rows: Range<usize>, size: [usize; 2], a: *const f32, b: *const f32, c: MatMut, prefetch: &Prefetch) = prepacked_body
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-pub unsafe fn outer_body<S: Simd>(
-    first: usize,
-    rows: usize,
-    n: usize,
-    k: usize,
+pub unsafe fn prepacked_body<S: Simd>(
+    rows: Range<usize>,
+    [n, k]: [usize; 2],
     a: *const f32,
     b: *const f32,
-    c: *mut f32,
-    ldc: usize,
-    add: bool,
-    ahead: &Ahead,
+    c: MatMut,
+    prefetch: &Prefetch,
 ) {
     // SAFETY: all offsets stay inside the matrices.
     unsafe {
         let panel = 2 * S::LANES;
-        let mut left = pack::blocks::<S>(a, k);
-        left.start = a.add(first / S::ROWS * left.block);
+        let mut packed = PackedA::new::<S>(a, k);
+        packed.start = a.add(rows.start / S::ROWS * packed.panel_stride);
         let mut done = 0;
         for j in (0..n).step_by(panel) {
-            let (columns, b, c) = (panel.min(n - j), b.add(j * k), c.add(j));
-            done += tile::panel::<S>(rows, columns, k, &left, b, c, ldc, add, ahead, done);
+            let size = [rows.len(), panel.min(n - j), k];
+            done += tile::panel::<S>(size, &packed, b.add(j * k), c.from(0, j), prefetch, done);
         }
     }
 }

@@ -1,104 +1,102 @@
 //! Fully connected layers: x (N, I), w (O, I) as in PyTorch, y (N, O).
 //!
-//! - forward: y = x·wᵀ; a task does some outputs, and so reads its rows of w once.
-//! - data gradient: dx = dy·w; a task does some inputs: columns of w, read once.
-//! - weight gradient: dw = dyᵀ·x; a task does some rows of dw. If the update follows at once, some columns of them are made
-//!   while what they update is asked for from memory, and are used before they leave the cache.
+//! - forward: y = x·wᵀ; a task computes some outputs and reads its rows of w once.
+//! - data gradient: dx = dy·w; a task computes some inputs and reads its columns of w once.
+//! - weight gradient: dw = dyᵀ·x; a task computes some rows of dw. If the update is fused, a task computes some columns of its
+//!   rows while the weights they update are prefetched, and applies them before they leave the cache.
 //!
-//! x and dy are copied first in the order in which the product reads them, once for all tasks.
+//! The left operand is packed first, once for all tasks; for the weight gradient both are.
 //!
-//! Multiply-adds: N·I·O in each direction. Bytes at least: 4·I·O for w or dw, 16·I·O for the update, which at small N is
-//! the limit.
+//! Multiply-adds: N·I·O in each direction. Minimum memory traffic in bytes: 4·I·O for w or dw, 16·I·O for the fused update;
+//! at small N this is the limit.
 
-use super::gemm::tile::Ahead;
-use super::gemm::{self, View, outer, outer_body, pack, stream};
-use super::pool::Shares;
-use super::scratch::{Need, Scratch};
+use super::gemm::tile::Prefetch;
+use super::gemm::{self, MatMut, MatRef, gemm_prepacked, gemm_stream_b, pack, prepacked_body};
+use super::pool::SyncPtr;
 use super::simd::{Simd, dispatch};
-use super::{Crew, column_sums, relu, sgd};
+use super::workspace::WorkspaceSize;
+use super::{Context, column_sums, relu, sgd};
 use crate::shape::LinearShape;
 use crate::{Result, Sgd};
 
-/// Rows of dw in a task: whole blocks at any level.
+/// Rows of dw per task: whole micro-panels at any level.
 const ROWS: usize = 48;
-/// The same where dw is not kept, and columns of dw that are made and used at once.
+/// The same with a fused update, and the columns of dw that are computed and applied at once.
 const ROWS_IN_CACHE: usize = 24;
 const COLUMNS_IN_CACHE: usize = 512;
-/// Blocks of rows, or columns of panels, that a task copies.
-const COPIES: usize = 8;
+/// Micro-panels of A, or groups of columns of B, that a task packs.
+const PACKED: usize = 8;
 
-/// The scratch memory of all directions that a network runs.
-pub fn need(s: &LinearShape, training: bool) -> Need {
-    let forward = need_stream(s.batch, s.inputs);
+/// Workspace for all directions that a network runs.
+pub fn workspace_size(s: &LinearShape, training: bool) -> WorkspaceSize {
+    let forward = stream_workspace(s.batch, s.inputs);
     if training {
-        forward.or(need_stream(s.batch, s.outputs)).or(need_outer(s)).or(column_sums::need(s.batch, s.outputs))
+        let sums = column_sums::workspace_size(s.batch, s.outputs);
+        forward.max(stream_workspace(s.batch, s.outputs)).max(prepacked_workspace(s)).max(sums)
     } else {
         forward
     }
 }
 
-/// For a product with w whose left side is N×`k`.
-fn need_stream(batch: usize, k: usize) -> Need {
-    Need { common: pack::blocks_len(batch, k), local: gemm::stream_buffer(batch) }
+/// For a product with w whose left operand is N×`k`.
+fn stream_workspace(batch: usize, k: usize) -> WorkspaceSize {
+    WorkspaceSize { shared: pack::packed_a_len(batch, k), per_thread: gemm::stream_buffer(batch) }
 }
 
-fn need_outer(s: &LinearShape) -> Need {
-    Need {
-        common: pack::blocks_len(s.outputs, s.batch) + pack::panels_len(s.batch, s.inputs),
-        local: ROWS_IN_CACHE * COLUMNS_IN_CACHE,
+fn prepacked_workspace(s: &LinearShape) -> WorkspaceSize {
+    WorkspaceSize {
+        shared: pack::packed_a_len(s.outputs, s.batch) + pack::packed_b_len(s.batch, s.inputs),
+        per_thread: ROWS_IN_CACHE * COLUMNS_IN_CACHE,
     }
 }
 
-/// Columns of a task: whole panels, at least sixteen tasks if there are that many panels, at most 256.
+/// Columns per task: whole micro-panels, at most 256; fewer, to get sixteen tasks, if there are enough micro-panels.
 fn columns(n: usize) -> usize {
     n.div_ceil(16).next_multiple_of(gemm::COLUMNS).clamp(gemm::COLUMNS, 256)
 }
 
-/// Copies A (m×k) as blocks, on all threads.
-fn pack_left(crew: &Crew, a: View, m: usize, k: usize, to: Shares<f32>) {
-    // The number of blocks depends on the level; those past the end do nothing.
-    crew.pool.run(m.div_ceil(COPIES), |task, _| {
-        // SAFETY: the caller's matrix; each task writes its own blocks.
-        unsafe { pack::pack_blocks(crew.level, a, task * COPIES, COPIES, m, k, to.at(0)) }
+/// Packs A (M×K) on all threads.
+fn pack_a(context: &Context, a: MatRef, [m, k]: [usize; 2], to: SyncPtr<f32>) {
+    // The number of micro-panels depends on the level; those past the end do nothing.
+    context.pool.run(m.div_ceil(PACKED), |task, _| {
+        // SAFETY: the caller's matrix; each task writes its own micro-panels.
+        unsafe { pack::pack_a(context.level, a, [m, k], task * PACKED, PACKED, to.at(0)) }
     });
 }
 
-/// y (N×n) = left (N×k) · b (k×n), finished by `finish(row of y, first column)`.
-#[allow(clippy::too_many_arguments)]
+/// y (N×n) = a (N×k) · b (k×n), where `b` gives the matrix from a column on; then `finish(row of y, first column)`.
 fn product(
-    crew: &Crew,
-    scratch: &mut Scratch,
+    context: &Context,
     [batch, n, k]: [usize; 3],
-    left: View,
-    b: impl Fn(usize) -> View + Sync,
+    a: MatRef,
+    b: impl Fn(usize) -> MatRef + Sync,
     y: &mut [f32],
     finish: impl Fn(&mut [f32], usize) + Sync,
 ) -> Result<()> {
-    let need = need_stream(batch, k);
-    scratch.reserve(need)?;
-    let (common, local, stride) = scratch.parts(need);
-    let (a, y, local) = (Shares(common.as_mut_ptr()), Shares(y.as_mut_ptr()), Shares(local.as_mut_ptr()));
-    pack_left(crew, left, batch, k, a);
+    let mut workspace = context.workspace();
+    let (shared, local) = workspace.split(stream_workspace(batch, k))?;
+    let (packed, y) = (SyncPtr(shared.as_mut_ptr()), SyncPtr(y.as_mut_ptr()));
+    pack_a(context, a, [batch, k], packed);
     let columns = columns(n);
-    crew.pool.run(n.div_ceil(columns), |task, thread| {
+    context.pool.run(n.div_ceil(columns), |task, thread| {
         let from = task * columns;
         let width = columns.min(n - from);
         // SAFETY: each thread has its own memory, each task its own columns of y; the matrices have the stated sizes.
         unsafe {
-            let buffer = local.at(thread * stride);
-            stream(crew.level, batch, width, k, a.at(0), b(from), y.at(from), n, buffer);
+            let c = MatMut { start: y.at(from), stride: n, accumulate: false };
+            let buffer = local.slice(thread).as_mut_ptr();
+            gemm_stream_b(context.level, [batch, width, k], packed.at(0), b(from), c, buffer);
             for row in 0..batch {
-                finish(y.part(row * n + from, width), from);
+                finish(y.slice_mut(row * n + from, width), from);
             }
         }
     });
     Ok(())
 }
 
-#[allow(clippy::too_many_arguments)]
+/// See [`Device::linear_forward`](crate::Device::linear_forward).
 pub fn forward(
-    crew: &Crew,
-    scratch: &mut Scratch,
+    context: &Context,
     s: &LinearShape,
     x: &[f32],
     w: &[f32],
@@ -106,83 +104,76 @@ pub fn forward(
     relu: bool,
     y: &mut [f32],
 ) -> Result<()> {
-    let left = View::rows(x.as_ptr(), s.inputs);
-    let right = |from| View::columns(w[from * s.inputs..].as_ptr(), s.inputs);
-    product(crew, scratch, [s.batch, s.outputs, s.inputs], left, right, y, |y, from| {
-        relu::bias_relu(crew.level, y, &b[from..from + y.len()], relu);
+    let (x, size) = (MatRef::row_major(x, s.inputs), [s.batch, s.outputs, s.inputs]);
+    let w = |from| MatRef::column_major(&w[from * s.inputs..], s.inputs);
+    product(context, size, x, w, y, |y, from| {
+        relu::bias_relu(context.level, y, &b[from..from + y.len()], relu);
     })
 }
 
-pub fn backward_data(
-    crew: &Crew,
-    scratch: &mut Scratch,
-    s: &LinearShape,
-    dy: &[f32],
-    w: &[f32],
-    dx: &mut [f32],
-) -> Result<()> {
-    let left = View::rows(dy.as_ptr(), s.outputs);
-    let right = |from| View::rows(w[from..].as_ptr(), s.inputs);
-    product(crew, scratch, [s.batch, s.inputs, s.outputs], left, right, dx, |_, _| ())
+/// See [`Device::linear_backward_data`](crate::Device::linear_backward_data).
+pub fn backward_data(context: &Context, s: &LinearShape, dy: &[f32], w: &[f32], dx: &mut [f32]) -> Result<()> {
+    let (dy, size) = (MatRef::row_major(dy, s.outputs), [s.batch, s.inputs, s.outputs]);
+    let w = |from| MatRef::row_major(&w[from..], s.inputs);
+    product(context, size, dy, w, dx, |_, _| ())
 }
 
-/// What a weight's gradient is for.
+/// Where the gradient of the weights goes.
 pub enum Gradient<'a> {
-    /// To be left here, or to be added here.
-    Left { dw: &'a mut [f32], accumulate: bool },
-    /// To update these weights and their momentum at once.
-    Update { rule: &'a Sgd, value: &'a mut [f32], momentum: &'a mut [f32] },
+    /// Into `dw`, or added to it.
+    Store { dw: &'a mut [f32], accumulate: bool },
+    /// Into an update of the weights and their momentum.
+    Update { optimizer: &'a Sgd, value: &'a mut [f32], momentum: &'a mut [f32] },
 }
 
-/// The gradient of the weights, and that of the biases, which is added if the weights' is.
+/// The gradients of weights and biases; db accumulates if dw does.
 pub fn backward_weight(
-    crew: &Crew,
-    scratch: &mut Scratch,
+    context: &Context,
     s: &LinearShape,
     x: &[f32],
     dy: &[f32],
     gradient: Gradient,
     db: &mut [f32],
 ) -> Result<()> {
-    let accumulate = matches!(gradient, Gradient::Left { accumulate: true, .. });
-    column_sums::run(crew, scratch, dy, s.outputs, accumulate, db)?;
-    let need = need_outer(s);
-    scratch.reserve(need)?;
-    let (common, local, stride) = scratch.parts(need);
-    let (a, b) = common.split_at_mut(pack::blocks_len(s.outputs, s.batch));
-    let (a, b, local) = (Shares(a.as_mut_ptr()), Shares(b.as_mut_ptr()), Shares(local.as_mut_ptr()));
-    pack_left(crew, View::columns(dy.as_ptr(), s.outputs), s.outputs, s.batch, a);
-    let width = COPIES * gemm::COLUMNS;
-    let right = View::rows(x.as_ptr(), s.inputs);
-    crew.pool.run(s.inputs.div_ceil(width), |task, _| {
+    let accumulate = matches!(gradient, Gradient::Store { accumulate: true, .. });
+    column_sums::run(context, dy, s.outputs, accumulate, db)?;
+    let mut workspace = context.workspace();
+    let (shared, local) = workspace.split(prepacked_workspace(s))?;
+    let (a, b) = shared.split_at_mut(pack::packed_a_len(s.outputs, s.batch));
+    let (a, b) = (SyncPtr(a.as_mut_ptr()), SyncPtr(b.as_mut_ptr()));
+    pack_a(context, MatRef::column_major(dy, s.outputs), [s.outputs, s.batch], a);
+    let width = PACKED * gemm::COLUMNS;
+    let x = MatRef::row_major(x, s.inputs);
+    context.pool.run(s.inputs.div_ceil(width), |task, _| {
         let from = task * width;
-        // SAFETY: x has the stated size; each task writes its own panels.
-        unsafe { pack::pack_panels(crew.level, right, s.batch, from, width.min(s.inputs - from), b.at(0)) }
+        // SAFETY: x has the stated size; each task writes its own micro-panels.
+        unsafe { pack::pack_b(context.level, x, s.batch, from, width.min(s.inputs - from), b.at(0)) }
     });
-    let rows_of_dw = |row: usize, rows: usize, to: *mut f32, add| {
-        // SAFETY: the matrices have the stated sizes, and `to` that of the rows, which nobody else writes.
-        unsafe { outer(crew.level, row, rows, s.inputs, s.batch, a.at(0), b.at(0), to, s.inputs, add, &Ahead::NOTHING) }
-    };
     match gradient {
-        Gradient::Left { dw, accumulate } => {
-            let dw = Shares(dw.as_mut_ptr());
-            crew.pool.run(s.outputs.div_ceil(ROWS), |task, _| {
+        Gradient::Store { dw, accumulate } => {
+            let dw = SyncPtr(dw.as_mut_ptr());
+            context.pool.run(s.outputs.div_ceil(ROWS), |task, _| {
                 let row = task * ROWS;
-                // SAFETY: each task has its own rows of dw.
-                rows_of_dw(row, ROWS.min(s.outputs - row), unsafe { dw.at(row * s.inputs) }, accumulate);
+                let rows = row..s.outputs.min(row + ROWS);
+                // SAFETY: the matrices have the stated sizes; each task has its own rows of dw.
+                unsafe {
+                    let c = MatMut { start: dw.at(row * s.inputs), stride: s.inputs, accumulate };
+                    let size = [s.inputs, s.batch];
+                    gemm_prepacked(context.level, rows, size, a.at(0), b.at(0), c, &Prefetch::NONE);
+                }
             });
         }
-        Gradient::Update { rule, value, momentum } => {
-            let (value, momentum) = (Shares(value.as_mut_ptr()), Shares(momentum.as_mut_ptr()));
-            crew.pool.run(s.outputs.div_ceil(ROWS_IN_CACHE), |task, thread| {
+        Gradient::Update { optimizer, value, momentum } => {
+            let (value, momentum) = (SyncPtr(value.as_mut_ptr()), SyncPtr(momentum.as_mut_ptr()));
+            context.pool.run(s.outputs.div_ceil(ROWS_IN_CACHE), |task, thread| {
                 let row = task * ROWS_IN_CACHE;
                 let rows = ROWS_IN_CACHE.min(s.outputs - row);
                 let (start, len) = (row * s.inputs, rows * s.inputs);
                 // SAFETY: each thread has its own memory, each task its own rows of w and its momentum.
                 unsafe {
-                    let dw = local.part(thread * stride, stride);
-                    let (value, momentum) = (value.part(start, len), momentum.part(start, len));
-                    update_rows(crew.level, s, rule, row, a.at(0), b.at(0), dw, value, momentum);
+                    let (value, momentum) = (value.slice_mut(start, len), momentum.slice_mut(start, len));
+                    let rows = UpdatedRows { first: row, value, momentum };
+                    update_rows(context.level, s, optimizer, a.at(0), b.at(0), local.slice(thread), rows);
                 }
             });
         }
@@ -190,40 +181,45 @@ pub fn backward_weight(
     Ok(())
 }
 
+/// Some rows of w, from row `first` on, and their momentum.
+struct UpdatedRows<'a> {
+    first: usize,
+    value: &'a mut [f32],
+    momentum: &'a mut [f32],
+}
+
 dispatch! {
-    /// Updates rows `first`.. of w and of its momentum, as many as `value` has, with the gradient from dy's blocks `a` and
-    /// x's panels `b`. A group of columns of dw is made in `dw`; meanwhile what it updates comes from memory.
+    /// Updates `rows` with the gradient dyᵀ·x from dy packed as `a` and x packed as `b`. A group of columns of the gradient is
+    /// computed in `dw` while the weights it updates are prefetched.
     ///
     /// # Safety
     /// The matrices have the stated sizes.
-    unsafe fn update_rows(s: &LinearShape, rule: &Sgd, first: usize, a: *const f32, b: *const f32, dw: &mut [f32], value: &mut [f32], momentum: &mut [f32]) = update_rows_body
+    unsafe fn update_rows(s: &LinearShape, optimizer: &Sgd, a: *const f32, b: *const f32, dw: &mut [f32], rows: UpdatedRows) = update_rows_body
 }
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 unsafe fn update_rows_body<S: Simd>(
     s: &LinearShape,
-    rule: &Sgd,
-    first: usize,
+    optimizer: &Sgd,
     a: *const f32,
     b: *const f32,
     dw: &mut [f32],
-    value: &mut [f32],
-    momentum: &mut [f32],
+    UpdatedRows { first, value, momentum }: UpdatedRows,
 ) {
     for j in (0..s.inputs).step_by(COLUMNS_IN_CACHE) {
         let (rows, columns) = (value.len() / s.inputs, COLUMNS_IN_CACHE.min(s.inputs - j));
-        // A row's lines during a tile, of which there are more than rows.
-        let other = (momentum.as_ptr().addr().wrapping_sub(value.as_ptr().addr())) / size_of::<f32>();
+        // Each tile prefetches the lines of one row; there are at least as many tiles as rows.
+        let second = (momentum.as_ptr().addr().wrapping_sub(value.as_ptr().addr())) / size_of::<f32>();
         let step = columns.div_ceil(s.batch.max(1)).min(16);
-        let ahead = Ahead { start: &value[j], tiles: rows, tile: s.inputs, step, jump: 0, other };
-        // SAFETY: panels of `columns` from column j on; `dw` has room for the rows' part of them.
+        let prefetch = Prefetch { start: &value[j], tiles: rows, tile_stride: s.inputs, step, jump: 0, second };
+        // SAFETY: micro-panels of `columns` columns from column j on; `dw` has room for the rows' part of them.
         unsafe {
+            let c = MatMut { start: dw.as_mut_ptr(), stride: columns, accumulate: false };
             let b = b.add(j * s.batch);
-            outer_body::<S>(first, rows, columns, s.batch, a, b, dw.as_mut_ptr(), columns, false, &ahead);
+            prepacked_body::<S>(first..first + rows, [columns, s.batch], a, b, c, &prefetch);
         }
         for (i, dw) in dw.chunks_exact(columns).take(rows).enumerate() {
             let here = i * s.inputs + j..i * s.inputs + j + columns;
-            sgd::update_body(rule, &mut value[here.clone()], dw, &mut momentum[here]);
+            sgd::update_body(optimizer, &mut value[here.clone()], dw, &mut momentum[here]);
         }
     }
 }

@@ -1,22 +1,21 @@
-//! Local response normalisation across channels. A task does [`PIXELS`] pixels.
+//! Local response normalisation across channels; a task computes [`PIXELS`] pixels.
 //!
 //! s\[c\] = k + α/size · Σ x² over the window of channels; y = x·s^−β;
-//! dx\[c\] = dy\[c\]·s\[c\]^−β − 2αβ/size · x\[c\] · Σ over c' whose window holds c of dy\[c'\]·x\[c'\]·s\[c'\]^(−β−1).
-//! The windows of c' that hold c are those from c − (size − 1)/2 to c + size/2.
-//! β = 0.75, the paper's, costs two square roots instead of a power.
+//! dx\[c\] = dy\[c\]·s\[c\]^−β − 2αβ/size · x\[c\] · Σ over c' whose window contains c of dy\[c'\]·x\[c'\]·s\[c'\]^(−β−1).
+//! These c' are c − (size − 1)/2 to c + size/2. The paper's β = 0.75 takes two square roots instead of a power.
 
-use super::Crew;
-use super::pool::Shares;
-use super::scratch::{Need, Scratch};
+use super::Context;
+use super::pool::SyncPtr;
 use super::simd::dispatch;
+use super::workspace::WorkspaceSize;
 use crate::Result;
 use crate::shape::LrnShape;
 
 const PIXELS: usize = 64;
 
-/// Scratch memory of both directions.
-pub fn need(s: &LrnShape) -> Need {
-    Need { common: 0, local: 2 * s.channels }
+/// Workspace of both directions.
+pub fn workspace_size(s: &LrnShape) -> WorkspaceSize {
+    WorkspaceSize { shared: 0, per_thread: 2 * s.channels }
 }
 
 /// s^−β.
@@ -39,35 +38,34 @@ fn scales(s: &LrnShape, x: &[f32], to: &mut [f32]) {
 }
 
 /// See [`Device::lrn_forward`](crate::Device::lrn_forward).
-pub fn forward(crew: &Crew, scratch: &mut Scratch, s: &LrnShape, x: &[f32], y: &mut [f32]) -> Result<()> {
-    run(crew, scratch, s, y, |from, len, y, local| {
-        forward_pixels(crew.level, s, &x[from..from + len], y, local);
+pub fn forward(context: &Context, s: &LrnShape, x: &[f32], y: &mut [f32]) -> Result<()> {
+    run(context, s, y, |from, len, y, local| {
+        forward_pixels(context.level, s, &x[from..from + len], y, local);
     })
 }
 
 /// See [`Device::lrn_backward`](crate::Device::lrn_backward).
-pub fn backward(crew: &Crew, scratch: &mut Scratch, s: &LrnShape, x: &[f32], dy: &[f32], dx: &mut [f32]) -> Result<()> {
-    run(crew, scratch, s, dx, |from, len, dx, local| {
-        backward_pixels(crew.level, s, &x[from..from + len], &dy[from..from + len], dx, local);
+pub fn backward(context: &Context, s: &LrnShape, x: &[f32], dy: &[f32], dx: &mut [f32]) -> Result<()> {
+    run(context, s, dx, |from, len, dx, local| {
+        backward_pixels(context.level, s, &x[from..from + len], &dy[from..from + len], dx, local);
     })
 }
 
+/// Calls `task(first number, length, they in `to`, the thread's memory)` for blocks of pixels.
 fn run(
-    crew: &Crew,
-    scratch: &mut Scratch,
+    context: &Context,
     s: &LrnShape,
     to: &mut [f32],
     task: impl Fn(usize, usize, &mut [f32], &mut [f32]) + Sync,
 ) -> Result<()> {
-    let need = need(s);
-    scratch.reserve(need)?;
-    let (_, local, stride) = scratch.parts(need);
-    let (to, local) = (Shares(to.as_mut_ptr()), Shares(local.as_mut_ptr()));
-    crew.pool.run(s.pixels.div_ceil(PIXELS), |i, thread| {
+    let mut workspace = context.workspace();
+    let (_, local) = workspace.split(workspace_size(s))?;
+    let to = SyncPtr(to.as_mut_ptr());
+    context.pool.run(s.pixels.div_ceil(PIXELS), |i, thread| {
         let from = i * PIXELS * s.channels;
         let len = (s.len() - from).min(PIXELS * s.channels);
         // SAFETY: each thread has its own memory, each task its own pixels.
-        unsafe { task(from, len, to.part(from, len), local.part(thread * stride, need.local)) }
+        unsafe { task(from, len, to.slice_mut(from, len), local.slice(thread)) }
     });
     Ok(())
 }

@@ -1,43 +1,44 @@
-//! Max pooling, NHWC, with the winner's position in one byte.
+//! Max pooling, NHWC; argmax is the maximum's position in its window, as one byte.
 //!
-//! A task does one output row (forward) or one input row (backward) of one image; a vector holds
-//! channels. The gradient is gathered: an input pixel looks at the windows that cover it, so that no two
-//! tasks write the same number and overlapping windows are added in a fixed order.
+//! A task computes one output row (forward) or one input row (backward) of one image, a vector of channels at a time. The
+//! gradient is gathered: an input pixel visits the windows that cover it, so no two tasks write the same number and
+//! overlapping windows are added in a fixed order.
 //!
-//! Bytes at least, per output: 4·(pixels under it) + 4 + 1 forward, the same backward.
+//! Minimum memory traffic in bytes per output: 4·(pixels under it) + 4 + 1 forward, the same backward.
 
-use super::Crew;
-use super::pool::Shares;
+use super::Context;
+use super::pool::SyncPtr;
 use super::simd::dispatch;
 use crate::shape::MaxPoolShape;
+use std::ops::Range;
 
-/// Channels done at once; the rest follows one by one.
+/// Channels computed at once; the remaining ones follow one by one.
 const LANES: usize = 32;
 
 /// The positions r of a window at output `index` that lie inside an image of `side` pixels.
-fn inside(s: &MaxPoolShape, index: usize, side: usize) -> std::ops::Range<usize> {
+fn inside(s: &MaxPoolShape, index: usize, side: usize) -> Range<usize> {
     let start = index * s.stride;
     let first = s.padding.saturating_sub(start).min(s.kernel);
     first..(side + s.padding).saturating_sub(start).clamp(first, s.kernel)
 }
 
 /// The outputs whose window covers pixel `at` of a side with `outputs` outputs.
-fn covering(s: &MaxPoolShape, at: usize, outputs: usize) -> std::ops::Range<usize> {
+fn covering(s: &MaxPoolShape, at: usize, outputs: usize) -> Range<usize> {
     let at = at + s.padding;
     let first = if at < s.kernel { 0 } else { (at - s.kernel) / s.stride + 1 };
     first..(at / s.stride + 1).min(outputs).max(first)
 }
 
 /// See [`Device::maxpool_forward`](crate::Device::maxpool_forward).
-pub fn forward(crew: &Crew, s: &MaxPoolShape, x: &[f32], y: &mut [f32], argmax: &mut [u8]) {
+pub fn forward(context: &Context, s: &MaxPoolShape, x: &[f32], y: &mut [f32], argmax: &mut [u8]) {
     let rows = s.output_height();
     let len = s.output_width() * s.channels;
-    let (y, argmax) = (Shares(y.as_mut_ptr()), Shares(argmax.as_mut_ptr()));
-    crew.pool.run(s.batch * rows, |row, _| {
+    let (y, argmax) = (SyncPtr(y.as_mut_ptr()), SyncPtr(argmax.as_mut_ptr()));
+    context.pool.run(s.batch * rows, |row, _| {
         // SAFETY: each task has its own output row.
-        let (y, argmax) = unsafe { (y.part(row * len, len), argmax.part(row * len, len)) };
+        let (y, argmax) = unsafe { (y.slice_mut(row * len, len), argmax.slice_mut(row * len, len)) };
         let image = &x[row / rows * s.height * s.width * s.channels..][..s.height * s.width * s.channels];
-        forward_row(crew.level, s, row % rows, image, y, argmax);
+        forward_row(context.level, s, row % rows, image, y, argmax);
     });
 }
 
@@ -50,38 +51,44 @@ fn forward_row_body(s: &MaxPoolShape, p: usize, x: &[f32], y: &mut [f32], argmax
     for q in 0..s.output_width() {
         let columns = inside(s, q, s.width);
         let whole = rows.len() == s.kernel && columns.len() == s.kernel;
+        let at = Position { row: p, column: q, rows: rows.clone(), columns };
         let mut c = 0;
         while c + LANES <= s.channels {
             match s.kernel {
-                2 if whole => window::<LANES, 2>(s, p, q, c, &rows, &columns, x, y, argmax),
-                3 if whole => window::<LANES, 3>(s, p, q, c, &rows, &columns, x, y, argmax),
-                _ => window::<LANES, 0>(s, p, q, c, &rows, &columns, x, y, argmax),
+                2 if whole => window::<LANES, 2>(s, &at, c, x, y, argmax),
+                3 if whole => window::<LANES, 3>(s, &at, c, x, y, argmax),
+                _ => window::<LANES, 0>(s, &at, c, x, y, argmax),
             }
             c += LANES;
         }
         for c in c..s.channels {
-            window::<1, 0>(s, p, q, c, &rows, &columns, x, y, argmax);
+            window::<1, 0>(s, &at, c, x, y, argmax);
         }
     }
 }
 
-/// L channels of an output. With a KERNEL the window is known to lie inside the image, and its loops are unrolled, so that
-/// the best so far stays in registers.
+/// A pixel of the output with the window positions inside the image, or one of the input with the windows that cover it.
+struct Position {
+    row: usize,
+    column: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+/// L channels of an output. A KERNEL above 0 is a window that lies inside the image: its loops are unrolled, which keeps the
+/// maximum in registers.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 fn window<const L: usize, const KERNEL: usize>(
     s: &MaxPoolShape,
-    p: usize,
-    q: usize,
+    at: &Position,
     c: usize,
-    rows: &std::ops::Range<usize>,
-    columns: &std::ops::Range<usize>,
     x: &[f32],
     y: &mut [f32],
     argmax: &mut [u8],
 ) {
+    let (p, q) = (at.row, at.column);
     let (rows, columns) = match KERNEL {
-        0 => (rows.clone(), columns.clone()),
+        0 => (at.rows.clone(), at.columns.clone()),
         kernel => (0..kernel, 0..kernel),
     };
     let mut best = [f32::NEG_INFINITY; L];
@@ -99,7 +106,7 @@ fn window<const L: usize, const KERNEL: usize>(
                 continue;
             }
             for i in 0..L {
-                // A NaN is larger than any number, the first NaN than the next.
+                // A NaN counts as larger than any number, and the first NaN wins.
                 let larger = (x[i] > best[i]) | (x[i].is_nan() & !best[i].is_nan());
                 best[i] = if larger { x[i] } else { best[i] };
                 position[i] = if larger { here } else { position[i] };
@@ -114,16 +121,16 @@ fn window<const L: usize, const KERNEL: usize>(
 }
 
 /// See [`Device::maxpool_backward`](crate::Device::maxpool_backward).
-pub fn backward(crew: &Crew, s: &MaxPoolShape, dy: &[f32], argmax: &[u8], dx: &mut [f32]) {
+pub fn backward(context: &Context, s: &MaxPoolShape, dy: &[f32], argmax: &[u8], dx: &mut [f32]) {
     let len = s.width * s.channels;
     let image_len = s.output_height() * s.output_width() * s.channels;
-    let dx = Shares(dx.as_mut_ptr());
-    crew.pool.run(s.batch * s.height, |row, _| {
+    let dx = SyncPtr(dx.as_mut_ptr());
+    context.pool.run(s.batch * s.height, |row, _| {
         // SAFETY: each task has its own input row.
-        let dx = unsafe { dx.part(row * len, len) };
+        let dx = unsafe { dx.slice_mut(row * len, len) };
         let start = row / s.height * image_len;
         let (dy, argmax) = (&dy[start..start + image_len], &argmax[start..start + image_len]);
-        backward_row(crew.level, s, row % s.height, dy, argmax, dx);
+        backward_row(context.level, s, row % s.height, dy, argmax, dx);
     });
 }
 
@@ -135,33 +142,25 @@ fn backward_row_body(s: &MaxPoolShape, h: usize, dy: &[f32], argmax: &[u8], dx: 
     let rows = covering(s, h, s.output_height());
     for w in 0..s.width {
         let columns = covering(s, w, s.output_width());
+        let at = Position { row: h, column: w, rows: rows.clone(), columns };
         let mut c = 0;
         while c + LANES <= s.channels {
-            pixel::<LANES>(s, h, w, c, &rows, &columns, dy, argmax, dx);
+            pixel::<LANES>(s, &at, c, dy, argmax, dx);
             c += LANES;
         }
         for c in c..s.channels {
-            pixel::<1>(s, h, w, c, &rows, &columns, dy, argmax, dx);
+            pixel::<1>(s, &at, c, dy, argmax, dx);
         }
     }
 }
 
+/// L channels of an input's gradient.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn pixel<const L: usize>(
-    s: &MaxPoolShape,
-    h: usize,
-    w: usize,
-    c: usize,
-    rows: &std::ops::Range<usize>,
-    columns: &std::ops::Range<usize>,
-    dy: &[f32],
-    argmax: &[u8],
-    dx: &mut [f32],
-) {
+fn pixel<const L: usize>(s: &MaxPoolShape, at: &Position, c: usize, dy: &[f32], argmax: &[u8], dx: &mut [f32]) {
+    let (h, w) = (at.row, at.column);
     let mut sum = [0.0f32; L];
-    for p in rows.clone() {
-        for q in columns.clone() {
+    for p in at.rows.clone() {
+        for q in at.columns.clone() {
             let here = ((h + s.padding - p * s.stride) * s.kernel + w + s.padding - q * s.stride) as u8;
             let at = (p * s.output_width() + q) * s.channels + c;
             let (dy, argmax) = (&dy[at..at + L], &argmax[at..at + L]);

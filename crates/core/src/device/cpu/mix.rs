@@ -1,18 +1,18 @@
-//! MixUp and CutMix: a task does a pair of images. Bytes at least: each image read and written once, or the box.
+//! MixUp and CutMix; one task per pair of images. Minimum memory traffic: each image, or CutMix's box, read and written once.
 
-use super::Crew;
-use super::pool::Shares;
+use super::Context;
+use super::pool::SyncPtr;
 use super::simd::dispatch;
 use crate::shape::{Mix, MixShape};
 
 /// See [`Mix`].
-pub fn run(crew: &Crew, s: &MixShape, x: &mut [f32]) {
-    let (image, x) = (s.image(), Shares(x.as_mut_ptr()));
-    crew.pool.run(s.batch / 2, |n, _| {
+pub fn run(context: &Context, s: &MixShape, x: &mut [f32]) {
+    let (image, x) = (s.image(), SyncPtr(x.as_mut_ptr()));
+    context.pool.run(s.batch / 2, |n, _| {
         // SAFETY: each task has its own two images, which differ since n < N − 1 − n.
-        let (a, b) = unsafe { (x.part(n * image, image), x.part((s.batch - 1 - n) * image, image)) };
+        let (a, b) = unsafe { (x.slice_mut(n * image, image), x.slice_mut((s.batch - 1 - n) * image, image)) };
         match s.mix {
-            Mix::Blend { weight } => blend(crew.level, a, b, weight),
+            Mix::Blend { weight } => blend(context.level, a, b, weight),
             Mix::Paste { left, top, right, bottom } => {
                 let [left, top, width, height] = s.pasted([left, top, right, bottom]);
                 for row in top..top + height {

@@ -10,8 +10,8 @@ mod array;
 mod avgpool;
 mod batchnorm;
 mod column_sums;
+mod context;
 mod conv;
-mod crew;
 mod dropout;
 mod ema;
 mod flatten;
@@ -22,10 +22,10 @@ mod maxpool;
 mod mix;
 mod pool;
 mod relu;
-mod scratch;
 mod sgd;
 mod simd;
 mod softmax_cross_entropy;
+mod workspace;
 
 pub use array::Array;
 pub use simd::Level;
@@ -38,16 +38,15 @@ use crate::shape::{
 };
 use crate::{Error, Result, Sgd};
 use alexnet_ops::{expect_labels, front, front_mut};
-use crew::{Crew, Weights};
+use batchnorm::Affine;
+use context::{Context, Gradients, Weights};
 use pool::Pool;
-use scratch::{Need, Scratch};
 use std::convert::Infallible;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use workspace::WorkspaceSize;
 
 /// The CPU as a device.
 pub struct Cpu {
-    crew: Crew,
-    scratch: Mutex<Scratch>,
+    context: Context,
 }
 
 impl Cpu {
@@ -74,22 +73,17 @@ impl Cpu {
             n => n,
         };
         let pool = Pool::new(threads).map_err(|e| error(format!("cannot start {threads} threads: {e}")))?;
-        Ok(Self { crew: Crew { pool, level }, scratch: Mutex::new(Scratch::new(threads)?) })
+        Ok(Self { context: Context::new(pool, level)? })
     }
 
     /// The number of threads.
     pub fn threads(&self) -> usize {
-        self.crew.pool.threads()
+        self.context.pool.threads()
     }
 
     /// Whether a convolution runs by Winograd's algorithm, whose errors have a larger bound.
     pub fn uses_winograd(&self, shape: &ConvShape) -> bool {
         conv::winograd::suits(shape)
-    }
-
-    fn scratch(&self) -> MutexGuard<'_, Scratch> {
-        // A panic in an operator leaves numbers behind, nothing that the next one relies on.
-        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -107,7 +101,7 @@ impl Device for Cpu {
 
     fn name(&self) -> String {
         let threads = self.threads();
-        format!("cpu ({threads} thread{}, {})", if threads == 1 { "" } else { "s" }, self.crew.level.name())
+        format!("cpu ({threads} thread{}, {})", if threads == 1 { "" } else { "s" }, self.context.level.name())
     }
 
     fn zeros(&self, len: usize) -> Result<Array<f32>> {
@@ -153,26 +147,26 @@ impl Device for Cpu {
     }
 
     fn prepare(&self, operations: &[Operation], training: bool) -> Result<u64> {
-        let need = operations.iter().fold(Need::default(), |need, operation| {
-            need.or(match operation {
-                Operation::Conv(s) => conv::need(s, training),
-                Operation::Linear(s) => linear::need(s, training),
-                Operation::Lrn(s) => lrn::need(s),
-                Operation::BatchNorm(s) => batchnorm::need(s),
-                _ => Need::default(),
+        let size = operations.iter().fold(WorkspaceSize::default(), |size, operation| {
+            size.max(match operation {
+                Operation::Conv(s) => conv::workspace_size(s, training),
+                Operation::Linear(s) => linear::workspace_size(s, training),
+                Operation::Lrn(s) => lrn::workspace_size(s),
+                Operation::BatchNorm(s) => batchnorm::workspace_size(s),
+                _ => WorkspaceSize::default(),
             })
         });
-        let kept: Vec<usize> = operations
+        let cache: Vec<usize> = operations
             .iter()
             .filter_map(|operation| match operation {
-                Operation::Conv(s) => conv::kept(s),
+                Operation::Conv(s) => conv::cache_len(s),
                 _ => None,
             })
             .collect();
-        let mut scratch = self.scratch();
-        scratch.reserve(need)?;
-        scratch.reserve_kept(&kept)?;
-        Ok(scratch.bytes())
+        let mut workspace = self.context.workspace();
+        workspace.reserve(size)?;
+        workspace.reserve_cache(&cache)?;
+        Ok(workspace.bytes())
     }
 
     fn conv_forward(
@@ -188,14 +182,14 @@ impl Device for Cpu {
         let x = front(NAME, "x", x, s.input_len())?;
         let w = Weights::of(NAME, w, s.weight_len())?;
         let (b, y) = (front(NAME, "b", b, s.filters)?, front_mut(NAME, "y", y.as_mut_slice(), s.output_len())?);
-        conv::forward(&self.crew, &mut self.scratch(), s, x, w, b, relu, y)
+        conv::forward(&self.context, s, x, w, b, relu, y)
     }
     fn conv_backward_data(&self, s: &ConvShape, dy: &Array<f32>, w: &Array<f32>, dx: &mut Array<f32>) -> Result<()> {
         const NAME: &str = "conv_backward_data";
         let dy = front(NAME, "dy", dy, s.output_len())?;
         let w = Weights::of(NAME, w, s.weight_len())?;
         let dx = front_mut(NAME, "dx", dx.as_mut_slice(), s.input_len())?;
-        conv::backward_data(&self.crew, &mut self.scratch(), s, dy, w, dx)
+        conv::backward_data(&self.context, s, dy, w, dx)
     }
     fn conv_backward_weight(
         &self,
@@ -210,7 +204,7 @@ impl Device for Cpu {
         let (x, dy) = (front(NAME, "x", x, s.input_len())?, front(NAME, "dy", dy, s.output_len())?);
         let dw = front_mut(NAME, "dw", dw.as_mut_slice(), s.weight_len())?;
         let db = front_mut(NAME, "db", db.as_mut_slice(), s.filters)?;
-        conv::backward_weight(&self.crew, &mut self.scratch(), s, x, dy, accumulate, dw, db, None)
+        conv::backward_weight(&self.context, s, x, dy, Gradients { dw, db, accumulate }, None)
     }
     fn conv_backward(
         &self,
@@ -229,22 +223,22 @@ impl Device for Cpu {
         let dw = front_mut(NAME, "dw", dw.as_mut_slice(), s.weight_len())?;
         let db = front_mut(NAME, "db", db.as_mut_slice(), s.filters)?;
         let dx = front_mut(NAME, "dx", dx.as_mut_slice(), s.input_len())?;
-        conv::backward_weight(&self.crew, &mut self.scratch(), s, x, dy, accumulate, dw, db, Some((w, dx)))
+        conv::backward_weight(&self.context, s, x, dy, Gradients { dw, db, accumulate }, Some((w, dx)))
     }
 
     fn relu_forward(&self, len: usize, x: &mut Array<f32>) -> Result<()> {
-        relu::forward(&self.crew, front_mut("relu_forward", "x", x.as_mut_slice(), len)?);
+        relu::forward(&self.context, front_mut("relu_forward", "x", x.as_mut_slice(), len)?);
         Ok(())
     }
     fn relu_backward(&self, len: usize, y: &Array<f32>, dy: &mut Array<f32>) -> Result<()> {
         let y = front("relu_backward", "y", y, len)?;
-        relu::backward(&self.crew, y, front_mut("relu_backward", "dy", dy.as_mut_slice(), len)?);
+        relu::backward(&self.context, y, front_mut("relu_backward", "dy", dy.as_mut_slice(), len)?);
         Ok(())
     }
 
     fn add(&self, len: usize, x: &Array<f32>, relu: bool, y: &mut Array<f32>) -> Result<()> {
         let x = front("add", "x", x, len)?;
-        add::run(&self.crew, x, relu, front_mut("add", "y", y.as_mut_slice(), len)?);
+        add::run(&self.context, x, relu, front_mut("add", "y", y.as_mut_slice(), len)?);
         Ok(())
     }
 
@@ -258,7 +252,7 @@ impl Device for Cpu {
         const NAME: &str = "maxpool_forward";
         let (x, len) = (front(NAME, "x", x, s.input_len())?, s.output_len());
         let y = front_mut(NAME, "y", y.as_mut_slice(), len)?;
-        maxpool::forward(&self.crew, s, x, y, front_mut(NAME, "argmax", argmax.as_mut_slice(), len)?);
+        maxpool::forward(&self.context, s, x, y, front_mut(NAME, "argmax", argmax.as_mut_slice(), len)?);
         Ok(())
     }
     fn maxpool_backward(
@@ -270,31 +264,31 @@ impl Device for Cpu {
     ) -> Result<()> {
         const NAME: &str = "maxpool_backward";
         let (dy, argmax) = (front(NAME, "dy", dy, s.output_len())?, front(NAME, "argmax", argmax, s.output_len())?);
-        maxpool::backward(&self.crew, s, dy, argmax, front_mut(NAME, "dx", dx.as_mut_slice(), s.input_len())?);
+        maxpool::backward(&self.context, s, dy, argmax, front_mut(NAME, "dx", dx.as_mut_slice(), s.input_len())?);
         Ok(())
     }
 
     fn avgpool_forward(&self, s: &AvgPoolShape, x: &Array<f32>, y: &mut Array<f32>) -> Result<()> {
         let x = front("avgpool_forward", "x", x, s.input_len())?;
-        avgpool::forward(&self.crew, s, x, front_mut("avgpool_forward", "y", y.as_mut_slice(), s.output_len())?);
+        avgpool::forward(&self.context, s, x, front_mut("avgpool_forward", "y", y.as_mut_slice(), s.output_len())?);
         Ok(())
     }
     fn avgpool_backward(&self, s: &AvgPoolShape, dy: &Array<f32>, dx: &mut Array<f32>) -> Result<()> {
         let dy = front("avgpool_backward", "dy", dy, s.output_len())?;
-        avgpool::backward(&self.crew, s, dy, front_mut("avgpool_backward", "dx", dx.as_mut_slice(), s.input_len())?);
+        avgpool::backward(&self.context, s, dy, front_mut("avgpool_backward", "dx", dx.as_mut_slice(), s.input_len())?);
         Ok(())
     }
 
     fn lrn_forward(&self, s: &LrnShape, x: &Array<f32>, y: &mut Array<f32>) -> Result<()> {
         let x = front("lrn_forward", "x", x, s.len())?;
         let y = front_mut("lrn_forward", "y", y.as_mut_slice(), s.len())?;
-        lrn::forward(&self.crew, &mut self.scratch(), s, x, y)
+        lrn::forward(&self.context, s, x, y)
     }
     fn lrn_backward(&self, s: &LrnShape, x: &Array<f32>, dy: &Array<f32>, dx: &mut Array<f32>) -> Result<()> {
         const NAME: &str = "lrn_backward";
         let (x, dy) = (front(NAME, "x", x, s.len())?, front(NAME, "dy", dy, s.len())?);
         let dx = front_mut(NAME, "dx", dx.as_mut_slice(), s.len())?;
-        lrn::backward(&self.crew, &mut self.scratch(), s, x, dy, dx)
+        lrn::backward(&self.context, s, x, dy, dx)
     }
 
     fn batchnorm_forward(
@@ -314,7 +308,7 @@ impl Device for Cpu {
         let mean = front_mut(NAME, "running mean", mean.as_mut_slice(), s.channels)?;
         let variance = front_mut(NAME, "running variance", variance.as_mut_slice(), s.channels)?;
         let statistics = front_mut(NAME, "statistics", statistics.as_mut_slice(), 2 * s.channels)?;
-        batchnorm::forward(&self.crew, &mut self.scratch(), s, x, w, b, relu, [mean, variance], statistics, y)
+        batchnorm::forward(&self.context, s, x, Affine { w, b, relu }, [mean, variance], statistics, y)
     }
     fn batchnorm_backward(
         &self,
@@ -337,7 +331,7 @@ impl Device for Cpu {
             front_mut(NAME, "db", db.as_mut_slice(), s.channels)?,
         );
         let dx = front_mut(NAME, "dx", dx.as_mut_slice(), s.len())?;
-        batchnorm::backward(&self.crew, &mut self.scratch(), s, x, dy, w, statistics, accumulate, dw, db, dx)
+        batchnorm::backward(&self.context, s, [x, dy], w, statistics, Gradients { dw, db, accumulate }, dx)
     }
     fn batchnorm_inference(
         &self,
@@ -354,7 +348,7 @@ impl Device for Cpu {
         let (x, y) = (front(NAME, "x", x, s.len())?, front_mut(NAME, "y", y.as_mut_slice(), s.len())?);
         let (w, b) = (front(NAME, "w", w, s.channels)?, front(NAME, "b", b, s.channels)?);
         let (mean, variance) = (front(NAME, "mean", mean, s.channels)?, front(NAME, "variance", variance, s.channels)?);
-        batchnorm::inference(&self.crew, &mut self.scratch(), s, x, w, b, mean, variance, relu, y)
+        batchnorm::inference(&self.context, s, x, Affine { w, b, relu }, [mean, variance], y)
     }
     fn batchnorm_inference_backward(
         &self,
@@ -367,22 +361,22 @@ impl Device for Cpu {
         const NAME: &str = "batchnorm_inference_backward";
         let (dy, dx) = (front(NAME, "dy", dy, s.len())?, front_mut(NAME, "dx", dx.as_mut_slice(), s.len())?);
         let (w, variance) = (front(NAME, "w", w, s.channels)?, front(NAME, "variance", variance, s.channels)?);
-        batchnorm::inference_backward(&self.crew, &mut self.scratch(), s, dy, w, variance, dx)
+        batchnorm::inference_backward(&self.context, s, dy, w, variance, dx)
     }
 
     fn dropout(&self, s: &DropoutShape, x: &mut Array<f32>) -> Result<()> {
-        dropout::run(&self.crew, s, front_mut("dropout", "x", x.as_mut_slice(), s.len)?);
+        dropout::run(&self.context, s, front_mut("dropout", "x", x.as_mut_slice(), s.len)?);
         Ok(())
     }
 
     fn flatten_forward(&self, s: &FlattenShape, x: &Array<f32>, y: &mut Array<f32>) -> Result<()> {
         let x = front("flatten_forward", "x", x, s.len())?;
-        flatten::forward(&self.crew, s, x, front_mut("flatten_forward", "y", y.as_mut_slice(), s.len())?);
+        flatten::forward(&self.context, s, x, front_mut("flatten_forward", "y", y.as_mut_slice(), s.len())?);
         Ok(())
     }
     fn flatten_backward(&self, s: &FlattenShape, dy: &Array<f32>, dx: &mut Array<f32>) -> Result<()> {
         let dy = front("flatten_backward", "dy", dy, s.len())?;
-        flatten::backward(&self.crew, s, dy, front_mut("flatten_backward", "dx", dx.as_mut_slice(), s.len())?);
+        flatten::backward(&self.context, s, dy, front_mut("flatten_backward", "dx", dx.as_mut_slice(), s.len())?);
         Ok(())
     }
 
@@ -398,7 +392,7 @@ impl Device for Cpu {
         const NAME: &str = "linear_forward";
         let (x, w) = (front(NAME, "x", x, s.input_len())?, front(NAME, "w", w, s.weight_len())?);
         let (b, y) = (front(NAME, "b", b, s.outputs)?, front_mut(NAME, "y", y.as_mut_slice(), s.output_len())?);
-        linear::forward(&self.crew, &mut self.scratch(), s, x, w, b, relu, y)
+        linear::forward(&self.context, s, x, w, b, relu, y)
     }
     fn linear_backward_data(
         &self,
@@ -410,7 +404,7 @@ impl Device for Cpu {
         const NAME: &str = "linear_backward_data";
         let (dy, w) = (front(NAME, "dy", dy, s.output_len())?, front(NAME, "w", w, s.weight_len())?);
         let dx = front_mut(NAME, "dx", dx.as_mut_slice(), s.input_len())?;
-        linear::backward_data(&self.crew, &mut self.scratch(), s, dy, w, dx)
+        linear::backward_data(&self.context, s, dy, w, dx)
     }
     fn linear_backward_weight(
         &self,
@@ -425,8 +419,8 @@ impl Device for Cpu {
         let (x, dy) = (front(NAME, "x", x, s.input_len())?, front(NAME, "dy", dy, s.output_len())?);
         let dw = front_mut(NAME, "dw", dw.as_mut_slice(), s.weight_len())?;
         let db = front_mut(NAME, "db", db.as_mut_slice(), s.outputs)?;
-        let gradient = linear::Gradient::Left { dw, accumulate };
-        linear::backward_weight(&self.crew, &mut self.scratch(), s, x, dy, gradient, db)
+        let gradient = linear::Gradient::Store { dw, accumulate };
+        linear::backward_weight(&self.context, s, x, dy, gradient, db)
     }
     fn linear_backward_update(
         &self,
@@ -444,13 +438,13 @@ impl Device for Cpu {
         let value = front_mut(NAME, "w", weight.value.as_mut_slice(), s.weight_len())?;
         let momentum = front_mut(NAME, "v", momentum.as_mut_slice(), s.weight_len())?;
         let db = front_mut(NAME, "db", db.as_mut_slice(), s.outputs)?;
-        let gradient = linear::Gradient::Update { rule, value, momentum };
-        linear::backward_weight(&self.crew, &mut self.scratch(), s, x, dy, gradient, db)?;
+        let gradient = linear::Gradient::Update { optimizer: rule, value, momentum };
+        linear::backward_weight(&self.context, s, x, dy, gradient, db)?;
         Ok(true)
     }
 
     fn mix(&self, s: &MixShape, x: &mut Array<f32>) -> Result<()> {
-        mix::run(&self.crew, s, front_mut("mix", "x", x.as_mut_slice(), s.len())?);
+        mix::run(&self.context, s, front_mut("mix", "x", x.as_mut_slice(), s.len())?);
         Ok(())
     }
 
@@ -480,17 +474,17 @@ impl Device for Cpu {
         let losses = front_mut(NAME, "losses", losses.as_mut_slice(), s.batch)?;
         let correct = front_mut(NAME, "correct", correct.as_mut_slice(), s.batch)?;
         let dlogits = dlogits.map(|d| front_mut(NAME, "dlogits", d.as_mut_slice(), len)).transpose()?;
-        softmax_cross_entropy::run(&self.crew, s, logits, labels, second, losses, correct, dlogits);
+        softmax_cross_entropy::run(&self.context, s, logits, labels, second, [losses, correct], dlogits);
         Ok(())
     }
 
     fn sgd(&self, rule: &Sgd, parameters: &mut [Parameter<Array<f32>>]) -> Result<()> {
-        sgd::run(&self.crew, rule, parameters);
+        sgd::run(&self.context, rule, parameters);
         Ok(())
     }
 
     fn ema(&self, decay: f64, parameters: &mut [Parameter<Array<f32>>]) -> Result<()> {
-        ema::run(&self.crew, decay, parameters);
+        ema::run(&self.context, decay, parameters);
         Ok(())
     }
 }

@@ -1,9 +1,8 @@
 //! Fork and join: runs the tasks 0..n of an operator on all threads, without allocating.
 //!
-//! A task is taken by the thread that is free first. The bits do not depend on it: what a task
-//! computes, and in which order, is fixed by its number. A worker that wakes late finds the job
-//! closed and delays nobody. Workers spin for a moment before they sleep, because the operators of a
-//! step follow each other within microseconds.
+//! The next free thread takes the next task. Results do not depend on which: a task's index fixes what it computes, and in
+//! which order. A worker that wakes late finds the job closed and delays nobody. Workers spin before they sleep, because the
+//! operators of a step follow each other within microseconds.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -11,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// How often a waiting thread looks again before it sleeps (a few ten microseconds).
+/// How often a waiting thread polls before it sleeps (some tens of microseconds).
 const SPINS: usize = 2000;
 
 type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
@@ -34,9 +33,9 @@ struct State {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Rises with every job and at the end.
+    /// Incremented for every job and at the end.
     posted: AtomicUsize,
-    /// Number of the next task.
+    /// Index of the next task.
     next: AtomicUsize,
     /// Workers inside the job.
     active: AtomicUsize,
@@ -52,7 +51,7 @@ impl Shared {
     }
 }
 
-/// Threads that run one job at a time; a second caller waits for its turn.
+/// Threads that run one job at a time; a second caller waits.
 pub struct Pool {
     shared: Arc<Shared>,
     turn: Mutex<()>,
@@ -91,7 +90,7 @@ impl Pool {
         }
         let shared = &*self.shared;
         let task: *const Task<'_> = &task;
-        // SAFETY: only the lifetime is forgotten; below, the job is closed and its workers awaited before return.
+        // SAFETY: only the lifetime is erased; the job is closed and its workers awaited before this returns.
         let task: *const Task<'static> = unsafe { std::mem::transmute(task) };
         let job = Job { task, tasks };
         {
@@ -103,7 +102,7 @@ impl Pool {
         shared.wake.notify_all();
         let panic = run_tasks(shared, job, 0);
         let mut state = shared.lock();
-        state.job = None; // From here on no worker joins.
+        state.job = None; // No worker joins from here on.
         drop(state);
         for _ in 0..SPINS {
             if shared.active.load(Ordering::Acquire) == 0 {
@@ -182,28 +181,28 @@ impl Drop for Pool {
         drop(state);
         self.shared.wake.notify_all();
         for worker in self.workers.drain(..) {
-            // A worker catches the panics of its tasks, so that it ends normally.
+            // A worker catches its tasks' panics, so joining does not fail.
             let _ = worker.join();
         }
     }
 }
 
-/// A pointer that tasks share; each task writes a part of its own.
+/// A pointer that tasks share; each task writes elements of its own.
 #[derive(Clone, Copy)]
-pub struct Shares<T>(pub *mut T);
+pub struct SyncPtr<T>(pub *mut T);
 
-// SAFETY: as for the slice it was made of; who dereferences it answers for the parts being disjoint.
-unsafe impl<T: Send> Send for Shares<T> {}
+// SAFETY: as for the slice it was made of; whoever dereferences it guarantees that the tasks' elements are disjoint.
+unsafe impl<T: Send> Send for SyncPtr<T> {}
 // SAFETY: see above.
-unsafe impl<T: Send> Sync for Shares<T> {}
+unsafe impl<T: Send> Sync for SyncPtr<T> {}
 
-impl<T> Shares<T> {
+impl<T> SyncPtr<T> {
     /// The elements `start..start + len`.
     ///
     /// # Safety
     /// They lie in the slice this was made of, and no one else uses them meanwhile.
     #[allow(clippy::mut_from_ref)]
-    pub unsafe fn part<'a>(&self, start: usize, len: usize) -> &'a mut [T] {
+    pub unsafe fn slice_mut<'a>(&self, start: usize, len: usize) -> &'a mut [T] {
         // SAFETY: passed on to the caller.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
     }

@@ -1,36 +1,36 @@
-//! max(x, 0) and what goes with it; a NaN stays, as in PyTorch.
+//! max(x, 0), its gradient, and bias with ReLU; a NaN stays NaN, as in PyTorch.
 //!
-//! Bytes: 8 a number forward, 12 backward; the convolution and the linear layer clamp in their own last pass.
+//! Bytes per element: 8 forward, 12 backward. Convolution and linear layer apply bias and ReLU in their own last pass.
 
-use super::Crew;
-use super::pool::Shares;
+use super::Context;
+use super::pool::SyncPtr;
 use super::simd::dispatch;
 
-/// Numbers a task does.
+/// Elements per task.
 pub const CHUNK: usize = 64 << 10;
 
 /// x = max(x, 0).
-pub fn forward(crew: &Crew, x: &mut [f32]) {
-    let (len, x) = (x.len(), Shares(x.as_mut_ptr()));
-    crew.pool.run(len.div_ceil(CHUNK), |task, _| {
+pub fn forward(context: &Context, x: &mut [f32]) {
+    let (len, x) = (x.len(), SyncPtr(x.as_mut_ptr()));
+    context.pool.run(len.div_ceil(CHUNK), |task, _| {
         let start = task * CHUNK;
         // SAFETY: each task has its own chunk.
-        clamp(crew.level, unsafe { x.part(start, CHUNK.min(len - start)) });
+        clamp(context.level, unsafe { x.slice_mut(start, CHUNK.min(len - start)) });
     });
 }
 
 /// dy = 0 where y ≤ 0.
-pub fn backward(crew: &Crew, y: &[f32], dy: &mut [f32]) {
-    let (len, dy) = (dy.len(), Shares(dy.as_mut_ptr()));
-    crew.pool.run(len.div_ceil(CHUNK), |task, _| {
+pub fn backward(context: &Context, y: &[f32], dy: &mut [f32]) {
+    let (len, dy) = (dy.len(), SyncPtr(dy.as_mut_ptr()));
+    context.pool.run(len.div_ceil(CHUNK), |task, _| {
         let start = task * CHUNK;
         let chunk = CHUNK.min(len - start);
         // SAFETY: each task has its own chunk.
-        mask(crew.level, &y[start..start + chunk], unsafe { dy.part(start, chunk) });
+        mask(context.level, &y[start..start + chunk], unsafe { dy.slice_mut(start, chunk) });
     });
 }
 
-/// max(x, 0); a NaN stays.
+/// max(x, 0); a NaN stays NaN.
 #[inline(always)]
 pub fn max0(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
@@ -57,7 +57,7 @@ fn mask_body(y: &[f32], dy: &mut [f32]) {
 }
 
 dispatch! {
-    /// Adds the bias to every row (of its length), then clamps if `relu`.
+    /// Adds the bias to every row of its length, then max(x, 0) if `relu`.
     pub fn bias_relu(rows: &mut [f32], bias: &[f32], relu: bool) = plain bias_relu_body
 }
 #[inline(always)]

@@ -1,32 +1,29 @@
-//! Softmax cross-entropy: the exponentials and sums in f64, since N·K is small beside any layer. A task does
-//! eight images.
+//! Softmax cross-entropy. Exponentials and sums are f64, since N·K is small beside any layer. A task computes eight images.
 
-use super::Crew;
-use super::pool::Shares;
+use super::Context;
+use super::pool::SyncPtr;
 use crate::shape::LossShape;
 
 const IMAGES: usize = 8;
 
-/// See [`Device::softmax_cross_entropy`](crate::Device::softmax_cross_entropy); the labels are checked.
-#[allow(clippy::too_many_arguments)]
+/// See [`Device::softmax_cross_entropy`](crate::Device::softmax_cross_entropy); the caller has checked the labels.
 pub fn run(
-    crew: &Crew,
+    context: &Context,
     s: &LossShape,
     logits: &[f32],
     labels: &[u32],
     second: Option<(&[u32], f32)>,
-    losses: &mut [f32],
-    correct: &mut [f32],
+    [losses, correct]: [&mut [f32]; 2],
     dlogits: Option<&mut [f32]>,
 ) {
-    let (losses, correct) = (Shares(losses.as_mut_ptr()), Shares(correct.as_mut_ptr()));
-    let dlogits = dlogits.map(|d| Shares(d.as_mut_ptr()));
-    crew.pool.run(s.batch.div_ceil(IMAGES), |task, _| {
+    let (losses, correct) = (SyncPtr(losses.as_mut_ptr()), SyncPtr(correct.as_mut_ptr()));
+    let dlogits = dlogits.map(|d| SyncPtr(d.as_mut_ptr()));
+    context.pool.run(s.batch.div_ceil(IMAGES), |task, _| {
         for n in task * IMAGES..s.batch.min((task + 1) * IMAGES) {
             let logits = &logits[n * s.classes..][..s.classes];
             // SAFETY: each task has its own images.
             unsafe {
-                let dlogits = dlogits.map(|d| d.part(n * s.classes, s.classes));
+                let dlogits = dlogits.map(|d| d.slice_mut(n * s.classes, s.classes));
                 let label = labels[n] as usize;
                 let shares = match second {
                     Some((labels, weight)) => [(label, weight.into()), (labels[n] as usize, 1.0 - f64::from(weight))],
@@ -40,7 +37,7 @@ pub fn run(
     });
 }
 
-/// One image, whose target is made of two labels with the share of each.
+/// Loss of one image, and 1 if it is classified correctly; the target is a mixture of two labels with their shares.
 fn image(s: &LossShape, logits: &[f32], shares: [(usize, f64); 2], dlogits: Option<&mut [f32]>) -> (f32, f32) {
     let other = s.smoothing / s.classes as f64;
     let share = |i: usize, (label, share): (usize, f64)| if i == label { (1.0 - s.smoothing) * share } else { 0.0 };

@@ -1,14 +1,14 @@
-//! Convolution, NHWC with PyTorch's weights: [`winograd`] where it suits the shape, else [`direct`].
+//! Convolution, NHWC with PyTorch's weights: [`winograd`] for the shapes it is faster for, otherwise [`direct`].
 
 pub mod direct;
 pub mod winograd;
 
-use super::scratch::{Need, Scratch};
-use super::{Crew, Weights, column_sums, relu};
+use super::workspace::WorkspaceSize;
+use super::{Context, Gradients, Weights, column_sums};
 use crate::Result;
 use crate::shape::ConvShape;
 
-/// Sizes that both ways need.
+/// Sizes that both algorithms need.
 #[derive(Clone, Copy)]
 struct Size {
     /// C/groups.
@@ -19,9 +19,9 @@ struct Size {
     height: usize,
     /// Q.
     width: usize,
-    /// Numbers of an image of x.
+    /// Floats per image of x.
     image: usize,
-    /// Numbers of an image of y.
+    /// Floats per image of y.
     output: usize,
 }
 
@@ -39,28 +39,26 @@ impl Size {
     }
 }
 
-/// The scratch memory of all directions that a network runs.
-pub fn need(s: &ConvShape, training: bool) -> Need {
-    let biases = column_sums::need(s.batch * s.output_height() * s.output_width(), s.filters);
-    match (winograd::suits(s), training) {
-        (true, false) => winograd::need(s),
-        (true, true) => winograd::need_backward_weight(s).or(biases),
-        (false, false) => direct::need_forward(s),
-        (false, true) => {
-            direct::need_forward(s).or(direct::need_backward_data(s)).or(direct::need_backward_weight(s)).or(biases)
-        }
-    }
+/// Workspace for all directions that a network runs.
+pub fn workspace_size(s: &ConvShape, training: bool) -> WorkspaceSize {
+    let size = match (winograd::suits(s), training) {
+        (true, false) => winograd::workspace_size(s),
+        (true, true) => winograd::workspace_backward_weight(s),
+        (false, false) => direct::workspace_size(s),
+        (false, true) => direct::workspace_size(s).max(direct::workspace_backward_weight(s)),
+    };
+    let biases = column_sums::workspace_size(s.batch * s.output_height() * s.output_width(), s.filters);
+    if training { size.max(biases) } else { size }
 }
 
-/// Numbers kept from one step's forward pass to the next.
-pub fn kept(s: &ConvShape) -> Option<usize> {
+/// Floats cached per layer, from the weights of one step.
+pub fn cache_len(s: &ConvShape) -> Option<usize> {
     winograd::suits(s).then(|| winograd::transformed_len(s))
 }
 
-#[allow(clippy::too_many_arguments)]
+/// See [`Device::conv_forward`](crate::Device::conv_forward).
 pub fn forward(
-    crew: &Crew,
-    scratch: &mut Scratch,
+    context: &Context,
     s: &ConvShape,
     x: &[f32],
     w: Weights,
@@ -68,53 +66,38 @@ pub fn forward(
     relu: bool,
     y: &mut [f32],
 ) -> Result<()> {
-    if winograd::suits(s) {
-        winograd::forward(crew, scratch, s, x, w, b, relu, y)
-    } else {
-        direct::forward(crew, scratch, s, x, w.values, b, relu, y)
+    match winograd::suits(s) {
+        true => winograd::forward(context, s, x, w, b, relu, y),
+        false => direct::forward(context, s, x, w.values, b, relu, y),
     }
 }
 
-pub fn backward_data(
-    crew: &Crew,
-    scratch: &mut Scratch,
-    s: &ConvShape,
-    dy: &[f32],
-    w: Weights,
-    dx: &mut [f32],
-) -> Result<()> {
-    if winograd::suits(s) {
-        winograd::backward_data(crew, scratch, s, dy, w, dx)
-    } else {
-        direct::backward_data(crew, scratch, s, dy, w.values, dx)
+/// See [`Device::conv_backward_data`](crate::Device::conv_backward_data).
+pub fn backward_data(context: &Context, s: &ConvShape, dy: &[f32], w: Weights, dx: &mut [f32]) -> Result<()> {
+    match winograd::suits(s) {
+        true => winograd::backward_data(context, s, dy, w, dx),
+        false => direct::backward_data(context, s, dy, w.values, dx),
     }
 }
 
-/// With `data`, the weights and dx, the data gradient too.
-#[allow(clippy::too_many_arguments)]
+/// See [`Device::conv_backward_weight`](crate::Device::conv_backward_weight); with `data`, the weights and dx, also
+/// [`Device::conv_backward_data`](crate::Device::conv_backward_data).
 pub fn backward_weight(
-    crew: &Crew,
-    scratch: &mut Scratch,
+    context: &Context,
     s: &ConvShape,
     x: &[f32],
     dy: &[f32],
-    accumulate: bool,
-    dw: &mut [f32],
-    db: &mut [f32],
+    gradients: Gradients,
     data: Option<(Weights, &mut [f32])>,
 ) -> Result<()> {
-    column_sums::run(crew, scratch, dy, s.filters, accumulate, db)?;
+    let Gradients { dw, db, accumulate } = gradients;
+    column_sums::run(context, dy, s.filters, accumulate, db)?;
     if winograd::suits(s) {
-        return winograd::backward_weight(crew, scratch, s, x, dy, accumulate, dw, data);
+        return winograd::backward_weight(context, s, x, dy, accumulate, dw, data);
     }
-    direct::backward_weight(crew, scratch, s, x, dy, accumulate, dw)?;
+    direct::backward_weight(context, s, x, dy, accumulate, dw)?;
     match data {
-        Some((w, dx)) => direct::backward_data(crew, scratch, s, dy, w.values, dx),
+        Some((w, dx)) => direct::backward_data(context, s, dy, w.values, dx),
         None => Ok(()),
     }
-}
-
-/// Adds the bias to rows of y and clamps them.
-fn finish(crew: &Crew, rows: &mut [f32], b: &[f32], clamp: bool) {
-    relu::bias_relu(crew.level, rows, b, clamp);
 }

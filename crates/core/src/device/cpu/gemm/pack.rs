@@ -1,70 +1,73 @@
-//! Copies of the operands in the order in which the tile reads them.
+//! Packs A and B into micro-panels, in the order in which the micro-kernel reads them.
 
 use super::super::simd::{Simd, dispatch};
-use super::View;
-use super::tile::Left;
+use super::MatRef;
+use super::tile::PackedA;
 
-/// Numbers of A (m×k) copied as blocks, at any level.
-pub const fn blocks_len(m: usize, k: usize) -> usize {
-    // ROWS is at most 12 and LANES at most 16, and half the rows in blocks of at least 6 are no more than this.
+/// Floats of a packed A (M×K), at any level.
+pub const fn packed_a_len(m: usize, k: usize) -> usize {
+    // ROWS is at most 12 and LANES at most 16; panels of at least 6 rows, LANES extra each, need no more than this.
     (m + 12) * k + (m.div_ceil(2) + 1) * LANES
 }
 
-/// Numbers of B (k×n) copied as panels, at any level.
-pub const fn panels_len(k: usize, n: usize) -> usize {
+/// Floats of a packed B (K×N), at any level.
+pub const fn packed_b_len(k: usize, n: usize) -> usize {
     n.next_multiple_of(2 * LANES) * k
 }
 
-/// The most LANES of all levels.
+/// The largest LANES of all levels.
 const LANES: usize = 16;
 
-/// From a block to the next: a whole transposition writes a vector where the block's last column has fewer rows.
+/// Distance between micro-panels of A: a transposed block stores a whole vector even where its last column has fewer rows.
 #[inline(always)]
-const fn block<S: Simd>(k: usize) -> usize {
+const fn panel_stride<S: Simd>(k: usize) -> usize {
     S::ROWS * k + S::LANES
 }
 
-/// How the tile reads blocks of `k` columns.
-#[inline(always)]
-pub fn blocks<S: Simd>(start: *const f32, k: usize) -> Left {
-    Left { start, across: false, height: S::ROWS, block: block::<S>(k), step: S::ROWS, jump: 0 }
+impl PackedA {
+    /// A with `k` columns as [`pack_a`] packs it.
+    #[inline(always)]
+    pub fn new<S: Simd>(start: *const f32, k: usize) -> Self {
+        let panel_stride = panel_stride::<S>(k);
+        Self { start, row_major: false, rows: S::ROWS, panel_stride, column_stride: S::ROWS, jump: 0 }
+    }
 }
 
 dispatch! {
-    /// Copies `blocks` blocks of ROWS rows of A (m×k) from the `first` on to their places in `to`, column by column.
+    /// Packs `panels` micro-panels of A (`size` \[M, K\]), beginning with the one of index `first`, to their places in `to`.
     ///
     /// # Safety
-    /// A and `to` have their sizes, see [`blocks_len`].
-    pub unsafe fn pack_blocks(a: View, first: usize, blocks: usize, m: usize, k: usize, to: *mut f32) = some_blocks
+    /// A and `to` have their sizes, see [`packed_a_len`].
+    pub unsafe fn pack_a(a: MatRef, size: [usize; 2], first: usize, panels: usize, to: *mut f32) = pack_a_body
 }
 #[inline(always)]
-unsafe fn some_blocks<S: Simd>(a: View, first: usize, blocks: usize, m: usize, k: usize, to: *mut f32) {
-    for index in first..first + blocks {
+unsafe fn pack_a_body<S: Simd>(a: MatRef, [m, k]: [usize; 2], first: usize, panels: usize, to: *mut f32) {
+    for index in first..first + panels {
         let i = index * S::ROWS;
         if i < m {
-            // SAFETY: the block has its place, and rows from i on exist.
-            unsafe { one_block::<S>(a.part(i, 0), m - i, k, to.add(index * block::<S>(k))) };
+            // SAFETY: the micro-panel has its place, and rows from i on exist.
+            unsafe { pack_a_panel::<S>(a.from(i, 0), m - i, k, to.add(index * panel_stride::<S>(k))) };
         }
     }
 }
 
-/// Copies A (m×k) as blocks.
+/// Packs A (M×K).
 ///
 /// # Safety
-/// As for [`pack_blocks`].
+/// As for [`pack_a`].
 #[inline(always)]
-pub unsafe fn all_blocks<S: Simd>(a: View, m: usize, k: usize, to: *mut f32) {
+pub unsafe fn pack_whole_a<S: Simd>(a: MatRef, m: usize, k: usize, to: *mut f32) {
     // SAFETY: passed on to the caller.
-    unsafe { some_blocks::<S>(a, 0, m.div_ceil(S::ROWS), m, k, to) }
+    unsafe { pack_a_body::<S>(a, [m, k], 0, m.div_ceil(S::ROWS), to) }
 }
 
-/// Copies the first ROWS of `m` rows, or all if there are fewer.
+/// Packs the first ROWS of `m` rows, or all if there are fewer.
 #[inline(always)]
-unsafe fn one_block<S: Simd>(a: View, m: usize, k: usize, to: *mut f32) {
+unsafe fn pack_a_panel<S: Simd>(a: MatRef, m: usize, k: usize, to: *mut f32) {
     let rows = m.min(S::ROWS);
-    // SAFETY: reads stay inside A; a block has room for ROWS·k numbers and a vector.
+    // SAFETY: reads stay inside A; a micro-panel has room for ROWS·k floats and a vector.
     unsafe {
-        if !a.by_rows && rows == S::ROWS {
+        if !a.row_major && rows == S::ROWS {
             for p in 0..k {
                 let (from, to) = (a.at(0, p), to.add(p * S::ROWS));
                 for i in 0..S::ROWS {
@@ -74,8 +77,8 @@ unsafe fn one_block<S: Simd>(a: View, m: usize, k: usize, to: *mut f32) {
             return;
         }
         let mut p = 0;
-        // A whole transposition reads LANES rows, which may be more than the block has.
-        if a.by_rows && m >= S::ROWS.next_multiple_of(S::LANES) {
+        // Transposing a whole block reads LANES rows, which may be more than the micro-panel has.
+        if a.row_major && m >= S::ROWS.next_multiple_of(S::LANES) {
             while p + S::LANES <= k {
                 for j in (0..S::ROWS).step_by(S::LANES) {
                     S::transpose(a.at(j, p), a.stride, to.add(p * S::ROWS + j), S::ROWS);
@@ -92,30 +95,30 @@ unsafe fn one_block<S: Simd>(a: View, m: usize, k: usize, to: *mut f32) {
 }
 
 dispatch! {
-    /// Copies columns `from`.. of B (k×n), `columns` of them, to their panels in `to`: panel by panel, row by row, the last one
-    /// filled up with zeros. `from` is a multiple of [`COLUMNS`](super::COLUMNS).
+    /// Packs `columns` columns of B (K×N), beginning with column `first`, to their places in `to`. The last micro-panel is
+    /// padded with zeros; `first` is a multiple of [`COLUMNS`](super::COLUMNS).
     ///
     /// # Safety
-    /// B and `to` have their sizes, see [`panels_len`].
-    pub unsafe fn pack_panels(b: View, k: usize, from: usize, columns: usize, to: *mut f32) = some_panels
+    /// B and `to` have their sizes, see [`packed_b_len`].
+    pub unsafe fn pack_b(b: MatRef, k: usize, first: usize, columns: usize, to: *mut f32) = pack_b_body
 }
 #[inline(always)]
-unsafe fn some_panels<S: Simd>(b: View, k: usize, from: usize, columns: usize, to: *mut f32) {
+unsafe fn pack_b_body<S: Simd>(b: MatRef, k: usize, first: usize, columns: usize, to: *mut f32) {
     // SAFETY: passed on to the caller.
-    unsafe { panels::<S>(b.part(0, from), k, columns, to.add(from * k)) }
+    unsafe { pack_whole_b::<S>(b.from(0, first), k, columns, to.add(first * k)) }
 }
 
-/// Copies B (k×n) as panels of two vectors, the last one filled up with zeros.
+/// Packs B (K×N): micro-panels of two vectors, row by row, the last one padded with zeros.
 ///
 /// # Safety
-/// As for [`pack_panels`].
+/// As for [`pack_b`].
 #[inline(always)]
-pub unsafe fn panels<S: Simd>(b: View, k: usize, n: usize, to: *mut f32) {
+pub unsafe fn pack_whole_b<S: Simd>(b: MatRef, k: usize, n: usize, to: *mut f32) {
     // SAFETY: `to` has room for k times n rounded up to whole panels; reads stay inside B.
     unsafe {
         let panel = 2 * S::LANES;
         let whole = n / panel;
-        if b.by_rows {
+        if b.row_major {
             for p in 0..k {
                 let from = b.at(p, 0);
                 for j in 0..whole {

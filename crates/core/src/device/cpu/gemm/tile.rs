@@ -1,48 +1,59 @@
-//! The inner loop: a tile of ROWS×2 vectors of C, summed over K in registers.
+//! The micro-kernel: a tile of MR×NR elements of C (ROWS rows by two vectors), summed over K in registers.
 //!
-//! A step of K costs two loads of B, ROWS broadcasts of A and 2·ROWS multiply-adds, so that the multiply-adds are
-//! the limit as long as the loads hit a cache. One more load slot a step asks for a line of what comes next
-//! ([`Ahead`]): weights that lie in memory in pieces too short for the processor to foresee.
+//! A step of K costs two loads of B, ROWS broadcasts of A and 2·ROWS multiply-adds, so the multiply-adds are the limit as
+//! long as the loads hit a cache. One spare load slot per step prefetches what comes next ([`Prefetch`]): weights that lie
+//! in memory in pieces too short for the hardware prefetcher.
 
 use super::super::simd::Simd;
+use super::MatMut;
 
-/// The left matrix, in blocks of rows.
+/// A in micro-panels.
 #[derive(Clone, Copy)]
-pub struct Left {
+pub struct PackedA {
     /// Element (0, 0).
     pub start: *const f32,
-    /// Whether the rows of a block lie a panel's width apart, else they are neighbours.
-    pub across: bool,
-    /// Rows of a block; a tile does not reach over a block's end.
-    pub height: usize,
-    /// From a block to the next.
-    pub block: usize,
-    /// From a column to the next.
-    pub step: usize,
-    /// What is added after each panel's width of columns.
+    /// Whether a micro-panel holds its rows one after the other, two vectors wide; otherwise its columns.
+    pub row_major: bool,
+    /// Rows per micro-panel; a tile does not cross a micro-panel's end.
+    pub rows: usize,
+    /// Distance between micro-panels.
+    pub panel_stride: usize,
+    /// Distance between columns.
+    pub column_stride: usize,
+    /// Added after every 2·LANES columns.
     pub jump: usize,
 }
 
-/// Lines to ask for while tiles are summed: tile t below `tiles` asks in each step for the line at
-/// `start` + t·`tile` + its steps·`step` + `jump` for each panel's width of them, and for the line `other` further on.
+/// Cache lines to prefetch while tiles are summed: tile t below `tiles` prefetches in each step of K the line at
+/// `start` + t·`tile_stride` + step·`step` (+ `jump` after every 2·LANES steps), and the line `second` floats further on.
 #[derive(Clone, Copy)]
-pub struct Ahead {
+pub struct Prefetch {
     pub start: *const f32,
     pub tiles: usize,
-    pub tile: usize,
+    pub tile_stride: usize,
     pub step: usize,
     pub jump: usize,
-    pub other: usize,
+    pub second: usize,
 }
 
-impl Ahead {
-    /// Nothing to ask for.
-    pub const NOTHING: Ahead = Ahead { start: std::ptr::null(), tiles: 0, tile: 0, step: 0, jump: 0, other: 0 };
+impl Prefetch {
+    /// Prefetches nothing.
+    pub const NONE: Prefetch =
+        Prefetch { start: std::ptr::null(), tiles: 0, tile_stride: 0, step: 0, jump: 0, second: 0 };
 }
 
-/// The widest tile for `rows` rows.
+/// Where one tile prefetches.
+#[derive(Clone, Copy)]
+struct PrefetchCursor {
+    line: *const f32,
+    step: usize,
+    jump: usize,
+    second: usize,
+}
+
+/// Rows of the tallest tile for `rows` rows.
 #[inline(always)]
-fn width<S: Simd>(rows: usize) -> usize {
+fn tile_rows<S: Simd>(rows: usize) -> usize {
     match rows {
         r if r >= S::ROWS => S::ROWS,
         r if r >= 8 && S::ROWS > 8 => 8,
@@ -52,79 +63,71 @@ fn width<S: Simd>(rows: usize) -> usize {
     }
 }
 
-/// A panel of C, or C += it if `add`: `m` rows, `ldc` apart, of `columns` columns, at most two vectors' width, from A
-/// (m×k) and a panel of B (k rows of two vectors). `done` tiles came before; returns the number of tiles.
+/// One panel of C = A·B, or of C += A·B: `size` is \[M, columns, K\] with at most two vectors of columns, `b` one micro-panel
+/// (K rows of two vectors). `done` tiles came before, for [`Prefetch`]; returns the number of tiles.
 ///
 /// # Safety
 /// A, B and C have the stated sizes.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 pub unsafe fn panel<S: Simd>(
-    m: usize,
-    columns: usize,
-    k: usize,
-    left: &Left,
+    [m, columns, k]: [usize; 3],
+    packed: &PackedA,
     b: *const f32,
-    c: *mut f32,
-    ldc: usize,
-    add: bool,
-    ahead: &Ahead,
+    c: MatMut,
+    prefetch: &Prefetch,
     done: usize,
 ) -> usize {
-    // SAFETY: the tiles cover C exactly once; a panel that reaches over C's edge goes by way of `edge`.
+    // SAFETY: the tiles cover C exactly once; a panel that crosses C's edge goes through `edge`.
     unsafe {
         let panel = 2 * S::LANES;
         let (mut i, mut tiles) = (0, 0);
         while i < m {
-            let inside = i % left.height;
-            let w = width::<S>((m - i).min(left.height - inside));
-            let row = if left.across { panel } else { 1 };
-            let a = left.start.add(i / left.height * left.block + inside * row);
+            let inside = i % packed.rows;
+            let rows = tile_rows::<S>((m - i).min(packed.rows - inside));
+            let row = if packed.row_major { panel } else { 1 };
+            let a = packed.start.add(i / packed.rows * packed.panel_stride + inside * row);
             let next = done + tiles;
-            let ask = match next < ahead.tiles {
-                true => (ahead.start.wrapping_add(next * ahead.tile), ahead.step, ahead.jump, ahead.other),
-                false => (a, 0, 0, 0),
+            let Prefetch { start, tile_stride, step, jump, second, .. } = *prefetch;
+            let cursor = match next < prefetch.tiles {
+                true => PrefetchCursor { line: start.wrapping_add(next * tile_stride), step, jump, second },
+                false => PrefetchCursor { line: a, step: 0, jump: 0, second: 0 },
             };
-            let c = c.add(i * ldc);
+            let c = c.from(i, 0);
             if columns == panel {
-                rows::<S>(w, k, left, a, b, c, ldc, add, ask);
+                tile_of_rows::<S>(rows, k, packed, a, b, c, cursor);
             } else {
                 let mut edge = [0.0f32; 12 * 32];
-                rows::<S>(w, k, left, a, b, edge.as_mut_ptr(), panel, false, ask);
-                for r in 0..w {
+                let sums = MatMut { start: edge.as_mut_ptr(), stride: panel, accumulate: false };
+                tile_of_rows::<S>(rows, k, packed, a, b, sums, cursor);
+                for r in 0..rows {
                     for j in 0..columns {
-                        let (c, sum) = (c.add(r * ldc + j), edge[r * panel + j]);
-                        *c = if add { *c + sum } else { sum };
+                        let (to, sum) = (c.start.add(r * c.stride + j), edge[r * panel + j]);
+                        *to = if c.accumulate { *to + sum } else { sum };
                     }
                 }
             }
-            i += w;
+            i += rows;
             tiles += 1;
         }
         tiles
     }
 }
 
-type Ask = (*const f32, usize, usize, usize);
-
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn rows<S: Simd>(
+unsafe fn tile_of_rows<S: Simd>(
     rows: usize,
     k: usize,
-    left: &Left,
+    packed: &PackedA,
     a: *const f32,
     b: *const f32,
-    c: *mut f32,
-    ldc: usize,
-    add: bool,
-    ask: Ask,
+    c: MatMut,
+    cursor: PrefetchCursor,
 ) {
     macro_rules! tile {
         ($m:literal) => {
-            match left.across {
-                true => tile::<S, $m, true>(k, left.step, left.jump, a, b, c, ldc, add, ask),
-                false => tile::<S, $m, false>(k, left.step, left.jump, a, b, c, ldc, add, ask),
+            match packed.row_major {
+                true => tile::<S, $m, true>(k, packed, a, b, c, cursor),
+                false => tile::<S, $m, false>(k, packed, a, b, c, cursor),
             }
         };
     }
@@ -142,21 +145,19 @@ unsafe fn rows<S: Simd>(
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn tile<S: Simd, const M: usize, const ACROSS: bool>(
+unsafe fn tile<S: Simd, const M: usize, const ROW_MAJOR: bool>(
     k: usize,
-    step: usize,
-    jump: usize,
+    packed: &PackedA,
     mut a: *const f32,
     mut b: *const f32,
-    c: *mut f32,
-    ldc: usize,
-    add: bool,
-    (mut line, line_step, line_jump, other): Ask,
+    c: MatMut,
+    cursor: PrefetchCursor,
 ) {
-    // SAFETY: as for `panel`; pointers past the end are made but not read.
+    let (MatMut { start: c, stride: ldc, accumulate }, PrefetchCursor { mut line, step, jump, second }) = (c, cursor);
+    let (column_stride, a_jump) = (packed.column_stride, packed.jump);
+    // SAFETY: as for `panel`; pointers past the end are computed but not read.
     unsafe {
-        let row = if ACROSS { 2 * S::LANES } else { 1 };
+        let row = if ROW_MAJOR { 2 * S::LANES } else { 1 };
         for i in 0..M {
             S::prefetch(c.add(i * ldc));
             S::prefetch(c.add(i * ldc + S::LANES));
@@ -167,25 +168,25 @@ unsafe fn tile<S: Simd, const M: usize, const ACROSS: bool>(
             let run = rest.min(2 * S::LANES);
             for _ in 0..run {
                 S::prefetch(line);
-                S::prefetch(line.wrapping_add(other));
-                line = line.wrapping_add(line_step);
+                S::prefetch(line.wrapping_add(second));
+                line = line.wrapping_add(step);
                 let (b0, b1) = (S::load(b), S::load(b.add(S::LANES)));
                 for (i, sum) in sum.iter_mut().enumerate() {
                     let x = S::splat(*a.add(i * row));
                     sum[0] = S::fma(x, b0, sum[0]);
                     sum[1] = S::fma(x, b1, sum[1]);
                 }
-                a = a.wrapping_add(step);
+                a = a.wrapping_add(column_stride);
                 b = b.add(2 * S::LANES);
             }
-            a = a.wrapping_add(jump);
-            line = line.wrapping_add(line_jump);
+            a = a.wrapping_add(a_jump);
+            line = line.wrapping_add(jump);
             rest -= run;
         }
         for (i, sum) in sum.iter().enumerate() {
             for (j, &sum) in sum.iter().enumerate() {
                 let c = c.add(i * ldc + j * S::LANES);
-                S::store(c, if add { S::add(S::load(c), sum) } else { sum });
+                S::store(c, if accumulate { S::add(S::load(c), sum) } else { sum });
             }
         }
     }

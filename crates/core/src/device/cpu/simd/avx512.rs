@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub struct Avx512;
 
-// The trait's contract is each function's: the instructions are there, the pointers valid.
+// Each function relies on the trait's contract: the instructions exist, the pointers are valid.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx512 {
     type V = __m512;

@@ -1,8 +1,7 @@
 //! Vectors of the instruction sets, chosen at run time.
 //!
-//! An operator is written once over [`Simd`]; `dispatch!` compiles it for every level and calls the
-//! one that the device was made with. Within `#[target_feature]` the intrinsics inline, and plain
-//! loops are vectorised for that level too.
+//! An operator is written once over [`Simd`]; `dispatch!` compiles it for every level and calls the one the device was created
+//! with. Within `#[target_feature]` the intrinsics inline, and plain loops are vectorised for that level too.
 
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
@@ -15,23 +14,23 @@ pub mod portable;
 /// A set of vector instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Level {
-    /// Whatever the compiler makes of plain code.
+    /// Plain Rust, as the compiler vectorises it.
     Portable,
-    /// 128-bit vectors of aarch64.
+    /// 128-bit vectors (aarch64).
     Neon,
-    /// 256-bit vectors with fused multiply-add.
+    /// 256-bit vectors with fused multiply-add (x86-64).
     Avx2,
-    /// 512-bit vectors.
+    /// 512-bit vectors (x86-64).
     Avx512,
 }
 
 impl Level {
-    /// The levels this machine has, slowest first.
+    /// The levels this machine supports, slowest first.
     pub fn available() -> Vec<Level> {
         [Level::Portable, Level::Neon, Level::Avx2, Level::Avx512].into_iter().filter(|l| l.is_available()).collect()
     }
 
-    /// Whether this machine has it.
+    /// Whether this machine supports it.
     pub fn is_available(self) -> bool {
         match self {
             Level::Portable => true,
@@ -51,12 +50,12 @@ impl Level {
         }
     }
 
-    /// The fastest level this machine has.
+    /// The fastest level this machine supports.
     pub fn best() -> Level {
         Level::available().last().copied().unwrap_or(Level::Portable)
     }
 
-    /// Name for messages and for `ALEXNET_SIMD`.
+    /// Name in messages and in `ALEXNET_SIMD`.
     pub const fn name(self) -> &'static str {
         match self {
             Level::Portable => "portable",
@@ -70,13 +69,13 @@ impl Level {
 /// Vectors of f32.
 ///
 /// # Safety
-/// Every function needs the level's instructions; `load`, `store` and `transpose` need valid pointers.
+/// The machine has the level's instructions; `load`, `store` and `transpose` need valid pointers.
 pub trait Simd: Copy {
     /// A vector.
     type V: Copy;
-    /// Its elements.
+    /// Elements per vector.
     const LANES: usize;
-    /// Rows of the matrix product's tile: as many as the registers hold with two vectors a row.
+    /// MR, the rows of the matrix product's tile: as many as the registers hold with two vectors per row.
     const ROWS: usize;
 
     /// All elements `x`.
@@ -91,18 +90,18 @@ pub trait Simd: Copy {
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     /// a − b.
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
-    /// max(v, 0); a NaN stays.
+    /// max(v, 0); a NaN stays NaN.
     unsafe fn max0(v: Self::V) -> Self::V;
     /// a·b.
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
-    /// Asks for the cache line at `p`, which need not be valid.
+    /// Prefetches the cache line at `p`, which need not be valid.
     #[inline(always)]
     unsafe fn prefetch(_p: *const f32) {}
-    /// to[i·to_stride + j] = from[j·stride + i] for i, j below LANES; writes row after row, upwards.
+    /// to[i·to_stride + j] = from[j·stride + i] for i, j below LANES; writes the rows in order.
     unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize);
 }
 
-/// Compiles `$body::<S>` for every level, or with `plain` a `$body` of plain loops, and names the choice between them `$name`.
+/// Defines `$name(level, …)`, which calls `$body::<S>` compiled for the level; with `plain`, `$body` is plain loops.
 macro_rules! dispatch {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = plain $body:ident) => {
         dispatch!(@ [$(#[$doc])* $vis] [] $name($($arg: $ty),*) [$body] [$body] [$body] [$body]);
@@ -122,23 +121,22 @@ macro_rules! dispatch {
         @ [$($head:tt)*] [$($unsafety:tt)?] $name:ident($($arg:ident: $ty:ty),*)
         [$($avx512:tt)*] [$($avx2:tt)*] [$($neon:tt)*] [$($portable:tt)*]
     ) => {
-        #[allow(clippy::too_many_arguments)]
         $($head)* $($unsafety)? fn $name(level: $crate::device::cpu::simd::Level, $($arg: $ty),*) {
             use $crate::device::cpu::simd::Level;
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-            #[allow(unused_unsafe, clippy::too_many_arguments, clippy::undocumented_unsafe_blocks)]
+            #[allow(unused_unsafe, clippy::undocumented_unsafe_blocks)]
             $($unsafety)? fn avx512($($arg: $ty),*) {
                 unsafe { $($avx512)*($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
-            #[allow(unused_unsafe, clippy::too_many_arguments, clippy::undocumented_unsafe_blocks)]
+            #[allow(unused_unsafe, clippy::undocumented_unsafe_blocks)]
             $($unsafety)? fn avx2($($arg: $ty),*) {
                 unsafe { $($avx2)*($($arg),*) }
             }
-            // SAFETY: a device is made with a level only if the machine has it; what the body asks
-            // of its arguments is passed on to the caller.
+            // SAFETY: a device is created with a level only if the machine supports it; the body's requirements on its
+            // arguments are passed on to the caller.
             #[allow(unused_unsafe)]
             unsafe {
                 match level {

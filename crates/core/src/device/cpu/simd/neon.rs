@@ -3,11 +3,11 @@
 use super::Simd;
 use std::arch::aarch64::*;
 
-/// NEON, which every aarch64 has.
+/// NEON, part of every aarch64.
 #[derive(Clone, Copy)]
 pub struct Neon;
 
-// The trait's contract is each function's: the pointers are valid.
+// Each function relies on the trait's contract: the pointers are valid.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Neon {
     type V = float32x4_t;

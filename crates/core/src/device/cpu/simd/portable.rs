@@ -1,12 +1,12 @@
-//! Vectors that any machine has: arrays of eight, which the compiler splits as it can.
+//! Vectors for any machine: arrays of eight floats, which the compiler maps to the machine's vectors.
 
 use super::Simd;
 
-/// Plain Rust; product and sum are rounded one after the other.
+/// Plain Rust; [`Simd::fma`] rounds the product and the sum.
 #[derive(Clone, Copy)]
 pub struct Portable;
 
-/// Eight numbers.
+/// Eight floats.
 #[derive(Clone, Copy)]
 #[repr(align(32))]
 pub struct Eight([f32; 8]);
@@ -15,7 +15,7 @@ fn zip(a: Eight, b: Eight, f: impl Fn(f32, f32) -> f32) -> Eight {
     Eight(std::array::from_fn(|i| f(a.0[i], b.0[i])))
 }
 
-// The trait's contract is each function's: the pointers are valid.
+// Each function relies on the trait's contract: the pointers are valid.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Portable {
     type V = Eight;
@@ -64,11 +64,11 @@ impl Simd for Portable {
     }
 }
 
-/// One number: what is left when vectors do not fill the channels.
+/// One float: for the channels that do not fill a vector.
 #[derive(Clone, Copy)]
 pub struct Scalar;
 
-// The trait's contract is each function's: the pointers are valid.
+// Each function relies on the trait's contract: the pointers are valid.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Scalar {
     type V = f32;

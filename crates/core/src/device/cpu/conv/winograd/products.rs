@@ -1,108 +1,95 @@
-//! The matrix products of one point and group, on arrays that lie in panels. `most` is the number of rows that V, Y, Z and
-//! M have room for, the distance between their panels; U and dU have a row for each channel.
+//! The matrix products of one position and group, on arrays stored as micro-panels. V, Y, Z and M have room for
+//! [`Sizes::capacity`] rows, the distance between their micro-panels; U and dU have one row per channel.
 
-use crate::device::cpu::gemm::tile::{Ahead, Left, panel};
-use crate::device::cpu::gemm::{View, pack};
+use super::Sizes;
+use crate::device::cpu::gemm::tile::{PackedA, Prefetch, panel};
+use crate::device::cpu::gemm::{MatMut, MatRef, pack};
 use crate::device::cpu::simd::{Simd, dispatch};
+use std::ops::Range;
 
-/// The left matrix whose rows are tiles and whose columns lie in panels.
+/// A with one row per tile.
 #[inline(always)]
-fn tiles_by_columns<S: Simd>(start: *const f32, most: usize) -> Left {
+fn packed_tiles<S: Simd>(start: *const f32, capacity: usize) -> PackedA {
     let width = 2 * S::LANES;
-    Left { start, across: true, height: usize::MAX, block: 0, step: 1, jump: (most * width).saturating_sub(width) }
+    let jump = (capacity * width).saturating_sub(width);
+    PackedA { start, row_major: true, rows: usize::MAX, panel_stride: 0, column_stride: 1, jump }
 }
 
 dispatch! {
-    /// M = V·U: `columns` columns of M (tiles × columns) from V (tiles × channels) and their panels of U.
+    /// M = V·U: `size` \[tiles, columns\] of M from V (tiles × C) and those columns of U.
     ///
     /// # Safety
     /// The arrays have the stated sizes.
-    pub unsafe fn forward_product(tiles: usize, columns: usize, channels: usize, most: usize, v: *const f32, u: *const f32, m: *mut f32) = forward_body
+    pub unsafe fn forward_product(z: &Sizes, size: [usize; 2], v: *const f32, u: *const f32, m: *mut f32) = forward_body
 }
 #[inline(always)]
-unsafe fn forward_body<S: Simd>(
-    tiles: usize,
-    columns: usize,
-    channels: usize,
-    most: usize,
-    v: *const f32,
-    u: *const f32,
-    m: *mut f32,
-) {
-    // SAFETY: passed on to the caller; what fills up the last panel of U makes columns that nobody reads.
+unsafe fn forward_body<S: Simd>(z: &Sizes, [tiles, columns]: [usize; 2], v: *const f32, u: *const f32, m: *mut f32) {
+    // SAFETY: passed on to the caller; the padding of U's last micro-panel makes columns that nobody reads.
     unsafe {
-        let width = 2 * S::LANES;
-        let left = tiles_by_columns::<S>(v, most);
+        let (width, channels) = (2 * S::LANES, z.size.channels);
+        let packed = packed_tiles::<S>(v, z.capacity);
         for j in (0..columns).step_by(width) {
-            let (u, m) = (u.add(j * channels), m.add(j * most));
-            panel::<S>(tiles, width, channels, &left, u, m, width, false, &Ahead::NOTHING, 0);
+            let m = MatMut { start: m.add(j * z.capacity), stride: width, accumulate: false };
+            panel::<S>([tiles, width, channels], &packed, u.add(j * channels), m, &Prefetch::NONE, 0);
         }
     }
 }
 
 dispatch! {
-    /// Z = Y·Uᵀ: columns `first`.. of Z (tiles × channels), `columns` of them, from Y (tiles × filters) and U of the group,
-    /// whose channels are copied as panels to `buffer` first.
+    /// Z = Y·Uᵀ: `columns` of Z (tiles × C) from Y (tiles × K) and U, whose channels are first packed into `buffer`.
     ///
     /// # Safety
-    /// The arrays have the stated sizes, `buffer` that of a panel as long as the filters.
-    pub unsafe fn data_product(tiles: usize, first: usize, columns: usize, channels: usize, filters: usize, most: usize, y: *const f32, u: *const f32, z: *mut f32, buffer: *mut f32) = data_body
+    /// The arrays have the stated sizes, `buffer` that of a micro-panel with K rows.
+    pub unsafe fn data_product(z: &Sizes, tiles: usize, columns: Range<usize>, yu: [*const f32; 2], dz: *mut f32, buffer: *mut f32) = data_body
 }
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 unsafe fn data_body<S: Simd>(
+    z: &Sizes,
     tiles: usize,
-    first: usize,
-    columns: usize,
-    channels: usize,
-    filters: usize,
-    most: usize,
-    y: *const f32,
-    u: *const f32,
-    z: *mut f32,
+    columns: Range<usize>,
+    [y, u]: [*const f32; 2],
+    dz: *mut f32,
     buffer: *mut f32,
 ) {
     // SAFETY: passed on to the caller.
     unsafe {
-        let width = 2 * S::LANES;
-        let left = tiles_by_columns::<S>(y, most);
-        for c in (first..first + columns).step_by(width) {
+        let (width, channels, filters) = (2 * S::LANES, z.size.channels, z.size.filters);
+        let packed = packed_tiles::<S>(y, z.capacity);
+        for c in columns.step_by(width) {
             for k in (0..filters).step_by(width) {
-                let from = View::columns(u.add(k * channels + c * width), width);
-                pack::panels::<S>(from, width.min(filters - k), width.min(channels - c), buffer.add(k * width));
+                let from = MatRef { start: u.add(k * channels + c * width), stride: width, row_major: false };
+                pack::pack_whole_b::<S>(from, width.min(filters - k), width.min(channels - c), buffer.add(k * width));
             }
-            panel::<S>(tiles, width, filters, &left, buffer, z.add(c * most), width, false, &Ahead::NOTHING, 0);
+            let dz = MatMut { start: dz.add(c * z.capacity), stride: width, accumulate: false };
+            panel::<S>([tiles, width, filters], &packed, buffer, dz, &Prefetch::NONE, 0);
         }
     }
 }
 
 dispatch! {
-    /// dU = Vᵀ·Y, or dU += Vᵀ·Y if `add`: `columns` columns of dU (channels × columns) from V (tiles × channels) and their
-    /// panels of Y.
+    /// dU = Vᵀ·Y, or dU += Vᵀ·Y: `size` \[tiles, columns\] of dU (C × columns) from V (tiles × C) and those columns of Y.
     ///
     /// # Safety
     /// The arrays have the stated sizes.
-    pub unsafe fn weight_product(tiles: usize, columns: usize, channels: usize, most: usize, v: *const f32, y: *const f32, du: *mut f32, add: bool) = weight_body
+    pub unsafe fn weight_product(z: &Sizes, size: [usize; 2], v: *const f32, y: *const f32, du: *mut f32, accumulate: bool) = weight_body
 }
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 unsafe fn weight_body<S: Simd>(
-    tiles: usize,
-    columns: usize,
-    channels: usize,
-    most: usize,
+    z: &Sizes,
+    [tiles, columns]: [usize; 2],
     v: *const f32,
     y: *const f32,
     du: *mut f32,
-    add: bool,
+    accumulate: bool,
 ) {
-    // SAFETY: passed on to the caller; what fills up the last panel of Y makes columns that nobody reads.
+    // SAFETY: passed on to the caller; the padding of Y's last micro-panel makes columns that nobody reads.
     unsafe {
-        let width = 2 * S::LANES;
-        let left = Left { start: v, across: false, height: width, block: most * width, step: width, jump: 0 };
+        let (width, channels) = (2 * S::LANES, z.size.channels);
+        let panel_stride = z.capacity * width;
+        let packed = PackedA { start: v, row_major: false, rows: width, panel_stride, column_stride: width, jump: 0 };
         for j in (0..columns).step_by(width) {
-            let (y, du) = (y.add(j * most), du.add(j * channels));
-            panel::<S>(channels, width, tiles, &left, y, du, width, add, &Ahead::NOTHING, 0);
+            let du = MatMut { start: du.add(j * channels), stride: width, accumulate };
+            panel::<S>([channels, width, tiles], &packed, y.add(j * z.capacity), du, &Prefetch::NONE, 0);
         }
     }
 }

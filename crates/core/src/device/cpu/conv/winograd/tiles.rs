@@ -1,25 +1,23 @@
-//! The transformations of an image's tiles and of a vector of filters, between the arrays of the network
-//! and the arrays of points. A vector holds channels or filters; what does not fill one goes one by one.
+//! The transformations of an image's tiles and of a vector of filters, between the arrays of the network and the arrays of
+//! tile positions. A vector holds channels or filters; those left over are transformed one by one.
 //!
-//! The arrays of points lie in panels as wide as the matrix product's tile (two vectors): panel by panel, row by row. A row
-//! is a tile, or a channel in U and dU; the columns of a group begin with a panel.
+//! The arrays of tile positions are stored as micro-panels (two vectors wide): panel by panel, row by row. A row is a tile, or
+//! a channel in U and dU; the columns of a group begin with a micro-panel.
 
 use super::transform::{self, both};
-use super::{POINTS, Sizes};
-use crate::device::cpu::conv::Size;
+use super::{POSITIONS, Sizes};
 use crate::device::cpu::simd::portable::Scalar;
 use crate::device::cpu::simd::{Simd, dispatch};
 use crate::shape::ConvShape;
 
-/// Place of a row and column in an array of panels with `rows` rows.
+/// Offset of a row and column in an array of micro-panels with `rows` rows.
 #[inline(always)]
-fn place<S: Simd>(rows: usize, row: usize, column: usize) -> usize {
+fn offset<S: Simd>(rows: usize, row: usize, column: usize) -> usize {
     let panel = 2 * S::LANES;
     (column / panel * rows + row) * panel + column % panel
 }
 
-/// Calls a function for all `n` channels of each group, as many at once as fill a vector; the columns of a group
-/// are `padded`.
+/// Calls a function for all `n` channels of each group, a vector of them at a time; a group has `padded` columns.
 macro_rules! each_vector {
     ($groups:expr, $n:expr, $padded:expr, |$channel:ident, $column:ident| $call:ident($($arg:expr),*)) => {
         for group in 0..$groups {
@@ -37,11 +35,11 @@ macro_rules! each_vector {
     };
 }
 
-/// The vectors of all points, `apart` from each other. What lies `ahead` of them is asked for: the points are so many that
-/// the processor does not foresee what comes next in each.
+/// Loads the vectors of all tile positions, `stride` from each other, and prefetches those `ahead` of them: 36 streams are
+/// more than the hardware prefetcher follows.
 #[inline(always)]
-unsafe fn points<S: Simd>(from: *const f32, apart: usize, ahead: usize) -> [[S::V; 6]; 6] {
-    // Neither a closure, which has no `#[inline(always)]`, nor an array of zeros first, which would be written.
+unsafe fn load_positions<S: Simd>(from: *const f32, stride: usize, ahead: usize) -> [[S::V; 6]; 6] {
+    // A macro, because closures cannot be `#[inline(always)]` and `[zero; 6]` would emit stores.
     macro_rules! six {
         (|$i:ident| $each:expr) => {
             [
@@ -75,20 +73,20 @@ unsafe fn points<S: Simd>(from: *const f32, apart: usize, ahead: usize) -> [[S::
     // SAFETY: see the caller.
     unsafe {
         six!(|i| six!(|j| {
-            let from = from.add((6 * i + j) * apart);
+            let from = from.add((6 * i + j) * stride);
             S::prefetch(from.wrapping_add(ahead));
             S::load(from)
         }))
     }
 }
 
-/// Stores the vectors of all points, as [`points`] finds them.
+/// Stores the vectors of all tile positions, as [`load_positions`] loads them.
 #[inline(always)]
-unsafe fn store_points<S: Simd>(all: &[[S::V; 6]; 6], to: *mut f32, apart: usize, ahead: usize) {
+unsafe fn store_positions<S: Simd>(all: &[[S::V; 6]; 6], to: *mut f32, stride: usize, ahead: usize) {
     // SAFETY: see the caller.
     unsafe {
-        for p in 0..POINTS {
-            let to = to.add(p * apart);
+        for p in 0..POSITIONS {
+            let to = to.add(p * stride);
             S::prefetch(to.wrapping_add(ahead));
             S::store(to, all[p / 6][p % 6]);
         }
@@ -102,7 +100,7 @@ dispatch! {
 }
 #[inline(always)]
 unsafe fn image_tiles_body<S: Simd>(s: &ConvShape, z: &Sizes, i: usize, x: *const f32, v: *mut f32) {
-    // SAFETY: pixels are read only inside the image; tile i·tiles + t has its place in each point of V.
+    // SAFETY: pixels are read only inside the image; tile i·tiles + t has its place in each position of V.
     unsafe {
         for t in 0..z.tiles {
             let row = i * z.tiles + t;
@@ -111,7 +109,7 @@ unsafe fn image_tiles_body<S: Simd>(s: &ConvShape, z: &Sizes, i: usize, x: *cons
                 z,
                 t,
                 x.add(c),
-                v.add(place::<S>(z.most, row, column))
+                v.add(offset::<S>(z.capacity, row, column))
             ));
         }
     }
@@ -120,7 +118,7 @@ unsafe fn image_tiles_body<S: Simd>(s: &ConvShape, z: &Sizes, i: usize, x: *cons
 /// Row and column of a tile's first pixel in the padded image.
 #[inline(always)]
 fn corner(z: &Sizes, t: usize) -> (usize, usize) {
-    (t / z.across * 4, t % z.across * 4)
+    (t / z.tiles_per_row * 4, t % z.tiles_per_row * 4)
 }
 
 #[inline(always)]
@@ -139,7 +137,7 @@ unsafe fn image_tile<S: Simd>(s: &ConvShape, z: &Sizes, t: usize, x: *const f32,
                 }
             }
         }
-        store_points::<S>(&both::<S, transform::Image, _, _>(&d), to, z.v, z.most * 2 * S::LANES);
+        store_positions::<S>(&both::<S, transform::Image, _, _>(&d), to, z.v_stride, z.capacity * 2 * S::LANES);
     }
 }
 
@@ -159,7 +157,7 @@ unsafe fn output_gradient_tiles_body<S: Simd>(s: &ConvShape, z: &Sizes, i: usize
                 z,
                 t,
                 dy.add(k),
-                y.add(place::<S>(z.most, row, column))
+                y.add(offset::<S>(z.capacity, row, column))
             ));
         }
     }
@@ -179,14 +177,19 @@ unsafe fn output_gradient_tile<S: Simd>(s: &ConvShape, z: &Sizes, t: usize, dy: 
                 }
             }
         }
-        store_points::<S>(&both::<S, transform::OutputGradient, _, _>(&d), to, z.y, z.most * 2 * S::LANES);
+        store_positions::<S>(
+            &both::<S, transform::OutputGradient, _, _>(&d),
+            to,
+            z.y_stride,
+            z.capacity * 2 * S::LANES,
+        );
     }
 }
 
 dispatch! {
     /// # Safety
-    /// `m` is the array M with image `i`, `y` an image of the output.
-    pub unsafe fn output_tiles(s: &ConvShape, z: &Sizes, i: usize, m: *const f32, b: &[f32], relu: bool, y: *mut f32) = output_tiles_body
+    /// `m` is the array M with image `i`, `y` an image of the output, and there is a bias per filter.
+    pub unsafe fn output_tiles(s: &ConvShape, z: &Sizes, i: usize, m: *const f32, bias_relu: (&[f32], bool), y: *mut f32) = output_tiles_body
 }
 #[inline(always)]
 unsafe fn output_tiles_body<S: Simd>(
@@ -194,8 +197,7 @@ unsafe fn output_tiles_body<S: Simd>(
     z: &Sizes,
     i: usize,
     m: *const f32,
-    b: &[f32],
-    relu: bool,
+    (b, relu): (&[f32], bool),
     y: *mut f32,
 ) {
     // SAFETY: as for `image_tiles_body`.
@@ -206,7 +208,7 @@ unsafe fn output_tiles_body<S: Simd>(
                 s,
                 z,
                 t,
-                m.add(place::<S>(z.most, row, column)),
+                m.add(offset::<S>(z.capacity, row, column)),
                 b.as_ptr().add(k),
                 relu,
                 y.add(k)
@@ -228,7 +230,7 @@ unsafe fn output_tile<S: Simd>(
     let (p, q) = corner(z, t);
     // SAFETY: see the caller.
     unsafe {
-        let out = both::<S, transform::Output, _, _>(&points::<S>(from, z.y, z.most * 2 * S::LANES));
+        let out = both::<S, transform::Output, _, _>(&load_positions::<S>(from, z.y_stride, z.capacity * 2 * S::LANES));
         let b = S::load(b);
         for (i, out) in out.iter().enumerate() {
             for (j, &out) in out.iter().enumerate() {
@@ -263,7 +265,7 @@ unsafe fn image_gradient_tiles_body<S: Simd>(s: &ConvShape, z: &Sizes, i: usize,
                 s,
                 z,
                 t,
-                v.add(place::<S>(z.most, row, column)),
+                v.add(offset::<S>(z.capacity, row, column)),
                 dx.add(c)
             ));
         }
@@ -275,9 +277,13 @@ unsafe fn image_gradient_tile<S: Simd>(s: &ConvShape, z: &Sizes, t: usize, from:
     let (h, w) = corner(z, t);
     // SAFETY: see the caller.
     unsafe {
-        let out = both::<S, transform::ImageGradient, _, _>(&points::<S>(from, z.v, z.most * 2 * S::LANES));
+        let out = both::<S, transform::ImageGradient, _, _>(&load_positions::<S>(
+            from,
+            z.v_stride,
+            z.capacity * 2 * S::LANES,
+        ));
         // A tile shares two rows with the one above and two columns with the one on its left, which came before.
-        let (above, left) = (t >= z.across, !t.is_multiple_of(z.across));
+        let (above, left) = (t >= z.tiles_per_row, !t.is_multiple_of(z.tiles_per_row));
         for (r, out) in out.iter().enumerate() {
             let h = (h + r).wrapping_sub(s.padding);
             for (q, &out) in out.iter().enumerate() {
@@ -292,65 +298,56 @@ unsafe fn image_gradient_tile<S: Simd>(s: &ConvShape, z: &Sizes, t: usize, from:
     }
 }
 
-/// Channels between one whose numbers are used and one whose lines are asked for.
+/// Channels between the one that is loaded or stored and the one that is prefetched.
 const AHEAD: usize = 4;
+
+/// Filters `first`.. of a group, `len` of them.
+#[derive(Clone, Copy)]
+pub struct Filters {
+    pub group: usize,
+    pub first: usize,
+    pub len: usize,
+}
 
 dispatch! {
     /// # Safety
-    /// `w` are the weights, `u` the array U, `local` has room for 9·C/groups·16 numbers.
-    pub unsafe fn weight_tiles(s: &ConvShape, z: &Sizes, group: usize, k: usize, filters: usize, w: *const f32, u: *mut f32, local: *mut f32) = weight_tiles_body
+    /// `w` are the weights, `u` the array U, `local` has room for 9·C/groups·16 floats.
+    pub unsafe fn weight_tiles(z: &Sizes, filters: Filters, w: *const f32, u: *mut f32, local: *mut f32) = weight_tiles_body
 }
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn weight_tiles_body<S: Simd>(
-    _: &ConvShape,
-    z: &Sizes,
-    group: usize,
-    k: usize,
-    filters: usize,
-    w: *const f32,
-    u: *mut f32,
-    local: *mut f32,
-) {
-    // SAFETY: filters k..k + filters of the group exist, in w and in U.
+unsafe fn weight_tiles_body<S: Simd>(z: &Sizes, filters: Filters, w: *const f32, u: *mut f32, local: *mut f32) {
+    let Filters { group, first: mut k, len } = filters;
+    let (first, end) = (group * z.size.filters, k + len);
+    // SAFETY: the filters exist, in w and in U.
     unsafe {
-        let end = k + filters;
-        let mut k = k;
-        let to = |k| u.add(place::<S>(z.size.channels, 0, group * z.filters + k));
+        let to = |k| u.add(offset::<S>(z.size.channels, 0, group * z.filters + k));
         while k + S::LANES <= end {
-            weight_vector::<S>(z, group, k, w, to(k), 2 * S::LANES, local);
+            weight_vector::<S>(z, first + k, w, to(k), 2 * S::LANES, local);
             k += S::LANES;
         }
         for k in k..end {
-            weight_vector::<Scalar>(z, group, k, w, to(k), 2 * S::LANES, local);
+            weight_vector::<Scalar>(z, first + k, w, to(k), 2 * S::LANES, local);
         }
     }
 }
 
+/// U of LANES filters from filter `k` on; `row` floats lie between the channels of U.
 #[inline(always)]
-unsafe fn weight_vector<S: Simd>(
-    z: &Sizes,
-    group: usize,
-    k: usize,
-    w: *const f32,
-    u: *mut f32,
-    between: usize,
-    local: *mut f32,
-) {
-    let Size { channels, filters, .. } = z.size;
-    let row = 9 * channels;
+unsafe fn weight_vector<S: Simd>(z: &Sizes, k: usize, w: *const f32, u: *mut f32, row: usize, local: *mut f32) {
+    let channels = z.size.channels;
+    let len = 9 * channels;
     // SAFETY: see the caller.
     unsafe {
         // The filters' rows (channel, window) become columns: a vector for each channel and window position.
-        let w = w.add((group * filters + k) * row);
+        let w = w.add(k * len);
         let mut j = 0;
-        while j + S::LANES <= row {
-            S::transpose(w.add(j), row, local.add(j * S::LANES), S::LANES);
+        while j + S::LANES <= len {
+            S::transpose(w.add(j), len, local.add(j * S::LANES), S::LANES);
             j += S::LANES;
         }
-        for j in j..row {
+        for j in j..len {
             for i in 0..S::LANES {
-                *local.add(j * S::LANES + i) = *w.add(i * row + j);
+                *local.add(j * S::LANES + i) = *w.add(i * len + j);
             }
         }
         let zero = S::splat(0.0);
@@ -359,82 +356,76 @@ unsafe fn weight_vector<S: Simd>(
             for i in 0..9 {
                 g[i / 3][i % 3] = S::load(local.add((9 * c + i) * S::LANES));
             }
-            store_points::<S>(&both::<S, transform::Weight, _, _>(&g), u.add(c * between), z.u, AHEAD * between);
+            store_positions::<S>(&both::<S, transform::Weight, _, _>(&g), u.add(c * row), z.u_stride, AHEAD * row);
         }
     }
 }
 
 dispatch! {
     /// # Safety
-    /// `du` is the array dU, `dw` the weights' gradient, `local` has room for 9·C/groups·16 numbers.
-    pub unsafe fn weight_gradient_tiles(s: &ConvShape, z: &Sizes, group: usize, k: usize, filters: usize, du: *const f32, accumulate: bool, dw: *mut f32, local: *mut f32) = weight_gradient_tiles_body
+    /// `du` is the array dU, `dw` the weights' gradient, `local` has room for 9·C/groups·16 floats.
+    pub unsafe fn weight_gradient_tiles(z: &Sizes, filters: Filters, du: *const f32, accumulate: bool, dw: *mut f32, local: *mut f32) = weight_gradient_tiles_body
 }
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 unsafe fn weight_gradient_tiles_body<S: Simd>(
-    _: &ConvShape,
     z: &Sizes,
-    group: usize,
-    k: usize,
-    filters: usize,
+    filters: Filters,
     du: *const f32,
     accumulate: bool,
     dw: *mut f32,
     local: *mut f32,
 ) {
-    // SAFETY: filters k..k + filters of the group exist, in dw and in dU.
+    let Filters { group, first: mut k, len } = filters;
+    let (row, end) = (9 * z.size.channels, k + len);
+    // SAFETY: the filters exist, in dw and in dU.
     unsafe {
-        let end = k + filters;
-        let mut k = k;
-        let from = |k| du.add(place::<S>(z.size.channels, 0, group * z.filters + k));
+        let from = |k| du.add(offset::<S>(z.size.channels, 0, group * z.filters + k));
+        let to = |k| dw.add((group * z.size.filters + k) * row);
         while k + S::LANES <= end {
-            weight_gradient_vector::<S>(z, group, k, from(k), 2 * S::LANES, accumulate, dw, local);
+            weight_gradient_vector::<S>(z, from(k), 2 * S::LANES, accumulate, to(k), local);
             k += S::LANES;
         }
         for k in k..end {
-            weight_gradient_vector::<Scalar>(z, group, k, from(k), 2 * S::LANES, accumulate, dw, local);
+            weight_gradient_vector::<Scalar>(z, from(k), 2 * S::LANES, accumulate, to(k), local);
         }
     }
 }
 
+/// dw of LANES filters; `row` floats lie between the channels of dU.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 unsafe fn weight_gradient_vector<S: Simd>(
     z: &Sizes,
-    group: usize,
-    k: usize,
     du: *const f32,
-    between: usize,
+    row: usize,
     accumulate: bool,
     dw: *mut f32,
     local: *mut f32,
 ) {
-    let Size { channels, filters, .. } = z.size;
-    let row = 9 * channels;
-    // SAFETY: see the caller; the block holds LANES² ≤ 256 numbers.
+    let channels = z.size.channels;
+    let len = 9 * channels;
+    // SAFETY: see the caller; the block holds LANES² ≤ 256 floats.
     unsafe {
         for c in 0..channels {
-            let g = points::<S>(du.add(c * between), z.u, AHEAD * between);
+            let g = load_positions::<S>(du.add(c * row), z.u_stride, AHEAD * row);
             let g = both::<S, transform::WeightGradient, _, _>(&g);
             for i in 0..9 {
                 S::store(local.add((9 * c + i) * S::LANES), g[i / 3][i % 3]);
             }
         }
         // Back to the filters' rows.
-        let dw = dw.add((group * filters + k) * row);
         let mut block = [0.0f32; 256];
         let mut j = 0;
-        while j + S::LANES <= row {
+        while j + S::LANES <= len {
             S::transpose(local.add(j * S::LANES), S::LANES, block.as_mut_ptr(), S::LANES);
             for i in 0..S::LANES {
-                let (to, from) = (dw.add(i * row + j), S::load(block.as_ptr().add(i * S::LANES)));
+                let (to, from) = (dw.add(i * len + j), S::load(block.as_ptr().add(i * S::LANES)));
                 S::store(to, if accumulate { S::add(S::load(to), from) } else { from });
             }
             j += S::LANES;
         }
-        for j in j..row {
+        for j in j..len {
             for i in 0..S::LANES {
-                let (to, from) = (dw.add(i * row + j), *local.add(j * S::LANES + i));
+                let (to, from) = (dw.add(i * len + j), *local.add(j * S::LANES + i));
                 *to = if accumulate { *to + from } else { from };
             }
         }

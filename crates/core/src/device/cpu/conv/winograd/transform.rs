@@ -1,6 +1,6 @@
-//! Winograd's transformations of one tile, on as many channels as a vector holds.
+//! Winograd's transformations of one tile, for a vector of channels.
 //!
-//! The points 0, ±1, ±2, ∞ give (Lavin and Gray, 2016)
+//! The interpolation points 0, ±1, ±2, ∞ give (Lavin and Gray, 2016)
 //! ```text
 //!      ⎡4  0 −5  0  1  0⎤       ⎡ 1/4     0    0 ⎤
 //!      ⎢0 −4 −4  1  1  0⎥       ⎢−1/6  −1/6  −1/6⎥        ⎡1  1  1  1  1  0⎤
@@ -9,21 +9,21 @@
 //!      ⎢0  2 −1 −2  1  0⎥       ⎢1/24 −1/12   1/6⎥        ⎣0  1 −1  8 −8  1⎦
 //!      ⎣0  4  0 −5  0  1⎦       ⎣  0     0    1  ⎦
 //! ```
-//! and each type below is one of them, or its transpose, in one dimension.
+//! and each type below applies one of them, or its transpose, in one dimension.
 
 use crate::device::cpu::simd::Simd;
 
-/// A transformation in one dimension. A trait and not a closure, because a closure has no `#[inline(always)]`,
-/// and without it the vectors would travel through memory.
+/// A transformation in one dimension. A trait, because closures cannot be `#[inline(always)]` and a call would pass the vectors
+/// through memory.
 pub trait Transform<S: Simd, const FROM: usize, const TO: usize> {
     /// The transformed vectors.
     ///
     /// # Safety
-    /// The level's instructions are needed.
+    /// The machine has the level's instructions.
     unsafe fn of(x: [S::V; FROM]) -> [S::V; TO];
 }
 
-/// Bᵀ·d: 6 numbers of the image.
+/// Bᵀ·d for 6 pixels of the image.
 pub struct Image;
 impl<S: Simd> Transform<S, 6, 6> for Image {
     #[inline(always)]
@@ -70,7 +70,7 @@ impl<S: Simd> Transform<S, 6, 6> for ImageGradient {
     }
 }
 
-/// Aᵀ·m: 4 outputs.
+/// Aᵀ·m for 4 output pixels.
 pub struct Output;
 impl<S: Simd> Transform<S, 6, 4> for Output {
     #[inline(always)]
@@ -104,7 +104,7 @@ impl<S: Simd> Transform<S, 4, 6> for OutputGradient {
     }
 }
 
-/// G·g: 3 weights.
+/// G·g for 3 weights.
 pub struct Weight;
 impl<S: Simd> Transform<S, 3, 6> for Weight {
     #[inline(always)]
@@ -142,7 +142,7 @@ impl<S: Simd> Transform<S, 6, 3> for WeightGradient {
 /// A transformation of the columns, then of the rows.
 ///
 /// # Safety
-/// The level's instructions are needed.
+/// The machine has the level's instructions.
 #[inline(always)]
 pub unsafe fn both<S: Simd, T: Transform<S, FROM, TO>, const FROM: usize, const TO: usize>(
     tile: &[[S::V; FROM]; FROM],

@@ -1,0 +1,52 @@
+//! What every operator of the CPU gets: threads, instruction set and workspace.
+
+use super::array::Array;
+use super::pool::Pool;
+use super::simd::Level;
+use super::workspace::Workspace;
+use crate::Result;
+use alexnet_ops::front;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Threads, the instruction set they use, and the memory that operators share.
+pub struct Context {
+    pub pool: Pool,
+    pub level: Level,
+    workspace: Mutex<Workspace>,
+}
+
+impl Context {
+    /// With an empty workspace.
+    pub fn new(pool: Pool, level: Level) -> Result<Self> {
+        let workspace = Mutex::new(Workspace::new(pool.threads())?);
+        Ok(Self { pool, level, workspace })
+    }
+
+    /// Locks the workspace. An operator that holds it must not call another one that takes it.
+    pub fn workspace(&self) -> MutexGuard<'_, Workspace> {
+        // After a panic in an operator the workspace holds garbage, which no operator reads.
+        self.workspace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Weights and [`Array::contents`], by which what is derived from them is cached.
+#[derive(Clone, Copy)]
+pub struct Weights<'a> {
+    pub values: &'a [f32],
+    pub contents: u64,
+}
+
+impl<'a> Weights<'a> {
+    /// The first `len` numbers of `w`; fewer are an error of the operator `name`.
+    pub fn of(name: &'static str, w: &'a Array<f32>, len: usize) -> Result<Self> {
+        Ok(Self { values: front(name, "w", w, len)?, contents: w.contents() })
+    }
+}
+
+/// Where the gradients of an operator's weights and biases go.
+pub struct Gradients<'a> {
+    pub dw: &'a mut [f32],
+    pub db: &'a mut [f32],
+    /// Whether they are added to what is there.
+    pub accumulate: bool,
+}
