@@ -1,4 +1,4 @@
-//! Arrays in the GPU's memory.
+//! Arrays in GPU memory, and copies to and from the host.
 
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::turn::TurnLock;
 use crate::{Kernels, Number};
 
-/// An array on a device; its memory goes back when it is dropped.
+/// An array in GPU memory, freed on drop. A device array has an element type at run time, not in its Rust type.
 #[derive(Debug)]
 pub struct Array {
     bytes: ManuallyDrop<CudaSlice<u8>>,
@@ -34,20 +34,20 @@ impl Array {
     pub fn len(&self) -> usize {
         self.len
     }
-    /// Whether it has none.
+    /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
-    /// What they are.
+    /// Element type.
     pub fn number(&self) -> Number {
         self.number
     }
-    /// The address of the first, aligned to 256 bytes.
+    /// Address of the first element, aligned to 256 bytes.
     pub(crate) fn address(&self) -> u64 {
-        // Events are off, see `Kernels::new`: the guard does nothing.
+        // The guard may be dropped: event tracking is off, see `Kernels::new`.
         self.bytes.device_ptr(self.bytes.stream()).0
     }
-    /// Checks that an operator's argument holds `len` elements of `number`.
+    /// Checks that an operator's argument has at least `len` elements of type `number`.
     pub(crate) fn expect(
         &self,
         operator: &'static str,
@@ -107,7 +107,7 @@ unsafe impl Host for u32 {
 }
 
 impl Kernels {
-    /// How often memory was asked for, so that a test can tell that a step of the training asks for none.
+    /// Number of allocations so far; a test checks that a training step makes none.
     pub fn allocations(&self) -> u64 {
         self.allocations.load(Ordering::Relaxed)
     }
@@ -115,12 +115,12 @@ impl Kernels {
     /// Allocates `len` zeros.
     ///
     /// # Errors
-    /// Too little memory; the driver's.
+    /// `Error::Operator` with [`alexnet_ops::Error::OutOfMemory`]; [`Error::Driver`].
     pub fn zeros(&self, number: Number, len: usize) -> Result<Array> {
         let bytes = len * number.size();
         self.allocations.fetch_add(1, Ordering::Relaxed);
         let _turn = self.turn();
-        // A driver gives no array of no bytes.
+        // The driver rejects an allocation of zero bytes.
         let allocated = self.stream.alloc_zeros::<u8>(bytes.max(1));
         match allocated {
             Ok(bytes) => Ok(Array { bytes: ManuallyDrop::new(bytes), turn: self.turn.clone(), number, len }),
@@ -134,10 +134,10 @@ impl Kernels {
         }
     }
 
-    /// Copies `from` into the front of `to`.
+    /// Copies `from` to the start of `to`.
     ///
     /// # Errors
-    /// Another type or too short an array; the driver's, that of an earlier kernel included.
+    /// A different element type, or `to` is too short; [`Error::Driver`], also for a kernel launched earlier.
     pub fn write<E: Host>(&self, from: &[E], to: &mut Array) -> Result<()> {
         const { assert!(size_of::<E>() == E::NUMBER.size()) };
         to.expect("write", "to", E::NUMBER, from.len())?;
@@ -151,10 +151,10 @@ impl Kernels {
         self.stream.memcpy_htod(bytes, &mut target).map_err(|e| Error::driver_later("copy to the GPU", e, self.sync))
     }
 
-    /// Copies the front of `from` into `to`, after all that was launched before.
+    /// Waits for all launched kernels, then copies the start of `from` to `to`.
     ///
     /// # Errors
-    /// Another type or too short an array; the driver's, that of an earlier kernel included.
+    /// A different element type, or `from` is too short; [`Error::Driver`], also for a kernel launched earlier.
     pub fn read<E: Host>(&self, from: &Array, to: &mut [E]) -> Result<()> {
         const { assert!(size_of::<E>() == E::NUMBER.size()) };
         from.expect("read", "from", E::NUMBER, to.len())?;
@@ -169,10 +169,10 @@ impl Kernels {
         self.synchronize()
     }
 
-    /// Sets all of an array to zero.
+    /// Sets all elements to zero.
     ///
     /// # Errors
-    /// The driver's.
+    /// [`Error::Driver`].
     pub fn clear(&self, array: &mut Array) -> Result<()> {
         let _turn = self.turn();
         self.stream.memset_zeros(&mut *array.bytes).map_err(|e| Error::driver("memset", e))

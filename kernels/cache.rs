@@ -1,9 +1,8 @@
-//! Compiled kernels on disk.
+//! The on-disk cache of compiled kernels.
 //!
-//! The key is everything that the code depends on: the compiler's build, its options with the architecture, and the
-//! hash of the source with its headers. An entry is a folder that is written under a temporary name and renamed whole,
-//! so that any number of processes may compile the same kernel at once: the first to finish wins, the others' copies
-//! are the same and are thrown away.
+//! The key hashes everything that the code depends on: the compiler's build, its options including the architecture, and the
+//! source with its headers. An entry is a folder that is written under a temporary name and then renamed, so that processes
+//! may compile the same kernel at once: the first to finish wins, the others discard their identical copies.
 
 use std::fs;
 use std::io::Write;
@@ -22,10 +21,10 @@ fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The folder of compiled kernels.
+/// The cache's folder.
 ///
 /// # Errors
-/// There is no cache folder.
+/// [`Error::Cache`] if the user has no cache folder.
 pub fn folder() -> Result<PathBuf> {
     Ok(cache_folder()?.join("kernels"))
 }
@@ -40,12 +39,12 @@ fn entry(nvrtc: &Nvrtc, unit: &Unit, target: Target, options: &[String]) -> Resu
     Ok(folder()?.join(format!("{}-{target}-{key}", unit.name)))
 }
 
-/// The image of `unit`, from the cache or compiled and put there.
+/// The image of `unit` (cubin, or PTX with a terminating NUL), from the cache or else compiled and stored there.
 ///
-/// A cache that cannot be written costs the next start a compilation, nothing else.
+/// A cache that cannot be written is no error: the next start compiles again.
 ///
 /// # Errors
-/// The kernel does not compile.
+/// [`Error::Compile`] if the kernel does not compile; [`Error::Nvrtc`].
 pub fn compile(nvrtc: &Nvrtc, unit: &Unit, target: Target, options: &[String]) -> Result<Vec<u8>> {
     let entry = entry(nvrtc, unit, target, options);
     if let Ok(image) = entry.as_deref().map_err(|e| e.to_string()).and_then(|e| read(e).ok_or_else(String::new)) {
@@ -53,13 +52,13 @@ pub fn compile(nvrtc: &Nvrtc, unit: &Unit, target: Target, options: &[String]) -
     }
     let Compiled { image, .. } = nvrtc.compile(unit, target, options)?;
     if let Ok(entry) = entry {
-        // See above: the image is at hand, so a failure here is no failure.
+        // The image is at hand: a failure to store it costs the next start a compilation.
         let _ = write(&entry, &image);
     }
     Ok(image)
 }
 
-/// The image of an entry, if it is whole.
+/// The image of an entry, if its checksum is right.
 fn read(entry: &Path) -> Option<Vec<u8>> {
     let image = fs::read(entry.join(IMAGE)).ok()?;
     let sum = fs::read_to_string(entry.join(SUM)).ok()?;
@@ -80,12 +79,12 @@ fn write(entry: &Path, image: &[u8]) -> Result<()> {
         file.write_all(content).and_then(|()| file.sync_all()).map_err(at(&path))?;
     }
     if entry.exists() && read(entry).is_none() {
-        // A damaged entry, which would be in the way of the rename.
+        // A damaged entry would make the rename fail.
         let _ = fs::remove_dir_all(entry);
     }
     match fs::rename(work.path(), entry) {
         Ok(()) => {
-            // It has its final name now and is not to be deleted.
+            // Renamed: the temporary folder is not to be deleted.
             let _ = work.keep();
             Ok(())
         }
@@ -106,10 +105,10 @@ mod tests {
         assert_eq!(read(&entry), None);
         write(&entry, b"code").unwrap();
         assert_eq!(read(&entry).unwrap(), b"code");
-        // Again, as a process that was slower does.
+        // A second time, as a slower process does.
         write(&entry, b"code").unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        // Cut short by a full disk that a file system did not report.
+        // Truncated, by a full disk that the file system did not report.
         fs::write(entry.join(IMAGE), b"co").unwrap();
         assert_eq!(read(&entry), None);
         write(&entry, b"code").unwrap();

@@ -9,23 +9,23 @@ use crate::launch::{Grid, count};
 const THREADS: u32 = 256;
 
 impl Kernels {
-    /// y (the storage's numbers) = x (float), rounded to nearest.
+    /// y (storage type) = x (float), rounded to nearest.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn cast_from_float(&self, len: usize, x: &Array, y: &mut Array) -> Result<()> {
         const NAME: &str = "cast_from_float";
         x.expect(NAME, "x", Number::F32, len)?;
         y.expect(NAME, "y", self.storage(), len)?;
         let launch = self.launch("cast", NAME)?.array(x).array_mut(y).value(count(NAME, "x", len)?);
-        // SAFETY: a thread for every four elements begun; the kernel does not go beyond `len`.
+        // SAFETY: one thread per four elements, rounded up; the kernel checks `len`.
         unsafe { launch.run(Grid::linear(len.div_ceil(4), THREADS)) }
     }
 
-    /// y (float) = x (the storage's numbers).
+    /// y (float) = x (storage type).
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn cast_to_float(&self, len: usize, x: &Array, y: &mut Array) -> Result<()> {
         const NAME: &str = "cast_to_float";
         x.expect(NAME, "x", self.storage(), len)?;

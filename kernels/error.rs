@@ -1,37 +1,37 @@
-//! What can go wrong between a program and its GPU.
+//! Errors of the driver, the compiler and the launchers.
 
 use std::path::PathBuf;
 
 /// A `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, and what to do next.
+/// A failure, with the operator, file or call that failed.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// No libcuda on the loader's path.
+    /// The NVIDIA driver is not installed.
     #[error("no NVIDIA driver: libcuda.so is not on the loader's path")]
     NoDriver,
-    /// The driver cannot load what NVRTC 12 compiles.
+    /// The driver is older than CUDA 12.
     #[error(
         "the NVIDIA driver supports CUDA {}.{}, at least {}.{} is needed; update the driver (525 or newer)",
         found / 1000, found % 1000 / 10, needed / 1000, needed % 1000 / 10
     )]
     DriverTooOld {
-        /// What `cuDriverGetVersion` answers.
+        /// CUDA version of the driver, from `cuDriverGetVersion` (12.4 is 12040).
         found: i32,
-        /// The least that is enough.
+        /// The oldest version that works.
         needed: i32,
     },
-    /// A driver, but no GPU.
+    /// The driver finds no GPU.
     #[error("the NVIDIA driver finds no GPU; check nvidia-smi and CUDA_VISIBLE_DEVICES")]
     NoDevice,
-    /// There are fewer GPUs.
+    /// No GPU has this number.
     #[error("there is no device cuda:{asked}: the driver has {count}, cuda:0 to cuda:{}", count - 1)]
     Ordinal {
-        /// The number asked for.
+        /// The requested number.
         asked: usize,
-        /// How many there are; at least 1.
+        /// The number of GPUs, at least 1.
         count: usize,
     },
     /// The GPU is older than Volta.
@@ -42,87 +42,87 @@ pub enum Error {
         /// Ten times its compute capability.
         sm: u32,
     },
-    /// NVRTC, the run-time compiler, is nowhere.
+    /// NVRTC, the run-time compiler, was not found.
     #[error(
         "no NVRTC, the compiler of the kernels; looked for {tried}; install it, or set ALEXNET_NVRTC to the folder \
          that holds libnvrtc.so.12"
     )]
     NoNvrtc {
-        /// The places.
+        /// The paths searched.
         tried: String,
     },
-    /// NVRTC is there and cannot be used.
+    /// The NVRTC found cannot be used.
     #[error("{}: {reason}", path.display())]
     Nvrtc {
         /// The library.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// NVRTC cannot be fetched.
+    /// NVRTC cannot be downloaded.
     #[error("cannot fetch NVRTC: {0}")]
     Fetch(String),
     /// A kernel does not compile.
     #[error("kernels/{unit}.cu does not compile for {target}:\n{log}")]
     Compile {
-        /// Name of the file without its extension.
+        /// File name without extension.
         unit: String,
         /// The architecture.
         target: String,
         /// NVRTC's log.
         log: String,
     },
-    /// A file of the cache cannot be written or read.
+    /// A file of the cache cannot be read or written.
     #[error("{}: {reason}", path.display())]
     Cache {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         reason: String,
     },
-    /// An environment variable or an option has a value that it cannot have.
+    /// An environment variable has an invalid value.
     #[error("{name} is `{value}`, expected {expected}")]
     Setting {
         /// Its name.
         name: &'static str,
         /// Its value.
         value: String,
-        /// What it can be.
+        /// The valid values.
         expected: &'static str,
     },
     /// An array is too short, or the GPU's memory is full.
     #[error(transparent)]
     Operator(#[from] alexnet_ops::Error),
-    /// An argument of an operator is too large, of the wrong type or impossible.
+    /// An argument of an operator is too large, of the wrong type or otherwise invalid.
     #[error("{operator}: {argument} {reason}")]
     Argument {
         /// Name of the operator.
         operator: &'static str,
         /// Name of the argument.
         argument: &'static str,
-        /// What does not fit.
+        /// The reason, completing the sentence that the argument's name begins.
         reason: String,
     },
-    /// The driver failed.
+    /// A driver call failed.
     #[error("{call}: {name}{}{text}", if text.is_empty() { "" } else { ": " })]
     Driver {
-        /// What was being done, such as `launch of relu_forward`.
+        /// The call or action, such as `launch of relu_forward`.
         call: String,
         /// The error's name, such as `CUDA_ERROR_ILLEGAL_ADDRESS`.
         name: String,
-        /// The driver's words.
+        /// The driver's description.
         text: String,
     },
 }
 
 impl Error {
-    /// An error of the driver while it did `call`.
+    /// The error of the driver call `call`.
     pub(crate) fn driver(call: impl Into<String>, error: cudarc::driver::DriverError) -> Self {
         let text = error.error_string().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default();
         Self::Driver { call: call.into(), name: format!("{:?}", error.0), text }
     }
 
-    /// The same for a call that also answers with what went wrong in a kernel launched before it.
+    /// The same for a call that may also return the error of a kernel launched earlier.
     pub(crate) fn driver_later(call: &str, error: cudarc::driver::DriverError, sync: bool) -> Self {
         use cudarc::driver::sys::CUresult::{
             CUDA_ERROR_ASSERT, CUDA_ERROR_HARDWARE_STACK_ERROR, CUDA_ERROR_ILLEGAL_ADDRESS,

@@ -174,7 +174,7 @@ impl Plan {
     pub fn grid(&self, operator: &'static str, rows: usize, columns: usize, groups: usize) -> Result<Grid> {
         let side = self.tile.side();
         let blocks = [rows.div_ceil(side), columns.div_ceil(side) * groups, self.chunks];
-        if blocks[1] > Grid::MOST_Y {
+        if blocks[1] > Grid::MAX_Y {
             let reason = format!("has {columns} columns in {groups} groups, more than a grid of blocks holds");
             return Err(Error::Argument { operator, argument: "shape", reason });
         }
@@ -336,7 +336,7 @@ impl Kernels {
         let chunks = rows.div_ceil(SUMMED_ROWS).max(1);
         let whole = chunks == 1;
         let target = if whole { y.address() } else { workspace.address() };
-        if columns > 32 * Grid::MOST_Y {
+        if columns > 32 * Grid::MAX_Y {
             let reason = format!("has {columns} columns, more than a grid of blocks holds");
             return Err(Error::Argument { operator: NAME, argument: "x", reason });
         }

@@ -1,4 +1,4 @@
-//! One launch: arguments in order, then the grid.
+//! Builds a kernel launch: the arguments in order, then the grid.
 
 use std::ffi::c_void;
 
@@ -8,31 +8,31 @@ use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::{Kernels, Loaded};
 
-/// Blocks, threads a block, and dynamic shared memory.
+/// Launch configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
     /// Blocks.
     pub blocks: [u32; 3],
-    /// Threads a block.
+    /// Threads per block.
     pub threads: [u32; 3],
-    /// Bytes of dynamic shared memory a block.
+    /// Bytes of dynamic shared memory per block.
     pub shared: u32,
 }
 
 impl Grid {
-    /// The most blocks along y and along z; along x there can be 2³¹ − 1.
-    pub const MOST_Y: usize = 65_535;
+    /// Maximum number of blocks along y and along z; along x it is 2³¹ − 1.
+    pub const MAX_Y: usize = 65_535;
 
-    /// Enough blocks of `threads` threads for `work` threads in a row; at least one block.
+    /// A one-dimensional grid of at least `work` threads, in blocks of `threads`; at least one block.
     pub fn linear(work: usize, threads: u32) -> Self {
         let blocks = work.div_ceil(threads as usize).max(1);
         Self { blocks: [blocks as u32, 1, 1], threads: [threads, 1, 1], shared: 0 }
     }
-    /// This many blocks.
+    /// `blocks` blocks of `threads` threads, without dynamic shared memory.
     pub const fn new(blocks: [u32; 3], threads: u32) -> Self {
         Self { blocks, threads: [threads, 1, 1], shared: 0 }
     }
-    /// The same with dynamic shared memory.
+    /// The same with `bytes` of dynamic shared memory per block.
     pub const fn shared(mut self, bytes: u32) -> Self {
         self.shared = bytes;
         self
@@ -42,9 +42,9 @@ impl Grid {
 /// A plain number, or a `#[repr(C)]` structure of them, that a kernel takes by value.
 ///
 /// # Safety
-/// Every bit pattern that the type can have, padding included, is what the kernel's parameter expects.
+/// The type has the layout of the kernel's parameter, and every value of it is valid there.
 pub(crate) unsafe trait Value: Copy {}
-// SAFETY: the same numbers in C.
+// SAFETY: the same number in C.
 unsafe impl Value for u32 {}
 // SAFETY: as above.
 unsafe impl Value for i32 {}
@@ -53,13 +53,13 @@ unsafe impl Value for u64 {}
 // SAFETY: as above.
 unsafe impl Value for f32 {}
 
-/// Words for all arguments of a launch but those by reference.
+/// 8-byte words for the arguments that are passed by value.
 const WORDS: usize = 48;
 
 #[derive(Clone, Copy)]
-enum Start {
+enum Location {
     Word(usize),
-    Elsewhere(*const c_void),
+    Reference(*const c_void),
 }
 
 /// A kernel and the arguments given so far.
@@ -68,14 +68,14 @@ pub(crate) struct Launch<'a> {
     name: &'static str,
     function: Loaded,
     words: [u64; WORDS],
-    /// Where in `words` each argument starts, or where else it lies.
-    starts: [Start; WORDS],
+    /// Where each argument is.
+    locations: [Location; WORDS],
     used: usize,
     count: usize,
 }
 
 impl Kernels {
-    /// Begins a launch of kernel `name` of `kernels/<unit>.cu`, which is loaded (and compiled) at its first.
+    /// Begins a launch of kernel `name` of `kernels/<unit>.cu`; the first launch compiles and loads the file.
     pub(crate) fn launch(&self, unit: &'static str, name: &'static str) -> Result<Launch<'_>> {
         let function = self.function(unit, name)?;
         Ok(Launch {
@@ -83,7 +83,7 @@ impl Kernels {
             name,
             function,
             words: [0; WORDS],
-            starts: [Start::Word(0); WORDS],
+            locations: [Location::Word(0); WORDS],
             used: 0,
             count: 0,
         })
@@ -91,44 +91,44 @@ impl Kernels {
 }
 
 impl<'a> Launch<'a> {
-    /// An argument by value.
+    /// Passes an argument by value.
     pub fn value<V: Value>(mut self, value: V) -> Self {
         let words = size_of::<V>().div_ceil(8);
         assert!(self.used + words <= WORDS && align_of::<V>() <= 8, "{}: too many arguments", self.name);
-        self.starts[self.count] = Start::Word(self.used);
-        // SAFETY: there is room for the value, by the line above.
+        self.locations[self.count] = Location::Word(self.used);
+        // SAFETY: there is room for the value, as asserted above.
         unsafe { self.words.as_mut_ptr().add(self.used).cast::<V>().write(value) };
         self.used += words;
         self.count += 1;
         self
     }
-    /// A large structure, which the driver copies at the launch.
+    /// Passes a large structure, which the driver copies at the launch.
     pub fn reference<V: Value>(mut self, value: &'a V) -> Self {
         assert!(self.count < WORDS, "{}: too many arguments", self.name);
-        self.starts[self.count] = Start::Elsewhere(std::ptr::from_ref(value).cast());
+        self.locations[self.count] = Location::Reference(std::ptr::from_ref(value).cast());
         self.count += 1;
         self
     }
-    /// Numbers that the kernel takes as int, in order; the caller has checked that they fit.
+    /// Passes numbers that the kernel takes as int; the caller has checked that they fit.
     pub fn integers<const N: usize>(self, values: [usize; N]) -> Self {
         values.into_iter().fold(self, |launch, value| launch.value(value as i32))
     }
-    /// An array that the kernel reads.
+    /// Passes an array that the kernel reads.
     pub fn array(self, array: &Array) -> Self {
         let address = array.address();
         self.value(address)
     }
-    /// An array that the kernel writes.
+    /// Passes an array that the kernel writes.
     pub fn array_mut(self, array: &mut Array) -> Self {
         let address = array.address();
         self.value(address)
     }
-    /// An array that the kernel reads, which need not be there.
+    /// Passes an array that the kernel reads, or null.
     pub fn optional(self, array: Option<&Array>) -> Self {
         let address = array.map_or(0, Array::address);
         self.value(address)
     }
-    /// An array that the kernel writes, which need not be there.
+    /// Passes an array that the kernel writes, or null.
     pub fn optional_mut(self, array: Option<&mut Array>) -> Self {
         let address = array.map_or(0, |array| array.address());
         self.value(address)
@@ -137,15 +137,15 @@ impl<'a> Launch<'a> {
     /// Launches.
     ///
     /// # Safety
-    /// The arguments given are those of the kernel, in order, and it stays inside the arrays for this grid.
+    /// The arguments are those of the kernel, in order, and with this grid it stays inside the arrays.
     pub unsafe fn run(mut self, grid: Grid) -> Result<()> {
         let fail = |what: &str, error| Error::driver(format!("{what} of {}", self.name), error);
         let base = self.words.as_mut_ptr();
         let mut arguments = [std::ptr::null_mut::<c_void>(); WORDS];
-        for (argument, &start) in arguments.iter_mut().zip(&self.starts[..self.count]) {
-            *argument = match start {
-                Start::Word(word) => base.wrapping_add(word).cast(),
-                Start::Elsewhere(value) => value.cast_mut(),
+        for (argument, &location) in arguments.iter_mut().zip(&self.locations[..self.count]) {
+            *argument = match location {
+                Location::Word(word) => base.wrapping_add(word).cast(),
+                Location::Reference(value) => value.cast_mut(),
             };
         }
         let Grid { blocks: [bx, by, bz], threads: [tx, ty, tz], shared } = grid;
@@ -173,7 +173,7 @@ impl<'a> Launch<'a> {
     }
 }
 
-/// `len` as the kernels count, in 32 bits; leaves room to round up to a whole grid.
+/// `len` in 32 bits, as the kernels count; leaves room to round up to a whole grid.
 pub(crate) fn count(operator: &'static str, argument: &'static str, len: usize) -> Result<u32> {
     match u32::try_from(len) {
         Ok(n) if n <= u32::MAX - (1 << 16) => Ok(n),

@@ -1,12 +1,28 @@
 //! AlexNet's operators as CUDA kernels, compiled at run time by NVRTC and launched through cudarc.
 //!
-//! A file `kernels/NAME.cu` holds the kernels of one operator, `kernels/NAME.rs` their launchers, as methods of
-//! [`Kernels`]. A file is compiled and loaded at the first launch of one of its kernels, or for all at once by
-//! [`Kernels::load_all`]; the compiled code is kept in the user's cache folder ([`cache`]).
+//! `kernels/NAME.cu` contains the kernels of one operator, `kernels/NAME.rs` their launchers, which are methods of
+//! [`Kernels`]. The first launch of a kernel compiles and loads its file; [`Kernels::load_all`] does so for all files. Compiled
+//! code is cached on disk ([`cache`]).
 //!
-//! Environment: `ALEXNET_NVRTC` (where NVRTC is), `ALEXNET_CACHE` (where compiled kernels are kept), `ALEXNET_CODE`
-//! (`cubin` or `ptx`: how kernels are given to the driver), `ALEXNET_DUMP` (the same: writes each into the folder
-//! `alexnet-dump`), `ALEXNET_SYNC=1` (waits after each launch, so that a fault is that of the kernel it names).
+//! ```no_run
+//! use alexnet_kernels::{Kernels, Number, Precision};
+//!
+//! let kernels = Kernels::new(0, Precision::Fp32)?;
+//! let mut x = kernels.zeros(Number::F32, 3)?;
+//! kernels.write(&[-1.0f32, 0.5, 2.0], &mut x)?;
+//! kernels.relu_forward(3, &mut x)?;
+//! let mut y = [0.0f32; 3];
+//! kernels.read(&x, &mut y)?;
+//! assert_eq!(y, [0.0, 0.5, 2.0]);
+//! # Ok::<(), alexnet_kernels::Error>(())
+//! ```
+//!
+//! `examples/own_kernel.rs` compiles and launches a kernel that is not in this crate.
+//!
+//! Environment variables: `ALEXNET_NVRTC` (NVRTC's file or folder), `ALEXNET_CACHE` (folder for compiled kernels),
+//! `ALEXNET_CODE` (`cubin` or `ptx`: the code given to the driver), `ALEXNET_DUMP` (`cubin` or `ptx`: also writes each file's
+//! code into the folder `alexnet-dump`), `ALEXNET_SYNC=1` (waits after each launch, so that an error names the kernel that
+//! caused it).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -57,14 +73,14 @@ pub use turn::Turn;
 
 use nvrtc::{Code, Nvrtc, Target};
 
-/// A file of kernels.
+/// A CUDA source file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unit {
-    /// Its name without extension, which is the operator's.
+    /// File name without extension: the operator.
     pub name: &'static str,
-    /// Its text.
+    /// Source text.
     pub source: &'static str,
-    /// SHA-256 of its headers and the text.
+    /// SHA-256 of the headers it includes and its text; part of the key of the [`cache`].
     pub hash: &'static str,
 }
 
@@ -84,11 +100,11 @@ pub fn defines(precision: Precision) -> Vec<String> {
     defines
 }
 
-/// A kernel that is loaded.
+/// A loaded kernel.
 #[derive(Clone)]
 struct Loaded {
     function: CudaFunction,
-    /// Dynamic shared memory allowed so far; beyond 48 KiB a kernel has to ask.
+    /// Dynamic shared memory allowed so far, in bytes; a kernel must opt in to more than 48 KiB.
     allowed: Arc<AtomicU32>,
 }
 
@@ -108,9 +124,9 @@ struct Module {
     functions: Mutex<HashMap<&'static str, Loaded>>,
 }
 
-/// A GPU with the operators loaded on it, and one stream on which everything runs in order.
+/// The operators on one GPU. All launches and copies run in order on one stream.
 pub struct Kernels {
-    // The functions' modules, before the context they live in.
+    // Declared before `context`: modules are unloaded first.
     modules: Vec<OnceLock<Module>>,
     stream: Arc<CudaStream>,
     turn: Arc<turn::TurnLock>,
@@ -119,21 +135,21 @@ pub struct Kernels {
     precision: Precision,
     name: String,
     sm: u32,
-    /// What the driver takes; decided at the first module if not by `ALEXNET_CODE`.
+    /// The kind of code the driver accepts: from `ALEXNET_CODE`, or found out with the first module.
     code: Mutex<Option<Code>>,
     dump: Option<Code>,
     sync: bool,
     allocations: AtomicU64,
 }
 
-/// The least version of the driver: that of CUDA 12, whose drivers load the cubins of every NVRTC 12.
+/// Oldest supported driver: CUDA 12, whose drivers load the cubins of every NVRTC 12.
 const DRIVER: i32 = 12_000;
-/// Volta.
+/// Oldest supported architecture: Volta.
 const OLDEST: u32 = 70;
-/// Dynamic shared memory that needs no asking.
+/// Dynamic shared memory available without opting in, in bytes.
 const SHARED: u32 = 48 << 10;
 
-/// An environment variable that names a kind of code.
+/// The kind of code that an environment variable names.
 fn code_variable(name: &'static str) -> Result<Option<Code>> {
     match std::env::var(name).as_deref() {
         Ok("cubin") => Ok(Some(Code::Cubin)),
@@ -146,7 +162,7 @@ fn code_variable(name: &'static str) -> Result<Option<Code>> {
     }
 }
 
-/// The version of CUDA that the driver, which must be there, is for: 12.4 is 12040.
+/// CUDA version of the driver, which must be installed; 12.4 is 12040.
 fn driver_version() -> Result<i32> {
     let mut version = 0;
     // SAFETY: writes the integer; may be called before cuInit.
@@ -154,12 +170,12 @@ fn driver_version() -> Result<i32> {
     Ok(version)
 }
 
-/// How many GPUs the driver has.
+/// Number of GPUs, at least 1.
 ///
 /// # Errors
-/// No driver, one too old, or one that fails to start; [`Error::NoDevice`] if there are none.
+/// [`Error::NoDriver`], [`Error::DriverTooOld`], [`Error::NoDevice`]; [`Error::Driver`] if the driver fails to start.
 pub fn device_count() -> Result<usize> {
-    // SAFETY: the initialisers of the driver's library are NVIDIA's. Without this question cudarc panics.
+    // SAFETY: loads NVIDIA's library. Without this check cudarc panics if there is none.
     if !unsafe { sys::is_culib_present() } {
         return Err(Error::NoDriver);
     }
@@ -182,7 +198,8 @@ impl Kernels {
     /// Opens GPU number `ordinal`.
     ///
     /// # Errors
-    /// No driver, no GPU of this number, no NVRTC: all that can be missing is an error that says what to do.
+    /// Those of [`device_count`]; [`Error::Ordinal`], [`Error::DeviceTooOld`]; [`Error::NoNvrtc`] or [`Error::Nvrtc`] if the
+    /// compiler is missing or does not fit the GPU or its driver.
     pub fn new(ordinal: usize, precision: Precision) -> Result<Self> {
         let count = device_count()?;
         if ordinal >= count {
@@ -201,8 +218,8 @@ impl Kernels {
             return Err(Error::DeviceTooOld { device: name, sm });
         }
         nvrtc.suits(sm, driver_version()?)?;
-        // SAFETY: all arrays are used on the one stream below, in order, so that no event needs to guard them; events
-        // would get in the way of capturing the stream.
+        // SAFETY: all arrays are used on the one stream below, in order, so no events are needed to guard them; and events
+        // would prevent capturing the stream.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(fail("cuStreamCreate"))?;
         Ok(Self {
@@ -229,7 +246,7 @@ impl Kernels {
     pub fn sm(&self) -> u32 {
         self.sm
     }
-    /// What was asked for.
+    /// The precision it was opened with.
     pub fn precision(&self) -> Precision {
         self.precision
     }
@@ -237,7 +254,7 @@ impl Kernels {
     pub fn storage(&self) -> Number {
         self.precision.storage()
     }
-    /// The GPU's free and total memory in bytes.
+    /// Free and total memory of the GPU, in bytes.
     ///
     /// # Errors
     /// The driver's.
@@ -252,19 +269,19 @@ impl Kernels {
         self.turn.take()
     }
 
-    /// Waits for all that was launched.
+    /// Waits for all launched kernels and copies.
     ///
     /// # Errors
-    /// That of any kernel launched before; `ALEXNET_SYNC=1` tells which.
+    /// [`Error::Driver`], also for a kernel launched earlier; `ALEXNET_SYNC=1` tells which.
     pub fn synchronize(&self) -> Result<()> {
         let _turn = self.turn();
         self.stream.synchronize().map_err(|error| Error::driver_later("wait", error, self.sync))
     }
 
-    /// Compiles and loads every file now, so that no step of the training has to.
+    /// Compiles and loads every file now, so that no training step does.
     ///
     /// # Errors
-    /// A kernel that does not compile; the driver's.
+    /// [`Error::Compile`]; [`Error::Driver`].
     pub fn load_all(&self) -> Result<()> {
         (0..UNITS.len()).try_for_each(|index| self.module(index).map(drop))
     }
@@ -290,11 +307,11 @@ impl Kernels {
             return Ok(module);
         }
         let unit = &UNITS[index];
-        // Held while compiling: two threads do not compile the same file.
+        // Held while compiling, so that two threads do not compile the same file.
         let mut code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
         let module = match *code {
             Some(code) => self.load(unit, code)?,
-            // A driver that executes PTX only, as warpcheck does, refuses machine code.
+            // A driver that accepts PTX only, such as warpcheck, refuses machine code.
             None => match self.load(unit, Code::Cubin) {
                 Err(Error::Driver { name, .. }) if REFUSALS.contains(&name.as_str()) => {
                     let module = self.load(unit, Code::Ptx)?;
@@ -331,7 +348,7 @@ impl Kernels {
     }
 }
 
-/// How a driver refuses machine code that it cannot execute.
+/// Errors with which a driver refuses machine code.
 const REFUSALS: [&str; 5] = [
     "CUDA_ERROR_NO_BINARY_FOR_GPU",
     "CUDA_ERROR_INVALID_IMAGE",

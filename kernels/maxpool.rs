@@ -61,7 +61,7 @@ fn argument(s: &MaxPoolShape, operator: &'static str, work: usize) -> Result<Arg
 
 /// Whether blocks take tiles: windows overlap, and packs of channels and the grid allow it.
 fn tiled(s: &MaxPoolShape) -> bool {
-    s.kernel > s.stride && s.channels.is_multiple_of(4) && s.batch <= Grid::MOST_Y && s.channels <= Grid::MOST_Y
+    s.kernel > s.stride && s.channels.is_multiple_of(4) && s.batch <= Grid::MAX_Y && s.channels <= Grid::MAX_Y
 }
 
 /// Cuts `rows` × `columns` outputs or cells into as few equal tiles as shared memory allows, where a side of n of

