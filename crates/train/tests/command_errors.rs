@@ -86,10 +86,10 @@ fn what_does_not_fit() {
     place.fail(&format!("{SHORT} --epochs 1 --out file/run"), 1, &["cannot create file/run", "hint: "]);
     place.fail(&format!("{SHORT} --init none.safetensors"), 1, &["none.safetensors", "hint: check the path"]);
     place.fail(&format!("{SHORT} --init file"), 1, &["file is not a whole safetensors file", "hint: "]);
-    place.fail("train --resume nowhere", 1, &["nowhere is no run: there is no such folder", "hint: "]);
+    place.fail("train --resume nowhere", 1, &["error: no such folder: nowhere", "hint: "]);
     fs::create_dir(place.path("empty")).unwrap();
-    place.fail("train --resume empty", 1, &["empty is no run: it has no last.safetensors"]);
-    place.fail("eval empty", 1, &["empty is no run: it has no checkpoint"]);
+    place.fail("train --resume empty", 1, &["empty is not a run folder: it has no last.safetensors"]);
+    place.fail("eval empty", 1, &["empty is not a run folder: it has no checkpoint"]);
     place.fail("eval nowhere", 1, &["cannot read nowhere", "hint: check the path"]);
     assert_eq!(place.names("."), ["empty", "file"]);
 }
@@ -149,7 +149,7 @@ fn checkpoints_that_are_damaged_or_belong_elsewhere() {
         }
     }
     place.fail("eval run --data pets", 1, &["the checkpoint has 10 classes, pets has 2", "hint: "]);
-    place.fail("train --resume run --epochs 1 --data pets", 1, &["the run was trained on sample, pets", "hint: "]);
+    place.fail("train --resume run --epochs 1 --data pets", 1, &["the run was trained on sample, but pets", "hint: "]);
     assert!(!place.path("run/best.safetensors").exists() && place.read("run/metrics.jsonl").is_empty());
 }
 

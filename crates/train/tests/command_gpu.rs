@@ -80,6 +80,9 @@ fn doctor_says_what_is_missing_and_fails_only_if_it_was_asked_for() {
         let done = place.run("doctor");
         assert!(done.code == 0 && done.out.contains("driver   missing: no NVIDIA driver"), "{done:?}");
         place.fail("doctor --device cuda", 1, &["cuda:0: no NVIDIA driver: libcuda.so is not on the loader's path"]);
+        // Without one `auto` takes the CPU and has nothing to tell.
+        let done = place.run(&STEP.replace("--device cuda", "--device auto --epochs 0 --out cpu"));
+        assert!(done.code == 0 && done.error.is_empty() && done.out.contains("device   cpu ("), "{done:?}");
     }
 }
 

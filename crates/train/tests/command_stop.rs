@@ -58,7 +58,7 @@ fn interrupted_terminated_and_resumed() {
         running.signal(signal);
         let (code, error) = running.end();
         assert_eq!(code, Some(130), "{error}");
-        assert!(error.contains(&format!("go on with: alexnet train --resume {run}")), "{error}");
+        assert!(error.contains(&format!("resume it with: alexnet train --resume {run}")), "{error}");
         assert!(progress(&place, run).step < 6);
         if signal == "-TERM" {
             continue;

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use alexnet_train::cli::hint::of_data;
 use alexnet_train::data::{DataError, Dataset, Sources};
 use data::*;
 
@@ -143,7 +144,7 @@ fn reason(tiny: &Tiny, answer: impl Fn(usize, &Request, &mut TcpStream) + Send +
     let error = result.unwrap_err();
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(!folder.path().join("cifar-10-batches-bin").exists(), "nothing half-written");
-    assert!(error.hint().contains("alexnet data fetch") && error.hint().contains("--data sample"), "{}", error.hint());
+    assert!(of_data(&error).contains("alexnet data fetch") && of_data(&error).contains("--data sample"), "{}", of_data(&error));
     let DataError::Fetch { tried, .. } = error else { panic!("{error}") };
     assert_eq!(tried.len(), 1);
     assert!(tried[0].0.contains("official archive"));
@@ -313,7 +314,7 @@ fn a_folder_that_cannot_be_written() {
     let (options, events) = tiny.options(&file.join("cache"), archive_only(nobody()));
     let error = Dataset::open("cifar10", &options).unwrap_err();
     assert!(error.to_string().contains("file/cache"), "{error}");
-    assert!(error.hint().contains("ALEXNET_DATA") || error.hint().contains("path"), "{}", error.hint());
+    assert!(of_data(&error).contains("ALEXNET_DATA") || of_data(&error).contains("path"), "{}", of_data(&error));
     assert_eq!(Dataset::open("auto", &options).unwrap().name, "sample");
     assert_eq!(events.warnings().len(), 1);
 }

@@ -4,12 +4,13 @@ mod data;
 
 use std::path::Path;
 
+use alexnet_train::cli::hint::of_data;
 use alexnet_train::data::{DataError, Dataset, Options};
 use data::Tiny;
 use image::{DynamicImage, ImageFormat};
 
-fn options(size: usize) -> Options {
-    Options { size, ..Options::default() }
+fn options(image_size: usize) -> Options {
+    Options { image_size, ..Options::default() }
 }
 
 fn open(folder: &Path) -> Result<Dataset, DataError> {
@@ -138,7 +139,7 @@ fn an_image_that_does_not_decode_is_named() {
         let DataError::Decode { path: named, reason } = &error else { panic!("{error}") };
         assert_eq!(*named, path);
         assert!(reason.contains(expected) && !reason.is_empty(), "{reason}");
-        assert!(error.to_string().starts_with("cannot decode ") && error.hint().contains("replace the image"));
+        assert!(error.to_string().starts_with("cannot decode ") && of_data(&error).contains("replace the image"));
         // Where files are decoded as needed, opening is fine and the image is named later.
         let lazy = Dataset::open_folder(folder.path(), &Options { memory: 0, ..options(16) }).unwrap();
         let faults = lazy.train.faults(16);
@@ -176,7 +177,7 @@ fn nothing_found_says_what_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let message = || {
         let error = open(folder.path()).unwrap_err();
-        assert!(error.hint().contains("data_batch_1.bin") && error.hint().contains("train/CLASS"), "{}", error.hint());
+        assert!(of_data(&error).contains("data_batch_1.bin") && of_data(&error).contains("train/CLASS"), "{}", of_data(&error));
         error.to_string()
     };
     assert!(message().ends_with("it is empty"));
@@ -224,7 +225,7 @@ fn official_files_that_are_wrong_are_named() {
         tiny.write(folder.path());
         change(folder.path());
         let error = Dataset::open(folder.path().to_str().unwrap(), &options).unwrap_err();
-        assert!(error.hint().contains("alexnet data fetch"), "{}", error.hint());
+        assert!(of_data(&error).contains("alexnet data fetch"), "{}", of_data(&error));
         let text = error.to_string();
         assert!(text.starts_with(folder.path().to_str().unwrap()), "{text}");
         text[folder.path().to_str().unwrap().len() + 1..].to_string()
@@ -262,7 +263,7 @@ fn official_files_that_are_wrong_are_named() {
 
 #[test]
 fn the_official_manifest() {
-    let official = alexnet_train::data::cifar::Manifest::official();
+    let official = alexnet_train::data::manifest::Manifest::official();
     assert!(official.files.iter().all(|file| file.bytes() == 30_730_000 && file.sha256.len() == 64));
     assert_eq!((official.files.len(), official.archive_bytes), (6, 170_052_171));
     // A sparse file of the right size costs nothing and has the wrong contents.

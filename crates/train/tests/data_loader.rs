@@ -43,7 +43,7 @@ proptest! {
         n in 0usize..200, batch_size in 1usize..50, shuffle: bool, seed: u64, epoch in 0u32..9,
     ) {
         let options = LoaderOptions {
-            batch_size, size: 8, shuffle, seed, epoch, transforms: all(), ..Default::default()
+            batch_size, image_size: 8, shuffle, seed, epoch, transforms: all(), ..Default::default()
         };
         let batches = batches(&numbered(n, 8), options);
         prop_assert_eq!(batches.len(), n.div_ceil(batch_size));
@@ -69,7 +69,7 @@ proptest! {
     ) {
         let split = numbered(n, if resized { 5 } else { 8 });
         let options = LoaderOptions {
-            batch_size, size: 8, shuffle: true, seed, epoch, transforms: all(), threads: 1, ..Default::default()
+            batch_size, image_size: 8, shuffle: true, seed, epoch, transforms: all(), threads: 1, ..Default::default()
         };
         let whole = batches(&split, options.clone());
         prop_assert_eq!(&whole, &batches(&split, LoaderOptions { threads: 4, ..options.clone() }));
@@ -83,7 +83,7 @@ proptest! {
         let split = numbered(60, 8);
         let all = |batch_size| {
             let options = LoaderOptions {
-                batch_size, size: 8, shuffle: true, seed, transforms: all(), ..Default::default()
+                batch_size, image_size: 8, shuffle: true, seed, transforms: all(), ..Default::default()
             };
             batches(&split, options).into_iter().flat_map(|batch| batch.2).collect::<Vec<u32>>()
         };
@@ -131,13 +131,13 @@ fn files_give_the_same_bits_as_memory() {
         }
     }
     let open = |memory| {
-        Dataset::open_folder(folder.path(), &Options { size: 16, memory, ..Options::default() }).unwrap().train
+        Dataset::open_folder(folder.path(), &Options { image_size: 16, memory, ..Options::default() }).unwrap().train
     };
     let (memory, files) = (open(1 << 20), open(0));
     assert!(memory.pixels().is_some() && files.pixels().is_none());
     let options = LoaderOptions {
         batch_size: 5,
-        size: 16,
+        image_size: 16,
         shuffle: true,
         transforms: Augment::DEFAULT.at(16),
         ..Default::default()
@@ -159,10 +159,10 @@ fn a_broken_file_surfaces_at_its_batch() {
     for broken in ["5", "7"] {
         std::fs::write(folder.path().join(format!("train/a/{broken}.png")), b"\x89PNG\r\n\x1a\nrubbish").unwrap();
     }
-    let options = Options { size: 8, memory: 0, ..Options::default() };
+    let options = Options { image_size: 8, memory: 0, ..Options::default() };
     let split = Dataset::open_folder(folder.path(), &options).unwrap().train;
     for threads in [1, 4] {
-        let options = LoaderOptions { batch_size: 4, size: 8, threads, ..Default::default() };
+        let options = LoaderOptions { batch_size: 4, image_size: 8, threads, ..Default::default() };
         let mut loader = Loader::new(&split, options.clone()).unwrap();
         assert_eq!(loader.next().unwrap().unwrap().index, 0);
         let error = loader.next().unwrap().unwrap_err();
@@ -177,7 +177,7 @@ fn a_broken_file_surfaces_at_its_batch() {
 #[test]
 fn batches_can_be_kept_without_a_deadlock() {
     let split = numbered(100, 8);
-    let options = LoaderOptions { batch_size: 2, size: 8, ..Default::default() };
+    let options = LoaderOptions { batch_size: 2, image_size: 8, ..Default::default() };
     let kept: Vec<Batch> = Loader::new(&split, options).unwrap().map(Result::unwrap).collect();
     assert_eq!(kept.len(), 50);
     assert!(kept.iter().enumerate().all(|(i, batch)| batch.labels() == [2 * i as u32, 2 * i as u32 + 1]));
@@ -186,7 +186,7 @@ fn batches_can_be_kept_without_a_deadlock() {
 #[test]
 fn buffers_are_recycled() {
     let split = numbered(200, 8);
-    let loader = Loader::new(&split, LoaderOptions { batch_size: 1, size: 8, ..Default::default() }).unwrap();
+    let loader = Loader::new(&split, LoaderOptions { batch_size: 1, image_size: 8, ..Default::default() }).unwrap();
     let places: std::collections::HashSet<usize> =
         loader.map(|batch| batch.unwrap().images().as_ptr() as usize).collect();
     assert!(places.len() <= alexnet_train::data::loader::PREFETCH + 2, "{} buffers for 200 batches", places.len());
@@ -198,7 +198,7 @@ fn dropping_early_ends_at_once() {
     let sample = alexnet_train::data::sample::open().unwrap();
     for taken in 0..5 {
         // Resizing to 1024 makes a whole epoch take far longer than the test may.
-        let options = LoaderOptions { batch_size: 4, size: 1024, shuffle: true, ..Default::default() };
+        let options = LoaderOptions { batch_size: 4, image_size: 1024, shuffle: true, ..Default::default() };
         let mut loader = Loader::new(&sample.train, options).unwrap();
         loader.by_ref().take(taken).for_each(|batch| assert_eq!(batch.unwrap().count, 4));
     }
@@ -209,7 +209,7 @@ fn dropping_early_ends_at_once() {
 fn settings_of_zero_are_errors() {
     let split = numbered(3, 8);
     for options in
-        [LoaderOptions { batch_size: 0, ..Default::default() }, LoaderOptions { size: 0, ..Default::default() }]
+        [LoaderOptions { batch_size: 0, ..Default::default() }, LoaderOptions { image_size: 0, ..Default::default() }]
     {
         assert!(matches!(Loader::new(&split, options), Err(DataError::Setting { .. })));
     }

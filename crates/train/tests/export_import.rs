@@ -143,7 +143,7 @@ fn convolutions_start_as_a_whitening_and_as_identities() {
     place.succeed("train --resume run --epochs 2");
     assert!(weights("run", "features.0.") == weights("start", "features.0."));
     assert!(weights("run", "features.3.weight") != weights("plain", "features.3.weight"));
-    let mistake = ["--whiten starts weights that --init gives", "hint: "];
+    let mistake = ["--whiten cannot be used with --init", "hint: "];
     place.fail(&format!("{SHORT} --whiten --init plain/last.safetensors"), 2, &mistake);
 }
 

@@ -37,7 +37,7 @@ fn write(path: PathBuf, values: &[f32]) {
 fn logits(place: &Place, checkpoint_path: &Path) {
     let checkpoint = checkpoint::open(checkpoint_path).unwrap();
     let metadata = checkpoint.metadata();
-    let side = metadata.model.image;
+    let side = metadata.model.image_size;
     let mut network = Network::new(
         Arc::new(Cpu::new(0).unwrap()),
         metadata.model.architecture(metadata.classes.len()).unwrap(),
@@ -50,7 +50,7 @@ fn logits(place: &Place, checkpoint_path: &Path) {
     let (mut pixels, mut scratch) = (Vec::new(), Vec::new());
     (0..IMAGES).for_each(|index| pixels.extend(split.image(index, side, &mut scratch).unwrap()));
     fs::write(place.path("pixels.u8"), pixels).unwrap();
-    let options = LoaderOptions { batch_size: IMAGES, size: side, ..LoaderOptions::default() };
+    let options = LoaderOptions { batch_size: IMAGES, image_size: side, ..LoaderOptions::default() };
     let batch = Loader::new(&split, options).unwrap().next().unwrap().unwrap();
     network.predict(batch.images()).unwrap();
     let mut logits = vec![0.0; IMAGES * 10];

@@ -47,7 +47,7 @@ fn a_page_of_two_runs() {
     assert!(out.contains("page.html"));
     let page = String::from_utf8(place.read("page.html")).unwrap();
     assert!(!page.contains("<h2>Test") && page.contains("<h2>Configuration</h2>"));
-    place.fail("report nowhere", 1, &["nowhere is no run", "hint: "]);
+    place.fail("report nowhere", 1, &["no such folder: nowhere", "hint: "]);
     place.fail("report first --data nowhere -o x.html --device cpu", 1, &["nowhere"]);
 }
 

@@ -11,6 +11,7 @@ use alexnet_core::device::cpu::Cpu;
 use alexnet_core::random::Philox;
 use alexnet_core::{Device, Network};
 use alexnet_train::data::{Dataset, Loader, LoaderOptions, Options, Split};
+use alexnet_train::cli::hint::of_run;
 use alexnet_train::import;
 use alexnet_train::run::checkpoint;
 use alexnet_train::run::evaluate::evaluate;
@@ -323,7 +324,7 @@ fn mean_of_views(tta: Tta, shifts: &[(i32, f64)]) {
     checkpoint::open(&run.join("last.safetensors")).unwrap().restore(&mut network).unwrap();
     let mut mean = vec![0.0f64; 40 * 10];
     for (split, weight) in views {
-        let options = LoaderOptions { batch_size: 40, size: 32, ..LoaderOptions::default() };
+        let options = LoaderOptions { batch_size: 40, image_size: 32, ..LoaderOptions::default() };
         let batch = Loader::new(&split, options).unwrap().next().unwrap().unwrap();
         network.predict(batch.images()).unwrap();
         let mut logits = vec![0.0f32; 40 * 10];
@@ -384,7 +385,7 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint() {
     let Error::Diverged { step, epoch: 1, .. } = &error else { panic!("{error}") };
     assert!((1..=3).contains(step));
     assert!(error.to_string().contains(&format!("at step {step}")), "{error}");
-    assert!(error.hint().unwrap().contains("--lr 1e29"), "{:?}", error.hint());
+    assert!(of_run(&error).unwrap().contains("--lr 1e29"), "{:?}", of_run(&error));
     for (weights, momentum) in saved(&run.join("last.safetensors")) {
         assert!(weights.iter().chain(&momentum).all(|&bits| f32::from_bits(bits).is_finite()));
     }

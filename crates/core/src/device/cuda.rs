@@ -10,7 +10,7 @@ use alexnet_kernels::{self as kernels, Array, Averages, Kernels, Parameters};
 use alexnet_ops::{Number, Scaler, expect_len};
 use half::{bf16, f16};
 
-pub use alexnet_kernels::{nvrtc, probe};
+pub use alexnet_kernels::{Error as DriverError, nvrtc, probe};
 pub use alexnet_ops::Precision;
 
 use super::{Device, Parameter, Storage};

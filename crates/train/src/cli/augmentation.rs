@@ -1,16 +1,20 @@
 //! The flags of data augmentation.
 
-use crate::data::{Augment, RandAugment};
-use crate::run::Config;
+use serde::Serialize;
 
-/// See [`Config`].
-#[derive(Debug, clap::Args)]
+use crate::data::{Augment, RandAugment};
+use crate::run::config::as_text;
+
+/// See [`Config`](crate::run::Config).
+#[derive(Debug, clap::Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Augmentation {
     /// crop, flip, cutout, with commas; or none [default: crop,flip]
     ///
     /// Random transformations of training images. crop shifts the image, black beyond its border; flip mirrors it;
     /// cutout sets a square to the mean.
     #[arg(long, value_name = "LIST", help_heading = "Data")]
+    #[serde(serialize_with = "as_text::serialize_some", skip_serializing_if = "Option::is_none")]
     augment: Option<Augment>,
     /// With `crop`: largest shift in pixels [default: side / 8]
     ///
@@ -45,20 +49,4 @@ pub struct Augmentation {
     /// batch gets one of the two at random. 0: off.
     #[arg(long, value_name = "A", help_heading = "Data")]
     cutmix: Option<f64>,
-}
-
-impl Augmentation {
-    /// Puts the flags that were given over `config`.
-    pub fn apply(&self, config: &mut Config) {
-        let Augmentation { augment, crop_padding, cutout, jitter, rand_augment, mixup, cutmix } = *self;
-        config.augment = augment.unwrap_or(config.augment);
-        // A size from a recipe or a file is dropped with its transformation when --augment leaves that out.
-        let given = augment.is_some();
-        config.crop_padding = crop_padding.or(config.crop_padding.filter(|_| !given || config.augment.crop));
-        config.cutout = cutout.or(config.cutout.filter(|_| !given || config.augment.cutout));
-        config.jitter = jitter.unwrap_or(config.jitter);
-        config.rand_augment = rand_augment.or(config.rand_augment);
-        config.mixup = mixup.unwrap_or(config.mixup);
-        config.cutmix = cutmix.unwrap_or(config.cutmix);
-    }
 }

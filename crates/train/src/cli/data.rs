@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::output;
-use crate::data::cifar::{self, Manifest};
-use crate::data::dataset::official_folder;
+use super::{hint, output};
+use crate::data::manifest::{Manifest, OFFICIAL_FOLDER, official_folder, read_file};
 use crate::data::{DataError, Dataset, Options, Split};
 
 mod draw;
@@ -50,7 +49,7 @@ enum Action {
 /// # Errors
 /// Data that are absent (but not for `show`) or bad, and no source that serves.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let options = Options::from_env();
+    let options = hint::data_options();
     let text = match args.action.as_ref().unwrap_or(&Action::Show) {
         Action::Augment(draw) => draw::run(draw, &args.data, options)?,
         Action::Speed(speed) => speed::run(speed, &args.data, options)?,
@@ -99,7 +98,7 @@ fn local(data: &str, options: &Options) -> Result<Dataset, DataError> {
                 return Dataset::open_folder(&folder, options);
             }
             let place = place(&folder, &options.manifest);
-            cifar::open(&place, &options.manifest, format!("cache {}", place.display()))
+            crate::data::open::official(&place, &options.manifest, format!("cache {}", place.display()))
         }
         other => Dataset::open(other, options),
     }
@@ -107,7 +106,7 @@ fn local(data: &str, options: &Options) -> Result<Dataset, DataError> {
 
 /// Where in `folder` the official files are or would be.
 fn place(folder: &Path, manifest: &Manifest) -> std::path::PathBuf {
-    official_folder(folder, manifest).unwrap_or_else(|| folder.join(crate::data::dataset::OFFICIAL_FOLDER))
+    official_folder(folder, manifest).unwrap_or_else(|| folder.join(OFFICIAL_FOLDER))
 }
 
 /// What was checked, and the first fault.
@@ -129,7 +128,7 @@ fn verify(data: &str, options: &Options) -> Result<(String, Option<DataError>), 
         let _ = writeln!(text, "{}", place.display());
         let mut bad = None;
         for spec in &options.manifest.files {
-            let result = cifar::read_file(&place, spec);
+            let result = read_file(&place, spec);
             let verdict = match &result {
                 Ok(_) => format!("{} bytes, SHA-256 {}…  ok", spec.bytes(), &spec.sha256[..16]),
                 Err(DataError::Missing { .. }) => "missing".into(),
@@ -150,7 +149,7 @@ fn verify(data: &str, options: &Options) -> Result<(String, Option<DataError>), 
     };
     let mut bad = Vec::new();
     for split in [&dataset.train, &dataset.test] {
-        bad.extend(split.faults(options.size));
+        bad.extend(split.faults(options.image_size));
     }
     text += &describe(&dataset);
     for error in &bad {
@@ -169,7 +168,7 @@ fn describe(dataset: &Dataset) -> String {
     if let Some(path) = &dataset.path {
         let _ = writeln!(text, "path       {}", path.display());
     }
-    let kind = |split: &Split| match split.size() {
+    let kind = |split: &Split| match split.image_size() {
         Some(size) => format!("{} images {size}×{size} in memory", split.len()),
         None => format!("{} files, decoded as needed", split.len()),
     };

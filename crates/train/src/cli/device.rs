@@ -1,5 +1,6 @@
 //! Opening the device that `--device` names.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use alexnet_core::device::cpu::Cpu;
@@ -47,7 +48,11 @@ pub fn open_with(kind: DeviceKind, threads: usize, precision: Precision) -> Resu
         // Another precision asks for a GPU.
         DeviceKind::Auto if precision != Precision::Fp32 => cuda(0),
         DeviceKind::Auto => cuda(0).or_else(|reason| {
-            notice(&format!("using the CPU: {reason}"));
+            // Where there is no NVIDIA GPU, "device   cpu" says enough.
+            let absent = matches!(cuda::probe::driver(), Err(cuda::DriverError::NoDriver));
+            if !absent || Path::new("/dev/nvidia0").exists() {
+                notice(&format!("using the CPU: {reason}"));
+            }
             Ok(Opened::Cpu(Arc::new(Cpu::new(threads)?)))
         }),
     }

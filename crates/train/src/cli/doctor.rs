@@ -7,7 +7,7 @@ use alexnet_core::{Cpu, Device};
 use anyhow::Context;
 
 use crate::run::config::DeviceKind;
-use crate::run::memory::gib;
+use crate::run::bytes::gib;
 use crate::run::progress::say;
 
 /// Check GPU support (driver, devices, NVRTC, cache), suggest fixes

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::model::{Opening, Place};
-use super::output;
+use super::{hint, output};
 use crate::data::{self, Dataset};
 use crate::run::checkpoint::Metadata;
 use crate::run::classifier::architecture_of;
 use crate::run::config::{self, Config};
 use crate::run::evaluate::Evaluation;
-use crate::run::{Error, Tta, summary};
+use crate::run::{Tta, summary};
 
 /// Evaluate a network on test images
 ///
@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => Config::parse(&metadata.config, path)?.data,
     };
     let size = architecture_of(metadata, path)?.image;
-    let mut dataset = Dataset::open(&data, &data::Options { size, ..data::Options::from_env() })?;
+    let mut dataset = Dataset::open(&data, &data::Options { image_size: size, ..hint::data_options() })?;
     dataset.test = dataset.test.limit(args.limit_test.unwrap_or(usize::MAX));
     same_classes(&metadata.classes, &dataset)?;
 
@@ -75,12 +75,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// That the data have the classes that the network was trained on.
-pub fn same_classes(trained: &[String], dataset: &Dataset) -> Result<(), Error> {
+pub fn same_classes(trained: &[String], dataset: &Dataset) -> anyhow::Result<()> {
     let fail = |message| {
-        Err(Error::Data {
-            message,
-            hint: "give the data it was trained on, or data with the same classes, with --data",
-        })
+        Err(hint::failure(message, "give the data it was trained on, or data with the same classes, with --data"))
     };
     let found = &dataset.classes;
     if found.len() != trained.len() {

@@ -6,12 +6,14 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::ValueEnum;
 
+use super::hint;
 use super::model::Opening;
 use super::output;
 use crate::export::{self, Wrapping, onnx, pytorch, torchscript};
 use crate::run::classifier::architecture_of;
 use crate::run::progress::say;
-use crate::run::{Error, memory};
+use crate::run::Error;
+use crate::run::bytes::gib;
 
 /// Write a network as ONNX, TorchScript, .pth or safetensors
 ///
@@ -69,19 +71,13 @@ impl Format {
 /// Exports.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Some(format) = args.format.or_else(|| Format::of(&args.output)) else {
-        return Err(Error::Settings {
-            message: format!("{} has no extension that names a format", args.output.display()),
-            hint: "add --format onnx, torchscript, pytorch or safetensors",
-        }
-        .into());
+        let message = format!("{} has no extension that names a format", args.output.display());
+        return Err(hint::usage(message, "add --format onnx, torchscript, pytorch or safetensors"));
     };
     let wrapping = Wrapping { preprocess: args.with_preprocess, softmax: args.softmax };
     if matches!(format, Format::Pytorch | Format::Safetensors) && wrapping != Wrapping::default() {
-        return Err(Error::Settings {
-            message: "a file of weights has no place for --softmax and --with-preprocess".into(),
-            hint: "leave them out, or choose --format onnx or torchscript",
-        }
-        .into());
+        let message = "a file of weights has no place for --softmax and --with-preprocess";
+        return Err(hint::usage(message, "leave them out, or choose --format onnx or torchscript"));
     }
     output::check_free(&args.output, args.force)?;
     let opening = Opening::new(&args.model)?;
@@ -109,7 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         (_, true) => format!(", output probabilities (N, {})", architecture.classes),
         (_, false) => format!(", output logits (N, {})", architecture.classes),
     };
-    let size = memory::gib(bytes.len() as u64);
+    let size = gib(bytes.len() as u64);
     say(&format!("wrote {}: {}, {size}, {input}{output}", args.output.display(), architecture.name));
     Ok(ExitCode::SUCCESS)
 }

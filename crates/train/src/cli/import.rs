@@ -11,7 +11,8 @@ use super::output;
 use crate::data::cifar;
 use crate::import::recognise::{Known, recognise};
 use crate::import::{self, Weights};
-use crate::run::checkpoint::{self, Metadata, Model, Progress, TrainedOn};
+use crate::run::checkpoint::{self, Metadata, Progress, TrainedOn};
+use crate::run::model::Model;
 use crate::run::classifier::architecture_of;
 use crate::run::config::Arch;
 use crate::run::progress::say;
@@ -75,7 +76,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Err(Error::from(import::Error::Classes { path: args.file.clone(), found, wanted }).into());
     }
     config.arch = arch(&model);
-    config.resize = Some(model.image);
+    config.resize = Some(model.image_size);
     config.groups = model.groups;
     config.batch_norm = model.batch_norm;
     config.residual = model.residual;
@@ -101,7 +102,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         "wrote {}: {}, images {2}x{2}, {3} classes, {4} parameters",
         args.output.display(),
         metadata.model.variant,
-        metadata.model.image,
+        metadata.model.image_size,
         metadata.classes.len(),
         summary::grouped(parameters as u64)
     ));

@@ -10,6 +10,7 @@ mod eval;
 mod export;
 mod gradcheck;
 mod help;
+pub mod hint;
 mod import;
 mod model;
 mod output;
@@ -22,7 +23,6 @@ use std::process::ExitCode;
 
 use clap::{FromArgMatches, Parser, Subcommand};
 
-use crate::data::DataError;
 use crate::run;
 use crate::run::progress::notice;
 
@@ -88,27 +88,15 @@ fn message(error: &anyhow::Error) -> String {
         }
     }
     text.push('\n');
-    if let Some(hint) = error.chain().find_map(hint) {
+    if let Some(hint) = error.chain().find_map(hint::of) {
         text += &format!("hint: {hint}\n");
     }
     text
 }
 
-fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    if let Some(error) = error.downcast_ref::<run::Error>() {
-        return error.hint();
-    }
-    if let Some(error) = error.downcast_ref::<run::checkpoint::Error>() {
-        return run::error::checkpoint_hint(error);
-    }
-    if let Some(error) = error.downcast_ref::<alexnet_core::Error>() {
-        return run::error::network_hint(error);
-    }
-    error.downcast_ref::<DataError>().map(DataError::hint)
-}
-
 fn is_usage(error: &anyhow::Error) -> bool {
     error.downcast_ref::<run::Error>().is_some_and(run::Error::is_usage)
+        || error.downcast_ref::<hint::Hinted>().is_some_and(|error| error.usage)
 }
 
 #[cfg(test)]

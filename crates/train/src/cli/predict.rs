@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rayon::prelude::*;
 
+use super::hint;
 use super::model::{Opening, Place};
 use crate::data::{DataError, folder, resize};
 use crate::run::classifier::{Classifier, top};
@@ -112,7 +113,7 @@ fn progress(images: usize, batch: usize) -> ProgressBar {
 }
 
 /// The files that the arguments mean, in order; `-` stays.
-fn images(arguments: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+fn images(arguments: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut images = Vec::new();
     for argument in arguments {
         if !argument.is_dir() {
@@ -122,10 +123,8 @@ fn images(arguments: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
         let before = images.len();
         walk(argument, &mut images)?;
         if images.len() == before {
-            return Err(Error::Data {
-                message: format!("{} has no pictures", argument.display()),
-                hint: "give a folder with .png, .jpg or .jpeg files",
-            });
+            let message = format!("{} has no pictures", argument.display());
+            return Err(hint::failure(message, "give a folder with .png, .jpg or .jpeg files"));
         }
     }
     Ok(images)

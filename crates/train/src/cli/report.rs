@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::hint;
 use super::model::{Opening, Place};
 use super::output;
 use crate::data::{self, Dataset};
@@ -81,7 +82,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn open(args: &Args, path: &Path) -> anyhow::Result<Run> {
     if !path.is_dir() {
-        return Err(Error::NotARun { path: path.into(), reason: "there is no such folder" }.into());
+        return Err(Error::NoFolder { path: path.into() }.into());
     }
     let opening = Opening::new(path)?;
     let metadata = opening.metadata();
@@ -96,15 +97,15 @@ fn open(args: &Args, path: &Path) -> anyhow::Result<Run> {
                 Err(Error::Memory { largest: Some(largest), .. }) => opening.classifier(&args.place, largest)?,
                 opened => opened?,
             };
-            let dataset = dataset(args, &config, &classifier, metadata.model.image)?;
+            let dataset = dataset(args, &config, &classifier, metadata.model.image_size)?;
             Some(test(&mut classifier, &dataset, args.place.limits(BATCH)?.thread_count(), args.mistakes)?)
         }
     };
     Ok(Run {
         name,
         path: path.into(),
-        records: report::records(&path.join("metrics.jsonl"))?,
-        network: format!("{}, {1}×{1}", metadata.model.variant, metadata.model.image),
+        records: crate::run::metrics::read(&path.join("metrics.jsonl"))?,
+        network: format!("{}, {1}×{1}", metadata.model.variant, metadata.model.image_size),
         config: metadata.config.clone(),
         filters: opening.filters()?,
         tested,
@@ -114,7 +115,7 @@ fn open(args: &Args, path: &Path) -> anyhow::Result<Run> {
 /// The run's test images.
 fn dataset(args: &Args, config: &Config, classifier: &Classifier, side: usize) -> anyhow::Result<Dataset> {
     let data = args.data.as_deref().unwrap_or(&config.data);
-    let mut dataset = Dataset::open(data, &data::Options { size: side, ..data::Options::from_env() })?;
+    let mut dataset = Dataset::open(data, &data::Options { image_size: side, ..hint::data_options() })?;
     let limit = args.limit_test.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)).or(config.limit_test);
     dataset.test = dataset.test.limit(limit.unwrap_or(usize::MAX));
     super::eval::same_classes(classifier.classes(), &dataset)?;

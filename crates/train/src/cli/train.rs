@@ -4,8 +4,10 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use serde::Serialize;
+
 use super::augmentation::Augmentation;
-use crate::run::config::{self, Arch, Config, DeviceKind, Precision};
+use crate::run::config::{self, Arch, Config, DeviceKind, Precision, as_text};
 use crate::run::progress::say;
 use crate::run::schedule::Schedule;
 use crate::run::stop::INTERRUPTED;
@@ -21,7 +23,8 @@ use start::{Resumed, Start};
 /// Settings come from the flags, then from --config FILE or --recipe NAME, then from the defaults; the settings in effect
 /// are written to RUN/config.toml. Ctrl-C finishes the step, saves and exits with code 130; pressed twice, it exits at
 /// once. --resume continues the run and ends with the same bits as a run without a break.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, clap::Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[command(allow_negative_numbers = true, args_override_self = true)]
 pub struct Args {
     /// auto, cifar10, sample or a folder [default: auto] [env: ALEXNET_DATA]
@@ -44,6 +47,7 @@ pub struct Args {
     #[arg(long, value_name = "N", help_heading = "Data")]
     limit_test: Option<usize>,
     #[command(flatten)]
+    #[serde(flatten)]
     augmentation: Augmentation,
     /// Keep the training images in their order
     #[arg(long, value_name = "BOOL", help_heading = "Data", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
@@ -170,6 +174,7 @@ pub struct Args {
     ///
     /// auto takes the first GPU if there is one, else the CPU.
     #[arg(long, help_heading = "Run")]
+    #[serde(serialize_with = "as_text::serialize_some")]
     device: Option<DeviceKind>,
     /// Number format on a GPU [default: fp32]
     ///
@@ -196,99 +201,44 @@ pub struct Args {
     test_every: Option<usize>,
     /// Folder of the run [default: runs/ARCH-N, the first free N]
     #[arg(long, value_name = "DIR", help_heading = "Run")]
+    #[serde(skip)]
     out: Option<PathBuf>,
     /// Continue the run in this folder
     ///
     /// It keeps its settings; only --epochs, --threads, --device, --precision, --no-graph, --data, --save-every and
     /// --test-every may change.
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["out", "config", "recipe", "runs"])]
+    #[serde(skip)]
     resume: Option<PathBuf>,
     /// Train N runs, with the seeds from --seed on, and summarise them
     ///
     /// Each goes to DIR/seed-S. At the end the test accuracies after the last epoch, their mean and their standard
     /// deviation are printed and written to DIR/summary.json. The same command with the same --out does what is left.
     #[arg(long, value_name = "N", help_heading = "Run", value_parser = clap::value_parser!(u16).range(1..))]
+    #[serde(skip)]
     runs: Option<u16>,
     /// Start from settings that were chosen together; flags win
     #[arg(long, value_name = "NAME", help_heading = "Run", conflicts_with = "config")]
+    #[serde(skip)]
     recipe: Option<Recipe>,
     /// Start from the settings in a TOML file; flags win
     ///
     /// A key is a flag without its dashes, such as `batch-size = 64`.
     #[arg(long, value_name = "FILE", help_heading = "Run")]
+    #[serde(skip)]
     config: Option<PathBuf>,
-}
-
-impl Args {
-    /// Puts the flags that were given over `config`.
-    fn apply(&self, config: &mut Config) {
-        fn set<T: Clone>(to: &mut T, from: &Option<T>) {
-            if let Some(value) = from {
-                to.clone_from(value);
-            }
-        }
-        fn set_some<T: Clone>(to: &mut Option<T>, from: &Option<T>) {
-            if from.is_some() {
-                to.clone_from(from);
-            }
-        }
-        set(&mut config.data, &self.data);
-        set_some(&mut config.limit_train, &self.limit_train);
-        set_some(&mut config.val, &self.val);
-        set_some(&mut config.limit_test, &self.limit_test);
-        self.augmentation.apply(config);
-        set(&mut config.no_shuffle, &self.no_shuffle);
-        if self.arch.is_some_and(|arch| arch != config.arch) {
-            // The other network's own.
-            config.resize = None;
-        }
-        set(&mut config.arch, &self.arch);
-        set_some(&mut config.resize, &self.resize);
-        set(&mut config.groups, &self.groups);
-        set(&mut config.dropout, &self.dropout);
-        set(&mut config.batch_norm, &self.batch_norm);
-        set(&mut config.residual, &self.residual);
-        set(&mut config.whiten, &self.whiten);
-        set(&mut config.identity, &self.identity);
-        set_some(&mut config.init, &self.init);
-        set(&mut config.replace_classifier, &self.replace_classifier);
-        set_some(&mut config.freeze, &self.freeze);
-        config.freeze = config.freeze.take().filter(|layers| layers != "none");
-        set(&mut config.epochs, &self.epochs);
-        set(&mut config.batch_size, &self.batch_size);
-        set(&mut config.accumulate, &self.accumulate);
-        set(&mut config.lr, &self.lr);
-        set(&mut config.momentum, &self.momentum);
-        set(&mut config.nesterov, &self.nesterov);
-        set(&mut config.weight_decay, &self.weight_decay);
-        set(&mut config.decay_all, &self.decay_all);
-        set(&mut config.label_smoothing, &self.label_smoothing);
-        set(&mut config.ema, &self.ema);
-        set(&mut config.tta, &self.tta);
-        set(&mut config.schedule, &self.schedule);
-        set(&mut config.step_size, &self.step_size);
-        set(&mut config.gamma, &self.gamma);
-        set(&mut config.warmup, &self.warmup);
-        set(&mut config.test_every, &self.test_every);
-        set(&mut config.seed, &self.seed);
-        set(&mut config.device, &self.device);
-        set(&mut config.precision, &self.precision);
-        set(&mut config.no_graph, &self.no_graph);
-        set(&mut config.threads, &self.threads);
-        set(&mut config.save_every, &self.save_every);
-    }
 }
 
 /// Trains.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (mut config, resumed) = match &args.resume {
         None => {
-            let mut config = match (&args.config, args.recipe) {
+            let config = match (&args.config, args.recipe) {
                 (Some(file), _) => Config::read(file)?,
                 (None, Some(recipe)) => recipe.config()?,
                 (None, None) => Config::default(),
             };
-            args.apply(&mut config);
+            let config = config.with(args)?;
             config.validate(&config::flag)?;
             if let Some(out) = &args.out {
                 RunFolder::check_free(out)?;
@@ -298,8 +248,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(path) => {
             let resumed = Resumed::open(path)?;
             let run = resumed.config()?;
-            let mut config = run.clone();
-            args.apply(&mut config);
+            let config = run.with(args)?;
             config.validate(&config::flag)?;
             config.may_resume(&run)?;
             if resumed.epochs() >= config.epochs {
@@ -310,7 +259,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             (config, Some(resumed))
         }
     };
-    config.resize = Some(config.image());
+    config.resize = Some(config.image_size());
     let outcome = match args.runs {
         Some(runs) => repeat::run(&config, runs.into(), args.out.as_deref())?,
         None => Start { config, out: args.out.as_deref(), resumed, stop: &OnceCell::new() }.run()?,
@@ -337,9 +286,7 @@ mod tests {
 
     fn parsed(line: &str) -> Config {
         let args = Alone::try_parse_from(std::iter::once("train").chain(line.split_whitespace())).unwrap().args;
-        let mut config = Config::default();
-        args.apply(&mut config);
-        config
+        Config::default().with(&args).unwrap()
     }
 
     #[test]

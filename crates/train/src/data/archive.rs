@@ -6,10 +6,11 @@ use std::path::Path;
 
 use md5::{Digest, Md5};
 
-use super::cifar::{self, Manifest};
 use super::download::{Patience, download};
 use super::error::{DataError, Result};
+use super::manifest::{Manifest, check};
 use super::report::Reporter;
+use crate::hex::hex;
 
 /// Where the makers of CIFAR-10 publish it.
 pub const URL: &str = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz";
@@ -44,7 +45,7 @@ fn verified(archive: &Path, manifest: &Manifest) -> Result<Vec<Vec<u8>>> {
     let mut hash = Md5::new();
     let mut file = BufReader::with_capacity(1 << 20, File::open(archive).map_err(DataError::io("read", archive))?);
     std::io::copy(&mut file, &mut hash).map_err(DataError::io("read", archive))?;
-    let actual = cifar::hex(&hash.finalize());
+    let actual = hex(&hash.finalize());
     if actual != manifest.archive_md5 {
         return Err(DataError::Source(format!(
             "the archive has MD5 {actual}, expected {}: it was damaged on the way and is deleted",
@@ -68,7 +69,7 @@ fn unpack(archive: impl Read, manifest: &Manifest) -> Result<Vec<Vec<u8>>> {
         let spec = &manifest.files[at];
         let mut bytes = Vec::new();
         entry.take(spec.bytes() + 1).read_to_end(&mut bytes).map_err(broken)?;
-        cifar::check(&path, &bytes, spec)?;
+        check(&path, &bytes, spec)?;
         files[at] = Some(bytes);
     }
     let names = manifest.files.iter().map(|file| &file.name);

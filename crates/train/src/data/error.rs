@@ -2,20 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::FileError;
+
 /// A failure while finding, fetching, checking or reading a data set.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
     /// The operating system refused a file or folder.
-    #[error("cannot {action} {path}: {source}", path = path.display())]
-    Io {
-        /// What was tried, as a verb: `read`, `write`, `create`.
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// A folder given as data set holds neither layout.
     #[error("no data set in {path}: {found}", path = path.display())]
     NothingFound {
@@ -121,9 +116,9 @@ pub enum DataError {
 pub type Result<T, E = DataError> = std::result::Result<T, E>;
 
 impl DataError {
-    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.into();
-        move |source| DataError::Io { action, path, source }
+    pub(crate) fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let failed = FileError::on(action, path);
+        move |source| failed(source).into()
     }
 
     /// Whether data that are there are wrong (and not merely absent or out of reach).
@@ -134,52 +129,6 @@ impl DataError {
             WrongSize { .. } | WrongHash { .. } | Label { .. } | Decode { .. } | EmptyClass { .. } | Classes { .. }
         )
     }
-
-    /// What to do next, one sentence without a full stop.
-    pub fn hint(&self) -> String {
-        match self {
-            DataError::Io { action: "write" | "create" | "rename", source, .. }
-                if source.kind() == std::io::ErrorKind::StorageFull =>
-            {
-                "free some disk space (CIFAR-10 needs 700 MB while it is unpacked), or set ALEXNET_DATA to a folder on another disk".into()
-            }
-            DataError::Io { action: "write" | "create" | "rename" | "lock", .. } => {
-                "check the folder's permissions, or set ALEXNET_DATA to a folder that can be written".into()
-            }
-            DataError::Io { .. } => "check that the path exists and can be read".into(),
-            DataError::NothingFound { .. } => {
-                "expected data_batch_1.bin … data_batch_5.bin and test_batch.bin, or train/CLASS/*.png|jpg with val/CLASS/*.png|jpg; `--data sample` needs no files".into()
-            }
-            DataError::Missing { .. } => {
-                "run `alexnet data fetch` to get CIFAR-10 into the cache, and use `--data auto`".into()
-            }
-            DataError::WrongSize { path, .. } | DataError::WrongHash { path, .. } => format!(
-                "delete {} and run `alexnet data fetch` to get CIFAR-10 anew, or use `--data auto`",
-                file_name(path)
-            ),
-            DataError::Label { path, .. } => format!(
-                "{} is not an official CIFAR-10 file; `alexnet data fetch` gets the official ones",
-                file_name(path)
-            ),
-            DataError::Decode { .. } => "replace the image or move it out of the class folder".into(),
-            DataError::EmptyClass { .. } => {
-                "put images into the folder or remove it; every folder counts as a class".into()
-            }
-            DataError::Classes { .. } => "give both folders the same class folders, spelt the same".into(),
-            DataError::Fetch { cache, .. } => format!(
-                "connect to the network and run `alexnet data fetch`, copy the six official .bin files into {}, or train on the embedded images with `--data sample`",
-                cache.display()
-            ),
-            DataError::Source(_) => "run `alexnet data fetch` again; a partial download is resumed".into(),
-            DataError::NoCache => "set ALEXNET_DATA to a folder that can be written".into(),
-            DataError::Setting { what, .. } => format!("choose another {what}"),
-            DataError::Thread(_) => "lower `--threads`, or close other programs".into(),
-        }
-    }
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 fn truncated(actual: u64, expected: u64) -> &'static str {
@@ -203,10 +152,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_name_file_size_and_next_step() {
+    fn messages_name_file_and_size() {
         let error = DataError::WrongSize { path: "/d/data_batch_3.bin".into(), actual: 7, expected: 30_730_000 };
         assert_eq!(error.to_string(), "/d/data_batch_3.bin has 7 bytes, expected 30730000: it is truncated");
-        assert!(error.hint().contains("data_batch_3.bin"));
         let error = DataError::EmptyClass { path: "/d/train/cat".into(), others: 2 };
         assert_eq!(error.to_string(), "class folder /d/train/cat has no PNG or JPEG image (but 2 other files)");
     }

@@ -7,10 +7,9 @@ use std::path::Path;
 
 use super::archive;
 use super::cache;
-use super::cifar::Manifest;
-use super::dataset::OFFICIAL_FOLDER;
 use super::download::Patience;
 use super::error::{DataError, Result};
+use super::manifest::{Manifest, OFFICIAL_FOLDER, read_file};
 use super::npm::{self, Npm};
 use super::report::Reporter;
 use crate::atomic_file;
@@ -39,7 +38,7 @@ impl Default for Sources {
 pub fn fetch(folder: &Path, sources: &Sources, manifest: &Manifest, report: &Reporter) -> Result<String> {
     let _lock = cache::lock(folder, report)?;
     let target = folder.join(OFFICIAL_FOLDER);
-    if manifest.files.iter().all(|spec| super::cifar::read_file(&target, spec).is_ok()) {
+    if manifest.files.iter().all(|spec| read_file(&target, spec).is_ok()) {
         return Ok("another process".into());
     }
     let mut tried = Vec::new();

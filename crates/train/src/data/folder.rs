@@ -1,31 +1,33 @@
-//! Folders of images: `train/` and `val/` (or `test/`), in each a folder of PNG or JPEG images a class.
+//! Folders of images: `train/` and `val/` (or `test/`), each with one folder of PNG or JPEG images per class.
 //!
 //! Classes are the folders' names in byte order, as torchvision's `ImageFolder` numbers them; images are in byte
-//! order of their names within their class. Hidden entries and files of other kinds are passed over.
+//! order of their names within their class. Hidden entries and files of other kinds are skipped.
 //!
-//! **Memory.** Images that all fit [`Options::memory`] (512 MiB by default), once resized, are decoded at once. Of larger
-//! folders only the names are held, some 60 bytes an image: ImageNet's 1.3 million take 80 MB; the loader decodes each
-//! image when its batch is made, on all cores, and holds [`LoaderOptions::memory`](super::LoaderOptions::memory).
+//! **Memory.** If all resized images fit [`Options::memory`](super::Options::memory) (512 MiB by default) they are
+//! decoded at once. For larger folders only the names are kept, about 60 bytes per image (80 MB for ImageNet's 1.3
+//! million); the loader decodes each image when it makes its batch, on all cores, within
+//! [`LoaderOptions::memory`](super::LoaderOptions::memory).
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::cifar::hex;
-use super::dataset::{Dataset, Options, Split};
+use super::dataset::Dataset;
 use super::error::{DataError, Result};
+use super::split::Split;
+use crate::hex::hex;
 
 /// Whether `path` looks like folders of images.
 pub fn is_one(path: &Path) -> bool {
     path.join("train").is_dir()
 }
 
-/// Opens the folders below `path`. Decodes everything at once if that fits `options.memory`.
+/// Opens the folders below `path`; decodes all images at once if they take at most `memory` bytes.
 ///
 /// # Errors
-/// See [`DataError`]: nothing found, an empty class, classes that differ, an image that does not decode.
-pub fn open(path: &Path, options: &Options) -> Result<Dataset> {
+/// See [`DataError`]: nothing found, an empty class, different classes in the two folders, an image that cannot be decoded.
+pub fn open(path: &Path, image_size: usize, memory: u64) -> Result<Dataset> {
     let train_path = path.join("train");
     if !train_path.is_dir() {
         return Err(DataError::NothingFound { path: path.into(), found: describe(path)? });
@@ -41,9 +43,9 @@ pub fn open(path: &Path, options: &Options) -> Result<Dataset> {
         return Err(DataError::Classes { train: train_path, test: test_path, difference });
     }
     let fingerprint = fingerprint(&classes, [&train, &test]);
-    let bytes = (train.len() + test.len()) as u64 * (options.size * options.size * 3) as u64;
-    let (train, test) = if bytes <= options.memory {
-        (train.into_memory(options.size)?, test.into_memory(options.size)?)
+    let bytes = (train.len() + test.len()) as u64 * (image_size * image_size * 3) as u64;
+    let (train, test) = if bytes <= memory {
+        (train.into_memory(image_size)?, test.into_memory(image_size)?)
     } else {
         (train, test)
     };
@@ -83,7 +85,7 @@ fn scan(path: &Path) -> Result<(Vec<String>, Split)> {
     Ok((classes, Split::in_files(folders, names, labels)))
 }
 
-/// What `path` holds, sorted, hidden entries left out.
+/// The entries of `path` in byte order, without hidden ones.
 pub(crate) fn entries(path: &Path) -> Result<Vec<PathBuf>> {
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(path).map_err(DataError::io("read", path))? {
@@ -125,7 +127,7 @@ fn describe(path: &Path) -> Result<String> {
     })
 }
 
-/// Depends on the classes and on each image's name, not on what the images show.
+/// Hash of the classes and of each image's label and name, not of the pixels.
 fn fingerprint(classes: &[String], splits: [&Split; 2]) -> String {
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| {

@@ -14,9 +14,9 @@ use alexnet_core::random::Philox;
 use rayon::prelude::*;
 
 use super::augment::{Normalize, SampledTransform, TransformConfig, crop_and_flip, draw};
-use super::dataset::Split;
 use super::error::{DataError, Result};
 use super::order;
+use super::split::Split;
 
 /// How many finished batches wait at most.
 pub const PREFETCH: usize = 3;
@@ -27,7 +27,7 @@ pub struct LoaderOptions {
     /// Images a batch; the last batch may have fewer.
     pub batch_size: usize,
     /// Side of the images given out, the network's input size.
-    pub size: usize,
+    pub image_size: usize,
     /// Whether the order is that of [`order::shuffled`] or the split's own.
     pub shuffle: bool,
     /// Random transformations.
@@ -46,7 +46,7 @@ impl Default for LoaderOptions {
     fn default() -> Self {
         LoaderOptions {
             batch_size: 128,
-            size: super::cifar::SIZE,
+            image_size: super::cifar::SIZE,
             shuffle: false,
             transforms: TransformConfig::NONE,
             seed: 0,
@@ -61,7 +61,7 @@ impl LoaderOptions {
     /// Bytes of all batches that a loader has ready, in the making, and lent out one at a time, whatever the data set's
     /// size. Beside them a thread holds the one image it decodes.
     pub fn memory(&self) -> u64 {
-        let image = self.size as u64 * self.size as u64 * 3 * size_of::<f32>() as u64;
+        let image = self.image_size as u64 * self.image_size as u64 * 3 * size_of::<f32>() as u64;
         (self.batch_size as u64).saturating_mul((PREFETCH as u64 + 2) * (image + size_of::<u32>() as u64))
     }
 }
@@ -84,7 +84,7 @@ struct Buffers {
 }
 
 impl Batch {
-    /// The images, NHWC, `count`·size·size·3 values.
+    /// The images, NHWC, `count`·image_size·image_size·3 values.
     pub fn images(&self) -> &[f32] {
         &self.buffers.images
     }
@@ -121,7 +121,7 @@ impl Loader {
     /// # Errors
     /// A batch size or image size of 0, or threads that cannot be started.
     pub fn new(split: &Split, options: LoaderOptions) -> Result<Self> {
-        for (what, value) in [("batch size", options.batch_size), ("image size", options.size)] {
+        for (what, value) in [("batch size", options.batch_size), ("image size", options.image_size)] {
             if value == 0 {
                 return Err(DataError::Setting { what, value: "0".into(), expected: "at least 1" });
             }
@@ -131,7 +131,7 @@ impl Loader {
         let (back, returned) = sync_channel(PREFETCH + 2);
         let cancelled = Arc::new(AtomicBool::new(false));
         // Images that are ready in memory cost less than handing them out to other threads.
-        let ready = split.size() == Some(options.size) && options.transforms.rand_augment.is_none();
+        let ready = split.image_size() == Some(options.image_size) && options.transforms.rand_augment.is_none();
         let threads = if ready { 1 } else { options.threads };
         let pool = (threads != 1)
             .then(|| {
@@ -254,7 +254,7 @@ impl Maker {
     fn fill(&self, index: usize, pool: Option<&rayon::ThreadPool>, buffers: &mut Buffers) -> Result<()> {
         let first = index * self.options.batch_size;
         let count = self.options.batch_size.min(self.split.len() - first);
-        let image = self.options.size * self.options.size * 3;
+        let image = self.options.image_size * self.options.image_size * 3;
         let at = |i: usize| self.order.as_ref().map_or(first + i, |order| order[first + i] as usize);
         buffers.labels.clear();
         buffers.labels.extend((0..count).map(|i| self.split.labels()[at(i)]));
@@ -280,17 +280,17 @@ impl Maker {
         }
         let options = &self.options;
         SCRATCH.with_borrow_mut(|[scratch, changed, spare]| {
-            let pixels = self.split.image(index, options.size, scratch)?;
-            let draw = draw(&self.philox, options.epoch, index as u64, options.size, &options.transforms);
+            let pixels = self.split.image(index, options.image_size, scratch)?;
+            let draw = draw(&self.philox, options.epoch, index as u64, options.image_size, &options.transforms);
             let Some(rand_augment) = options.transforms.rand_augment else {
-                self.normalize.apply(pixels, options.size, &draw, out);
+                self.normalize.apply(pixels, options.image_size, &draw, out);
                 return Ok(());
             };
             changed.resize(pixels.len(), 0);
-            crop_and_flip(pixels, options.size, &draw, changed);
-            rand_augment.apply(&self.philox, options.epoch, index as u64, options.size, changed, spare);
+            crop_and_flip(pixels, options.image_size, &draw, changed);
+            rand_augment.apply(&self.philox, options.epoch, index as u64, options.image_size, changed, spare);
             let placed = SampledTransform { right: 0, down: 0, flip: false, ..draw };
-            self.normalize.apply(changed, options.size, &placed, out);
+            self.normalize.apply(changed, options.image_size, &placed, out);
             Ok(())
         })
     }

@@ -10,8 +10,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::cifar::{self, FileSpec, IMAGE, Manifest, SIZE};
+use super::cifar::{self, IMAGE, SIZE};
 use super::error::{DataError, Result};
+use super::manifest::{FileSpec, Manifest, check};
 use super::resize;
 
 /// The package and the version whose contents are known.
@@ -137,7 +138,7 @@ fn convert(package: impl Read, manifest: &Manifest) -> Result<Vec<Vec<u8>>> {
         for (pixels, label) in images.chunks_exact(IMAGE).zip(&mut labels) {
             cifar::push_record(&mut bytes, label, pixels);
         }
-        cifar::check(Path::new(&spec.name), &bytes, spec)?;
+        check(Path::new(&spec.name), &bytes, spec)?;
         files.push(bytes);
     }
     Ok(files)

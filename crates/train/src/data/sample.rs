@@ -1,19 +1,21 @@
-//! A thousand training and 250 test images of CIFAR-10 inside the binary, so that everything runs without a
-//! network and tests are the same everywhere.
+//! 1000 training and 250 test images of CIFAR-10 inside the binary: everything runs offline, and tests are the same on
+//! every machine.
 //!
-//! `sample.bin` is in CIFAR-10's official layout, training images first: of each class the first 100 of the
+//! `sample.bin` is in CIFAR-10's official layout, training images first: per class the first 100 images of the
 //! official training files and the first 25 of the test file, in the files' order.
 //! `cargo run --release --example make_sample` makes it again.
 
 use sha2::{Digest, Sha256};
 
 use super::cifar::{self, CLASSES, RECORD};
-use super::dataset::{Dataset, Split};
+use super::dataset::Dataset;
 use super::error::Result;
+use super::split::Split;
+use crate::hex::hex;
 
-/// Training images, 100 a class.
+/// Training images, 100 per class.
 pub const TRAIN: usize = 1000;
-/// Test images, 25 a class.
+/// Test images, 25 per class.
 pub const TEST: usize = 250;
 
 static RECORDS: &[u8; (TRAIN + TEST) * RECORD] = include_bytes!("sample.bin");
@@ -21,7 +23,7 @@ static RECORDS: &[u8; (TRAIN + TEST) * RECORD] = include_bytes!("sample.bin");
 /// Opens the embedded images.
 ///
 /// # Errors
-/// None, unless the tree's `sample.bin` was damaged.
+/// Only if `sample.bin` was damaged before the build.
 pub fn open() -> Result<Dataset> {
     let (train, test) = RECORDS.split_at(TRAIN * RECORD);
     Ok(Dataset {
@@ -33,11 +35,11 @@ pub fn open() -> Result<Dataset> {
         test: cifar::split(&[test], &["sample.bin"])?,
         val: None,
         warning: None,
-        fingerprint: cifar::hex(&Sha256::digest(RECORDS))[..16].to_string(),
+        fingerprint: hex(&Sha256::digest(RECORDS))[..16].to_string(),
     })
 }
 
-/// Chooses the records of `per_class` images of each class, the first ones in order.
+/// The records of the first `per_class` images of each class, in order.
 pub fn choose(split: &Split, per_class: usize) -> Vec<u8> {
     let mut left = [per_class; CLASSES.len()];
     let mut records = Vec::with_capacity(per_class * CLASSES.len() * RECORD);
@@ -66,7 +68,7 @@ mod tests {
         assert_eq!(sample.train.labels()[..10], [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]);
         assert_eq!(sample.test.labels()[..5], [3, 8, 8, 0, 6]);
         assert_eq!(
-            cifar::hex(&Sha256::digest(RECORDS)),
+            hex(&Sha256::digest(RECORDS)),
             "4ef15847b4a50ad497e5a9d0f330cf978981e3a1a3ddd3b1d60417fbb4c65c30"
         );
         // The first pixel of the first training image, a frog.

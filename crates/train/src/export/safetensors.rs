@@ -1,11 +1,11 @@
 //! The weights alone as a safetensors file, with torchvision's names.
 
 use super::Model;
-use crate::run::checkpoint;
+use crate::run::model;
 
 /// The bytes of the file. Its metadata tell `format` (`pt`, as other libraries write it), and in this program's
 /// words `architecture` and `classes`, so that [`crate::import`] need not guess.
-pub fn to_bytes(model: &Model<'_>, network: &checkpoint::Model) -> Vec<u8> {
+pub fn to_bytes(model: &Model<'_>, network: &model::Model) -> Vec<u8> {
     let mut header = serde_json::Map::new();
     let metadata = serde_json::json!({
         "format": "pt",

@@ -56,28 +56,6 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// What to do next.
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::Checkpoint(error) => return crate::run::error::checkpoint_hint(error),
-            Self::PyTorch { source: pytorch::Error::Io(error), .. } => {
-                return crate::run::error::io_hint(error).map(String::from);
-            }
-            Self::PyTorch { .. } => {
-                "save the weights alone, torch.save(model.state_dict(), FILE), or as a safetensors file".into()
-            }
-            Self::Unrecognised { .. } => {
-                "name the --arch and --resize it was made for; its tensors need torchvision's names".into()
-            }
-            Self::NotFinite { .. } => "the run that it is of diverged: use weights from before that".into(),
-            Self::Classes { .. } => {
-                "add --replace-classifier to start the last layer anew and take all others from the file".into()
-            }
-        })
-    }
-}
-
 /// Named tensors of someone's file.
 pub struct Weights {
     path: PathBuf,

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use alexnet_core::alexnet::Variant;
 
 use super::{Error, Weights};
-use crate::run::checkpoint::Model;
-use crate::run::config::LARGEST_SIDE;
+use crate::run::model::Model;
+use crate::run::config::LARGEST_IMAGE;
 
 /// What the user knows about the file.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,7 +35,7 @@ pub fn recognise(weights: &Weights, known: Known) -> Result<(Model, usize), Erro
     let fail = |reason: String| Error::Unrecognised { path: weights.path().into(), reason };
     // A file of this program says what it is.
     let noted = weights.note("architecture").and_then(|note| serde_json::from_str::<Model>(&note).ok());
-    let mut candidates: Vec<Model> = noted.into_iter().filter(|model| model.image <= LARGEST_SIDE).collect();
+    let mut candidates: Vec<Model> = noted.into_iter().filter(|model| model.image_size <= LARGEST_IMAGE).collect();
     let batch_norm = shapes.keys().any(|name| name.ends_with(".running_mean"));
     // torchvision first: `paper-k11` at 224 pixels has the same tensors.
     for variant in [Variant::Torchvision, Variant::Cifar, Variant::PaperK11, Variant::Original, Variant::Modern] {
@@ -45,7 +45,7 @@ pub fn recognise(weights: &Weights, known: Known) -> Result<(Model, usize), Erro
             for image in std::iter::once(variant.image()).chain(others) {
                 candidates.push(Model {
                     variant: variant.name().into(),
-                    image,
+                    image_size: image,
                     groups,
                     dropout: 0.5,
                     batch_norm,
@@ -56,7 +56,7 @@ pub fn recognise(weights: &Weights, known: Known) -> Result<(Model, usize), Erro
     }
     if let Some(image) = known.image {
         candidates.dedup_by_key(|model| (model.variant.clone(), model.groups));
-        candidates.iter_mut().for_each(|model| model.image = image);
+        candidates.iter_mut().for_each(|model| model.image_size = image);
     }
     candidates.retain(|model| {
         known.variant.is_none_or(|variant| variant.name() == model.variant)
@@ -77,7 +77,7 @@ fn fits(shapes: &HashMap<String, Vec<usize>>, model: &Model) -> Option<usize> {
     let architecture = model.architecture(classes)?;
     // Cheaper than following an image through the layers, which `trace` does for every side on an error.
     let conv = shapes.get("features.0.weight")?;
-    if !matches!(conv.as_slice(), [_, 3, height, width] if height == width && *height <= model.image + 4) {
+    if !matches!(conv.as_slice(), [_, 3, height, width] if height == width && *height <= model.image_size + 4) {
         return None;
     }
     let parameters = architecture.parameters().ok()?;

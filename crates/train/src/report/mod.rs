@@ -5,12 +5,11 @@ pub mod test;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::picture::Picture;
 use crate::run::metrics::Record;
 use crate::run::summary::grouped;
-use crate::run::{Error, Result};
 use plot::{Curve, escape};
 use test::Tested;
 
@@ -34,15 +33,6 @@ pub struct Run {
     pub filters: Option<Picture>,
     /// What it makes of the test images, unless that was left out.
     pub tested: Option<Tested>,
-}
-
-/// The records of a run's `metrics.jsonl`; a line that is not whole ends them.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn records(path: &Path) -> Result<Vec<Record>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-    Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
 }
 
 /// `val` or `test`: what the run's epochs are judged by.

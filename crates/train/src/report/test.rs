@@ -56,7 +56,7 @@ pub fn test(classifier: &mut Classifier, dataset: &Dataset, threads: usize, most
         wrong.sort_by(|a, b| b.3.total_cmp(&a.3));
         wrong.truncate(most);
     })?;
-    let shown = split.size().unwrap_or(side).min(LARGEST_PICTURE);
+    let shown = split.image_size().unwrap_or(side).min(LARGEST_PICTURE);
     let mut scratch = Vec::new();
     let mut mistakes = Vec::new();
     for (index, class, taken_for, confidence, own) in wrong {

@@ -10,15 +10,15 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use alexnet_core::alexnet::{self, Variant};
-use alexnet_core::{Architecture, Device, Network};
+use alexnet_core::{Device, Network};
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::metrics::Scaling;
-use crate::atomic_file;
-use crate::data::cifar::hex;
+use super::model::Model;
+use super::scaling::Scaling;
+use crate::hex::hex;
+use crate::{FileError, atomic_file};
 
 /// The format that this program writes, and the only one it reads.
 const FORMAT_VERSION: &str = "1";
@@ -29,16 +29,9 @@ const NO_CHECKSUM: &str = "00000000000000000000000000000000000000000000000000000
 /// Why a checkpoint cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The operating system refused.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Its reason.
-        source: io::Error,
-    },
+    /// The operating system refused the file.
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// Not a safetensors file, or one cut short.
     #[error("{} is not a whole safetensors file: {reason}", path.display())]
     Malformed {
@@ -77,34 +70,6 @@ pub enum Error {
 }
 
 type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// Which network the weights belong to.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Model {
-    /// Name of the variant.
-    pub variant: String,
-    /// Side of the input image.
-    pub image: usize,
-    /// Groups, see [`alexnet::Options`].
-    pub groups: usize,
-    /// Dropout rate while training.
-    pub dropout: f64,
-    /// Whether a batch norm stands before every ReLU.
-    #[serde(default)]
-    pub batch_norm: bool,
-    /// Whether shortcuts go around convolutions that keep the shape.
-    #[serde(default)]
-    pub residual: bool,
-}
-
-impl Model {
-    /// The layers, for `classes` classes; `None` if the variant is unknown.
-    pub fn architecture(&self, classes: usize) -> Option<Architecture> {
-        let Self { image, groups, dropout, batch_norm, residual, .. } = *self;
-        let variant = Variant::from_name(&self.variant)?;
-        Some(alexnet::architecture(variant, alexnet::Options { image, classes, dropout, groups, batch_norm, residual }))
-    }
-}
 
 /// How far the run is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -156,17 +121,12 @@ pub struct Metadata {
     pub progress: Progress,
 }
 
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { action, path, source }
-}
-
 /// Writes a checkpoint so that `path` holds either what it held before or the whole new file.
 ///
 /// # Errors
 /// The file cannot be written (what was at `path` stays, the temporary file goes); the device failed.
 pub fn save<D: Device<Element = f32>>(path: &Path, network: &Network<D>, metadata: &Metadata) -> Result<()> {
-    let failed = |error| io_error("write", path)(error);
+    let failed = |error| FileError::on("write", path)(error).into();
     atomic_file::write_with(path, true, failed, |file| write(file, network, metadata, failed))
 }
 
@@ -263,7 +223,7 @@ pub struct Weights {
 /// # Errors
 /// The file cannot be read or is not a whole safetensors file.
 pub fn open_weights(path: &Path) -> Result<Weights> {
-    let bytes = fs::read(path).map_err(io_error("read", path))?;
+    let bytes = fs::read(path).map_err(FileError::on("read", path))?;
     match SafeTensors::deserialize(&bytes) {
         Ok(_) => Ok(Weights { path: path.to_owned(), bytes }),
         Err(error) => Err(Error::Malformed { path: path.to_owned(), reason: error.to_string() }),

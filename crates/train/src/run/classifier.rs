@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use alexnet_core::{Architecture, Device, Network};
 
 use super::checkpoint::{Checkpoint, Metadata};
-use super::config::{Config, LARGEST_SIDE};
+use super::config::{Config, LARGEST_IMAGE};
 use super::error::{Error, Result};
 use super::evaluate::{Classified, Evaluation, evaluate};
 use super::stop::Stop;
@@ -81,9 +81,9 @@ pub fn checkpoint_of(path: &Path) -> Result<PathBuf> {
 pub fn architecture_of(metadata: &Metadata, path: &Path) -> Result<Architecture> {
     let foreign = |reason| super::checkpoint::Error::Foreign { path: path.into(), reason };
     let unknown = || foreign(format!("its variant `{}` is unknown", metadata.model.variant));
-    let side = metadata.model.image;
-    if side > LARGEST_SIDE {
-        return Err(foreign(format!("its images have a side of {side} pixels, more than {LARGEST_SIDE}")).into());
+    let side = metadata.model.image_size;
+    if side > LARGEST_IMAGE {
+        return Err(foreign(format!("its images have a side of {side} pixels, more than {LARGEST_IMAGE}")).into());
     }
     let architecture = metadata.model.architecture(metadata.classes.len()).ok_or_else(unknown)?;
     // Before memory is taken: what the metadata say must have an output.
@@ -215,12 +215,13 @@ pub fn top(probabilities: &[f64], count: usize) -> Vec<(usize, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::checkpoint::{Model, Progress, TrainedOn};
+    use crate::run::checkpoint::{Progress, TrainedOn};
+    use crate::run::model::Model;
 
     #[test]
     fn a_side_beyond_what_can_be_counted_in_is_refused() {
         let metadata = |image| Metadata {
-            model: Model { variant: "cifar".into(), image, groups: 1, ..Model::default() },
+            model: Model { variant: "cifar".into(), image_size: image, groups: 1, ..Model::default() },
             data: TrainedOn { name: String::new(), fingerprint: String::new() },
             classes: vec!["cat".into(), "dog".into()],
             config: String::new(),

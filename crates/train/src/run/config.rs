@@ -1,21 +1,23 @@
 //! The settings of a run: defaults, what is allowed, and their form as TOML.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use alexnet_core::alexnet::Variant;
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::Model;
 use super::error::{Error, Result};
+use super::model::Model;
 use super::schedule::{LearningRate, Schedule};
 use super::tta::Tta;
 use crate::data::mix::MixConfig;
 use crate::data::{Augment, RandAugment, TransformConfig};
 
-mod as_text;
+pub(crate) mod as_text;
 mod device;
+mod validate;
 
 pub use device::{DeviceKind, Precision};
+pub use validate::{LARGEST_IMAGE, flag};
 
 /// Which AlexNet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -198,21 +200,10 @@ impl Default for Config {
     }
 }
 
-/// The largest side of a network's images: what follows from it can still be counted in bytes.
-pub const LARGEST_SIDE: usize = 4096;
-
 /// What a resumed run may be given anew: nothing else leaves its steps so far what they were. Another device or
 /// precision rounds differently from there on.
 pub const MAY_CHANGE: [&str; 8] =
     ["epochs", "threads", "device", "precision", "no-graph", "data", "save-every", "test-every"];
-
-/// What a key is called in a message: `--lr`, or `lr in my.toml`.
-type Name<'a> = &'a dyn Fn(&str) -> String;
-
-/// The name of a flag.
-pub fn flag(key: &str) -> String {
-    format!("--{key}")
-}
 
 impl Config {
     /// Reads a file; keys that it lacks have their default.
@@ -262,140 +253,30 @@ impl Config {
     /// # Errors
     /// None for settings that were validated.
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self).map_err(|e| Error::Config { path: PathBuf::from("config.toml"), message: e.to_string() })
+        toml::to_string(self).map_err(|error| unwritable(&error))
     }
 
-    /// Checks every value by itself and against the others.
+    /// These settings with those of `given` in their place: a struct whose fields are named as the keys, absent where a
+    /// setting stays.
     ///
     /// # Errors
-    /// [`Error::Setting`] names the first value that is not allowed.
-    pub fn validate(&self, name: Name) -> Result<()> {
-        let fail = |key: &str, value: String, expected: &str| {
-            Err(Error::Setting { name: name(key), value, expected: expected.into() })
-        };
-        for (key, value, most) in [("epochs", self.epochs, 1_000_000), ("threads", self.threads, 1024)] {
-            if value > most {
-                return fail(key, value.to_string(), &format!("at most {most}"));
-            }
+    /// [`Error::Setting`] for a number that TOML cannot hold.
+    pub fn with(&self, given: &impl Serialize) -> Result<Self> {
+        let (given, mut table) = (to_table(given)?, to_table(self)?);
+        // A size of the other variant, or of a transformation that is now off, no longer applies.
+        if given.get("arch").is_some_and(|arch| Some(arch) != table.get("arch")) {
+            table.remove("resize");
         }
-        for (key, value) in [
-            ("batch-size", Some(self.batch_size)),
-            ("accumulate", Some(self.accumulate)),
-            ("step-size", Some(self.step_size)),
-            ("groups", Some(self.groups)),
-            ("resize", self.resize),
-            ("limit-train", self.limit_train),
-            ("val", self.val),
-            ("limit-test", self.limit_test),
-            ("crop-padding", self.crop_padding),
-            ("cutout", self.cutout),
-            ("test-every", Some(self.test_every)),
-        ] {
-            if value == Some(0) {
-                return fail(key, "0".into(), "at least 1");
-            }
+        let augment = given.get("augment").and_then(|list| list.as_str()?.parse::<Augment>().ok());
+        let on = augment.map_or((true, true), |augment| (augment.crop, augment.cutout));
+        for (_, key) in [(on.0, "crop-padding"), (on.1, "cutout")].iter().filter(|(on, _)| !on) {
+            table.remove(*key);
         }
-        if let Some(side) = self.resize.filter(|&side| side > LARGEST_SIDE) {
-            return fail("resize", side.to_string(), &format!("at most {LARGEST_SIDE}"));
+        table.extend(given);
+        if table.get("freeze").is_some_and(|layers| layers.as_str() == Some("none")) {
+            table.remove("freeze");
         }
-        if self.batch_size.checked_mul(self.accumulate).is_none_or(|images| images > u32::MAX as usize) {
-            return fail("accumulate", self.accumulate.to_string(), "batch-size times accumulate below 2^32");
-        }
-        for (key, value) in [
-            ("lr", self.lr),
-            ("weight-decay", self.weight_decay),
-            ("gamma", self.gamma),
-            ("warmup", self.warmup),
-            ("save-every", self.save_every),
-        ] {
-            if !(value.is_finite() && value >= 0.0) {
-                return fail(key, value.to_string(), "a finite number, 0 or more");
-            }
-        }
-        for (key, value) in [
-            ("momentum", self.momentum),
-            ("dropout", self.dropout),
-            ("label-smoothing", self.label_smoothing),
-            ("ema", self.ema),
-        ] {
-            if !(0.0..1.0).contains(&value) {
-                return fail(key, value.to_string(), "a number from 0 to below 1");
-            }
-        }
-        if i64::try_from(self.seed).is_err() {
-            return fail("seed", self.seed.to_string(), "at most 9223372036854775807");
-        }
-        if !(0.0..=1.0).contains(&self.jitter) {
-            return fail("jitter", self.jitter.to_string(), "a number from 0 to 1");
-        }
-        for (key, alpha) in [("mixup", self.mixup), ("cutmix", self.cutmix)] {
-            if !(alpha == 0.0 || (0.001..=1000.0).contains(&alpha)) {
-                return fail(key, alpha.to_string(), "0, or a number from 0.001 to 1000");
-            }
-        }
-        for (key, pixels) in [("crop-padding", self.crop_padding), ("cutout", self.cutout)] {
-            if let Some(pixels) = pixels.filter(|&pixels| pixels > self.image()) {
-                return fail(key, pixels.to_string(), &format!("at most the images' side, {}", self.image()));
-            }
-        }
-        let contradiction = |message: String, hint| Err(Error::Settings { message, hint });
-        if self.crop_padding.is_some() && !self.augment.crop {
-            return contradiction(
-                format!("{} is given, but {} has no crop", name("crop-padding"), name("augment")),
-                "add crop to --augment, or leave --crop-padding out",
-            );
-        }
-        if self.cutout.is_some() && !self.augment.cutout {
-            return contradiction(
-                format!("{} is given, but {} has no cutout", name("cutout"), name("augment")),
-                "add cutout to --augment, as in --augment crop,flip,cutout, or leave --cutout out",
-            );
-        }
-        if self.nesterov && self.momentum == 0.0 {
-            return contradiction(
-                format!("{} needs a momentum above 0", name("nesterov")),
-                "give --momentum 0.9, or leave --nesterov out",
-            );
-        }
-        if self.groups != 1 && self.arch != Arch::Original {
-            return contradiction(
-                format!("{} is {}, but only original has groups", name("groups"), self.groups),
-                "add --arch original, or leave --groups out",
-            );
-        }
-        for (key, given) in [("whiten", self.whiten), ("identity", self.identity)] {
-            if given && self.init.is_some() {
-                return contradiction(
-                    format!("{} starts weights that {} gives", name(key), name("init")),
-                    "leave one of them out",
-                );
-            }
-        }
-        if self.batch_size == 1 && self.model().batch_norm {
-            return contradiction(
-                format!("{} is 1, and a batch norm makes nothing of a single image", name("batch-size")),
-                "give --batch-size 2 or more: what --accumulate adds up are batches, each normalised by itself",
-            );
-        }
-        if self.replace_classifier && self.init.is_none() {
-            return contradiction(
-                format!("{} needs weights to start from", name("replace-classifier")),
-                "give them with --init FILE",
-            );
-        }
-        if self.epochs > 0 && self.warmup > self.epochs as f64 {
-            return contradiction(
-                format!("{} is {} epochs, longer than the run of {}", name("warmup"), self.warmup, self.epochs),
-                "give a shorter --warmup or more --epochs",
-            );
-        }
-        if self.device == DeviceKind::Cpu && self.precision != Precision::Fp32 {
-            return contradiction(
-                format!("{} is {}, but the CPU computes in fp32 only", name("precision"), self.precision),
-                "give --precision fp32, or use --device cuda",
-            );
-        }
-        Ok(())
+        table.try_into().map_err(|error| unwritable(&error))
     }
 
     /// Whether a layer keeps its weights.
@@ -405,13 +286,13 @@ impl Config {
     }
 
     /// Side of the network's images.
-    pub fn image(&self) -> usize {
+    pub fn image_size(&self) -> usize {
         self.resize.unwrap_or(self.arch.variant().image())
     }
 
     /// What the training images undergo.
     pub fn transforms(&self) -> TransformConfig {
-        let usual = self.augment.at(self.image());
+        let usual = self.augment.at(self.image_size());
         TransformConfig {
             padding: self.crop_padding.unwrap_or(usual.padding),
             cutout: self.cutout.unwrap_or(usual.cutout),
@@ -430,7 +311,7 @@ impl Config {
     pub fn model(&self) -> Model {
         Model {
             variant: self.arch.variant().name().into(),
-            image: self.image(),
+            image_size: self.image_size(),
             groups: self.groups,
             dropout: self.dropout,
             batch_norm: self.batch_norm || self.arch == Arch::Modern,
@@ -470,11 +351,7 @@ impl Config {
     /// # Errors
     /// [`Error::Changed`] names the first key that differs.
     pub fn may_resume(&self, run: &Self) -> Result<()> {
-        let table = |config: &Self| {
-            toml::Table::try_from(config)
-                .map_err(|e| Error::Config { path: PathBuf::from("config.toml"), message: e.to_string() })
-        };
-        let (new, old) = (table(self)?, table(run)?);
+        let (new, old) = (to_table(self)?, to_table(run)?);
         let text = |value: Option<&toml::Value>| value.map_or("none".into(), toml::Value::to_string);
         for key in new.keys().chain(old.keys()).filter(|key| !MAY_CHANGE.contains(&key.as_str())) {
             let (new, old) = (new.get(key), old.get(key));
@@ -484,6 +361,23 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn unwritable(error: &dyn std::fmt::Display) -> Error {
+    Error::Config { path: "config.toml".into(), message: error.to_string() }
+}
+
+/// Settings as a table; a number beyond TOML's integers is named.
+fn to_table(settings: &impl Serialize) -> Result<toml::Table> {
+    toml::Table::try_from(settings).map_err(|error| {
+        let json = serde_json::to_value(settings).unwrap_or_default();
+        match json.as_object().into_iter().flatten().find(|(_, value)| value.is_u64() && !value.is_i64()) {
+            Some((key, value)) => {
+                Error::Setting { name: flag(key), value: value.to_string(), expected: format!("at most {}", i64::MAX) }
+            }
+            None => unwritable(&error),
+        }
+    })
 }
 
 #[cfg(test)]

@@ -1,18 +1,19 @@
-//! What can go wrong with a run, each error naming the thing it met, and the next step as a hint.
+//! Errors of a run. Each names the thing it is about; what to do next is added by `cli/hint.rs`.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::memory::gib;
+use super::bytes::gib;
+use crate::FileError;
 
 /// A `Result` with this module's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A failure of a run.
+/// An error of a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting has a value that it cannot have.
+    /// A setting has a value that is not allowed.
     #[error("{name} is {value}, expected {expected}")]
     Setting {
         /// The flag, or the key and its file.
@@ -24,13 +25,13 @@ pub enum Error {
     },
     /// Two settings contradict each other.
     #[error("{message}")]
-    Settings {
-        /// Which, and how.
+    Conflict {
+        /// The key of the setting to change.
+        key: &'static str,
+        /// Which settings, and how.
         message: String,
-        /// What to do.
-        hint: &'static str,
     },
-    /// A configuration file cannot be understood.
+    /// A configuration file cannot be parsed.
     #[error("cannot read the configuration {}: {message}", path.display())]
     Config {
         /// The file, or the checkpoint that holds it.
@@ -38,38 +39,43 @@ pub enum Error {
         /// What the parser said.
         message: String,
     },
-    /// The operating system refused.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// Its reason.
-        source: io::Error,
-    },
+    /// The operating system refused a file or folder.
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// The folder of a new run holds a run.
     #[error("{} already holds a run", path.display())]
     Exists {
         /// The folder.
         path: PathBuf,
     },
-    /// The file to write is there already.
+    /// A new run would overwrite a `config.toml` that no run wrote.
+    #[error("{} was not written by a run, and a new run would overwrite it", path.display())]
+    ForeignConfig {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file to write exists already.
     #[error("{} already exists", path.display())]
     FileExists {
         /// The file.
         path: PathBuf,
     },
-    /// The port cannot be had.
+    /// The port cannot be opened.
     #[error("cannot serve on 127.0.0.1:{port}: {source}")]
     Port {
         /// The port.
         port: u16,
-        /// What the system said.
+        /// The system's reason.
         source: io::Error,
     },
+    /// The folder of a run does not exist.
+    #[error("no such folder: {}", path.display())]
+    NoFolder {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The folder given holds no checkpoint.
-    #[error("{} is no run: {reason}", path.display())]
+    #[error("{} is not a run folder: {reason}", path.display())]
     NotARun {
         /// The folder.
         path: PathBuf,
@@ -82,7 +88,7 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
-    /// A resumed run was given another value for something that its results depend on.
+    /// A resumed run was given a new value for a setting that its results depend on.
     #[error("--{key} {new} contradicts the run, which was started with {key} = {old}")]
     Changed {
         /// The setting.
@@ -92,27 +98,19 @@ pub enum Error {
         /// The value given.
         new: String,
     },
-    /// A run is resumed, or a checkpoint evaluated, on data that it does not fit.
-    #[error("{message}")]
-    Data {
-        /// What differs.
-        message: String,
-        /// What to do.
-        hint: &'static str,
-    },
     /// The network does not fit the memory.
     #[error("a batch of {batch} images needs {}, {} is free", gib(*needs), gib(*free))]
     Memory {
-        /// Images a batch.
+        /// Images per batch.
         batch: usize,
-        /// Bytes the plan takes.
+        /// Bytes that the plan needs.
         needs: u64,
         /// Bytes available.
         free: u64,
         /// The largest batch that fits, if one does.
         largest: Option<usize>,
     },
-    /// A device's gradients are not the numerical ones.
+    /// Gradients of a device differ from the numerical ones.
     #[error("{failed} of {count} gradients of {device} are outside the tolerance, see above")]
     Gradients {
         /// Parameters whose check failed.
@@ -122,7 +120,7 @@ pub enum Error {
         /// The device.
         device: String,
     },
-    /// The loss is no number any more.
+    /// The loss or a weight is NaN or infinite.
     #[error("{what} became {value} at step {step} (epoch {epoch}, learning rate {learning_rate})")]
     Diverged {
         /// `the loss`, `a weight` …
@@ -141,10 +139,10 @@ pub enum Error {
     /// A checkpoint cannot be written or read.
     #[error(transparent)]
     Checkpoint(#[from] super::checkpoint::Error),
-    /// Someone's weights cannot be taken.
+    /// Weights from another program cannot be used.
     #[error(transparent)]
     Import(#[from] crate::import::Error),
-    /// Loading failed.
+    /// A data set cannot be read.
     #[error(transparent)]
     Loading(#[from] crate::data::DataError),
     /// The network or its device failed.
@@ -155,105 +153,19 @@ pub enum Error {
 impl Error {
     /// For `map_err`: the operating system refused `action` on `path`.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Io { action, path, source }
+        let failed = FileError::on(action, path);
+        move |source| failed(source).into()
     }
 
-    /// What to do next.
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::Setting { .. } | Self::Gradients { .. } => return None,
-            Self::Settings { hint, .. } | Self::Data { hint, .. } => (*hint).into(),
-            Self::Config { .. } => "`alexnet train --help` lists the settings; a key is a flag without its dashes".into(),
-            Self::Io { source, .. } => return io_hint(source).map(String::from),
-            Self::Exists { path } => format!(
-                "go on with it by `alexnet train --resume {0}`, or choose another folder with --out",
-                path.display()
-            ),
-            Self::Port { .. } => "choose another with --port, or any that is free with --port 0".into(),
-            Self::FileExists { .. } => "choose another file, or write over it with --force".into(),
-            Self::NotARun { .. } => {
-                "give a run folder (runs/NAME) that holds last.safetensors; a run stopped before its first checkpoint is started again".into()
-            }
-            Self::Busy { .. } => "wait for it, or start another run with --out".into(),
-            Self::Changed { key, .. } => {
-                format!("leave --{key} out to go on, or start a new run; only {} may change", super::config::MAY_CHANGE.map(|key| format!("--{key}")).join(", "))
-            }
-            Self::Memory { largest: Some(largest), .. } => format!(
-                "use --batch-size {largest} or less; in training --accumulate keeps the updates those of a larger batch"
-            ),
-            Self::Memory { largest: None, .. } => {
-                "not even a batch of 1 fits: choose a smaller --arch or --resize, or close other programs".into()
-            }
-            Self::Diverged { learning_rate, kept, .. } => format!(
-                "start again with a smaller learning rate (--lr {:?}) or a warm-up (--warmup 1); the last good checkpoint is {}",
-                rounded(learning_rate / 10.0),
-                kept.display()
-            ),
-            Self::Checkpoint(error) => return checkpoint_hint(error),
-            Self::Import(error) => return error.hint(),
-            Self::Loading(error) => error.hint(),
-            Self::Network(error) => return network_hint(error),
-        })
-    }
-
-    /// Whether the command line or the configuration is to blame, not the world.
+    /// Whether the command line or a configuration file is wrong (exit code 2).
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Setting { .. } | Self::Settings { .. } | Self::Config { .. } | Self::Changed { .. })
+        matches!(
+            self,
+            Self::Setting { .. }
+                | Self::Conflict { .. }
+                | Self::ForeignConfig { .. }
+                | Self::Config { .. }
+                | Self::Changed { .. }
+        )
     }
-}
-
-/// Two significant digits.
-fn rounded(value: f64) -> f64 {
-    format!("{value:.1e}").parse().unwrap_or(value)
-}
-
-/// What to do about a refusal of the operating system.
-pub fn io_hint(error: &io::Error) -> Option<&'static str> {
-    Some(match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "free some disk space: a run of `cifar` takes up to 560 MB; then go on with --resume"
-        }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "check the folder's permissions, or choose another with --out"
-        }
-        io::ErrorKind::NotFound => "check the path",
-        io::ErrorKind::NotADirectory => "a part of the path is a file, not a folder; choose another",
-        _ => return None,
-    })
-}
-
-/// What to do about a checkpoint that cannot be used.
-pub fn checkpoint_hint(error: &super::checkpoint::Error) -> Option<String> {
-    use super::checkpoint::Error;
-    Some(match error {
-        Error::Io { source, .. } => return io_hint(source).map(String::from),
-        Error::Malformed { .. } | Error::Damaged { .. } => {
-            "use another copy: a run folder has last.safetensors and best.safetensors".into()
-        }
-        Error::Foreign { .. } => "`alexnet import FILE -o CHECKPOINT` makes a checkpoint of anyone's weights".into(),
-        Error::Tensor { .. } => "choose the --arch, --resize, --groups and classes that the file was made with".into(),
-        Error::Core(error) => return network_hint(error),
-        #[allow(unreachable_patterns)]
-        _ => return None,
-    })
-}
-
-/// What to do about an error of the network.
-pub fn network_hint(error: &alexnet_core::Error) -> Option<String> {
-    use alexnet_core::{Error, ops};
-    Some(match error {
-        Error::NoOutput { smallest: Some(smallest), .. } => {
-            format!("use --resize {smallest} or more, or --arch cifar, which is made for 32x32")
-        }
-        Error::NoOutput { .. } => "use a larger --resize".into(),
-        Error::Operator(ops::Error::OutOfMemory { .. }) => {
-            "use a smaller --batch-size; --accumulate keeps the updates the same".into()
-        }
-        Error::Operator(ops::Error::Label { .. }) => "the data has more classes than the network".into(),
-        Error::Device { device, .. } if device.starts_with("cuda") => "`alexnet doctor` checks what a GPU needs, \
-             `alexnet doctor --fetch-nvrtc` fetches NVRTC, --device cpu runs without a GPU"
-            .into(),
-        _ => return None,
-    })
 }

@@ -78,7 +78,7 @@ pub fn evaluate(
     seen: &mut dyn FnMut(Classified<'_>),
 ) -> Result<Option<Evaluation>> {
     let (classes, size) = (network.architecture().classes, network.architecture().image);
-    let options = LoaderOptions { batch_size: network.batch(), size, threads, ..LoaderOptions::default() };
+    let options = LoaderOptions { batch_size: network.batch(), image_size: size, threads, ..LoaderOptions::default() };
     let mut logits = vec![0.0; network.batch() * classes];
     let mut scratch = Vec::new();
     let mut total = Evaluation { loss: 0.0, images: 0, confusion: vec![vec![0; classes]; classes] };

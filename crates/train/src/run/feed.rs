@@ -25,7 +25,7 @@ impl<D: Device<Element = f32>> Resident<D> {
     pub fn new(network: &Network<D>, config: &Config, split: &Split) -> Result<Option<Self>> {
         let (device, size) = (network.device(), network.architecture().image);
         let on_device = D::QUEUES && config.rand_augment.is_none();
-        let (true, Some(pixels), true) = (on_device, split.pixels(), split.size() == Some(size)) else {
+        let (true, Some(pixels), true) = (on_device, split.pixels(), split.image_size() == Some(size)) else {
             return Ok(None);
         };
         match device.bytes(pixels.len()) {
@@ -78,7 +78,7 @@ impl<'a, D: Device<Element = f32>> Feed<'a, D> {
         }
         let options = LoaderOptions {
             batch_size: config.batch_size,
-            size,
+            image_size: size,
             shuffle: !config.no_shuffle,
             transforms: config.transforms(),
             seed: config.seed,

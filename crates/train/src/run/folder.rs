@@ -49,20 +49,14 @@ impl RunFolder {
     /// first checkpoint is none.
     ///
     /// # Errors
-    /// [`Error::Exists`]; [`Error::Settings`] for a `config.toml` of the user's.
+    /// [`Error::Exists`]; [`Error::ForeignConfig`] for a `config.toml` of the user's.
     pub fn check_free(path: &Path) -> Result<()> {
         let recorded = fs::metadata(path.join(METRICS)).is_ok_and(|metrics| metrics.len() > 0);
         if recorded || [LAST, BEST].iter().any(|file| path.join(file).exists()) {
             return Err(Error::Exists { path: path.into() });
         }
         match fs::read(path.join(CONFIG)) {
-            Ok(text) if !text.starts_with(HEAD.as_bytes()) => Err(Error::Settings {
-                message: format!(
-                    "{} was not written by a run, which would put its own there",
-                    path.join(CONFIG).display()
-                ),
-                hint: "choose another folder with --out, or give the file another name",
-            }),
+            Ok(text) if !text.starts_with(HEAD.as_bytes()) => Err(Error::ForeignConfig { path: path.join(CONFIG) }),
             _ => Ok(()),
         }
     }
@@ -92,7 +86,7 @@ impl RunFolder {
     /// There is no run, or another process works on it.
     pub fn reopen(path: &Path) -> Result<Self> {
         if !path.is_dir() {
-            return Err(Error::NotARun { path: path.into(), reason: "there is no such folder" });
+            return Err(Error::NoFolder { path: path.into() });
         }
         if !path.join(LAST).is_file() {
             return Err(Error::NotARun { path: path.into(), reason: "it has no last.safetensors" });
@@ -264,7 +258,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(CONFIG), "# mine\nlr = 1\n").unwrap();
         let error = RunFolder::create(Some(folder.path()), "x").unwrap_err();
-        assert!(matches!(error, Error::Settings { .. }) && error.to_string().contains("was not written by a run"));
+        assert!(matches!(error, Error::ForeignConfig { .. }) && error.to_string().contains("was not written by a run"));
         assert_eq!(fs::read_to_string(folder.path().join(CONFIG)).unwrap(), "# mine\nlr = 1\n");
     }
 

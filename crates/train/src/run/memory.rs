@@ -3,6 +3,7 @@
 use alexnet_core::architecture::MemoryPlan;
 use alexnet_core::{Architecture, Device};
 
+use super::bytes::gib;
 use super::error::{Error, Result};
 use crate::data::LoaderOptions;
 
@@ -90,7 +91,7 @@ pub fn loads(size: usize, batch: usize) -> Result<()> {
 
 /// Bytes of the batches that are being made while the network works on another.
 fn loader(size: usize, batch: usize) -> u64 {
-    LoaderOptions { batch_size: batch, size, ..LoaderOptions::default() }.memory()
+    LoaderOptions { batch_size: batch, image_size: size, ..LoaderOptions::default() }.memory()
 }
 
 /// The plan of `batch`, if it fits `free` bytes.
@@ -104,15 +105,6 @@ fn fits_in(batch: usize, free: Option<u64>, plan: impl Fn(usize) -> Result<Memor
         if plan(middle)?.total() <= free { fits = middle } else { too_large = middle }
     }
     Err(Error::Memory { batch, needs: wanted.total(), free, largest: (fits > 0).then_some(fits) })
-}
-
-/// `1.3 GiB`, or MiB below one.
-pub fn gib(bytes: u64) -> String {
-    const MIB: f64 = 1048576.0;
-    match bytes as f64 / MIB {
-        mib if mib < 1024.0 => format!("{mib:.0} MiB"),
-        mib => format!("{:.1} GiB", mib / 1024.0),
-    }
 }
 
 /// One line: what is needed, what is free, what takes it.
@@ -141,12 +133,6 @@ mod tests {
     fn meminfo() {
         assert_eq!(mem_available("MemTotal: 9 kB\nMemAvailable:   24000 kB\nX: 1 kB\n"), Some(24_576_000));
         assert_eq!(mem_available("MemTotal: 9 kB\n"), None);
-    }
-
-    #[test]
-    fn sizes() {
-        assert_eq!(gib(93 << 20), "93 MiB");
-        assert_eq!(gib((13 << 30) / 10), "1.3 GiB");
     }
 
     #[test]

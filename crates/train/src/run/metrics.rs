@@ -4,34 +4,10 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use alexnet_core::device::Scaler;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
-
-/// How the loss is scaled in half precision.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Scaling {
-    /// What the loss is multiplied by.
-    pub loss_scale: f32,
-    /// Updates since it last changed.
-    pub good_steps: u32,
-    /// Updates left out since the start, because a gradient was infinite or NaN.
-    pub skipped_steps: u32,
-}
-
-impl From<Scaler> for Scaling {
-    fn from(Scaler { scale, good_steps, skipped }: Scaler) -> Self {
-        Self { loss_scale: scale, good_steps, skipped_steps: skipped }
-    }
-}
-
-impl Scaling {
-    /// The device's word for it.
-    pub fn scaler(&self) -> Scaler {
-        Scaler { scale: self.loss_scale, good_steps: self.good_steps, skipped: self.skipped_steps }
-    }
-}
+use super::scaling::Scaling;
 
 /// What is said about an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,6 +56,15 @@ impl Record {
             None => ("test", known(self.test_loss), known(self.test_acc)),
         }
     }
+}
+
+/// The records of a run's `metrics.jsonl`, up to the first incomplete line.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read(path: &Path) -> Result<Vec<Record>> {
+    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
 }
 
 /// The file, open for appending.

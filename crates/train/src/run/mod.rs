@@ -1,5 +1,6 @@
 //! A training run: the loop and what it leaves behind.
 
+pub mod bytes;
 pub mod checkpoint;
 pub mod classifier;
 pub mod config;
@@ -10,8 +11,10 @@ pub mod folder;
 pub mod initial;
 pub mod memory;
 pub mod metrics;
+pub mod model;
 pub mod progress;
 pub mod recipe;
+pub mod scaling;
 pub mod schedule;
 pub mod stop;
 pub mod summary;

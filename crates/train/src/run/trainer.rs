@@ -9,13 +9,15 @@ use alexnet_core::network::{BatchResult, MicroBatch};
 use alexnet_core::random::Philox;
 use alexnet_core::{Device, Network, Sgd};
 
-use super::checkpoint::{Metadata, Model, Progress, TrainedOn};
+use super::checkpoint::{Metadata, Progress, TrainedOn};
 use super::config::Config;
 use super::error::{Error, Result};
 use super::evaluate::{Classified, Evaluation, evaluate};
 use super::feed::{Feed, Resident};
 use super::folder::{Outputs, RunFolder, now};
-use super::metrics::{Record, Scaling};
+use super::metrics::Record;
+use super::model::Model;
+use super::scaling::Scaling;
 use super::schedule::LearningRate;
 use super::stop::Stop;
 use crate::data::Dataset;

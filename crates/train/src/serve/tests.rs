@@ -7,13 +7,14 @@ use alexnet_core::{Cpu, Network};
 
 use super::*;
 use crate::data::cifar::CLASSES;
-use crate::run::checkpoint::{self, Metadata, Model as Kind, Progress, TrainedOn};
+use crate::run::checkpoint::{self, Metadata, Progress, TrainedOn};
+use crate::run::model::Model as Kind;
 use crate::run::classifier::{Classifier, architecture_of};
 
 /// A network with its initial weights.
 fn model() -> Model {
     let metadata = Metadata {
-        model: Kind { variant: "modern".into(), image: 32, groups: 1, batch_norm: true, ..Kind::default() },
+        model: Kind { variant: "modern".into(), image_size: 32, groups: 1, batch_norm: true, ..Kind::default() },
         data: TrainedOn { name: "sample".into(), fingerprint: "0123456789abcdef".into() },
         classes: CLASSES.map(String::from).to_vec(),
         config: String::new(),

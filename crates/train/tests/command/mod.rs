@@ -57,10 +57,7 @@ impl Place {
     pub fn fail(&self, arguments: &str, code: i32, words: &[&str]) {
         let done = self.run(arguments);
         assert_eq!(done.code, code, "{arguments}: {done:?}");
-        // Without a GPU `--device auto` says so first.
-        let own = done.error.split_inclusive('\n').skip_while(|line| line.starts_with("using the CPU: "));
-        let error: String = own.collect();
-        assert!(error.starts_with("error: ") && !error.contains("panicked"), "{arguments}: {error}");
+        assert!(done.error.starts_with("error: ") && !done.error.contains("panicked"), "{arguments}: {}", done.error);
         for word in words {
             assert!(done.error.contains(word), "{arguments}: no `{word}` in: {}", done.error);
         }

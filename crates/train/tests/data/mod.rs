@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alexnet_train::data::cifar::{FileSpec, IMAGE, Manifest, push_record};
+use alexnet_train::cli::hint::of_data;
+use alexnet_train::data::cifar::{IMAGE, push_record};
 use alexnet_train::data::download::Patience;
+use alexnet_train::data::manifest::{FileSpec, Manifest};
 use alexnet_train::data::npm::Npm;
-use alexnet_train::data::{Event, Options, Reporter, Sources};
+use alexnet_train::data::{DataError, Event, Options, Reporter, Sources};
 use sha2::Digest;
 
 /// Two training files and a test file of three records each.
@@ -111,7 +113,8 @@ impl Tiny {
             move |event| events.0.lock().unwrap().push(event)
         });
         let manifest = self.manifest.clone();
-        (Options { cache: Some(folder.into()), sources, manifest, report, ..Options::default() }, events)
+        let hint = |error: &DataError| Some(of_data(error));
+        (Options { cache: Some(folder.into()), sources, manifest, report, hint, ..Options::default() }, events)
     }
 
     pub fn write(&self, folder: &Path) {

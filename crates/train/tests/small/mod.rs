@@ -9,8 +9,10 @@ use alexnet_core::device::Parameter;
 use alexnet_core::random::Philox;
 use alexnet_core::{Architecture, Device, LayerKind, LayerSpec, Network};
 use alexnet_train::data::{Dataset, Options};
-use alexnet_train::run::checkpoint::{self, Model, Progress};
-use alexnet_train::run::metrics::{Record, Scaling};
+use alexnet_train::run::checkpoint::{self, Progress};
+use alexnet_train::run::metrics::Record;
+use alexnet_train::run::model::Model;
+use alexnet_train::run::scaling::Scaling;
 use alexnet_train::run::schedule::Schedule;
 use alexnet_train::run::trainer::Step;
 use alexnet_train::run::{Config, Error, Observer, Outcome, RunFolder, Stop, Trainer};
@@ -140,7 +142,7 @@ pub fn go<D: Device<Element = f32>>(
         (RunFolder::create(Some(path), "small")?, Progress { scaling: watch.scaling, ..Progress::default() })
     };
     let mut outputs = folder.outputs(progress.epoch)?;
-    let model = Model { variant: "small".into(), image: 32, groups: 1, dropout: 0.5, ..Model::default() };
+    let model = Model { variant: "small".into(), image_size: 32, groups: 1, dropout: 0.5, ..Model::default() };
     let mut trainer =
         Trainer { network, model, config, dataset: &dataset, folder: &folder, stop: stop.clone(), progress };
     if !resumes {

@@ -45,11 +45,10 @@ pub struct Args {
 /// Writes the picture.
 pub fn run(args: &Args, data: &str, options: Options) -> anyhow::Result<String> {
     let size = args.resize;
-    let mut config = Config { resize: Some(size), seed: args.seed, ..Config::default() };
-    args.augmentation.apply(&mut config);
+    let config = Config { resize: Some(size), seed: args.seed, ..Config::default() }.with(&args.augmentation)?;
     config.validate(&config::flag)?;
     output::check_free(&args.output, args.force)?;
-    let split = Dataset::open(data, &Options { size, memory: 0, ..options })?.train.limit(ACROSS);
+    let split = Dataset::open(data, &Options { image_size: size, memory: 0, ..options })?.train.limit(ACROSS);
     let scale = LEAST.div_ceil(size);
     let cell = size * scale + GAP;
     let mut picture = Picture::new(cell * ACROSS - GAP, cell * (DOWN as usize + 1) - GAP);
@@ -57,7 +56,7 @@ pub fn run(args: &Args, data: &str, options: Options) -> anyhow::Result<String> 
         let transforms = if row == 0 { TransformConfig::NONE } else { config.transforms() };
         let epoch = row.saturating_sub(1);
         let loader =
-            LoaderOptions { batch_size: ACROSS, size, transforms, seed: args.seed, epoch, ..LoaderOptions::default() };
+            LoaderOptions { batch_size: ACROSS, image_size: size, transforms, seed: args.seed, epoch, ..LoaderOptions::default() };
         for batch in Loader::new(&split, loader)? {
             let batch = batch?;
             let mut images = batch.images().to_vec();

@@ -27,16 +27,15 @@ pub struct Args {
 /// Makes the batches of an epoch, or of ten seconds if that is less.
 pub fn run(args: &Args, data: &str, options: Options) -> anyhow::Result<String> {
     let size = args.resize;
-    let mut config =
-        Config { resize: Some(size), batch_size: args.batch_size, threads: args.threads, ..Config::default() };
-    args.augmentation.apply(&mut config);
+    let config = Config { resize: Some(size), batch_size: args.batch_size, threads: args.threads, ..Config::default() }
+        .with(&args.augmentation)?;
     config.validate(&config::flag)?;
     // Files stay files: it is their reading that is measured.
-    let split = Dataset::open(data, &Options { size, memory: 0, ..options })?.train;
+    let split = Dataset::open(data, &Options { image_size: size, memory: 0, ..options })?.train;
     memory::loads(size, config.batch_size.min(split.len()))?;
     let loader = LoaderOptions {
         batch_size: config.batch_size,
-        size,
+        image_size: size,
         shuffle: true,
         transforms: config.transforms(),
         seed: config.seed,

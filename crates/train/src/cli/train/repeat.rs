@@ -1,24 +1,23 @@
-//! The same run with several seeds: each in a folder of its own, and what they have in common at the end.
+//! `--runs`: one run per seed, each in its own folder, and the mean and standard deviation of their test accuracies.
 
 use std::cell::OnceCell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::start::{Resumed, Start};
-use crate::cli::output;
-use crate::report;
+use crate::cli::{hint, output};
 use crate::run::config::Config;
 use crate::run::folder::{METRICS, numbered};
-use crate::run::metrics::Record;
+use crate::run::metrics::{self, Record};
 use crate::run::progress::{notice, say};
-use crate::run::{Error, Outcome, RunFolder, summary};
+use crate::run::{Outcome, RunFolder, summary};
 
-/// Trains with the seeds from that of `config` on, `runs` in all, and goes on with those that are there already.
+/// Trains `runs` runs, with the seed of `config` and those after it; resumes or skips runs that exist in `out`.
 pub fn run(config: &Config, runs: usize, out: Option<&Path>) -> anyhow::Result<Outcome> {
     let last_seed = config.seed.saturating_add(runs as u64 - 1);
     Config { seed: last_seed, ..config.clone() }.validate(&|key| format!("--{key} of the last run"))?;
     if config.epochs == 0 {
-        let hint = "give --epochs 1 or more, or leave --runs out";
-        return Err(Error::Settings { message: "--runs compares trained networks, --epochs is 0".into(), hint }.into());
+        let message = "--runs compares trained networks, but --epochs is 0";
+        return Err(hint::usage(message, "give --epochs 1 or more, or leave --runs out"));
     }
     let folder = match out {
         Some(path) => path.to_owned(),
@@ -36,13 +35,10 @@ pub fn run(config: &Config, runs: usize, out: Option<&Path>) -> anyhow::Result<O
         if let Some(resumed) = &resumed {
             let run = resumed.config()?;
             config.may_resume(&run)?;
-            // A mean is of runs of one length, and a schedule that was stretched is another one.
+            // A mean needs runs of one length: other epochs also stretch the schedule.
             if run.epochs != config.epochs {
-                return Err(Error::Settings {
-                    message: format!("{} is a run of --epochs {}, not {}", path.display(), run.epochs, config.epochs),
-                    hint: "give the other runs' --epochs, or another folder with --out",
-                }
-                .into());
+                let message = format!("{} is a run of --epochs {}, not {}", path.display(), run.epochs, config.epochs);
+                return Err(hint::usage(message, "give the other runs' --epochs, or another folder with --out"));
             }
         }
         if resumed.as_ref().is_none_or(|resumed| resumed.epochs() < config.epochs) {
@@ -70,16 +66,16 @@ pub fn run(config: &Config, runs: usize, out: Option<&Path>) -> anyhow::Result<O
     Ok(Outcome::Finished)
 }
 
-/// The last epoch's record, which has a test accuracy.
-fn last_record(run: &Path) -> Result<Record, Error> {
-    let path: PathBuf = run.join(METRICS);
-    report::records(&path)?.pop().filter(|record| record.test_acc.is_some()).ok_or_else(|| Error::Data {
-        message: format!("{} does not end with a test accuracy", path.display()),
-        hint: "remove the run's folder to have it done again",
+/// The record of the last epoch, which has a test accuracy.
+fn last_record(run: &Path) -> anyhow::Result<Record> {
+    let path = run.join(METRICS);
+    metrics::read(&path)?.pop().filter(|record| record.test_acc.is_some()).ok_or_else(|| {
+        let message = format!("{} does not end with a test accuracy", path.display());
+        hint::failure(message, "remove the folder of this run and repeat the command")
     })
 }
 
-/// Mean, and the sample's standard deviation (over n − 1) if there are two or more.
+/// Mean and, for two or more values, the sample standard deviation (over n − 1).
 fn statistics(values: &[f64]) -> (f64, Option<f64>) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;

@@ -1,4 +1,4 @@
-//! Starts a run, or goes on with one.
+//! Starts a new run or resumes one.
 
 use std::cell::OnceCell;
 use std::path::Path;
@@ -9,14 +9,16 @@ use alexnet_core::{Architecture, Device, Network};
 use anyhow::Context;
 
 use crate::cli::device::{self, Opened};
+use crate::cli::hint;
 use crate::data::{self, Dataset};
 use crate::import;
 use crate::run::checkpoint::{self, Checkpoint, Progress};
 use crate::run::config::Config;
+use crate::run::folder::Outputs;
 use crate::run::progress::{Screen, notice, say};
 use crate::run::{Error, Observer, Outcome, RunFolder, Stop, Trainer, initial, memory, summary};
 
-/// A run that is gone on with.
+/// A run that is resumed.
 pub struct Resumed {
     folder: RunFolder,
     checkpoint: Checkpoint,
@@ -26,7 +28,7 @@ impl Resumed {
     /// Opens the run in a folder.
     ///
     /// # Errors
-    /// There is none, or another process works on it.
+    /// The folder has no run, or another process trains in it.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let folder = RunFolder::reopen(path)?;
         let checkpoint = checkpoint::open(&folder.last())?;
@@ -38,21 +40,21 @@ impl Resumed {
         Config::of_run(&self.checkpoint.metadata().config, &self.folder.last())
     }
 
-    /// Epochs that are done.
+    /// Number of finished epochs.
     pub fn epochs(&self) -> usize {
         self.checkpoint.metadata().progress.epoch
     }
 }
 
-/// All that a run needs but its device.
+/// Everything that a run needs except its device.
 pub struct Start<'a> {
-    /// The settings, with the image's side.
+    /// The settings, with the image size.
     pub config: Config,
     /// The folder of a new run.
     pub out: Option<&'a Path>,
-    /// The run to go on with.
+    /// The run to resume.
     pub resumed: Option<Resumed>,
-    /// Set when signals are first listened to, which is not before a run needs to be saved.
+    /// Set when the process starts to handle signals: only once there is a run to save.
     pub stop: &'a OnceCell<Stop>,
 }
 
@@ -60,9 +62,9 @@ impl Start<'_> {
     /// Trains on the device of the settings.
     ///
     /// # Errors
-    /// Anything.
+    /// Any of the run's.
     pub fn run(self) -> anyhow::Result<Outcome> {
-        // What can be refused without the data is refused before it is fetched; the classes of CIFAR-10 stand in.
+        // Errors that do not depend on the data are reported before it is downloaded; CIFAR-10's classes stand in.
         architecture(&self.config, 10)?.trace()?;
         match device::open_with(self.config.device, self.config.thread_count(), self.config.precision)? {
             Opened::Cpu(device) => train(device, self),
@@ -80,17 +82,7 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     let Start { config, out, resumed, stop } = start;
     let averages = config.ema > 0.0;
     memory::fits_to_train(&*device, &architecture(&config, 10)?, config.batch_size, averages)?;
-    let mut dataset =
-        Dataset::open(&config.data, &data::Options { size: config.image(), ..data::Options::from_env() })?;
-    if let Some(count) = config.val {
-        if count >= dataset.train.len() {
-            let expected = format!("fewer than the {} training images", dataset.train.len());
-            return Err(Error::Setting { name: "--val".into(), value: count.to_string(), expected }.into());
-        }
-        dataset.hold_out(count);
-    }
-    dataset.train = dataset.train.limit(config.limit_train.unwrap_or(usize::MAX));
-    dataset.test = dataset.test.limit(config.limit_test.unwrap_or(usize::MAX));
+    let dataset = open_data(&config)?;
     if let Some(Resumed { checkpoint, .. }) = &resumed {
         same_data(checkpoint, &dataset)?;
     }
@@ -99,46 +91,16 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     let model = config.model();
     let mut network = Network::new(device, architecture, config.batch_size, true)?;
     freeze(&mut network, &config)?;
-    match (&resumed, &config.init) {
-        (Some(Resumed { checkpoint, .. }), _) => {
+    match &resumed {
+        Some(Resumed { checkpoint, .. }) => {
             if averages {
                 network.keep_average()?;
             }
             checkpoint.restore(&mut network)?;
         }
-        (None, init) => {
-            if init.is_none() || config.replace_classifier {
-                network.initialise(Philox::new(config.seed))?;
-            }
-            if config.identity {
-                initial::identity(&mut network)?;
-            }
-            if config.whiten {
-                initial::whiten(&mut network, &dataset.train, config.seed, config.thread_count())?;
-            }
-            if let Some(init) = init {
-                let mut weights = import::open(Path::new(init)).map_err(Error::from)?;
-                weights.initialise(&mut network, config.replace_classifier).map_err(Error::from)?;
-            }
-            if averages {
-                network.keep_average()?;
-            }
-        }
+        None => initialise(&mut network, &config, &dataset)?,
     }
-
-    say(&format!(
-        "data     {}: {} training{} and {} test images, {} classes ({})",
-        dataset.name,
-        summary::grouped(dataset.train.len() as u64),
-        dataset.val.as_ref().map_or_else(String::new, |val| format!(", {} val", summary::grouped(val.len() as u64))),
-        summary::grouped(dataset.test.len() as u64),
-        dataset.classes.len(),
-        dataset.source
-    ));
-    say(&format!("device   {}", network.device().name()));
-    say(&format!("network  {}, images {1}x{1}", model.variant, model.image));
-    say(summary::table(network.architecture())?.trim_end());
-    say(&format!("memory   {}", memory::line(&network.memory_plan(), free)));
+    describe(&network, &dataset, &config, free)?;
 
     let fresh = resumed.is_none();
     let (folder, progress) = match resumed {
@@ -154,15 +116,7 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     }
     .clone();
     let mut trainer = Trainer { network, model, config: &config, dataset: &dataset, folder: &folder, stop, progress };
-    let started = (|| {
-        folder.write_config(&config.to_toml()?)?;
-        let outputs = folder.outputs(trainer.progress.epoch)?;
-        if fresh {
-            trainer.save()?;
-        }
-        Ok::<_, Error>(outputs)
-    })();
-    let mut outputs = match started {
+    let mut outputs = match begin(&mut trainer, fresh) {
         Ok(outputs) => outputs,
         Err(error) => {
             if fresh {
@@ -171,64 +125,137 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
             return Err(error.into());
         }
     };
-    let path = folder.path().display();
-    let from = match fresh {
-        true => String::new(),
-        false => {
-            format!(", goes on at epoch {} step {}", trainer.progress.epoch + 1, trainer.progress.step_in_epoch + 1)
-        }
-    };
-    let epochs = summary::count(config.epochs, "epoch");
-    let steps = summary::count(config.epoch_steps(dataset.train.len()), "step");
-    say(&format!("run      {path}: {epochs} of {steps}, seed {}{from}", config.seed));
-
     let mut screen = Screen::new();
     let outcome = trainer.run(&mut outputs, &mut screen as &mut dyn Observer);
     screen.clear();
     let outcome = outcome?;
-    match outcome {
-        Outcome::Interrupted => {
-            notice(&format!("interrupted; the state is saved, go on with: alexnet train --resume {path}"));
-        }
-        Outcome::Finished => match trainer.progress.best_accuracy {
-            Some(best) => {
-                let split = if config.val.is_some() { "val" } else { "test" };
-                say(&format!("best {split} accuracy {:.2}%; evaluate it with: alexnet eval {path}", best * 100.0));
-            }
-            None => say(&format!("wrote {}", folder.last().display())),
-        },
-    }
+    conclude(outcome, trainer.progress.best_accuracy, &folder, &config);
     Ok(outcome)
 }
 
-/// Takes the layers out of training that the settings name.
-fn freeze<D: Device<Element = f32>>(network: &mut Network<D>, config: &Config) -> Result<(), Error> {
+/// The data set, its validation images held out and limited as the settings say.
+fn open_data(config: &Config) -> anyhow::Result<Dataset> {
+    let options = data::Options { image_size: config.image_size(), ..hint::data_options() };
+    let mut dataset = Dataset::open(&config.data, &options)?;
+    if let Some(count) = config.val {
+        if count >= dataset.train.len() {
+            let expected = format!("fewer than the {} training images", dataset.train.len());
+            return Err(Error::Setting { name: "--val".into(), value: count.to_string(), expected }.into());
+        }
+        dataset.hold_out(count);
+    }
+    dataset.train = dataset.train.limit(config.limit_train.unwrap_or(usize::MAX));
+    dataset.test = dataset.test.limit(config.limit_test.unwrap_or(usize::MAX));
+    Ok(dataset)
+}
+
+/// The weights of a new run.
+fn initialise<D: Device<Element = f32>>(
+    network: &mut Network<D>,
+    config: &Config,
+    dataset: &Dataset,
+) -> Result<(), Error> {
+    if config.init.is_none() || config.replace_classifier {
+        network.initialise(Philox::new(config.seed))?;
+    }
+    if config.identity {
+        initial::identity(network)?;
+    }
+    if config.whiten {
+        initial::whiten(network, &dataset.train, config.seed, config.thread_count())?;
+    }
+    if let Some(init) = &config.init {
+        import::open(Path::new(init))?.initialise(network, config.replace_classifier)?;
+    }
+    if config.ema > 0.0 {
+        network.keep_average()?;
+    }
+    Ok(())
+}
+
+/// Prints data, device, network and memory.
+fn describe<D: Device<Element = f32>>(
+    network: &Network<D>,
+    dataset: &Dataset,
+    config: &Config,
+    free: Option<u64>,
+) -> anyhow::Result<()> {
+    say(&format!(
+        "data     {}: {} training{} and {} test images, {} classes ({})",
+        dataset.name,
+        summary::grouped(dataset.train.len() as u64),
+        dataset.val.as_ref().map_or_else(String::new, |val| format!(", {} val", summary::grouped(val.len() as u64))),
+        summary::grouped(dataset.test.len() as u64),
+        dataset.classes.len(),
+        dataset.source
+    ));
+    let model = config.model();
+    say(&format!("device   {}", network.device().name()));
+    say(&format!("network  {}, images {1}x{1}", model.variant, model.image_size));
+    say(summary::table(network.architecture())?.trim_end());
+    say(&format!("memory   {}", memory::line(&network.memory_plan(), free)));
+    Ok(())
+}
+
+/// Writes the settings and, for a new run, the first checkpoint; opens metrics and events; prints the run's line.
+fn begin<D: Device<Element = f32>>(trainer: &mut Trainer<'_, D>, fresh: bool) -> Result<Outputs, Error> {
+    let config = trainer.config;
+    trainer.folder.write_config(&config.to_toml()?)?;
+    let outputs = trainer.folder.outputs(trainer.progress.epoch)?;
+    if fresh {
+        trainer.save()?;
+    }
+    let Progress { epoch, step_in_epoch, .. } = trainer.progress;
+    let from = match fresh {
+        true => String::new(),
+        false => format!(", resumes at epoch {} step {}", epoch + 1, step_in_epoch + 1),
+    };
+    let epochs = summary::count(config.epochs, "epoch");
+    let steps = summary::count(config.epoch_steps(trainer.dataset.train.len()), "step");
+    let path = trainer.folder.path().display();
+    say(&format!("run      {path}: {epochs} of {steps}, seed {}{from}", config.seed));
+    Ok(outputs)
+}
+
+/// Prints how the run ended and the command for the next step.
+fn conclude(outcome: Outcome, best: Option<f64>, folder: &RunFolder, config: &Config) {
+    let path = folder.path().display();
+    match (outcome, best) {
+        (Outcome::Interrupted, _) => {
+            notice(&format!("interrupted; the state is saved, resume it with: alexnet train --resume {path}"));
+        }
+        (Outcome::Finished, Some(best)) => {
+            let split = if config.val.is_some() { "val" } else { "test" };
+            say(&format!("best {split} accuracy {:.2}%; evaluate it with: alexnet eval {path}", best * 100.0));
+        }
+        (Outcome::Finished, None) => say(&format!("wrote {}", folder.last().display())),
+    }
+}
+
+/// Freezes the layers that the settings name.
+fn freeze<D: Device<Element = f32>>(network: &mut Network<D>, config: &Config) -> anyhow::Result<()> {
     let Some(list) = &config.freeze else { return Ok(()) };
-    let fail = |message, hint| Err(Error::Settings { message, hint });
     for name in list.split(',') {
         let alone = Config { freeze: Some(name.into()), ..Config::default() };
         if !network.parameters().iter().any(|parameter| alone.freezes(parameter.layer())) {
-            return fail(
-                format!("--freeze {name}: no layer with weights has this name"),
-                "use names of the table of layers",
-            );
+            let message = format!("--freeze {name}: no layer with weights has this name");
+            return Err(hint::usage(message, "use names from the table of layers, such as features or classifier.1"));
         }
     }
     network.freeze(|layer| config.freezes(layer));
     match network.parameters().iter().all(|parameter| parameter.gradient.is_none()) {
-        true => fail(format!("--freeze {list} leaves nothing to train"), "leave a layer out of it"),
+        true => Err(hint::usage(format!("--freeze {list} leaves nothing to train"), "leave a layer out of it")),
         false => Ok(()),
     }
 }
 
-/// That a run goes on with the data it was started with.
-fn same_data(checkpoint: &Checkpoint, dataset: &Dataset) -> Result<(), Error> {
+/// That a run is resumed on the data it was started with.
+fn same_data(checkpoint: &Checkpoint, dataset: &Dataset) -> anyhow::Result<()> {
     let run = &checkpoint.metadata().data;
     if run.fingerprint == dataset.fingerprint {
         return Ok(());
     }
-    Err(Error::Data {
-        message: format!("the run was trained on {}, {} ({}) is other data", run.name, dataset.name, dataset.source),
-        hint: "give the run's own data with --data, or start a new run",
-    })
+    let message =
+        format!("the run was trained on {}, but {} ({}) is other data", run.name, dataset.name, dataset.source);
+    Err(hint::failure(message, "give the run's own data with --data, or start a new run"))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use alexnet_core::random::Philox;
-use alexnet_core::{LayerKind, LayerSpec, Reference};
+use alexnet_core::{Architecture, LayerKind, LayerSpec, Reference};
 
 use super::*;
 
@@ -22,7 +22,7 @@ fn network(filters: usize) -> Network<Reference<f32>> {
 
 fn metadata() -> Metadata {
     Metadata {
-        model: Model { variant: "cifar".into(), image: 32, groups: 1, dropout: 0.5, ..Model::default() },
+        model: Model { variant: "cifar".into(), image_size: 32, groups: 1, dropout: 0.5, ..Model::default() },
         data: TrainedOn { name: "sample".into(), fingerprint: "0123456789abcdef".into() },
         classes: vec!["a cat".into(), "ein \"Hund\"".into(), "鳥".into()],
         config: "lr = 0.01\n".into(),

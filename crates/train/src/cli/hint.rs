@@ -1,0 +1,229 @@
+//! What to do next about an error, printed as `hint: …`. The libraries' errors say what happened; only the binary, which
+//! has the flags, says what to type.
+
+use std::error::Error as StdError;
+use std::io;
+use std::path::Path;
+
+use crate::data::{self, DataError};
+use crate::import;
+use crate::run::config::MAY_CHANGE;
+use crate::run::{self, checkpoint};
+
+/// An error that a command finds itself, with its hint.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Hinted {
+    message: String,
+    hint: &'static str,
+    /// Whether the command line is wrong (exit code 2).
+    pub usage: bool,
+}
+
+/// An error of the command line: exit code 2.
+pub fn usage(message: impl Into<String>, hint: &'static str) -> anyhow::Error {
+    Hinted { message: message.into(), hint, usage: true }.into()
+}
+
+/// Any other error of a command: exit code 1.
+pub fn failure(message: impl Into<String>, hint: &'static str) -> anyhow::Error {
+    Hinted { message: message.into(), hint, usage: false }.into()
+}
+
+/// The options from the environment, with hints in the warning of `auto`.
+pub fn data_options() -> data::Options {
+    data::Options { hint: |error| Some(of_data(error)), ..data::Options::from_env() }
+}
+
+/// The hint for one error of a chain of causes.
+pub fn of(error: &(dyn StdError + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<Hinted>() {
+        return Some(error.hint.into());
+    }
+    if let Some(error) = error.downcast_ref::<run::Error>() {
+        return of_run(error);
+    }
+    if let Some(error) = error.downcast_ref::<checkpoint::Error>() {
+        return of_checkpoint(error);
+    }
+    if let Some(error) = error.downcast_ref::<alexnet_core::Error>() {
+        return of_network(error);
+    }
+    error.downcast_ref::<DataError>().map(of_data)
+}
+
+/// For an error of a run.
+pub fn of_run(error: &run::Error) -> Option<String> {
+    use run::Error;
+    Some(match error {
+        Error::Conflict { key, .. } => return of_conflict(key).map(String::from),
+        Error::Config { .. } => "`alexnet train --help` lists the settings; a key is a flag without its dashes".into(),
+        Error::Io(error) => return of_io(&error.source).map(String::from),
+        Error::Exists { path } => format!(
+            "resume it with `alexnet train --resume {}`, or choose another folder with --out",
+            path.display()
+        ),
+        Error::ForeignConfig { .. } => "choose another folder with --out, or rename the file".into(),
+        Error::Port { .. } => "choose another port with --port, or any free one with --port 0".into(),
+        Error::FileExists { .. } => "choose another file, or overwrite it with --force".into(),
+        Error::NoFolder { .. } | Error::NotARun { .. } => {
+            "give the folder of a run (runs/NAME) with last.safetensors; a run that stopped before its first checkpoint has to be started again".into()
+        }
+        Error::Busy { .. } => "wait for it, or start another run with --out".into(),
+        Error::Changed { key, .. } => format!(
+            "leave --{key} out to resume, or start a new run; only {} may change",
+            MAY_CHANGE.map(|key| format!("--{key}")).join(", ")
+        ),
+        Error::Memory { largest: Some(largest), .. } => format!(
+            "use --batch-size {largest} or less; when training, --accumulate makes up for a smaller batch"
+        ),
+        Error::Memory { largest: None, .. } => {
+            "not even a batch of 1 fits: choose a smaller --arch or --resize, or close other programs".into()
+        }
+        Error::Diverged { learning_rate, kept, .. } => format!(
+            "start again with a smaller learning rate (--lr {:?}) or a warm-up (--warmup 1); the last good checkpoint is {}",
+            rounded(learning_rate / 10.0),
+            kept.display()
+        ),
+        Error::Checkpoint(error) => return of_checkpoint(error),
+        Error::Import(error) => return of_import(error),
+        Error::Loading(error) => of_data(error),
+        Error::Network(error) => return of_network(error),
+        _ => return None,
+    })
+}
+
+/// For two settings that contradict each other, by the key of the one to change.
+fn of_conflict(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "crop-padding" => "add crop to --augment, or leave --crop-padding out",
+        "cutout" => "add cutout to --augment, as in --augment crop,flip,cutout, or leave --cutout out",
+        "nesterov" => "give --momentum 0.9, or leave --nesterov out",
+        "groups" => "add --arch original, or leave --groups out",
+        "whiten" | "identity" => "leave one of them out",
+        "batch-size" => "--accumulate does not help: it normalises each of its batches by itself",
+        "replace-classifier" => "give them with --init FILE",
+        "warmup" => "give a shorter --warmup or more --epochs",
+        "precision" => "give --precision fp32, or use --device cuda",
+        _ => return None,
+    })
+}
+
+/// For an error of the operating system.
+pub fn of_io(error: &io::Error) -> Option<&'static str> {
+    Some(match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "free some disk space (a run of `cifar` takes up to 560 MB), then continue with --resume"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "check the folder's permissions, or choose another with --out"
+        }
+        io::ErrorKind::NotFound => "check the path",
+        io::ErrorKind::NotADirectory => "a part of the path is a file, not a folder; choose another",
+        _ => return None,
+    })
+}
+
+/// For a checkpoint that cannot be used.
+pub fn of_checkpoint(error: &checkpoint::Error) -> Option<String> {
+    use checkpoint::Error;
+    Some(match error {
+        Error::Io(error) => return of_io(&error.source).map(String::from),
+        Error::Malformed { .. } | Error::Damaged { .. } => {
+            "use another copy: a run folder has last.safetensors and best.safetensors".into()
+        }
+        Error::Foreign { .. } => "`alexnet import FILE -o CHECKPOINT` makes a checkpoint of other programs' weights".into(),
+        Error::Tensor { .. } => "choose the --arch, --resize, --groups and classes that the file was made with".into(),
+        Error::Core(error) => return of_network(error),
+    })
+}
+
+/// For weights from another program.
+fn of_import(error: &import::Error) -> Option<String> {
+    use import::Error;
+    Some(match error {
+        Error::Checkpoint(error) => return of_checkpoint(error),
+        Error::PyTorch { source: import::pytorch::Error::Io(error), .. } => return of_io(error).map(String::from),
+        Error::PyTorch { .. } => {
+            "save the weights alone, torch.save(model.state_dict(), FILE), or as a safetensors file".into()
+        }
+        Error::Unrecognised { .. } => {
+            "name the --arch and --resize that it was made for; its tensors need torchvision's names".into()
+        }
+        Error::NotFinite { .. } => "the run that wrote it diverged: use weights from before that".into(),
+        Error::Classes { .. } => {
+            "add --replace-classifier to initialise the last layer anew and load all others from the file".into()
+        }
+    })
+}
+
+/// For an error of the network.
+pub fn of_network(error: &alexnet_core::Error) -> Option<String> {
+    use alexnet_core::{Error, ops};
+    Some(match error {
+        Error::NoOutput { smallest: Some(smallest), .. } => {
+            format!("use --resize {smallest} or more, or --arch cifar, which is made for 32x32")
+        }
+        Error::NoOutput { .. } => "use a larger --resize".into(),
+        Error::Operator(ops::Error::OutOfMemory { .. }) => {
+            "use a smaller --batch-size; --accumulate makes up for it".into()
+        }
+        Error::Operator(ops::Error::Label { .. }) => "the data has more classes than the network".into(),
+        Error::Device { device, .. } if device.starts_with("cuda") => "`alexnet doctor` checks what a GPU needs, \
+             `alexnet doctor --fetch-nvrtc` downloads NVRTC, --device cpu runs without a GPU"
+            .into(),
+        _ => return None,
+    })
+}
+
+/// For an error of a data set.
+pub fn of_data(error: &DataError) -> String {
+    match error {
+        DataError::Io(error) => of_data_io(error),
+        DataError::NothingFound { .. } => {
+            "expected data_batch_1.bin … data_batch_5.bin and test_batch.bin, or train/CLASS/*.png|jpg with val/CLASS/*.png|jpg; `--data sample` needs no files".into()
+        }
+        DataError::Missing { .. } => {
+            "run `alexnet data fetch` to download CIFAR-10 into the cache, and use `--data auto`".into()
+        }
+        DataError::WrongSize { path, .. } | DataError::WrongHash { path, .. } => format!(
+            "delete {} and run `alexnet data fetch` to download CIFAR-10 again, or use `--data auto`",
+            file_name(path)
+        ),
+        DataError::Label { path, .. } => format!(
+            "{} is not an official CIFAR-10 file; `alexnet data fetch` downloads the official ones",
+            file_name(path)
+        ),
+        DataError::Decode { .. } => "replace the image or move it out of the class folder".into(),
+        DataError::EmptyClass { .. } => "put images into the folder or remove it; every folder counts as a class".into(),
+        DataError::Classes { .. } => "give both folders the same class folders, spelt the same".into(),
+        DataError::Fetch { cache, .. } => format!(
+            "connect to the network and run `alexnet data fetch`, copy the six official .bin files into {}, or train on the embedded images with `--data sample`",
+            cache.display()
+        ),
+        DataError::Source(_) => "run `alexnet data fetch` again; a partial download is resumed".into(),
+        DataError::NoCache => "set ALEXNET_DATA to a folder that can be written".into(),
+        DataError::Setting { what, .. } => format!("choose another {what}"),
+        DataError::Thread(_) => "lower `--threads`, or close other programs".into(),
+    }
+}
+
+fn of_data_io(error: &crate::FileError) -> String {
+    let writes = matches!(error.action, "write" | "create" | "rename");
+    if writes && error.source.kind() == io::ErrorKind::StorageFull {
+        "free some disk space (unpacking CIFAR-10 needs 700 MB), or set ALEXNET_DATA to a folder on another disk".into()
+    } else if writes || error.action == "lock" {
+        "check the folder's permissions, or set ALEXNET_DATA to a folder that can be written".into()
+    } else {
+        "check that the path exists and can be read".into()
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// Two significant digits.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.1e}").parse().unwrap_or(value)
+}

@@ -1,0 +1,197 @@
+//! Labelled images, in memory or as files.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::error::{DataError, Result};
+use super::resize;
+
+/// Labelled images, in memory or as files that are decoded when needed. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Split(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    labels: Vec<u32>,
+    images: Images,
+}
+
+#[derive(Debug)]
+enum Images {
+    /// All images, NHWC, `size`×`size` RGB.
+    Memory { pixels: Vec<u8>, size: usize },
+    /// A folder a class, and each image's name in the folder of its label.
+    Files { folders: Vec<PathBuf>, names: Vec<Box<OsStr>> },
+}
+
+impl Split {
+    /// Images in memory: `pixels` is NHWC with three channels.
+    ///
+    /// # Panics
+    /// If there are not `size`·`size`·3 bytes a label.
+    pub fn in_memory(pixels: Vec<u8>, size: usize, labels: Vec<u32>) -> Self {
+        assert_eq!(pixels.len(), labels.len() * size * size * 3, "bytes of {} images", labels.len());
+        Split(Arc::new(Inner { labels, images: Images::Memory { pixels, size } }))
+    }
+
+    /// Images as files: image i is `folders[labels[i]]/names[i]`.
+    ///
+    /// # Panics
+    /// If the lengths differ or a label has no folder.
+    pub fn in_files(folders: Vec<PathBuf>, names: Vec<Box<OsStr>>, labels: Vec<u32>) -> Self {
+        assert_eq!(names.len(), labels.len(), "names and labels");
+        assert!(labels.iter().all(|&label| (label as usize) < folders.len()), "a folder for each label");
+        Split(Arc::new(Inner { labels, images: Images::Files { folders, names } }))
+    }
+
+    /// How many images there are.
+    pub fn len(&self) -> usize {
+        self.0.labels.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.labels.is_empty()
+    }
+
+    /// The label of each image.
+    pub fn labels(&self) -> &[u32] {
+        &self.0.labels
+    }
+
+    /// The images, NHWC, where they are in memory.
+    pub fn pixels(&self) -> Option<&[u8]> {
+        match &self.0.images {
+            Images::Memory { pixels, .. } => Some(pixels),
+            Images::Files { .. } => None,
+        }
+    }
+
+    /// The side of the images in memory; files have any size.
+    pub fn image_size(&self) -> Option<usize> {
+        match &self.0.images {
+            Images::Memory { size, .. } => Some(*size),
+            Images::Files { .. } => None,
+        }
+    }
+
+    /// The file of image `index`, where images are files.
+    pub fn file(&self, index: usize) -> Option<PathBuf> {
+        match &self.0.images {
+            Images::Memory { .. } => None,
+            Images::Files { folders, names } => Some(folders[self.0.labels[index] as usize].join(&*names[index])),
+        }
+    }
+
+    /// How many images each class has.
+    pub fn counts(&self, classes: usize) -> Vec<usize> {
+        let mut counts = vec![0; classes];
+        self.0.labels.iter().for_each(|&label| counts[label as usize] += 1);
+        counts
+    }
+
+    /// At most `limit` of the images, spread evenly over the split: files that lie sorted by class stay balanced.
+    pub fn limit(&self, limit: usize) -> Split {
+        let len = self.len();
+        if limit >= len {
+            return self.clone();
+        }
+        self.select(&(0..limit).map(|i| (i as u64 * len as u64 / limit as u64) as usize).collect::<Vec<_>>())
+    }
+
+    /// The images at these places.
+    pub(super) fn select(&self, places: &[usize]) -> Split {
+        let kept = || places.iter().copied();
+        let labels = kept().map(|i| self.0.labels[i]).collect();
+        match &self.0.images {
+            Images::Memory { pixels, size } => {
+                let bytes = size * size * 3;
+                Split::in_memory(kept().flat_map(|i| &pixels[i * bytes..][..bytes]).copied().collect(), *size, labels)
+            }
+            Images::Files { folders, names } => {
+                Split::in_files(folders.clone(), kept().map(|i| names[i].clone()).collect(), labels)
+            }
+        }
+    }
+
+    /// Image `index` as `size`×`size` RGB (HWC). Borrows from the split where it can, else fills `scratch`.
+    ///
+    /// # Errors
+    /// [`DataError::Decode`] or [`DataError::Io`] with the path of a file that cannot be read.
+    pub fn image<'a>(&'a self, index: usize, size: usize, scratch: &'a mut Vec<u8>) -> Result<&'a [u8]> {
+        match &self.0.images {
+            Images::Memory { pixels, size: own } => {
+                let bytes = own * own * 3;
+                let image = &pixels[index * bytes..][..bytes];
+                if *own == size {
+                    return Ok(image);
+                }
+                scratch.resize(size * size * 3, 0);
+                resize::resize(image, *own, *own, size, scratch)
+                    .map_err(|reason| DataError::Decode { path: format!("image {index}").into(), reason })?;
+            }
+            Images::Files { folders, names } => {
+                scratch.resize(size * size * 3, 0);
+                let path = folders[self.0.labels[index] as usize].join(&*names[index]);
+                resize::decode_file(&path, size, scratch)?;
+            }
+        }
+        Ok(scratch)
+    }
+
+    /// Reads every image and gives out the errors of those that cannot be, in order.
+    pub fn faults(&self, size: usize) -> Vec<DataError> {
+        let fault = |scratch: &mut Vec<u8>, index| self.image(index, size, scratch).err();
+        (0..self.len()).into_par_iter().map_init(Vec::new, fault).flatten().collect()
+    }
+
+    /// Decodes all images and keeps them in memory at `size`, on all cores.
+    ///
+    /// # Errors
+    /// The first image, in order, that does not decode.
+    pub fn into_memory(&self, size: usize) -> Result<Split> {
+        let bytes = size * size * 3;
+        let mut pixels = vec![0; self.len() * bytes];
+        let results: Vec<Result<()>> = pixels
+            .par_chunks_exact_mut(bytes.max(1))
+            .enumerate()
+            .map_init(Vec::new, |scratch, (index, out)| {
+                out.copy_from_slice(self.image(index, size, scratch)?);
+                Ok(())
+            })
+            .collect();
+        results.into_iter().collect::<Result<()>>()?;
+        Ok(Split::in_memory(pixels, size, self.0.labels.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbered(n: usize) -> Split {
+        let pixels = (0..n).flat_map(|i| [i as u8; 12]).collect();
+        Split::in_memory(pixels, 2, (0..n as u32).map(|i| i / 10).collect())
+    }
+
+    #[test]
+    fn a_limit_spreads_over_the_classes() {
+        let split = numbered(40).limit(8);
+        assert_eq!(split.counts(4), [2, 2, 2, 2]);
+        let mut scratch = Vec::new();
+        assert_eq!(split.image(3, 2, &mut scratch).unwrap(), [15; 12]);
+        assert_eq!(numbered(4).limit(9).len(), 4);
+        assert_eq!(numbered(4).limit(0).len(), 0);
+    }
+
+    #[test]
+    fn images_are_resized_on_demand() {
+        let split = numbered(3);
+        let mut scratch = Vec::new();
+        assert_eq!(split.image(2, 5, &mut scratch).unwrap(), [2; 75]);
+        assert_eq!(split.into_memory(5).unwrap().pixels().unwrap()[75..150], [1; 75]);
+    }
+}

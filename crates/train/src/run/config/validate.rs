@@ -1,0 +1,170 @@
+//! What is allowed.
+
+use super::{Arch, Config, DeviceKind, Precision};
+use crate::run::error::{Error, Result};
+
+/// The largest image size of a network: the bytes that follow from it still fit the counters.
+pub const LARGEST_IMAGE: usize = 4096;
+
+/// What a key is called in a message: `--lr`, or `lr in my.toml`.
+type Name<'a> = &'a dyn Fn(&str) -> String;
+
+/// The name of a flag.
+pub fn flag(key: &str) -> String {
+    format!("--{key}")
+}
+
+impl Config {
+    /// Checks every value by itself and against the others; `name` gives a key its name in a message.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] names the first value that is not allowed, [`Error::Conflict`] two that contradict each other.
+    pub fn validate(&self, name: Name) -> Result<()> {
+        self.check_counts(name)?;
+        self.check_numbers(name)?;
+        self.check_pixels(name)?;
+        self.check_conflicts(name)
+    }
+
+    fn check_counts(&self, name: Name) -> Result<()> {
+        for (key, value, most) in [("epochs", self.epochs, 1_000_000), ("threads", self.threads, 1024)] {
+            if value > most {
+                return refuse(name, key, value, &format!("at most {most}"));
+            }
+        }
+        for (key, value) in [
+            ("batch-size", Some(self.batch_size)),
+            ("accumulate", Some(self.accumulate)),
+            ("step-size", Some(self.step_size)),
+            ("groups", Some(self.groups)),
+            ("resize", self.resize),
+            ("limit-train", self.limit_train),
+            ("val", self.val),
+            ("limit-test", self.limit_test),
+            ("crop-padding", self.crop_padding),
+            ("cutout", self.cutout),
+            ("test-every", Some(self.test_every)),
+        ] {
+            if value == Some(0) {
+                return refuse(name, key, 0, "at least 1");
+            }
+        }
+        if self.batch_size.checked_mul(self.accumulate).is_none_or(|images| images > u32::MAX as usize) {
+            return refuse(name, "accumulate", self.accumulate, "batch-size times accumulate below 2^32");
+        }
+        if i64::try_from(self.seed).is_err() {
+            return refuse(name, "seed", self.seed, "at most 9223372036854775807");
+        }
+        Ok(())
+    }
+
+    fn check_numbers(&self, name: Name) -> Result<()> {
+        for (key, value) in [
+            ("lr", self.lr),
+            ("weight-decay", self.weight_decay),
+            ("gamma", self.gamma),
+            ("warmup", self.warmup),
+            ("save-every", self.save_every),
+        ] {
+            if !(value.is_finite() && value >= 0.0) {
+                return refuse(name, key, value, "a finite number, 0 or more");
+            }
+        }
+        for (key, value) in [
+            ("momentum", self.momentum),
+            ("dropout", self.dropout),
+            ("label-smoothing", self.label_smoothing),
+            ("ema", self.ema),
+        ] {
+            if !(0.0..1.0).contains(&value) {
+                return refuse(name, key, value, "a number from 0 to below 1");
+            }
+        }
+        if !(0.0..=1.0).contains(&self.jitter) {
+            return refuse(name, "jitter", self.jitter, "a number from 0 to 1");
+        }
+        for (key, alpha) in [("mixup", self.mixup), ("cutmix", self.cutmix)] {
+            if !(alpha == 0.0 || (0.001..=1000.0).contains(&alpha)) {
+                return refuse(name, key, alpha, "0, or a number from 0.001 to 1000");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_pixels(&self, name: Name) -> Result<()> {
+        let image_size = self.image_size();
+        for (key, pixels, most, what) in [
+            ("resize", self.resize, LARGEST_IMAGE, ""),
+            ("crop-padding", self.crop_padding, image_size, "the image size, "),
+            ("cutout", self.cutout, image_size, "the image size, "),
+        ] {
+            if let Some(pixels) = pixels.filter(|&pixels| pixels > most) {
+                return refuse(name, key, pixels, &format!("at most {what}{most}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_conflicts(&self, name: Name) -> Result<()> {
+        let conflicts = [
+            (
+                self.crop_padding.is_some() && !self.augment.crop,
+                "crop-padding",
+                format!("{} is given, but {} has no crop", name("crop-padding"), name("augment")),
+            ),
+            (
+                self.cutout.is_some() && !self.augment.cutout,
+                "cutout",
+                format!("{} is given, but {} has no cutout", name("cutout"), name("augment")),
+            ),
+            (
+                self.nesterov && self.momentum == 0.0,
+                "nesterov",
+                format!("{} needs a momentum above 0", name("nesterov")),
+            ),
+            (
+                self.groups != 1 && self.arch != Arch::Original,
+                "groups",
+                format!("{} is {}, but only `original` has groups", name("groups"), self.groups),
+            ),
+            (
+                self.whiten && self.init.is_some(),
+                "whiten",
+                format!("{} cannot be used with {}", name("whiten"), name("init")),
+            ),
+            (
+                self.identity && self.init.is_some(),
+                "identity",
+                format!("{} cannot be used with {}", name("identity"), name("init")),
+            ),
+            (
+                self.batch_size == 1 && self.model().batch_norm,
+                "batch-size",
+                format!("{} is 1, batch norm needs 2 or more", name("batch-size")),
+            ),
+            (
+                self.replace_classifier && self.init.is_none(),
+                "replace-classifier",
+                format!("{} needs weights to start from", name("replace-classifier")),
+            ),
+            (
+                self.epochs > 0 && self.warmup > self.epochs as f64,
+                "warmup",
+                format!("{} is {} epochs, longer than the run of {}", name("warmup"), self.warmup, self.epochs),
+            ),
+            (
+                self.device == DeviceKind::Cpu && self.precision != Precision::Fp32,
+                "precision",
+                format!("{} is {}, but the CPU computes in fp32 only", name("precision"), self.precision),
+            ),
+        ];
+        match conflicts.into_iter().find(|(found, ..)| *found) {
+            Some((_, key, message)) => Err(Error::Conflict { key, message }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn refuse(name: Name, key: &str, value: impl ToString, expected: &str) -> Result<()> {
+    Err(Error::Setting { name: name(key), value: value.to_string(), expected: expected.into() })
+}
