@@ -144,7 +144,11 @@ fn reason(tiny: &Tiny, answer: impl Fn(usize, &Request, &mut TcpStream) + Send +
     let error = result.unwrap_err();
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(!folder.path().join("cifar-10-batches-bin").exists(), "nothing half-written");
-    assert!(of_data(&error).contains("alexnet data fetch") && of_data(&error).contains("--data sample"), "{}", of_data(&error));
+    assert!(
+        of_data(&error).contains("alexnet data fetch") && of_data(&error).contains("--data sample"),
+        "{}",
+        of_data(&error)
+    );
     let DataError::Fetch { tried, .. } = error else { panic!("{error}") };
     assert_eq!(tried.len(), 1);
     assert!(tried[0].0.contains("official archive"));

@@ -177,7 +177,11 @@ fn nothing_found_says_what_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let message = || {
         let error = open(folder.path()).unwrap_err();
-        assert!(of_data(&error).contains("data_batch_1.bin") && of_data(&error).contains("train/CLASS"), "{}", of_data(&error));
+        assert!(
+            of_data(&error).contains("data_batch_1.bin") && of_data(&error).contains("train/CLASS"),
+            "{}",
+            of_data(&error)
+        );
         error.to_string()
     };
     assert!(message().ends_with("it is empty"));

@@ -44,7 +44,8 @@ fn two_thousand_photographs() {
     let split = Dataset::open_folder(folder.path(), &options).unwrap().train;
     assert_eq!((split.len(), split.pixels()), (IMAGES, None), "301 MB of pixels do not fit 100 MiB");
     let transforms = Augment::DEFAULT.at(SIDE);
-    let options = LoaderOptions { batch_size: 32, image_size: SIDE, shuffle: true, transforms, ..LoaderOptions::default() };
+    let options =
+        LoaderOptions { batch_size: 32, image_size: SIDE, shuffle: true, transforms, ..LoaderOptions::default() };
     let stated = options.memory();
     let (before, start) = (peak(), Instant::now());
     let mut counts = [0; 4];

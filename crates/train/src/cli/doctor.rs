@@ -6,8 +6,8 @@ use alexnet_core::device::cuda::{Cuda, Precision, nvrtc, probe};
 use alexnet_core::{Cpu, Device};
 use anyhow::Context;
 
-use crate::run::config::DeviceKind;
 use crate::run::bytes::gib;
+use crate::run::config::DeviceKind;
 use crate::run::progress::say;
 
 /// Check GPU support (driver, devices, NVRTC, cache), suggest fixes

@@ -10,10 +10,10 @@ use super::hint;
 use super::model::Opening;
 use super::output;
 use crate::export::{self, Wrapping, onnx, pytorch, torchscript};
-use crate::run::classifier::architecture_of;
-use crate::run::progress::say;
 use crate::run::Error;
 use crate::run::bytes::gib;
+use crate::run::classifier::architecture_of;
+use crate::run::progress::say;
 
 /// Write a network as ONNX, TorchScript, .pth or safetensors
 ///

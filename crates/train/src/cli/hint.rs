@@ -132,7 +132,9 @@ pub fn of_checkpoint(error: &checkpoint::Error) -> Option<String> {
         Error::Malformed { .. } | Error::Damaged { .. } => {
             "use another copy: a run folder has last.safetensors and best.safetensors".into()
         }
-        Error::Foreign { .. } => "`alexnet import FILE -o CHECKPOINT` makes a checkpoint of other programs' weights".into(),
+        Error::Foreign { .. } => {
+            "`alexnet import FILE -o CHECKPOINT` makes a checkpoint of other programs' weights".into()
+        }
         Error::Tensor { .. } => "choose the --arch, --resize, --groups and classes that the file was made with".into(),
         Error::Core(error) => return of_network(error),
     })

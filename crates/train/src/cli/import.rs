@@ -12,9 +12,9 @@ use crate::data::cifar;
 use crate::import::recognise::{Known, recognise};
 use crate::import::{self, Weights};
 use crate::run::checkpoint::{self, Metadata, Progress, TrainedOn};
-use crate::run::model::Model;
 use crate::run::classifier::architecture_of;
 use crate::run::config::Arch;
+use crate::run::model::Model;
 use crate::run::progress::say;
 use crate::run::{Config, Error, memory, summary};
 

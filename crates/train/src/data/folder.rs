@@ -44,11 +44,8 @@ pub fn open(path: &Path, image_size: usize, memory: u64) -> Result<Dataset> {
     }
     let fingerprint = fingerprint(&classes, [&train, &test]);
     let bytes = (train.len() + test.len()) as u64 * (image_size * image_size * 3) as u64;
-    let (train, test) = if bytes <= memory {
-        (train.into_memory(image_size)?, test.into_memory(image_size)?)
-    } else {
-        (train, test)
-    };
+    let (train, test) =
+        if bytes <= memory { (train.into_memory(image_size)?, test.into_memory(image_size)?) } else { (train, test) };
     let name = path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     Ok(Dataset {
         name: name.unwrap_or_else(|| path.display().to_string()),

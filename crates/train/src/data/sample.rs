@@ -67,10 +67,7 @@ mod tests {
         // The official files begin with these labels.
         assert_eq!(sample.train.labels()[..10], [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]);
         assert_eq!(sample.test.labels()[..5], [3, 8, 8, 0, 6]);
-        assert_eq!(
-            hex(&Sha256::digest(RECORDS)),
-            "4ef15847b4a50ad497e5a9d0f330cf978981e3a1a3ddd3b1d60417fbb4c65c30"
-        );
+        assert_eq!(hex(&Sha256::digest(RECORDS)), "4ef15847b4a50ad497e5a9d0f330cf978981e3a1a3ddd3b1d60417fbb4c65c30");
         // The first pixel of the first training image, a frog.
         assert_eq!(sample.train.pixels().unwrap()[..3], [59, 62, 63]);
     }

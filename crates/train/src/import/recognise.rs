@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use alexnet_core::alexnet::Variant;
 
 use super::{Error, Weights};
-use crate::run::model::Model;
 use crate::run::config::LARGEST_IMAGE;
+use crate::run::model::Model;
 
 /// What the user knows about the file.
 #[derive(Clone, Copy, Debug, Default)]

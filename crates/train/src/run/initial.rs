@@ -87,7 +87,8 @@ pub fn whiten<D: Device<Element = f32>>(
 fn moments(images: &Split, size: usize, kernel: usize, seed: u64, threads: usize) -> Result<DMatrix<f64>> {
     let side = size / kernel;
     let needed = WINDOWS.div_ceil(side * side).min(images.len());
-    let options = LoaderOptions { batch_size: 16, image_size: size, shuffle: true, seed, threads, ..LoaderOptions::default() };
+    let options =
+        LoaderOptions { batch_size: 16, image_size: size, shuffle: true, seed, threads, ..LoaderOptions::default() };
     let len = 3 * kernel * kernel;
     let mut sum = DMatrix::zeros(len, len);
     let mut seen = 0;

@@ -8,8 +8,8 @@ use alexnet_core::{Cpu, Network};
 use super::*;
 use crate::data::cifar::CLASSES;
 use crate::run::checkpoint::{self, Metadata, Progress, TrainedOn};
-use crate::run::model::Model as Kind;
 use crate::run::classifier::{Classifier, architecture_of};
+use crate::run::model::Model as Kind;
 
 /// A network with its initial weights.
 fn model() -> Model {

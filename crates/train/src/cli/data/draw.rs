@@ -55,8 +55,14 @@ pub fn run(args: &Args, data: &str, options: Options) -> anyhow::Result<String> 
     for row in 0..=DOWN {
         let transforms = if row == 0 { TransformConfig::NONE } else { config.transforms() };
         let epoch = row.saturating_sub(1);
-        let loader =
-            LoaderOptions { batch_size: ACROSS, image_size: size, transforms, seed: args.seed, epoch, ..LoaderOptions::default() };
+        let loader = LoaderOptions {
+            batch_size: ACROSS,
+            image_size: size,
+            transforms,
+            seed: args.seed,
+            epoch,
+            ..LoaderOptions::default()
+        };
         for batch in Loader::new(&split, loader)? {
             let batch = batch?;
             let mut images = batch.images().to_vec();
