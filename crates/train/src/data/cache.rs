@@ -1,4 +1,4 @@
-//! The lock of the folder that data sets are fetched into.
+//! The lock on the download folder.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::path::Path;
 use super::error::{DataError, Result};
 use super::report::Reporter;
 
-/// Waits until no other process fetches into `folder`; the lock ends when the file returned is dropped.
+/// Waits until no other process downloads into `folder`. Dropping the returned file releases the lock.
 ///
 /// # Errors
-/// [`DataError::Io`], also where the file system knows no locks.
+/// [`DataError::Io`], also on file systems without locks.
 pub fn lock(folder: &Path, report: &Reporter) -> Result<File> {
     std::fs::create_dir_all(folder).map_err(DataError::io("create", folder))?;
     let path = folder.join(".lock");
@@ -18,7 +18,7 @@ pub fn lock(folder: &Path, report: &Reporter) -> Result<File> {
     match file.try_lock() {
         Ok(()) => return Ok(file),
         Err(TryLockError::WouldBlock) => {
-            report.note(format!("Another process is fetching into {}; waiting for it.", folder.display()));
+            report.note(format!("Another process is downloading into {}; waiting for it.", folder.display()));
         }
         Err(TryLockError::Error(error)) => return Err(DataError::io("lock", &path)(error)),
     }

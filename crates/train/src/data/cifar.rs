@@ -1,7 +1,7 @@
 //! CIFAR-10 in its official binary layout.
 //!
-//! Six files of 10,000 records; a record is a label and then 1024 red, 1024 green and 1024 blue bytes,
-//! row after row. In memory images are NHWC.
+//! Six files of 10,000 records. A record is one label byte, then 1024 red, 1024 green and 1024 blue bytes, row by row
+//! (CHW). In memory images are NHWC.
 
 use std::path::Path;
 
@@ -15,14 +15,14 @@ pub const IMAGE: usize = SIZE * SIZE * 3;
 /// Bytes of a record: label and image.
 pub const RECORD: usize = 1 + IMAGE;
 
-/// The classes in the order of their labels.
+/// Class names, indexed by label.
 pub const CLASSES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
-/// Turns files of records into a split in memory.
+/// Turns files of records into a split in memory; `paths` are for messages.
 ///
 /// # Errors
-/// A file that is no whole number of records, or a label above 9.
+/// A file with an incomplete record, or a label above 9.
 pub fn split<B: AsRef<[u8]>, P: AsRef<Path>>(files: &[B], paths: &[P]) -> Result<Split> {
     let records: usize = files.iter().map(|file| file.as_ref().len() / RECORD).sum();
     let mut pixels = vec![0; records * IMAGE];
@@ -46,7 +46,7 @@ pub fn split<B: AsRef<[u8]>, P: AsRef<Path>>(files: &[B], paths: &[P]) -> Result
     Ok(Split::in_memory(pixels, SIZE, labels))
 }
 
-/// That no label is above 9.
+/// Refuses labels above 9.
 pub(super) fn check_labels(path: &Path, bytes: &[u8]) -> Result<()> {
     for (record, bytes) in bytes.chunks_exact(RECORD).enumerate() {
         if usize::from(bytes[0]) >= CLASSES.len() {
@@ -71,10 +71,10 @@ fn planes_to_pixels(planes: &[u8], pixels: &mut [u8]) {
     }
 }
 
-/// Writes a record in the official layout from an image whose pixels follow one another (HWC).
+/// Appends a record in the official layout, from the pixels of an image in HWC.
 ///
 /// # Panics
-/// If `pixels` are not [`IMAGE`] bytes.
+/// If `pixels` does not have [`IMAGE`] bytes.
 pub fn push_record(records: &mut Vec<u8>, label: u8, pixels: &[u8]) {
     assert_eq!(pixels.len(), IMAGE);
     records.push(label);

@@ -1,4 +1,4 @@
-//! A large file by HTTP: progress, resuming, and time-outs for servers that fall silent.
+//! HTTP download of a large file with progress, resume and time-outs.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 use super::error::{DataError, Result};
 use super::report::{Event, Reporter};
 
-/// How patient a download is.
+/// Time-outs and retries of a download.
 #[derive(Clone, Debug)]
 pub struct Patience {
-    /// How long to wait for a name, a connection, or an answer.
+    /// Time-out for resolving the name, connecting, and the response.
     pub connect: Duration,
-    /// How long a server may send (almost) nothing.
+    /// How long the server may send less than `least_rate`.
     pub stall: Duration,
-    /// Fewer bytes a second than this over the time of a stall count as nothing.
+    /// A rate below this, in bytes per second, over the time of `stall` counts as a stall.
     pub least_rate: f64,
-    /// How often to try again after an attempt that brought nothing; those that did are not counted.
+    /// Number of retries after attempts without progress; attempts with progress are not counted.
     pub retries: u32,
-    /// How long to wait before trying again; doubled each time.
+    /// Pause before the first retry; doubled each time.
     pub pause: Duration,
 }
 
@@ -35,15 +35,15 @@ impl Default for Patience {
     }
 }
 
-/// However often bytes arrive, no more attempts than this.
+/// Upper limit of attempts, even with progress.
 const MOST_ATTEMPTS: u32 = 50;
 
-/// Brings `url`, a file of `expected` bytes, to `partial`, going on where that file ends.
+/// Downloads `url`, a file of `expected` bytes, to `partial`, starting where that file ends.
 ///
-/// What has arrived stays in `partial` if the download fails, and the next call resumes it.
+/// If the download fails, `partial` keeps what has arrived, and the next call resumes it.
 ///
 /// # Errors
-/// [`DataError::Source`] with the reason when the server does not serve, [`DataError::Io`] for the file.
+/// [`DataError::Source`] with the reason if the server fails, [`DataError::Io`] for the file.
 pub fn download(url: &str, partial: &Path, expected: u64, patience: &Patience, report: &Reporter) -> Result<()> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
@@ -85,7 +85,7 @@ pub fn download(url: &str, partial: &Path, expected: u64, patience: &Patience, r
         if failures > patience.retries {
             return Err(DataError::Source(fault));
         }
-        report.note(format!("{url}: {fault}; trying again at {after} of {expected} bytes"));
+        report.note(format!("{url}: {fault}; trying again from {after} of {expected} bytes"));
         std::thread::sleep(pause);
         pause *= 2;
     }
@@ -95,7 +95,7 @@ pub fn download(url: &str, partial: &Path, expected: u64, patience: &Patience, r
 enum Fault {
     /// Trying again may help.
     Passing(String),
-    /// It will not.
+    /// Trying again does not help.
     Fatal(DataError),
 }
 
@@ -127,7 +127,7 @@ fn attempt(
         206 if have > 0 => {
             let range = response.headers().get("content-range").and_then(|value| value.to_str().ok()).unwrap_or("");
             if range != format!("bytes {have}-{}/{expected}", expected - 1) {
-                // Another file, or a server that cannot: what is there does not belong to it.
+                // Another file, or a server without ranges: the partial file does not belong to it.
                 truncate(file, partial).map_err(Fault::Fatal)?;
                 return Err(Fault::Passing(format!("the server answered with the range `{range}`")));
             }
@@ -139,7 +139,7 @@ fn attempt(
             if declared.is_some_and(|declared: u64| declared != expected) {
                 let declared = declared.unwrap_or(0);
                 return Err(fatal(format!(
-                    "the server offers {declared} bytes, expected {expected}: not the file wanted"
+                    "the server offers {declared} bytes, expected {expected}: it is another file"
                 )));
             }
         }
@@ -176,7 +176,7 @@ fn attempt(
         if seconds >= patience.stall {
             rate = window.1 as f64 / seconds.as_secs_f64();
             if rate < patience.least_rate {
-                return Err(Fault::Passing(format!("the server stalled: {rate:.0} bytes a second")));
+                return Err(Fault::Passing(format!("the server stalled: {rate:.0} bytes per second")));
             }
             window = (Instant::now(), 0);
         } else if seconds >= Duration::from_secs(2) {
@@ -187,14 +187,14 @@ fn attempt(
     Ok(())
 }
 
-/// What a user can make of an HTTP error.
+/// An HTTP error in words for the user.
 fn explain(error: &ureq::Error, patience: &Patience) -> Fault {
     Fault::Passing(match error {
         ureq::Error::HostNotFound => "no such host, or no network".into(),
         ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) => {
             format!("no connection within {:?}", patience.connect)
         }
-        ureq::Error::Timeout(_) => format!("the server stalled: nothing came for {:?}", patience.stall),
+        ureq::Error::Timeout(_) => format!("the server stalled: nothing arrived for {:?}", patience.stall),
         ureq::Error::TooManyRedirects | ureq::Error::BadUri(_) | ureq::Error::Tls(_) => {
             return fatal(error.to_string());
         }

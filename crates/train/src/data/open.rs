@@ -66,7 +66,7 @@ impl Dataset {
             warning += &format!("\nhint: {hint}");
         }
         options.report.tell(Event::Warning(warning.clone()));
-        dataset.source += ", because CIFAR-10 could not be fetched";
+        dataset.source += ", because CIFAR-10 could not be downloaded";
         dataset.warning = Some(warning);
         Ok(dataset)
     }

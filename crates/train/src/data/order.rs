@@ -1,7 +1,7 @@
-//! The order of an epoch.
+//! The order of the images in an epoch.
 //!
-//! Fisher and Yates's shuffle with Philox: starting from 0, 1, …, n − 1, for i = n − 1 down to 1 the elements i and
-//! j = below(word(SHUFFLE, epoch, i), i + 1) change places. The word is a pure function of seed, epoch and i.
+//! A Fisher-Yates shuffle with Philox: starting from 0, 1, …, n − 1, for i = n − 1 down to 1, elements i and
+//! j = below(word(SHUFFLE, epoch, i), i + 1) are swapped. The word is a pure function of seed, epoch and i.
 
 use alexnet_core::random::{Philox, below, purpose};
 
@@ -23,7 +23,7 @@ mod tests {
 
     #[test]
     fn the_algorithm_is_fixed() {
-        // Written out by hand from the definition above: a change would break the resuming of old runs.
+        // Written out by hand from the definition above: a change would break resuming old runs.
         let philox = Philox::new(5);
         let mut order = [0, 1, 2, 3];
         order.swap(3, ((u64::from(philox.block(1, 2, 0)[3]) * 4) >> 32) as usize);
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn every_position_is_as_likely() {
-        // How often element 0 lands at each of 8 positions in 8000 shuffles: 1000 ± 5 standard deviations.
+        // Element 0 lands at each of 8 positions in 1000 of 8000 shuffles, ± 5 standard deviations.
         let mut counts = [0i32; 8];
         for epoch in 0..8000 {
             counts[shuffled(8, 9, epoch).iter().position(|&x| x == 0).unwrap()] += 1;

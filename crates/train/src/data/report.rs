@@ -1,30 +1,30 @@
-//! How opening a data set tells what it is doing.
+//! Progress and messages while a data set is opened.
 
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Something worth telling while a data set is opened.
+/// A message or the progress while a data set is opened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A line of information.
+    /// One line of information.
     Note(String),
-    /// Something the user must not miss; may have several lines.
+    /// A warning of one or more lines.
     Warning(String),
-    /// How far a download is.
+    /// Progress of a download.
     Progress {
-        /// What is being done.
+        /// The file.
         what: String,
-        /// Bytes there already, those of an earlier attempt included.
+        /// Bytes so far, including those of earlier attempts.
         done: u64,
-        /// Bytes in all.
+        /// Total bytes.
         total: u64,
-        /// Bytes a second lately; 0 when not yet known.
+        /// Current bytes per second; 0 if not known yet.
         rate: f64,
     },
 }
 
-/// Where events go: a shared function.
+/// The receiver of events: a shared function.
 #[derive(Clone)]
 pub struct Reporter(Arc<dyn Fn(Event) + Send + Sync>);
 
@@ -45,7 +45,7 @@ impl Reporter {
         Reporter::new(|_| ())
     }
 
-    /// Writes to standard error: progress in place on a terminal, a line every ten seconds otherwise.
+    /// Writes to standard error: progress in place on a terminal, otherwise one line every ten seconds.
     pub fn stderr() -> Self {
         let terminal = std::io::stderr().is_terminal();
         let state = Mutex::new((false, None::<Instant>));
@@ -77,12 +77,12 @@ impl Reporter {
                     text += &framed(&warning, terminal);
                 }
             }
-            // Nothing can be done about a standard error that is closed.
+            // If standard error is closed, there is nowhere to report it.
             let _ = std::io::stderr().write_all(text.as_bytes());
         })
     }
 
-    /// Tells `event`.
+    /// Reports `event`.
     pub fn tell(&self, event: Event) {
         (self.0)(event);
     }
@@ -92,7 +92,7 @@ impl Reporter {
     }
 }
 
-/// A warning in a frame, yellow on a terminal.
+/// A warning between two rules, yellow on a terminal.
 fn framed(warning: &str, terminal: bool) -> String {
     let width = warning.lines().map(|line| line.chars().count()).max().unwrap_or(0).max(7);
     let bar = "=".repeat(width.min(100));

@@ -1,7 +1,7 @@
-//! Decoding image files and bringing images to the network's size.
+//! Decodes image files and resizes images to the network's input size.
 //!
-//! The filter is bilinear with a support that grows when an image shrinks (as PIL and torchvision do it); the
-//! shorter side is fitted and the middle kept, so that shapes keep their proportions.
+//! The filter is bilinear and antialiased (its support grows when an image shrinks, as in PIL and torchvision). The
+//! shorter side is fitted and the centre cropped, so that the aspect ratio stays.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -14,21 +14,21 @@ use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::error::{DataError, Result};
 
-/// The longest side of an image file that is read.
+/// Largest width or height of an image file.
 const MAX_SIDE: u32 = 1 << 15;
-/// The most memory a decoder may take.
+/// Memory limit of a decoder, in bytes.
 const MAX_BYTES: u64 = 512 << 20;
-/// No PNG or JPEG packs more pixel bytes into a byte of file (deflate packs 1032).
+/// Upper limit of pixel bytes per byte of file; deflate reaches 1032.
 const MAX_RATIO: u64 = 1100;
 
 thread_local! {
     static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
 }
 
-/// Resizes an RGB image (HWC) to `size`×`size` into `out`: shorter side fitted, middle kept.
+/// Resizes an RGB image (HWC) to `size`×`size` into `out`: shorter side fitted, centre cropped.
 ///
 /// # Errors
-/// Sides that do not fit the bytes.
+/// Width and height do not match the length of `pixels`, or `size` that of `out`.
 pub fn resize(pixels: &[u8], width: usize, height: usize, size: usize, out: &mut [u8]) -> Result<(), String> {
     if width == size && height == size && pixels.len() == out.len() {
         out.copy_from_slice(pixels);
@@ -42,17 +42,17 @@ pub fn resize(pixels: &[u8], width: usize, height: usize, size: usize, out: &mut
         .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
         .use_alpha(false)
         .fit_into_destination(None);
-    // The typed call: the other one compiles this crate's code for every kind of pixel.
+    // The typed call: the generic one compiles the code for every pixel type.
     RESIZER
         .with_borrow_mut(|resizer| resizer.resize_typed(&source, &mut target, &options))
         .map_err(|error| error.to_string())
 }
 
-/// Decodes a PNG or JPEG file (told apart by their contents) to RGB, resized to `size`×`size` into `out`.
+/// Decodes a PNG or JPEG file (by its contents, not its name) to RGB, resized to `size`×`size` into `out`.
 ///
 /// # Errors
-/// [`DataError::Decode`] with the path; images whose declared size is out of proportion to the file are
-/// refused before anything is allocated for them.
+/// [`DataError::Decode`] with the path. An image whose declared size is out of proportion to the file is refused before
+/// anything is allocated for it.
 pub fn decode_file(path: &Path, size: usize, out: &mut [u8]) -> Result<()> {
     let file = File::open(path).map_err(DataError::io("read", path))?;
     let bytes = file.metadata().map_err(DataError::io("read", path))?.len();
@@ -61,10 +61,10 @@ pub fn decode_file(path: &Path, size: usize, out: &mut [u8]) -> Result<()> {
     resize(&pixels, width, height, size, out).map_err(fail)
 }
 
-/// Decodes an image of `bytes` bytes to RGB: pixels (HWC), width, height.
+/// Decodes an image file of `bytes` bytes to RGB; returns pixels (HWC), width and height.
 ///
 /// # Errors
-/// What the decoder says, or that the image is too large.
+/// The decoder's message, or that the image is too large.
 pub fn decode(source: impl BufRead + Seek, bytes: u64) -> Result<(Vec<u8>, usize, usize), String> {
     use image::ImageDecoder;
     let mut reader = image::ImageReader::new(source).with_guessed_format().map_err(|error| error.to_string())?;

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::error::{DataError, Result};
 use super::resize;
 
-/// Labelled images, in memory or as files that are decoded when needed. Cloning shares them.
+/// Labelled images, in memory or as files that are decoded when needed. Clones share the images.
 #[derive(Clone, Debug)]
 pub struct Split(Arc<Inner>);
 
@@ -21,17 +21,17 @@ struct Inner {
 
 #[derive(Debug)]
 enum Images {
-    /// All images, NHWC, `size`×`size` RGB.
+    /// All images, NHWC with 3 channels, height = width = `size`.
     Memory { pixels: Vec<u8>, size: usize },
-    /// A folder a class, and each image's name in the folder of its label.
+    /// One folder per class, and the name of each image in the folder of its label.
     Files { folders: Vec<PathBuf>, names: Vec<Box<OsStr>> },
 }
 
 impl Split {
-    /// Images in memory: `pixels` is NHWC with three channels.
+    /// Images in memory: `pixels` is (N, `size`, `size`, 3).
     ///
     /// # Panics
-    /// If there are not `size`·`size`·3 bytes a label.
+    /// If there are not `size`·`size`·3 bytes per label.
     pub fn in_memory(pixels: Vec<u8>, size: usize, labels: Vec<u32>) -> Self {
         assert_eq!(pixels.len(), labels.len() * size * size * 3, "bytes of {} images", labels.len());
         Split(Arc::new(Inner { labels, images: Images::Memory { pixels, size } }))
@@ -40,19 +40,19 @@ impl Split {
     /// Images as files: image i is `folders[labels[i]]/names[i]`.
     ///
     /// # Panics
-    /// If the lengths differ or a label has no folder.
+    /// If the lengths differ, or a label has no folder.
     pub fn in_files(folders: Vec<PathBuf>, names: Vec<Box<OsStr>>, labels: Vec<u32>) -> Self {
         assert_eq!(names.len(), labels.len(), "names and labels");
         assert!(labels.iter().all(|&label| (label as usize) < folders.len()), "a folder for each label");
         Split(Arc::new(Inner { labels, images: Images::Files { folders, names } }))
     }
 
-    /// How many images there are.
+    /// Number of images.
     pub fn len(&self) -> usize {
         self.0.labels.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.0.labels.is_empty()
     }
@@ -62,7 +62,7 @@ impl Split {
         &self.0.labels
     }
 
-    /// The images, NHWC, where they are in memory.
+    /// The pixels, NHWC, if they are in memory.
     pub fn pixels(&self) -> Option<&[u8]> {
         match &self.0.images {
             Images::Memory { pixels, .. } => Some(pixels),
@@ -70,7 +70,7 @@ impl Split {
         }
     }
 
-    /// The side of the images in memory; files have any size.
+    /// Height and width of the images in memory; `None` for files, which have any size.
     pub fn image_size(&self) -> Option<usize> {
         match &self.0.images {
             Images::Memory { size, .. } => Some(*size),
@@ -78,7 +78,7 @@ impl Split {
         }
     }
 
-    /// The file of image `index`, where images are files.
+    /// The file of image `index`, if images are files.
     pub fn file(&self, index: usize) -> Option<PathBuf> {
         match &self.0.images {
             Images::Memory { .. } => None,
@@ -86,14 +86,14 @@ impl Split {
         }
     }
 
-    /// How many images each class has.
+    /// Number of images per class.
     pub fn counts(&self, classes: usize) -> Vec<usize> {
         let mut counts = vec![0; classes];
         self.0.labels.iter().for_each(|&label| counts[label as usize] += 1);
         counts
     }
 
-    /// At most `limit` of the images, spread evenly over the split: files that lie sorted by class stay balanced.
+    /// At most `limit` images, spread evenly over the split, so that images sorted by class stay balanced.
     pub fn limit(&self, limit: usize) -> Split {
         let len = self.len();
         if limit >= len {
@@ -102,9 +102,9 @@ impl Split {
         self.select(&(0..limit).map(|i| (i as u64 * len as u64 / limit as u64) as usize).collect::<Vec<_>>())
     }
 
-    /// The images at these places.
-    pub(super) fn select(&self, places: &[usize]) -> Split {
-        let kept = || places.iter().copied();
+    /// The images at these indices.
+    pub(super) fn select(&self, indices: &[usize]) -> Split {
+        let kept = || indices.iter().copied();
         let labels = kept().map(|i| self.0.labels[i]).collect();
         match &self.0.images {
             Images::Memory { pixels, size } => {
@@ -117,7 +117,7 @@ impl Split {
         }
     }
 
-    /// Image `index` as `size`×`size` RGB (HWC). Borrows from the split where it can, else fills `scratch`.
+    /// Image `index` as RGB (`size`, `size`, 3). Borrows from the split if it can, else fills `scratch`.
     ///
     /// # Errors
     /// [`DataError::Decode`] or [`DataError::Io`] with the path of a file that cannot be read.
@@ -142,7 +142,7 @@ impl Split {
         Ok(scratch)
     }
 
-    /// Reads every image and gives out the errors of those that cannot be, in order.
+    /// Reads every image and returns the errors of those that cannot be read, in order.
     pub fn faults(&self, size: usize) -> Vec<DataError> {
         let fault = |scratch: &mut Vec<u8>, index| self.image(index, size, scratch).err();
         (0..self.len()).into_par_iter().map_init(Vec::new, fault).flatten().collect()
@@ -151,7 +151,7 @@ impl Split {
     /// Decodes all images and keeps them in memory at `size`, on all cores.
     ///
     /// # Errors
-    /// The first image, in order, that does not decode.
+    /// The first image, in order, that cannot be decoded.
     pub fn into_memory(&self, size: usize) -> Result<Split> {
         let bytes = size * size * 3;
         let mut pixels = vec![0; self.len() * bytes];

@@ -1,16 +1,16 @@
-//! Holding out training images for validation.
+//! Holds out training images for validation.
 
 use super::dataset::Dataset;
 use super::order;
 
-/// Key of the choice: not that of a run, so that runs of all seeds are judged by the same images.
+/// Key of the choice. Not a run's seed, so that all seeds are evaluated on the same images.
 const KEY: u64 = 0x76616c;
 
 impl Dataset {
-    /// Moves `count` of the training images into [`Dataset::val`], of each class its share of them.
+    /// Moves `count` training images into [`Dataset::val`], each class in proportion to its size.
     ///
     /// # Panics
-    /// If there are not more training images than that.
+    /// Unless there are more than `count` training images.
     pub fn hold_out(&mut self, count: usize) {
         assert!(count < self.train.len(), "{count} of {} images", self.train.len());
         let mut left = quotas(&self.train.counts(self.classes.len()), count);
@@ -22,13 +22,14 @@ impl Dataset {
                 held[index as usize] = true;
             }
         }
-        let places = |wanted| (0..held.len()).filter(|&index| held[index] == wanted).collect::<Vec<_>>();
-        self.val = Some(self.train.select(&places(true)));
-        self.train = self.train.select(&places(false));
+        let indices = |wanted| (0..held.len()).filter(|&index| held[index] == wanted).collect::<Vec<_>>();
+        self.val = Some(self.train.select(&indices(true)));
+        self.train = self.train.select(&indices(false));
     }
 }
 
-/// How many of `count` each class gives: its share rounded down, and one more for those with the largest remainders.
+/// Number of images per class (largest remainder method): the share rounded down, plus one for the classes with the
+/// largest remainders until there are `count`.
 fn quotas(classes: &[usize], count: usize) -> Vec<usize> {
     let images: u128 = classes.iter().map(|&n| n as u128).sum();
     let share = |class: usize| classes[class] as u128 * count as u128;
@@ -51,14 +52,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_out_is_balanced_and_no_longer_trained_on() {
+    fn held_out_images_are_balanced_and_no_longer_trained_on() {
         let whole = sample::open().unwrap();
         let mut dataset = whole.clone();
         dataset.hold_out(203);
         let val = dataset.val.as_ref().unwrap();
         assert_eq!((dataset.train.len(), val.len(), dataset.test.len()), (797, 203, 250));
         assert_eq!(val.counts(10), [21, 21, 21, 20, 20, 20, 20, 20, 20, 20]);
-        // Each image is in one of the two, in its order, and those of the second are spread over the set.
+        // Each image is in exactly one of the two, in order, and the held-out ones are spread over the set.
         let [train, val] = [&dataset.train, val].map(images);
         let (mut train, mut val) = (train.iter().peekable(), val.iter().peekable());
         let mut held = Vec::new();
