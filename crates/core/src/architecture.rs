@@ -254,7 +254,12 @@ impl Architecture {
         Ok(traced)
     }
 
-    /// The parameters in order.
+    /// Elements of an input image.
+    pub const fn image_len(&self) -> usize {
+        self.image * self.image * self.channels
+    }
+
+    /// The parameters, in the order of the layers.
     ///
     /// # Errors
     /// As [`Architecture::trace`].
@@ -284,7 +289,7 @@ impl Architecture {
         let gradients = if training { count(false) * storage.gradient as u64 } else { 0 };
         // A batch norm holds as many statistics of the batch as running ones.
         let statistics = count(true) * storage.gradient as u64;
-        let image = self.image * self.image * self.channels;
+        let image = self.image_len();
         let outputs = traced.iter().filter(|layer| !layer.in_place()).map(|layer| layer.output.len());
         let widest = outputs.clone().max().unwrap_or(0);
         let argmax: usize = traced.iter().filter(|l| l.is_maxpool()).map(|l| l.output.len()).sum();

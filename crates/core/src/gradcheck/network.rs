@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::{Report, Tolerance, check};
 use crate::device::{Device, Element};
-use crate::network::MicroBatch;
+use crate::network::{Metrics, MicroBatch};
 use crate::random::{Philox, uniform_f32};
 use crate::{Architecture, LayerKind, LayerSpec, Network, Reference, Result};
 
@@ -175,7 +175,7 @@ pub fn check_device<D: Device>(
     let micro = MicroBatch::whole(Philox::new(11), 5, batch, smoothing);
 
     let own: Vec<_> = images.iter().map(|&x| D::Element::from_f64(x)).collect();
-    found.train(&own, &labels, &micro)?;
+    gradients(&mut found, &own, &labels, &micro)?;
     let mut checked = Vec::new();
     for p in 0..defined.parameters().len() {
         let parameter = &found.parameters()[p];
@@ -188,7 +188,7 @@ pub fn check_device<D: Device>(
         let indices = (0..values.len()).step_by(values.len().div_ceil(elements.max(1)));
         let report = check(&mut values, &analytic, indices, tolerance, |values| {
             defined.device_and_parameters().1[p].value.copy_from_slice(values);
-            defined.train(&images, &labels, &micro).map(|result| result.loss / batch as f64)
+            gradients(&mut defined, &images, &labels, &micro).map(|metrics| metrics.loss / batch as f64)
         })?;
         defined.device_and_parameters().1[p].value.copy_from_slice(&values);
         let layer = parameter.name.split('.').nth(1).and_then(|i| i.parse::<usize>().ok());
@@ -200,4 +200,21 @@ pub fn check_device<D: Device>(
         checked.push(Checked { name: format!("{kind} {}", parameter.name), report });
     }
     Ok(checked)
+}
+
+/// Leaves the gradients of a micro-batch in the network, without an update, and returns the loss and the correct predictions
+/// of its images alone; the running sums of [`Network::metrics`] are lost.
+///
+/// # Errors
+/// As [`Network::load`] and [`Network::step`].
+pub fn gradients<D: Device>(
+    network: &mut Network<D>,
+    images: &[D::Element],
+    labels: &[u32],
+    micro: &MicroBatch,
+) -> Result<Metrics> {
+    network.set_metrics(Metrics::default())?;
+    network.load(images, labels)?;
+    network.step(micro, None)?;
+    network.metrics()
 }

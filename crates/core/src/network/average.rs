@@ -1,12 +1,12 @@
-//! The exponential moving average of the weights, kept beside them and put in their place to be evaluated.
+//! The exponential moving average of the weights, kept beside them and swapped with them for evaluation.
 
 use super::Network;
 use crate::Result;
 use crate::device::{Device, Element};
 
 impl<D: Device> Network<D> {
-    /// Keeps an average of every parameter that is trained, which begins with what it is now. Parameters without
-    /// gradient have none: their present value is the one to evaluate with.
+    /// Keeps an average of every parameter that is trained, beginning with its present value. Parameters without a gradient
+    /// have none: they are evaluated with their present value.
     ///
     /// # Errors
     /// Too little memory; the device's.
@@ -14,7 +14,7 @@ impl<D: Device> Network<D> {
         let bytes = self.device.storage().parameter as u64;
         let mut values = Vec::new();
         for parameter in self.parameters.iter_mut().filter(|parameter| parameter.gradient.is_some()) {
-            let len = parameter.shape.iter().product();
+            let len = parameter.len();
             let average = match &mut parameter.average {
                 Some(average) => average,
                 none => {
@@ -37,7 +37,7 @@ impl<D: Device> Network<D> {
         self.device.ema(decay, &mut self.parameters)
     }
 
-    /// Does `work` with the average in the place of the weights, where one is kept; no training may be part of it.
+    /// Runs `work` with the averages in the place of the weights, where they are kept. `work` must not train.
     pub fn averaged<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
         self.swap_average();
         let result = work(self);
@@ -46,6 +46,7 @@ impl<D: Device> Network<D> {
     }
 
     fn swap_average(&mut self) {
+        self.averaged = !self.averaged;
         for parameter in &mut self.parameters {
             if let Some(average) = &mut parameter.average {
                 std::mem::swap(average, &mut parameter.value);

@@ -1,176 +1,241 @@
-//! Through the layers and back: which operator a layer is, on which arrays.
+//! Forward and backward through the layers: which operator each layer is, on which arrays.
 
-use super::{MicroBatch, Network, Part, Planned};
+use super::plan::{Auxiliary, PlannedLayer};
+use super::{MicroBatch, Network, Phase};
 use crate::architecture::{LayerKind, Operation};
 use crate::device::{Device, Parameter};
 use crate::random::purpose;
 use crate::shape::DropoutShape;
 use crate::{Result, Sgd};
 
+/// Called after each phase of a step.
+pub(super) type Profiler<'a> = dyn FnMut(Phase) -> Result<()> + 'a;
+
 impl<D: Device> Network<D> {
-    pub(super) fn forward(
-        &mut self,
-        n: usize,
-        micro: Option<&MicroBatch>,
-        observe: &mut impl FnMut(Part),
-    ) -> Result<()> {
+    /// The forward pass over `n` images; with a micro-batch as in training: dropout, and batch norms that are trained
+    /// normalise by the batch's statistics.
+    pub(super) fn forward(&mut self, n: usize, micro: Option<&MicroBatch>, profiler: &mut Profiler<'_>) -> Result<()> {
         let device = &*self.device;
-        for &Planned { ref layer, index, weight, input, place, relu, .. } in &self.layers {
+        for &PlannedLayer { ref layer, index, weight, input, auxiliary, relu, .. } in &self.layers {
             let (inputs, outputs) = self.activations.split_at_mut(input + 1);
-            // An addition reads an earlier one beside it.
+            // An addition reads an earlier activation besides.
             let (before, own) = inputs.split_at_mut(input);
             let x = &mut own[0];
             let parameters = &mut self.parameters[weight..];
-            match layer.operation(n) {
-                Operation::Conv(s) => {
+            match (layer.operation(n), auxiliary) {
+                (Operation::Conv(s), _) => {
                     let [w, b] = weight_and_bias(parameters);
                     device.conv_forward(&s, x, w, b, relu, &mut outputs[0])?;
                 }
-                Operation::Linear(s) => {
+                (Operation::Linear(s), _) => {
                     let [w, b] = weight_and_bias(parameters);
                     device.linear_forward(&s, x, w, b, relu, &mut outputs[0])?;
                 }
-                Operation::Relu { len } => device.relu_forward(len, x)?,
-                Operation::Add { len } => device.add(len, &before[place], relu, x)?,
-                Operation::MaxPool(s) => device.maxpool_forward(&s, x, &mut outputs[0], &mut self.argmax[place])?,
-                Operation::AvgPool(s) => device.avgpool_forward(&s, x, &mut outputs[0])?,
-                Operation::Lrn(s) => device.lrn_forward(&s, x, &mut outputs[0])?,
-                Operation::BatchNorm(s) => {
+                (Operation::Relu { len }, _) => device.relu_forward(len, x)?,
+                (Operation::Add { len }, Auxiliary::Shortcut(from)) => device.add(len, &before[from], relu, x)?,
+                (Operation::MaxPool(s), Auxiliary::Argmax(i)) => {
+                    device.maxpool_forward(&s, x, &mut outputs[0], &mut self.argmax[i])?;
+                }
+                (Operation::AvgPool(s), _) => device.avgpool_forward(&s, x, &mut outputs[0])?,
+                (Operation::Lrn(s), _) => device.lrn_forward(&s, x, &mut outputs[0])?,
+                (Operation::BatchNorm(s), Auxiliary::Statistics(i)) => {
                     let [w, b, mean, variance] = batchnorm_parameters(parameters);
                     let (y, trained) = (&mut outputs[0], w.gradient.is_some());
                     let (w, b, mean, variance) = (&w.value, &b.value, &mut mean.value, &mut variance.value);
                     if micro.is_some() && trained {
-                        let statistics = &mut self.statistics[place];
+                        let statistics = &mut self.statistics[i];
                         device.batchnorm_forward(&s, x, w, b, relu, [mean, variance], statistics, y)?;
                     } else {
                         device.batchnorm_inference(&s, x, w, b, mean, variance, relu, y)?;
                     }
                 }
-                Operation::Flatten(s) => device.flatten_forward(&s, x, &mut outputs[0])?,
-                Operation::Dropout { rate } => {
+                (Operation::Flatten(s), _) => device.flatten_forward(&s, x, &mut outputs[0])?,
+                (Operation::Dropout { rate }, _) => {
                     if let Some(micro) = micro {
                         device.dropout(&dropout_shape(micro, index, rate, n, layer.output.len()), x)?;
                     }
                 }
+                (Operation::Add { .. } | Operation::MaxPool(_) | Operation::BatchNorm(_), _) => unplanned(),
             }
-            observe(Part::Forward(index as usize));
+            profiler(Phase::Forward(index as usize))?;
         }
         Ok(())
     }
 
-    /// Leaves the gradients; with a `rule` updates the parameters by them.
+    /// Leaves the gradients; with an optimizer updates the parameters by them, where the device can in the same pass.
     pub(super) fn backward(
         &mut self,
         n: usize,
         micro: &MicroBatch,
-        rule: Option<&Sgd>,
-        observe: &mut impl FnMut(Part),
+        optimizer: Option<&Sgd>,
+        profiler: &mut Profiler<'_>,
     ) -> Result<()> {
         self.updated.fill(false);
-        let device = &*self.device;
-        let accumulate = micro.first_image > 0;
-        let [dy, dx, others @ ..] = self.gradients.as_mut_slice() else { return Ok(()) };
-        let (mut dy, mut dx) = (dy, dx);
-        // A shortcut's gradient is that of its end, and joins the gradient of what its first layer takes in.
-        let (mut spare, mut held, mut ends) = (others.first_mut(), None, None);
-        let trained = |p: &Planned| {
+        let trained = |p: &PlannedLayer| {
             let own = p.layer.parameters().len();
             self.parameters[p.weight..p.weight + own].iter().any(|parameter| parameter.gradient.is_some())
         };
+        let [dy, dx, others @ ..] = self.gradients.as_mut_slice() else { return Ok(()) };
+        // Layers below the lowest that is trained need no gradients.
         let Some(lowest) = self.layers.iter().position(trained) else { return Ok(()) };
-        for (position, &Planned { ref layer, index, weight, input, place, masks, .. }) in
-            self.layers.iter().enumerate().skip(lowest).rev()
-        {
-            let x = &self.activations[input];
-            if masks {
-                let y = &self.activations[input + usize::from(!layer.in_place())];
-                device.relu_backward(n * layer.output.len(), y, dy)?;
-            }
-            let first = position == lowest;
-            match layer.operation(n) {
-                Operation::Conv(s) => {
-                    let (value, gradients) = weight_and_gradients(&mut self.parameters[weight..]);
-                    match (gradients, first) {
-                        (Some((dw, db)), false) => {
-                            device.conv_backward(&s, x, value, dy, accumulate, dw, db, dx)?;
-                        }
-                        (Some((dw, db)), true) => device.conv_backward_weight(&s, x, dy, accumulate, dw, db)?,
-                        (None, false) => device.conv_backward_data(&s, dy, value, dx)?,
-                        (None, true) => {}
-                    }
-                }
-                Operation::Linear(s) => {
-                    // Before the weights change.
-                    if !first {
-                        device.linear_backward_data(&s, dy, &self.parameters[weight].value, dx)?;
-                    }
-                    if let (Some(rule), false) = (rule, accumulate)
-                        && let [w, b, ..] = &mut self.parameters[weight..]
-                        && let (Some(_), Some(db)) = (&w.gradient, &mut b.gradient)
-                    {
-                        self.updated[weight] = device.linear_backward_update(&s, x, dy, rule, w, db)?;
-                    }
-                    if !self.updated[weight]
-                        && let (_, Some((dw, db))) = weight_and_gradients(&mut self.parameters[weight..])
-                    {
-                        device.linear_backward_weight(&s, x, dy, accumulate, dw, db)?;
-                    }
-                }
-                Operation::MaxPool(s) => device.maxpool_backward(&s, dy, &self.argmax[place], dx)?,
-                Operation::AvgPool(s) => device.avgpool_backward(&s, dy, dx)?,
-                Operation::Lrn(s) => device.lrn_backward(&s, x, dy, dx)?,
-                Operation::BatchNorm(s) => {
-                    let [w, b, _, variance] = batchnorm_parameters(&mut self.parameters[weight..]);
-                    if let Some((dw, db)) = w.gradient.as_mut().zip(b.gradient.as_mut()) {
-                        let statistics = &self.statistics[place];
-                        device.batchnorm_backward(&s, x, dy, &w.value, statistics, accumulate, dw, db, dx)?;
-                    } else {
-                        device.batchnorm_inference_backward(&s, dy, &w.value, &variance.value, dx)?;
-                    }
-                }
-                Operation::Flatten(s) => device.flatten_backward(&s, dy, dx)?,
-                // The layers in place leave their gradient in dy. After dropout x is zero where an
-                // element was dropped, so that a ReLU before it masks by the same array.
-                Operation::Relu { len } => device.relu_backward(len, x, dy)?,
-                Operation::Add { .. } => {
-                    if let LayerKind::Add { from } = layer.spec.kind {
-                        ends = Some(from);
-                    }
-                }
-                Operation::Dropout { rate } => {
-                    device.dropout(&dropout_shape(micro, index, rate, n, layer.output.len()), dy)?;
-                }
-            }
-            if !layer.in_place() {
-                std::mem::swap(&mut dy, &mut dx);
-                // This one stands before an addition, whose gradient it has read and left where it is.
-                if let Some(from) = ends.take()
-                    && let Some(free) = spare.take()
-                {
-                    held = Some((from, std::mem::replace(&mut dx, free)));
-                }
-                if let Some((_, gradient)) = held.take_if(|(from, _)| *from == index as usize && !first) {
-                    device.add(n * layer.input.len(), gradient, false, dy)?;
-                    spare = Some(gradient);
-                }
-            }
-            observe(Part::Backward(index as usize));
+        let mut gradients = Gradients { dy, dx, spare: others.first_mut(), held: None, added: None };
+        let mut pass = Backward {
+            device: &*self.device,
+            n,
+            micro,
+            optimizer,
+            parameters: &mut self.parameters,
+            updated: &mut self.updated,
+            activations: &self.activations,
+            argmax: &self.argmax,
+            statistics: &self.statistics,
+        };
+        for (position, planned) in self.layers.iter().enumerate().skip(lowest).rev() {
+            pass.layer(planned, position == lowest, gradients.dy, gradients.dx)?;
+            gradients.after(pass.device, planned, n, position == lowest)?;
+            profiler(Phase::Backward(planned.index as usize))?;
         }
-        rule.map_or(Ok(()), |rule| self.update_rest(rule))
+        let Some(optimizer) = optimizer else { return Ok(()) };
+        self.update_rest(optimizer)?;
+        profiler(Phase::Update)
     }
 
-    /// Updates the parameters that the layers have not updated themselves.
-    fn update_rest(&mut self, rule: &Sgd) -> Result<()> {
+    /// Updates the parameters that the backward pass has not updated.
+    fn update_rest(&mut self, optimizer: &Sgd) -> Result<()> {
         let mut start = 0;
         while start < self.parameters.len() {
             let end = (start..self.parameters.len()).find(|&i| self.updated[i]).unwrap_or(self.parameters.len());
             if start < end {
-                self.device.sgd(rule, &mut self.parameters[start..end])?;
+                self.device.sgd(optimizer, &mut self.parameters[start..end])?;
             }
             start = end + 1;
         }
         Ok(())
     }
+}
+
+/// The gradients of activations, used in turn. A shortcut's gradient is that of its end; it is held until it joins the
+/// gradient of the input of the shortcut's first layer.
+struct Gradients<'a, B> {
+    /// dL/d(output) of the layer at hand.
+    dy: &'a mut B,
+    /// Where the layer writes dL/d(input), unless it works in place.
+    dx: &'a mut B,
+    spare: Option<&'a mut B>,
+    /// The shortcut's first layer, and its gradient.
+    held: Option<(usize, &'a mut B)>,
+    /// The first layer of a shortcut whose end was the layer before.
+    added: Option<usize>,
+}
+
+impl<B> Gradients<'_, B> {
+    /// After the backward pass of a layer; `last` if it is the pass's last.
+    fn after<D: Device<Buffer = B>>(
+        &mut self,
+        device: &D,
+        planned: &PlannedLayer,
+        n: usize,
+        last: bool,
+    ) -> Result<()> {
+        if let LayerKind::Add { from } = planned.layer.spec.kind {
+            self.added = Some(from);
+        }
+        if planned.layer.in_place() {
+            return Ok(());
+        }
+        std::mem::swap(&mut self.dy, &mut self.dx);
+        // This layer stands before an addition, whose gradient it has read and left where it is.
+        if let Some(from) = self.added.take()
+            && let Some(free) = self.spare.take()
+        {
+            self.held = Some((from, std::mem::replace(&mut self.dx, free)));
+        }
+        if let Some((_, gradient)) = self.held.take_if(|(from, _)| *from == planned.index as usize && !last) {
+            device.add(n * planned.layer.input.len(), gradient, false, self.dy)?;
+            self.spare = Some(gradient);
+        }
+        Ok(())
+    }
+}
+
+/// What the backward pass of every layer needs.
+struct Backward<'a, D: Device> {
+    device: &'a D,
+    n: usize,
+    micro: &'a MicroBatch,
+    optimizer: Option<&'a Sgd>,
+    parameters: &'a mut [Parameter<D::Buffer>],
+    updated: &'a mut [bool],
+    activations: &'a [D::Buffer],
+    argmax: &'a [D::Bytes],
+    statistics: &'a [D::Buffer],
+}
+
+impl<D: Device> Backward<'_, D> {
+    /// dx from dy, unless the layer is the `last` of the pass, whose dx nobody needs; the gradients of its parameters.
+    fn layer(&mut self, planned: &PlannedLayer, last: bool, dy: &mut D::Buffer, dx: &mut D::Buffer) -> Result<()> {
+        let &PlannedLayer { ref layer, index, weight, input, auxiliary, masks, .. } = planned;
+        let (device, n, accumulate) = (self.device, self.n, self.micro.first_image > 0);
+        let x = &self.activations[input];
+        if masks {
+            let y = &self.activations[input + usize::from(!layer.in_place())];
+            device.relu_backward(n * layer.output.len(), y, dy)?;
+        }
+        match (layer.operation(n), auxiliary) {
+            (Operation::Conv(s), _) => {
+                let (w, gradients) = weight_and_gradients(&mut self.parameters[weight..]);
+                match (gradients, last) {
+                    (Some((dw, db)), false) => device.conv_backward(&s, x, w, dy, accumulate, dw, db, dx),
+                    (Some((dw, db)), true) => device.conv_backward_weight(&s, x, dy, accumulate, dw, db),
+                    (None, false) => device.conv_backward_data(&s, dy, w, dx),
+                    (None, true) => Ok(()),
+                }
+            }
+            (Operation::Linear(s), _) => {
+                // Before the weights change.
+                if !last {
+                    device.linear_backward_data(&s, dy, &self.parameters[weight].value, dx)?;
+                }
+                if let (Some(optimizer), false) = (self.optimizer, accumulate)
+                    && let [w, b, ..] = &mut self.parameters[weight..]
+                    && let (Some(_), Some(db)) = (&w.gradient, &mut b.gradient)
+                {
+                    self.updated[weight] = device.linear_backward_update(&s, x, dy, optimizer, w, db)?;
+                }
+                match weight_and_gradients(&mut self.parameters[weight..]) {
+                    (_, Some((dw, db))) if !self.updated[weight] => {
+                        device.linear_backward_weight(&s, x, dy, accumulate, dw, db)
+                    }
+                    _ => Ok(()),
+                }
+            }
+            (Operation::MaxPool(s), Auxiliary::Argmax(i)) => device.maxpool_backward(&s, dy, &self.argmax[i], dx),
+            (Operation::AvgPool(s), _) => device.avgpool_backward(&s, dy, dx),
+            (Operation::Lrn(s), _) => device.lrn_backward(&s, x, dy, dx),
+            (Operation::BatchNorm(s), Auxiliary::Statistics(i)) => {
+                let [w, b, _, variance] = batchnorm_parameters(&mut self.parameters[weight..]);
+                match w.gradient.as_mut().zip(b.gradient.as_mut()) {
+                    Some((dw, db)) => {
+                        device.batchnorm_backward(&s, x, dy, &w.value, &self.statistics[i], accumulate, dw, db, dx)
+                    }
+                    None => device.batchnorm_inference_backward(&s, dy, &w.value, &variance.value, dx),
+                }
+            }
+            (Operation::Flatten(s), _) => device.flatten_backward(&s, dy, dx),
+            // Layers in place leave their gradient in dy. After dropout x is zero where an element was dropped, so that a
+            // ReLU before it masks by the same array.
+            (Operation::Relu { len }, _) => device.relu_backward(len, x, dy),
+            (Operation::Add { .. }, _) => Ok(()),
+            (Operation::Dropout { rate }, _) => {
+                device.dropout(&dropout_shape(self.micro, index, rate, n, layer.output.len()), dy)
+            }
+            (Operation::MaxPool(_) | Operation::BatchNorm(_), _) => unplanned(),
+        }
+    }
+}
+
+fn unplanned() -> ! {
+    unreachable!("`Plan` gives every layer its auxiliary array")
 }
 
 /// The weight and the bias of a layer.

@@ -1,40 +1,49 @@
-//! The queued step: loaded, done without waiting, recorded the second time and replayed from then on.
+//! One training step and one inference for all devices: loaded, queued, captured as a graph the second time and replayed
+//! from then on where the device captures.
 
-use super::{MicroBatch, Network};
+use super::pass::Profiler;
+use super::{Metrics, MicroBatch, Network, Phase, equal};
 use crate::architecture::Architecture;
 use crate::device::{Device, Element};
 use crate::shape::{AugmentShape, LossShape, Mix, MixShape};
 use crate::{Error, Result, Sgd};
 
-/// Different steps that are kept recorded: each of the micro-batches of a full batch and of an epoch's last one. Those
-/// beyond are done by hand.
-const MOST_RECORDINGS: usize = 64;
+/// Graphs that are kept: one for each micro-batch of a full step and of an epoch's last one, and of inference. Further
+/// ones run eagerly.
+const MAX_GRAPHS: usize = 64;
 
-/// What a step's work depends on, beside the arrays and what [`Device::begin_step`] tells: the same work can be
-/// replayed.
+/// What the launches of a step or an inference depend on, besides the arrays and what [`Device::begin_step`] writes: equal
+/// keys can share a graph.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Work {
-    images: usize,
-    /// With a step of zero.
-    micro: MicroBatch,
-    /// Whether it ends with an update, and by [`Sgd::decay_all`].
-    update: Option<bool>,
-    mixed: bool,
+pub(super) enum StepKey {
+    Train {
+        images: usize,
+        /// With a step of zero.
+        micro: MicroBatch,
+        /// Whether it ends with an update, and [`Sgd::decay_all`].
+        update: Option<bool>,
+        mixed: bool,
+    },
+    Infer {
+        images: usize,
+        /// Whether the average is in the place of the weights.
+        averaged: bool,
+    },
 }
 
-/// What was done with a work before.
-pub(super) enum Known<R> {
-    /// It was done once, so that all is compiled and loaded.
-    Done,
-    /// It was recorded.
-    Recorded(R),
+/// What is known of a key.
+pub(super) enum CaptureState<G> {
+    /// It has run once, so that all kernels are compiled and loaded.
+    Warm,
+    Captured(G),
 }
 
 impl<D: Device> Network<D> {
-    /// Puts images (N, H, W, C) and labels (N) in place for [`Network::step`].
+    /// Loads images (N, H, W, C) and labels (N) for [`Network::step`].
     ///
     /// # Errors
-    /// A batch that does not fit, a label that is not a class, the device's.
+    /// No image or more than [`Network::max_batch`]; a length that is no whole number of images; a label that is not a
+    /// class; the device's.
     pub fn load(&mut self, images: &[D::Element], labels: &[u32]) -> Result<()> {
         let n = self.images_in(images)?;
         self.check_labels(labels, n)?;
@@ -44,10 +53,12 @@ impl<D: Device> Network<D> {
         Ok(())
     }
 
-    /// The same with images out of a data set that lies on the device: `indices` says which, `shape` what they undergo.
+    /// Loads images out of a data set that lies on the device (·, H, W, 3), in bytes: those that `indices` (N) names,
+    /// transformed as `shape` says. For [`Network::step`] and [`Network::infer`].
     ///
     /// # Errors
-    /// A batch that does not fit, an index beyond the data set, a label that is not a class, the device's.
+    /// No image or more than [`Network::max_batch`]; a shape of other images than the network's; an index beyond the data
+    /// set; a label that is not a class; the device's.
     pub fn load_from(
         &mut self,
         images: &D::Bytes,
@@ -55,19 +66,17 @@ impl<D: Device> Network<D> {
         indices: &[u32],
         labels: &[u32],
     ) -> Result<()> {
-        let (n, size) = (indices.len(), self.architecture.image);
-        if n == 0 || n > self.batch || shape.batch != n || shape.side != size || self.architecture.channels != 3 {
-            return Err(Error::Batch { found: n, planned: self.batch });
-        }
+        let n = self.check_batch(indices.len())?;
+        equal("shape.batch", shape.batch, n)?;
+        equal("shape.side", shape.side, self.architecture.image)?;
+        equal("channels", self.architecture.channels, 3)?;
         if let Some(&index) = indices.iter().find(|&&index| index as usize >= shape.images) {
-            let expected = shape.images;
-            let (argument, found) = ("indices", index as usize);
-            return Err(alexnet_ops::Error::Length { operator: "augment", argument, found, expected }.into());
+            equal("indices", index as usize, shape.images)?;
         }
         self.check_labels(labels, n)?;
         let to = match &mut self.indices {
             Some(to) => to,
-            none => none.insert(self.device.labels(self.batch)?),
+            none => none.insert(self.device.labels(self.max_batch)?),
         };
         self.device.write_labels(indices, to)?;
         self.device.augment(shape, images, to, &mut self.activations[0])?;
@@ -76,21 +85,20 @@ impl<D: Device> Network<D> {
         Ok(())
     }
 
-    /// Mixes the batch that was loaded with `labels` in pairs, images and labels, for [`Network::step`] or
-    /// [`Network::train_loaded`]: the loss is then λ times that with the own labels and 1 − λ times that with the
-    /// partners'.
+    /// Mixes the batch that was loaded with `labels` in pairs, images and labels, for [`Network::step`]: the loss is then
+    /// λ times that with the own labels and 1 − λ times that with the partners'.
     ///
     /// # Errors
     /// No batch was loaded; other labels than its own; the device's.
     pub fn mix(&mut self, mix: Mix, labels: &[u32]) -> Result<()> {
-        let n = self.loaded_images()?;
+        let n = self.check_batch(self.loaded)?;
         self.check_labels(labels, n)?;
         let Architecture { image: side, channels, .. } = self.architecture;
         let shape = MixShape { batch: n, side, channels, mix };
         self.device.mix(&shape, &mut self.activations[0])?;
         let (second, weight) = match &mut self.second {
             Some(second) => second,
-            none => none.insert((self.device.labels(self.batch)?, self.device.zeros(1)?)),
+            none => none.insert((self.device.labels(self.max_batch)?, self.device.zeros(1)?)),
         };
         let partners: Vec<u32> = labels.iter().rev().copied().collect();
         self.device.write_labels(&partners, second)?;
@@ -99,94 +107,178 @@ impl<D: Device> Network<D> {
         Ok(())
     }
 
-    pub(super) fn loaded_images(&self) -> Result<usize> {
-        match self.loaded {
-            0 => Err(Error::Batch { found: 0, planned: self.batch }),
-            n => Ok(n),
+    /// Whether steps and inferences are captured as CUDA graphs, on a device that has them; at first they are not. The
+    /// results have the same bits.
+    pub fn use_cuda_graph(&mut self, on: bool) {
+        self.use_cuda_graph = on;
+        self.graphs.clear();
+    }
+
+    /// How many different steps and inferences are captured.
+    pub fn captured_graphs(&self) -> usize {
+        self.graphs.iter().filter(|(_, state)| matches!(state, CaptureState::Captured(_))).count()
+    }
+
+    /// Forward and backward over the micro-batch that was loaded; with an `optimizer`, which the step's last micro-batch
+    /// needs, the update of the parameters too.
+    ///
+    /// The first micro-batch of a step (`micro.first_image` = 0) replaces the gradients, the others add to them. Losses and
+    /// correct predictions are added to [`Network::metrics`]. A device that queues its work returns at once; errors of its
+    /// kernels come with a later call. On other devices a step whose loss is not finite updates nothing.
+    ///
+    /// # Errors
+    /// No batch was loaded; a network for inference; the device's.
+    pub fn step(&mut self, micro: &MicroBatch, optimizer: Option<&Sgd>) -> Result<()> {
+        let key = StepKey::Train {
+            images: self.loaded,
+            micro: MicroBatch { step: 0, ..*micro },
+            update: optimizer.map(|optimizer| optimizer.decay_all),
+            mixed: self.mixed,
+        };
+        let device = self.device.clone();
+        device.exclusive(&mut || {
+            self.begin_step(micro, optimizer)?;
+            self.run(key, &|network| network.eager_step(micro, optimizer, &mut |_| Ok(())))
+        })
+    }
+
+    /// [`Network::step`], eagerly, with a call of `profiler` after each phase: the work up to there is queued by then, and
+    /// done on a device that does not queue.
+    ///
+    /// # Errors
+    /// As [`Network::step`]; the profiler's.
+    pub fn step_with_profiler(
+        &mut self,
+        micro: &MicroBatch,
+        optimizer: Option<&Sgd>,
+        profiler: &mut dyn FnMut(Phase) -> Result<()>,
+    ) -> Result<()> {
+        let device = self.device.clone();
+        device.exclusive(&mut || {
+            self.begin_step(micro, optimizer)?;
+            self.eager_step(micro, optimizer, profiler)
+        })
+    }
+
+    fn begin_step(&mut self, micro: &MicroBatch, optimizer: Option<&Sgd>) -> Result<()> {
+        self.check_batch(self.loaded)?;
+        if !self.trains() {
+            return Err(Error::Device {
+                device: self.device.name(),
+                message: "the network was made for inference and has no memory for gradients".into(),
+            });
         }
+        // Where it costs no waiting, a step's micro-batches are added up before they join the sums.
+        if micro.first_image == 0
+            && let Some(metrics) = self.poll_metrics()?
+        {
+            self.set_metrics(Metrics::default())?;
+            self.earlier = metrics;
+        }
+        self.device.begin_step(micro.step, optimizer)
     }
 
-    /// Whether [`Network::step`] records its work the second time and replays it from then on, where the device can.
-    pub fn replay_steps(&mut self, on: bool) {
-        self.replays = on;
-        self.recordings.clear();
+    fn eager_step(
+        &mut self,
+        micro: &MicroBatch,
+        optimizer: Option<&Sgd>,
+        profiler: &mut Profiler<'_>,
+    ) -> Result<()> {
+        let n = self.loaded;
+        self.forward(n, Some(micro), profiler)?;
+        let classes = self.architecture.classes;
+        let shape = LossShape { batch: n, classes, smoothing: micro.smoothing, divisor: micro.step_images };
+        let logits = &self.activations[self.activations.len() - 1];
+        let (losses, correct, dlogits) = (&mut self.losses, &mut self.correct, self.gradients.first_mut());
+        let second = self.second.as_ref().filter(|_| self.mixed).map(|(labels, weight)| (labels, weight));
+        self.device.softmax_cross_entropy(&shape, logits, &self.labels, second, losses, correct, dlogits)?;
+        self.device.add_totals(n, &self.losses, &self.correct, &mut self.sums)?;
+        profiler(Phase::Loss)?;
+        let diverged = self.poll_metrics()?.is_some_and(|metrics| !metrics.loss.is_finite());
+        if optimizer.is_some() && diverged {
+            return Ok(());
+        }
+        self.backward(n, micro, optimizer, profiler)
     }
 
-    /// How many different steps are recorded.
-    pub fn recorded_steps(&self) -> usize {
-        self.recordings.iter().filter(|(_, known)| matches!(known, Known::Recorded(_))).count()
-    }
-
-    /// Forward and backward over the micro-batch that was loaded, and the update by `rule` if it is the step's last
-    /// one. Losses and hits are added to [`Network::totals`]; nothing is read back, so that a device that queues its
-    /// work goes on without waiting.
+    /// The forward pass without dropout over the images that were loaded; the logits can be read afterwards.
     ///
     /// # Errors
     /// No batch was loaded; the device's.
-    pub fn step(&mut self, micro: &MicroBatch, rule: Option<&Sgd>) -> Result<()> {
-        let device = self.device.clone();
-        device.exclusive(&mut || self.exclusive_step(micro, rule))
+    pub fn infer(&mut self) -> Result<()> {
+        self.infer_images(self.loaded)
     }
 
-    fn exclusive_step(&mut self, micro: &MicroBatch, rule: Option<&Sgd>) -> Result<()> {
-        let n = self.loaded_images()?;
-        self.for_training()?;
-        self.device.begin_step(micro.step, rule)?;
-        let work = Work {
-            images: n,
-            micro: MicroBatch { step: 0, ..*micro },
-            update: rule.map(|rule| rule.decay_all),
-            mixed: self.mixed,
-        };
-        if !self.replays {
-            return self.work(n, micro, rule);
+    /// The forward pass without dropout over images (N, H, W, C); the logits can be read afterwards.
+    ///
+    /// # Errors
+    /// No image or more than [`Network::max_batch`]; a length that is no whole number of images; the device's.
+    pub fn predict(&mut self, images: &[D::Element]) -> Result<()> {
+        let n = self.images_in(images)?;
+        // They have no labels to train by.
+        self.loaded = 0;
+        self.device.write(images, &mut self.activations[0])?;
+        self.infer_images(n)
+    }
+
+    fn infer_images(&mut self, n: usize) -> Result<()> {
+        let n = self.check_batch(n)?;
+        let device = self.device.clone();
+        let key = StepKey::Infer { images: n, averaged: self.averaged };
+        device.exclusive(&mut || self.run(key, &|network| network.forward(n, None, &mut |_| Ok(()))))
+    }
+
+    /// Does `work`, which launches the same for equal keys: as a graph from the second time on.
+    fn run(&mut self, key: StepKey, work: &dyn Fn(&mut Self) -> Result<()>) -> Result<()> {
+        if !self.use_cuda_graph {
+            return work(self);
         }
-        let place = self.recordings.iter().position(|(known, _)| *known == work);
-        let Some(place) = place else {
-            // Done by hand the first time: what is compiled or loaded at first use cannot be recorded.
-            self.work(n, micro, rule)?;
-            if self.recordings.len() < MOST_RECORDINGS {
-                self.recordings.push((work, Known::Done));
+        let Some(place) = self.graphs.iter().position(|(known, _)| *known == key) else {
+            // Eagerly the first time: what is compiled or loaded at first use cannot be captured.
+            work(self)?;
+            if self.graphs.len() < MAX_GRAPHS {
+                self.graphs.push((key, CaptureState::Warm));
             }
             return Ok(());
         };
-        if let Known::Recorded(recording) = &mut self.recordings[place].1
-            // SAFETY: the recording was made from this network's arrays, which live as long as it does and are only
-            // given out for exchange by `device_and_parameters`, which forgets all recordings.
-            && unsafe { self.device.replay(recording) }?
+        if let CaptureState::Captured(graph) = &mut self.graphs[place].1
+            // SAFETY: the graph was captured with this network's arrays, which live as long as it does and are only given
+            // out for exchange by `device_and_parameters`, which drops all graphs. An average that takes the weights' place
+            // is part of the key. No other thread's launches are in the graph: it was captured within `exclusive`.
+            && unsafe { self.device.replay(graph) }?
         {
             return Ok(());
         }
         let device = self.device.clone();
-        let recorded = device.record(&mut || self.work(n, micro, rule))?;
-        let Some(mut recording) = recorded else { return self.work(n, micro, rule) };
+        let captured = device.record(&mut || work(self))?;
+        let Some(mut graph) = captured else { return work(self) };
         // SAFETY: as above.
-        let replayed = unsafe { device.replay(&mut recording) }?;
-        self.recordings[place].1 = Known::Recorded(recording);
-        if replayed { Ok(()) } else { self.work(n, micro, rule) }
+        let replayed = unsafe { device.replay(&mut graph) }?;
+        self.graphs[place].1 = CaptureState::Captured(graph);
+        if replayed { Ok(()) } else { work(self) }
     }
 
-    fn work(&mut self, n: usize, micro: &MicroBatch, rule: Option<&Sgd>) -> Result<()> {
-        self.forward(n, Some(micro), &mut |_| ())?;
-        let classes = self.architecture.classes;
-        let shape = LossShape { batch: n, classes, smoothing: micro.smoothing, divisor: micro.step_images };
-        self.queue_loss(&shape, true)?;
-        self.device.add_totals(n, &self.losses, &self.correct, &mut self.totals)?;
-        self.backward(n, micro, rule, &mut |_| ())
-    }
-
-    /// Sums of losses and of hits since [`Network::set_totals`]; waits for the steps that were queued.
+    /// Sums since [`Network::set_metrics`]; waits for the steps that were queued.
     ///
     /// # Errors
     /// The device's, that of any step before included.
-    pub fn totals(&self) -> Result<[f64; 2]> {
-        self.device.read_totals(&self.totals)
+    pub fn metrics(&self) -> Result<Metrics> {
+        let [loss, correct] = self.device.read_totals(&self.sums)?;
+        Ok(Metrics { loss: self.earlier.loss + loss, correct: self.earlier.correct + correct as u64 })
     }
-    /// Sets the sums of losses and of hits.
+    /// The same where it takes no waiting; none on a device that queues its work.
     ///
     /// # Errors
     /// The device's.
-    pub fn set_totals(&mut self, totals: [f64; 2]) -> Result<()> {
-        self.device.write_totals(totals, &mut self.totals)
+    pub fn poll_metrics(&self) -> Result<Option<Metrics>> {
+        if D::QUEUES { Ok(None) } else { self.metrics().map(Some) }
+    }
+    /// Sets the sums that the next steps are added to.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn set_metrics(&mut self, metrics: Metrics) -> Result<()> {
+        self.earlier = Metrics::default();
+        self.device.write_totals([metrics.loss, metrics.correct as f64], &mut self.sums)
     }
 }

@@ -64,6 +64,14 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
+    /// A weight is infinite or NaN: there would be no state to go on from.
+    #[error("weight {name} has an element that is {value}")]
+    NotFinite {
+        /// The parameter.
+        name: String,
+        /// The element.
+        value: f32,
+    },
     /// The network's device failed.
     #[error(transparent)]
     Core(#[from] alexnet_core::Error),
@@ -124,7 +132,8 @@ pub struct Metadata {
 /// Writes a checkpoint so that `path` holds either what it held before or the whole new file.
 ///
 /// # Errors
-/// The file cannot be written (what was at `path` stays, the temporary file goes); the device failed.
+/// The file cannot be written, or a weight is infinite or NaN (what was at `path` stays, the temporary file goes); the device
+/// failed.
 pub fn save<D: Device<Element = f32>>(path: &Path, network: &Network<D>, metadata: &Metadata) -> Result<()> {
     let failed = |error| FileError::on("write", path)(error).into();
     atomic_file::write_with(path, true, failed, |file| write(file, network, metadata, failed))
@@ -156,9 +165,15 @@ fn write<D: Device<Element = f32>>(
     let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(&failed);
     put(&(header.len() as u64).to_le_bytes())?;
     put(header.as_bytes())?;
-    for (_, parameter, buffer) in tensors {
+    let weights = network.parameters().len();
+    for (index, (name, parameter, buffer)) in tensors.into_iter().enumerate() {
         values.resize(parameter.len(), 0.0);
         network.device().read(buffer, &mut values)?;
+        if index < weights
+            && let Some(&value) = values.iter().find(|value| !value.is_finite())
+        {
+            return Err(Error::NotFinite { name, value });
+        }
         put(bytemuck::cast_slice(&values))?;
     }
     let Hashing { inner, hash } = out;

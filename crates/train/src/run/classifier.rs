@@ -1,9 +1,10 @@
-//! A trained network that takes images: what predict, report and serve have in common.
+//! A trained network that classifies images, for eval, predict, report and serve.
 
 use std::path::{Path, PathBuf};
 
 use alexnet_core::{Architecture, Device, Network};
 
+use super::batch_source::DeviceDataset;
 use super::checkpoint::{Checkpoint, Metadata};
 use super::config::{Config, LARGEST_IMAGE};
 use super::error::{Error, Result};
@@ -11,55 +12,72 @@ use super::evaluate::{Classified, Evaluation, evaluate};
 use super::stop::Stop;
 use super::tta::Tta;
 use crate::data::Split;
-use crate::data::augment::{Normalize, SampledTransform};
+use crate::data::augment::{Normalize, SampledTransform, TransformConfig};
 
-/// A network for inference, whatever device it is on.
-pub trait Infer: Send {
+/// A network for inference on a device whose type is not known at compile time.
+pub trait DynNetwork: Send {
     /// The device's name.
-    fn device(&self) -> String;
+    fn device_name(&self) -> String;
     /// The layers.
     fn architecture(&self) -> &Architecture;
-    /// The largest batch.
-    fn batch(&self) -> usize;
-    /// The forward pass over normalised images (N, H, W, C).
+    /// As [`Network::predict`].
     ///
     /// # Errors
-    /// A batch that does not fit, the device's.
-    fn forward(&mut self, images: &[f32]) -> alexnet_core::Result<()>;
-    /// Copies the logits of the last forward pass.
+    /// As there.
+    fn predict(&mut self, images: &[f32]) -> alexnet_core::Result<()>;
+    /// As [`Network::read_logits`].
     ///
     /// # Errors
-    /// The device's.
-    fn logits(&self, to: &mut [f32]) -> alexnet_core::Result<()>;
-    /// Copies the output of a layer in the last forward pass, see [`Network::read_output`].
+    /// As there.
+    fn read_logits(&self, to: &mut [f32]) -> alexnet_core::Result<()>;
+    /// As [`Network::read_output`].
     ///
     /// # Errors
-    /// No such layer; the device's.
-    fn output(&self, layer: usize, to: &mut [f32]) -> alexnet_core::Result<()>;
+    /// As there.
+    fn read_output(&self, layer: usize, to: &mut [f32]) -> alexnet_core::Result<()>;
+    /// As [`evaluate()`], with the split on the device if it can be.
+    ///
+    /// # Errors
+    /// As there.
+    fn evaluate(
+        &mut self,
+        split: &Split,
+        tta: Tta,
+        threads: usize,
+        seen: &mut dyn FnMut(Classified<'_>),
+    ) -> Result<Evaluation>;
 }
 
-impl<D: Device<Element = f32>> Infer for Network<D> {
-    fn device(&self) -> String {
+impl<D: Device<Element = f32>> DynNetwork for Network<D> {
+    fn device_name(&self) -> String {
         self.device().name()
     }
     fn architecture(&self) -> &Architecture {
         self.architecture()
     }
-    fn batch(&self) -> usize {
-        self.batch()
-    }
-    fn forward(&mut self, images: &[f32]) -> alexnet_core::Result<()> {
+    fn predict(&mut self, images: &[f32]) -> alexnet_core::Result<()> {
         self.predict(images)
     }
-    fn logits(&self, to: &mut [f32]) -> alexnet_core::Result<()> {
+    fn read_logits(&self, to: &mut [f32]) -> alexnet_core::Result<()> {
         self.read_logits(to)
     }
-    fn output(&self, layer: usize, to: &mut [f32]) -> alexnet_core::Result<()> {
+    fn read_output(&self, layer: usize, to: &mut [f32]) -> alexnet_core::Result<()> {
         self.read_output(layer, to)
+    }
+    fn evaluate(
+        &mut self,
+        split: &Split,
+        tta: Tta,
+        threads: usize,
+        seen: &mut dyn FnMut(Classified<'_>),
+    ) -> Result<Evaluation> {
+        let dataset = DeviceDataset::new(self, split, TransformConfig::NONE)?;
+        let evaluation = evaluate(self, split, dataset.as_ref(), tta, threads, &Stop::default(), seen)?;
+        Ok(evaluation.unwrap_or_else(|| unreachable!("nobody asked it to stop")))
     }
 }
 
-/// The checkpoint that `path` means: the file itself, or a run's best, or its last if no epoch is done.
+/// The checkpoint at `path`: the file itself, or a run's best, or its last if no epoch is done.
 ///
 /// # Errors
 /// The folder has neither.
@@ -77,7 +95,7 @@ pub fn checkpoint_of(path: &Path) -> Result<PathBuf> {
 /// The layers of a checkpoint's network.
 ///
 /// # Errors
-/// A variant that this program does not know, images of a side that is not allowed, or classes that it cannot have.
+/// A variant that this program does not know; a size of images, or a number of classes, that it cannot have.
 pub fn architecture_of(metadata: &Metadata, path: &Path) -> Result<Architecture> {
     let foreign = |reason| super::checkpoint::Error::Foreign { path: path.into(), reason };
     let unknown = || foreign(format!("its variant `{}` is unknown", metadata.model.variant));
@@ -93,11 +111,11 @@ pub fn architecture_of(metadata: &Metadata, path: &Path) -> Result<Architecture>
 
 /// A network with its classes' names.
 pub struct Classifier {
-    network: Box<dyn Infer>,
+    network: Box<dyn DynNetwork>,
     normalize: Normalize,
     classes: Vec<String>,
     images: Vec<f32>,
-    /// The views of an image that it is classified by.
+    /// The views by which an image is classified.
     pub tta: Tta,
     scratch: Vec<f32>,
 }
@@ -115,6 +133,7 @@ impl Classifier {
     ) -> Result<Self> {
         let mut network = Network::new(device, architecture, batch, false)?;
         checkpoint.restore(&mut network)?;
+        network.use_cuda_graph(true);
         let Metadata { classes, config, .. } = checkpoint.metadata();
         Ok(Self {
             network: Box::new(network),
@@ -132,17 +151,16 @@ impl Classifier {
     }
 
     /// The network.
-    pub fn network(&self) -> &dyn Infer {
+    pub fn network(&self) -> &dyn DynNetwork {
         &*self.network
     }
 
-    /// Side of the images.
+    /// Side of the images in pixels.
     pub fn side(&self) -> usize {
         self.network.architecture().image
     }
 
-    /// The probabilities of the classes for images that are RGB (HWC) of the network's side already, normalised
-    /// as in evaluation.
+    /// The classes' probabilities (N, classes) for RGB images (S, S, 3) of the network's size.
     ///
     /// # Errors
     /// More images than a batch; the device failed.
@@ -156,19 +174,19 @@ impl Classifier {
         Ok(logits.chunks_exact(classes).map(softmax).collect())
     }
 
-    /// Takes one image through the layers as it is, whatever views it is classified by, so that their outputs can be
-    /// asked for. The image as for [`Classifier::classify`].
+    /// The forward pass over one image alone, without further views, so that [`DynNetwork::read_output`] gives its layers'
+    /// outputs. The image as for [`Classifier::classify`].
     ///
     /// # Errors
     /// The device failed.
     pub fn pass(&mut self, image: &[u8]) -> Result<()> {
         let images = self.normalised([image]);
-        let result = self.network.forward(&images);
+        let result = self.network.predict(&images);
         self.images = images;
         Ok(result?)
     }
 
-    /// The images as the network takes them, in memory that wants to come back.
+    /// The images normalised (N, S, S, 3), in the buffer of `images`, which the caller puts back.
     fn normalised<'a>(&mut self, images: impl IntoIterator<Item = &'a [u8]>) -> Vec<f32> {
         let side = self.side();
         let mut normalised = std::mem::take(&mut self.images);
@@ -181,7 +199,7 @@ impl Classifier {
         normalised
     }
 
-    /// Classifies a split; `seen` gets every batch.
+    /// Evaluates a split; `seen` gets every batch.
     ///
     /// # Errors
     /// An image cannot be read; the device failed.
@@ -191,12 +209,11 @@ impl Classifier {
         threads: usize,
         seen: &mut dyn FnMut(Classified<'_>),
     ) -> Result<Evaluation> {
-        let evaluation = evaluate(&mut *self.network, split, self.tta, threads, &Stop::default(), seen)?;
-        Ok(evaluation.unwrap_or_else(|| unreachable!("nobody asked it to stop")))
+        self.network.evaluate(split, self.tta, threads, seen)
     }
 }
 
-/// The probabilities that logits stand for.
+/// The softmax of logits, in f64.
 pub fn softmax(logits: &[f32]) -> Vec<f64> {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let powers: Vec<f64> = logits.iter().map(|&x| (f64::from(x) - f64::from(most)).exp()).collect();
@@ -204,7 +221,7 @@ pub fn softmax(logits: &[f32]) -> Vec<f64> {
     powers.into_iter().map(|power| power / sum).collect()
 }
 
-/// The `count` most probable classes, the first of equals first.
+/// The `count` most probable classes with their probabilities; of equals the first comes first.
 pub fn top(probabilities: &[f64], count: usize) -> Vec<(usize, f64)> {
     let mut ranked: Vec<(usize, f64)> = probabilities.iter().copied().enumerate().collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1));

@@ -1,30 +1,32 @@
 //! Loss, accuracy and confusion over a split.
 
-use super::classifier::Infer;
+use alexnet_core::{Device, Network};
+
+use super::batch_source::{BatchSource, DeviceDataset};
 use super::error::Result;
 use super::stop::Stop;
 use super::tta::Tta;
-use crate::data::{Loader, LoaderOptions, Split};
+use crate::data::Split;
 
-/// What a network makes of a split.
+/// How a network classifies a split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
     /// Mean cross-entropy, without smoothing.
     pub loss: f64,
     /// Images.
     pub images: usize,
-    /// How many images of a class (row) were taken for a class (column).
+    /// How many images of each class (row) were classified as each class (column).
     pub confusion: Vec<Vec<u64>>,
 }
 
 impl Evaluation {
-    /// Share of the images that were predicted right.
+    /// Share of the images that were classified correctly.
     pub fn accuracy(&self) -> f64 {
-        let right: u64 = self.confusion.iter().enumerate().map(|(class, row)| row[class]).sum();
-        right as f64 / self.images.max(1) as f64
+        let correct: u64 = self.confusion.iter().enumerate().map(|(class, row)| row[class]).sum();
+        correct as f64 / self.images.max(1) as f64
     }
 
-    /// The same for each class; none for a class without images.
+    /// The accuracy per class; none for a class without images.
     pub fn per_class(&self) -> Vec<Option<f64>> {
         let share = |(class, row): (usize, &Vec<u64>)| {
             let images: u64 = row.iter().sum();
@@ -33,8 +35,7 @@ impl Evaluation {
         self.confusion.iter().enumerate().map(share).collect()
     }
 
-    /// The classes that were taken for others, most often first: how many images, what they are, what they were taken
-    /// for.
+    /// The confusions, most frequent first: images, their class, the class they were classified as.
     pub fn pairs(&self) -> Vec<(u64, usize, usize)> {
         let mut pairs = Vec::new();
         for (class, row) in self.confusion.iter().enumerate() {
@@ -49,9 +50,9 @@ impl Evaluation {
 /// A batch that was classified.
 #[derive(Clone, Copy, Debug)]
 pub struct Classified<'a> {
-    /// The place in the split of its first image.
+    /// Index in the split of its first image.
     pub first: usize,
-    /// What the images are.
+    /// The images' classes (N).
     pub labels: &'a [u32],
     /// (N, classes): the mean of the logits of an image's views.
     pub logits: &'a [f32],
@@ -64,37 +65,49 @@ impl Classified<'_> {
     }
 }
 
-/// Runs `network` over `split` in batches as large as it was planned for; an image is classified by its views of `tta`.
-/// `seen` gets every batch. None if it was asked to stop before the end.
+/// Classifies `split` in batches of [`Network::max_batch`], each image by its views of `tta`: out of `dataset`, which is the
+/// split on the device, or else by a loader. `seen` gets every batch. None if it was asked to stop before the end.
 ///
 /// # Errors
 /// An image cannot be read; the network failed.
-pub fn evaluate(
-    network: &mut dyn Infer,
+pub fn evaluate<D: Device<Element = f32>>(
+    network: &mut Network<D>,
     split: &Split,
+    dataset: Option<&DeviceDataset<D>>,
     tta: Tta,
     threads: usize,
     stop: &Stop,
     seen: &mut dyn FnMut(Classified<'_>),
 ) -> Result<Option<Evaluation>> {
-    let (classes, size) = (network.architecture().classes, network.architecture().image);
-    let options = LoaderOptions { batch_size: network.batch(), image_size: size, threads, ..LoaderOptions::default() };
-    let mut logits = vec![0.0; network.batch() * classes];
+    let classes = network.architecture().classes;
+    // Further views are made of images on the host.
+    let mut batches = BatchSource::evaluate(network, split, dataset.filter(|_| tta == Tta::None), threads)?;
+    let mut logits = vec![0.0; network.max_batch() * classes];
     let mut scratch = Vec::new();
     let mut total = Evaluation { loss: 0.0, images: 0, confusion: vec![vec![0; classes]; classes] };
-    for batch in Loader::new(split, options)? {
+    loop {
+        let count = batches.advance()?;
+        if count == 0 {
+            break;
+        }
         if stop.requested() {
             return Ok(None);
         }
-        let batch = batch?;
-        let logits = &mut logits[..batch.count * classes];
-        tta.logits(network, batch.images(), logits, &mut scratch)?;
-        for (&label, logits) in batch.labels().iter().zip(logits.chunks_exact(classes)) {
+        let logits = &mut logits[..count * classes];
+        match batches.images() {
+            Some(images) => tta.logits(network, images, logits, &mut scratch)?,
+            None => {
+                batches.load(network)?;
+                network.infer()?;
+                network.read_logits(logits)?;
+            }
+        }
+        for (&label, logits) in batches.labels().iter().zip(logits.chunks_exact(classes)) {
             total.loss += cross_entropy(logits, label as usize);
             total.confusion[label as usize][first_largest(logits)] += 1;
         }
-        seen(Classified { first: total.images, labels: batch.labels(), logits });
-        total.images += batch.count;
+        seen(Classified { first: total.images, labels: batches.labels(), logits });
+        total.images += count;
     }
     total.loss /= total.images.max(1) as f64;
     Ok(Some(total))

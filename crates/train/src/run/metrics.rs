@@ -47,8 +47,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// What the epoch is judged by: `val`, or `test` without --val, its loss and its accuracy, which are not numbers
-    /// where it was not tested.
+    /// What selects the best epoch: (`val`, or `test` without --val; its loss; its accuracy), the numbers NaN where the epoch
+    /// was not evaluated.
     pub fn selection_metric(&self) -> (&'static str, f64, f64) {
         let known = |value: Option<f64>| value.unwrap_or(f64::NAN);
         match self.val_acc {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_is_judged_by_val_where_it_is() {
+    fn val_selects_where_it_is_there() {
         assert_eq!(record(1).selection_metric(), ("test", 1.7, 0.383));
         let held_out = Record { val_loss: Some(1.5), val_acc: Some(0.4), ..record(1) };
         assert_eq!(held_out.selection_metric(), ("val", 1.5, 0.4));

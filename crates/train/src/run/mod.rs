@@ -1,12 +1,12 @@
 //! A training run: the loop and what it leaves behind.
 
+pub mod batch_source;
 pub mod bytes;
 pub mod checkpoint;
 pub mod classifier;
 pub mod config;
 pub mod error;
 pub mod evaluate;
-pub mod feed;
 pub mod folder;
 pub mod initial;
 pub mod memory;

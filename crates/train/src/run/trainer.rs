@@ -1,33 +1,34 @@
-//! The loop: epochs of steps of micro-batches, a test and a checkpoint after each epoch.
+//! The training loop: epochs of steps of micro-batches; an evaluation and a checkpoint after each epoch.
 //!
-//! What a run computes is a function of its settings and its data alone. All randomness is keyed by seed and counted
-//! by epoch, step and image, so that the state to go on from is the parameters, the momentum and [`Progress`].
+//! A run's results are a function of its settings and its data alone. All randomness is keyed by seed and counted by epoch,
+//! step and image, so that parameters, momentum and [`Progress`] are the whole state to resume from.
 
 use std::time::{Duration, Instant};
 
-use alexnet_core::network::{BatchResult, MicroBatch};
+use alexnet_core::network::{Metrics, MicroBatch};
 use alexnet_core::random::Philox;
 use alexnet_core::{Device, Network, Sgd};
 
-use super::checkpoint::{Metadata, Progress, TrainedOn};
+use super::batch_source::{BatchSource, DeviceDataset};
+use super::checkpoint::{self, Metadata, Progress, TrainedOn};
 use super::config::Config;
 use super::error::{Error, Result};
 use super::evaluate::{Classified, Evaluation, evaluate};
-use super::feed::{Feed, Resident};
 use super::folder::{Outputs, RunFolder, now};
 use super::metrics::Record;
 use super::model::Model;
 use super::scaling::Scaling;
 use super::schedule::LearningRate;
 use super::stop::Stop;
-use crate::data::Dataset;
+use crate::data::augment::TransformConfig;
+use crate::data::{DataError, Dataset};
 
-/// How a run ended without an error.
+/// How a run ended, if not with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// All epochs are done.
     Finished,
-    /// It was asked to stop, and its state is saved.
+    /// It was asked to stop, and has saved its state.
     Interrupted,
 }
 
@@ -46,7 +47,7 @@ pub struct Step {
     pub loss: f64,
     /// Accuracy of the epoch so far.
     pub accuracy: f64,
-    /// Training images a second in this epoch.
+    /// Training images per second in this epoch.
     pub images_per_s: f64,
     /// Seconds left of the epoch's training.
     pub epoch_left: f64,
@@ -54,21 +55,39 @@ pub struct Step {
     pub run_left: f64,
 }
 
-/// Who watches a run.
+/// Is told of a run's progress.
 pub trait Observer {
     /// A step is done.
     fn step(&mut self, step: &Step);
-    /// So many of the images that are evaluated are done.
+    /// `done` of the `images` to evaluate are done.
     fn test(&mut self, done: usize, images: usize);
     /// Something happened that the user should know.
     fn note(&mut self, line: &str) {
         let _ = line;
     }
-    /// An epoch is done; `best` if no accuracy on val or test was higher before.
+    /// An epoch is done; `best` if its [selection metric](Record::selection_metric) is the highest so far.
     fn epoch(&mut self, record: &Record, best: bool);
 }
 
-/// What a run works on.
+/// The splits that lie on the device.
+struct DeviceDatasets<D: Device> {
+    train: Option<DeviceDataset<D>>,
+    val: Option<DeviceDataset<D>>,
+    test: Option<DeviceDataset<D>>,
+}
+
+impl<D: Device<Element = f32>> DeviceDatasets<D> {
+    fn new(network: &Network<D>, config: &Config, dataset: &Dataset) -> Result<Self> {
+        let evaluated = |split| DeviceDataset::new(network, split, TransformConfig::NONE);
+        Ok(Self {
+            train: DeviceDataset::new(network, &dataset.train, config.transforms())?,
+            val: dataset.val.as_ref().map_or(Ok(None), evaluated)?,
+            test: evaluated(&dataset.test)?,
+        })
+    }
+}
+
+/// What a run needs.
 pub struct Trainer<'a, D: Device<Element = f32>> {
     /// The network, initialised or restored.
     pub network: Network<D>,
@@ -78,9 +97,9 @@ pub struct Trainer<'a, D: Device<Element = f32>> {
     pub config: &'a Config,
     /// The images, limited as the settings say.
     pub dataset: &'a Dataset,
-    /// Where it is written.
+    /// Where its files are.
     pub folder: &'a RunFolder,
-    /// Asks the run to stop.
+    /// Requests the run to stop.
     pub stop: Stop,
     /// How far it is.
     pub progress: Progress,
@@ -98,8 +117,8 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
     /// Trains until all epochs are done or it is asked to stop.
     ///
     /// # Errors
-    /// The loss or a weight is no number any more; an image cannot be read; a file cannot be written. The last
-    /// good checkpoint stays.
+    /// The loss or a weight is infinite or NaN; an image cannot be read; a file cannot be written. The last good checkpoint
+    /// stays.
     pub fn run(&mut self, outputs: &mut Outputs, observer: &mut dyn Observer) -> Result<Outcome> {
         let images = self.dataset.train.len();
         let rate = self.config.learning_rate(images);
@@ -117,17 +136,17 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         match (self.network.device().scaling()?, &self.progress.scaling) {
             (Some(_), Some(scaling)) => self.network.device().set_scaling(&scaling.scaler())?,
             (Some(_), None) => {}
-            // Begun in fp16, gone on with in another precision.
+            // Begun in fp16, resumed in another precision.
             (None, _) => self.progress.scaling = None,
         }
-        self.network.replay_steps(!self.config.no_graph);
-        let resident = Resident::new(&self.network, self.config, &self.dataset.train)?;
+        self.network.use_cuda_graph(!self.config.no_graph);
+        let datasets = DeviceDatasets::new(&self.network, self.config, self.dataset)?;
         while self.progress.epoch < self.config.epochs {
             if self.stop.requested() {
                 return Ok(Outcome::Interrupted);
             }
-            if !self.train_epoch(&rate, resident.as_ref(), outputs, observer)?
-                || !self.finish_epoch(&rate, outputs, observer)?
+            if !self.train_epoch(&rate, datasets.train.as_ref(), outputs, observer)?
+                || !self.finish_epoch(&rate, &datasets, outputs, observer)?
             {
                 self.save_as(false)?;
                 return Ok(Outcome::Interrupted);
@@ -136,23 +155,23 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         Ok(Outcome::Finished)
     }
 
-    /// The steps of an epoch that are not done. False if it was asked to stop.
+    /// The remaining steps of an epoch. False if it was asked to stop.
     fn train_epoch(
         &mut self,
         rate: &LearningRate,
-        resident: Option<&Resident<D>>,
+        dataset: Option<&DeviceDataset<D>>,
         outputs: &mut Outputs,
         observer: &mut dyn Observer,
     ) -> Result<bool> {
-        let (config, steps) = (self.config, rate.epoch_steps as usize);
+        let (config, split, steps) = (self.config, &self.dataset.train, rate.epoch_steps as usize);
         if self.progress.step_in_epoch >= steps {
             return Ok(true);
         }
         let (size, epoch) = (self.network.architecture().image, self.progress.epoch as u32);
         let first = self.progress.step_in_epoch * config.accumulate;
-        let mut feed = Feed::new(config, size, &self.dataset.train, resident, epoch, first)?;
-        // Running sums that go on where they were: it makes no difference to their bits when they are read.
-        self.network.set_totals([self.progress.loss_sum, self.progress.correct as f64])?;
+        let mut batches = BatchSource::train(config, size, split, dataset, epoch, first)?;
+        // Running sums continue from their values: when they are read makes no difference to their bits.
+        self.network.set_metrics(Metrics { loss: self.progress.loss_sum, correct: self.progress.correct })?;
         let pause = Duration::try_from_secs_f64(config.save_every).unwrap_or(Duration::MAX);
         let mut saved = Instant::now();
         // Images whose loss is known.
@@ -160,10 +179,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         while self.progress.step_in_epoch < steps {
             let start = Instant::now();
             let (learning_rate, before) = (rate.at(self.progress.step), self.progress.loss_sum);
-            let images = match D::QUEUES {
-                true => self.queue_step(&mut feed, learning_rate)?,
-                false => self.step(&mut feed, learning_rate)?,
-            };
+            let images = self.step(&mut batches, learning_rate)?;
             let progress = &mut self.progress;
             progress.step += 1;
             progress.step_in_epoch += 1;
@@ -172,10 +188,8 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             let curve = step.is_multiple_of(CURVE_STEPS);
             // Before a point of the curve too, whose loss is the difference.
             let due = curve || (step + 1).is_multiple_of(CURVE_STEPS) || progress.step_in_epoch == 1 || last;
-            if D::QUEUES && due {
-                self.wait(learning_rate, observer)?;
-            }
-            if !D::QUEUES || due {
+            let read = self.read_metrics(due, learning_rate, observer)?;
+            if read {
                 known = self.progress.images;
             }
             self.progress.seconds += start.elapsed().as_secs_f64();
@@ -189,14 +203,14 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             observer.step(&self.report(steps, known));
             let stop = self.stop.requested();
             let save = !pause.is_zero() && saved.elapsed() >= pause && !last;
-            if D::QUEUES && !due && (stop || save) {
-                self.wait(learning_rate, observer)?;
+            if !read && (stop || save) {
+                self.read_metrics(true, learning_rate, observer)?;
             }
             if stop {
                 return Ok(false);
             }
             if save {
-                // What the checkpoint has behind it is not done again.
+                // The checkpoint continues after what has been written.
                 outputs.events.flush().map_err(Error::io("write events in", self.folder.path()))?;
                 self.save_as(false)?;
                 saved = Instant::now();
@@ -221,13 +235,13 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         }
     }
 
-    fn rule(&self, learning_rate: f64) -> Sgd {
+    fn sgd(&self, learning_rate: f64) -> Sgd {
         let Config { momentum, weight_decay, nesterov, decay_all, .. } = *self.config;
         Sgd { learning_rate, momentum, weight_decay, nesterov, decay_all }
     }
 
-    /// Moves the average of the weights after an update. At first it follows them more closely, as in TensorFlow's
-    /// ExponentialMovingAverage with `num_updates`: what the run began with is soon forgotten.
+    /// Moves the average of the weights after an update. At first it follows them more closely, as TensorFlow's
+    /// ExponentialMovingAverage does with `num_updates`, so that the initial weights are soon forgotten.
     fn average(&mut self) -> Result<()> {
         if self.config.ema > 0.0 {
             let done = self.progress.step as f64;
@@ -236,52 +250,33 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         Ok(())
     }
 
-    /// One update from its micro-batches, each waited for. Answers how many images it had.
-    fn step(&mut self, feed: &mut Feed<'_, D>, learning_rate: f64) -> Result<usize> {
-        let (images, epoch) = (self.images_of_step(), self.progress.epoch as u32);
-        let mut sum = BatchResult::default();
-        while sum.images < images {
-            let loaded = feed.load(&mut self.network, self.config, &self.dataset.train, epoch)?;
-            let last = sum.images + loaded >= images && sum.loss.is_finite();
-            let rule = last.then(|| self.rule(learning_rate));
-            let micro = self.micro(sum.images, images);
-            let result = self.network.train_loaded(&micro, rule.as_ref(), |_| ())?;
-            sum.loss += result.loss;
-            sum.correct += result.correct;
-            sum.images += result.images;
-        }
-        if !sum.loss.is_finite() {
-            return Err(self.diverged("the loss", sum.loss, self.progress.step + 1, learning_rate));
-        }
-        self.average()?;
-        self.progress.loss_sum += sum.loss;
-        self.progress.correct += sum.correct as u64;
-        Ok(images)
-    }
-
-    /// The same, queued: the host goes on at once.
-    fn queue_step(&mut self, feed: &mut Feed<'_, D>, learning_rate: f64) -> Result<usize> {
-        let (images, epoch) = (self.images_of_step(), self.progress.epoch as u32);
+    /// One update from its micro-batches, queued. Returns how many images it had.
+    fn step(&mut self, batches: &mut BatchSource<'_, D>, learning_rate: f64) -> Result<usize> {
+        let images = self.images_of_step();
         let mut done = 0;
         while done < images {
-            let loaded = feed.load(&mut self.network, self.config, &self.dataset.train, epoch)?;
-            let rule = (done + loaded >= images).then(|| self.rule(learning_rate));
-            let micro = self.micro(done, images);
-            self.network.step(&micro, rule.as_ref())?;
+            let loaded = batches.advance()?;
+            if loaded == 0 {
+                return Err(DataError::Thread("it ended before the epoch did".into()).into());
+            }
+            batches.load(&mut self.network)?;
+            let sgd = (done + loaded >= images).then(|| self.sgd(learning_rate));
+            self.network.step(&self.micro(done, images), sgd.as_ref())?;
             done += loaded;
         }
         self.average()?;
         Ok(images)
     }
 
-    /// Waits for what is queued, and takes note of what came of it.
-    fn wait(&mut self, learning_rate: f64, observer: &mut dyn Observer) -> Result<()> {
-        let [loss, correct] = self.network.totals()?;
+    /// Takes note of the results of the steps: if they are `due`, waiting for what is queued, or else if that takes no
+    /// waiting. Returns whether it did.
+    fn read_metrics(&mut self, due: bool, learning_rate: f64, observer: &mut dyn Observer) -> Result<bool> {
+        let metrics = if due { Some(self.network.metrics()?) } else { self.network.poll_metrics()? };
+        let Some(Metrics { loss, correct }) = metrics else { return Ok(false) };
         if !loss.is_finite() {
             return Err(self.diverged("the loss", loss, self.progress.step, learning_rate));
         }
-        self.progress.loss_sum = loss;
-        self.progress.correct = correct as u64;
+        (self.progress.loss_sum, self.progress.correct) = (loss, correct);
         let scaling = self.network.device().scaling()?.map(Scaling::from);
         if let (Some(new), old) = (&scaling, &self.progress.scaling) {
             let skipped = new.skipped_steps - old.as_ref().map_or(0, |old| old.skipped_steps);
@@ -295,13 +290,14 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             }
         }
         self.progress.scaling = scaling;
-        Ok(())
+        Ok(true)
     }
 
     /// Test, metrics and checkpoint of an epoch whose steps are done. False if it was asked to stop.
     fn finish_epoch(
         &mut self,
         rate: &LearningRate,
+        datasets: &DeviceDatasets<D>,
         outputs: &mut Outputs,
         observer: &mut dyn Observer,
     ) -> Result<bool> {
@@ -309,17 +305,24 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         let epoch = self.progress.epoch + 1;
         let last = epoch == self.config.epochs;
         let due = last || epoch.is_multiple_of(self.config.test_every);
-        // With images held out, the test images are looked at once only.
+        // With images held out, the test set is used once, at the end.
         let held_out = self.dataset.val.is_some();
         let (mut val, mut test) = (None, None);
-        for (split, result, what) in [
-            (self.dataset.val.as_ref().filter(|_| due), &mut val, "the val loss"),
-            (Some(&self.dataset.test).filter(|_| if held_out { last } else { due }), &mut test, "the test loss"),
+        for (split, dataset, result, what) in [
+            (self.dataset.val.as_ref().filter(|_| due), &datasets.val, &mut val, "the val loss"),
+            (
+                Some(&self.dataset.test).filter(|_| if held_out { last } else { due }),
+                &datasets.test,
+                &mut test,
+                "the test loss",
+            ),
         ] {
             let Some(split) = split else { continue };
-            let (threads, tta, stop) = (self.config.thread_count(), self.config.tta, &self.stop);
+            let (dataset, threads, tta, stop) =
+                (dataset.as_ref(), self.config.thread_count(), self.config.tta, &self.stop);
             let mut tell = |batch: Classified<'_>| observer.test(batch.done(), split.len());
-            let found = self.network.averaged(|network| evaluate(network, split, tta, threads, stop, &mut tell))?;
+            let found =
+                self.network.averaged(|network| evaluate(network, split, dataset, tta, threads, stop, &mut tell))?;
             let Some(found) = found else { return Ok(false) };
             if !found.loss.is_finite() {
                 let rate = rate.at(self.progress.step.saturating_sub(1));
@@ -330,10 +333,10 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         let lr = rate.at(self.progress.step.saturating_sub(1));
         let record = self.record(val.as_ref(), test.as_ref(), lr, start.elapsed().as_secs_f64());
         let (_, _, accuracy) = record.selection_metric();
-        // Not a number where this epoch was not tested.
+        // NaN where this epoch was not evaluated.
         let best = !accuracy.is_nan() && self.progress.best_accuracy.is_none_or(|best| accuracy > best);
-        // Metrics before checkpoint: a process killed in between does the epoch's end again, and the line that is
-        // already there is dropped then. The other way round the line could be lost.
+        // Metrics before checkpoint: a process killed in between repeats the epoch's end, and the line that is already there
+        // is dropped then. The other way round the line could be lost.
         outputs.metrics.append(&record)?;
         write_events(outputs, &record).map_err(Error::io("write events in", self.folder.path()))?;
         self.progress = Progress {
@@ -367,7 +370,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         }
     }
 
-    /// `known` images are in the sums.
+    /// The sums are over `known` images.
     fn report(&self, steps: usize, known: u64) -> Step {
         let Progress { epoch, step_in_epoch, loss_sum, correct, images, seconds, .. } = self.progress;
         let images_per_s = rate_of(images, seconds);
@@ -386,17 +389,8 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         }
     }
 
-    /// Saves the state, unless it is none to go on from.
+    /// Saves the state.
     fn save_as(&mut self, best: bool) -> Result<()> {
-        let mut values = Vec::new();
-        for parameter in self.network.parameters() {
-            values.resize(parameter.len(), 0.0);
-            self.network.device().read(&parameter.value, &mut values)?;
-            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-                let rate = self.config.learning_rate(self.dataset.train.len()).at(self.progress.step.saturating_sub(1));
-                return Err(self.diverged("a weight", f64::from(*value), self.progress.step, rate));
-            }
-        }
         let metadata = Metadata {
             model: self.model.clone(),
             data: TrainedOn { name: self.dataset.name.clone(), fingerprint: self.dataset.fingerprint.clone() },
@@ -405,7 +399,13 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             seed: self.config.seed,
             progress: self.progress.clone(),
         };
-        self.folder.save(&self.network, &metadata, best)
+        self.folder.save(&self.network, &metadata, best).map_err(|error| match error {
+            Error::Checkpoint(checkpoint::Error::NotFinite { value, .. }) => {
+                let rate = self.config.learning_rate(self.dataset.train.len()).at(self.progress.step.saturating_sub(1));
+                self.diverged("a weight", value.into(), self.progress.step, rate)
+            }
+            error => error,
+        })
     }
 
     fn diverged(&self, what: &'static str, value: f64, step: u64, learning_rate: f64) -> Error {

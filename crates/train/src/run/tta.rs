@@ -1,12 +1,12 @@
-//! Test-time augmentation: an image is classified by several views of it.
+//! Test-time augmentation: an image is classified by the mean of the logits of several views of it.
 
 use clap::ValueEnum;
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, Error};
 
-use super::classifier::Infer;
+use super::classifier::DynNetwork;
 
-/// The views of an image whose logits' mean it is classified by.
+/// The views of an image whose logits are averaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tta {
@@ -41,10 +41,10 @@ impl<'de> Deserialize<'de> for Tta {
 /// One view of an image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct View {
-    /// Pixels that it is moved by, down and to the right; what comes in is what would be seen in a mirror at the border.
+    /// Pixels that it is shifted by, down and to the right; the border is padded by reflection.
     shift: isize,
     mirrored: bool,
-    /// Its share of the mean.
+    /// Its weight in the mean.
     weight: f32,
 }
 
@@ -59,7 +59,7 @@ impl Tta {
         }
     }
 
-    /// What an image's views are called after its name: ` and their mirrors`.
+    /// The views besides the images themselves, for a sentence: ` and their mirrors`.
     pub const fn label(self) -> &'static str {
         match self {
             Self::None => "",
@@ -68,13 +68,13 @@ impl Tta {
         }
     }
 
-    /// The mean of the logits of the views of images (N, S, S, 3). `scratch` is overwritten.
+    /// Writes the mean of the logits (N, classes) of the views of images (N, S, S, 3). `scratch` is overwritten.
     ///
     /// # Errors
     /// A batch that does not fit; the device's.
     pub fn logits(
         self,
-        network: &mut dyn Infer,
+        network: &mut dyn DynNetwork,
         images: &[f32],
         logits: &mut [f32],
         scratch: &mut Vec<f32>,
@@ -84,13 +84,13 @@ impl Tta {
         logits.fill(0.0);
         for view in self.views() {
             if view.shift == 0 && !view.mirrored {
-                network.forward(images)?;
+                network.predict(images)?;
             } else {
                 scratch.clear();
                 images.chunks_exact(side * side * 3).for_each(|image| view.of(image, side, scratch));
-                network.forward(scratch)?;
+                network.predict(scratch)?;
             }
-            network.logits(&mut own)?;
+            network.read_logits(&mut own)?;
             logits.iter_mut().zip(&own).for_each(|(sum, logit)| *sum += view.weight * logit);
         }
         Ok(())

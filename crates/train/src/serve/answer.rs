@@ -60,7 +60,7 @@ impl Model {
             "name": self.name,
             "variant": architecture.name,
             "side": architecture.image,
-            "device": self.classifier.network().device(),
+            "device": self.classifier.network().device_name(),
             "classes": self.classifier.classes(),
             "filters": self.filters.as_ref().map(Picture::url),
         })
@@ -105,7 +105,7 @@ impl Model {
         for (conv, relu) in convolutions(network.architecture()) {
             let layer = &trace[conv];
             let mut values = vec![0.0; layer.output.len()];
-            network.output(relu, &mut values)?;
+            network.read_output(relu, &mut values)?;
             let (side, channels) = (layer.output.height, layer.output.channels);
             let shown = channels.min(MOST_CHANNELS);
             let values: Vec<f32> = values.chunks_exact(channels).flat_map(|pixel| &pixel[..shown]).copied().collect();
