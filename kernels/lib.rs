@@ -69,6 +69,7 @@ pub use error::{Error, Result};
 pub use gemm::{Epilogue, Gemm, Transpose};
 pub use graph::Graph;
 pub use sgd::Parameters;
+pub use timer::Event;
 pub use turn::Turn;
 
 use nvrtc::{Code, Nvrtc, Target};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use alexnet_core::alexnet::{Options, Variant, architecture};
+use alexnet_core::gradcheck::network::gradients;
 use alexnet_core::network::MicroBatch;
 use alexnet_core::random::Philox;
 use alexnet_core::{Architecture, Cpu, Device, LayerKind, LayerSpec, Network, Sgd};
@@ -19,8 +20,8 @@ fn step(frozen: &[&str]) -> Vec<(String, Vec<f32>)> {
     assert_eq!((plan.gradients, plan.momentum), (whole.gradients - kept as u64, whole.momentum - kept as u64));
     let images: Vec<f32> = (0..2 * 32 * 32 * 3).map(|i| (i as f32 * 0.71).sin()).collect();
     let rule = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-3, nesterov: false, decay_all: true };
-    network.train(&images, &[2, 0], &MicroBatch::whole(Philox::new(5), 0, 2, 0.0)).unwrap();
-    network.update(&rule).unwrap();
+    network.load(&images, &[2, 0]).unwrap();
+    network.step(&MicroBatch::whole(Philox::new(5), 0, 2, 0.0), Some(&rule)).unwrap();
     let read = |parameter: &alexnet_core::device::Parameter<_>| {
         let mut values = vec![0.0; parameter.len()];
         network.device().read(&parameter.value, &mut values).unwrap();
@@ -71,6 +72,12 @@ fn values(network: &Network<Cpu>) -> Vec<(String, Vec<f32>)> {
     network.parameters().iter().map(|p| (p.name.clone(), p.value.to_vec())).collect()
 }
 
+fn logits(network: &Network<Cpu>) -> [f32; 12] {
+    let mut logits = [0.0; 12];
+    network.read_logits(&mut logits).unwrap();
+    logits
+}
+
 #[test]
 fn a_frozen_batch_norm_keeps_its_statistics_and_normalises_by_them() {
     let names = ["layers.0", "layers.1", "layers.3", "layers.4", "layers.7"];
@@ -79,8 +86,9 @@ fn a_frozen_batch_norm_keeps_its_statistics_and_normalises_by_them() {
     for frozen in [&[][..], &["layers.1"], &["layers.4"], &["layers.0", "layers.1"]] {
         let mut network = normalised(frozen);
         let before = values(&network);
-        let result = network.train(&pixels(0.71), &[2, 0, 1, 0], &micro).unwrap();
-        network.update(&rule).unwrap();
+        network.load(&pixels(0.71), &[2, 0, 1, 0]).unwrap();
+        network.step(&micro, Some(&rule)).unwrap();
+        let trained = logits(&network);
         for ((name, now), (_, before)) in values(&network).iter().zip(&before) {
             let layer = name.rsplit_once('.').unwrap().0;
             assert!(names.contains(&layer));
@@ -88,13 +96,16 @@ fn a_frozen_batch_norm_keeps_its_statistics_and_normalises_by_them() {
             assert_eq!(now == before, frozen.contains(&layer), "{name} with {frozen:?}");
         }
         // With its own batch's statistics a trained one gives another loss than with the running ones.
-        let evaluated = normalised(frozen).evaluate(&pixels(0.71), &[2, 0, 1, 0], 0.0).unwrap();
-        assert_ne!(evaluated.loss, result.loss);
+        let mut evaluated = normalised(frozen);
+        evaluated.predict(&pixels(0.71)).unwrap();
+        assert_ne!(logits(&evaluated), trained);
     }
     // All batch norms frozen: training's forward pass is evaluation's.
     let mut network = normalised(&["layers.1", "layers.4"]);
-    let result = network.train(&pixels(0.71), &[2, 0, 1, 0], &micro).unwrap();
-    assert_eq!(network.evaluate(&pixels(0.71), &[2, 0, 1, 0], 0.0).unwrap(), result);
+    gradients(&mut network, &pixels(0.71), &[2, 0, 1, 0], &micro).unwrap();
+    let trained = logits(&network);
+    network.predict(&pixels(0.71)).unwrap();
+    assert_eq!(logits(&network), trained);
 }
 
 #[test]
@@ -121,13 +132,13 @@ fn what_lies_under_a_frozen_batch_norm_gets_its_gradient() {
         parameter.value.as_mut_slice().iter_mut().enumerate().for_each(spread);
     }
     let (x, labels, micro) = (pixels(0.37), [2, 0, 1, 0], MicroBatch::whole(Philox::new(5), 0, 4, 0.0));
-    network.train(&x, &labels, &micro).unwrap();
+    gradients(&mut network, &x, &labels, &micro).unwrap();
     let gradient = network.parameters()[0].gradient.as_ref().unwrap().to_vec();
     let largest = gradient.iter().fold(0.0f32, |most, g| most.max(g.abs()));
     let index = gradient.iter().position(|g| g.abs() == largest).unwrap();
     let mut loss = |change: f32| {
         network.device_and_parameters().1[0].value.as_mut_slice()[index] += change;
-        network.train(&x, &labels, &micro).unwrap().loss / 4.0
+        gradients(&mut network, &x, &labels, &micro).unwrap().loss / 4.0
     };
     let step = 1e-2;
     let (above, below) = (loss(step), loss(-2.0 * step));
@@ -145,9 +156,10 @@ fn a_pass_that_updates_has_the_bits_of_a_pass_and_an_update() {
         for step in 0..3 {
             let micro = MicroBatch::whole(Philox::new(5), step, 4, 0.1);
             network.load(&pixels(0.7), &[0, 1, 2, 0]).unwrap();
-            network.train_loaded(&micro, within.then_some(&rule), |_| ()).unwrap();
+            network.step(&micro, within.then_some(&rule)).unwrap();
             if !within {
-                network.update(&rule).unwrap();
+                let (device, parameters) = network.device_and_parameters();
+                device.sgd(&rule, parameters).unwrap();
             }
         }
         values(&network)
@@ -167,6 +179,7 @@ fn a_pass_that_updates_leaves_all_as_it_was_if_the_loss_is_not_finite() {
     let before = trained(&network);
     network.load(&vec![f32::NAN; 4 * 5 * 5 * 3], &[0, 1, 2, 0]).unwrap();
     let micro = MicroBatch::whole(Philox::new(5), 0, 4, 0.0);
-    assert!(network.train_loaded(&micro, Some(&rule), |_| ()).unwrap().loss.is_nan());
+    network.step(&micro, Some(&rule)).unwrap();
+    assert!(network.metrics().unwrap().loss.is_nan());
     assert!(trained(&network) == before);
 }

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use alexnet_core::gradcheck::network::case;
+use alexnet_core::gradcheck::network::{case, gradients};
 use alexnet_core::gradcheck::{Report, Tolerance, check};
-use alexnet_core::network::MicroBatch;
+use alexnet_core::network::{Metrics, MicroBatch};
 use alexnet_core::random::{Philox, uniform_f32};
 use alexnet_core::shape::Mix;
 use alexnet_core::{Architecture, LayerKind, LayerSpec, Network, Reference};
@@ -57,7 +57,9 @@ fn check_mixed(kinds: &[LayerKind], image: usize, smoothing: f64, mix: Option<Mi
     let train = |network: &mut Net| {
         network.load(&x, &labels)?;
         mix.map_or(Ok(()), |mix| network.mix(mix, &labels))?;
-        network.train_loaded(&micro, None, |_| ())
+        network.set_metrics(Metrics::default())?;
+        network.step(&micro, None)?;
+        network.metrics()
     };
     train(&mut network).unwrap();
     for p in 0..network.parameters().len() {
@@ -68,7 +70,7 @@ fn check_mixed(kinds: &[LayerKind], image: usize, smoothing: f64, mix: Option<Mi
         let indices = (0..values.len()).step_by(values.len().div_ceil(60));
         let report: Report = check(&mut values, &analytic, indices, Tolerance::default(), |values| {
             network.device_and_parameters().1[p].value.copy_from_slice(values);
-            train(&mut network).map(|result| result.loss / BATCH as f64)
+            train(&mut network).map(|metrics| metrics.loss / BATCH as f64)
         })
         .unwrap();
         network.device_and_parameters().1[p].value.copy_from_slice(&values);
@@ -211,14 +213,14 @@ fn micro_batches_give_the_gradient_of_the_whole_batch() {
     let kinds = small_alexnet();
     let (x, labels) = (images(21, BATCH), [2u32, 1, 0]);
     let mut whole = network(&kinds, 21);
-    let result = whole.train(&x, &labels, &micro(0.1)).unwrap();
+    let result = gradients(&mut whole, &x, &labels, &micro(0.1)).unwrap();
     let mut parts = network(&kinds, 21);
     let image = x.len() / BATCH;
     let mut loss = 0.0;
     for (first, n) in [(0, 2), (2, 1)] {
         let micro = MicroBatch { first_image: first, ..micro(0.1) };
         let images = &x[first * image..(first + n) * image];
-        loss += parts.train(images, &labels[first..first + n], &micro).unwrap().loss;
+        loss += gradients(&mut parts, images, &labels[first..first + n], &micro).unwrap().loss;
     }
     assert!((loss - result.loss).abs() < 1e-12);
     for (a, b) in whole.parameters().iter().zip(parts.parameters()) {
@@ -234,7 +236,7 @@ fn a_wrong_backward_pass_is_found() {
     let kinds = between(LayerKind::Dropout { rate: 0.5 });
     let mut network = network(&kinds, 4);
     let (x, labels) = (images(4, BATCH), [1, 0, 3]);
-    network.train(&x, &labels, &MicroBatch { step: 6, ..micro(0.0) }).unwrap();
+    gradients(&mut network, &x, &labels, &MicroBatch { step: 6, ..micro(0.0) }).unwrap();
     let (mut values, analytic) = {
         let weight = &network.parameters()[0];
         (weight.value.clone(), weight.gradient.clone().unwrap())
@@ -242,7 +244,7 @@ fn a_wrong_backward_pass_is_found() {
     let len = values.len();
     let report: Report = check(&mut values, &analytic, 0..len, Tolerance::default(), |values| {
         network.device_and_parameters().1[0].value.copy_from_slice(values);
-        network.train(&x, &labels, &micro(0.0)).map(|result| result.loss / BATCH as f64)
+        gradients(&mut network, &x, &labels, &micro(0.0)).map(|metrics| metrics.loss / BATCH as f64)
     })
     .unwrap();
     assert!(report.failed > len / 2, "{report}");

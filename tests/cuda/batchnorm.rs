@@ -151,7 +151,7 @@ const BATCH: usize = 5;
 const SIDE: usize = 6;
 
 /// Parameters after five steps of convolution, batch norm, ReLU and a linear layer, and how many steps were recorded.
-fn steps<D: Device>(device: Arc<D>, replays: bool, from: impl Fn(f32) -> D::Element) -> (Vec<Vec<D::Element>>, usize) {
+fn steps<D: Device>(device: Arc<D>, graph: bool, from: impl Fn(f32) -> D::Element) -> (Vec<Vec<D::Element>>, usize) {
     let kinds = [
         LayerKind::Conv { filters: 40, kernel: 3, stride: 1, padding: 1, groups: 1 },
         LayerKind::BatchNorm { epsilon: 1e-5, momentum: 0.1 },
@@ -164,7 +164,7 @@ fn steps<D: Device>(device: Arc<D>, replays: bool, from: impl Fn(f32) -> D::Elem
     let architecture = Architecture { name: "normalised".into(), image: SIDE, channels: 3, classes: 4, layers };
     let mut network = Network::new(device, architecture, BATCH, true).unwrap();
     network.initialise(Philox::new(3)).unwrap();
-    network.replay_steps(replays);
+    network.use_cuda_graph(graph);
     let rule = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 5e-4, nesterov: false, decay_all: true };
     for step in 0..5 {
         let images: Vec<_> = numbers(step, BATCH * SIDE * SIDE * 3, Precision::Fp32).into_iter().map(&from).collect();
@@ -176,7 +176,7 @@ fn steps<D: Device>(device: Arc<D>, replays: bool, from: impl Fn(f32) -> D::Elem
         network.device().read(&p.value, &mut host).unwrap();
         host
     };
-    (network.parameters().iter().map(read).collect(), network.recorded_steps())
+    (network.parameters().iter().map(read).collect(), network.captured_graphs())
 }
 
 #[test]
@@ -184,15 +184,15 @@ fn running_statistics_move_once_a_step_in_a_recorded_one_too() {
     let gpu = gpu();
     let (reference, _) = steps(Arc::new(Reference::<f64>::new()), false, f64::from);
     for precision in PRECISIONS {
-        let run = |replays| steps(Arc::new(Cuda::new(0, precision).unwrap()), replays, |x| x);
-        let (by_hand, replayed) = (run(false), run(true));
-        assert_eq!((by_hand.1, replayed.1), (0, 1));
-        assert!(by_hand.0 == replayed.0, "{precision:?}: other bits");
+        let run = |graph| steps(Arc::new(Cuda::new(0, precision).unwrap()), graph, |x| x);
+        let (eager, replayed) = (run(false), run(true));
+        assert_eq!((eager.1, replayed.1), (0, 1));
+        assert!(eager.0 == replayed.0, "{precision:?}: other bits");
         // A step forgotten or done twice would move them by a tenth; five steps leave 41 % of their start otherwise.
         let largest = |x: &[f64]| x.iter().fold(0.0f64, |most, x| most.max(x.abs()));
         for statistic in [4, 5] {
             let most = largest(&reference[statistic]);
-            for (found, expected) in by_hand.0[statistic].iter().zip(&reference[statistic]) {
+            for (found, expected) in eager.0[statistic].iter().zip(&reference[statistic]) {
                 assert!((f64::from(*found) - expected).abs() < 0.02 * most, "{precision:?}: {found} {expected}");
             }
         }

@@ -67,7 +67,7 @@ fn a_network_is_evaluated_with_its_average() {
             network
         };
         let mut trained = network(true);
-        trained.replay_steps(true);
+        trained.use_cuda_graph(true);
         trained.keep_average().unwrap();
         let mut expected = network(false);
         for step in 0..4 {
@@ -84,7 +84,7 @@ fn a_network_is_evaluated_with_its_average() {
             assert_ne!(averaged, own);
             assert_eq!(logits(&mut trained), own);
         }
-        assert_eq!(trained.recorded_steps(), 1);
+        assert_eq!(trained.captured_graphs(), 1);
     }
     gpu.assert_clean("ema");
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use alexnet_core::device::Device;
 use alexnet_core::device::cuda::Precision;
-use alexnet_core::network::{BatchResult, MicroBatch};
+use alexnet_core::gradcheck::network::gradients;
+use alexnet_core::network::{Metrics, MicroBatch};
 use alexnet_core::random::{Philox, uniform_f32};
 use alexnet_core::{Architecture, Cpu, Cuda, LayerKind, LayerSpec, Network, Reference, Sgd};
 
@@ -67,9 +68,8 @@ fn steps<D: Device>(device: Arc<D>, from: impl Fn(f32) -> D::Element, to: impl F
     let rule = Sgd { learning_rate: 0.01, momentum: 0.9, weight_decay: 5e-4, nesterov: false, decay_all: true };
     let mut found = Steps { results: Vec::new(), gradients: Vec::new(), weights: Vec::new() };
     for step in 0..2 {
-        found
-            .results
-            .push(network.train(&images, &[1, 0, 3], &MicroBatch::whole(Philox::new(11), step, BATCH, 0.1)).unwrap());
+        let micro = MicroBatch::whole(Philox::new(11), step, BATCH, 0.1);
+        found.results.push(gradients(&mut network, &images, &[1, 0, 3], &micro).unwrap());
         let read = |buffer: &D::Buffer, len: usize| {
             let mut host = vec![from(0.0); len];
             network.device().read(buffer, &mut host).unwrap();
@@ -79,7 +79,7 @@ fn steps<D: Device>(device: Arc<D>, from: impl Fn(f32) -> D::Element, to: impl F
             found.gradients =
                 network.parameters().iter().map(|p| read(p.gradient.as_ref().unwrap(), p.len())).collect();
         }
-        network.update(&rule).unwrap();
+        network.step(&micro, Some(&rule)).unwrap();
     }
     let mut host;
     for p in network.parameters() {
@@ -92,7 +92,7 @@ fn steps<D: Device>(device: Arc<D>, from: impl Fn(f32) -> D::Element, to: impl F
 
 #[derive(Debug, PartialEq)]
 struct Steps {
-    results: Vec<BatchResult>,
+    results: Vec<Metrics>,
     gradients: Vec<Vec<f64>>,
     weights: Vec<Vec<f64>>,
 }

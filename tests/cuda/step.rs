@@ -1,11 +1,12 @@
-//! The queued step: in every precision against the reference, replayed as a graph, left out when it overflows.
+//! The training step: in every precision against the reference, replayed as a graph, left out when it overflows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use alexnet_core::device::cuda::Precision;
 use alexnet_core::device::{Device, Scaler};
-use alexnet_core::network::MicroBatch;
+use alexnet_core::gradcheck::network::gradients;
+use alexnet_core::network::{Metrics, MicroBatch};
 use alexnet_core::random::Philox;
 use alexnet_core::{Architecture, Cuda, LayerKind, LayerSpec, Network, Reference, Sgd};
 
@@ -54,7 +55,8 @@ fn state(network: &Network<Cuda>) -> Vec<u64> {
             bits.extend(host.into_iter().map(|x| u64::from(x.to_bits())));
         }
     }
-    bits.extend(network.totals().unwrap().map(f64::to_bits));
+    let Metrics { loss, correct } = network.metrics().unwrap();
+    bits.extend([loss.to_bits(), correct]);
     bits
 }
 
@@ -64,7 +66,7 @@ fn every_precision_is_the_reference_within_its_roundings() {
     let (images, labels) = batch(0, BATCH);
     let mut reference = network(Arc::new(Reference::<f64>::new()), f64::from);
     let wide: Vec<f64> = images.iter().map(|&x| x.into()).collect();
-    let expected = reference.train(&wide, &labels, &micro(0, BATCH)).unwrap();
+    let expected = gradients(&mut reference, &wide, &labels, &micro(0, BATCH)).unwrap();
     for (precision, roundoff) in [
         (Precision::Fp32, 0.0),
         // A factor loses 13 bits of 24, by rounding to nearest or by cutting off.
@@ -82,10 +84,10 @@ fn every_precision_is_the_reference_within_its_roundings() {
         let longest = (BATCH * 11 * 11) as f64;
         let bound = 2.0 * 18.0 * longest * longest.sqrt() * U + 8.0 * 4.0 * roundoff;
         assert!(bound < 0.2, "a bound that says something: {bound}");
-        let [loss, correct] = network.totals().unwrap();
+        let Metrics { loss, correct } = network.metrics().unwrap();
         assert!((loss - expected.loss).abs() < bound * expected.loss, "{precision:?}: {loss} {}", expected.loss);
         if precision == Precision::Fp32 {
-            assert_eq!(correct as usize, expected.correct);
+            assert_eq!(correct, expected.correct);
         }
         for (found, expected) in network.parameters().iter().zip(reference.parameters()) {
             let mut gradient = vec![0.0; found.len()];
@@ -102,9 +104,9 @@ fn every_precision_is_the_reference_within_its_roundings() {
 }
 
 /// Two epochs of two full batches of two micro-batches each, and a last one that is short.
-fn train(precision: Precision, replays: bool) -> (Vec<u64>, usize, u64) {
+fn train(precision: Precision, graph: bool) -> (Vec<u64>, usize, u64) {
     let mut network = cuda(precision);
-    network.replay_steps(replays);
+    network.use_cuda_graph(graph);
     let mut allocations = 0;
     for step in 0..6 {
         let rule = Sgd { learning_rate: 0.01 / f64::from(step + 1), ..RULE };
@@ -123,21 +125,21 @@ fn train(precision: Precision, replays: bool) -> (Vec<u64>, usize, u64) {
         }
     }
     let allocated = network.device().kernels().allocations() - allocations;
-    (state(&network), network.recorded_steps(), allocated)
+    (state(&network), network.captured_graphs(), allocated)
 }
 
 #[test]
-fn a_replayed_step_has_the_bits_of_one_launched_by_hand() {
+fn a_replayed_step_has_the_bits_of_an_eager_one() {
     let gpu = gpu();
     for precision in Precision::ALL {
-        let (by_hand, none, allocated) = train(precision, false);
+        let (eager, none, allocated) = train(precision, false);
         assert_eq!((none, allocated), (0, 0));
         for schedule in ["", "1", "2"] {
             gpu.options(&format!("schedule={schedule}"));
-            let (replayed, recorded, allocated) = train(precision, true);
+            let (replayed, captured, allocated) = train(precision, true);
             // First and second micro-batch of a full step and of a short one.
-            assert_eq!((recorded, allocated), (4, 0), "{precision:?}");
-            assert!(by_hand == replayed, "{precision:?} schedule {schedule}: other bits");
+            assert_eq!((captured, allocated), (4, 0), "{precision:?}");
+            assert!(eager == replayed, "{precision:?} schedule {schedule}: other bits");
         }
         gpu.options("schedule=");
         gpu.assert_clean("step");
@@ -145,31 +147,31 @@ fn a_replayed_step_has_the_bits_of_one_launched_by_hand() {
 }
 
 #[test]
-fn a_recorded_step_decays_what_its_rule_says() {
+fn a_captured_step_decays_what_its_optimizer_says() {
     let gpu = gpu();
-    let run = |replays| {
+    let run = |graph| {
         let mut network = cuda(Precision::Fp32);
-        network.replay_steps(replays);
+        network.use_cuda_graph(graph);
         for step in 0..6 {
             let (x, labels) = batch(step, BATCH);
             network.load(&x, &labels).unwrap();
             let rule = Sgd { decay_all: step < 3, weight_decay: 0.5, ..RULE };
             network.step(&micro(step, BATCH), Some(&rule)).unwrap();
         }
-        (state(&network), network.recorded_steps())
+        (state(&network), network.captured_graphs())
     };
-    let ((by_hand, none), (replayed, recorded)) = (run(false), run(true));
-    assert_eq!((none, recorded), (0, 2));
-    assert!(by_hand == replayed, "other bits");
+    let ((eager, none), (replayed, captured)) = (run(false), run(true));
+    assert_eq!((none, captured), (0, 2));
+    assert!(eager == replayed, "other bits");
     gpu.assert_clean("step");
 }
 
 #[test]
-fn every_micro_batch_of_a_long_step_is_recorded() {
+fn every_micro_batch_of_a_long_step_is_captured() {
     const MICRO_BATCHES: usize = 17;
     let gpu = gpu();
     let mut network = cuda(Precision::Fp32);
-    network.replay_steps(true);
+    network.use_cuda_graph(true);
     for step in 0..2 {
         for first_image in 0..MICRO_BATCHES {
             let (x, labels) = batch(step, 1);
@@ -178,15 +180,15 @@ fn every_micro_batch_of_a_long_step_is_recorded() {
             network.step(&micro, (first_image + 1 == MICRO_BATCHES).then_some(&RULE)).unwrap();
         }
     }
-    assert_eq!(network.recorded_steps(), MICRO_BATCHES);
+    assert_eq!(network.captured_graphs(), MICRO_BATCHES);
     gpu.assert_clean("step");
 }
 
 #[test]
-fn a_recording_ends_where_its_arrays_may_have_moved() {
+fn a_graph_ends_where_its_arrays_may_have_moved() {
     let gpu = gpu();
     let mut network = cuda(Precision::Fp32);
-    network.replay_steps(true);
+    network.use_cuda_graph(true);
     let run = |network: &mut Network<Cuda>, step| {
         let (x, labels) = batch(step, BATCH);
         network.load(&x, &labels).unwrap();
@@ -194,14 +196,14 @@ fn a_recording_ends_where_its_arrays_may_have_moved() {
     };
     run(&mut network, 0);
     run(&mut network, 1);
-    assert_eq!(network.recorded_steps(), 1);
-    // Another network that needs more scratch moves it; the step is recorded again.
+    assert_eq!(network.captured_graphs(), 1);
+    // Another network that needs more scratch moves it; the step is captured again.
     let architecture = alexnet_core::Architecture { image: 63, ..architecture() };
     drop(Network::new(network.shared_device(), architecture, 2 * BATCH, true).unwrap());
     run(&mut network, 2);
-    assert_eq!(network.recorded_steps(), 1);
+    assert_eq!(network.captured_graphs(), 1);
     network.device_and_parameters();
-    assert_eq!(network.recorded_steps(), 0);
+    assert_eq!(network.captured_graphs(), 0);
     run(&mut network, 3);
     let mut other = cuda(Precision::Fp32);
     (0..4).for_each(|step| run(&mut other, step));
@@ -210,18 +212,18 @@ fn a_recording_ends_where_its_arrays_may_have_moved() {
 }
 
 #[test]
-fn frozen_layers_stay_as_they_are_in_a_recorded_step() {
+fn frozen_layers_stay_as_they_are_in_a_captured_step() {
     let gpu = gpu();
-    let run = |replays| {
+    let run = |graph| {
         let mut network = cuda(Precision::Fp16);
         network.freeze(|layer| layer == "layers.0" || layer == "layers.12");
-        network.replay_steps(replays);
+        network.use_cuda_graph(graph);
         for step in 0..4 {
             let (x, labels) = batch(step, BATCH);
             network.load(&x, &labels).unwrap();
             network.step(&micro(step, BATCH), Some(&RULE)).unwrap();
         }
-        assert_eq!(network.recorded_steps(), usize::from(replays));
+        assert_eq!(network.captured_graphs(), usize::from(graph));
         let read = |p: &alexnet_core::device::Parameter<_>| {
             let mut host = vec![0.0; p.len()];
             network.device().read(&p.value, &mut host).unwrap();
@@ -229,8 +231,8 @@ fn frozen_layers_stay_as_they_are_in_a_recorded_step() {
         };
         network.parameters().iter().map(|p| (p.name.clone(), read(p))).collect::<Vec<_>>()
     };
-    let (by_hand, replayed) = (run(false), run(true));
-    assert!(by_hand == replayed);
+    let (eager, replayed) = (run(false), run(true));
+    assert!(eager == replayed);
     let start = cuda(Precision::Fp16);
     for ((name, now), parameter) in replayed.iter().zip(start.parameters()) {
         let mut before = vec![0.0; parameter.len()];
@@ -245,7 +247,7 @@ fn frozen_layers_stay_as_they_are_in_a_recorded_step() {
 fn a_step_that_overflows_is_left_out() {
     let gpu = gpu();
     let mut network = cuda(Precision::Fp16);
-    network.replay_steps(true);
+    network.use_cuda_graph(true);
     let (x, labels) = batch(0, BATCH);
     let before = state(&network);
     // dL/dlogits alone, which is up to 1/3, is beyond the largest half.
@@ -297,7 +299,7 @@ fn two_networks_train_on_one_gpu_from_two_threads() {
     let expected = alone(30);
     for _ in 0..3 {
         let (mut one, mut other) = (linear(30), linear(1));
-        one.replay_steps(true);
+        one.use_cuda_graph(true);
         step(&mut one, 0);
         let (stop, steps) = (AtomicBool::new(false), AtomicU32::new(0));
         std::thread::scope(|scope| {
@@ -313,7 +315,7 @@ fn two_networks_train_on_one_gpu_from_two_threads() {
             step(&mut one, 1);
             stop.store(true, Ordering::Relaxed);
         });
-        assert_eq!(one.recorded_steps(), 1);
+        assert_eq!(one.captured_graphs(), 1);
         // Its arrays are freed: nothing of it may have become part of the other's graph.
         drop(other);
         step(&mut one, 2);

@@ -1,5 +1,5 @@
 //! The loop on the CUDA device under warpcheck: in every precision a run that was stopped ends where the uninterrupted
-//! one ends, with its steps as a graph or launched by hand, its batches made on the device or on the host.
+//! one ends, with its steps as graphs or eagerly, its batches made on the device or on the host.
 
 mod small;
 
@@ -12,11 +12,13 @@ use alexnet_core::network::MicroBatch;
 use alexnet_core::random::Philox;
 use alexnet_core::{Device, Network};
 use alexnet_kernels::nvrtc;
-use alexnet_train::run::feed::{Feed, Resident};
+use alexnet_train::data::TransformConfig;
+use alexnet_train::run::batch_source::{BatchSource, DeviceDataset};
+use alexnet_train::run::evaluate::{Classified, evaluate};
 use alexnet_train::run::metrics::Record;
 use alexnet_train::run::scaling::Scaling;
 use alexnet_train::run::trainer::Step;
-use alexnet_train::run::{Config, Outcome, Stop};
+use alexnet_train::run::{Config, Outcome, Stop, Tta};
 use libloading::Library;
 
 use small::{State, Watch, architecture, config, dataset, records, state};
@@ -97,8 +99,8 @@ fn stopped_and_resumed_in_every_precision() {
         let mixed = Config { mixup: 0.2, cutmix: 1.0, ..long() };
         for (config, stops) in [(&micro, &[1, 5][..]), (&mixed, &[7])] {
             let (expected, expected_records) = uninterrupted(config, precision);
-            let by_hand = uninterrupted(&Config { no_graph: true, ..config.clone() }, precision);
-            assert!(by_hand == (expected.clone(), expected_records.clone()), "{precision:?}: the graph's bits differ");
+            let eager = uninterrupted(&Config { no_graph: true, ..config.clone() }, precision);
+            assert!(eager == (expected.clone(), expected_records.clone()), "{precision:?}: the graph's bits differ");
             let scaled = expected_records[0].scaling;
             assert_eq!(scaled.is_some(), precision == Precision::Fp16);
             for &at in stops {
@@ -163,14 +165,16 @@ fn batches_made_on_the_device_are_the_hosts_bit_for_bit() {
         });
         let [mut ours, mut hosts] = networks;
         let resident =
-            Resident::new(&ours, &config, &dataset.train).unwrap().expect("images in memory at the right size");
+            DeviceDataset::new(&ours, &dataset.train, config.transforms()).unwrap().expect("images of the right size");
         let (epoch, first) = (3, 2);
         let split = &dataset.train;
-        let mut made = Feed::new(&config, 32, split, Some(&resident), epoch, first).unwrap();
-        let mut loaded = Feed::new(&config, 32, split, None, epoch, first).unwrap();
+        let mut made = BatchSource::train(&config, 32, split, Some(&resident), epoch, first).unwrap();
+        let mut loaded = BatchSource::train(&config, 32, split, None, epoch, first).unwrap();
         for _ in first..25 {
-            let n = made.load(&mut ours, &config, split, epoch).unwrap();
-            assert_eq!(loaded.load(&mut hosts, &config, split, epoch).unwrap(), n);
+            let n = made.advance().unwrap();
+            assert_eq!(loaded.advance().unwrap(), n);
+            made.load(&mut ours).unwrap();
+            loaded.load(&mut hosts).unwrap();
             let logits = [&mut ours, &mut hosts].map(|network| {
                 network.step(&MicroBatch::whole(Philox::new(1), 0, n, 0.0), None).unwrap();
                 let mut logits = vec![0.0; n * 10];
@@ -179,7 +183,35 @@ fn batches_made_on_the_device_are_the_hosts_bit_for_bit() {
             });
             assert!(logits[0] == logits[1], "{augment} {precision:?}");
         }
-        assert_eq!(ours.totals().unwrap(), hosts.totals().unwrap());
+        assert_eq!(ours.metrics().unwrap(), hosts.metrics().unwrap());
+    }
+    driver.assert_clean();
+}
+
+#[test]
+fn an_evaluation_on_the_device_is_the_hosts() {
+    let driver = driver();
+    let dataset = dataset(&long());
+    for precision in [Precision::Fp32, Precision::Fp16] {
+        let device = Arc::new(Cuda::new(0, precision).unwrap());
+        // Batches of 16, 16 and 8: the second is captured, and the graph is launched for it.
+        let mut network = Network::new(device, architecture(), 16, false).unwrap();
+        network.initialise(Philox::new(1)).unwrap();
+        network.use_cuda_graph(true);
+        let resident = DeviceDataset::new(&network, &dataset.test, TransformConfig::NONE).unwrap();
+        assert!(resident.is_some());
+        let [ours, hosts] = [resident.as_ref(), None].map(|resident| {
+            let (mut logits, stop) = (Vec::new(), Stop::default());
+            let mut seen = |batch: Classified<'_>| logits.extend(batch.logits.iter().map(|x| x.to_bits()));
+            let found = evaluate(&mut network, &dataset.test, resident, Tta::None, 1, &stop, &mut seen);
+            (found.unwrap().unwrap(), logits)
+        });
+        assert!(ours == hosts, "{precision:?}");
+        assert_eq!((ours.0.images, network.captured_graphs()), (40, 2));
+        // Further views are made on the host.
+        let dataset = (&dataset.test, resident.as_ref());
+        let mirrored = evaluate(&mut network, dataset.0, dataset.1, Tta::Mirror, 1, &Stop::default(), &mut |_| ());
+        assert_ne!(mirrored.unwrap().unwrap().loss, ours.0.loss);
     }
     driver.assert_clean();
 }

@@ -5,12 +5,13 @@
 //! the products read and every update renews. All work runs in order on one stream.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use alexnet_kernels::{self as kernels, Array, Averages, Kernels, Parameters};
 use alexnet_ops::{Number, Scaler, expect_len};
 use half::{bf16, f16};
 
-pub use alexnet_kernels::{Error as DriverError, nvrtc, probe};
+pub use alexnet_kernels::{Error as DriverError, Event, nvrtc, probe};
 pub use alexnet_ops::Precision;
 
 use super::{Device, Parameter, Storage};
@@ -72,6 +73,21 @@ impl Cuda {
         let scaler = if scaled { Scaler { scale: SCALE, ..Scaler::default() } } else { Scaler::default() };
         kernels.write_scaler(&scaler, &mut scratch.scaler).map_err(fail)?;
         Ok(Self { scratch: Mutex::new(scratch), kernels, ordinal, interval: scaled.then_some(INTERVAL) })
+    }
+
+    /// Records an event behind all work that is queued.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn event(&self) -> Result<Event> {
+        self.ok(self.kernels.event())
+    }
+    /// The GPU's time between two events; waits for both.
+    ///
+    /// # Errors
+    /// That of the work before; the driver's.
+    pub fn elapsed(&self, from: &Event, to: &Event) -> Result<Duration> {
+        self.ok(from.until(to))
     }
 
     /// The GPU with its kernels.

@@ -130,13 +130,7 @@ struct Gradients<'a, B> {
 
 impl<B> Gradients<'_, B> {
     /// After the backward pass of a layer; `last` if it is the pass's last.
-    fn after<D: Device<Buffer = B>>(
-        &mut self,
-        device: &D,
-        planned: &PlannedLayer,
-        n: usize,
-        last: bool,
-    ) -> Result<()> {
+    fn after<D: Device<Buffer = B>>(&mut self, device: &D, planned: &PlannedLayer, n: usize, last: bool) -> Result<()> {
         if let LayerKind::Add { from } = planned.layer.spec.kind {
             self.added = Some(from);
         }

@@ -178,12 +178,7 @@ impl<D: Device> Network<D> {
         self.device.begin_step(micro.step, optimizer)
     }
 
-    fn eager_step(
-        &mut self,
-        micro: &MicroBatch,
-        optimizer: Option<&Sgd>,
-        profiler: &mut Profiler<'_>,
-    ) -> Result<()> {
+    fn eager_step(&mut self, micro: &MicroBatch, optimizer: Option<&Sgd>, profiler: &mut Profiler<'_>) -> Result<()> {
         let n = self.loaded;
         self.forward(n, Some(micro), profiler)?;
         let classes = self.architecture.classes;

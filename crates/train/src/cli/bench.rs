@@ -6,22 +6,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alexnet_core::architecture::Operation;
-use alexnet_core::device::cuda::probe;
-use alexnet_core::network::{MicroBatch, Network, Part};
+use alexnet_core::device::cuda::{self, probe};
+use alexnet_core::network::{MicroBatch, Network, Phase};
 use alexnet_core::random::Philox;
 use alexnet_core::shape::LinearShape;
-use alexnet_core::{Architecture, Device, Sgd};
+use alexnet_core::{Architecture, Cpu, Cuda, Device, Sgd};
 
 use super::device::{self, Opened};
+use crate::data::Split;
+use crate::run::batch_source::{BatchSource, DeviceDataset};
 use crate::run::config::{self, Arch, Config, DeviceKind, Precision};
 use crate::run::memory;
 use crate::run::progress::{notice, say};
 
-/// Time a training step layer by layer, next to the machine's peak
+/// Time the training step layer by layer, next to the machine's peak
 ///
-/// The peak is the rate of a large matrix product. GFLOP/s count the operations of direct convolution, so Winograd
-/// convolutions may exceed the peak. The step and the inference are timed without the layers' timers. Images and labels
-/// are synthetic.
+/// The step is the one that `train` runs, with its default transformations: on a GPU a CUDA graph, fed from a data set on
+/// the GPU; on the CPU without the loader's threads. The layers are timed in a step that runs eagerly, on a GPU by its own
+/// events. The peak is the rate of a large matrix product. GFLOP/s count the operations of direct convolution, so Winograd
+/// convolutions may exceed the peak. Images and labels are synthetic.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Variant of AlexNet
@@ -57,7 +60,7 @@ pub struct Args {
     seconds: f64,
     /// Print one JSON object
     ///
-    /// Keys: device, arch, batch_size, peak_gflops, layers, loss_ms, step_ms, update_ms, images_per_second,
+    /// Keys: device, arch, batch_size, peak_gflops, layers, loss_ms, update_ms, step_ms, cuda_graph, images_per_second,
     /// inference_images_per_second.
     #[arg(long)]
     json: bool,
@@ -86,25 +89,27 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let model = config.model();
     let architecture = model.architecture(CLASSES).unwrap_or_else(|| unreachable!("a variant of this program"));
     let measured = match device::open_with(args.device, config.thread_count(), args.precision)? {
-        Opened::Cpu(device) => on(device, architecture, args, LinearShape { batch: 1024, inputs: 1024, outputs: 1024 }),
+        Opened::Cpu(device) => {
+            on(device, architecture, &config, args.seconds, LinearShape { batch: 1024, inputs: 1024, outputs: 1024 })
+        }
         Opened::Cuda(device) => {
             if probe::is_warpcheck() {
                 notice("note: the driver is warpcheck, a processor: these are its times, and say nothing of a GPU");
             }
-            on(device, architecture, args, LinearShape { batch: 4096, inputs: 4096, outputs: 4096 })
+            on(device, architecture, &config, args.seconds, LinearShape { batch: 4096, inputs: 4096, outputs: 4096 })
         }
     }?;
     say(&if args.json { measured.json() } else { measured.table() });
     Ok(ExitCode::SUCCESS)
 }
 
-/// A layer's part.
+/// A layer's times.
 #[derive(Clone, Debug, PartialEq)]
 struct Row {
     layer: String,
     operation: String,
     forward: f64,
-    /// Seconds; none where nothing is done.
+    /// Seconds; none where there is no backward pass.
     backward: Option<f64>,
     /// FLOPs forward and backward.
     flops: [f64; 2],
@@ -122,6 +127,8 @@ struct Measured {
     loss: f64,
     update: f64,
     step: f64,
+    /// Whether the step was a CUDA graph.
+    graph: bool,
     inference: f64,
 }
 
@@ -135,7 +142,7 @@ fn repeat<E>(limit: f64, call: impl FnMut() -> Result<(), E>) -> Result<f64, E> 
     times(limit, call).map(median)
 }
 
-/// Calls until the time is over, five times at least, after two calls that nobody times.
+/// Seconds of each call: calls until the time is over, at least five times, after two calls that are not timed.
 fn times<E>(limit: f64, mut call: impl FnMut() -> Result<(), E>) -> Result<Vec<f64>, E> {
     let mut times = Vec::new();
     let mut start = Instant::now();
@@ -155,82 +162,164 @@ fn times<E>(limit: f64, mut call: impl FnMut() -> Result<(), E>) -> Result<Vec<f
     Ok(times)
 }
 
-fn on<D: Device<Element = f32>>(
+/// A device's own clock.
+trait Clock: Device<Element = f32> {
+    type Event;
+    /// A point behind all that was queued.
+    fn event(&self) -> alexnet_core::Result<Self::Event>;
+    /// Seconds between two.
+    fn seconds(&self, from: &Self::Event, to: &Self::Event) -> alexnet_core::Result<f64>;
+}
+
+impl Clock for Cpu {
+    type Event = Instant;
+    fn event(&self) -> alexnet_core::Result<Instant> {
+        Ok(Instant::now())
+    }
+    fn seconds(&self, from: &Instant, to: &Instant) -> alexnet_core::Result<f64> {
+        Ok(to.duration_since(*from).as_secs_f64())
+    }
+}
+
+impl Clock for Cuda {
+    type Event = cuda::Event;
+    fn event(&self) -> alexnet_core::Result<Self::Event> {
+        Cuda::event(self)
+    }
+    fn seconds(&self, from: &Self::Event, to: &Self::Event) -> alexnet_core::Result<f64> {
+        Ok(self.elapsed(from, to)?.as_secs_f64())
+    }
+}
+
+/// GFLOP/s of the largest matrix product measured.
+fn peak<D: Clock>(device: &D, product: LinearShape, limit: f64) -> anyhow::Result<f64> {
+    device.prepare(&[Operation::Linear(product)], true)?;
+    let (x, dy) = (device.activations(product.input_len())?, device.activations(product.output_len())?);
+    let (mut dw, mut db) = (device.zeros(product.weight_len())?, device.zeros(product.outputs)?);
+    let times = times(limit, || {
+        device.linear_backward_weight(&product, &x, &dy, false, &mut dw, &mut db)?;
+        // Waits for the product.
+        device.read(&db, &mut [0.0])
+    })?;
+    Ok(2.0 * product.multiply_adds() as f64 / times.into_iter().fold(f64::INFINITY, f64::min) / 1e9)
+}
+
+/// Puts batch after batch into the network, as `train` does: out of a data set on the device, or else from the host, where
+/// one batch that is ready stands for those of the loader's threads.
+struct Batches<'a, D: Device> {
+    config: &'a Config,
+    split: &'a Split,
+    dataset: Option<&'a DeviceDataset<D>>,
+    source: BatchSource<'a, D>,
+    epoch: u32,
+}
+
+impl<'a, D: Device<Element = f32>> Batches<'a, D> {
+    fn new(config: &'a Config, split: &'a Split, dataset: Option<&'a DeviceDataset<D>>) -> anyhow::Result<Self> {
+        let mut source = BatchSource::train(config, config.image(), split, dataset, 0, 0)?;
+        source.advance()?;
+        Ok(Self { config, split, dataset, source, epoch: 0 })
+    }
+
+    fn load(&mut self, network: &mut Network<D>) -> anyhow::Result<()> {
+        self.source.load(network)?;
+        if self.dataset.is_some() && self.source.advance()? == 0 {
+            self.epoch += 1;
+            let Self { config, split, dataset, epoch, .. } = *self;
+            self.source = BatchSource::train(config, config.image(), split, dataset, epoch, 0)?;
+            self.source.advance()?;
+        }
+        Ok(())
+    }
+}
+
+/// Steps between two that are waited for, where they are as short as those of a GPU; as `train` does.
+const QUEUED: u32 = 20;
+
+fn on<D: Clock>(
     device: Arc<D>,
     architecture: Architecture,
-    args: &Args,
+    config: &Config,
+    seconds: f64,
     product: LinearShape,
 ) -> anyhow::Result<Measured> {
-    let batch = args.batch_size;
+    let (batch, side) = (config.batch_size, architecture.image);
     memory::fits(&*device, &architecture, batch, true)?;
-    // Whoever reads a number waits for everything before it.
-    let one = device.zeros(1)?;
-    let wait = || device.read(&one, &mut [0.0]);
-    let peak = {
-        device.prepare(&[Operation::Linear(product)], true)?;
-        let (x, dy) = (device.activations(product.input_len())?, device.activations(product.output_len())?);
-        let (mut dw, mut db) = (device.zeros(product.weight_len())?, device.zeros(product.outputs)?);
-        let times = times(args.seconds.min(1.0), || {
-            device.linear_backward_weight(&product, &x, &dy, false, &mut dw, &mut db)?;
-            wait()
-        })?;
-        2.0 * product.multiply_adds() as f64 / times.into_iter().fold(f64::INFINITY, f64::min) / 1e9
-    };
-
+    let peak = peak(&*device, product, seconds.min(1.0))?;
     let layers = architecture.trace()?;
     let arch = architecture.name.clone();
-    let image = architecture.image * architecture.image * architecture.channels;
-    let images: Vec<f32> = (0..batch * image).map(|i| (i % 251) as f32 / 125.0 - 1.0).collect();
-    let labels: Vec<u32> = (0..batch).map(|i| (i % architecture.classes) as u32).collect();
+    // Two batches, which are shuffled.
+    let pixels = (0..2 * batch * architecture.image_len()).map(|i| (i % 251) as u8).collect();
+    let labels = (0..2 * batch).map(|i| (i % architecture.classes) as u32).collect();
+    let split = Split::in_memory(pixels, side, labels);
     let mut network = Network::new(device.clone(), architecture, batch, true)?;
     let philox = Philox::new(0);
     network.initialise(philox)?;
-    let micro = MicroBatch::whole(philox, 0, batch, 0.0);
+    network.use_cuda_graph(true);
+    let dataset = DeviceDataset::new(&network, &split, config.transforms())?;
+    let mut batches = Batches::new(config, &split, dataset.as_ref())?;
     // So small a rate that nothing grows without bound.
-    let rule = Sgd { learning_rate: 1e-6, momentum: 0.9, weight_decay: 5e-4, nesterov: false, decay_all: true };
+    let sgd = Sgd { learning_rate: 1e-6, momentum: 0.9, weight_decay: 5e-4, nesterov: false, decay_all: true };
 
-    let mut parts: Vec<(Part, Vec<f64>)> = Vec::new();
-    let mut failed = Ok(());
-    repeat(args.seconds, || {
-        let mut begin = Instant::now();
-        network.train_observed(&images, &labels, &micro, |part| {
-            failed = std::mem::replace(&mut failed, Ok(())).and(wait());
-            let seconds = begin.elapsed().as_secs_f64();
-            match parts.iter_mut().find(|(known, _)| *known == part) {
-                Some((_, times)) => times.push(seconds),
-                None => parts.push((part, vec![seconds])),
-            }
-            begin = Instant::now();
+    let mut phases: Vec<(Phase, Vec<f64>)> = Vec::new();
+    repeat(seconds, || -> anyhow::Result<()> {
+        batches.load(&mut network)?;
+        let mut events = vec![(None, device.event()?)];
+        network.step_with_profiler(&MicroBatch::whole(philox, 0, batch, 0.0), Some(&sgd), &mut |phase| {
+            events.push((Some(phase), device.event()?));
+            Ok(())
         })?;
-        network.update(&rule)
+        for pair in events.windows(2) {
+            let [(_, from), (Some(phase), to)] = pair else { continue };
+            let seconds = device.seconds(from, to)?;
+            match phases.iter_mut().find(|(known, _)| known == phase) {
+                Some((_, times)) => times.push(seconds),
+                None => phases.push((*phase, vec![seconds])),
+            }
+        }
+        Ok(())
     })?;
-    failed?;
-    let update = repeat(args.seconds.min(1.0), || network.update(&rule).and_then(|()| wait()))?;
-    let step = repeat(args.seconds, || {
-        network.load(&images, &labels)?;
-        network.train_loaded(&micro, Some(&rule), |_| ())?;
-        wait()
+    let mut number = 0;
+    let mut steps = |count| -> anyhow::Result<()> {
+        for _ in 0..count {
+            batches.load(&mut network)?;
+            network.step(&MicroBatch::whole(philox, number, batch, 0.0), Some(&sgd))?;
+            number += 1;
+        }
+        network.metrics()?;
+        Ok(())
+    };
+    // The first is eager, the second is captured.
+    steps(2)?;
+    let start = Instant::now();
+    steps(1)?;
+    let queued = if start.elapsed() < Duration::from_millis(20) { QUEUED } else { 1 };
+    let step = repeat(seconds, || steps(queued))? / f64::from(queued);
+    let graph = network.captured_graphs() > 0;
+    let inference = repeat(seconds, || -> anyhow::Result<()> {
+        batches.load(&mut network)?;
+        network.infer()?;
+        Ok(network.read_logits(&mut [0.0])?)
     })?;
-    let inference = repeat(args.seconds, || network.predict(&images).and_then(|()| wait()))?;
 
-    let time = |part: Part| parts.iter().find(|(known, _)| *known == part).map(|(_, times)| median(times.clone()));
+    let time = |phase: Phase| phases.iter().find(|(known, _)| *known == phase).map(|(_, times)| median(times.clone()));
     let rows = layers.iter().enumerate().filter_map(|(index, layer)| {
-        // A ReLU that is computed with the layer before it has no part.
-        let forward = time(Part::Forward(index))?;
+        // A ReLU that is computed with the layer before it has no phase.
+        let forward = time(Phase::Forward(index))?;
         let flops = 2.0 * (layer.multiply_adds() * batch as u64) as f64;
-        // Gradients of the weights and of the input, which nobody needs of the first layer.
+        // Gradients of the weights and of the input; nothing needs the first layer's.
         let backward = if index == 0 { flops } else { 2.0 * flops };
         Some(Row {
             layer: layer.spec.name.clone(),
             operation: layer.spec.kind.to_string(),
             forward,
-            backward: time(Part::Backward(index)),
+            backward: time(Phase::Backward(index)),
             flops: [flops, backward],
         })
     });
     let rows = rows.collect();
-    let loss = time(Part::Loss).unwrap_or(0.0);
-    Ok(Measured { device: device.name(), arch, batch, peak, rows, loss, update, step, inference })
+    let (loss, update) = (time(Phase::Loss).unwrap_or(0.0), time(Phase::Update).unwrap_or(0.0));
+    Ok(Measured { device: device.name(), arch, batch, peak, rows, loss, update, step, graph, inference })
 }
 
 impl Measured {
@@ -276,10 +365,11 @@ impl Measured {
             let _ = writeln!(out, "{}", line.trim_end());
         }
         let flops: f64 = self.rows.iter().map(|row| row.flops[0] + row.flops[1]).sum();
+        let graph = if self.graph { ", as a CUDA graph (the layers above: eagerly)" } else { "" };
         let share = 100.0 * flops / self.step / 1e9 / self.peak;
         let _ = write!(
             out,
-            "\nloss {:.2} ms, update {:.2} ms\nstep {:.2} ms, {:.0} img/s, {share:.0} % of peak\ninference {:.2} ms, {:.0} img/s",
+            "\nloss {:.2} ms, update {:.2} ms\nstep {:.2} ms, {:.0} img/s, {share:.0} % of peak{graph}\ninference {:.2} ms, {:.0} img/s",
             self.loss * 1e3,
             self.update * 1e3,
             self.step * 1e3,
@@ -314,6 +404,7 @@ impl Measured {
             "loss_ms": self.loss * 1e3,
             "update_ms": self.update * 1e3,
             "step_ms": self.step * 1e3,
+            "cuda_graph": self.graph,
             "images_per_second": self.rate(self.step),
             "inference_images_per_second": self.rate(self.inference),
         })
