@@ -216,7 +216,7 @@ struct Batches<'a, D: Device> {
 
 impl<'a, D: Device<Element = f32>> Batches<'a, D> {
     fn new(config: &'a Config, split: &'a Split, dataset: Option<&'a DeviceDataset<D>>) -> anyhow::Result<Self> {
-        let mut source = BatchSource::train(config, config.image(), split, dataset, 0, 0)?;
+        let mut source = BatchSource::train(config, config.image_size(), split, dataset, 0, 0)?;
         source.advance()?;
         Ok(Self { config, split, dataset, source, epoch: 0 })
     }
@@ -226,7 +226,7 @@ impl<'a, D: Device<Element = f32>> Batches<'a, D> {
         if self.dataset.is_some() && self.source.advance()? == 0 {
             self.epoch += 1;
             let Self { config, split, dataset, epoch, .. } = *self;
-            self.source = BatchSource::train(config, config.image(), split, dataset, epoch, 0)?;
+            self.source = BatchSource::train(config, config.image_size(), split, dataset, epoch, 0)?;
             self.source.advance()?;
         }
         Ok(())

@@ -136,6 +136,8 @@ pub fn of_checkpoint(error: &checkpoint::Error) -> Option<String> {
             "`alexnet import FILE -o CHECKPOINT` makes a checkpoint of other programs' weights".into()
         }
         Error::Tensor { .. } => "choose the --arch, --resize, --groups and classes that the file was made with".into(),
+        // The trainer makes it a diverged run.
+        Error::NotFinite { .. } => return None,
         Error::Core(error) => return of_network(error),
     })
 }
