@@ -1,8 +1,7 @@
-// add: y = y + x, then max(y, 0) if `relu`, in place: a shortcut around layers, and the sum of its two gradients. A NaN
-// stays.
+// add: y = y + x, then max(y, 0) if `relu`, in place: residual shortcuts, and the sum of their two gradients. A NaN stays NaN.
 //
-// x, y are flat arrays of `len` elements of any layout. A thread takes four consecutive elements as one pack. Bytes at
-// least: x and y read, y written.
+// x, y are flat arrays of `len` elements of any layout. A thread processes four consecutive elements as one pack. Minimum
+// memory traffic: x and y read, y written.
 #include "prelude.cuh"
 
 DEVICE float sum(float x, float y, u32 relu) {

@@ -1,32 +1,31 @@
-// augment: crop, flip, colour jitter, normalisation and cutout of a batch of images out of the data set, which lies on
-// the GPU as bytes; the draws and the result are those of crates/train/src/data/augment.rs, bit for bit.
+// augment: crop, flip, colour jitter, normalisation and cutout of a batch of images of the data set, which is on the GPU as
+// bytes; the random numbers and the result are those of crates/train/src/data/augment.rs, bit for bit.
 //
 // images (count, S, S, 3) of bytes, indices (N), out (N, S, S, 3) of T. Image n of the batch takes the Philox blocks
 // (purpose, epoch, indices[n]): shift and flip from the first purpose, the factors of the jitter from the second, the
 // centre of the cutout from the third. Output (y, x, c) is (v/255 − mean[c]) / std[c], every operation rounded to float,
 // of the byte v at (y + dy, x' + dx, c), or of 0 outside the image; x' = S − 1 − x if flipped. With jitter v/255 is changed
-// before it is normalised (see jitter.rs there), and the square that is taken out is 0.
+// before it is normalised (see jitter.rs there), and the square that is cut out is 0.
 //
-// A block makes `rows` rows of one image: it copies the source's rows, which are one run of bytes, into shared memory
-// and writes the result as packs. Contrast needs the mean of the whole image: each block sums it up by itself from what
-// is visible of the source, in whole numbers, so that the order makes no difference. Bytes at least: the image once as
-// bytes, once as T.
+// A block computes `rows` rows of one image: it copies the source's rows, which are contiguous, into shared memory and writes
+// the result as packs. Contrast needs the mean of the whole image: each block computes it from the visible part of the source,
+// in integers, so that the order does not matter. Minimum memory traffic: the image once as bytes, once as T.
 #include "prelude.cuh"
 
 struct Augment {
     u64 seed;
     u32 purposes[3];
     u32 epoch, side, padding;
-    u32 rows;   // a block
+    u32 rows;   // per block
     u32 bands;  // ⌈S / rows⌉
     u32 flip, cutout;
-    float low, span;  // of the jitter's factors; no jitter if span is 0
+    float low, span;  // range of the jitter's factors; no jitter if span is 0
     float mean[3], std[3];
     float reciprocal[3];  // 1/std
 };
 
-// a / b rounded to nearest, where y is 1/b rounded to nearest: Markstein's refinement, exact for the second time at the
-// latest, without the branches of a general division.
+// a / b rounded to nearest, where y is 1/b rounded to nearest: Markstein's refinement, exact after at most two iterations,
+// without the branches of a general division.
 DEVICE float divide(float a, float b, float y) {
     float q = __fmul_rn(a, y);
     q = __fmaf_rn(__fmaf_rn(-q, b, a), y, q);
@@ -42,12 +41,12 @@ DEVICE float blend(float a, float b, float factor) {
     return unit(__fadd_rn(__fmul_rn(factor, a), __fmul_rn(__fsub_rn(1.0f, factor), b)));
 }
 
-// The mean of the brightened greys; `image` is the whole source. All threads of the block take part.
+// Mean of the brightened grey values; `image` is the whole source. Called by all threads of the block.
 DEVICE float mean_grey(const u8* image, int side, int shift_x, int shift_y, float brightness) {
     __shared__ unsigned long long total;
     if (threadIdx.x == 0) total = 0;
     __syncthreads();
-    // Of the source, what the shift leaves in the picture; the rest is black.
+    // The part of the source that is visible after the shift; the rest is black.
     int left = max(shift_x, 0), top = max(shift_y, 0);
     int columns = max(min(side + shift_x, side) - left, 0), rows = max(min(side + shift_y, side) - top, 0);
     unsigned long long sum = 0;
@@ -63,7 +62,7 @@ DEVICE float mean_grey(const u8* image, int side, int shift_x, int shift_y, floa
     return __fdiv_rn((float)total, __fmul_rn((float)(side * side), 16777216.0f));
 }
 
-// Shared: (rows · S · 3 rounded up to 16) + 16 bytes.
+// Shared memory: (rows · S · 3 rounded up to 16) + 16 bytes.
 KERNEL void __launch_bounds__(256) augment(const u8* images, const u32* indices, T* out, Augment s) {
     extern __shared__ uint4 shared_words[];
     u8* shared = (u8*)shared_words;
@@ -74,8 +73,8 @@ KERNEL void __launch_bounds__(256) augment(const u8* images, const u32* indices,
     int shift_x = (int)__umulhi(words.x, choices) - (int)s.padding, side = s.side;
     int shift_y = (int)__umulhi(words.y, choices) - (int)s.padding;
 
-    // The source's rows for this band, clipped to the image: one run of bytes. It is copied with the same offset from
-    // a multiple of 16, so that all but its ends goes in words of 16 bytes.
+    // The source's rows for this band, clipped to the image: contiguous bytes. The copy has the same alignment modulo 16, so
+    // that all but its ends are copied in words of 16 bytes.
     u32 width = s.side * 3;
     int y_first = band * s.rows, y_end = min(y_first + (int)s.rows, side);
     int from_row = min(max(y_first + shift_y, 0), side), to_row = min(max(y_end + shift_y, 0), side);
@@ -91,7 +90,7 @@ KERNEL void __launch_bounds__(256) augment(const u8* images, const u32* indices,
     for (u32 i = tail + threadIdx.x; i < bytes; i += 256) shared[offset + i] = source[offset + i];
     __syncthreads();
 
-    // The square that is taken out.
+    // The square that is cut out.
     int cut_left = 0, cut_top = 0, cut = s.cutout;
     if (cut > 0) {
         uint4 centre = philox_block(s.seed, s.purposes[2], s.epoch, index);
@@ -129,7 +128,7 @@ KERNEL void __launch_bounds__(256) augment(const u8* images, const u32* indices,
         return divide(__fsub_rn(v, mean), std, reciprocal);
     };
     if (width % 4 == 0) {
-        // Packs, and a warp stays in a row: the bytes it reads, even from right to left, lie within 128.
+        // Packs, and a warp stays in a row: the bytes it reads, even from right to left, are within 128.
         for (u32 row = threadIdx.x / 32; row < y_end - y_first; row += 8) {
             T* to = out + target + row * width;
             for (u32 i = threadIdx.x % 32 * 4; i < width; i += 128)

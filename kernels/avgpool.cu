@@ -1,12 +1,12 @@
-// avgpool, adaptive: y[n,p,q,c] = the mean of x[n,h,w,c] over the rows ⌊p·H/P⌋ to ⌈(p+1)·H/P⌉ and the columns likewise.
+// avgpool, adaptive: y[n,p,q,c] = mean of x[n,h,w,c] over the rows ⌊p·H/P⌋ to ⌈(p+1)·H/P⌉ − 1, and the columns likewise.
 //
-// N images, C channels, H×W pixels in, P×Q out, NHWC. A thread an output (forward) or an input (backward) of four
-// channels where C is a multiple of 4, else of one. Backward is a gather: the outputs whose window holds row h are
-// p = ⌊h·P/H⌋ to ⌈(h+1)·P/H⌉ − 1. Bytes at least: x + y each way.
+// N images, C channels, H×W pixels in, P×Q out, NHWC. One thread per output (forward) or input (backward), of four channels
+// if C is a multiple of 4, otherwise of one. Backward is a gather: the outputs whose window contains row h are
+// p = ⌊h·P/H⌋ to ⌈(h+1)·P/H⌉ − 1. Minimum memory traffic: x + y in each direction.
 #include "prelude.cuh"
 
 struct AvgPool {
-    u32 work;  // threads that have something to do
+    u32 work;  // number of threads with work
     u32 height, width, channels, out_height, out_width;
 };
 

@@ -1,16 +1,16 @@
-// batchnorm: batch normalisation of the channels of x (rows, C), rows = N·H·W, as torch.nn.BatchNorm2d.
+// batchnorm: batch normalisation of the channels of x (rows, C), rows = N·H·W, as in torch.nn.BatchNorm2d.
 //   forward    y = w·x̂ + b,   x̂ = (x − μ)/√(σ²+ε),   μ and σ² of the channel's rows
 //   backward   dw = Σ dy·x̂,  db = Σ dy,  dx = w/√(σ²+ε) · (dy − db/rows − x̂·dw/rows)
 //   inference  the same y with the running μ and σ²; dx = dy·w/√(σ²+ε)
 //
-// x, y, dy, dx (rows, C) of T; w, b, statistics, gradients of float. A block takes 32 channels, a lane each, and rows in
-// tiles of TILE: warp t the rows t, t + 8, …, of which it loads ROWS before it works on them. The blocks of neighbouring
-// channels follow each other, so that they read what lies together at the same time.
+// x, y, dy, dx (rows, C) of T; w, b, statistics, gradients of float. A block processes 32 channels, one per lane, and rows in
+// tiles of TILE: warp t the rows t, t + 8, …, of which it loads ROWS before it computes. Blocks of adjacent channels are
+// consecutive, so that adjacent memory is read at the same time.
 //
-// Sums go over `chunks` chunks of the rows, a block each, whose results are combined by one block for 32 channels: the
-// order is fixed. The variance is a sum of squares around the mean in registers, merged as Chan, Golub and LeVeque do:
-// with δ the difference of two means, mean = m₁ + δ·n₂/n and squares = q₁ + q₂ + δ²·n₁·n₂/n.
-// Bytes at least: forward x twice and y, backward x and dy twice and dx.
+// Sums are split into `chunks` chunks of rows, one block each; one block per 32 channels combines them, in a fixed order. The
+// variance is a sum of squared deviations in registers, merged as in Chan, Golub and LeVeque: with δ the difference of two
+// means, mean = m₁ + δ·n₂/n and squares = q₁ + q₂ + δ²·n₁·n₂/n.
+// Minimum memory traffic: forward x twice and y, backward x and dy twice and dx.
 #include "prelude.cuh"
 
 #define ROWS 16
@@ -20,15 +20,15 @@
 struct BatchNorm {
     u32 rows, channels;
     u32 blocks;          // of 32 channels
-    u32 chunk, chunks;   // rows of a chunk, a multiple of TILE; and how many there are
+    u32 chunk, chunks;   // rows per chunk, a multiple of TILE; number of chunks
     float epsilon, momentum;
     float unbiased;      // rows/(rows − 1)
 };
 
 DEVICE u32 channel(const BatchNorm& s) { return blockIdx.x % s.blocks * 32 + threadIdx.x % 32; }
 
-// What the block's channels have in the array `from`, in shared memory: read once, by one warp, not once a warp. An array
-// of pointers for several at once would be looked up in local memory.
+// The values of `from` for the block's channels, in shared memory: read by one warp instead of by each. For one array at a
+// time, because an array of pointers would be in local memory.
 DEVICE void share(const float* from, const BatchNorm& s, u32 warp, float (&to)[32]) {
     u32 c = channel(s);
     if (threadIdx.x / 32 == warp && c < s.channels) to[threadIdx.x % 32] = from[c];
@@ -45,7 +45,7 @@ DEVICE void merge(Moments& to, const Moments& from) {
     to.count = count;
 }
 
-// Calls f(row, i) for the rows of this thread in the tile that begins at `start`, i from 0 to ROWS − 1.
+// Calls f(row, i) for this thread's rows in the tile that begins at `start`, i from 0 to ROWS − 1.
 template <typename F> DEVICE void for_rows(u32 start, u32 end, F f) {
 #pragma unroll
     for (int i = 0; i < ROWS; i++) {
@@ -54,7 +54,7 @@ template <typename F> DEVICE void for_rows(u32 start, u32 end, F f) {
     }
 }
 
-// partial (chunks, 2, C) = mean of each chunk's rows, and their squares around it.
+// partial (chunks, 2, C) = mean and squared deviations of each chunk's rows.
 KERNEL void __launch_bounds__(256) batchnorm_moments(const T* x, float* partial, BatchNorm s) {
     __shared__ Moments warps[WARPS][32];
     u32 c = channel(s), chunk = blockIdx.x / s.blocks, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -107,7 +107,7 @@ KERNEL void __launch_bounds__(256)
     variance[c] += s.momentum * (s.unbiased * biased - variance[c]);
 }
 
-// y = w·(x − mean)·inverse + b, then max(y, 0) if `relu`; with `inference` what is given for the inverse is σ².
+// y = w·(x − mean)·inverse + b, then max(y, 0) if `relu`; with `inference`, σ² is passed in place of the inverse.
 KERNEL void __launch_bounds__(256) batchnorm_normalise(const T* x, const float* w, const float* b, const float* mean,
                                                        const float* inverse, u32 inference, u32 relu, T* y,
                                                        BatchNorm s) {
@@ -125,7 +125,7 @@ KERNEL void __launch_bounds__(256) batchnorm_normalise(const T* x, const float* 
     for_rows(start, s.rows, [&](u32 row, int i) { value[i] = to_float(x[(u64)row * s.channels + c]); });
     for_rows(start, s.rows, [&](u32 row, int i) {
         float out = (value[i] - m) * scale + bias;
-        // A NaN stays.
+        // A NaN stays NaN.
         y[(u64)row * s.channels + c] = from_float<T>(relu && out < 0.0f ? 0.0f : out);
     });
 }

@@ -1,4 +1,4 @@
-// cast: between T and float, element by element. A thread takes four. Bytes at least: both arrays.
+// cast: between T and float. A thread converts four elements. Minimum memory traffic: both arrays.
 #include "prelude.cuh"
 
 template <typename From, typename To> DEVICE void cast(const From* x, To* y, u32 len) {

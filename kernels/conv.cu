@@ -1,4 +1,4 @@
-// conv: convolution as an implicit GEMM: the rows and columns that im2col would write are computed, never stored.
+// conv: convolution as an implicit GEMM; the matrix that im2col would write is indexed, never stored.
 //
 // N images, C channels, H×W pixels in; K filters with an R×R window; P×Q pixels out; G groups, each with C/G channels
 // and K/G filters. x is (N, H, W, C), y (N, P, Q, K), w as PyTorch keeps it (K, C/G, R, R).
@@ -8,37 +8,36 @@
 //   conv_backward_data      (n, h, w)    c            (r, s, k)     dy over the pixel  packed w
 //   conv_backward_weight    k            (r, s, c)    (n, p, q)     dy                 x under the window
 //
-// Channels are the innermost of x and of the sums, so that neighbouring lanes read neighbouring addresses. In w they
-// are not: a warp would touch a 32-byte sector for each number. conv_pack_weights therefore copies w as (K, R, R, C/G)
-// (and to half storage, where T is), once a step: 2 · 4 bytes a weight, 0.2 % of what the GEMMs read. The gradient
-// of the weights is computed in the same order, and put into PyTorch's by the kernel that adds its partial sums.
+// Channels are innermost in x and in the sums, so adjacent lanes read adjacent addresses. In w they are not: a warp would
+// touch one 32-byte sector per element. conv_pack_weights therefore copies w to (K, R, R, C/G), as T, each time before it is
+// used: 2 · 4 bytes per weight, 0.2 % of what the GEMMs read. The weight gradient is computed in the same order; the kernel
+// that adds its partial sums restores PyTorch's order.
 //
-// Where C/G numbers are no whole packs of 16 bytes, as the three of an image, each would be loaded by itself, its address
-// computed from four divisions. With one group conv_rows then copies x as (N, H, Q, L): for each row of pixels and each
-// window the R·C numbers, which are neighbours in x, and zeros up to L, whole sectors. Of that the convolution is one
-// with L channels and a window of R×1, in packs, on tensor cores; the weights are copied likewise as (K, R, L). The copy
-// is stride/R of what im2col would write.
+// If C/G elements are not whole packs of 16 bytes, like the three channels of an image, each element would be loaded on its
+// own, with four divisions for its address. With one group, conv_rows then copies x to (N, H, Q, L): for each row of pixels
+// and each window its R·C elements, which are contiguous in x, padded with zeros to L, a whole number of sectors. On this copy
+// the convolution has L channels and an R×1 window, in packs, on tensor cores; the weights are copied to (K, R, L). The copy
+// has stride/R of the size that im2col's would have.
 //
-// Block (x, y, z) computes row tile x, column tile y (of group y / tiles a group) over chunk z of the sum; Tile in
-// tile.cuh says how: on tensor cores where T is half, bf16 or, with TF32, float, and the device has them for it (on
-// sm_70 never, on sm_75 for half). Partial sums of several chunks are added in order by gemm_reduce or
-// conv_reduce_weights.
+// Block (x, y, z) computes row tile x, column tile y (of group y / tiles per group) over chunk z of the sum, see Tile in
+// tile.cuh: on tensor cores if T is half, bf16 or, with TF32, float, and the device supports it (sm_75 for half only, sm_70
+// never). gemm_reduce or conv_reduce_weights add the partial sums of several chunks in order.
 //
-// Work, each direction: 2·N·P·Q·K·R·R·C/G operations (those with padding included); at least x, y and w moved once.
+// Work in each direction: 2·N·P·Q·K·R·R·C/G operations, padding included. Minimum memory traffic: x, y and w once.
 #include "prelude.cuh"
 #include "tile.cuh"
 
-// The shape, and divisions by its numbers. The launcher writes it; see Shape in conv.rs.
+// The shape, with divisors for its sizes. Filled in by the launcher; see Shape in conv.rs.
 struct Shape {
     int height, width, channels, filters, stride, padding, out_height, out_width;
-    int stride_x, padding_x;            // along the width: of rows, whose windows lie side by side, 1 and 0
+    int stride_x, padding_x;            // along the width; 1 and 0 for rows, whose windows are adjacent
     int group_channels, group_filters;  // C/G, K/G
-    int inputs, outputs, taps;          // N·H·W, N·P·Q, R·R (of rows R)
+    int inputs, outputs, taps;          // N·H·W, N·P·Q, R·R (R for rows)
     int column_tiles;                   // of one group
     Divisor by_image, by_width, by_out_image, by_out_width, by_channels, by_filters, by_kernel, by_stride;
 };
 
-// x[pixel under tap (r, s) of output (n, p, q), c], (r, s, c) being element j of the window.
+// x[pixel under tap (r, s) of output (n, p, q), c], where (r, s, c) is element j of the window.
 DEVICE Place window(const T* x, const Shape& s, int output, int j) {
     int n = s.by_out_image.quotient(output), pq = s.by_out_image.remainder(output, n);
     int p = s.by_out_width.quotient(pq), q = s.by_out_width.remainder(pq, p);
@@ -65,7 +64,7 @@ struct ForwardW {
     }
 };
 
-// dy[n, (h + padding − r) / stride, …, k], where that is whole and inside.
+// dy[n, (h + padding − r) / stride, …, k], if that is an integer and inside.
 struct DataDy {
     static constexpr bool ALONG_K = true;
     const T* p;
@@ -107,7 +106,7 @@ struct WeightX {
     DEVICE Place operator()(int i, int k) const { return window(p, s, k, i); }
 };
 
-// y = x ⋆ w + bias, then max(y, 0) if the epilogue says so.
+// y = x ⋆ w + bias, then max(y, 0) if the epilogue has ReLU.
 template <int WARPS_M, int WARPS_N, int WIDTH>
 DEVICE void forward(const T* x, const T* w, const float* bias, T* y, float* partial, const Shape& s, int chunk,
                     const Epilogue& epilogue) {
@@ -122,7 +121,7 @@ DEVICE void forward(const T* x, const T* w, const float* bias, T* y, float* part
                m0, n0);
 }
 
-// dx = Σ dy·w over the windows that hold the pixel. A gather: every dx is written once, without atomics.
+// dx = Σ dy·w over the windows that contain the pixel. A gather: each dx is written once, without atomics.
 template <int WARPS_M, int WARPS_N, int WIDTH>
 DEVICE void backward_data(const T* dy, const T* w, T* dx, float* partial, const Shape& s, int chunk,
                           const Epilogue& epilogue) {
@@ -138,7 +137,7 @@ DEVICE void backward_data(const T* dy, const T* w, T* dx, float* partial, const 
         n0);
 }
 
-// partial (chunks, K, R·R·C/G rounded up to 8) = dyᵀ·x of each chunk of the pixels.
+// partial (chunks, K, R·R·C/G rounded up to 8) = dyᵀ·x for each chunk of pixels.
 template <int WARPS_M, int WARPS_N, int WIDTH>
 DEVICE void backward_weight(const T* x, const T* dy, float* partial, const Shape& s, int chunk,
                             const Epilogue& epilogue) {
@@ -170,14 +169,14 @@ DEVICE void backward_weight(const T* x, const T* dy, float* partial, const Shape
                                       EPILOGUE epilogue) {                                                             \
         backward_weight<WARPS_M, WARPS_N, WIDTH>(x, dy, partial, s, chunk, epilogue);                                  \
     }
-// As for gemm: large tiles, small ones for little work, and number by number where C/G or K/G is no multiple of 4.
+// As for gemm: large tiles, small tiles for little work, and element by element if C/G or K/G is not a multiple of 4.
 CONV(128, 4, 2, 4)
 CONV(64, 2, 1, 4)
 CONV(odd, 2, 1, 1)
 
-// packed (K, R, R, C/G) = w (K, C/G, R, R). A block takes `channels` channels of `filters` filters through shared
-// memory: it reads and writes runs of neighbours, and crosses over with a stride of R·R words, odd for odd windows,
-// so that the lanes meet 32 banks.
+// packed (K, R, R, C/G) = w (K, C/G, R, R). A block transposes `channels` channels of `filters` filters in shared memory:
+// global reads and writes are contiguous; the shared stride of R·R words is odd for odd windows, so there are no bank
+// conflicts.
 KERNEL void conv_pack_weights(const float* w, T* packed, int filter_count, int group_channels, int taps, int filters,
                               int channels) {
     extern __shared__ float block[];  // filters × channels × taps
@@ -193,8 +192,8 @@ KERNEL void conv_pack_weights(const float* w, T* packed, int filter_count, int g
     }
 }
 
-// dw (K, C/G, R, R) (+)= Σ over the chunks, in order, of partial (chunks, K, R·row rounded up to 8), whose rows of a
-// window are `row` long: R·C/G, or L; blocks as above.
+// dw (K, C/G, R, R) (+)= Σ over the chunks, in order, of partial (chunks, K, R·row rounded up to 8), where a window has rows
+// of `row` elements: R·C/G, or L. Blocks as above.
 KERNEL void conv_reduce_weights(const float* partial, float* dw, int filter_count, int group_channels, int taps,
                                 int filters, int channels, int chunks, int kernel, int row, int accumulate) {
     extern __shared__ float block[];
@@ -209,7 +208,7 @@ KERNEL void conv_reduce_weights(const float* partial, float* dw, int filter_coun
         return sum;
     };
     if (count == group_channels) {
-        // Whole rows, the zeros that fill them up included: they lie in the same sectors.
+        // Whole rows including their padding, which is in the same sectors.
         for (int i = threadIdx.x; i < filters * kernel * row; i += blockDim.x) {
             int line = i / row, l = i - line * row, k = line / kernel, r = line - k * kernel;
             int s = l / count, c = l - s * count;
@@ -236,16 +235,16 @@ DEVICE u32 bits_of(half x) { return x.bits; }
 DEVICE u32 bits_of(bf16 x) { return x.bits; }
 
 struct Rows {
-    int rows, block;   // N·H; those that one block copies
+    int rows, block;   // N·H; rows per block
     int pixels;        // W·C
     int length, pitch; // R·C, L
     int windows;       // Q
     int step, before;  // stride·C, padding·C
-    Divisor by_row, by_pitch;  // words of a row, Q·L, and of a window, L
+    Divisor by_row, by_pitch;  // words per row, Q·L, and per window, L
 };
 
-// rows (N, H, Q, L) from x (N, H, W, C). A block copies its rows of x into shared memory, as one run; a lane then makes
-// one word of 4 bytes at a time. Bytes at least: both arrays.
+// rows (N, H, Q, L) from x (N, H, W, C). A block copies its rows of x, which are contiguous, into shared memory; each lane then
+// writes one 4-byte word at a time. Minimum memory traffic: both arrays.
 KERNEL void __launch_bounds__(256) conv_rows(const T* x, u32* rows, const __grid_constant__ Rows s) {
     extern __shared__ float block[];
     constexpr int WORD = 4 / sizeof(T);
@@ -255,7 +254,7 @@ KERNEL void __launch_bounds__(256) conv_rows(const T* x, u32* rows, const __grid
     for (int i = threadIdx.x; i < count * s.pixels; i += 256) own[i] = x[i];
     __syncthreads();
     rows += (size_t)first * s.by_row.divisor;
-    // Unrolled, the last lanes of a warp would be a turn behind the others.
+    // Not unrolled: the last lanes of a warp would fall an iteration behind the others.
 #pragma unroll 1
     for (int i = threadIdx.x; i < count * (int)s.by_row.divisor; i += 256) {
         int row = s.by_row.quotient(i), rest = s.by_row.remainder(i, row);

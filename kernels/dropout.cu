@@ -1,9 +1,9 @@
 // dropout, inverted: x[i] = x[i] · (u(i) < rate ? 0 : 1/(1 − rate)), in place; the backward pass is the same on dy.
 //
-// u(i) is the uniform number of element e = offset + i of the stream (seed, purpose, step): word e mod 4 of Philox
-// block ⌊e/4⌋. The mask is a pure function of those, so that none is stored and every device draws the same one.
-// A thread takes four consecutive elements; their words are one block where offset is a multiple of 4, and lie in two
-// otherwise. `step` lies in memory, so that a captured step can be run again with the next. Bytes at least:
+// u(i) is the uniform random number of element e = offset + i of the stream (seed, purpose, step): word e mod 4 of Philox
+// block ⌊e/4⌋. The mask is a pure function of these, so it is not stored, and all devices compute the same one. A thread
+// processes four consecutive elements; their words are one block if offset is a multiple of 4, otherwise parts of two.
+// `step` is in memory, so that a captured step can be replayed with the next one. Minimum memory traffic in bytes:
 // 2·len·sizeof(T).
 #include "prelude.cuh"
 
@@ -23,7 +23,7 @@ KERNEL void __launch_bounds__(256)
         words[3] = shift == 1 ? high.x : shift == 2 ? high.y : high.z;
     }
     map4(x, len, [&](float& value, u32 i) {
-        // Only four elements: a choice between registers, not an array in memory.
+        // Selects between registers: an indexed array would be in local memory.
         u32 j = i - first, word = j == 0 ? words[0] : j == 1 ? words[1] : j == 2 ? words[2] : words[3];
         value *= uniform(word) < rate ? 0.0f : scale;
     });

@@ -1,10 +1,10 @@
-// ema: the exponential moving average of all parameters' weights in one launch, after an update.
+// ema: exponential moving average of all weights in one launch, after an update.
 //   e += rate·(w − e), which is decay·e + (1 − decay)·w for rate = 1 − decay;  copy = e in T
 //
-// In this form an e that equals w stays: the rounded decay and 1 − decay need not add up to 1. A table in the kernel's
-// arguments says where each parameter lies, as in sgd.cu: chunks of CHUNK elements, a block each. w (the master weights)
-// and e are float, the copy (which the tensor cores read when the average is evaluated; null where T is float) is T.
-// Bytes at least: 12 a weight (w, e read; e written), and the copy.
+// In this form an e equal to w does not change, although the rounded decay and 1 − decay may not add up to 1. A table in the
+// kernel's arguments holds each parameter's addresses, as in sgd.cu: chunks of CHUNK elements, one block each. w (the master
+// weights) and e are float; the copy, which the tensor cores read when the average is evaluated, is T (null if T is float).
+// Minimum memory traffic in bytes per weight: 12 (w, e read; e written), and the copy.
 #include "prelude.cuh"
 
 #define ENTRIES 64

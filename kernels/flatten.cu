@@ -1,10 +1,10 @@
-// flatten: between an image (N, H, W, C) and a row (N, C·H·W) in PyTorch's order: for each image a transposition of an
-// M×C matrix, M = H·W pixels.
+// flatten: between an image (N, H, W, C) and a row (N, C·H·W) in PyTorch's order: a transposition of an M×C matrix per image,
+// M = H·W pixels.
 //
-// A block takes CHANNELS channels × up to `pixels` pixels of one image through shared memory, kept there in the row's
-// order, channel by channel. On the image's side a warp takes whole 32-byte sectors: 8 channels × 4 pixels (float) or
-// 16 × 2 (half); these fall into different banks where M is 4 times an odd number, as in AlexNet (2×2 and 6×6). On the
-// row's side it takes consecutive elements. Bytes at least: both arrays.
+// A block transposes CHANNELS channels × up to `pixels` pixels of one image in shared memory, stored channel by channel as in
+// the row. On the image's side a warp accesses whole 32-byte sectors: 8 channels × 4 pixels (float) or 16 × 2 (half), without
+// bank conflicts if M is 4 times an odd number, as in AlexNet (2×2 and 6×6). On the row's side it accesses consecutive
+// elements. Minimum memory traffic: both arrays.
 #include "prelude.cuh"
 
 #define CHANNELS 32
@@ -12,12 +12,12 @@
 struct Flatten {
     u32 total;     // M
     u32 channels;  // C
-    u32 pixels;    // M or less: pixels a block
+    u32 pixels;    // pixels per block, at most M
     u32 parts;     // ⌈M / pixels⌉
     u32 groups;    // ⌈C / CHANNELS⌉
 };
 
-// Channels and pixels that a warp takes at once on the image's side.
+// Channels and pixels that a warp accesses at once on the image's side.
 constexpr u32 SECTOR = 32 / sizeof(T), PIXELS = 32 / SECTOR;
 
 template <bool FORWARD> DEVICE void transpose(const T* from, T* to, const Flatten& s) {
@@ -38,7 +38,7 @@ template <bool FORWARD> DEVICE void transpose(const T* from, T* to, const Flatte
     };
     auto row_side = [&](auto move) {
         for (u32 i = threadIdx.x; i < c_count * m_count; i += 256) {
-            // With all pixels in one part the channels of the group lie one after the other.
+            // With all pixels in one part the channels of the group are contiguous.
             u32 c = s.parts == 1 ? 0 : i / m_count, m = i - c * m_count;
             move(image + (u64)(c_first + c) * s.total + m_first + m, i);
         }
@@ -52,7 +52,7 @@ template <bool FORWARD> DEVICE void transpose(const T* from, T* to, const Flatte
     else image_side(out_of_tile);
 }
 
-// y (N, C·H·W) from x (N, H, W, C). Shared: CHANNELS · pixels elements.
+// y (N, C·H·W) from x (N, H, W, C). Shared memory: CHANNELS · pixels elements.
 KERNEL void __launch_bounds__(256) flatten_forward(const T* x, T* y, Flatten s) { transpose<true>(x, y, s); }
 // dx (N, H, W, C) from dy (N, C·H·W).
 KERNEL void __launch_bounds__(256) flatten_backward(const T* dy, T* dx, Flatten s) { transpose<false>(dy, dx, s); }

@@ -1,20 +1,20 @@
-// gemm: C (M, N) = op(A) · op(B), with an epilogue. The fully connected layers are made of it.
+// gemm: C (M, N) = op(A) · op(B) with an epilogue, for the fully connected layers.
 //
 //   gemm_nt   A (M, K), B (N, K)   y = x·wᵀ + b        x (batch, inputs), w (outputs, inputs)
 //   gemm_nn   A (M, K), B (K, N)   dx = dy·w
-//   gemm_tn   A (K, M), B (K, N)   dw = dyᵀ·x          always float: a gradient of master weights
+//   gemm_tn   A (K, M), B (K, N)   dw = dyᵀ·x          always float: gradient of master weights
 //
-// All arrays are dense and row-major. Block (x, y, z) computes the tile (x, y) of C over the z-th chunk of K; see
-// Tile in tile.cuh: on tensor cores where T is half, bf16 or, with TF32, float, and the device has them for it (on
-// sm_70 never, on sm_75 for half). With one chunk it applies the epilogue itself; with more it leaves partial sums
-// (chunks, M, N rounded up to 8), which gemm_reduce adds in the order of the chunks: no atomics, the same bits always.
+// All arrays are dense and row-major. Block (x, y, z) computes tile (x, y) of C over the z-th chunk of K, see Tile in
+// tile.cuh: on tensor cores if T is half, bf16 or, with TF32, float, and the device supports it (sm_75 for half only, sm_70
+// never). With one chunk it applies the epilogue itself; with several it writes partial sums (chunks, M, N rounded up to 8),
+// which gemm_reduce adds in order: no atomics, always the same bits.
 //
-// Work: 2·M·N·K operations; at least M·K + K·N + M·N numbers moved. A 128×128 tile does 64 operations for each byte
-// it reads, four times what an A100 needs to be bound by arithmetic.
+// Work: 2·M·N·K operations. Minimum memory traffic: M·K + K·N + M·N elements. A 128×128 tile does 64 operations per byte it
+// reads, four times what makes an A100 compute-bound.
 #include "prelude.cuh"
 #include "tile.cuh"
 
-// A matrix whose element (i, k) lies at i·ld + k.
+// A matrix with element (i, k) at i·ld + k.
 struct AlongK {
     static constexpr bool ALONG_K = true;
     const T* p;
@@ -22,7 +22,7 @@ struct AlongK {
     DEVICE Place operator()(int i, int k) const { return {p + (size_t)i * k_end + k, i < rows && k < k_end}; }
 };
 
-// A matrix whose element (i, k) lies at k·ld + i.
+// A matrix with element (i, k) at k·ld + i.
 struct AlongI {
     static constexpr bool ALONG_K = false;
     const T* p;
@@ -40,8 +40,8 @@ DEVICE void gemm(const T* a, const T* b, const float* bias, To* c, float* partia
     tile.store(Output<To>{c, partial, bias, epilogue, m, n, 0, n}, m0, n0);
 }
 
-// One kernel a transposition and tile: 128×128 where there is enough of it, 64×64 to fill the device with less, and
-// one that loads number by number, for rows that are no multiple of four.
+// One kernel per transposition and tile: 128×128; 64×64 to fill the device with less work; and one that loads element by
+// element, for rows that are not a multiple of four.
 #define GEMM(NAME, TO, A, B, WARPS_M, WARPS_N, WIDTH)                                                                  \
     KERNEL void __launch_bounds__(32 * WARPS_M * WARPS_N, TILE_BLOCKS(WARPS_N))                                        \
         NAME(const T* a, const T* b, const float* bias, TO* c, float* partial, int m, int n, int k, int chunk,         \
@@ -58,7 +58,7 @@ GEMM(gemm_tn_128, float, AlongI, AlongI, 4, 2, 4)
 GEMM(gemm_tn_64, float, AlongI, AlongI, 2, 1, 4)
 GEMM(gemm_tn_odd, float, AlongI, AlongI, 2, 1, 1)
 
-// C = epilogue(Σ over the chunks of partial), a thread four columns of one row.
+// C = epilogue(Σ over the chunks of partial); one thread per four columns of a row.
 template <typename To>
 DEVICE void reduce(const float* partial, const float* bias, To* c, int m, int n, int chunks, const Epilogue& epilogue) {
     int packs = padded(n) / 4;
@@ -84,11 +84,11 @@ KERNEL void gemm_reduce_float(const float* partial, const float* bias, float* c,
     reduce(partial, bias, c, m, n, chunks, epilogue);
 }
 
-// db[n] (+)= Σ over m of x[m, n], the bias' gradient. A block takes 32 columns and `chunk` rows, a warp every eighth
-// of them; the warps' sums are added in order. With several chunks `y` is (chunks, N), to be summed the same way.
-// The chunks are x of the grid, since there can be more of them than y goes to.
-// Rows of fewer than 32 columns begin anywhere in a sector: PASS of them at a time are copied, as one run of memory,
-// to shared memory, of which the launcher gives PASS · N floats.
+// db[n] (+)= Σ over m of x[m, n], the gradient of the bias. A block sums 32 columns of `chunk` rows, a warp every eighth row;
+// the warps' sums are added in order. With several chunks `y` is (chunks, N), to be summed the same way. Chunks are along x of
+// the grid, because there can be more than the limit of y.
+// Rows of fewer than 32 columns are not aligned to sectors: PASS rows at a time are copied as one contiguous run to shared
+// memory (PASS · N floats).
 constexpr int PASS = 256;
 template <typename From>
 DEVICE void column_sum(const From* x, float* y, int m, int n, int chunk, int accumulate) {

@@ -1,20 +1,20 @@
 // maxpool: y[n,p,q,c] = max over r, s < R of x[n, p·stride + r − padding, q·stride + s − padding, c].
 //
 // N images, C channels, H×W pixels in, P×Q out, all NHWC; windows of R×R. argmax[n,p,q,c] is the position r·R + s of
-// the largest in its window, the first of equals in row order; a NaN counts as the largest.
+// the maximum in its window, the first in row order if there are several; a NaN counts as the maximum.
 //
-// A thread takes V consecutive channels: 4 where C is a multiple of 4, so that loads and stores are packs, else 1.
-// Forward: a thread an output. Backward: a gather, so that nothing needs to be atomic and each pixel's sum has a fixed
-// order. With stride 2 a thread owns a cell of 2×2 pixels, so that a window's gradient is loaded once a cell; with
-// another stride a cell is one pixel. Where windows overlap (AlexNet's 3×3 of stride 2), a block takes a tile of
-// outputs or cells and 32 channels, and copies what they read into shared memory first: each number is loaded once,
-// but for those at the tile's edge. Bytes at least: forward x + y + 1 byte an output; backward the same the other way.
+// A thread processes V consecutive channels: 4 if C is a multiple of 4, so that loads and stores are packs, otherwise 1.
+// Forward: one thread per output. Backward: a gather, without atomics, so that each pixel's sum has a fixed order. With stride
+// 2 a thread computes a cell of 2×2 pixels and loads each window's gradient once per cell; with another stride a cell is one
+// pixel. If windows overlap (AlexNet's 3×3 with stride 2), a block takes a tile of outputs or cells and 32 channels and first
+// copies what they read into shared memory: each element is loaded once, except at the tile's edge. Minimum memory traffic:
+// x, y and 1 byte per output in each direction.
 #include "prelude.cuh"
 
 struct MaxPool {
-    u32 work;  // threads that have something to do
+    u32 work;  // number of threads with work
     u32 height, width, channels, kernel, stride, padding, out_height, out_width;
-    u32 tile_rows, tile_columns;  // outputs or cells a block, if windows overlap
+    u32 tile_rows, tile_columns;  // outputs or cells per block, if windows overlap
 };
 
 template <int V> struct Pack { float v[V]; };
@@ -33,9 +33,9 @@ template <int V> DEVICE void store(T* p, const Pack<V>& pack) {
     else *p = from_float<T>(pack.v[0]);
 }
 
-// One output: the largest in the window of (p, q), where pixel(h, w) is a pack of x.
+// One output: the maximum in the window of (p, q); pixel(h, w) is a pack of x.
 template <int V, typename Pixel> DEVICE void largest(u32 p, u32 q, const MaxPool& s, Pixel pixel, T* y, u8* argmax) {
-    // The window's rows and columns that lie in the image.
+    // The window's rows and columns inside the image.
     int top = (int)(p * s.stride) - (int)s.padding, left = (int)(q * s.stride) - (int)s.padding;
     u32 r_first = top < 0 ? -top : 0, s_first = left < 0 ? -left : 0;
     u32 r_end = min((int)s.kernel, (int)s.height - top), s_end = min((int)s.kernel, (int)s.width - left);
@@ -82,12 +82,12 @@ KERNEL void __launch_bounds__(256) maxpool_forward_odd(const T* x, T* y, u8* arg
     forward<1>(x, y, argmax, s);
 }
 
-// A cell is S×S pixels of the padded image; this is the one from (row, column) on. gradient(p, q, position) gives the
-// pack of dy, and the bytes of argmax, of a window.
+// The cell of S×S pixels of the padded image that begins at (row, column). gradient(p, q, position) returns a window's pack of
+// dy and its bytes of argmax.
 template <int V, int S, typename Gradient>
 DEVICE void cell(u32 row, u32 column, const MaxPool& s, Gradient gradient, T* dx) {
     Pack<V> sum[S][S] = {};
-    // The windows that reach into the cell: from the first whose last row is not above it to the last that starts in it.
+    // The windows that overlap the cell: from the first whose last row is not above it to the last that starts in it.
     u32 p_first = row + s.stride > s.kernel ? (row + s.stride - s.kernel) / s.stride : 0;
     u32 q_first = column + s.stride > s.kernel ? (column + s.stride - s.kernel) / s.stride : 0;
     u32 p_end = min((row + S - 1) / s.stride + 1, s.out_height), q_end = min((column + S - 1) / s.stride + 1, s.out_width);
@@ -97,7 +97,7 @@ DEVICE void cell(u32 row, u32 column, const MaxPool& s, Gradient gradient, T* dx
             Pack<V> dy = gradient(p, q, word);
             for (int v = 0; v < V; v++) {
                 u32 position = word >> 8 * v & 0xff;
-                // Where in the cell the largest lies; outside it the differences wrap to something large.
+                // Position of the maximum in the cell; outside it the differences wrap to large numbers.
                 u32 a = p * s.stride + position / s.kernel - row, b = q * s.stride + position % s.kernel - column;
                 for (int h = 0; h < S; h++)
                     for (int w = 0; w < S; w++)
@@ -140,29 +140,29 @@ KERNEL void __launch_bounds__(256) maxpool_backward_odd(const T* dy, const u8* a
 
 // ---- Overlapping windows: through shared memory --------------------------------------------------------------------
 //
-// Grid: the tiles of an image, groups of 32 channels, images. A warp takes four neighbouring positions of a row × 8
-// packs: in shared memory, where a position is 128 bytes of float, that is four times all banks, and 128 bytes of
-// argmax; in global memory whole sectors.
+// Grid: tiles of an image, groups of 32 channels, images. A warp takes four adjacent positions of a row × 8 packs: in shared
+// memory, where a position is 128 bytes of float, that covers all banks four times, and 128 bytes of argmax; in global memory
+// it is whole sectors.
 
 extern __shared__ __align__(16) float memory[];
 
 struct Tile {
     u32 row, column;  // of the first output or cell
-    u32 c;            // the lane's first channel
-    u64 image;        // the number of the image
-    bool idle;        // the lane has no channel
+    u32 c;            // first channel of the lane
+    u64 image;        // index of the image
+    bool idle;        // whether the lane has no channel
 };
 DEVICE Tile tile(u32 columns, const MaxPool& s) {
     u32 across = (columns + s.tile_columns - 1) / s.tile_columns, c = blockIdx.y * 32 + threadIdx.x % 8 * 4;
     return {blockIdx.x / across * s.tile_rows, blockIdx.x % across * s.tile_columns, c, blockIdx.z, c >= s.channels};
 }
-// Written out: NVRTC makes four stores, and four passes over the banks, of a store4 that another store follows.
+// Spelled out, because NVRTC splits a store4 that is followed by another store into four stores, with bank conflicts.
 DEVICE void store4_shared(float* p, const float4x& x) {
     asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(p)), "f"(x.v[0]), "f"(x.v[1]), "f"(x.v[2]),
                  "f"(x.v[3])
                  : "memory");
 }
-// f(row, column) for all of rows × columns, by eight warps.
+// Calls f(row, column) for all of rows × columns, by eight warps.
 template <typename F> DEVICE void for_each(u32 rows, u32 columns, F f) {
     u32 strips = (columns + 3) / 4;
     for (u32 i = threadIdx.x / 32; i < rows * strips; i += 8) {
@@ -171,12 +171,12 @@ template <typename F> DEVICE void for_each(u32 rows, u32 columns, F f) {
     }
 }
 
-// As maxpool_forward. Shared: 128 bytes a pixel under the tile's windows.
+// As maxpool_forward. Shared memory: 128 bytes per pixel under the tile's windows.
 KERNEL void __launch_bounds__(256) maxpool_forward_tile(const T* x, T* y, u8* argmax, MaxPool s) {
     Tile t = tile(s.out_width, s);
     if (t.idle) t.c = 0;
     u32 rows = min(s.tile_rows, s.out_height - t.row), columns = min(s.tile_columns, s.out_width - t.column);
-    // The image's pixels under the windows.
+    // The pixels under the windows.
     u32 top = max((int)(t.row * s.stride) - (int)s.padding, 0), left = max((int)(t.column * s.stride) - (int)s.padding, 0);
     u32 bottom = min((t.row + rows - 1) * s.stride + s.kernel - s.padding, s.height);
     u32 pitch = min((t.column + columns - 1) * s.stride + s.kernel - s.padding, s.width) - left;
@@ -203,7 +203,7 @@ template <int S> DEVICE void backward_tile(const T* dy, const u8* argmax, T* dx,
     Tile t = tile(all_columns, s);
     if (t.idle) t.c = 0;
     u32 rows = min(s.tile_rows, all_rows - t.row), columns = min(s.tile_columns, all_columns - t.column);
-    // The windows that reach into the tile's cells.
+    // The windows that overlap the tile's cells.
     u32 row = t.row * S, column = t.column * S;
     u32 top = row + s.stride > s.kernel ? (row + s.stride - s.kernel) / s.stride : 0;
     u32 left = column + s.stride > s.kernel ? (column + s.stride - s.kernel) / s.stride : 0;
@@ -233,7 +233,7 @@ template <int S> DEVICE void backward_tile(const T* dy, const u8* argmax, T* dx,
     });
 }
 
-// As maxpool_backward. Shared: 160 bytes a window that reaches into the tile.
+// As maxpool_backward. Shared memory: 160 bytes per window that overlaps the tile.
 KERNEL void __launch_bounds__(256) maxpool_backward_tile(const T* dy, const u8* argmax, T* dx, MaxPool s) {
     backward_tile<2>(dy, argmax, dx, s);
 }

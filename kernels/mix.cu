@@ -1,8 +1,8 @@
-// mix: the images of a batch mixed in pairs, image n with image N − 1 − n, in place; the middle one of an odd number
-// stays. MixUp: x[n] = λ·x[n] + (1 − λ)·x[N−1−n], every operation rounded to float. CutMix: x[n] = x[N−1−n] within a box.
+// mix: mixes the images of a batch in pairs, image n with image N − 1 − n, in place; the middle one of an odd number is
+// unchanged. MixUp: x[n] = λ·x[n] + (1 − λ)·x[N−1−n], every operation rounded to float. CutMix: x[n] = x[N−1−n] within a box.
 //
-// x (N, S, S, C) of T. A thread takes the same elements of both images of a pair, four as one pack where an image is a
-// number of packs. Bytes at least: MixUp 2·N·S·S·C·sizeof(T), CutMix that for the box.
+// x (N, S, S, C) of T. A thread processes the same elements of both images of a pair, as one pack of four if an image is a
+// whole number of packs. Minimum memory traffic in bytes: MixUp 2·N·S·S·C·sizeof(T), CutMix the same for the box.
 #include "prelude.cuh"
 
 struct Pair { float a, b; };
@@ -11,7 +11,7 @@ DEVICE Pair mixed(float a, float b, float own, float other) {
     return {__fadd_rn(__fmul_rn(own, a), __fmul_rn(other, b)), __fadd_rn(__fmul_rn(own, b), __fmul_rn(other, a))};
 }
 
-// `image` elements an image; a thread for every four elements begun of the first ⌊N/2⌋ images.
+// `image` elements per image; one thread per four elements, rounded up, of the first ⌊N/2⌋ images.
 KERNEL void __launch_bounds__(256) mix_blend(T* x, u32 batch, u32 image, float own, float other) {
     u64 len = (u64)(batch / 2) * image, i = ((u64)blockIdx.x * 256 + threadIdx.x) * 4;
     auto partner = [&](u64 i) { return (u64)(batch - 1 - (u32)(i / image)) * image + i % image; };
@@ -35,8 +35,8 @@ KERNEL void __launch_bounds__(256) mix_blend(T* x, u32 batch, u32 image, float o
     }
 }
 
-// `row` elements a row of an image, of which a box takes `width` from `first` on, in `height` rows from `top` on; a thread
-// for every element of the boxes of the first ⌊N/2⌋ images.
+// `row` elements per row of an image; the box has `width` of them from `first` on, in `height` rows from `top` on. One thread
+// per element of the box in the first ⌊N/2⌋ images.
 KERNEL void __launch_bounds__(256)
     mix_paste(T* x, u32 batch, u32 image, u32 row, u32 first, u32 width, u32 top, u32 height) {
     u64 i = (u64)blockIdx.x * 256 + threadIdx.x, box = (u64)width * height;

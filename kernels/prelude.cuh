@@ -1,8 +1,8 @@
-// What every kernel shares: number types, 16-byte packs, reductions, Philox, and the instructions of the tensor
-// cores. No CUDA header is included anywhere, so that NVRTC needs nothing but itself.
+// Shared by all kernels: number types, 16-byte packs, reductions, Philox, and tensor core instructions. No kernel includes a
+// CUDA header, so NVRTC needs no CUDA toolkit.
 //
-// T is how activations are stored: float, half or bfloat16, chosen by -DSTORAGE=float|half|bf16 when a kernel is
-// compiled. Arithmetic is in float everywhere; T is only how numbers lie in memory.
+// T is the storage type of activations: float, half or bfloat16, set by -DSTORAGE=float|half|bf16 when a kernel is compiled.
+// All arithmetic is in float.
 #pragma once
 
 typedef unsigned char u8;
@@ -17,7 +17,7 @@ typedef unsigned long long u64;
 // ---- Numbers in memory ------------------------------------------------------------------------------------------
 
 struct half { u16 bits; };  // IEEE binary16
-struct bf16 { u16 bits; };  // the upper half of a float
+struct bf16 { u16 bits; };  // bfloat16: the upper half of a float
 
 #ifndef STORAGE
 #define STORAGE float
@@ -46,19 +46,18 @@ template <> DEVICE bf16 from_float<bf16>(float x) {
     asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
 #else
     u32 bits = __float_as_uint(x);
-    // A NaN whose payload lies in the lower half would round to infinity.
+    // A NaN whose payload is in the lower half would round to infinity.
     y.bits = (bits & 0x7fffffffu) > 0x7f800000u ? 0x7fff : (u16)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
 #endif
     return y;
 }
 
-// Two floats in one word of two T, the first in the lower half, as the tensor cores take them.
+// Packs two floats into one word of two T, the first in the lower half, as tensor cores expect.
 template <typename To> DEVICE u32 pack2(float low, float high) {
     return (u32)from_float<To>(low).bits | (u32)from_float<To>(high).bits << 16;
 }
 
-// Four consecutive elements, one load or store of 16 bytes (float) or 8 (half, bf16). The address must be aligned to
-// the size of the pack.
+// A pack: four consecutive elements, one load or store of 16 bytes (float) or 8 (half, bf16), aligned to its size.
 struct float4x { float v[4]; };
 DEVICE float4x load4(const float* p) {
     float4 x = *(const float4*)p;
@@ -74,8 +73,8 @@ template <typename To> DEVICE void store4(To* p, float4x x) {
     *(uint2*)p = make_uint2(pack2<To>(x.v[0], x.v[1]), pack2<To>(x.v[2], x.v[3]));
 }
 
-// Applies `f(float&, index)` to the elements [0, len) of x in place, four to a thread; the last thread takes the tail.
-// One thread a pack: launch ceil(len / 4) threads in all.
+// Applies `f(float&, index)` to the elements [0, len) of x in place, four per thread; the last thread processes the tail.
+// Launch ⌈len / 4⌉ threads.
 template <typename Storage, typename F> DEVICE void map4(Storage* x, u32 len, F f) {
     u32 i = (blockIdx.x * blockDim.x + threadIdx.x) * 4;
     if (i + 4 <= len) {
@@ -91,7 +90,7 @@ template <typename Storage, typename F> DEVICE void map4(Storage* x, u32 len, F 
     }
 }
 
-// ---- Reductions: the order is fixed, so the bits are ---------------------------------------------------------------
+// ---- Reductions, in a fixed order: always the same bits --------------------------------------------------------------
 
 DEVICE float warp_sum(float x) {
     for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
@@ -115,11 +114,11 @@ DEVICE uint4 philox(uint4 counter, u32 key0, u32 key1) {
     }
     return counter;
 }
-// The four words of the counter (block, step, purpose) for a seed.
+// The four random words for counter (block, step, purpose) and a seed.
 DEVICE uint4 philox_block(u64 seed, u32 purpose, u32 step, u64 block) {
     return philox(make_uint4((u32)block, (u32)(block >> 32), step, purpose), (u32)seed, (u32)(seed >> 32));
 }
-// In [0, 1) with 24 random bits.
+// A float in [0, 1) with 24 random bits.
 DEVICE float uniform(u32 word) { return (float)(word >> 8) * (1.0f / 16777216.0f); }
 
 // ---- Asynchronous copies (sm_80) ------------------------------------------------------------------------------------
@@ -127,7 +126,7 @@ DEVICE float uniform(u32 word) { return (float)(word >> 8) * (1.0f / 16777216.0f
 DEVICE u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
 #if __CUDA_ARCH__ >= 800
-// Copies 16 bytes to shared memory without registers; the bytes beyond `bytes` become zero.
+// Copies 16 bytes to shared memory without registers; the bytes after the first `bytes` are set to zero.
 DEVICE void cp_async16(void* to_shared, const void* from, u32 bytes = 16) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to_shared)), "l"(from), "r"(bytes)
                  : "memory");
@@ -138,7 +137,7 @@ DEVICE void cp_async4(void* to_shared, const void* from, u32 bytes = 4) {
                  : "memory");
 }
 DEVICE void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-// Waits until at most `Pending` of this thread's groups are under way.
+// Waits until at most `Pending` of this thread's groups are in flight.
 template <int Pending> DEVICE void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 }
@@ -147,7 +146,7 @@ template <int Pending> DEVICE void cp_async_wait() {
 // ---- Tensor cores ---------------------------------------------------------------------------------------------------
 
 #if __CUDA_ARCH__ >= 750
-// Four 8×8 matrices of 16-bit numbers; lane l gives the address of row l%8 of matrix l/8 (16 bytes, aligned).
+// Loads four 8×8 matrices of 16-bit numbers; lane l gives the address of row l%8 of matrix l/8 (16 bytes, aligned).
 DEVICE void ldmatrix4(u32 (&d)[4], const void* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
@@ -161,7 +160,7 @@ DEVICE void ldmatrix4_transposed(u32 (&d)[4], const void* row) {
                  : "r"(shared_address(row))
                  : "memory");
 }
-// c (16×8, float) += a (16×8) · b (8×8), half inputs: the shape Turing has.
+// c (16×8, float) += a (16×8) · b (8×8), half inputs: Turing's shape.
 DEVICE void mma_m16n8k8(float (&c)[4], u32 a0, u32 a1, u32 b0, half) {
     asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
@@ -170,7 +169,7 @@ DEVICE void mma_m16n8k8(float (&c)[4], u32 a0, u32 a1, u32 b0, half) {
 #endif
 
 #if __CUDA_ARCH__ >= 800
-// c (16×8, float) += a (16×16) · b (16×8). The last argument only picks the type.
+// c (16×8, float) += a (16×16) · b (16×8). The last argument only selects the type.
 DEVICE void mma_m16n8k16(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1, half) {
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"

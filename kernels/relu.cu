@@ -1,15 +1,15 @@
-// relu: y = max(x, 0), in place. A NaN stays.
+// relu: y = max(x, 0), in place. A NaN stays NaN.
 //
-// x, dy, y are flat arrays of `len` elements of any layout. A thread takes four consecutive elements as one pack,
-// a warp 128: every load and store is one full line. Bytes moved at least: forward 2·len·sizeof(T), backward
-// 3·len·sizeof(T) (y and dy read, dy written); one comparison an element.
+// x, dy, y are flat arrays of `len` elements of any layout. A thread processes four consecutive elements as one pack, a warp
+// 128: each load and store is a whole cache line. Minimum memory traffic in bytes: forward 2·len·sizeof(T), backward
+// 3·len·sizeof(T) (y and dy read, dy written); one comparison per element.
 #include "prelude.cuh"
 
 KERNEL void __launch_bounds__(256) relu_forward(T* x, u32 len) {
     map4(x, len, [](float& x, u32) { x = x < 0.0f ? 0.0f : x; });
 }
 
-// dy = 0 where y ≤ 0; y is the output of the forward pass.
+// dy = 0 where y ≤ 0; y is the forward output.
 KERNEL void __launch_bounds__(256) relu_backward(const T* y, T* dy, u32 len) {
     u32 i = (blockIdx.x * 256 + threadIdx.x) * 4;
     if (i + 4 <= len) {

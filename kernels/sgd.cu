@@ -1,11 +1,12 @@
 // sgd: one update of all parameters in one launch, as torch.optim.SGD.
 //   d = g·unscale + decay·w;  v = momentum·v + d;  w = w − rate·(nesterov ? d + momentum·v : v);  copy = w in T
 //
-// A table in the kernel's arguments says where each parameter lies. Its elements are cut into chunks of CHUNK, a block
-// each; a block finds its parameter by the number of its first block. w (the master weights), g and v are float, the
-// copy (which the tensor cores read; null where T is float) is T. The rule lies in memory, so that a captured step can
-// be run again with another rate. With loss scaling the gradients are tested first (sgd_test), and a step whose
-// gradients are not all finite changes nothing. Bytes at least: 20 a weight (w, g, v read; w, v written), and the copy.
+// A table in the kernel's arguments holds each parameter's addresses. Its elements are split into chunks of CHUNK, one block
+// each; a block finds its parameter by the index of the parameter's first block. w (the master weights), g and v are float;
+// the copy, which the tensor cores read, is T (null if T is float). The optimizer's settings are in memory, so that a captured
+// step can be replayed with another learning rate. With loss scaling the gradients are tested first (sgd_test), and a step
+// with a gradient that is not finite changes nothing. Minimum memory traffic in bytes per weight: 20 (w, g, v read; w, v
+// written), and the copy.
 #include "prelude.cuh"
 
 #define ENTRIES 64
@@ -18,7 +19,7 @@ struct Entry {
     T* copy;
     u32 len;
     u32 first_block;
-    u32 decays;  // 0: a bias or the like, on which the weight decay does not pull
+    u32 decays;  // 0: no weight decay, as for biases
     u32 unused;
 };
 struct Table {
@@ -28,12 +29,12 @@ struct Rule {
     float rate, momentum, decay;
     u32 nesterov;
 };
-// The loss's scale and what has become of it, as torch.amp.GradScaler.
+// State of dynamic loss scaling, as in torch.amp.GradScaler.
 struct Scaler {
     float scale;
-    u32 good_steps;  // since it last changed
-    u32 found;       // 1 if this step's gradients are not all finite
-    u32 skipped;     // steps in all
+    u32 good_steps;  // since the scale last changed
+    u32 found;       // 1 if a gradient of this step is not finite
+    u32 skipped;     // number of skipped steps
 };
 
 DEVICE const Entry& find(const Table& table, u32 entries, u32 block) {
@@ -51,7 +52,7 @@ DEVICE void update(float& w, float g, float& v, const Rule& rule, float unscale)
 KERNEL void __launch_bounds__(256) sgd(const __grid_constant__ Table table, u32 entries, const Rule* at, const Scaler* scaler) {
     if (scaler->found) return;
     Rule rule = *at;
-    // A power of two: its reciprocal is exact.
+    // The scale is a power of two: its reciprocal is exact.
     float unscale = 1.0f / scaler->scale;
     const Entry& e = find(table, entries, blockIdx.x);
     if (!e.decays) rule.decay = 0.0f;
@@ -77,7 +78,7 @@ KERNEL void __launch_bounds__(256) sgd(const __grid_constant__ Table table, u32 
     }
 }
 
-// found = 1 if any gradient is infinite or NaN. An integer is set, by whoever finds one: the order does not matter.
+// found = 1 if a gradient is infinite or NaN. All threads write the same integer, so their order does not matter.
 KERNEL void __launch_bounds__(256) sgd_test(const __grid_constant__ Table table, u32 entries, Scaler* scaler) {
     const Entry& e = find(table, entries, blockIdx.x);
     const float* g = e.g;
@@ -88,7 +89,7 @@ KERNEL void __launch_bounds__(256) sgd_test(const __grid_constant__ Table table,
         u32 i = start + part + threadIdx.x * 4;
         if (i + 4 <= len) {
             float4x gradient = load4(g + i);
-            // The difference is NaN for an infinity and for a NaN, and 0 otherwise.
+            // x − x is NaN for an infinity or a NaN, otherwise 0.
             for (int j = 0; j < 4; j++) finite &= gradient.v[j] - gradient.v[j] == 0.0f;
         } else {
             for (; i < len; i++) finite &= g[i] - g[i] == 0.0f;
@@ -97,7 +98,7 @@ KERNEL void __launch_bounds__(256) sgd_test(const __grid_constant__ Table table,
     if (!finite) atomicOr(&scaler->found, 1);
 }
 
-// Sets the scale for the next step: ×2 after `interval` good steps, ×½ after a bad one but not below 1.
+// Sets the scale for the next step: ×2 after `interval` good steps, ×½ after a bad one, at least 1.
 KERNEL void sgd_rescale(Scaler* scaler, u32 interval) {
     if (scaler->found) {
         scaler->scale = fmaxf(scaler->scale * 0.5f, 1.0f);
@@ -105,7 +106,7 @@ KERNEL void sgd_rescale(Scaler* scaler, u32 interval) {
         scaler->skipped++;
         scaler->found = 0;
     } else if (++scaler->good_steps == interval) {
-        // Doubled without end it would become infinite.
+        // Bounded, or repeated doubling would make it infinite.
         if (scaler->scale < 1e38f) scaler->scale *= 2.0f;
         scaler->good_steps = 0;
     }

@@ -1,14 +1,15 @@
-// softmax_cross_entropy: loss, hits and gradient of N rows of K logits in one pass over them.
+// softmax_cross_entropy: loss, correct predictions and gradient of N rows of K logits in one pass.
 //   losses[n]  = −Σ target[i] · ln softmax(x[n])[i]
 //              = ln Σ exp(x[i] − max) − own·(λ·(x[label] − max) + (1 − λ)·(x[second] − max)) − other·Σ (x[i] − max)
-//   correct[n] = 1 if the first largest logit is that of the label with the larger share, else 0
+//   correct[n] = 1 if the first of the largest logits is that of the label with the larger share, else 0
 //   dx[n,i]    = (softmax[i] − target[i]) / divisor · loss_scale
 // where target[i] = other + own·((i = label ? λ : 0) + (i = second ? 1 − λ : 0)), own = 1 − ε and other = ε/K. Without
-// second labels λ is 1. It lies in memory, so that a captured step can be run again with the next.
+// second labels λ is 1. λ is in memory, so that a captured step can be replayed with another.
 //
-// logits, dlogits (N, K) of T, labels and second (N), weight, λ, one float, losses and correct (N) of float. A block takes `rows` rows, 32 at most, which
-// it loads as one run of memory into shared memory; a warp then takes a row. Labels, losses and hits are loaded and
-// stored for all rows at once. Rows too long for that (`rows` = 0) are read from memory each time, a block a row. Sums go lane by lane, then in a tree: always the same order. Bytes at least:
+// logits, dlogits (N, K) of T; labels and second (N); weight, which is λ, one float; losses and correct (N) of float. A block
+// processes `rows` rows, at most 32, which it loads as one contiguous run into shared memory; then one warp per row. Labels,
+// losses and correct are loaded and stored for all rows at once. If a row is too long for that (`rows` = 0), a block reads one
+// row from global memory in each pass. Sums are per lane, then in a tree: always the same order. Minimum memory traffic:
 // logits + dlogits.
 #include "prelude.cuh"
 
@@ -21,17 +22,17 @@ DEVICE float value(float x) { return x; }
 DEVICE float value(half x) { return to_float(x); }
 DEVICE float value(bf16 x) { return to_float(x); }
 
-// The labels of a row and the share of each.
+// The labels of a row and their shares.
 struct Labels {
     u32 first, second;
     float weight, rest;
 };
 
-// A share of nothing counts as nothing, even where a logit is −∞.
+// A share of 0 contributes 0, even if the logit is −∞.
 DEVICE float part(float share, float x) { return share == 0.0f ? 0.0f : share * x; }
 
-// One row by one warp; `x` lies in shared memory as float, or in global memory as T. The loss goes to `loss`, whether it
-// was a hit to `hit`, and dx to `put(i, gradient)`.
+// One row by one warp; `x` is float in shared memory, or T in global memory. Writes the loss to `loss`, 1 or 0 for a correct
+// prediction to `hit`, and dx to `put(i, gradient)`.
 template <typename From, typename Put>
 DEVICE void row(const From* x, Labels labels, float* loss, float* hit, const Loss& s, bool gradient, Put put) {
     u32 lane = threadIdx.x % 32;
@@ -47,7 +48,7 @@ DEVICE void row(const From* x, Labels labels, float* loss, float* hit, const Los
         if (v > largest || (v == largest && i < where)) largest = v, where = i;
     }
     if (where == 0xffffffffu) {
-        // All of them −∞ or NaN: compare with the first, so that a NaN is not lost.
+        // All are −∞ or NaN: start with the first, so that a NaN is kept.
         where = 0;
         largest = value(x[0]);
     }
@@ -68,7 +69,7 @@ DEVICE void row(const From* x, Labels labels, float* loss, float* hit, const Los
         *hit = where == (labels.weight >= 0.5f ? labels.first : labels.second) ? 1.0f : 0.0f;
     }
     if (!gradient) return;
-    // `put` may overwrite x: a lane its own elements, which the others have read by now.
+    // `put` may overwrite x: each lane its own elements, which the others have read before.
     __syncwarp();
     for (u32 i = lane; i < s.classes; i += 32) {
         float share = (i == labels.first ? labels.weight : 0.0f) + (i == labels.second ? labels.rest : 0.0f);
@@ -77,7 +78,7 @@ DEVICE void row(const From* x, Labels labels, float* loss, float* hit, const Los
     }
 }
 
-// Shared: rows · K floats. dlogits may be null: no gradient. loss_scale is one float.
+// Shared memory: rows · K floats. A null dlogits means no gradient. loss_scale is one float.
 KERNEL void __launch_bounds__(256)
     softmax_cross_entropy(const T* logits, const u32* labels, const u32* second, const float* weight, float* losses,
                           float* correct, T* dlogits, const float* loss_scale, Loss s) {

@@ -1,27 +1,26 @@
-// Tiles of a matrix product, shared by gemm and conv: how their numbers come, are multiplied, and go.
+// Tiles of a matrix product, shared by gemm and conv: loading, multiplying and storing.
 #pragma once
 
 // ---- Tiles in float ------------------------------------------------------------------------------------------------
 //
-// C (M, N) = A (M, K) · B (K, N). A block computes one tile of C; it walks along K in slices of 8, which it copies
-// through registers into one of two buffers in shared memory while it multiplies the other. A slice lies as
-// [k][i ^ 4k], i being the row of A or the column of B, whichever way it lay in global memory: a thread reads its
-// eight rows and eight columns of one k as four 16-byte loads, for 64 multiply-adds. The exclusive or moves groups of
-// four, so that the stores that transpose (a warp's 16 rows × 2 packs along k, or 4 rows × 8 numbers) meet 32 banks.
+// C (M, N) = A (M, K) · B (K, N). A block computes one tile of C along K in slices of 8, double-buffered: it copies one slice
+// through registers into shared memory while it multiplies the other. A slice is stored as [k][i ^ 4k], where i is the row of
+// A or the column of B, whatever the layout in global memory: a thread reads its eight rows and eight columns for one k with
+// four 16-byte loads, for 64 multiply-adds. The exclusive or swaps groups of four, so that the transposing stores (a warp's
+// 16 rows × 2 packs along k, or 4 rows × 8 elements) have no bank conflicts.
 //
-// Where the numbers come from is a functor's business: at(i, k) tells where the pack that begins at (i, k) lies, its
-// numbers being consecutive along k if At::ALONG_K, else along i. So conv is gemm with another functor, and no im2col
-// exists.
+// A functor addresses the operands: at(i, k) returns the address of the pack that begins at (i, k), whose elements are
+// consecutive along k if At::ALONG_K, otherwise along i. So conv is gemm with another functor, without im2col.
 
 struct Place {
     const T* p;
-    bool inside;  // or the pack is zeros, and p points anywhere
+    bool inside;  // if false the pack is zeros and p is not read
 };
 
 constexpr int SLICE = 8;
 
-// For __launch_bounds__: the blocks that must fit a multiprocessor, two of 256 threads with 128 registers each. Code for
-// Volta, Turing and consumer Blackwell, and in tf32 for any Blackwell, would spill a few to do so.
+// For __launch_bounds__: blocks that must fit a multiprocessor, two of 256 threads with 128 registers each. Code for Volta,
+// Turing and consumer Blackwell, and tf32 code for any Blackwell, would spill a few registers to do so.
 #ifdef TF32
 #define TWO_BLOCKS (__CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < 1000)
 #else
@@ -29,7 +28,7 @@ constexpr int SLICE = 8;
 #endif
 #define TILE_BLOCKS(WARPS_N) ((WARPS_N) == 1 ? 4 : TWO_BLOCKS ? 2 : 1)
 
-// v = the numbers of a pack in float.
+// v = the elements of a pack as floats.
 DEVICE void load_or_zero(float (&v)[1], const Place& place) {
     v[0] = place.inside ? to_float(*place.p) : 0.0f;
 }
@@ -40,17 +39,17 @@ DEVICE void load_or_zero(float (&v)[4], const Place& place) {
     for (int j = 0; j < 4; j++) v[j] = pack.v[j];
 }
 
-// A division by a number the launcher knows: one multiplication and a shift. For 0 ≤ n < 2³¹.
+// Division by a number that the launcher knows: one multiplication and a shift. For 0 ≤ n < 2³¹.
 struct Divisor {
     u32 divisor, multiplier, shift;
     DEVICE int quotient(int n) const { return divisor == 1 ? n : (int)(__umulhi((u32)n, multiplier) >> shift); }
     DEVICE int remainder(int n, int quotient) const { return n - quotient * (int)divisor; }
 };
 
-// The part of a slice that one thread copies: I rows (or columns) × SLICE, WIDTH numbers at a time.
+// The part of a slice that one thread copies: I rows (or columns) × SLICE, WIDTH elements at a time.
 template <int I, int THREADS, int WIDTH, bool ALONG_K> struct Stage {
     static constexpr int SLOTS = I * SLICE / WIDTH / THREADS;
-    // Lanes side by side in the direction of the loads: 32 bytes of a row of K, or all of a row of I.
+    // Adjacent lanes follow the direction of the loads: 32 bytes of a row of K, or a whole row of I.
     static constexpr int ACROSS = (ALONG_K ? SLICE : I) / WIDTH;
     float v[SLOTS][WIDTH];
 
@@ -69,7 +68,7 @@ template <int I, int THREADS, int WIDTH, bool ALONG_K> struct Stage {
         for (int slot = 0; slot < SLOTS; slot++) {
             int i = i_of(slot), k = k_of(slot);
             if (!ALONG_K && WIDTH == 4) {
-                const float(&pack)[WIDTH] = v[slot];  // % only for the compiler: here WIDTH is 4
+                const float(&pack)[WIDTH] = v[slot];  // % is for the compiler only: here WIDTH is 4
                 *(float4*)&slice[k * I + (i ^ 4 * k)] =
                     make_float4(pack[0], pack[1 % WIDTH], pack[2 % WIDTH], pack[3 % WIDTH]);
             } else {
@@ -80,8 +79,8 @@ template <int I, int THREADS, int WIDTH, bool ALONG_K> struct Stage {
     }
 };
 
-// A tile of 32·WARPS_M × 64·WARPS_N. A warp is 4 × 8 threads; a thread owns 2 × 2 squares of 4 × 4, the squares half a
-// tile apart.
+// A tile of 32·WARPS_M × 64·WARPS_N. A warp is 4 × 8 threads; a thread computes 2 × 2 squares of 4 × 4, which are half a tile
+// apart.
 template <int WARPS_M, int WARPS_N, int WIDTH> struct FloatTile {
     static constexpr int M = 32 * WARPS_M, N = 64 * WARPS_N, THREADS = 32 * WARPS_M * WARPS_N;
     float c[8][8];
@@ -112,7 +111,7 @@ template <int WARPS_M, int WARPS_N, int WIDTH> struct FloatTile {
         }
     }
 
-    // c = the products over k in k0..k_end of the tile whose first row and column are m0 and n0.
+    // c = the products over k in k0..k_end of the tile that begins at row m0 and column n0.
     template <typename AtA, typename AtB>
     DEVICE void multiply(const AtA& at_a, const AtB& at_b, int m0, int n0, int k0, int k_end) {
         __shared__ __align__(16) float a[2][SLICE * M];
@@ -141,7 +140,7 @@ template <int WARPS_M, int WARPS_N, int WIDTH> struct FloatTile {
         }
     }
 
-    // Hands each row's four consecutive columns to `output`.
+    // Passes each row's four consecutive columns to `output`.
     template <typename Output> DEVICE void store(const Output& output, int m0, int n0) const {
 #pragma unroll
         for (int j = 0; j < 8; j += 4) {
@@ -156,14 +155,14 @@ template <int WARPS_M, int WARPS_N, int WIDTH> struct FloatTile {
 
 // ---- Tiles on tensor cores -----------------------------------------------------------------------------------------
 //
-// half from Turing on, bf16 and tf32 from Ampere on; other pairs of number and device take FloatTile: Volta's
-// tensor cores, whose quarter-warp products (m8n8k4) need a layout of their own, are left idle.
+// half from Turing on, bf16 and tf32 from Ampere on; other combinations use FloatTile. Volta's tensor cores are not used:
+// their quarter-warp products (m8n8k4) need another layout.
 //
-// The same tiles, in slices of 64 bytes along K: 32 halves or 16 floats. From Ampere on three slices are in shared
-// memory or on their way there by cp.async; on Turing, which has none, two, by registers. A slice is made of chunks of
-// 16 bytes: along K, [i][k] with four chunks a row, of which chunk q lies at q ^ (i / 2 mod 4); along I, [k][i] with
-// chunk q at q ^ (k mod 8), or, in tf32, q ^ 2·(k mod 4). Then the eight rows that ldmatrix reads at once, eight
-// chunks stored at once, and the 4 × 8 words that tf32 reads where ldmatrix cannot transpose, meet all 32 banks.
+// The same tiles, in slices of 64 bytes along K: 32 halves or 16 floats. From Ampere on, three slices are in shared memory or
+// in flight by cp.async; on Turing, which lacks it, two, through registers. A slice consists of chunks of 16 bytes: along K,
+// [i][k] with four chunks per row, chunk q at q ^ (i / 2 mod 4); along I, [k][i] with chunk q at q ^ (k mod 8) or, in tf32,
+// q ^ 2·(k mod 4). So neither the eight rows that ldmatrix reads at once, nor eight chunks stored at once, nor the 4 × 8 words
+// that tf32 reads where ldmatrix cannot transpose, have bank conflicts.
 
 #define NUMBER_float 1
 #define NUMBER_half 2
@@ -179,20 +178,20 @@ template <int WARPS_M, int WARPS_N, int WIDTH> struct FloatTile {
 #if TENSOR
 template <int WARPS_M, int WARPS_N> struct TensorTile {
     static constexpr int M = 32 * WARPS_M, N = 64 * WARPS_N, THREADS = 32 * WARPS_M * WARPS_N;
-    static constexpr int PACK = 16 / sizeof(T), DEPTH = 4 * PACK;  // numbers a chunk, and a slice along K
+    static constexpr int PACK = 16 / sizeof(T), DEPTH = 4 * PACK;  // elements per chunk, and per slice along K
     static constexpr int STAGES = __CUDA_ARCH__ >= 800 ? 3 : 2;
     static constexpr int A_BYTES = 64 * M, STAGE = 64 * (M + N);
-    // The epilogue's 16 rows of a warp, in float; the pitch spreads four rows' pairs over the banks.
+    // A warp's 16 rows in the epilogue, as floats; the pitch spreads four rows' pairs over the banks.
     static constexpr int PITCH = 72, ROWS = 16 * PITCH * 4, EPILOGUE = ROWS * WARPS_M * WARPS_N;
     static constexpr int BYTES = STAGES * STAGE > EPILOGUE ? STAGES * STAGE : EPILOGUE;
-    float c[2][8][4];  // 16×8 products: two down, eight across
+    float c[2][8][4];  // 16×8 products: two along M, eight along N
 
-    // Where chunk (i, k) of an operand with I rows lies in its slice; i and k count numbers.
+    // Offset of chunk (i, k) of an operand with I rows in its slice; i and k count elements.
     template <int I, bool ALONG_K> DEVICE static int offset(int i, int k) {
         if (ALONG_K) return i * 64 + ((k / PACK ^ (i / 2 & 3)) << 4);
         return k * I * (int)sizeof(T) + ((i / PACK ^ (PACK == 8 ? k & 7 : 2 * (k & 3))) << 4);
     }
-    // The chunk that a thread copies in its `slot`-th turn.
+    // The chunk that a thread copies in iteration `slot`.
     template <int I, bool ALONG_K> DEVICE static void chunk(int slot, int& i, int& k) {
         int index = threadIdx.x + slot * THREADS;
         i = ALONG_K ? index / 4 : index % (I / PACK) * PACK;
@@ -229,9 +228,9 @@ template <int WARPS_M, int WARPS_N> struct TensorTile {
     }
 #endif
 
-    // Registers of a block of 16 rows × two chunks of an operand at row i0, depth k0: of A in the order that mma wants, of
-    // B for two 8-column products one after the other. ROWS_FIRST: the second of the four matrices is eight rows down
-    // (A), else a chunk on (B).
+    // Registers of a block of 16 rows × two chunks of an operand at row i0, depth k0: for A in the order of mma's operand, for
+    // B for two 8-column products in turn. ROWS_FIRST: the second of the four matrices is eight rows further (A), otherwise
+    // one chunk further (B).
     template <int I, bool ALONG_K, bool ROWS_FIRST>
     DEVICE static void fragment(u32 (&d)[4], const char* slice, int i0, int k0) {
         int lane = threadIdx.x % 32, odd = lane / 8 % 2, second = lane / 16;
@@ -303,14 +302,14 @@ template <int WARPS_M, int WARPS_N> struct TensorTile {
                 copy<M>(to, at_a, m0, k0 + slice * DEPTH);
                 copy<N>(to + A_BYTES, at_b, n0, k0 + slice * DEPTH);
             }
-            cp_async_commit();  // A group a slice, if empty, so that the count of pending groups tells which are there.
+            cp_async_commit();  // One group per slice, even if empty: the number of pending groups tells which slices have arrived.
         };
 #pragma unroll
         for (int slice = 0; slice < STAGES - 1; slice++) start(slice);
         for (int slice = 0; slice < count; slice++) {
             cp_async_wait<STAGES - 2>();
             __syncthreads();
-            start(slice + STAGES - 1);  // Into the buffer that all warps have done with, by the barrier.
+            start(slice + STAGES - 1);  // Into the buffer that all warps have finished reading, by the barrier.
             const char* now = slices + slice % STAGES * STAGE;
             multiply_slice<AtA::ALONG_K, AtB::ALONG_K>(now, now + A_BYTES);
         }
@@ -334,7 +333,7 @@ template <int WARPS_M, int WARPS_N> struct TensorTile {
         __syncthreads();
     }
 
-    // Through shared memory, 16 rows of a warp at a time, so that lanes store neighbours: a warp two rows of 64.
+    // Through shared memory, 16 rows of a warp at a time, so that adjacent lanes store adjacent elements: two rows of 64 per warp.
     template <typename Output> DEVICE void store(const Output& output, int m0, int n0) const {
         int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
         float* rows = (float*)(memory() + warp * ROWS);
@@ -358,7 +357,7 @@ template <int WARPS_M, int WARPS_N> struct TensorTile {
 };
 #endif
 
-// The tile for packs of WIDTH numbers: tensor cores want whole chunks.
+// The tile type for packs of WIDTH elements: tensor cores need whole chunks.
 template <int WARPS_M, int WARPS_N, int WIDTH> struct Choice {
     typedef FloatTile<WARPS_M, WARPS_N, WIDTH> Tile;
 };
@@ -369,21 +368,21 @@ template <int WARPS_M, int WARPS_N> struct Choice<WARPS_M, WARPS_N, 4> {
 #endif
 template <int WARPS_M, int WARPS_N, int WIDTH> using Tile = typename Choice<WARPS_M, WARPS_N, WIDTH>::Tile;
 
-// ---- What becomes of a tile ----------------------------------------------------------------------------------------
+// ---- Epilogue -----------------------------------------------------------------------------------------------------
 
-// Rows of partial sums are whole sectors of 32 bytes.
+// Rows of partial sums are padded to whole sectors of 32 bytes.
 DEVICE int padded(int columns) { return (columns + 7) & ~7; }
 
-// What becomes of a sum before it is stored: + bias, + what was there, max(·, 0), dropout, in this order.
+// Applied to a sum before it is stored: + bias, + old value, max(·, 0), dropout, in this order.
 struct Epilogue {
     enum : u32 { BIAS = 1, ACCUMULATE = 2, RELU = 4, DROPOUT = 8 };
     u32 steps;
-    u32 purpose;        // dropout's stream, see random.rs
-    float rate, scale;  // the share that becomes 0; 1/(1 − rate)
-    const u32* step;    // in memory, so that a captured step can be run again with the next
-    u64 seed, offset;   // element i of the output draws the number of element offset + i
+    u32 purpose;        // dropout's random stream, see random.rs
+    float rate, scale;  // drop probability; 1/(1 − rate)
+    const u32* step;    // in memory, so that a captured step can be replayed with the next one
+    u64 seed, offset;   // element i of the output uses random number offset + i
 
-    // The factors of four consecutive elements.
+    // Dropout factors of four consecutive elements.
     DEVICE void drop(float4x& v, u64 element) const {
         element += offset;
         uint4 words = philox_block(seed, purpose, *step, element / 4);
@@ -396,9 +395,9 @@ struct Epilogue {
     }
 };
 
-// Where a tile goes: into y (rows, ld) through the epilogue, or, if the sum is split along K, as it is into this
-// split's partial sums, whose rows are padded(ld) long. The tile's columns count from `first`.
-// DROPOUT: whether the epilogue may hold it; only gemm_reduce, so that the tiles' code stays small.
+// Destination of a tile: y (rows, ld) through the epilogue or, if the sum is split along K, the partial sums of this chunk,
+// whose rows have padded(ld) elements. The tile's columns count from `first`.
+// DROPOUT: whether the epilogue may apply dropout; only in gemm_reduce, to keep the tiles' code small.
 template <typename To, bool DROPOUT = false> struct Output {
     To* y;
     float* partial;
@@ -412,7 +411,7 @@ template <typename To, bool DROPOUT = false> struct Output {
     }
     // v = the sums at (row, column..column + 4).
     DEVICE void store(int row, int column, float4x v, const float4x& bias) const {
-        // Partial sums are padded by zeros to whole sectors.
+        // Partial sums are padded with zeros to whole sectors.
         if (row >= rows || column >= (partial && columns == ld ? padded(ld) : columns)) return;
         int count = columns - column;
         column += first;
@@ -433,7 +432,7 @@ template <typename To, bool DROPOUT = false> struct Output {
         put(to, v, count);
     }
 
-    // The first `count` of four neighbours: one access where all four are there and aligned as a pack.
+    // The first `count` of four adjacent elements: one access if there are four, aligned as a pack.
     template <typename P> DEVICE static float4x get(const P* p, int count) {
         float4x v = {};
         if (count >= 4 && (size_t)p % (4 * sizeof(P)) == 0) return load4(p);

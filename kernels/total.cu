@@ -1,7 +1,7 @@
-// total: adds a batch's losses and hits to the running totals, so that the host reads them only once in a while.
+// total: adds a batch's losses and correct predictions to running totals, which the host reads every few steps.
 //
 // losses, correct (len) of float; totals (2) of double. One block; thread t adds the elements t, t + 256, … in double,
-// then the threads' sums are added in a tree: always the same order. Bytes at least: both arrays.
+// then the threads' sums are added in a tree: always the same order. Minimum memory traffic: both arrays.
 #include "prelude.cuh"
 
 KERNEL void __launch_bounds__(256) total_add(const float* losses, const float* correct, u32 len, double* totals) {
@@ -16,7 +16,7 @@ KERNEL void __launch_bounds__(256) total_add(const float* losses, const float* c
             for (int i = 0; i < 2; i++) sums[i][threadIdx.x] += sums[i][threadIdx.x + half];
     }
     if (threadIdx.x < 2) {
-        // Thread 0 wrote both.
+        // Thread 0 wrote both sums.
         __syncwarp(3);
         totals[threadIdx.x] += sums[threadIdx.x][0];
     }
