@@ -57,7 +57,7 @@ fn normalised(frozen: &[&str]) -> Network<Cpu> {
     let kinds = [&[conv, norm, LayerKind::Relu].repeat(2), &end[..]].concat();
     let layers =
         kinds.into_iter().enumerate().map(|(i, kind)| LayerSpec { name: format!("layers.{i}"), kind }).collect();
-    let architecture = Architecture { name: "normalised".into(), image: 5, channels: 3, classes: 3, layers };
+    let architecture = Architecture { name: "normalised".into(), image_size: 5, channels: 3, classes: 3, layers };
     let mut network = Network::new(Arc::new(Cpu::new(2).unwrap()), architecture, 4, true).unwrap();
     network.initialise(Philox::new(5)).unwrap();
     network.freeze(|layer| frozen.contains(&layer));

@@ -23,7 +23,7 @@ fn layers(kinds: &[LayerKind]) -> Vec<LayerSpec> {
 
 fn network(kinds: &[LayerKind], image: usize) -> Net {
     let architecture =
-        Architecture { name: "small".into(), image, channels: 3, classes: CLASSES, layers: layers(kinds) };
+        Architecture { name: "small".into(), image_size: image, channels: 3, classes: CLASSES, layers: layers(kinds) };
     let mut network = Network::new(Arc::new(Reference::new()), architecture, BATCH, true).unwrap();
     network.initialise(Philox::new(3)).unwrap();
     // Biases of zero would hide a wrong bias, and weights of 0.01 make gradients that are all noise.
@@ -178,7 +178,7 @@ fn shortcuts_that_cannot_be_are_errors() {
         (&[same, same, add(1), same, add(1)], "around the end of another, layers.2"),
     ] {
         let architecture =
-            Architecture { name: "small".into(), image: 4, channels: 3, classes: 96, layers: layers(kinds) };
+            Architecture { name: "small".into(), image_size: 4, channels: 3, classes: 96, layers: layers(kinds) };
         let error = architecture.trace().unwrap_err().to_string();
         assert!(error.contains(reason), "{kinds:?}: {error}");
     }

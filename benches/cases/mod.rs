@@ -82,7 +82,7 @@ impl Net {
     /// A variant at a batch size.
     pub fn new(variant: Variant, batch: usize) -> Self {
         let classes = if matches!(variant, Variant::Cifar | Variant::PaperK11 | Variant::Modern) { 10 } else { 1000 };
-        let options = Options::new(variant.image(), classes);
+        let options = Options::new(variant.image_size(), classes);
         let layers = architecture(variant, options).trace().expect("a variant at its own image size");
         Self { name: variant.name(), batch, layers }
     }

@@ -161,7 +161,7 @@ fn steps<D: Device>(device: Arc<D>, graph: bool, from: impl Fn(f32) -> D::Elemen
     ];
     let layers =
         kinds.into_iter().enumerate().map(|(i, kind)| LayerSpec { name: format!("layers.{i}"), kind }).collect();
-    let architecture = Architecture { name: "normalised".into(), image: SIDE, channels: 3, classes: 4, layers };
+    let architecture = Architecture { name: "normalised".into(), image_size: SIDE, channels: 3, classes: 4, layers };
     let mut network = Network::new(device, architecture, BATCH, true).unwrap();
     network.initialise(Philox::new(3)).unwrap();
     network.use_cuda_graph(graph);

@@ -41,7 +41,7 @@ pub fn architecture() -> Architecture {
         LayerKind::Linear { outputs: CLASSES },
     ];
     let layers = kinds.iter().enumerate().map(|(i, &kind)| LayerSpec { name: format!("layers.{i}"), kind }).collect();
-    Architecture { name: "small".into(), image: IMAGE, channels: 3, classes: CLASSES, layers }
+    Architecture { name: "small".into(), image_size: IMAGE, channels: 3, classes: CLASSES, layers }
 }
 
 /// Products in the longest sum of each layer with weights, forward (c·r²) and backward by weight (n·p·q).

@@ -198,7 +198,7 @@ fn a_graph_ends_where_its_arrays_may_have_moved() {
     run(&mut network, 1);
     assert_eq!(network.captured_graphs(), 1);
     // Another network that needs more scratch moves it; the step is captured again.
-    let architecture = alexnet_core::Architecture { image: 63, ..architecture() };
+    let architecture = alexnet_core::Architecture { image_size: 63, ..architecture() };
     drop(Network::new(network.shared_device(), architecture, 2 * BATCH, true).unwrap());
     run(&mut network, 2);
     assert_eq!(network.captured_graphs(), 1);
@@ -274,14 +274,14 @@ fn a_step_that_overflows_is_left_out() {
 fn two_networks_train_on_one_gpu_from_two_threads() {
     let gpu = gpu();
     let device = Arc::new(Cuda::new(0, Precision::Fp32).unwrap());
-    let images = |network: &Network<Cuda>| vec![0.5; 4 * network.architecture().image.pow(2)];
+    let images = |network: &Network<Cuda>| vec![0.5; 4 * network.architecture().image_size.pow(2)];
     let linear = |depth: usize| {
         let mut kinds = vec![LayerKind::Flatten, LayerKind::Dropout { rate: 0.5 }];
         kinds.extend(vec![LayerKind::Linear { outputs: 16 }; depth]);
         kinds.push(LayerKind::Linear { outputs: 3 });
         let layers = kinds.into_iter().enumerate().map(|(i, kind)| LayerSpec { name: format!("layers.{i}"), kind });
         let name = "linear".to_owned();
-        let architecture = Architecture { name, image: 4, channels: 1, classes: 3, layers: layers.collect() };
+        let architecture = Architecture { name, image_size: 4, channels: 1, classes: 3, layers: layers.collect() };
         let mut network = Network::new(device.clone(), architecture, 4, true).unwrap();
         network.initialise(Philox::new(0)).unwrap();
         network.load(&images(&network), &[0, 1, 2, 0]).unwrap();

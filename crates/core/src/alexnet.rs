@@ -42,8 +42,8 @@ impl Variant {
         Self::ALL.into_iter().find(|variant| variant.name() == name)
     }
 
-    /// Side of the images it is made for.
-    pub const fn image(self) -> usize {
+    /// Side in pixels of the images it is designed for.
+    pub const fn image_size(self) -> usize {
         match self {
             Self::Cifar | Self::Modern => 32,
             Self::PaperK11 => 96,
@@ -56,8 +56,8 @@ impl Variant {
 /// What may be chosen about a variant.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
-    /// Side of the square image.
-    pub image: usize,
+    /// Side of the square images in pixels.
+    pub image_size: usize,
     /// Number of classes.
     pub classes: usize,
     /// Rate of both dropout layers.
@@ -73,8 +73,8 @@ pub struct Options {
 
 impl Options {
     /// The defaults.
-    pub const fn new(image: usize, classes: usize) -> Self {
-        Self { image, classes, dropout: 0.5, groups: 1, batch_norm: false, residual: false }
+    pub const fn new(image_size: usize, classes: usize) -> Self {
+        Self { image_size, classes, dropout: 0.5, groups: 1, batch_norm: false, residual: false }
     }
 }
 
@@ -87,7 +87,7 @@ const fn conv(filters: usize, kernel: usize, stride: usize, padding: usize, grou
 
 /// The layers of a variant.
 pub fn architecture(variant: Variant, options: Options) -> Architecture {
-    let Options { image, classes, dropout, groups, batch_norm, residual } = options;
+    let Options { image_size, classes, dropout, groups, batch_norm, residual } = options;
     let batch_norm = (batch_norm || variant == Variant::Modern).then_some(BATCH_NORM);
     // A convolution or linear layer with what follows it.
     let unit = |layer| [layer].into_iter().chain(batch_norm).chain([LayerKind::Relu]);
@@ -146,7 +146,7 @@ pub fn architecture(variant: Variant, options: Options) -> Architecture {
     }
     layers.extend(between.into_iter().map(|(name, kind)| LayerSpec { name: name.into(), kind }));
     layers.extend(numbered("classifier", &classifier));
-    Architecture { name: variant.name().into(), image, channels: 3, classes, layers }
+    Architecture { name: variant.name().into(), image_size, channels: 3, classes, layers }
 }
 
 /// Puts an identity around every convolution whose output has its input's shape. It has no number of its own, so that
@@ -291,7 +291,7 @@ mod tests {
         let Error::NoOutput { layer, smallest, .. } = &error else { panic!("{error}") };
         assert_eq!(layer, "features.12");
         let smallest = smallest.unwrap();
-        let of = |image| architecture(Variant::PaperK11, Options { image, ..options });
+        let of = |image_size| architecture(Variant::PaperK11, Options { image_size, ..options });
         assert!(of(smallest).trace().is_ok());
         assert!(of(smallest - 1).trace().is_err());
         assert_eq!(smallest, 63);

@@ -176,8 +176,8 @@ pub struct TracedLayer {
 pub struct Architecture {
     /// Name, such as `cifar`.
     pub name: String,
-    /// Side of the square input image.
-    pub image: usize,
+    /// Side of the square input images in pixels.
+    pub image_size: usize,
     /// Channels of the input image.
     pub channels: usize,
     /// Number of classes: the outputs of the last layer.
@@ -223,7 +223,7 @@ impl Architecture {
         if let Some(twice) = self.layers.iter().find(|layer| !names.insert(&layer.name)) {
             return Err(Error::Layer { layer: twice.name.clone(), reason: "another layer has the same name".into() });
         }
-        let traced = self.trace_from(self.image);
+        let traced = self.trace_from(self.image_size);
         match traced {
             Err(Error::NoOutput { layer, window, padding, height, width, image, .. }) => {
                 let smallest = (1..1024).find(|&side| self.trace_from(side).is_ok());
@@ -256,7 +256,7 @@ impl Architecture {
 
     /// Elements of an input image.
     pub const fn image_len(&self) -> usize {
-        self.image * self.image * self.channels
+        self.image_size * self.image_size * self.channels
     }
 
     /// The parameters, in the order of the layers.

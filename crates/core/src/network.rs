@@ -76,7 +76,7 @@ impl MicroBatch {
 /// let kinds = [LayerKind::Flatten, LayerKind::Linear { outputs: 16 }, LayerKind::Relu, LayerKind::Linear { outputs: 2 }];
 /// let layers = kinds.into_iter().enumerate().map(|(i, kind)| LayerSpec { name: format!("layers.{i}"), kind });
 /// let architecture =
-///     Architecture { name: "mlp".into(), image: 4, channels: 1, classes: 2, layers: layers.collect() };
+///     Architecture { name: "mlp".into(), image_size: 4, channels: 1, classes: 2, layers: layers.collect() };
 ///
 /// let (batch, philox) = (8, Philox::new(1));
 /// let mut network = Network::new(Arc::new(Cpu::new(0)?), architecture, batch, true)?;

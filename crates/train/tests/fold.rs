@@ -12,7 +12,7 @@ const NORM: LayerKind = LayerKind::BatchNorm { epsilon: 1e-3, momentum: 0.1 };
 fn architecture(kinds: &[LayerKind]) -> Architecture {
     let layer = |(i, &kind)| LayerSpec { name: format!("features.{i}"), kind };
     let layers = kinds.iter().enumerate().map(layer).collect();
-    Architecture { name: "small".into(), image: 4, channels: 2, classes: 3, layers }
+    Architecture { name: "small".into(), image_size: 4, channels: 2, classes: 3, layers }
 }
 
 /// Values of the parameters that are not their start, as a checkpoint has them.

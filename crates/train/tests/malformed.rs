@@ -181,7 +181,7 @@ fn pytorch_file() -> Vec<u8> {
     use alexnet_core::{Architecture, LayerKind, LayerSpec};
     use alexnet_train::export::{Model, Tensor, pytorch};
     let layers = vec![LayerSpec { name: "features.0".into(), kind: LayerKind::Relu }];
-    let architecture = Architecture { name: "small".into(), image: 3, channels: 3, classes: 2, layers };
+    let architecture = Architecture { name: "small".into(), image_size: 3, channels: 3, classes: 2, layers };
     let tensors = tensors();
     let parameters = tensors
         .iter()

@@ -150,7 +150,7 @@ pub fn check_device<D: Device>(
     let &Case { batch, side, channels, smoothing, .. } = case;
     let layers = case.layers.iter().enumerate();
     let layers = layers.map(|(i, &kind)| LayerSpec { name: format!("layers.{i}"), kind }).collect();
-    let architecture = Architecture { name: "gradcheck".into(), image: side, channels, classes: CLASSES, layers };
+    let architecture = Architecture { name: "gradcheck".into(), image_size: side, channels, classes: CLASSES, layers };
     let mut found = Network::new(device, architecture.clone(), batch, true)?;
     let mut defined = Network::new(Arc::new(Reference::<f64>::new()), architecture, batch, true)?;
 

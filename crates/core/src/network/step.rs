@@ -68,7 +68,7 @@ impl<D: Device> Network<D> {
     ) -> Result<()> {
         let n = self.check_batch(indices.len())?;
         equal("shape.batch", shape.batch, n)?;
-        equal("shape.side", shape.side, self.architecture.image)?;
+        equal("shape.side", shape.side, self.architecture.image_size)?;
         equal("channels", self.architecture.channels, 3)?;
         if let Some(&index) = indices.iter().find(|&&index| index as usize >= shape.images) {
             equal("indices", index as usize, shape.images)?;
@@ -93,7 +93,7 @@ impl<D: Device> Network<D> {
     pub fn mix(&mut self, mix: Mix, labels: &[u32]) -> Result<()> {
         let n = self.check_batch(self.loaded)?;
         self.check_labels(labels, n)?;
-        let Architecture { image: side, channels, .. } = self.architecture;
+        let Architecture { image_size: side, channels, .. } = self.architecture;
         let shape = MixShape { batch: n, side, channels, mix };
         self.device.mix(&shape, &mut self.activations[0])?;
         let (second, weight) = match &mut self.second {

@@ -243,7 +243,7 @@ fn on<D: Clock>(
     seconds: f64,
     product: LinearShape,
 ) -> anyhow::Result<Measured> {
-    let (batch, side) = (config.batch_size, architecture.image);
+    let (batch, side) = (config.batch_size, architecture.image_size);
     memory::fits(&*device, &architecture, batch, true)?;
     let peak = peak(&*device, product, seconds.min(1.0))?;
     let layers = architecture.trace()?;

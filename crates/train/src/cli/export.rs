@@ -95,7 +95,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Format::Safetensors => export::safetensors::to_bytes(&model, &opening.metadata().model),
     };
     output::write(&args.output, &bytes, args.force)?;
-    let input = match (format, args.with_preprocess, architecture.image) {
+    let input = match (format, args.with_preprocess, architecture.image_size) {
         (Format::Pytorch | Format::Safetensors, ..) => format!("{} tensors", model.parameters.len()),
         (_, true, side) => format!("input uint8 (N, {side}, {side}, 3)"),
         (_, false, side) => format!("input float (N, 3, {side}, {side}), normalised"),

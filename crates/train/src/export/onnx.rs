@@ -42,7 +42,7 @@ pub fn to_bytes(model: &Model<'_>, wrapping: Wrapping) -> alexnet_core::Result<V
     }
     graph.nodes.push(node("Identity", "output", &[&value], "output", &[]));
 
-    let (side, channels) = (architecture.image as i64, architecture.channels as i64);
+    let (side, channels) = (architecture.image_size as i64, architecture.channels as i64);
     let input = if wrapping.preprocess {
         value_info("input", UINT8, &[None, Some(side), Some(side), Some(channels)])
     } else {

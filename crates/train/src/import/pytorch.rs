@@ -261,7 +261,7 @@ mod tests {
     fn file() -> (Vec<u8>, Vec<u8>) {
         let conv = LayerKind::Conv { filters: 2, kernel: 3, stride: 1, padding: 0, groups: 1 };
         let layers = vec![LayerSpec { name: "features.0".into(), kind: conv }];
-        let architecture = Architecture { name: "small".into(), image: 3, channels: 3, classes: 2, layers };
+        let architecture = Architecture { name: "small".into(), image_size: 3, channels: 3, classes: 2, layers };
         let bytes: Vec<u8> = (0..54).flat_map(|i| (i as f32 * 0.37).to_le_bytes()).collect();
         let parameters = vec![
             Exported { name: "features.0.weight".into(), shape: vec![2, 3, 3, 3], bytes: bytes.as_slice().into() },

@@ -42,7 +42,7 @@ pub fn recognise(weights: &Weights, known: Known) -> Result<(Model, usize), Erro
         let grouped: &[usize] = if variant == Variant::Original { &[1, 2] } else { &[1] };
         for &groups in grouped {
             let others = SIDES.filter(|_| variant != Variant::Torchvision);
-            for image in std::iter::once(variant.image()).chain(others) {
+            for image in std::iter::once(variant.image_size()).chain(others) {
                 candidates.push(Model {
                     variant: variant.name().into(),
                     image_size: image,

@@ -23,7 +23,7 @@ impl<D: Device<Element = f32>> DeviceDataset<D> {
     /// # Errors
     /// The device's.
     pub fn new(network: &Network<D>, split: &Split, transforms: TransformConfig) -> Result<Option<Self>> {
-        let (device, size) = (network.device(), network.architecture().image);
+        let (device, size) = (network.device(), network.architecture().image_size);
         let suits = split.image_size() == Some(size) && transforms.rand_augment.is_none() && device.memory()?.is_some();
         let Some(pixels) = split.pixels().filter(|_| suits) else { return Ok(None) };
         match device.bytes(pixels.len()) {
@@ -100,7 +100,7 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
         dataset: Option<&'a DeviceDataset<D>>,
         threads: usize,
     ) -> Result<Self> {
-        let (batch_size, image_size) = (network.max_batch(), network.architecture().image);
+        let (batch_size, image_size) = (network.max_batch(), network.architecture().image_size);
         let options = LoaderOptions { batch_size, image_size, threads, ..LoaderOptions::default() };
         Self::new(options, MixConfig::default(), split, dataset)
     }
@@ -169,7 +169,7 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
     /// # Errors
     /// The device's.
     pub fn load(&self, network: &mut Network<D>) -> Result<()> {
-        let (side, philox) = (network.architecture().image, Philox::new(self.seed));
+        let (side, philox) = (network.architecture().image_size, Philox::new(self.seed));
         let index = match &self.source {
             Source::Loader { batch, .. } => {
                 let Some(batch) = batch else { return Ok(()) };

@@ -157,7 +157,7 @@ impl Classifier {
 
     /// Side of the images in pixels.
     pub fn side(&self) -> usize {
-        self.network.architecture().image
+        self.network.architecture().image_size
     }
 
     /// The classes' probabilities (N, classes) for RGB images (S, S, 3) of the network's size.

@@ -287,7 +287,7 @@ impl Config {
 
     /// Side of the network's images.
     pub fn image_size(&self) -> usize {
-        self.resize.unwrap_or(self.arch.variant().image())
+        self.resize.unwrap_or(self.arch.variant().image_size())
     }
 
     /// What the training images undergo.

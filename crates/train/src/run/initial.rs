@@ -65,7 +65,7 @@ pub fn whiten<D: Device<Element = f32>>(
         _ => None,
     });
     let Some((name, filters, kernel)) = first else { return Ok(()) };
-    let moments = moments(images, network.architecture().image, kernel, seed, threads)?;
+    let moments = moments(images, network.architecture().image_size, kernel, seed, threads)?;
     let rows = directions(moments);
     let (device, parameters) = network.device_and_parameters();
     let Some(parameter) = parameters.iter_mut().find(|parameter| parameter.name == name) else { return Ok(()) };

@@ -68,7 +68,7 @@ fn fits_with<D: Device>(
         plan.average = if averages { plan.parameters } else { 0 };
         if own.is_none() {
             // What makes the batches is in the same memory.
-            plan.activations = plan.activations.saturating_add(loader(architecture.image, batch));
+            plan.activations = plan.activations.saturating_add(loader(architecture.image_size, batch));
         }
         // Beyond what can be counted in, the operators' shapes would overflow; the plan is too large in any case.
         if own.is_some() && plan.total() <= free.unwrap_or(u64::MAX) {

@@ -29,6 +29,9 @@ impl Model {
     pub fn architecture(&self, classes: usize) -> Option<Architecture> {
         let Self { image_size: image, groups, dropout, batch_norm, residual, .. } = *self;
         let variant = Variant::from_name(&self.variant)?;
-        Some(alexnet::architecture(variant, alexnet::Options { image, classes, dropout, groups, batch_norm, residual }))
+        Some(alexnet::architecture(
+            variant,
+            alexnet::Options { image_size: image, classes, dropout, groups, batch_norm, residual },
+        ))
     }
 }

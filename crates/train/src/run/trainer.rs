@@ -167,7 +167,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         if self.progress.step_in_epoch >= steps {
             return Ok(true);
         }
-        let (size, epoch) = (self.network.architecture().image, self.progress.epoch as u32);
+        let (size, epoch) = (self.network.architecture().image_size, self.progress.epoch as u32);
         let first = self.progress.step_in_epoch * config.accumulate;
         let mut batches = BatchSource::train(config, size, split, dataset, epoch, first)?;
         // Running sums continue from their values: when they are read makes no difference to their bits.

@@ -79,7 +79,7 @@ impl Tta {
         logits: &mut [f32],
         scratch: &mut Vec<f32>,
     ) -> alexnet_core::Result<()> {
-        let side = network.architecture().image;
+        let side = network.architecture().image_size;
         let mut own = vec![0.0; logits.len()];
         logits.fill(0.0);
         for view in self.views() {

@@ -59,7 +59,7 @@ impl Model {
         json!({
             "name": self.name,
             "variant": architecture.name,
-            "side": architecture.image,
+            "side": architecture.image_size,
             "device": self.classifier.network().device_name(),
             "classes": self.classifier.classes(),
             "filters": self.filters.as_ref().map(Picture::url),

@@ -28,7 +28,7 @@ pub fn architecture() -> Architecture {
         layer("classifier.0", LayerKind::Dropout { rate: 0.5 }),
         layer("classifier.1", LayerKind::Linear { outputs: 10 }),
     ];
-    Architecture { name: "small".into(), image: 32, channels: 3, classes: 10, layers }
+    Architecture { name: "small".into(), image_size: 32, channels: 3, classes: 10, layers }
 }
 
 /// The same, with a batch norm if the settings say so.

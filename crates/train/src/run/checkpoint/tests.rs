@@ -16,7 +16,7 @@ fn network(filters: usize) -> Network<Reference<f32>> {
         layer("flatten", LayerKind::Flatten),
         layer("classifier.0", LayerKind::Linear { outputs: 3 }),
     ];
-    let architecture = Architecture { name: "small".into(), image: 4, channels: 3, classes: 3, layers };
+    let architecture = Architecture { name: "small".into(), image_size: 4, channels: 3, classes: 3, layers };
     Network::new(Arc::new(Reference::new()), architecture, 2, true).unwrap()
 }
 
