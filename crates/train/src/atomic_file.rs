@@ -1,18 +1,18 @@
-//! Files that are there whole or not at all, through errors, kills and power cuts.
+//! Atomic file writes: after an error, a kill or a power cut a file has either its old contents or all of its new ones.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-/// What the names of files have in common that are not finished; those of a process that was killed stay.
+/// Part of the name of every temporary file; a killed process leaves its file behind.
 pub const UNFINISHED: &str = ".tmp-";
 
-/// Writes a file so that `path` has what it had before, or all that `contents` writes: a temporary file beside it, flushed
-/// to the disk, gets its name.
+/// Writes what `contents` writes to `path`, atomically: to a temporary file in the same folder, flushed to the disk and
+/// then renamed. With `replace` false, an existing file is an error.
 ///
 /// # Errors
-/// What `contents` returns, or what `failed` makes of the system's refusal; where `replace` is false and something is there,
-/// that is [`io::ErrorKind::AlreadyExists`]. No temporary file stays.
+/// The error of `contents`, or the system's, converted by `failed` ([`io::ErrorKind::AlreadyExists`] for a file that must
+/// not be replaced). The temporary file is removed.
 pub fn write_with<E>(
     path: &Path,
     replace: bool,
@@ -22,7 +22,7 @@ pub fn write_with<E>(
     let prefix = format!("{}{UNFINISHED}", path.file_name().unwrap_or_default().to_string_lossy());
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix);
-    // As any new file; the library's own default shuts others out.
+    // The permissions of any new file; the library's default is 0600.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(folder_of(path)).map_err(&failed)?;
@@ -33,25 +33,25 @@ pub fn write_with<E>(
     flush_names(path).map_err(failed)
 }
 
-/// [`write_with`] of `bytes`.
+/// Writes `bytes` to `path`, atomically; see [`write_with`].
 ///
 /// # Errors
-/// The system refuses, as there.
+/// The system's, as there.
 pub fn write(path: &Path, replace: bool, bytes: &[u8]) -> io::Result<()> {
     write_with(path, replace, |error| error, |file| file.write_all(bytes))
 }
 
-/// Puts the file `from` at `to` as well, whatever was there; both are in one folder.
+/// Makes `to` a hard link to the file `from` in the same folder, replacing what was there.
 ///
 /// # Errors
-/// The system refuses, or cannot have two names for a file; `to` has what it had before.
+/// The system's, also on file systems without hard links; `to` is then unchanged.
 pub fn link(from: &Path, to: &Path) -> io::Result<()> {
     let mut temporary = to.as_os_str().to_owned();
     temporary.push(format!("{UNFINISHED}{}", std::process::id()));
     fs::hard_link(from, &temporary)?;
     let linked = fs::rename(&temporary, to).and_then(|()| flush_names(to));
     if linked.is_err() {
-        // The error at hand is the one to report; a leftover file does no harm.
+        // The first error is the one to report; a leftover file does no harm.
         let _ = fs::remove_file(&temporary);
     }
     linked
@@ -61,7 +61,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes the names in the folder of `path` last through a power cut.
+/// Flushes the folder of `path`, so that its names survive a power cut.
 fn flush_names(path: &Path) -> io::Result<()> {
     match cfg!(unix) {
         true => File::open(folder_of(path))?.sync_all(),

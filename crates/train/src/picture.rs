@@ -1,10 +1,10 @@
-//! Small pictures for pages: PNG as data URLs, first-layer filters, activations.
+//! Small pictures for web pages: PNG as data URLs, first-layer filters, activations.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use image::{ExtendedColorType, ImageEncoder};
 
-/// Pixels of RGBA.
+/// An RGBA picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
     width: usize,
@@ -18,23 +18,23 @@ impl Picture {
         Self { width, height, pixels: vec![[0; 4]; width * height] }
     }
 
-    /// From RGB (HWC) of a square image.
-    pub fn from_rgb(side: usize, rgb: &[u8]) -> Self {
+    /// From a square RGB image, (`image_size`, `image_size`, 3).
+    pub fn from_rgb(image_size: usize, rgb: &[u8]) -> Self {
         let pixels = rgb.as_chunks::<3>().0.iter().map(|&[r, g, b]| [r, g, b, 255]).collect();
-        Self { width: side, height: side, pixels }
+        Self { width: image_size, height: image_size, pixels }
     }
 
-    /// Pixels across.
+    /// Width in pixels.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Pixels down.
+    /// Height in pixels.
     pub fn height(&self) -> usize {
         self.height
     }
 
-    /// Colours a square of `side` pixels.
+    /// Fills the square of `side` pixels with its top left corner at (x, y).
     pub(crate) fn square(&mut self, x: usize, y: usize, side: usize, colour: [u8; 4]) {
         for row in y..y + side {
             self.pixels[row * self.width + x..][..side].fill(colour);
@@ -46,7 +46,7 @@ impl Picture {
         let mut file = Vec::new();
         let encoder = image::codecs::png::PngEncoder::new(&mut file);
         let (width, height) = (self.width as u32, self.height as u32);
-        // Writing to memory fails only for sides of 0, which no caller has; then there is no picture.
+        // Writing to memory fails only for an empty picture, which no caller makes.
         let written = encoder.write_image(self.pixels.as_flattened(), width, height, ExtendedColorType::Rgba8);
         if written.is_err() { Vec::new() } else { file }
     }
@@ -57,14 +57,14 @@ impl Picture {
     }
 }
 
-/// How many of `count` tiles stand side by side: about twice as many as below each other, and full rows if that
-/// is near.
+/// Number of columns for `count` tiles: about twice the number of rows, and full rows if possible nearby.
 fn columns(count: usize) -> usize {
     let wide = (1..=count.max(1)).find(|columns| columns * columns >= 2 * count).unwrap_or(1);
     (wide..2 * wide).find(|&columns| count.is_multiple_of(columns)).unwrap_or(wide)
 }
 
-/// Draws `count` tiles of `side`×`side` values, each value as a square of `scale` pixels, with `gap` between tiles.
+/// Draws `count` tiles of `side`×`side` values, each value as a square of `scale` pixels, with `gap` pixels between
+/// tiles.
 fn mosaic(
     count: usize,
     side: usize,
@@ -86,8 +86,7 @@ fn mosaic(
     picture
 }
 
-/// The filters of a first layer (filters, 3, side, side) as colours: of each filter the least value is 0 and the
-/// largest 255.
+/// First-layer filters (filters, 3, side, side) as colours. Each filter is scaled to its own range, 0 to 255.
 pub fn filters(weights: &[f32], count: usize, side: usize) -> Picture {
     let tile = 3 * side * side;
     let ranges: Vec<(f32, f32)> = weights.chunks_exact(tile.max(1)).map(range).collect();
@@ -99,8 +98,8 @@ pub fn filters(weights: &[f32], count: usize, side: usize) -> Picture {
     })
 }
 
-/// The channels of one image's activations (side, side, channels) as greys, from 0 to the layer's largest value; the
-/// grey is the square root of the share, since most activations are far below the largest.
+/// The channels of one image's activations (side, side, channels) as greys from 0 to the layer's largest value. The grey
+/// is the square root of the ratio, since most activations are far below the largest.
 pub fn activations(values: &[f32], side: usize, channels: usize) -> Picture {
     let (_, most) = range(values);
     let scale = 32_usize.div_ceil(side.max(1));
@@ -117,7 +116,7 @@ fn range(values: &[f32]) -> (f32, f32) {
 }
 
 fn byte(value: f32, (least, most): (f32, f32)) -> u8 {
-    // A constant has no range: the middle. `as` takes NaN to 0.
+    // A constant has no range: middle grey. `as` converts NaN to 0.
     if most > least { ((value - least) / (most - least) * 255.0).round().clamp(0.0, 255.0) as u8 } else { 127 }
 }
 

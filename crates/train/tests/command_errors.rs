@@ -60,6 +60,7 @@ fn wrong_configuration_files() {
         place.fail("train --config my.toml", 2, &["my.toml", words]);
     }
     place.fail("train --config none.toml", 1, &["cannot read none.toml", "hint: check the path"]);
+    place.fail("train --config .", 1, &["cannot read .", "hint: give a file, not a folder"]);
     assert_eq!(place.names("."), ["my.toml"]);
 }
 
@@ -81,14 +82,15 @@ fn what_does_not_fit() {
         2,
         &["error: --val is 1000, expected fewer than the 1000 training images"],
     );
-    place.fail("train --data nowhere", 1, &["nowhere", "hint: "]);
+    place.fail("train --data CIFAR10", 1, &["cannot read CIFAR10", "hint: ", "auto, cifar10, sample or a folder"]);
     fs::write(place.path("file"), "").unwrap();
     place.fail(&format!("{SHORT} --epochs 1 --out file/run"), 1, &["cannot create file/run", "hint: "]);
     place.fail(&format!("{SHORT} --init none.safetensors"), 1, &["none.safetensors", "hint: check the path"]);
-    place.fail(&format!("{SHORT} --init file"), 1, &["file is not a whole safetensors file", "hint: "]);
+    place.fail(&format!("{SHORT} --init file"), 1, &["file is not a complete safetensors file", "hint: "]);
     place.fail("train --resume nowhere", 1, &["error: no such folder: nowhere", "hint: "]);
     fs::create_dir(place.path("empty")).unwrap();
     place.fail("train --resume empty", 1, &["empty is not a run folder: it has no last.safetensors"]);
+    place.fail("train --resume file", 1, &["file is not a run folder: it is a file", "hint: give the folder"]);
     place.fail("eval empty", 1, &["empty is not a run folder: it has no checkpoint"]);
     place.fail("eval nowhere", 1, &["cannot read nowhere", "hint: check the path"]);
     assert_eq!(place.names("."), ["empty", "file"]);
@@ -110,20 +112,20 @@ fn checkpoints_that_are_damaged_or_belong_elsewhere() {
     place.fail(
         "eval bad.safetensors",
         1,
-        &["bad.safetensors is not a whole safetensors file", "hint: use another copy"],
+        &["bad.safetensors is not a complete safetensors file", "hint: give a run folder", "use another copy"],
     );
     let mut flipped = good.clone();
     flipped[100_000_000] ^= 4;
     fs::write(&bad, &flipped).unwrap();
-    place.fail("eval bad.safetensors", 1, &["bad.safetensors is damaged", "checksum", "hint: "]);
+    place.fail("eval bad.safetensors", 1, &["bad.safetensors is damaged", "checksum", "hint: use another copy"]);
     let mut long = good;
     long[..8].copy_from_slice(&(1u64 << 60).to_le_bytes());
     fs::write(&bad, &long).unwrap();
-    place.fail("eval bad.safetensors", 1, &["bad.safetensors is not a whole safetensors file"]);
+    place.fail("eval bad.safetensors", 1, &["bad.safetensors is not a complete safetensors file"]);
     // A run with such a checkpoint is not gone on with, and stays as it is.
     fs::create_dir(place.path("broken")).unwrap();
     fs::rename(&bad, place.path("broken/last.safetensors")).unwrap();
-    place.fail("train --resume broken", 1, &["broken/last.safetensors is not a whole safetensors file"]);
+    place.fail("train --resume broken", 1, &["broken/last.safetensors is not a complete safetensors file"]);
     assert_eq!(place.names("broken"), ["last.safetensors"]);
 
     // Weights without a word about the run, and the weights of another variant.
@@ -133,7 +135,7 @@ fn checkpoints_that_are_damaged_or_belong_elsewhere() {
     place.fail(
         "eval foreign.safetensors",
         1,
-        &["no checkpoint of this program", "hint: `alexnet import FILE -o CHECKPOINT`"],
+        &["is not a checkpoint of this program", "hint: `alexnet import FILE -o CHECKPOINT`"],
     );
     place.fail(
         &format!("{SHORT} --arch paper-k11 --init run/last.safetensors --out other"),

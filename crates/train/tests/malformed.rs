@@ -340,10 +340,10 @@ fn the_known_tricks_are_refused_by_name() {
 
     // safetensors: a header, a tensor of terabytes.
     let header = [&(1u64 << 42).to_le_bytes()[..], b"{}"].concat();
-    assert!(refused(&header).contains("is not a whole safetensors file"));
+    assert!(refused(&header).contains("is not a complete safetensors file"));
     let text = br#"{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}"#;
     let file = [&(text.len() as u64).to_le_bytes()[..], text].concat();
-    assert!(refused(&file).contains("is not a whole safetensors file"));
+    assert!(refused(&file).contains("is not a complete safetensors file"));
     // A picture of 65,535 × 65,535 in a few bytes.
     let mut png = picture(image::ImageFormat::Png);
     png[16..24].copy_from_slice(&[0, 0, 0x7f, 0xff, 0, 0, 0x7f, 0xff]);

@@ -119,6 +119,7 @@ pub fn of_io(error: &io::Error) -> Option<&'static str> {
             "check the folder's permissions, or choose another with --out"
         }
         io::ErrorKind::NotFound => "check the path",
+        io::ErrorKind::IsADirectory => "give a file, not a folder",
         io::ErrorKind::NotADirectory => "a part of the path is a file, not a folder; choose another",
         _ => return None,
     })
@@ -129,9 +130,10 @@ pub fn of_checkpoint(error: &checkpoint::Error) -> Option<String> {
     use checkpoint::Error;
     Some(match error {
         Error::Io(error) => return of_io(&error.source).map(String::from),
-        Error::Malformed { .. } | Error::Damaged { .. } => {
-            "use another copy: a run folder has last.safetensors and best.safetensors".into()
-        }
+        Error::Malformed { .. } => "give a run folder or a .safetensors file; if this one was truncated, use another copy: \
+             a run folder has last.safetensors and best.safetensors"
+            .into(),
+        Error::Damaged { .. } => "use another copy: a run folder has last.safetensors and best.safetensors".into(),
         Error::Foreign { .. } => {
             "`alexnet import FILE -o CHECKPOINT` makes a checkpoint of other programs' weights".into()
         }
@@ -219,7 +221,7 @@ fn of_data_io(error: &crate::FileError) -> String {
     } else if writes || error.action == "lock" {
         "check the folder's permissions, or set ALEXNET_DATA to a folder that can be written".into()
     } else {
-        "check that the path exists and can be read".into()
+        "check the path; --data takes auto, cifar10, sample or a folder".into()
     }
 }
 

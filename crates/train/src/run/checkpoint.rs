@@ -1,9 +1,9 @@
-//! A checkpoint: one safetensors file that anyone's safetensors library reads.
+//! A checkpoint: one safetensors file, readable by any safetensors library.
 //!
-//! Tensors: the parameters under torchvision's names, after `momentum.` the optimiser's, and after `ema.` their moving
-//! average if the run keeps one, which is then what they are taken for by all but the run itself. The file's
+//! Tensors: the parameters under torchvision's names, the optimiser's momentum under `momentum.NAME`, and under
+//! `ema.NAME` the moving average if the run keeps one; everything but a resumed run uses the average then. The file's
 //! `__metadata__` has strings only, as the format demands: `format_version`, `architecture`, `data`, `classes`, `config`,
-//! `seed`, `step`, `progress`, and `checksum`, the SHA-256 of the whole file with 64 zeros in the checksum's place.
+//! `seed`, `step`, `progress`, and `checksum`, the SHA-256 of the whole file with 64 zeros in place of the checksum.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -20,20 +20,20 @@ use super::scaling::Scaling;
 use crate::hex::hex;
 use crate::{FileError, atomic_file};
 
-/// The format that this program writes, and the only one it reads.
+/// The format that this program writes, and the only one that it reads.
 const FORMAT_VERSION: &str = "1";
-/// What stands before a parameter's name in that of its average.
+/// Prefix of the name of a moving average.
 pub const AVERAGE: &str = "ema.";
 const NO_CHECKSUM: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// Why a checkpoint cannot be written or read.
+/// An error while writing or reading a checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused the file.
     #[error(transparent)]
     Io(#[from] FileError),
-    /// Not a safetensors file, or one cut short.
-    #[error("{} is not a whole safetensors file: {reason}", path.display())]
+    /// Not a safetensors file, or a truncated one.
+    #[error("{} is not a complete safetensors file: {reason}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -41,20 +41,20 @@ pub enum Error {
         reason: String,
     },
     /// A safetensors file without this program's metadata.
-    #[error("{} has weights but is no checkpoint of this program: {reason}", path.display())]
+    #[error("{} has weights but is not a checkpoint of this program: {reason}", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
         /// What is missing.
         reason: String,
     },
-    /// The bytes are not those that were written.
+    /// The checksum does not match the contents.
     #[error("{} is damaged: its checksum does not match its contents", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
     },
-    /// A tensor that the network needs is missing or has another shape.
+    /// A tensor of the network is missing or has the wrong shape or type.
     #[error("{}: tensor `{name}` {reason}", path.display())]
     Tensor {
         /// The file.
@@ -79,14 +79,14 @@ pub enum Error {
 
 type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// How far the run is.
+/// Progress of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Epochs that are complete.
+    /// Finished epochs.
     pub epoch: usize,
-    /// Optimiser's steps since the start.
+    /// Updates since the start.
     pub step: u64,
-    /// Optimiser's steps done in the current epoch.
+    /// Updates in the current epoch.
     pub step_in_epoch: usize,
     /// Sum of the losses of the current epoch.
     pub loss_sum: f64,
@@ -98,42 +98,41 @@ pub struct Progress {
     pub seconds: f64,
     /// The best test accuracy so far.
     pub best_accuracy: Option<f64>,
-    /// The state of the loss's scaling, with --precision fp16.
+    /// State of loss scaling, with --precision fp16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
 }
 
-/// What the run was trained on.
+/// The data set of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainedOn {
     /// Name of the data set.
     pub name: String,
-    /// Differs where the data differs.
+    /// Differs if the data do.
     pub fingerprint: String,
 }
 
-/// What a checkpoint says beside the tensors.
+/// A checkpoint without its tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metadata {
     /// The network.
     pub model: Model,
     /// The data set.
     pub data: TrainedOn,
-    /// Names of the classes in order.
+    /// Class names, indexed by label.
     pub classes: Vec<String>,
-    /// The effective configuration, as TOML.
+    /// The settings in effect, as TOML.
     pub config: String,
     /// Seed of the run.
     pub seed: u64,
-    /// How far the run is.
+    /// Progress of a run.
     pub progress: Progress,
 }
 
-/// Writes a checkpoint so that `path` holds either what it held before or the whole new file.
+/// Writes a checkpoint atomically.
 ///
 /// # Errors
-/// The file cannot be written, or a weight is infinite or NaN (what was at `path` stays, the temporary file goes); the device
-/// failed.
+/// The file cannot be written, or a weight is infinite or NaN (the old file stays); the device failed.
 pub fn save<D: Device<Element = f32>>(path: &Path, network: &Network<D>, metadata: &Metadata) -> Result<()> {
     let failed = |error| FileError::on("write", path)(error).into();
     atomic_file::write_with(path, true, failed, |file| write(file, network, metadata, failed))
@@ -178,12 +177,12 @@ fn write<D: Device<Element = f32>>(
     }
     let Hashing { inner, hash } = out;
     let file = inner.into_inner().map_err(|error| failed(error.into_error()))?;
-    // The metadata comes first in the header, so that this is the checksum's place.
-    let place = 8 + header.find(NO_CHECKSUM).unwrap_or_default() as u64;
-    file.seek(SeekFrom::Start(place)).and_then(|_| file.write_all(hex(&hash.finalize()).as_bytes())).map_err(failed)
+    // The metadata comes first in the header, so the first match is the checksum.
+    let offset = 8 + header.find(NO_CHECKSUM).unwrap_or_default() as u64;
+    file.seek(SeekFrom::Start(offset)).and_then(|_| file.write_all(hex(&hash.finalize()).as_bytes())).map_err(failed)
 }
 
-/// The JSON header with zeros for a checksum, padded with spaces to a multiple of eight.
+/// The JSON header with zeros as checksum, padded with spaces to a multiple of eight bytes.
 fn header<'a>(metadata: &Metadata, tensors: impl Iterator<Item = (&'a str, &'a [usize])>) -> String {
     let json = |value: serde_json::Result<String>| value.expect("plain data has a JSON form");
     let mut header = serde_json::Map::new();
@@ -227,16 +226,16 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-/// A safetensors file in memory, its structure checked.
+/// A safetensors file in memory, with a checked structure.
 pub struct Weights {
     path: PathBuf,
     bytes: Vec<u8>,
 }
 
-/// Reads a safetensors file of anyone's. No more memory is taken than the file is long.
+/// Reads any safetensors file. Takes no more memory than the length of the file.
 ///
 /// # Errors
-/// The file cannot be read or is not a whole safetensors file.
+/// The file cannot be read or is not a complete safetensors file.
 pub fn open_weights(path: &Path) -> Result<Weights> {
     let bytes = fs::read(path).map_err(FileError::on("read", path))?;
     match SafeTensors::deserialize(&bytes) {
@@ -271,7 +270,7 @@ impl Weights {
         Ok(device.write(&values, to)?)
     }
 
-    /// Names and shapes of the tensors, momentum and averages included, in the file's order of bytes.
+    /// Names and shapes of all tensors, including momentum and averages, in the order of the file.
     pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
         let tensors = self.tensors();
         let mut found: Vec<_> = tensors.iter().map(|(name, tensor)| (tensor.data().as_ptr(), name, tensor)).collect();
@@ -279,16 +278,16 @@ impl Weights {
         found.into_iter().map(|(_, name, tensor)| (name.to_owned(), tensor.shape().to_vec())).collect()
     }
 
-    /// A string of the file's metadata.
+    /// A string from the file's metadata.
     pub fn note(&self, key: &str) -> Option<String> {
         let (_, header) = SafeTensors::read_metadata(&self.bytes).ok()?;
         header.metadata().as_ref()?.get(key).cloned()
     }
 
-    /// The values of a tensor of floating-point numbers of any width, rounded to f32.
+    /// The values of a floating-point tensor of any width, rounded to f32.
     ///
     /// # Errors
-    /// It is missing or of another type.
+    /// It is missing or has another type.
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
         let fail = |reason: String| Error::Tensor { path: self.path.clone(), name: name.into(), reason };
         let tensors = self.tensors();
@@ -303,7 +302,7 @@ impl Weights {
         })
     }
 
-    /// Sets parameters, momentum and averages; in a network for inference the parameters are the averages, if there are.
+    /// Sets parameters, momentum and averages; a network for inference gets the averages as parameters, if there are.
     fn fill<D: Device<Element = f32>>(&self, network: &mut Network<D>) -> Result<()> {
         let tensors = self.tensors();
         let trains = network.trains();
@@ -324,7 +323,7 @@ impl Weights {
     }
 }
 
-/// A checkpoint in memory: whole, undamaged, its metadata understood.
+/// A checkpoint in memory: complete, with a valid checksum and parsed metadata.
 pub struct Checkpoint {
     weights: Weights,
     metadata: Metadata,
@@ -333,7 +332,7 @@ pub struct Checkpoint {
 /// Reads a checkpoint and verifies its checksum.
 ///
 /// # Errors
-/// The file cannot be read, is cut short or damaged, or is no checkpoint of this program.
+/// The file cannot be read, is truncated or damaged, or is not a checkpoint of this program.
 pub fn open(path: &Path) -> Result<Checkpoint> {
     let weights = open_weights(path)?;
     let foreign = |reason: String| Error::Foreign { path: path.to_owned(), reason };
@@ -362,7 +361,7 @@ pub fn open(path: &Path) -> Result<Checkpoint> {
     Ok(Checkpoint { weights, metadata })
 }
 
-/// The SHA-256 of a file with zeros where its checksum stands; none if none stands there.
+/// The SHA-256 of a file with zeros in place of its checksum; `None` if the checksum is not in the header.
 fn checksum(bytes: &[u8], stated: &str) -> Option<String> {
     let header = bytes.get(..8).map_or(0, |n| u64::from_le_bytes(n.try_into().unwrap_or_default())) as usize;
     let end = bytes.len().min(header.saturating_add(8));
@@ -378,12 +377,12 @@ fn checksum(bytes: &[u8], stated: &str) -> Option<String> {
 }
 
 impl Checkpoint {
-    /// What it says beside the tensors.
+    /// Everything but the tensors.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// The bytes of a parameter, of its average if there is one, little-endian f32.
+    /// The bytes of a parameter, or of its average if there is one, in little-endian f32.
     ///
     /// # Errors
     /// It is missing or has another shape or type.
@@ -399,8 +398,8 @@ impl Checkpoint {
         Ok(tensor.data())
     }
 
-    /// Sets parameters and, in a network for training, momentum and averages. A network for inference gets the averages
-    /// in the place of the parameters, if there are.
+    /// Sets parameters and, in a network for training, momentum and averages. A network for inference gets the averages as
+    /// parameters, if there are.
     ///
     /// # Errors
     /// A tensor is missing or has another shape or type; the device failed.

@@ -1,4 +1,4 @@
-//! The settings of a run: defaults, what is allowed, and their form as TOML.
+//! The settings of a run, their defaults, and their form as TOML.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ mod validate;
 pub use device::{DeviceKind, Precision};
 pub use validate::{LARGEST_IMAGE, flag};
 
-/// Which AlexNet.
+/// The variant of AlexNet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arch {
@@ -38,7 +38,7 @@ pub enum Arch {
 }
 
 impl Arch {
-    /// The core's word for it.
+    /// As `alexnet-core` names it.
     pub const fn variant(self) -> Variant {
         match self {
             Self::Cifar => Variant::Cifar,
@@ -56,95 +56,95 @@ impl Arch {
 pub struct Config {
     /// `auto`, `cifar10`, `sample` or a folder.
     pub data: String,
-    /// At most so many training images.
+    /// Maximum number of training images.
     pub limit_train: Option<usize>,
-    /// Training images held out to choose the best epoch by.
+    /// Number of training images held out for validation.
     pub val: Option<usize>,
-    /// At most so many test images.
+    /// Maximum number of test images.
     pub limit_test: Option<usize>,
-    /// Random transformations of the training images.
+    /// Augmentation of the training images.
     #[serde(with = "as_text")]
     pub augment: Augment,
-    /// Pixels of a crop's shift; an eighth of the side if none.
+    /// Largest shift of a crop in pixels; an eighth of the image size if `None`.
     pub crop_padding: Option<usize>,
-    /// Side of the square of cutout; half the images' side if none.
+    /// Height and width of cutout's square in pixels; half the image size if `None`.
     pub cutout: Option<usize>,
     /// Strength of the colour jitter.
     pub jitter: f64,
-    /// Operations of RandAugment and their magnitude.
+    /// Number and magnitude of RandAugment's operations.
     pub rand_augment: Option<RandAugment>,
-    /// α of MixUp; 0 for none.
+    /// α of MixUp; 0: off.
     pub mixup: f64,
-    /// α of CutMix; 0 for none.
+    /// α of CutMix; 0: off.
     pub cutmix: f64,
-    /// Whether the training images keep their order.
+    /// Keep the training images in order.
     pub no_shuffle: bool,
-    /// Which AlexNet.
+    /// The variant of AlexNet.
     pub arch: Arch,
-    /// Side of the network's images; the variant's own if none.
+    /// Image size of the network; the variant's own if `None`.
     pub resize: Option<usize>,
-    /// Groups of the convolutions of `original`.
+    /// Groups of the 2nd, 4th and 5th convolution of `original`.
     pub groups: usize,
-    /// Rate of both dropout layers.
+    /// Rate of the dropout layers.
     pub dropout: f64,
-    /// Whether a batch norm stands before every ReLU; in `modern` it always does.
+    /// A batch norm before every ReLU; `modern` always has them.
     pub batch_norm: bool,
-    /// Whether shortcuts go around the convolutions that keep the shape.
+    /// A residual shortcut around every convolution that keeps the shape.
     pub residual: bool,
-    /// Whether the first convolution starts as a whitening of the images.
+    /// Initialise the first convolution as a whitening of training patches.
     pub whiten: bool,
-    /// Whether the other convolutions start as identities.
+    /// Initialise the other convolutions as identities.
     pub identity: bool,
-    /// Weights to start from.
+    /// File of weights to start from.
     pub init: Option<String>,
-    /// Whether the last layer is not taken from `init`.
+    /// Do not load the last layer from `init`.
     pub replace_classifier: bool,
-    /// Layers that keep their weights: `features`, `classifier.1` …, with a comma between them.
+    /// Frozen layers, separated by commas: `features`, `classifier.1` …
     pub freeze: Option<String>,
-    /// How often the training images are seen.
+    /// Number of passes over the training set.
     pub epochs: usize,
-    /// Images a micro-batch.
+    /// Images per micro-batch.
     pub batch_size: usize,
-    /// Micro-batches an update.
+    /// Micro-batches per update.
     pub accumulate: usize,
-    /// lr.
+    /// Learning rate.
     pub lr: f64,
-    /// μ.
+    /// Momentum of SGD.
     pub momentum: f64,
-    /// Whether to look ahead.
+    /// Nesterov momentum.
     pub nesterov: bool,
-    /// wd.
+    /// Weight decay.
     pub weight_decay: f64,
-    /// Whether biases and norms decay too.
+    /// Apply weight decay to biases and norms too.
     pub decay_all: bool,
-    /// ε.
+    /// Label smoothing of the training loss.
     pub label_smoothing: f64,
-    /// Decay of the moving average of the weights; 0 for none.
+    /// Decay per update of the moving average of the weights; 0: no average.
     pub ema: f64,
-    /// By which views of an image the tests classify it.
+    /// Views of an image whose logits are averaged in evaluation.
     pub tta: Tta,
-    /// How the learning rate falls.
+    /// Learning rate schedule.
     pub schedule: Schedule,
-    /// Epochs between two falls of `step`.
+    /// Epochs between two drops of `step`.
     pub step_size: usize,
-    /// Factor of a fall.
+    /// Factor of a drop.
     pub gamma: f64,
-    /// Epochs of warm-up.
+    /// Epochs of linear warm-up.
     pub warmup: f64,
-    /// Epochs between two tests.
+    /// Epochs between two evaluations.
     pub test_every: usize,
-    /// Key of all randomness.
+    /// Seed of all randomness.
     pub seed: u64,
-    /// Where to compute.
+    /// Device to compute on.
     #[serde(with = "as_text")]
     pub device: DeviceKind,
-    /// Numbers of a GPU.
+    /// Number format of a GPU.
     pub precision: Precision,
-    /// Whether a GPU's steps are launched kernel by kernel.
+    /// Launch a GPU's kernels one by one, not as a graph.
     pub no_graph: bool,
-    /// Threads; 0 for all cores.
+    /// Number of threads; 0: all cores.
     pub threads: usize,
-    /// Seconds between two checkpoints within an epoch; 0 for none.
+    /// Seconds between two checkpoints within an epoch; 0: only at its end.
     pub save_every: f64,
 }
 
@@ -200,16 +200,16 @@ impl Default for Config {
     }
 }
 
-/// What a resumed run may be given anew: nothing else leaves its steps so far what they were. Another device or
-/// precision rounds differently from there on.
+/// The settings that may change when a run is resumed: none affects the steps done so far. Another device or precision
+/// rounds differently from then on.
 pub const MAY_CHANGE: [&str; 8] =
     ["epochs", "threads", "device", "precision", "no-graph", "data", "save-every", "test-every"];
 
 impl Config {
-    /// Reads a file; keys that it lacks have their default.
+    /// Reads a file; missing keys have their default.
     ///
     /// # Errors
-    /// The file cannot be read, is no TOML, has an unknown key or a value that is not allowed.
+    /// The file cannot be read, is not TOML, has an unknown key, or a value that is not allowed.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
         let config = Self::parse(&text, path)?;
@@ -217,28 +217,28 @@ impl Config {
         Ok(config)
     }
 
-    /// Parses TOML that came from `path`.
+    /// Parses TOML; `path` is for messages.
     ///
     /// # Errors
-    /// The text is no TOML or has an unknown key.
+    /// The text is not TOML or has an unknown key.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
         toml::from_str(text)
             .map_err(|e| Error::Config { path: path.to_owned(), message: e.to_string().trim_end().to_owned() })
     }
 
-    /// Parses the settings that a run's checkpoint holds.
+    /// Parses the settings in a checkpoint of a run.
     ///
     /// # Errors
     /// As [`Config::parse`].
     pub fn of_run(text: &str, path: &Path) -> Result<Self> {
         let mut config = Self::parse(text, path)?;
-        // Before there was the key, everything decayed.
+        // Before this key existed, everything decayed.
         config.decay_all |= !text.lines().any(|line| line.starts_with("decay-all"));
         Ok(config)
     }
 
-    /// By which views the run that a checkpoint is of was tested; by the image alone if the checkpoint is of none.
-    /// Keys that this version does not know are no matter.
+    /// The test-time augmentation of the run that wrote a checkpoint, from its settings; none for imported weights.
+    /// Unknown keys are ignored.
     pub fn tta_of_run(text: &str) -> Tta {
         #[derive(Deserialize)]
         struct Views {
@@ -248,10 +248,10 @@ impl Config {
         toml::from_str::<Views>(text).map_or(Tta::None, |views| views.tta)
     }
 
-    /// The settings as TOML, every default written out; [`Config::parse`] reads it back.
+    /// The settings as TOML, including defaults; [`Config::parse`] reads them back.
     ///
     /// # Errors
-    /// None for settings that were validated.
+    /// None for validated settings.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).map_err(|error| unwritable(&error))
     }
@@ -279,30 +279,30 @@ impl Config {
         table.try_into().map_err(|error| unwritable(&error))
     }
 
-    /// Whether a layer keeps its weights.
+    /// Whether a layer is frozen.
     pub fn freezes(&self, layer: &str) -> bool {
         let within = |name: &str| layer.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         self.freeze.iter().flat_map(|list| list.split(',')).any(|name| within(name.trim()))
     }
 
-    /// Side of the network's images.
+    /// Height and width of the network's images.
     pub fn image_size(&self) -> usize {
         self.resize.unwrap_or(self.arch.variant().image_size())
     }
 
-    /// What the training images undergo.
+    /// Augmentation of the training images, in numbers.
     pub fn transforms(&self) -> TransformConfig {
-        let usual = self.augment.at(self.image_size());
+        let default = self.augment.at(self.image_size());
         TransformConfig {
-            padding: self.crop_padding.unwrap_or(usual.padding),
-            cutout: self.cutout.unwrap_or(usual.cutout),
+            padding: self.crop_padding.unwrap_or(default.padding),
+            cutout: self.cutout.unwrap_or(default.cutout),
             rand_augment: self.rand_augment,
             jitter: self.jitter as f32,
-            ..usual
+            ..default
         }
     }
 
-    /// How the training batches are mixed.
+    /// MixUp and CutMix of the training batches.
     pub fn mix_config(&self) -> MixConfig {
         MixConfig { mixup: self.mixup, cutmix: self.cutmix }
     }
@@ -319,12 +319,12 @@ impl Config {
         }
     }
 
-    /// Updates an epoch of `images` images.
+    /// Updates per epoch of `images` images.
     pub fn epoch_steps(&self, images: usize) -> usize {
         images.div_ceil(self.batch_size * self.accumulate)
     }
 
-    /// The learning rate of every step with `images` training images.
+    /// The learning rate schedule for `images` training images.
     pub fn learning_rate(&self, images: usize) -> LearningRate {
         let epoch_steps = self.epoch_steps(images) as u64;
         LearningRate {
@@ -338,7 +338,7 @@ impl Config {
         }
     }
 
-    /// Threads to start.
+    /// Number of threads to start.
     pub fn thread_count(&self) -> usize {
         match self.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -346,10 +346,10 @@ impl Config {
         }
     }
 
-    /// That `self`, given to a resumed run, changes nothing of `run` but what [`MAY_CHANGE`] lists.
+    /// Checks that `self` differs from the settings of a resumed `run` in [`MAY_CHANGE`] only.
     ///
     /// # Errors
-    /// [`Error::Changed`] names the first key that differs.
+    /// [`Error::Changed`] with the first key that must not differ.
     pub fn may_resume(&self, run: &Self) -> Result<()> {
         let (new, old) = (to_table(self)?, to_table(run)?);
         let text = |value: Option<&toml::Value>| value.map_or("none".into(), toml::Value::to_string);

@@ -16,22 +16,22 @@ use crate::atomic_file::{self, UNFINISHED};
 const CONFIG: &str = "config.toml";
 /// Its first line.
 const HEAD: &str = "# The settings of this run. To start another with them: alexnet train --config FILE";
-/// A record an epoch.
+/// One record per epoch.
 pub const METRICS: &str = "metrics.jsonl";
 const LAST: &str = "last.safetensors";
 const BEST: &str = "best.safetensors";
 const EVENTS: &str = "events.out.tfevents.";
 
-/// A run's folder, held against other processes as long as this lives.
+/// A run's folder, locked against other processes while this value lives.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    /// Whether this process made it.
+    /// Whether this process created it.
     made: bool,
     _lock: Option<File>,
 }
 
-/// What is written every epoch.
+/// The files that are written every epoch.
 pub struct Outputs {
     /// `metrics.jsonl`.
     pub metrics: Metrics,
@@ -39,14 +39,14 @@ pub struct Outputs {
     pub events: tensorboard::Writer,
 }
 
-/// Seconds since 1970, as TensorBoard wants them.
+/// Seconds since 1970, as in TensorBoard events.
 pub fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
 impl RunFolder {
-    /// Whether a new run may have the folder `path`: it does not exist, or holds no run. One that was killed before its
-    /// first checkpoint is none.
+    /// Checks that a new run may use the folder `path`: it does not exist or holds no run. A run that was killed before
+    /// its first checkpoint does not count.
     ///
     /// # Errors
     /// [`Error::Exists`]; [`Error::ForeignConfig`] for a `config.toml` of the user's.
@@ -61,10 +61,10 @@ impl RunFolder {
         }
     }
 
-    /// Makes the folder of a new run: `path`, or else `runs/NAME-N` with the first number that is free.
+    /// Creates the folder of a new run: `path`, or `runs/NAME-N` with the first free number.
     ///
     /// # Errors
-    /// The folder holds a run; the system refuses.
+    /// The folder holds a run; the system's.
     pub fn create(path: Option<&Path>, name: &str) -> Result<Self> {
         let (path, made) = match path {
             Some(path) => {
@@ -80,11 +80,14 @@ impl RunFolder {
         Ok(Self { path, made, _lock: lock })
     }
 
-    /// Opens the folder of a run to go on with it, and removes what a killed process left unfinished.
+    /// Opens the folder of a run to resume it, and removes temporary files of a killed process.
     ///
     /// # Errors
-    /// There is no run, or another process works on it.
+    /// There is no run, or another process trains in it.
     pub fn reopen(path: &Path) -> Result<Self> {
+        if path.is_file() {
+            return Err(Error::NotARun { path: path.into(), reason: "it is a file" });
+        }
         if !path.is_dir() {
             return Err(Error::NoFolder { path: path.into() });
         }
@@ -96,22 +99,22 @@ impl RunFolder {
         Ok(Self { path: path.into(), made: false, _lock: lock })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The state to go on from.
+    /// The checkpoint to resume from.
     pub fn last(&self) -> PathBuf {
         self.path.join(LAST)
     }
 
-    /// The state with the best test accuracy.
+    /// The checkpoint with the best accuracy.
     pub fn best(&self) -> PathBuf {
         self.path.join(BEST)
     }
 
-    /// Writes the effective configuration.
+    /// Writes the settings in effect, as TOML.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -121,7 +124,7 @@ impl RunFolder {
         atomic_file::write(&path, true, text.as_bytes()).map_err(Error::io("write", &path))
     }
 
-    /// Opens metrics and events for a run of which `epochs` epochs are done.
+    /// Opens metrics and events for a run with `epochs` finished epochs.
     ///
     /// # Errors
     /// A file cannot be written.
@@ -131,16 +134,16 @@ impl RunFolder {
         Ok(Outputs { metrics, events })
     }
 
-    /// Saves the state to go on from, and as the best one too if it is that.
+    /// Saves the checkpoint to resume from and, if it is the `best`, that one too.
     ///
-    /// The best goes first: a process killed in between resumes from the state before and finds it best again.
+    /// The best is written first: a process killed in between resumes from the checkpoint before and finds the best again.
     ///
     /// # Errors
-    /// A file cannot be written; what was there stays.
+    /// A file cannot be written; the old one stays.
     pub fn save<D: Device<Element = f32>>(&self, network: &Network<D>, metadata: &Metadata, best: bool) -> Result<()> {
         if best {
             checkpoint::save(&self.best(), network, metadata)?;
-            // The same bytes under both names cost the disk once.
+            // A hard link: the bytes are on the disk once.
             if atomic_file::link(&self.best(), &self.last()).is_ok() {
                 return Ok(());
             }
@@ -148,7 +151,7 @@ impl RunFolder {
         Ok(checkpoint::save(&self.last(), network, metadata)?)
     }
 
-    /// Takes back what [`RunFolder::create`] and what followed made, when the first checkpoint could not be written.
+    /// Removes everything that this process wrote, after the first checkpoint could not be written.
     pub fn abandon(self) {
         let id = format!(".{}", std::process::id());
         let ours = |name: &str| {
@@ -158,7 +161,7 @@ impl RunFolder {
         };
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             if ours(&entry.file_name().to_string_lossy()) {
-                // The error that led here is the one to report.
+                // The first error is the one to report.
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -168,21 +171,21 @@ impl RunFolder {
     }
 }
 
-/// Removes what a killed process left unfinished.
+/// Removes temporary files of a killed process.
 fn remove_unfinished(path: &Path) -> Result<()> {
     for entry in fs::read_dir(path).map_err(Error::io("read", path))?.flatten() {
         if entry.file_name().to_string_lossy().contains(UNFINISHED) {
-            // If it cannot be removed it does no harm.
+            // A file that stays does no harm.
             let _ = fs::remove_file(entry.path());
         }
     }
     Ok(())
 }
 
-/// Makes `parent/name-N` with the first number that is free.
+/// Creates `parent/name-N` with the first free number.
 ///
 /// # Errors
-/// The system refuses.
+/// The system's.
 pub fn numbered(parent: &Path, name: &str) -> Result<PathBuf> {
     fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     let mut number = 1u32;
@@ -196,8 +199,7 @@ pub fn numbered(parent: &Path, name: &str) -> Result<PathBuf> {
     }
 }
 
-/// Keeps other processes out of the folder until this one ends, however it ends. Where folders cannot be locked
-/// there is no lock.
+/// Locks the folder until this process ends, however it ends. `None` where folders cannot be locked.
 fn lock(path: &Path) -> Result<Option<File>> {
     let Ok(folder) = File::open(path) else { return Ok(None) };
     match folder.try_lock() {
@@ -227,7 +229,7 @@ mod tests {
         let run = RunFolder::create(Some(&path), "x").unwrap();
         assert!(matches!(RunFolder::create(Some(&path), "x"), Err(Error::Busy { .. })));
         drop(run);
-        // Nothing was written, so that it can be had again.
+        // Nothing was written, so that it is still free.
         drop(RunFolder::create(Some(&path), "x").unwrap());
         assert!(matches!(RunFolder::reopen(&path), Err(Error::NotARun { .. })));
         fs::write(path.join(LAST), "").unwrap();

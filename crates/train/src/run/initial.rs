@@ -1,5 +1,4 @@
-//! Initial weights that know more than Kaiming's, both from Keller Jordan's "94% on CIFAR-10 in 3.29 Seconds on a Single
-//! GPU" (2024).
+//! Whitening and identity initialisation, from Keller Jordan's "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (2024).
 
 use alexnet_core::architecture::LayerKind;
 use alexnet_core::{Device, Network};
@@ -8,13 +7,13 @@ use nalgebra::{DMatrix, DVector, SymmetricEigen};
 use super::error::Result;
 use crate::data::{Loader, LoaderOptions, Split};
 
-/// Windows that the directions of images are measured on.
+/// Number of patches from which the covariance is estimated.
 const WINDOWS: usize = 100_000;
-/// Added to a direction's variance, so that one that hardly varies is not blown up.
+/// Added to every variance, so that a direction with hardly any variance is not scaled up.
 const EPSILON: f64 = 5e-4;
 
-/// Starts every convolution but the first as an identity: its filter i gives channel i, as far as there are both, and
-/// the filters beyond keep their values. In a group of filters the same holds of its own channels.
+/// Initialises every convolution but the first as an identity: filter i passes channel i on, as far as there are both;
+/// further filters keep their values. In a grouped convolution this holds per group.
 ///
 /// # Errors
 /// The device's.
@@ -47,10 +46,9 @@ pub fn identity<D: Device<Element = f32>>(network: &mut Network<D>) -> Result<()
     Ok(())
 }
 
-/// Starts the first convolution as a whitening of the images: its filters come in pairs f and −f, each pair one
-/// direction in which windows of the images vary, the strongest first, scaled so that what comes out has variance one.
-/// Filters beyond twice the elements of a window keep their values. The images come in the order that `seed` gives,
-/// decoded by so many threads (0 for all cores).
+/// Initialises the first convolution as a whitening of training patches: its filters are pairs f and −f, one pair per
+/// principal component of the patches, largest variance first, scaled to an output variance of one. Filters beyond twice
+/// the elements of a patch keep their values. `seed` gives the order of the images, `threads` decode them (0: all cores).
 ///
 /// # Errors
 /// An image cannot be read; the device's.
@@ -83,7 +81,7 @@ pub fn whiten<D: Device<Element = f32>>(
     Ok(())
 }
 
-/// E[p·pᵀ] of windows p of the normalised images, laid out (C, R, S) as the weights of a filter are.
+/// E[p·pᵀ] of patches p of the normalised images, laid out (C, R, S) like the weights of a filter.
 fn moments(images: &Split, size: usize, kernel: usize, seed: u64, threads: usize) -> Result<DMatrix<f64>> {
     let side = size / kernel;
     let needed = WINDOWS.div_ceil(side * side).min(images.len());
@@ -107,8 +105,8 @@ fn moments(images: &Split, size: usize, kernel: usize, seed: u64, threads: usize
     Ok(sum / seen as f64)
 }
 
-/// The eigenvectors of a matrix of second moments, that of the largest eigenvalue first, each divided by the root of
-/// its eigenvalue.
+/// The eigenvectors of a matrix of second moments, largest eigenvalue first, each divided by the square root of its
+/// eigenvalue.
 fn directions(moments: DMatrix<f64>) -> Vec<DVector<f64>> {
     let eigen = SymmetricEigen::new(moments);
     let mut order: Vec<usize> = (0..eigen.eigenvalues.len()).collect();

@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: one JSON object a finished epoch.
+//! `metrics.jsonl`: one JSON object per finished epoch.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Error, Result};
 use super::scaling::Scaling;
 
-/// What is said about an epoch.
+/// The record of an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The epoch, from 1.
@@ -18,37 +18,37 @@ pub struct Record {
     pub step: u64,
     /// Learning rate of the epoch's last update.
     pub lr: f64,
-    /// Mean loss of the training images, each at the time it was trained on, with label smoothing and dropout.
+    /// Mean training loss over the epoch, each image in the step that trained on it, with label smoothing and dropout.
     pub train_loss: f64,
-    /// Share of the training images that were predicted right at that time.
+    /// Training accuracy, likewise, from 0 to 1.
     pub train_acc: f64,
-    /// Mean loss of the test images after the epoch, without smoothing and dropout. After epochs that --test-every names,
-    /// with --val after the last one only.
+    /// Mean test loss after the epoch, without smoothing and dropout. Only after epochs that --test-every selects; with
+    /// --val only after the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_loss: Option<f64>,
-    /// Share of the test images that were predicted right.
+    /// Test accuracy, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_acc: Option<f64>,
-    /// As `test_loss`, of the images that --val holds out.
+    /// Mean loss of the images that --val holds out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_loss: Option<f64>,
-    /// As `test_acc`, likewise.
+    /// Accuracy on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_acc: Option<f64>,
-    /// Training images a second, the test left out.
+    /// Training images per second, without the evaluation.
     pub images_per_s: f64,
-    /// Seconds of training and test.
+    /// Seconds of training and evaluation.
     pub seconds: f64,
     /// Name of the data set; `sample` for the embedded one.
     pub dataset: String,
-    /// How the loss was scaled at the end of the epoch, with --precision fp16.
+    /// Loss scaling at the end of the epoch, with --precision fp16.
     #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
 }
 
 impl Record {
-    /// What selects the best epoch: (`val`, or `test` without --val; its loss; its accuracy), the numbers NaN where the epoch
-    /// was not evaluated.
+    /// The split that selects the best epoch, `val` or (without --val) `test`, with its loss and accuracy; NaN if the
+    /// epoch was not evaluated.
     pub fn selection_metric(&self) -> (&'static str, f64, f64) {
         let known = |value: Option<f64>| value.unwrap_or(f64::NAN);
         match self.val_acc {
@@ -75,8 +75,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Opens or creates the file and keeps the records of the first `epochs` epochs: what a killed run wrote
-    /// after its last checkpoint will be written again.
+    /// Opens or creates the file and keeps the records of the first `epochs` epochs: those that a killed run wrote after
+    /// its last checkpoint will be written again.
     ///
     /// # Errors
     /// The file cannot be read or written.
@@ -106,7 +106,7 @@ impl Metrics {
     }
 }
 
-/// How many bytes of `text` are whole records of epochs up to `epochs`.
+/// Number of bytes of `text` that are complete records of epochs up to `epochs`.
 fn kept(text: &[u8], epochs: usize) -> usize {
     text.split_inclusive(|&byte| byte == b'\n')
         .take_while(|line| {

@@ -1,4 +1,4 @@
-//! A training run: the loop and what it leaves behind.
+//! A training run: settings, training loop, checkpoints, metrics.
 
 pub mod batch_source;
 pub mod bytes;

@@ -1,4 +1,4 @@
-//! The screen: a bar on a terminal, plain lines elsewhere, and a line an epoch on standard output.
+//! Progress on the screen: a bar on a terminal, otherwise plain lines, and one line per epoch on standard output.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -8,9 +8,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::metrics::Record;
 use super::trainer::{Observer, Step};
 
-/// Seconds between two lines of progress where there is no terminal.
+/// Time between two lines of progress without a terminal.
 const PLAIN: Duration = Duration::from_secs(30);
-/// Time between two drawings of the bar.
+/// Time between two updates of the bar.
 const REDRAW: Duration = Duration::from_millis(100);
 
 /// Prints a line to standard output. A reader that went away does not end a run.
@@ -23,7 +23,7 @@ pub fn notice(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-/// Shows a run on standard error, and its epochs on standard output.
+/// Shows the progress of a run on standard error and its epochs on standard output.
 pub struct Screen {
     bar: Option<ProgressBar>,
     shown: Option<Instant>,
@@ -55,7 +55,7 @@ impl Screen {
         }
     }
 
-    /// Takes the bar off the screen.
+    /// Removes the bar.
     pub fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -159,14 +159,14 @@ fn plain_line(step: &Step) -> String {
     )
 }
 
-/// One line of at most `width` characters: what matters most stays when it gets narrow.
+/// One line of at most `width` characters; a narrow one keeps the most important parts.
 fn bar_line(step: &Step, width: usize) -> String {
     let (loss, accuracy) = (format!("loss {:.4}", step.loss), format!("acc {:.2}%", step.accuracy * 100.0));
     let (rate, left) = (format!("{:.0} img/s", step.images_per_s), format!("{} left", duration(step.epoch_left)));
     let count = format!("{}/{}", step.done, step.steps);
     let epoch = format!("Epoch {}/{}", step.epoch, step.epochs);
     let run = format!("(run {})", duration(step.run_left));
-    // By falling width; the first that fits is taken, and the bar fills what it leaves.
+    // In order of falling width; the first that fits is taken, and the bar fills the rest.
     let parts: [&[&str]; 6] = [
         &[&epoch, "", &count, &loss, &accuracy, &rate, &left, &run],
         &[&epoch, "", &count, &loss, &accuracy, &rate, &left],

@@ -1,11 +1,11 @@
-//! Recipes: settings that were chosen together, by name. They lie as TOML files in `recipes/`.
+//! Recipes: named sets of settings that were chosen together, as TOML files in `recipes/`.
 
 use std::path::PathBuf;
 
 use super::config::Config;
 use super::error::Result;
 
-/// Settings that were chosen together.
+/// A named set of settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Recipe {
     /// The tutorial's: SGD with steps of the learning rate, crop and flip, weight decay on everything; 100 epochs
@@ -21,7 +21,7 @@ pub enum Recipe {
 }
 
 impl Recipe {
-    /// Its file's name, and what is in it.
+    /// Name and contents of its file.
     pub const fn file(self) -> (&'static str, &'static str) {
         match self {
             Self::Tutorial => ("tutorial.toml", include_str!("../../recipes/tutorial.toml")),
@@ -32,10 +32,10 @@ impl Recipe {
         }
     }
 
-    /// Its settings; keys that it lacks have their default.
+    /// Its settings; missing keys have their default.
     ///
     /// # Errors
-    /// None for the files that are there.
+    /// None for the recipes in the tree.
     pub fn config(self) -> Result<Config> {
         let (name, text) = self.file();
         Config::parse(text, &PathBuf::from(name))

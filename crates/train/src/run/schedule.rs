@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate rises and falls.
+/// Learning rate schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
@@ -20,7 +20,7 @@ pub enum Schedule {
 
 /// The learning rate as a function of the step.
 ///
-/// With s the step and e = ⌊s / steps an epoch⌋ the epoch, both from 0, W the steps of the warm-up and T those of the
+/// With s the step and e = ⌊s / steps per epoch⌋ the epoch, both from 0, W the steps of the warm-up and T those of the
 /// whole run:
 /// - step: lr·γ^⌊e / step-size⌋;
 /// - cosine: lr·(1 + cos(π·(s − W) / (T − W))) / 2 from step W on, lr before;
@@ -32,19 +32,19 @@ pub enum Schedule {
 /// - one-cycle: cos(lr/25, lr, s / (W − 1)) up to step W − 1, then cos(lr, lr/25/10⁴, (s − W + 1) / (T − W)).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LearningRate {
-    /// lr.
+    /// The peak learning rate, lr.
     pub base: f64,
-    /// How it falls.
+    /// The schedule.
     pub schedule: Schedule,
-    /// Epochs between two falls.
+    /// Epochs between two drops of `step`.
     pub step_size: usize,
-    /// γ.
+    /// Factor of a drop of `step`, γ.
     pub gamma: f64,
-    /// W.
+    /// Warm-up steps, W.
     pub warmup_steps: u64,
-    /// Steps an epoch.
+    /// Steps per epoch.
     pub epoch_steps: u64,
-    /// T.
+    /// Total steps, T.
     pub total_steps: u64,
 }
 
@@ -55,7 +55,7 @@ impl LearningRate {
         let rate = match self.schedule {
             Schedule::OneCycle => {
                 let (first, peak) = (self.base / 25.0, self.warmup_steps as f64 - 1.0);
-                // Never divided by 0: a warm-up of one step ends where it begins, at lr.
+                // No division by 0: a warm-up of one step is at lr throughout.
                 return match (step as f64) < peak {
                     true => half_cosine(first, self.base, step as f64 / peak),
                     false => half_cosine(self.base, first / 1e4, (step as f64 - peak) / length),
@@ -64,8 +64,8 @@ impl LearningRate {
             Schedule::Triangle => self.base * (1.0 - step.saturating_sub(self.warmup_steps) as f64 / length).max(0.0),
             Schedule::Constant => self.base,
             Schedule::Step => {
-                let falls = step / self.epoch_steps.max(1) / (self.step_size as u64).max(1);
-                self.base * self.gamma.powi(falls.min(i32::MAX as u64) as i32)
+                let drops = step / self.epoch_steps.max(1) / (self.step_size as u64).max(1);
+                self.base * self.gamma.powi(drops.min(i32::MAX as u64) as i32)
             }
             Schedule::Cosine => half_cosine(self.base, 0.0, step.saturating_sub(self.warmup_steps) as f64 / length),
         };
@@ -76,7 +76,7 @@ impl LearningRate {
     }
 }
 
-/// From `from` to `to` as `done` goes from 0 to 1.
+/// Half a cosine from `from` to `to` as `done` goes from 0 to 1.
 fn half_cosine(from: f64, to: f64, done: f64) -> f64 {
     to + (from - to) * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos()) / 2.0
 }
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn step_as_pytorch() {
-        // torch.optim.lr_scheduler.StepLR(step_size=30, gamma=0.1) with lr 0.01, stepped once an epoch.
+        // torch.optim.lr_scheduler.StepLR(step_size=30, gamma=0.1) with lr 0.01, stepped once per epoch.
         for (epoch, rate) in [(0, 1e-2), (29, 1e-2), (30, 1e-3), (59, 1e-3), (60, 1e-4), (99, 1e-5)] {
             close(RATE.at(epoch * 391), rate);
             close(RATE.at(epoch * 391 + 390), rate);
@@ -159,7 +159,7 @@ mod tests {
         for (step, expected) in [(0, 0.09619399184965784), (6, 0.0038064081503421656), (7, 4e-07)] {
             close(rate(0, 8).at(step), expected);
         }
-        // A warm-up of one step, for which PyTorch divides by zero; and beyond the end.
+        // A warm-up of one step, where PyTorch divides by zero; and beyond the end.
         close(rate(1, 20).at(0), 0.1);
         close(rate(5, 20).at(500), 4e-07);
     }

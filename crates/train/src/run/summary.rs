@@ -1,10 +1,10 @@
-//! The table of layers printed at the start.
+//! The table of layers that is printed at the start.
 
 use std::fmt::Write;
 
 use alexnet_core::Architecture;
 
-/// Digits in groups of three: 23,272,266.
+/// Digits in groups of three, as in 23,272,266.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -22,7 +22,7 @@ pub fn count(number: usize, thing: &str) -> String {
     format!("{} {thing}{}", grouped(number as u64), if number == 1 { "" } else { "s" })
 }
 
-/// Layer, operation, output (channels first), parameters and multiply-adds of one image's forward pass.
+/// Table of layers: operation, output shape (channels first), parameters, and multiply-adds of the forward pass per image.
 ///
 /// # Errors
 /// A layer without output.
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_a_layer_and_the_total() {
+    fn one_row_per_layer_and_the_total() {
         let options = Options::new(32, 10);
         let text = table(&architecture(Variant::Cifar, options)).unwrap();
         let row = |name: &str| {

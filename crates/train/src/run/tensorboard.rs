@@ -1,9 +1,8 @@
 //! TensorBoard event files: scalars only.
 //!
-//! A file is a sequence of records: length (u64), masked CRC-32C of the length, data, masked CRC-32C
-//! of the data. The data is the protocol buffer `tensorflow.Event`: 1 wall_time (double), 2 step
-//! (int64), 3 file_version (string) in the first event, 5 summary (message) in the others; a summary
-//! holds 1 value (message): 1 tag (string), 2 simple_value (float).
+//! A file is a sequence of records: length (u64), masked CRC-32C of the length, data, masked CRC-32C of the data. The data
+//! is the protocol buffer `tensorflow.Event`: 1 wall_time (double), 2 step (int64), 3 file_version (string) in the first
+//! event, 5 summary (message) in the others. A summary holds 1 value (message): 1 tag (string), 2 simple_value (float).
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -11,19 +10,19 @@ use std::path::Path;
 
 use crate::protobuf::Message;
 
-/// An event file that is being written.
+/// An open event file.
 pub struct Writer {
     out: BufWriter<File>,
 }
 
 impl Writer {
-    /// Creates a new event file in `folder`, named after `unix_seconds` as TensorBoard expects; it
-    /// reads all event files of a folder as one run, so that a resumed run simply adds a file.
+    /// Creates an event file in `folder`, named after `unix_seconds` as TensorBoard expects. TensorBoard reads all event
+    /// files of a folder as one run, so a resumed run adds a file.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn create(folder: &Path, unix_seconds: f64) -> io::Result<Self> {
-        // The process id keeps two runs of the same second apart.
+        // The process id distinguishes two runs started in the same second.
         let name = format!("events.out.tfevents.{:010}.{}", unix_seconds as u64, std::process::id());
         let file = File::options().create(true).append(true).open(folder.join(name))?;
         let mut writer = Self { out: BufWriter::new(file) };
@@ -33,7 +32,7 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Writes one point of the curve `tag`.
+    /// Writes one point of the scalar `tag`.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -44,7 +43,7 @@ impl Writer {
         self.record(event.as_bytes())
     }
 
-    /// Hands everything to the operating system.
+    /// Flushes the buffer to the operating system.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -78,7 +77,7 @@ mod tests {
         writer.flush().unwrap();
         let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
         let bytes = std::fs::read(file).unwrap();
-        // What TensorFlow's own RecordWriter makes of the same two events.
+        // The same two events, written by TensorFlow's RecordWriter.
         let expected = "1800000000000000a37f4b2209000000000000f83f1a0d627261696e2e4576656e743a322a28646c\
                         1b000000000000001a0d9e1309000000000000044010ac022a0d0a0b0a046c6f7373150000803e205d3896";
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();

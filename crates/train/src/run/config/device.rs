@@ -1,15 +1,15 @@
-//! Where and in which numbers a network is computed.
+//! Device and number format.
 
 use serde::{Deserialize, Serialize};
 
-/// Where the network is computed: `auto`, `cpu`, `cuda` or `cuda:N`.
+/// The device to compute on: `auto`, `cpu`, `cuda` or `cuda:N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceKind {
-    /// The first GPU if there is one, else the processor.
+    /// The first GPU if there is one, else the CPU.
     Auto,
-    /// The processor.
+    /// The CPU.
     Cpu,
-    /// The GPU of this number.
+    /// The GPU with this index.
     Cuda(usize),
 }
 
@@ -37,7 +37,7 @@ impl std::fmt::Display for DeviceKind {
     }
 }
 
-/// How a GPU stores and multiplies numbers; sums, weights and their updates are in fp32 always.
+/// Number format of activations and products on a GPU; sums, weights and updates are always in fp32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {

@@ -1,4 +1,4 @@
-//! What is allowed, and what survives as TOML.
+//! Limits of the settings, and their way through TOML.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What is allowed.
+//! Limits of the settings.
 
 use super::{Arch, Config, DeviceKind, Precision};
 use crate::run::error::{Error, Result};
