@@ -130,9 +130,11 @@ pub fn of_checkpoint(error: &checkpoint::Error) -> Option<String> {
     use checkpoint::Error;
     Some(match error {
         Error::Io(error) => return of_io(&error.source).map(String::from),
-        Error::Malformed { .. } => "give a run folder or a .safetensors file; if this one was truncated, use another copy: \
+        Error::Malformed { .. } => {
+            "give a run folder or a .safetensors file; if this one was truncated, use another copy: \
              a run folder has last.safetensors and best.safetensors"
-            .into(),
+                .into()
+        }
         Error::Damaged { .. } => "use another copy: a run folder has last.safetensors and best.safetensors".into(),
         Error::Foreign { .. } => {
             "`alexnet import FILE -o CHECKPOINT` makes a checkpoint of other programs' weights".into()
