@@ -1,8 +1,8 @@
-//! The variants of AlexNet.
+//! The variants of AlexNet as [`Architecture`]s.
 
 use crate::architecture::{Architecture, LayerKind, LayerSpec};
 
-/// Which AlexNet.
+/// A variant of AlexNet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     /// For 32×32 images: small first window, pools that do not overlap; 23,272,266 parameters for 10 classes.
@@ -14,11 +14,11 @@ pub enum Variant {
     Torchvision,
     /// Krizhevsky, Sutskever and Hinton, 2012, for 227×227: 62,378,344 parameters for 1,000 classes.
     Original,
-    /// AlexNet's five convolutions and three linear layers as one would put them for 32×32 images today: the first two
-    /// windows keep the resolution, a batch norm stands before every ReLU, the last pool leaves one pixel, and the linear
+    /// AlexNet's five convolutions and three linear layers in a modern arrangement for 32×32 images: the first two
+    /// convolutions keep the resolution, a batch norm precedes every ReLU, the last pool leaves one pixel, and the linear
     /// layers are narrow. 64, 64, 256, 384 and 512 filters on maps of 32, 32, 16, 8 and 4 pixels a side; 3,376,586
-    /// parameters for 10 classes. With windows of 3×3 and stride 1 counted as a quarter, which is what Winograd's algorithm
-    /// leaves of them, it takes 1.3 times the multiply-adds of `cifar`, and moves five times as many activations.
+    /// parameters for 10 classes. It takes 1.3 times the multiply-adds of `cifar`, counting 3×3 convolutions of stride 1 as
+    /// a quarter, which is what Winograd's algorithm leaves of them, and moves five times as many activations.
     Modern,
 }
 
@@ -53,7 +53,7 @@ impl Variant {
     }
 }
 
-/// What may be chosen about a variant.
+/// The options of a variant.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
     /// Side of the square images in pixels.
@@ -62,12 +62,11 @@ pub struct Options {
     pub classes: usize,
     /// Rate of both dropout layers.
     pub dropout: f64,
-    /// Groups of the second, fourth and fifth convolution: 2 is how two GPUs shared them in 2012.
+    /// Groups of the second, fourth and fifth convolution; 2 as in 2012, when two GPUs shared them.
     pub groups: usize,
-    /// Whether a batch norm stands before every ReLU; it always does in `modern`.
+    /// Whether a batch norm precedes every ReLU; `modern` always has them.
     pub batch_norm: bool,
-    /// Whether an identity goes around every convolution with as many filters as channels, and is added before the
-    /// ReLU.
+    /// Whether an identity shortcut goes around every convolution that keeps the shape, added before the ReLU.
     pub residual: bool,
 }
 
@@ -149,8 +148,8 @@ pub fn architecture(variant: Variant, options: Options) -> Architecture {
     Architecture { name: variant.name().into(), image_size, channels: 3, classes, layers }
 }
 
-/// Puts an identity around every convolution whose output has its input's shape. It has no number of its own, so that
-/// all other layers have the names they have without.
+/// Adds an identity shortcut around every convolution whose output has its input's shape. Its end has no number of its own,
+/// so that all other layers keep their names.
 fn add_shortcuts(layers: &mut Vec<LayerSpec>, mut channels: usize) {
     let mut place = 0;
     while let Some(layer) = layers.get(place) {

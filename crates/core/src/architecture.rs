@@ -1,4 +1,4 @@
-//! A network as a list of layers: their shapes, parameters, operations and memory, before any is taken.
+//! A network as a list of layers: their shapes, parameters, operations and memory, before any is allocated.
 
 use std::collections::HashSet;
 
@@ -12,39 +12,39 @@ mod extent;
 
 use extent::{check_shortcut, output_extent};
 
-/// What a layer does.
+/// A kind of layer with its settings, in the terms of `torch.nn`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LayerKind {
     /// Convolution with bias.
     Conv {
         /// Number of filters.
         filters: usize,
-        /// Side of the window.
+        /// Side of the window in pixels.
         kernel: usize,
         /// Pixels between windows.
         stride: usize,
         /// Zeros on each side.
         padding: usize,
-        /// Groups of channels that do not see each other.
+        /// Groups of channels that are convolved separately.
         groups: usize,
     },
     /// max(x, 0).
     Relu,
     /// Max pooling.
     MaxPool {
-        /// Side of the window.
+        /// Side of the window in pixels, at most 16.
         kernel: usize,
         /// Pixels between windows.
         stride: usize,
         /// Padding on each side.
         padding: usize,
     },
-    /// Average pooling to `side`×`side` from any size.
+    /// Average pooling to `side`×`side` pixels from any size.
     AdaptiveAvgPool {
         /// Side of the output.
         side: usize,
     },
-    /// Local response normalisation.
+    /// Local response normalisation across channels.
     Lrn {
         /// Channels in the window.
         size: usize,
@@ -59,17 +59,18 @@ pub enum LayerKind {
     BatchNorm {
         /// ε.
         epsilon: f64,
-        /// Share of the batch's statistics in the new running ones.
+        /// Weight of the batch's statistics in the new running statistics.
         momentum: f64,
     },
-    /// Adds what layer number `from` of the architecture takes in: an identity around all from there to here.
+    /// Adds the input of layer number `from` of the architecture: the end of an identity shortcut around the layers from
+    /// there to here.
     Add {
         /// The first layer that the shortcut goes around.
         from: usize,
     },
     /// Inverted dropout.
     Dropout {
-        /// Share set to zero.
+        /// Probability of an element to be set to zero.
         rate: f64,
     },
     /// (H, W, C) to a row of C·H·W in PyTorch's order.
@@ -84,9 +85,9 @@ pub enum LayerKind {
 /// A layer with its name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerSpec {
-    /// Name as in torchvision's state dict, such as `features.0`.
+    /// Name as in PyTorch's state dict, such as `features.0`; unique in the network.
     pub name: String,
-    /// What it does.
+    /// Its kind.
     pub kind: LayerKind,
 }
 
@@ -102,7 +103,7 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// Elements an image.
+    /// Elements per image.
     pub const fn len(&self) -> usize {
         self.height * self.width * self.channels
     }
@@ -122,30 +123,30 @@ impl std::fmt::Display for Extent {
     }
 }
 
-/// How a parameter starts.
+/// Initial values of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Initial {
     /// Zeros.
     Zero,
     /// Ones.
     One,
-    /// Normal with mean 0.
+    /// Normally distributed with mean 0.
     Normal {
         /// Standard deviation.
         deviation: f64,
     },
 }
 
-/// A parameter before it has memory.
+/// A parameter, before it is allocated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParameterSpec {
     /// Name, such as `features.0.weight`.
     pub name: String,
     /// Shape in PyTorch's order.
     pub shape: Vec<usize>,
-    /// How it starts.
+    /// Its initial values.
     pub initial: Initial,
-    /// Whether it is a running statistic: part of the network, but measured, not trained.
+    /// Whether it is a running statistic: stored with the network, but not trained.
     pub statistic: bool,
 }
 
@@ -160,14 +161,14 @@ impl ParameterSpec {
     }
 }
 
-/// A layer whose input and output are known.
+/// A layer with the extents of its input and output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TracedLayer {
     /// Name and kind.
     pub spec: LayerSpec,
-    /// What comes in.
+    /// Extent of its input.
     pub input: Extent,
-    /// What goes out.
+    /// Extent of its output.
     pub output: Extent,
 }
 
@@ -186,7 +187,7 @@ pub struct Architecture {
     pub layers: Vec<LayerSpec>,
 }
 
-/// Bytes a network takes.
+/// Bytes of memory that a network takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryPlan {
     /// Weights and biases.
@@ -195,25 +196,25 @@ pub struct MemoryPlan {
     pub gradients: u64,
     /// Momentum of the parameters.
     pub momentum: u64,
-    /// The average of the parameters, if one is kept.
+    /// Moving average of the parameters, if one is kept.
     pub average: u64,
-    /// What the layers hold for one batch, forward and backward.
+    /// Activations and their gradients for one batch.
     pub activations: u64,
-    /// Scratch of the operators.
+    /// Workspace of the operators.
     pub workspace: u64,
 }
 
 impl MemoryPlan {
-    /// All of it.
+    /// The sum of all.
     pub const fn total(&self) -> u64 {
-        // A batch size that nobody has memory for must come out large, not overflow.
+        // For a batch size beyond any memory the result is large; it must not overflow.
         let fixed = self.parameters + self.gradients + self.momentum + self.average + self.workspace;
         fixed.saturating_add(self.activations)
     }
 }
 
 impl Architecture {
-    /// Follows an image through the layers.
+    /// The layers with the extents of their inputs and outputs.
     ///
     /// # Errors
     /// A window that does not fit ([`Error::NoOutput`]); a layer that contradicts its input; two layers of one name, whose
@@ -267,7 +268,7 @@ impl Architecture {
         Ok(self.trace()?.iter().flat_map(TracedLayer::parameters).collect())
     }
 
-    /// How many numbers are trained: all of the parameters but running statistics.
+    /// Number of trained elements: all parameters but running statistics.
     ///
     /// # Errors
     /// As [`Architecture::trace`].
@@ -275,7 +276,7 @@ impl Architecture {
         Ok(self.parameters()?.iter().filter(|parameter| !parameter.statistic).map(ParameterSpec::len).sum())
     }
 
-    /// The bytes for `batch` images, numbers kept as `storage` says, the operators' scratch left at zero.
+    /// The bytes for batches of `batch` images, with elements stored as `storage` says; `workspace` is 0.
     ///
     /// # Errors
     /// As [`Architecture::trace`].
@@ -287,13 +288,13 @@ impl Architecture {
             all.filter(|p| p.statistic == statistic).map(|p| p.len() as u64).sum()
         };
         let gradients = if training { count(false) * storage.gradient as u64 } else { 0 };
-        // A batch norm holds as many statistics of the batch as running ones.
+        // A batch norm keeps as many statistics of the batch as running statistics.
         let statistics = count(true) * storage.gradient as u64;
         let image = self.image_len();
         let outputs = traced.iter().filter(|layer| !layer.in_place()).map(|layer| layer.output.len());
         let widest = outputs.clone().max().unwrap_or(0);
         let argmax: usize = traced.iter().filter(|l| l.is_maxpool()).map(|l| l.output.len()).sum();
-        // Losses, correct and labels: three words an image.
+        // Losses, correct and labels: three words per image.
         let held = bytes(image + outputs.sum::<usize>()) + 3 * storage.gradient as u64;
         let backward = if training { bytes(gradients_in_use(&traced) * widest) } else { 0 };
         Ok(MemoryPlan {
@@ -307,8 +308,8 @@ impl Architecture {
     }
 }
 
-/// How many gradients of activations the backward pass holds at a time: two in turn, and a shortcut's while the layers that
-/// it goes around have theirs.
+/// How many gradients of activations the backward pass holds at a time: two in turn, and a shortcut's while the layers under
+/// it use those two.
 pub(crate) fn gradients_in_use(traced: &[TracedLayer]) -> usize {
     if traced.iter().any(TracedLayer::is_add) { 3 } else { 2 }
 }
@@ -324,14 +325,15 @@ impl TracedLayer {
         matches!(self.spec.kind, LayerKind::Add { .. })
     }
 
-    /// Whether it keeps the positions of its largest elements.
+    /// Whether it stores the positions of its largest elements.
     pub const fn is_maxpool(&self) -> bool {
         matches!(self.spec.kind, LayerKind::MaxPool { .. })
     }
 
-    /// Weight and bias, for the layers that have them; a batch norm has its running mean and variance after them.
+    /// Its parameters: weight and bias, for the layers that have them, then running mean and variance of a batch norm.
     ///
-    /// Convolutions start Kaiming-normal by fan-out (σ² = 2 / (K·R·S)), linear layers with σ = 0.01.
+    /// Initial weights of convolutions are Kaiming-normal by fan-out (σ² = 2 / (K·R·S)), those of linear layers have
+    /// σ = 0.01.
     pub fn parameters(&self) -> Vec<ParameterSpec> {
         let named = |suffix: &str, shape, initial, statistic| ParameterSpec {
             name: format!("{}.{suffix}", self.spec.name),
@@ -369,7 +371,7 @@ impl TracedLayer {
         }
     }
 
-    /// What a device runs for `batch` images.
+    /// The device's operator for `batch` images.
     pub fn operation(&self, batch: usize) -> Operation {
         let Extent { height, width, channels } = self.input;
         match self.spec.kind {

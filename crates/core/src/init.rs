@@ -5,10 +5,10 @@ use rayon::prelude::*;
 use crate::architecture::{Initial, ParameterSpec};
 use crate::random::{Philox, normal_pair, purpose};
 
-/// The start of parameter number `index` in the network, in PyTorch's order of elements.
+/// The initial values of parameter number `index` of the network, in PyTorch's order of elements.
 ///
-/// Element i takes number i mod 4 of block ⌊i/4⌋: the words 0 and 1 give the first two by Box and
-/// Muller, the words 2 and 3 the others.
+/// Element i is number i mod 4 of Philox block ⌊i/4⌋: words 0 and 1 give the first two by the Box–Muller transform, words 2
+/// and 3 the others.
 pub fn initial_values(philox: Philox, index: usize, parameter: &ParameterSpec) -> Vec<f64> {
     let len = parameter.len();
     match parameter.initial {

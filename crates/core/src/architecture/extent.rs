@@ -1,10 +1,10 @@
-//! What comes out of a layer, or why nothing does.
+//! The extent of a layer's output, or why it has none.
 
 use super::{Extent, LayerKind, LayerSpec, TracedLayer};
 use crate::shape::output_side;
 use crate::{Error, Result};
 
-/// The largest window of max pooling: positions in it are stored as one byte.
+/// The largest window of max pooling: a position in it is stored in one byte.
 const LARGEST_POOL: usize = 16;
 
 /// The output of a layer in a network for images of `image` pixels a side.
@@ -86,11 +86,10 @@ pub(super) fn output_extent(spec: &LayerSpec, input: Extent, image: usize) -> Re
     }
 }
 
-/// Whether a shortcut may go around the layers number `from` to the last of `before` and end in `spec`, whose input is
-/// `input`.
+/// Checks a shortcut around the layers from number `from` to the last of `before` that ends in `spec`, whose input is `input`.
 ///
-/// What it adds must still be there, so that its first layer must not work in place, and its gradient likewise, which a
-/// layer in place before its end would change. One gradient is kept at a time.
+/// Neither its first nor its last layer may work in place: the first would overwrite what the shortcut adds, the last the
+/// shortcut's gradient. Shortcuts do not nest, since the backward pass holds one such gradient at a time.
 pub(super) fn check_shortcut(before: &[TracedLayer], from: usize, spec: &LayerSpec, input: Extent) -> Result<()> {
     let fail = |reason: String| Err(Error::Layer { layer: spec.name.clone(), reason });
     let around = before.get(from..).unwrap_or_default();

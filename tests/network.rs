@@ -1,0 +1,129 @@
+//! What a network refuses, and what its step tells, on the CPU.
+
+use std::sync::Arc;
+
+use alexnet_core::network::{Metrics, MicroBatch, Phase};
+use alexnet_core::random::Philox;
+use alexnet_core::shape::{AugmentShape, Mix};
+use alexnet_core::{Architecture, Cpu, Device, LayerKind, LayerSpec, Network, Sgd};
+
+const SGD: Sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, nesterov: false, decay_all: false };
+
+fn network(training: bool) -> Network<Cpu> {
+    let kinds = [
+        LayerKind::Conv { filters: 4, kernel: 3, stride: 1, padding: 1, groups: 1 },
+        LayerKind::Relu,
+        LayerKind::Flatten,
+        LayerKind::Linear { outputs: 3 },
+    ];
+    let layers = kinds.into_iter().enumerate().map(|(i, kind)| LayerSpec { name: format!("layers.{i}"), kind });
+    let layers = layers.collect();
+    let architecture = Architecture { name: "small".into(), image_size: 4, channels: 3, classes: 3, layers };
+    let mut network = Network::new(Arc::new(Cpu::new(1).unwrap()), architecture, 2, training).unwrap();
+    network.initialise(Philox::new(1)).unwrap();
+    network
+}
+
+fn micro(images: usize) -> MicroBatch {
+    MicroBatch::whole(Philox::new(1), 0, images, 0.0)
+}
+
+#[test]
+fn images_and_labels_that_do_not_fit_are_refused() {
+    let mut network = network(true);
+    let image = [0.5; 4 * 4 * 3];
+    let messages = [
+        network.load(&[], &[]),
+        network.load(&[image; 3].concat(), &[0, 1, 2]),
+        network.load(&image[1..], &[0]),
+        network.load(&[&image[..], &[0.5]].concat(), &[0]),
+        network.load(&image, &[0, 1]),
+        network.load(&image, &[3]),
+        network.predict(&image[..10]),
+        network.infer(),
+        network.step(&micro(1), None),
+        network.mix(Mix::Blend { weight: 0.5 }, &[0]),
+    ]
+    .map(|result| result.unwrap_err().to_string());
+    assert_eq!(
+        messages,
+        [
+            "a batch of 0 images does not fit a network planned for 1 to 2",
+            "a batch of 3 images does not fit a network planned for 1 to 2",
+            "network: images has 47 elements, expected 48",
+            "network: images has 49 elements, expected 96",
+            "network: labels has 2 elements, expected 1",
+            "label 3 of image 0 in the batch is not one of 3 classes",
+            "network: images has 10 elements, expected 48",
+            "a batch of 0 images does not fit a network planned for 1 to 2",
+            "a batch of 0 images does not fit a network planned for 1 to 2",
+            "a batch of 0 images does not fit a network planned for 1 to 2",
+        ]
+    );
+    let bytes = network.device().bytes(8 * 8 * 3).unwrap();
+    let shape = AugmentShape {
+        batch: 1,
+        images: 1,
+        side: 8,
+        padding: 0,
+        philox: Philox::new(1),
+        epoch: 0,
+        flip: false,
+        jitter: 0.0,
+        cutout: 0,
+        mean: [0.0; 3],
+        std: [1.0; 3],
+    };
+    let error = network.load_from(&bytes, &shape, &[0], &[0]).unwrap_err();
+    assert_eq!(error.to_string(), "network: shape.side has 8 elements, expected 4");
+    // What was predicted has no labels to train by.
+    network.load(&image, &[0]).unwrap();
+    network.predict(&image).unwrap();
+    network.step(&micro(1), None).unwrap_err();
+}
+
+#[test]
+fn a_network_for_inference_does_not_train() {
+    let mut network = network(false);
+    network.load(&[0.5; 4 * 4 * 3], &[0]).unwrap();
+    network.infer().unwrap();
+    let error = network.step(&micro(1), Some(&SGD)).unwrap_err();
+    assert!(error.to_string().contains("made for inference"), "{error}");
+}
+
+#[test]
+fn the_profiler_sees_every_phase_and_changes_nothing() {
+    let images: Vec<f32> = (0..2 * 4 * 4 * 3).map(|i| (i as f32 * 0.3).sin()).collect();
+    let [mut plain, mut profiled] = [(); 2].map(|()| network(true));
+    let mut phases = Vec::new();
+    for network in [&mut plain, &mut profiled] {
+        network.load(&images, &[0, 2]).unwrap();
+    }
+    plain.step(&micro(2), Some(&SGD)).unwrap();
+    let mut profiler = |phase| {
+        phases.push(phase);
+        Ok(())
+    };
+    profiled.step_with_profiler(&micro(2), Some(&SGD), &mut profiler).unwrap();
+    use Phase::{Backward, Forward, Loss, Update};
+    // The ReLU is computed with the convolution.
+    assert_eq!(phases, [Forward(0), Forward(2), Forward(3), Loss, Backward(3), Backward(2), Backward(0), Update]);
+    assert_eq!(plain.metrics().unwrap(), profiled.metrics().unwrap());
+    for (a, b) in plain.parameters().iter().zip(profiled.parameters()) {
+        assert_eq!(a.value[..], b.value[..], "{}", a.name);
+    }
+}
+
+#[test]
+fn sums_go_on_from_where_they_are_set() {
+    let mut network = network(true);
+    network.load(&[0.5; 2 * 4 * 4 * 3], &[0, 1]).unwrap();
+    network.step(&micro(2), None).unwrap();
+    let one = network.metrics().unwrap();
+    network.step(&micro(2), None).unwrap();
+    assert_eq!(network.metrics().unwrap(), Metrics { loss: one.loss + one.loss, correct: 2 * one.correct });
+    network.set_metrics(Metrics { loss: 3.0, correct: 7 }).unwrap();
+    network.step(&micro(2), None).unwrap();
+    let expected = Metrics { loss: 3.0 + one.loss, correct: 7 + one.correct };
+    assert_eq!(network.poll_metrics().unwrap(), Some(expected));
+}
