@@ -103,10 +103,7 @@ fn a_kernel_runs_through_the_safe_interface() {
 #[test]
 fn nvrtc_through_cudarc_and_pinned_and_managed_memory() {
     let context = context();
-    // cudarc looks for NVRTC by name: the one that is loaded answers to it.
-    let nvrtc = support::nvrtc::folder().unwrap().join("libnvrtc.so.12");
-    // SAFETY: NVIDIA's library; it stays loaded until the process ends.
-    std::mem::forget(unsafe { libloading::Library::new(nvrtc) }.unwrap());
+    support::nvrtc::load();
     let source = r#"
         extern "C" __global__ void add(const float* a, const float* b, float* c, int n) {
             int i = blockIdx.x * blockDim.x + threadIdx.x;

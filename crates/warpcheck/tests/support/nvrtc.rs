@@ -1,24 +1,23 @@
-//! NVRTC, NVIDIA's run-time compiler: found in the user's cache folder, else fetched by pip, once.
+//! Compiles CUDA C with NVRTC, NVIDIA's run-time compiler, which pip downloads once into the user's cache folder.
 //!
-//! It needs no GPU and no driver. `WARPCHECK_NVRTC` may name a folder that has `libnvrtc.so.12` already.
+//! NVRTC needs no GPU and no driver. `WARPCHECK_NVRTC` names a folder that already contains `libnvrtc.so.12`.
 
-use std::ffi::{CStr, CString, c_char, c_int};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::ptr;
 use std::sync::OnceLock;
 
+use cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
 use libloading::Library;
 use sha2::{Digest, Sha256};
 
 const VERSION: &str = "12.9.86";
-/// Of the wheel for Linux on x86-64.
+/// SHA-256 of the wheel for Linux on x86-64.
 const SHA256: &str = "210cf05005a447e29214e9ce50851e83fc5f4358df8b453155d5e1918094dcb4";
 const LIBRARY: &str = "libnvrtc.so.12";
 
-/// The folder that holds NVRTC's libraries, made on first use. The error says what to do.
+/// The folder of NVRTC's libraries, filled on first use. The error says what to do.
 pub fn folder() -> Result<PathBuf, String> {
     if let Some(given) = std::env::var_os("WARPCHECK_NVRTC") {
         let given = PathBuf::from(given);
@@ -105,79 +104,31 @@ fn run(command: &mut Command, purpose: &str) -> Result<(), String> {
     Err(format!("cannot {purpose}: {}\n{}{help}", output.status, String::from_utf8_lossy(&output.stderr)))
 }
 
-type Program = *mut std::ffi::c_void;
-
-/// The functions of NVRTC that a compilation takes.
-struct Nvrtc {
-    create: unsafe extern "C" fn(
-        *mut Program,
-        *const c_char,
-        *const c_char,
-        c_int,
-        *const *const c_char,
-        *const *const c_char,
-    ) -> c_int,
-    compile: unsafe extern "C" fn(Program, c_int, *const *const c_char) -> c_int,
-    log_size: unsafe extern "C" fn(Program, *mut usize) -> c_int,
-    log: unsafe extern "C" fn(Program, *mut c_char) -> c_int,
-    ptx_size: unsafe extern "C" fn(Program, *mut usize) -> c_int,
-    ptx: unsafe extern "C" fn(Program, *mut c_char) -> c_int,
-    destroy: unsafe extern "C" fn(*mut Program) -> c_int,
-}
-
-fn nvrtc() -> &'static Nvrtc {
-    static NVRTC: OnceLock<Nvrtc> = OnceLock::new();
-    NVRTC.get_or_init(|| {
+/// Loads the library of [`folder`], once, so that cudarc's binding uses it.
+pub fn load() {
+    static LOADED: OnceLock<()> = OnceLock::new();
+    LOADED.get_or_init(|| {
         let path = folder().unwrap_or_else(|e| panic!("{e}")).join(LIBRARY);
-        // SAFETY: the library's initialisers are NVIDIA's, its bytes were verified; the types of the functions are those
-        // of nvrtc.h. It stays loaded until the process ends.
-        unsafe {
-            let library = Library::new(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-            let library: &'static Library = Box::leak(Box::new(library));
-            macro_rules! function {
-                ($name:literal) => {
-                    *library.get($name).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-                };
-            }
-            Nvrtc {
-                create: function!(b"nvrtcCreateProgram"),
-                compile: function!(b"nvrtcCompileProgram"),
-                log_size: function!(b"nvrtcGetProgramLogSize"),
-                log: function!(b"nvrtcGetProgramLog"),
-                ptx_size: function!(b"nvrtcGetPTXSize"),
-                ptx: function!(b"nvrtcGetPTX"),
-                destroy: function!(b"nvrtcDestroyProgram"),
-            }
+        // cudarc looks for `libnvrtc.so` first. Cargo puts the folder of the test binaries at the front of the loader's path.
+        if let Some(tests) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
+            // Fails where an earlier test made the link.
+            let _ = std::os::unix::fs::symlink(&path, tests.join("libnvrtc.so"));
         }
-    })
+        // SAFETY: NVIDIA's library, its bytes were verified. It stays loaded until the process ends, and is found by its name.
+        std::mem::forget(unsafe { Library::new(&path) }.unwrap_or_else(|e| panic!("{}: {e}", path.display())));
+    });
 }
 
 /// PTX of CUDA C for `compute_<arch>`, with line information. The error is NVRTC's log.
 pub fn try_compile(source: &str, arch: u32, options: &[&str]) -> Result<String, String> {
-    let nvrtc = nvrtc();
-    let source = CString::new(source).map_err(|e| e.to_string())?;
-    let options: Vec<CString> = [format!("--gpu-architecture=compute_{arch}"), "-lineinfo".into()]
-        .into_iter()
-        .chain(options.iter().map(|o| o.to_string()))
-        .map(|o| CString::new(o).map_err(|e| e.to_string()))
-        .collect::<Result<_, _>>()?;
-    let options: Vec<*const c_char> = options.iter().map(|o| o.as_ptr()).collect();
-    let mut program: Program = ptr::null_mut();
-    // SAFETY: all strings end with NUL and outlive the calls; buffers have the size that NVRTC asked for.
-    unsafe {
-        let created = (nvrtc.create)(&mut program, source.as_ptr(), c"test.cu".as_ptr(), 0, ptr::null(), ptr::null());
-        if created != 0 {
-            return Err(format!("nvrtcCreateProgram: {created}"));
-        }
-        let compiled = (nvrtc.compile)(program, options.len() as c_int, options.as_ptr());
-        let (size, get) = if compiled == 0 { (nvrtc.ptx_size, nvrtc.ptx) } else { (nvrtc.log_size, nvrtc.log) };
-        let mut bytes = 0;
-        size(program, &mut bytes);
-        let mut text = vec![0u8; bytes.max(1)];
-        get(program, text.as_mut_ptr().cast());
-        (nvrtc.destroy)(&mut program);
-        let text = CStr::from_bytes_until_nul(&text).map(|t| t.to_string_lossy().into_owned()).unwrap_or_default();
-        if compiled == 0 { Ok(text) } else { Err(text) }
+    load();
+    let architecture = format!("--gpu-architecture=compute_{arch}");
+    let options = [architecture.as_str(), "-lineinfo"].iter().chain(options).map(|option| option.to_string()).collect();
+    let options = CompileOptions { options, name: Some("test.cu".into()), ..CompileOptions::default() };
+    match compile_ptx_with_opts(source, options) {
+        Ok(ptx) => Ok(ptx.to_src()),
+        Err(CompileError::CompileError { log, .. }) => Err(log.to_string_lossy().into_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
