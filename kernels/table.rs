@@ -1,4 +1,4 @@
-//! Tables in a kernel's arguments that say where each of many arrays lies: one launch per [`ENTRIES`] arrays, one block
+//! Tables of array addresses in a kernel's arguments: one launch per [`ENTRIES`] arrays, one block
 //! per [`CHUNK`] elements, as PyTorch's `multi_tensor_apply`.
 
 use std::marker::PhantomData;

@@ -1,5 +1,5 @@
-//! Every kernel compiles for every architecture and precision to machine code, without a warning and without a
-//! register in local memory. Needs neither GPU nor driver; NVRTC is fetched if it is not there.
+//! Every kernel compiles to machine code for every architecture and precision, without warnings and without register spills.
+//! Needs no GPU and no driver; downloads NVRTC if it is not installed.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ fn compiler() -> &'static Nvrtc {
     })
 }
 
-/// What is wrong with the code, by ptxas's own account.
+/// Spills and warnings in the log of ptxas.
 fn faults(log: &str) -> Vec<String> {
     let mut kernel = "";
     let mut faults = Vec::new();
@@ -28,7 +28,7 @@ fn faults(log: &str) -> Vec<String> {
                 faults.push(format!("{kernel}: {}", line.trim()));
             }
         } else if !line.is_empty() && !line.starts_with("ptxas info") && !line.contains("are deprecated") {
-            // (NVRTC 12.9 announces the end of sm_70, which is no fault of a kernel.)
+            // NVRTC 12.9 warns that sm_70 is deprecated, which is not a fault of the kernel.
             faults.push(line.trim().to_owned());
         }
     }
@@ -56,7 +56,7 @@ fn all_kernels_for_all_architectures_without_spills_or_warnings() {
     let mut work = Vec::new();
     for unit in units {
         for sm in ARCHITECTURES {
-            // Without tf32 in a file its code for that precision is that of fp32.
+            // A file without TF32 compiles to the same code for tf32 as for fp32.
             let precisions = Precision::ALL.iter().filter(|&&p| p != Precision::Tf32 || unit.source.contains("TF32"));
             work.extend(precisions.map(|&precision| (unit, sm, precision)));
         }

@@ -1,23 +1,23 @@
-//! warpcheck's counters over their ideals.
+//! warpcheck's counters relative to their ideal values.
 
 use serde_json::Value;
 
-/// One kernel of a piece of work.
+/// Counters of one kernel.
 #[derive(Clone, Debug)]
 pub struct Counted {
     /// The kernel.
     pub kernel: String,
-    /// 32-byte sectors of global memory that its requests touched, over the fewest that hold their bytes.
+    /// 32-byte sectors of global memory that its requests touched, relative to the minimum for their bytes.
     pub sectors: f64,
-    /// Passes over the banks of shared memory, over those without conflicts; 0 for a kernel that uses none.
+    /// Shared memory wavefronts, relative to those without bank conflicts; 0 for a kernel without shared memory.
     pub wavefronts: f64,
-    /// Bytes of the sectors touched over the distinct bytes that were read or written.
+    /// Bytes of the sectors touched, relative to the distinct bytes read or written.
     pub traffic: f64,
-    /// Those distinct bytes.
+    /// Distinct bytes read or written.
     pub unique_bytes: u64,
-    /// Operations in float.
+    /// Floating-point operations outside tensor cores.
     pub operations: u64,
-    /// Operations of the tensor cores.
+    /// Tensor core operations.
     pub tensor_operations: u64,
 }
 
@@ -40,7 +40,7 @@ impl Counted {
         }
     }
 
-    /// Of all kernels in warpcheck's answer.
+    /// Of all kernels in warpcheck's report.
     pub fn all(counters: &Value) -> Vec<Self> {
         counters.as_array().expect("an array of kernels").iter().map(Self::new).collect()
     }

@@ -1,15 +1,15 @@
-//! What the operators' tests share: inputs, devices, and the comparison within a derived bound.
-#![allow(dead_code)] // Each test file is a crate of its own and uses a part.
+//! Shared by the operators' tests: inputs, devices, and comparison within a derived bound.
+#![allow(dead_code)] // Each test is a crate of its own and uses part of this.
 
 use alexnet_core::device::cpu::{Array, Level};
 use alexnet_core::random::{Philox, uniform_f32};
 use alexnet_core::{Cpu, Device};
 use std::sync::OnceLock;
 
-/// Half a unit in the last place of 1: what one f32 operation errs by at most, relatively.
+/// Unit roundoff of f32: the maximum relative error of one operation.
 pub const U: f64 = 1.0 / (1u32 << 24) as f64;
 
-/// A device for every level of this machine, on 1, 2 and 3 threads.
+/// Devices with 1, 2 and 3 threads, for every level of this machine.
 pub fn cpus() -> &'static [Vec<Cpu>] {
     static CPUS: OnceLock<Vec<Vec<Cpu>>> = OnceLock::new();
     CPUS.get_or_init(|| {
@@ -36,19 +36,19 @@ pub fn magnitudes(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x).abs()).collect()
 }
 
-/// The device's array of `x`.
+/// `x` as an array of the device.
 pub fn array(cpu: &Cpu, x: &[f32]) -> Array<f32> {
     let mut to = cpu.zeros(x.len()).unwrap();
     cpu.write(x, &mut to).unwrap();
     to
 }
 
-/// An array to be overwritten: NaN shows what was not.
+/// An array of NaN, which shows elements that an operator does not write.
 pub fn unwritten(cpu: &Cpu, len: usize) -> Array<f32> {
     array(cpu, &vec![f32::NAN; len])
 }
 
-/// Runs `operator` on every device; the bits of its results must not depend on the threads. Returns the
+/// Runs `operator` on every device and checks that the bits of its results do not depend on the number of threads. Returns the
 /// results of every level.
 pub fn on_all(operator: impl Fn(&Cpu) -> Vec<Vec<f32>>) -> Vec<(&'static str, Vec<Vec<f32>>)> {
     let bits = |results: &[Vec<f32>]| -> Vec<u32> { results.iter().flatten().map(|x| x.to_bits()).collect() };

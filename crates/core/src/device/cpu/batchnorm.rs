@@ -169,7 +169,7 @@ fn for_each_chunk(
     let ((chunks, chunk), partial) = (chunks(s.rows), SyncPtr(partial.as_mut_ptr()));
     context.pool.run(chunks, |i, thread| {
         let (from, end) = ((i * chunk).min(s.rows), ((i + 1) * chunk).min(s.rows));
-        // SAFETY: each task has its own numbers.
+        // SAFETY: each task has its own part.
         let part = unsafe { partial.slice_mut(i * 2 * s.channels, 2 * s.channels) };
         task(from * s.channels, end * s.channels, thread, part);
     });

@@ -29,7 +29,7 @@ impl Context {
     }
 }
 
-/// Weights and [`Array::contents`], by which what is derived from them is cached.
+/// Weights with their [`Array::contents`], the key under which arrays computed from them are cached.
 #[derive(Clone, Copy)]
 pub struct Weights<'a> {
     pub values: &'a [f32],

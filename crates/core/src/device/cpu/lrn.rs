@@ -51,7 +51,7 @@ pub fn backward(context: &Context, s: &LrnShape, x: &[f32], dy: &[f32], dx: &mut
     })
 }
 
-/// Calls `task(first number, length, they in `to`, the thread's memory)` for blocks of pixels.
+/// Calls `task(first element, length, to[first..first + length], the thread's memory)` for blocks of pixels.
 fn run(
     context: &Context,
     s: &LrnShape,

@@ -200,7 +200,7 @@ impl<T> SyncPtr<T> {
     /// The elements `start..start + len`.
     ///
     /// # Safety
-    /// They lie in the slice this was made of, and no one else uses them meanwhile.
+    /// They are in the slice this was made of, and nobody else uses them meanwhile.
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn slice_mut<'a>(&self, start: usize, len: usize) -> &'a mut [T] {
         // SAFETY: passed on to the caller.
@@ -209,7 +209,7 @@ impl<T> SyncPtr<T> {
     /// A pointer to element `start`.
     ///
     /// # Safety
-    /// It lies in the slice this was made of.
+    /// It is in the slice this was made of.
     pub unsafe fn at(&self, start: usize) -> *mut T {
         // SAFETY: passed on to the caller.
         unsafe { self.0.add(start) }

@@ -1,8 +1,8 @@
 //! The micro-kernel: a tile of MR×NR elements of C (ROWS rows by two vectors), summed over K in registers.
 //!
 //! A step of K costs two loads of B, ROWS broadcasts of A and 2·ROWS multiply-adds, so the multiply-adds are the limit as
-//! long as the loads hit a cache. One spare load slot per step prefetches what comes next ([`Prefetch`]): weights that lie
-//! in memory in pieces too short for the hardware prefetcher.
+//! long as the loads hit a cache. One spare load slot per step prefetches what comes next ([`Prefetch`]): weights stored
+//! in pieces too short for the hardware prefetcher.
 
 use super::super::simd::Simd;
 use super::MatMut;
