@@ -1,5 +1,5 @@
 //! `recipes/results`: what whole runs of the recipes reached. The runs take hours, so that only their records are kept
-//! here; this holds them against the recipes of today and against what the README says of them.
+//! here; this holds them against the recipes of today and against what docs/recipes.md says of them.
 
 use std::path::{Path, PathBuf};
 
@@ -19,9 +19,9 @@ fn name(path: &Path) -> &str {
 }
 
 #[test]
-fn the_readme_states_what_the_last_epochs_reached() {
+fn the_page_of_recipes_states_what_the_last_epochs_reached() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = std::fs::read_to_string(root.join("../../README.md")).unwrap();
+    let page = std::fs::read_to_string(root.join("../../docs/recipes.md")).unwrap();
     let results = folders(&root.join("recipes/results"));
     assert!(!results.is_empty());
     for result in results {
@@ -48,7 +48,7 @@ fn the_readme_states_what_the_last_epochs_reached() {
             n => format!("{mean:.2} ± {deviation:.2} % (n = {n})"),
         };
         let start = format!("| `{}` |", name(&result));
-        let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with(&start)).collect();
+        let rows: Vec<&str> = page.lines().filter(|line| line.starts_with(&start)).collect();
         assert!(rows.iter().any(|row| row.contains(&stated)), "no `{stated}` in {rows:?}");
     }
 }
