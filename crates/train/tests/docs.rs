@@ -27,9 +27,11 @@ fn texts(path: &Path) -> Vec<(PathBuf, String)> {
 
 /// All pages but those of warpcheck, which has a command line of its own.
 fn pages() -> Vec<(PathBuf, String)> {
-    let places = ["README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "crates", "kernels", "examples"];
+    let places =
+        ["README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "crates", "kernels", "examples"];
     let all = places.iter().flat_map(|place| texts(&root().join(place)));
-    let own = |path: &Path| path.extension().is_some_and(|x| x == "md") && !path.starts_with(root().join("crates/warpcheck"));
+    let own =
+        |path: &Path| path.extension().is_some_and(|x| x == "md") && !path.starts_with(root().join("crates/warpcheck"));
     all.filter(|(path, _)| own(path)).collect()
 }
 
@@ -118,8 +120,10 @@ fn every_flag_exists() {
 fn every_link_leads_somewhere() {
     for (path, page) in pages() {
         let prose = split(&page).1.join("\n");
-        let targets = ["](", "src=\"", "srcset=\"", "href=\""].map(|start| after(&prose, start, |c| !")\" \n".contains(c)));
-        for target in targets.into_iter().flatten().filter(|target| !target.contains("://") && !target.starts_with('#')) {
+        let targets =
+            ["](", "src=\"", "srcset=\"", "href=\""].map(|start| after(&prose, start, |c| !")\" \n".contains(c)));
+        for target in targets.into_iter().flatten().filter(|target| !target.contains("://") && !target.starts_with('#'))
+        {
             let file = path.with_file_name("").join(target.split('#').next().unwrap());
             assert!(file.exists(), "{}: {target}", path.display());
         }
