@@ -22,7 +22,7 @@ fn wrong_settings() {
         ("train --accumulate 0", "error: --accumulate is 0"),
         ("train --limit-train 0", "error: --limit-train is 0"),
         ("train --nesterov --momentum 0", "hint: give --momentum 0.9"),
-        ("train --groups 2", "error: --groups is 2, but only original has groups"),
+        ("train --groups 2", "error: --groups is 2, but only `original` has groups"),
         ("train --epochs 2 --warmup 3", "error: --warmup is 3 epochs, longer than the run of 2"),
         ("train --batch-size x", "invalid value 'x' for '--batch-size <N>'"),
         (

@@ -19,8 +19,8 @@ pub struct MixConfig {
 }
 
 impl MixConfig {
-    /// How batch `batch` of `epoch` is mixed; `None` if both are off. `size` is the height and width of the images.
-    pub fn draw(&self, philox: &Philox, epoch: u32, batch: u32, size: usize) -> Option<Mix> {
+    /// How batch `batch` of `epoch` is mixed; `None` if both are off. `image_size` is the height and width of the images.
+    pub fn draw(&self, philox: &Philox, epoch: u32, batch: u32, image_size: usize) -> Option<Mix> {
         let word = philox.block(purpose::MIX, epoch, batch.into());
         let pastes = match (self.mixup > 0.0, self.cutmix > 0.0) {
             (false, false) => return None,
@@ -31,9 +31,9 @@ impl MixConfig {
         if !pastes {
             return Some(Mix::Blend { weight: weight as f32 });
         }
-        let half = (size as f64 * ((1.0 - weight).sqrt() / 2.0)) as usize;
-        let [x, y] = [word[1], word[2]].map(|word| below(word, size as u32) as usize);
-        let edges = |centre: usize| (centre.saturating_sub(half), (centre + half).min(size));
+        let half = (image_size as f64 * ((1.0 - weight).sqrt() / 2.0)) as usize;
+        let [x, y] = [word[1], word[2]].map(|word| below(word, image_size as u32) as usize);
+        let edges = |centre: usize| (centre.saturating_sub(half), (centre + half).min(image_size));
         let ((left, right), (top, bottom)) = (edges(x), edges(y));
         Some(Mix::Paste { left, top, right, bottom })
     }

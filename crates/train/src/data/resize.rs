@@ -25,18 +25,18 @@ thread_local! {
     static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
 }
 
-/// Resizes an RGB image (HWC) to `size`×`size` into `out`: shorter side fitted, centre cropped.
+/// Resizes an RGB image (HWC) to `image_size`×`image_size` into `out`: shorter side fitted, centre cropped.
 ///
 /// # Errors
-/// Width and height do not match the length of `pixels`, or `size` that of `out`.
-pub fn resize(pixels: &[u8], width: usize, height: usize, size: usize, out: &mut [u8]) -> Result<(), String> {
-    if width == size && height == size && pixels.len() == out.len() {
+/// Width and height do not match the length of `pixels`, or `image_size` that of `out`.
+pub fn resize(pixels: &[u8], width: usize, height: usize, image_size: usize, out: &mut [u8]) -> Result<(), String> {
+    if width == image_size && height == image_size && pixels.len() == out.len() {
         out.copy_from_slice(pixels);
         return Ok(());
     }
     let source = TypedImageRef::<U8x3>::from_buffer(width as u32, height as u32, pixels);
     let source = source.map_err(|error| error.to_string())?;
-    let target = TypedImage::<U8x3>::from_buffer(size as u32, size as u32, out);
+    let target = TypedImage::<U8x3>::from_buffer(image_size as u32, image_size as u32, out);
     let mut target = target.map_err(|error| error.to_string())?;
     let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
@@ -48,17 +48,17 @@ pub fn resize(pixels: &[u8], width: usize, height: usize, size: usize, out: &mut
         .map_err(|error| error.to_string())
 }
 
-/// Decodes a PNG or JPEG file (by its contents, not its name) to RGB, resized to `size`×`size` into `out`.
+/// Decodes a PNG or JPEG file (by its contents, not its name) to RGB, resized to `image_size`×`image_size` into `out`.
 ///
 /// # Errors
 /// [`DataError::Decode`] with the path. An image whose declared size is out of proportion to the file is refused before
 /// anything is allocated for it.
-pub fn decode_file(path: &Path, size: usize, out: &mut [u8]) -> Result<()> {
+pub fn decode_file(path: &Path, image_size: usize, out: &mut [u8]) -> Result<()> {
     let file = File::open(path).map_err(DataError::io("read", path))?;
     let bytes = file.metadata().map_err(DataError::io("read", path))?.len();
     let fail = |reason: String| DataError::Decode { path: path.into(), reason };
     let (pixels, width, height) = decode(BufReader::new(file), bytes).map_err(fail)?;
-    resize(&pixels, width, height, size, out).map_err(fail)
+    resize(&pixels, width, height, image_size, out).map_err(fail)
 }
 
 /// Decodes an image file of `bytes` bytes to RGB; returns pixels (HWC), width and height.

@@ -21,20 +21,20 @@ struct Inner {
 
 #[derive(Debug)]
 enum Images {
-    /// All images, NHWC with 3 channels, height = width = `size`.
-    Memory { pixels: Vec<u8>, size: usize },
+    /// All images, NHWC with 3 channels, height = width = `image_size`.
+    Memory { pixels: Vec<u8>, image_size: usize },
     /// One folder per class, and the name of each image in the folder of its label.
     Files { folders: Vec<PathBuf>, names: Vec<Box<OsStr>> },
 }
 
 impl Split {
-    /// Images in memory: `pixels` is (N, `size`, `size`, 3).
+    /// Images in memory: `pixels` is (N, `image_size`, `image_size`, 3).
     ///
     /// # Panics
-    /// If there are not `size`·`size`·3 bytes per label.
-    pub fn in_memory(pixels: Vec<u8>, size: usize, labels: Vec<u32>) -> Self {
-        assert_eq!(pixels.len(), labels.len() * size * size * 3, "bytes of {} images", labels.len());
-        Split(Arc::new(Inner { labels, images: Images::Memory { pixels, size } }))
+    /// If there are not `image_size`·`image_size`·3 bytes per label.
+    pub fn in_memory(pixels: Vec<u8>, image_size: usize, labels: Vec<u32>) -> Self {
+        assert_eq!(pixels.len(), labels.len() * image_size * image_size * 3, "bytes of {} images", labels.len());
+        Split(Arc::new(Inner { labels, images: Images::Memory { pixels, image_size } }))
     }
 
     /// Images as files: image i is `folders[labels[i]]/names[i]`.
@@ -73,7 +73,7 @@ impl Split {
     /// Height and width of the images in memory; `None` for files, which have any size.
     pub fn image_size(&self) -> Option<usize> {
         match &self.0.images {
-            Images::Memory { size, .. } => Some(*size),
+            Images::Memory { image_size, .. } => Some(*image_size),
             Images::Files { .. } => None,
         }
     }
@@ -107,9 +107,13 @@ impl Split {
         let kept = || indices.iter().copied();
         let labels = kept().map(|i| self.0.labels[i]).collect();
         match &self.0.images {
-            Images::Memory { pixels, size } => {
-                let bytes = size * size * 3;
-                Split::in_memory(kept().flat_map(|i| &pixels[i * bytes..][..bytes]).copied().collect(), *size, labels)
+            Images::Memory { pixels, image_size } => {
+                let bytes = image_size * image_size * 3;
+                Split::in_memory(
+                    kept().flat_map(|i| &pixels[i * bytes..][..bytes]).copied().collect(),
+                    *image_size,
+                    labels,
+                )
             }
             Images::Files { folders, names } => {
                 Split::in_files(folders.clone(), kept().map(|i| names[i].clone()).collect(), labels)
@@ -117,54 +121,54 @@ impl Split {
         }
     }
 
-    /// Image `index` as RGB (`size`, `size`, 3). Borrows from the split if it can, else fills `scratch`.
+    /// Image `index` as RGB (`image_size`, `image_size`, 3). Borrows from the split if it can, else fills `scratch`.
     ///
     /// # Errors
     /// [`DataError::Decode`] or [`DataError::Io`] with the path of a file that cannot be read.
-    pub fn image<'a>(&'a self, index: usize, size: usize, scratch: &'a mut Vec<u8>) -> Result<&'a [u8]> {
+    pub fn image<'a>(&'a self, index: usize, image_size: usize, scratch: &'a mut Vec<u8>) -> Result<&'a [u8]> {
         match &self.0.images {
-            Images::Memory { pixels, size: own } => {
+            Images::Memory { pixels, image_size: own } => {
                 let bytes = own * own * 3;
                 let image = &pixels[index * bytes..][..bytes];
-                if *own == size {
+                if *own == image_size {
                     return Ok(image);
                 }
-                scratch.resize(size * size * 3, 0);
-                resize::resize(image, *own, *own, size, scratch)
+                scratch.resize(image_size * image_size * 3, 0);
+                resize::resize(image, *own, *own, image_size, scratch)
                     .map_err(|reason| DataError::Decode { path: format!("image {index}").into(), reason })?;
             }
             Images::Files { folders, names } => {
-                scratch.resize(size * size * 3, 0);
+                scratch.resize(image_size * image_size * 3, 0);
                 let path = folders[self.0.labels[index] as usize].join(&*names[index]);
-                resize::decode_file(&path, size, scratch)?;
+                resize::decode_file(&path, image_size, scratch)?;
             }
         }
         Ok(scratch)
     }
 
     /// Reads every image and returns the errors of those that cannot be read, in order.
-    pub fn faults(&self, size: usize) -> Vec<DataError> {
-        let fault = |scratch: &mut Vec<u8>, index| self.image(index, size, scratch).err();
+    pub fn faults(&self, image_size: usize) -> Vec<DataError> {
+        let fault = |scratch: &mut Vec<u8>, index| self.image(index, image_size, scratch).err();
         (0..self.len()).into_par_iter().map_init(Vec::new, fault).flatten().collect()
     }
 
-    /// Decodes all images and keeps them in memory at `size`, on all cores.
+    /// Decodes all images and keeps them in memory at `image_size`, on all cores.
     ///
     /// # Errors
     /// The first image, in order, that cannot be decoded.
-    pub fn into_memory(&self, size: usize) -> Result<Split> {
-        let bytes = size * size * 3;
+    pub fn into_memory(&self, image_size: usize) -> Result<Split> {
+        let bytes = image_size * image_size * 3;
         let mut pixels = vec![0; self.len() * bytes];
         let results: Vec<Result<()>> = pixels
             .par_chunks_exact_mut(bytes.max(1))
             .enumerate()
             .map_init(Vec::new, |scratch, (index, out)| {
-                out.copy_from_slice(self.image(index, size, scratch)?);
+                out.copy_from_slice(self.image(index, image_size, scratch)?);
                 Ok(())
             })
             .collect();
         results.into_iter().collect::<Result<()>>()?;
-        Ok(Split::in_memory(pixels, size, self.0.labels.clone()))
+        Ok(Split::in_memory(pixels, image_size, self.0.labels.clone()))
     }
 }
 

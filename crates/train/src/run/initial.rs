@@ -82,18 +82,18 @@ pub fn whiten<D: Device<Element = f32>>(
 }
 
 /// E[p·pᵀ] of patches p of the normalised images, laid out (C, R, S) like the weights of a filter.
-fn moments(images: &Split, size: usize, kernel: usize, seed: u64, threads: usize) -> Result<DMatrix<f64>> {
-    let side = size / kernel;
+fn moments(images: &Split, image_size: usize, kernel: usize, seed: u64, threads: usize) -> Result<DMatrix<f64>> {
+    let side = image_size / kernel;
     let needed = WINDOWS.div_ceil(side * side).min(images.len());
     let options =
-        LoaderOptions { batch_size: 16, image_size: size, shuffle: true, seed, threads, ..LoaderOptions::default() };
+        LoaderOptions { batch_size: 16, image_size, shuffle: true, seed, threads, ..LoaderOptions::default() };
     let len = 3 * kernel * kernel;
     let mut sum = DMatrix::zeros(len, len);
     let mut seen = 0;
     for batch in Loader::new(images, options)?.take(needed.div_ceil(16)) {
         let batch = batch?;
-        for image in batch.images().chunks_exact(size * size * 3) {
-            let at = |y: usize, x: usize, c: usize| f64::from(image[(y * size + x) * 3 + c]);
+        for image in batch.images().chunks_exact(image_size * image_size * 3) {
+            let at = |y: usize, x: usize, c: usize| f64::from(image[(y * image_size + x) * 3 + c]);
             let windows = DMatrix::from_fn(len, side * side, |element, window| {
                 let (c, r, s) = (element / (kernel * kernel), element / kernel % kernel, element % kernel);
                 at(window / side * kernel + r, window % side * kernel + s, c)

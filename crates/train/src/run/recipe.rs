@@ -8,15 +8,15 @@ use super::error::Result;
 /// A named set of settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Recipe {
-    /// The tutorial's: SGD with steps of the learning rate, crop and flip, weight decay on everything; 100 epochs
+    /// The tutorial's training: SGD with a step schedule, crop and flip, weight decay on everything; 100 epochs
     Tutorial,
-    /// The same network, trained with what is usual today: warm-up, cosine, Nesterov, label smoothing; 60 epochs
+    /// The same network with today's training: warm-up, cosine, Nesterov, label smoothing; 60 epochs
     Strong,
-    /// `strong` with batch norm before every ReLU, twice the learning rate and RandAugment; 170 epochs
+    /// `strong` with batch norm before every ReLU, twice the learning rate, and RandAugment; 170 epochs
     StrongBn,
-    /// Today's AlexNet, `--arch modern`, whose first convolution whitens the images; one cosine over 80 epochs
+    /// A modern AlexNet, `--arch modern`, with a whitening first convolution; one cosine over 80 epochs
     Modern,
-    /// What ten minutes reach: `modern`'s network, and one triangle of the learning rate over 7 epochs
+    /// `modern`'s network in about ten minutes: a triangular learning rate over 7 epochs
     Fast,
 }
 

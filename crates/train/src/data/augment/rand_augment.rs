@@ -1,32 +1,31 @@
-//! RandAugment (Cubuk et al., 2020) as `torchvision.transforms.RandAugment` does it to a uint8 tensor, on bytes after
-//! crop and flip: N operations in a row, each one of 14 at magnitude M of 30.
+//! RandAugment (Cubuk et al., 2020) as `torchvision.transforms.RandAugment` applies it to a uint8 tensor, after crop and
+//! flip: N operations in sequence, each one of 14 at magnitude M of 30.
 //!
-//! **The draws.** Operation j of image `index` takes `w = Philox::new(seed).block(RAND_AUGMENT, epoch, index + j·2³²)`: it is
-//! number `below(w[0], 14)` of [`Operation::ALL`], and where its magnitude has a sign that is minus if the top bit of
-//! `w[1]` is set.
+//! **Random numbers.** Operation j of image `index` uses `w = Philox::new(seed).block(RAND_AUGMENT, epoch, index + j·2³²)`:
+//! it is number `below(w[0], 14)` of [`Operation::ALL`], and a signed magnitude is negative if the top bit of `w[1]` is set.
 //!
-//! **The operations.** m is M/30 of the operation's largest magnitude, with its sign, in f32.
-//! - Geometry: pixel (x, y) is the source's nearest to a place, rounded half to even, or black where that is outside.
-//!   Shear: (x + m·(y + ½), y) or (x, y + m·(x + ½)), to 0.3. Translation: by whole pixels, m cut off, to 150/331 of the
-//!   side. Rotation: by m degrees around the middle, to 30. The places are computed in f64.
-//! - Colour: `blend(v, w, 1 + m)`, m to 0.9, is `(1 + m)·v + (−m)·w` in f32, clamped to a byte and cut off. Brightness: w is 0;
-//!   saturation: the pixel's grey, `0.2989 r + 0.587 g + 0.114 b` cut off; contrast: the mean of the greys; sharpness: the
-//!   mean of the 3×3 pixels around, the middle counted five times, rounded, and at the border v itself.
-//! - Posterize keeps the upper 8 − round(M/7.5) bits; solarize inverts what is at least 255 − 8.5·M; autocontrast stretches
-//!   each channel to 0..255; equalize makes the values of a channel equally frequent. Identity does nothing.
+//! **Operations.** m is M/30 of the operation's largest magnitude, with its sign, in f32.
+//! - Geometry: pixel (x, y) is the source pixel nearest to a position, rounded half to even, or black outside the image.
+//!   Shear: (x + m·(y + ½), y) or (x, y + m·(x + ½)), up to 0.3. Translation: by whole pixels, m truncated, up to 150/331 of
+//!   the image size. Rotation: by m degrees around the centre, up to 30. Positions are computed in f64.
+//! - Colour: `blend(v, w, 1 + m)`, m up to 0.9, is `(1 + m)·v + (−m)·w` in f32, clamped to a byte and truncated. Brightness:
+//!   w is 0; saturation: the pixel's grey, `0.2989 r + 0.587 g + 0.114 b` truncated; contrast: the mean of the greys;
+//!   sharpness: the mean of the 3×3 pixels around, the centre counted five times, rounded, and at the border v itself.
+//! - Posterize keeps the upper 8 − round(M/7.5) bits; solarize inverts values of at least 255 − 8.5·M; autocontrast
+//!   stretches each channel to 0..255; equalize equalises the histogram of each channel. Identity does nothing.
 
 use alexnet_core::random::{Philox, below, purpose};
 use serde::{Deserialize, Serialize};
 
 use crate::data::error::{DataError, Result};
 
-/// How many operations, and how strong.
+/// Number and magnitude of the operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RandAugment {
-    /// N.
+    /// Operations per image, N.
     pub operations: u32,
-    /// M of 30.
+    /// Magnitude M, of 30.
     pub magnitude: u32,
 }
 
@@ -67,7 +66,7 @@ impl From<RandAugment> for String {
 }
 
 impl RandAugment {
-    /// Does to an image of side `size` (HWC) what is drawn for it; `spare` is scratch.
+    /// Applies the sampled operations to image `index`, (`size`, `size`, 3); `spare` is scratch memory.
     pub fn apply(
         &self,
         philox: &Philox,
@@ -87,7 +86,7 @@ impl RandAugment {
     }
 }
 
-/// What may be done to an image.
+/// An operation on an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // See the head of this file.
 pub enum Operation {
@@ -108,7 +107,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// All of them, in torchvision's order.
+    /// All operations, in torchvision's order.
     pub const ALL: [Operation; 14] = [
         Operation::Identity,
         Operation::ShearX,
@@ -126,7 +125,7 @@ impl Operation {
         Operation::Equalize,
     ];
 
-    /// Does it to `image` (HWC, side `size`) at `magnitude` of 30, into `out`.
+    /// Applies it to `image`, (`size`, `size`, 3), at `magnitude` of 30, into `out`.
     pub fn apply(self, magnitude: u32, negative: bool, size: usize, image: &[u8], out: &mut [u8]) {
         let of = |most: f32| if negative { -spaced(most, magnitude) } else { spaced(most, magnitude) };
         let places = |place: &dyn Fn(f64, f64) -> [f64; 2], out: &mut [u8]| place_nearest(size, image, out, place);

@@ -106,60 +106,35 @@ impl Config {
     }
 
     fn check_conflicts(&self, name: Name) -> Result<()> {
+        let weights = format!("cannot be used with {}", name("init"));
         let conflicts = [
+            ("crop-padding", self.crop_padding.is_some() && !self.augment.crop, {
+                format!("is given, but {} has no crop", name("augment"))
+            }),
+            ("cutout", self.cutout.is_some() && !self.augment.cutout, {
+                format!("is given, but {} has no cutout", name("augment"))
+            }),
+            ("nesterov", self.nesterov && self.momentum == 0.0, "needs a momentum above 0".into()),
+            ("groups", self.groups != 1 && self.arch != Arch::Original, {
+                format!("is {}, but only `original` has groups", self.groups)
+            }),
+            ("whiten", self.whiten && self.init.is_some(), weights.clone()),
+            ("identity", self.identity && self.init.is_some(), weights),
+            ("batch-size", self.batch_size == 1 && self.model().batch_norm, "is 1, batch norm needs 2 or more".into()),
             (
-                self.crop_padding.is_some() && !self.augment.crop,
-                "crop-padding",
-                format!("{} is given, but {} has no crop", name("crop-padding"), name("augment")),
-            ),
-            (
-                self.cutout.is_some() && !self.augment.cutout,
-                "cutout",
-                format!("{} is given, but {} has no cutout", name("cutout"), name("augment")),
-            ),
-            (
-                self.nesterov && self.momentum == 0.0,
-                "nesterov",
-                format!("{} needs a momentum above 0", name("nesterov")),
-            ),
-            (
-                self.groups != 1 && self.arch != Arch::Original,
-                "groups",
-                format!("{} is {}, but only `original` has groups", name("groups"), self.groups),
-            ),
-            (
-                self.whiten && self.init.is_some(),
-                "whiten",
-                format!("{} cannot be used with {}", name("whiten"), name("init")),
-            ),
-            (
-                self.identity && self.init.is_some(),
-                "identity",
-                format!("{} cannot be used with {}", name("identity"), name("init")),
-            ),
-            (
-                self.batch_size == 1 && self.model().batch_norm,
-                "batch-size",
-                format!("{} is 1, batch norm needs 2 or more", name("batch-size")),
-            ),
-            (
-                self.replace_classifier && self.init.is_none(),
                 "replace-classifier",
-                format!("{} needs weights to start from", name("replace-classifier")),
+                self.replace_classifier && self.init.is_none(),
+                "needs weights to start from".into(),
             ),
-            (
-                self.epochs > 0 && self.warmup > self.epochs as f64,
-                "warmup",
-                format!("{} is {} epochs, longer than the run of {}", name("warmup"), self.warmup, self.epochs),
-            ),
-            (
-                self.device == DeviceKind::Cpu && self.precision != Precision::Fp32,
-                "precision",
-                format!("{} is {}, but the CPU computes in fp32 only", name("precision"), self.precision),
-            ),
+            ("warmup", self.epochs > 0 && self.warmup > self.epochs as f64, {
+                format!("is {} epochs, longer than the run of {}", self.warmup, self.epochs)
+            }),
+            ("precision", self.device == DeviceKind::Cpu && self.precision != Precision::Fp32, {
+                format!("is {}, but the CPU computes in fp32 only", self.precision)
+            }),
         ];
-        match conflicts.into_iter().find(|(found, ..)| *found) {
-            Some((_, key, message)) => Err(Error::Conflict { key, message }),
+        match conflicts.into_iter().find(|(_, found, _)| *found) {
+            Some((key, _, message)) => Err(Error::Conflict { key, message: format!("{} {message}", name(key)) }),
             None => Ok(()),
         }
     }
