@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use alexnet_core::architecture::Operation;
+use alexnet_core::architecture::{Operation, TracedLayer};
 use alexnet_core::device::cuda::{self, probe};
 use alexnet_core::network::{MicroBatch, Network, Phase};
 use alexnet_core::random::Philox;
@@ -89,14 +89,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let model = config.model();
     let architecture = model.architecture(CLASSES).unwrap_or_else(|| unreachable!("a variant of this program"));
     let measured = match device::open_with(args.device, config.thread_count(), args.precision)? {
-        Opened::Cpu(device) => {
-            on(device, architecture, &config, args.seconds, LinearShape { batch: 1024, inputs: 1024, outputs: 1024 })
-        }
+        Opened::Cpu(device) => on(device, CPU_CLOCK, architecture, &config, args.seconds, 1024),
         Opened::Cuda(device) => {
             if probe::is_warpcheck() {
-                notice("note: the driver is warpcheck, a processor: these are its times, and say nothing of a GPU");
+                notice("note: the driver is warpcheck, which runs on the CPU: these times say nothing about a GPU");
             }
-            on(device, architecture, &config, args.seconds, LinearShape { batch: 4096, inputs: 4096, outputs: 4096 })
+            on(device, CUDA_CLOCK, architecture, &config, args.seconds, 4096)
         }
     }?;
     say(&if args.json { measured.json() } else { measured.table() });
@@ -162,37 +160,9 @@ fn times<E>(limit: f64, mut call: impl FnMut() -> Result<(), E>) -> Result<Vec<f
     Ok(times)
 }
 
-/// A device's own clock.
-trait Clock: Device<Element = f32> {
-    type Event;
-    /// A point behind all that was queued.
-    fn event(&self) -> alexnet_core::Result<Self::Event>;
-    /// Seconds between two.
-    fn seconds(&self, from: &Self::Event, to: &Self::Event) -> alexnet_core::Result<f64>;
-}
-
-impl Clock for Cpu {
-    type Event = Instant;
-    fn event(&self) -> alexnet_core::Result<Instant> {
-        Ok(Instant::now())
-    }
-    fn seconds(&self, from: &Instant, to: &Instant) -> alexnet_core::Result<f64> {
-        Ok(to.duration_since(*from).as_secs_f64())
-    }
-}
-
-impl Clock for Cuda {
-    type Event = cuda::Event;
-    fn event(&self) -> alexnet_core::Result<Self::Event> {
-        Cuda::event(self)
-    }
-    fn seconds(&self, from: &Self::Event, to: &Self::Event) -> alexnet_core::Result<f64> {
-        Ok(self.elapsed(from, to)?.as_secs_f64())
-    }
-}
-
-/// GFLOP/s of the largest matrix product measured.
-fn peak<D: Clock>(device: &D, product: LinearShape, limit: f64) -> anyhow::Result<f64> {
+/// GFLOP/s of the fastest of many products of two matrices of n × n.
+fn peak<D: Device<Element = f32>>(device: &D, n: usize, limit: f64) -> anyhow::Result<f64> {
+    let product = LinearShape { batch: n, inputs: n, outputs: n };
     device.prepare(&[Operation::Linear(product)], true)?;
     let (x, dy) = (device.activations(product.input_len())?, device.activations(product.output_len())?);
     let (mut dw, mut db) = (device.zeros(product.weight_len())?, device.zeros(product.outputs)?);
@@ -204,85 +174,77 @@ fn peak<D: Clock>(device: &D, product: LinearShape, limit: f64) -> anyhow::Resul
     Ok(2.0 * product.multiply_adds() as f64 / times.into_iter().fold(f64::INFINITY, f64::min) / 1e9)
 }
 
-/// Puts batch after batch into the network, as `train` does: out of a data set on the device, or else from the host, where
-/// one batch that is ready stands for those of the loader's threads.
-struct Batches<'a, D: Device> {
-    config: &'a Config,
-    split: &'a Split,
-    dataset: Option<&'a DeviceDataset<D>>,
-    source: BatchSource<'a, D>,
-    epoch: u32,
+/// Points of time on a device, behind all that was queued, and the seconds between two.
+struct Clock<D, E> {
+    now: fn(&D) -> alexnet_core::Result<E>,
+    seconds: fn(&D, &E, &E) -> alexnet_core::Result<f64>,
 }
 
-impl<'a, D: Device<Element = f32>> Batches<'a, D> {
-    fn new(config: &'a Config, split: &'a Split, dataset: Option<&'a DeviceDataset<D>>) -> anyhow::Result<Self> {
-        let mut source = BatchSource::train(config, config.image_size(), split, dataset, 0, 0)?;
-        source.advance()?;
-        Ok(Self { config, split, dataset, source, epoch: 0 })
-    }
+const CPU_CLOCK: Clock<Cpu, Instant> =
+    Clock { now: |_| Ok(Instant::now()), seconds: |_, from, to| Ok(to.duration_since(*from).as_secs_f64()) };
+const CUDA_CLOCK: Clock<Cuda, cuda::Event> =
+    Clock { now: Cuda::event, seconds: |device, from, to| Ok(device.elapsed(from, to)?.as_secs_f64()) };
 
-    fn load(&mut self, network: &mut Network<D>) -> anyhow::Result<()> {
-        self.source.load(network)?;
-        if self.dataset.is_some() && self.source.advance()? == 0 {
-            self.epoch += 1;
-            let Self { config, split, dataset, epoch, .. } = *self;
-            self.source = BatchSource::train(config, config.image_size(), split, dataset, epoch, 0)?;
-            self.source.advance()?;
-        }
-        Ok(())
-    }
-}
-
-/// Steps between two that are waited for, where they are as short as those of a GPU; as `train` does.
+/// Steps that are queued between two that are waited for, where steps are as short as on a GPU; as in `train`.
 const QUEUED: u32 = 20;
 
-fn on<D: Clock>(
+fn on<D: Device<Element = f32>, E>(
     device: Arc<D>,
+    clock: Clock<D, E>,
     architecture: Architecture,
     config: &Config,
     seconds: f64,
-    product: LinearShape,
+    product: usize,
 ) -> anyhow::Result<Measured> {
-    let (batch, side) = (config.batch_size, architecture.image_size);
+    let (batch, size) = (config.batch_size, architecture.image_size);
     memory::fits(&*device, &architecture, batch, true)?;
     let peak = peak(&*device, product, seconds.min(1.0))?;
-    let layers = architecture.trace()?;
-    let arch = architecture.name.clone();
-    // Two batches, which are shuffled.
-    let pixels = (0..2 * batch * architecture.image_len()).map(|i| (i % 251) as u8).collect();
-    let labels = (0..2 * batch).map(|i| (i % architecture.classes) as u32).collect();
-    let split = Split::in_memory(pixels, side, labels);
+    let (layers, arch) = (architecture.trace()?, architecture.name.clone());
+    let pixels = (0..batch * architecture.image_len()).map(|i| (i % 251) as u8).collect();
+    let labels = (0..batch).map(|i| (i % architecture.classes) as u32).collect();
+    let split = Split::in_memory(pixels, size, labels);
     let mut network = Network::new(device.clone(), architecture, batch, true)?;
     let philox = Philox::new(0);
     network.initialise(philox)?;
     network.use_cuda_graph(true);
     let dataset = DeviceDataset::new(&network, &split, config.transforms())?;
-    let mut batches = Batches::new(config, &split, dataset.as_ref())?;
+    // As in `train`, by epochs of one batch. On the host the one that is ready stands for those of the loader's threads.
+    let source = |epoch| -> anyhow::Result<_> {
+        let mut source = BatchSource::train(config, size, &split, dataset.as_ref(), epoch, 0)?;
+        source.advance()?;
+        Ok(source)
+    };
+    let (mut epoch, ready) = (0, source(0)?);
+    let mut load = |network: &mut Network<D>| -> anyhow::Result<()> {
+        epoch += 1;
+        if dataset.is_some() {
+            source(epoch)?.load(network)?
+        } else {
+            ready.load(network)?
+        }
+        Ok(())
+    };
     // So small a rate that nothing grows without bound.
     let sgd = Sgd { learning_rate: 1e-6, momentum: 0.9, weight_decay: 5e-4, nesterov: false, decay_all: true };
 
-    let mut phases: Vec<(Phase, Vec<f64>)> = Vec::new();
+    let mut phases = Phases::default();
     repeat(seconds, || -> anyhow::Result<()> {
-        batches.load(&mut network)?;
-        let mut events = vec![(None, device.event()?)];
+        load(&mut network)?;
+        let mut events = vec![(None, (clock.now)(&device)?)];
         network.step_with_profiler(&MicroBatch::whole(philox, 0, batch, 0.0), Some(&sgd), &mut |phase| {
-            events.push((Some(phase), device.event()?));
+            events.push((Some(phase), (clock.now)(&device)?));
             Ok(())
         })?;
         for pair in events.windows(2) {
             let [(_, from), (Some(phase), to)] = pair else { continue };
-            let seconds = device.seconds(from, to)?;
-            match phases.iter_mut().find(|(known, _)| known == phase) {
-                Some((_, times)) => times.push(seconds),
-                None => phases.push((*phase, vec![seconds])),
-            }
+            phases.push(*phase, (clock.seconds)(&device, from, to)?);
         }
         Ok(())
     })?;
     let mut number = 0;
     let mut steps = |count| -> anyhow::Result<()> {
         for _ in 0..count {
-            batches.load(&mut network)?;
+            load(&mut network)?;
             network.step(&MicroBatch::whole(philox, number, batch, 0.0), Some(&sgd))?;
             number += 1;
         }
@@ -297,29 +259,44 @@ fn on<D: Clock>(
     let step = repeat(seconds, || steps(queued))? / f64::from(queued);
     let graph = network.captured_graphs() > 0;
     let inference = repeat(seconds, || -> anyhow::Result<()> {
-        batches.load(&mut network)?;
+        load(&mut network)?;
         network.infer()?;
         Ok(network.read_logits(&mut [0.0])?)
     })?;
-
-    let time = |phase: Phase| phases.iter().find(|(known, _)| *known == phase).map(|(_, times)| median(times.clone()));
-    let rows = layers.iter().enumerate().filter_map(|(index, layer)| {
-        // A ReLU that is computed with the layer before it has no phase.
-        let forward = time(Phase::Forward(index))?;
-        let flops = 2.0 * (layer.multiply_adds() * batch as u64) as f64;
-        // Gradients of the weights and of the input; nothing needs the first layer's.
-        let backward = if index == 0 { flops } else { 2.0 * flops };
-        Some(Row {
-            layer: layer.spec.name.clone(),
-            operation: layer.spec.kind.to_string(),
-            forward,
-            backward: time(Phase::Backward(index)),
-            flops: [flops, backward],
-        })
-    });
-    let rows = rows.collect();
-    let (loss, update) = (time(Phase::Loss).unwrap_or(0.0), time(Phase::Update).unwrap_or(0.0));
+    let (rows, loss, update) = (phases.rows(&layers, batch), phases.time(Phase::Loss), phases.time(Phase::Update));
+    let [loss, update] = [loss, update].map(Option::unwrap_or_default);
     Ok(Measured { device: device.name(), arch, batch, peak, rows, loss, update, step, graph, inference })
+}
+
+/// The seconds of each phase, in each step.
+#[derive(Default)]
+struct Phases(Vec<(Phase, Vec<f64>)>);
+
+impl Phases {
+    fn push(&mut self, phase: Phase, seconds: f64) {
+        match self.0.iter_mut().find(|(known, _)| *known == phase) {
+            Some((_, times)) => times.push(seconds),
+            None => self.0.push((phase, vec![seconds])),
+        }
+    }
+
+    fn time(&self, phase: Phase) -> Option<f64> {
+        self.0.iter().find(|(known, _)| *known == phase).map(|(_, times)| median(times.clone()))
+    }
+
+    fn rows(&self, layers: &[TracedLayer], batch: usize) -> Vec<Row> {
+        let row = |(index, layer): (usize, &TracedLayer)| {
+            // A ReLU that is computed with the layer before it has no phase.
+            let forward = self.time(Phase::Forward(index))?;
+            let flops = 2.0 * (layer.multiply_adds() * batch as u64) as f64;
+            // Gradients of the weights and of the input; nothing needs the first layer's.
+            let backward = if index == 0 { flops } else { 2.0 * flops };
+            let (layer, operation) = (layer.spec.name.clone(), layer.spec.kind.to_string());
+            let time = self.time(Phase::Backward(index));
+            Some(Row { layer, operation, forward, backward: time, flops: [flops, backward] })
+        };
+        layers.iter().enumerate().filter_map(row).collect()
+    }
 }
 
 impl Measured {
