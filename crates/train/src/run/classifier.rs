@@ -168,7 +168,12 @@ impl Classifier {
         let (side, classes) = (self.side(), self.classes.len().max(1));
         let images = self.normalised(images);
         let mut logits = vec![0.0; images.len() / (side * side * 3) * classes];
-        let result = self.tta.logits(&mut *self.network, &images, &mut logits, &mut self.scratch);
+        let network = &mut self.network;
+        let mut predict = |images: &[f32], to: &mut [f32]| {
+            network.predict(images)?;
+            network.read_logits(to)
+        };
+        let result = self.tta.logits(side, &mut predict, &images, &mut logits, &mut self.scratch);
         self.images = images;
         result?;
         Ok(logits.chunks_exact(classes).map(softmax).collect())

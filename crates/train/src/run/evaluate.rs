@@ -79,7 +79,7 @@ pub fn evaluate<D: Device<Element = f32>>(
     stop: &Stop,
     seen: &mut dyn FnMut(Classified<'_>),
 ) -> Result<Option<Evaluation>> {
-    let classes = network.architecture().classes;
+    let (classes, image_size) = (network.architecture().classes, network.architecture().image_size);
     // Further views are made of images on the host.
     let mut batches = BatchSource::evaluate(network, split, dataset.filter(|_| tta == Tta::None), threads)?;
     let mut logits = vec![0.0; network.max_batch() * classes];
@@ -95,7 +95,13 @@ pub fn evaluate<D: Device<Element = f32>>(
         }
         let logits = &mut logits[..count * classes];
         match batches.images() {
-            Some(images) => tta.logits(network, images, logits, &mut scratch)?,
+            Some(images) => {
+                let mut predict = |images: &[f32], to: &mut [f32]| {
+                    network.predict(images)?;
+                    network.read_logits(to)
+                };
+                tta.logits(image_size, &mut predict, images, logits, &mut scratch)?;
+            }
             None => {
                 batches.load(network)?;
                 network.infer()?;

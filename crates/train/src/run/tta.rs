@@ -4,8 +4,6 @@ use clap::ValueEnum;
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, Error};
 
-use super::classifier::DynNetwork;
-
 /// The views of an image whose logits are averaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -68,29 +66,30 @@ impl Tta {
         }
     }
 
-    /// Writes the mean of the logits (N, classes) of the views of images (N, S, S, 3). `scratch` is overwritten.
+    /// Writes the mean of the logits (N, classes) of the views of images (N, S, S, 3), S the `image_size`. `predict` writes
+    /// the logits of such images; `scratch` is overwritten.
     ///
     /// # Errors
     /// A batch that does not fit; the device's.
     pub fn logits(
         self,
-        network: &mut dyn DynNetwork,
+        image_size: usize,
+        predict: &mut dyn FnMut(&[f32], &mut [f32]) -> alexnet_core::Result<()>,
         images: &[f32],
         logits: &mut [f32],
         scratch: &mut Vec<f32>,
     ) -> alexnet_core::Result<()> {
-        let side = network.architecture().image_size;
         let mut own = vec![0.0; logits.len()];
         logits.fill(0.0);
         for view in self.views() {
             if view.shift == 0 && !view.mirrored {
-                network.predict(images)?;
+                predict(images, &mut own)?;
             } else {
                 scratch.clear();
-                images.chunks_exact(side * side * 3).for_each(|image| view.of(image, side, scratch));
-                network.predict(scratch)?;
+                let images = images.chunks_exact(image_size * image_size * 3);
+                images.for_each(|image| view.of(image, image_size, scratch));
+                predict(scratch, &mut own)?;
             }
-            network.read_logits(&mut own)?;
             logits.iter_mut().zip(&own).for_each(|(sum, logit)| *sum += view.weight * logit);
         }
         Ok(())
