@@ -8,6 +8,7 @@ mod file_error;
 mod hex;
 pub mod import;
 pub mod picture;
+pub mod print;
 pub mod protobuf;
 pub mod report;
 pub mod run;

@@ -58,7 +58,7 @@ fn what_goes_out_comes_back_bit_for_bit() {
     assert!(place.names(".").iter().all(|name| !name.starts_with('.')), "{:?}", place.names("."));
 
     place.fail("export run -o x.bin", 2, &["x.bin has no extension that names a format", "hint: add --format"]);
-    place.fail("export run -o x.pth --softmax", 2, &["no place for --softmax", "hint: "]);
+    place.fail("export run -o x.pth --softmax", 2, &["--softmax and --with-preprocess need", "hint: "]);
     place.fail("import a.onnx -o x.safetensors", 1, &["a.onnx is not a complete safetensors file"]);
     place.fail("import a.pt -o x.safetensors", 1, &["a.pt: ", "TorchScript", "hint: save the weights alone"]);
     place.fail(

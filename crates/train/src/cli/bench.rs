@@ -12,12 +12,12 @@ use alexnet_core::random::Philox;
 use alexnet_core::shape::LinearShape;
 use alexnet_core::{Architecture, Cpu, Cuda, Device, Sgd};
 
-use super::device::{self, Opened};
+use super::device::{self, AnyDevice};
 use crate::data::Split;
+use crate::print::{notice, say};
 use crate::run::batch_source::{BatchSource, DeviceDataset};
 use crate::run::config::{self, Arch, Config, DeviceKind, Precision};
 use crate::run::memory;
-use crate::run::progress::{notice, say};
 
 /// Time the training step layer by layer, next to the machine's peak
 ///
@@ -89,8 +89,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let model = config.model();
     let architecture = model.architecture(CLASSES).unwrap_or_else(|| unreachable!("a variant of this program"));
     let measured = match device::open_with(args.device, config.thread_count(), args.precision)? {
-        Opened::Cpu(device) => on(device, CPU_CLOCK, architecture, &config, args.seconds, 1024),
-        Opened::Cuda(device) => {
+        AnyDevice::Cpu(device) => on(device, CPU_CLOCK, architecture, &config, args.seconds, 1024),
+        AnyDevice::Cuda(device) => {
             if probe::is_warpcheck() {
                 notice("note: the driver is warpcheck, which runs on the CPU: these times say nothing about a GPU");
             }

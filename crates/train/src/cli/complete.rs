@@ -1,4 +1,4 @@
-//! `alexnet completions` and `alexnet man`, from the definitions of the flags.
+//! `alexnet completions` and `alexnet man`, generated from the definitions of the flags.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap_complete::Shell;
 
 use super::{help, output};
+use crate::print::say;
 use crate::run::Error;
-use crate::run::progress::say;
 
 /// Print a shell completion script
 #[derive(Debug, clap::Args)]
@@ -42,7 +42,7 @@ pub fn completions(args: &Completions) -> anyhow::Result<ExitCode> {
 pub fn man(args: &Man) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(&args.folder).map_err(Error::io("create", &args.folder))?;
     let mut cli = help::definition(false).disable_help_subcommand(true);
-    // Gives the commands their full names, `alexnet train`.
+    // Sets the full names, such as `alexnet train`.
     cli.build();
     let mut commands = vec![&cli];
     let mut written = 0;

@@ -1,4 +1,4 @@
-//! `alexnet data`: fetch, verify, show, draw, measure.
+//! `alexnet data`: show, fetch, verify, augment, speed.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use super::{hint, output};
 use crate::data::manifest::{Manifest, OFFICIAL_FOLDER, official_folder, read_file};
 use crate::data::{DataError, Dataset, Options, Split};
+use crate::print::{cut, pad, terminal, widest};
 
 mod draw;
 mod speed;
@@ -47,7 +48,7 @@ enum Action {
 /// Runs the command.
 ///
 /// # Errors
-/// Data that are absent (but not for `show`) or bad, and no source that serves.
+/// Missing data (except for `show`), bad data, or no source to download from.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let options = hint::data_options();
     let text = match args.action.as_ref().unwrap_or(&Action::Show) {
@@ -82,14 +83,14 @@ fn show(data: &str, options: &Options) -> anyhow::Result<String> {
         Ok(dataset) => Ok(describe(&dataset)),
         Err(DataError::Missing { path }) if matches!(data, "auto" | "cifar10") => Ok(format!(
             "CIFAR-10 is not there: {} is missing.\n\
-             `alexnet data fetch` brings it (so does `alexnet train`); `--data sample` trains without it.\n",
+             `alexnet data fetch` downloads it (so does `alexnet train`); `--data sample` trains without it.\n",
             path.display()
         )),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Opens what `data` names without fetching anything.
+/// Opens what `data` names; downloads nothing.
 fn local(data: &str, options: &Options) -> Result<Dataset, DataError> {
     match data {
         "auto" | "cifar10" => {
@@ -97,19 +98,19 @@ fn local(data: &str, options: &Options) -> Result<Dataset, DataError> {
             if data == "auto" && options.folder.is_some() && crate::data::folder::is_one(&folder) {
                 return Dataset::open_folder(&folder, options);
             }
-            let place = place(&folder, &options.manifest);
-            crate::data::open::official(&place, &options.manifest, format!("cache {}", place.display()))
+            let files = cifar_folder(&folder, &options.manifest);
+            crate::data::open::official(&files, &options.manifest, format!("cache {}", files.display()))
         }
         other => Dataset::open(other, options),
     }
 }
 
-/// Where in `folder` the official files are or would be.
-fn place(folder: &Path, manifest: &Manifest) -> std::path::PathBuf {
+/// Where CIFAR-10's official files are in `folder`, or would be.
+fn cifar_folder(folder: &Path, manifest: &Manifest) -> std::path::PathBuf {
     official_folder(folder, manifest).unwrap_or_else(|| folder.join(OFFICIAL_FOLDER))
 }
 
-/// What was checked, and the first fault.
+/// A report of what was checked, and the first error.
 fn verify(data: &str, options: &Options) -> Result<(String, Option<DataError>), DataError> {
     let mut text = String::new();
     let folder = match data {
@@ -121,14 +122,14 @@ fn verify(data: &str, options: &Options) -> Result<(String, Option<DataError>), 
         && folder.as_ref().is_some_and(|folder| official_folder(folder, &options.manifest).is_none());
     if let (Some(folder), false) = (&folder, images) {
         if !matches!(data, "auto" | "cifar10") && official_folder(folder, &options.manifest).is_none() {
-            // Says what is there instead.
+            // Its error says what is in the folder instead.
             return Dataset::open_folder(folder, options).map(|dataset| (describe(&dataset), None));
         }
-        let place = place(folder, &options.manifest);
-        let _ = writeln!(text, "{}", place.display());
+        let files = cifar_folder(folder, &options.manifest);
+        let _ = writeln!(text, "{}", files.display());
         let mut bad = None;
         for spec in &options.manifest.files {
-            let result = read_file(&place, spec);
+            let result = read_file(&files, spec);
             let verdict = match &result {
                 Ok(_) => format!("{} bytes, SHA-256 {}…  ok", spec.bytes(), &spec.sha256[..16]),
                 Err(DataError::Missing { .. }) => "missing".into(),
@@ -142,7 +143,7 @@ fn verify(data: &str, options: &Options) -> Result<(String, Option<DataError>), 
         }
         return Ok((text, bad));
     }
-    // Files stay files, so that every bad one is told and not only the first.
+    // memory: 0 leaves files undecoded, so that every bad one is reported, not only the first.
     let dataset = match &folder {
         Some(folder) => Dataset::open_folder(folder, &Options { memory: 0, ..options.clone() })?,
         None => Dataset::open("sample", options)?,
@@ -160,7 +161,7 @@ fn verify(data: &str, options: &Options) -> Result<(String, Option<DataError>), 
     Ok((text, bad.into_iter().next()))
 }
 
-/// Source, sizes, and counts a class.
+/// Source, sizes, and number of images per class.
 fn describe(dataset: &Dataset) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "data set   {}", dataset.name);
@@ -176,10 +177,11 @@ fn describe(dataset: &Dataset) -> String {
     let _ = writeln!(text, "test       {}", kind(&dataset.test));
     let classes = dataset.classes.len();
     let (train, test) = (dataset.train.counts(classes), dataset.test.counts(classes));
-    let width = dataset.classes.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(5);
+    let room = terminal().map_or(usize::MAX, |columns| columns.saturating_sub(20));
+    let width = widest(dataset.classes.iter().map(String::as_str)).min(room).max(5);
     let _ = writeln!(text, "\n{:<width$}  {:>8}  {:>8}", "class", "training", "test");
     for ((name, train), test) in dataset.classes.iter().zip(train).zip(test) {
-        let _ = writeln!(text, "{name:<width$}  {train:>8}  {test:>8}");
+        let _ = writeln!(text, "{}  {train:>8}  {test:>8}", pad(&cut(name, width), width));
     }
     text
 }

@@ -6,9 +6,9 @@ use alexnet_core::device::cuda::{Cuda, Precision, nvrtc, probe};
 use alexnet_core::{Cpu, Device};
 use anyhow::Context;
 
+use crate::print::say;
 use crate::run::bytes::gib;
 use crate::run::config::DeviceKind;
-use crate::run::progress::say;
 
 /// Check GPU support (driver, devices, NVRTC, cache), suggest fixes
 ///
@@ -27,17 +27,17 @@ pub struct Args {
     device: DeviceKind,
 }
 
-/// A line a part.
+/// One line per part.
 fn line(part: &str, text: &str) {
     say(&format!("{part:<9}{text}"));
 }
 
-/// A part that is missing: what, and its remedy, which the error names.
+/// A missing part; the error names the remedy.
 fn missing(part: &str, error: &dyn std::fmt::Display) {
     line(part, &format!("missing: {error}"));
 }
 
-/// Examines.
+/// Checks.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.fetch_nvrtc {
         nvrtc::fetch().context("cannot fetch NVRTC")?;
@@ -93,7 +93,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         DeviceKind::Auto => 0,
         DeviceKind::Cuda(ordinal) => ordinal,
     };
-    // All of it: the device opened, every kernel compiled and loaded.
+    // The whole check: open the device, compile and load every kernel.
     let opened = Cuda::new(ordinal, Precision::Fp32).and_then(|cuda| cuda.prepare(&[], true).map(|_| cuda.name()));
     match (opened, args.device) {
         (Ok(name), _) => line("verdict", &format!("{name}: every kernel compiles and loads")),

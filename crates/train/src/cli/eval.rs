@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::model::{Opening, Place};
+use super::model::{DeviceArgs, LoadedCheckpoint};
 use super::{hint, output};
 use crate::data::{self, Dataset};
+use crate::print::{cut, pad, pad_start, prefix, terminal, widest};
 use crate::run::checkpoint::Metadata;
 use crate::run::classifier::architecture_of;
 use crate::run::config::{self, Config};
@@ -39,7 +40,7 @@ pub struct Args {
     #[arg(long, value_name = "VIEWS", num_args = 0..=1, require_equals = true, default_missing_value = "mirror")]
     tta: Option<Tta>,
     #[command(flatten)]
-    place: Place,
+    device: DeviceArgs,
     /// Print one JSON object
     ///
     /// Keys: loss, accuracy, per_class, confusion (rows true, columns predicted), images, classes, dataset, tta.
@@ -49,10 +50,10 @@ pub struct Args {
 
 /// Evaluates.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let limits = Config { limit_test: args.limit_test, ..args.place.limits(args.batch_size)? };
+    let limits = Config { limit_test: args.limit_test, ..args.device.limits(args.batch_size)? };
     limits.validate(&config::flag)?;
-    let opening = Opening::new(&args.path)?;
-    let (metadata, path) = (opening.metadata(), &opening.path);
+    let loaded = LoadedCheckpoint::new(&args.path)?;
+    let (metadata, path) = (loaded.metadata(), &loaded.path);
     let data = match &args.data {
         Some(data) => data.clone(),
         None => Config::parse(&metadata.config, path)?.data,
@@ -62,19 +63,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     dataset.test = dataset.test.limit(args.limit_test.unwrap_or(usize::MAX));
     same_classes(&metadata.classes, &dataset)?;
 
-    let mut classifier = opening.classifier(&args.place, args.batch_size)?;
+    let mut classifier = loaded.classifier(&args.device, args.batch_size)?;
     let tta = args.tta.unwrap_or(classifier.tta);
     classifier.tta = tta;
     let evaluation = classifier.evaluate(&dataset.test, limits.thread_count(), &mut |_| ())?;
     let text = match args.json {
         true => json(&evaluation, &dataset, tta)?,
-        false => text(&evaluation, path, metadata, &dataset, tta, width()),
+        false => text(&evaluation, path, metadata, &dataset, tta, terminal().unwrap_or(100)),
     };
     output::print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// That the data have the classes that the network was trained on.
+/// Checks that the data have the classes that the network was trained on.
 pub fn same_classes(trained: &[String], dataset: &Dataset) -> anyhow::Result<()> {
     let fail = |message| {
         Err(hint::failure(message, "give the data it was trained on, or data with the same classes, with --data"))
@@ -106,12 +107,7 @@ fn json(evaluation: &Evaluation, dataset: &Dataset, tta: Tta) -> anyhow::Result<
     Ok(format!("{object}\n"))
 }
 
-/// Columns of the terminal, 100 where there is none.
-fn width() -> usize {
-    console::Term::stdout().size_checked().map_or(100, |(_, columns)| usize::from(columns))
-}
-
-/// Everything for people, in lines of at most about `width` characters.
+/// The result for people, in lines of up to `width` columns.
 fn text(
     evaluation: &Evaluation,
     path: &Path,
@@ -141,19 +137,20 @@ fn text(
         evaluation.accuracy() * 100.0
     );
     let names = &dataset.classes;
-    let label = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(20);
+    let label = widest(names.iter().map(String::as_str)).min(20);
     for ((name, row), (class, share)) in
         names.iter().zip(&evaluation.confusion).zip(evaluation.per_class().into_iter().enumerate())
     {
         let share = share.map_or("    -  ".into(), |share| format!("{:6.2}%", share * 100.0));
-        let _ = writeln!(out, "{:label$}  {share}  {} of {}", short(name, label), row[class], row.iter().sum::<u64>());
+        let _ =
+            writeln!(out, "{}  {share}  {} of {}", pad(&cut(name, label), label), row[class], row.iter().sum::<u64>());
     }
     out.push('\n');
     out += &confusion(evaluation, names, label, width);
     out
 }
 
-/// The matrix if it fits, else the pairs most often taken for each other.
+/// The matrix if it fits, else the pairs of classes that are confused most.
 fn confusion(evaluation: &Evaluation, names: &[String], label: usize, width: usize) -> String {
     let matrix = &evaluation.confusion;
     let digits = matrix.iter().flatten().max().map_or(1, |most| most.to_string().len());
@@ -163,11 +160,11 @@ fn confusion(evaluation: &Evaluation, names: &[String], label: usize, width: usi
         out += "Confusion (rows true, columns predicted)\n";
         let _ = write!(out, "{:label$}", "");
         for name in names {
-            let _ = write!(out, " {:>cell$}", short(name, cell));
+            let _ = write!(out, " {}", pad_start(prefix(name, cell), cell));
         }
         out.push('\n');
         for (name, row) in names.iter().zip(matrix) {
-            let _ = write!(out, "{:label$}", short(name, label));
+            out += &pad(&cut(name, label), label);
             for count in row {
                 let _ = write!(out, " {count:>cell$}");
             }
@@ -177,24 +174,16 @@ fn confusion(evaluation: &Evaluation, names: &[String], label: usize, width: usi
     }
     out += "Most frequent confusions (--json has the whole matrix)\n";
     for (count, class, other) in evaluation.pairs().into_iter().take(20) {
-        let _ = writeln!(
-            out,
-            "{count:>digits$} × {} taken for {}",
-            short(&names[class], label),
-            short(&names[other], label)
-        );
+        let _ =
+            writeln!(out, "{count:>digits$} × {} taken for {}", cut(&names[class], label), cut(&names[other], label));
     }
     out
-}
-
-/// The first `length` characters.
-fn short(name: &str, length: usize) -> String {
-    name.chars().take(length).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::print::columns;
 
     fn evaluation(classes: usize) -> Evaluation {
         let confusion = (0..classes).map(|i| (0..classes).map(|j| ((i * 7 + j * 3) % 11) as u64).collect()).collect();
@@ -210,5 +199,8 @@ mod tests {
         let narrow = confusion(&evaluation(10), &names, 14, 40);
         assert!(narrow.starts_with("Most frequent") && narrow.lines().count() == 21, "{narrow}");
         assert_eq!(narrow.lines().nth(1).unwrap(), "10 × class number 0 taken for class number 7");
+        let fruit = confusion(&evaluation(3), &["apfel", "my pear", "橙子"].map(String::from), 7, 80);
+        let ends: Vec<usize> = fruit.lines().skip(1).map(columns).collect();
+        assert_eq!(ends, [22; 4], "{fruit}");
     }
 }

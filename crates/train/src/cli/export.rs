@@ -7,13 +7,13 @@ use anyhow::Context;
 use clap::ValueEnum;
 
 use super::hint;
-use super::model::Opening;
+use super::model::LoadedCheckpoint;
 use super::output;
 use crate::export::{self, Wrapping, onnx, pytorch, torchscript};
+use crate::print::say;
 use crate::run::Error;
 use crate::run::bytes::gib;
 use crate::run::classifier::architecture_of;
-use crate::run::progress::say;
 
 /// Write a network as ONNX, TorchScript, .pth or safetensors
 ///
@@ -76,23 +76,23 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let wrapping = Wrapping { preprocess: args.with_preprocess, softmax: args.softmax };
     if matches!(format, Format::Pytorch | Format::Safetensors) && wrapping != Wrapping::default() {
-        let message = "a file of weights has no place for --softmax and --with-preprocess";
-        return Err(hint::usage(message, "leave them out, or choose --format onnx or torchscript"));
+        let message = "--softmax and --with-preprocess need --format onnx or torchscript";
+        return Err(hint::usage(message, "leave them out, or choose one of these"));
     }
     output::check_free(&args.output, args.force)?;
-    let opening = Opening::new(&args.model)?;
-    let architecture = architecture_of(opening.metadata(), &opening.path)?;
+    let loaded = LoadedCheckpoint::new(&args.model)?;
+    let architecture = architecture_of(loaded.metadata(), &loaded.path)?;
     let mut parameters = Vec::new();
     for spec in architecture.parameters()? {
-        let bytes = opening.checkpoint.parameter(&spec.name, &spec.shape).map_err(Error::from)?;
+        let bytes = loaded.checkpoint.parameter(&spec.name, &spec.shape).map_err(Error::from)?;
         parameters.push(export::Tensor { name: spec.name, shape: spec.shape, bytes: bytes.into() });
     }
-    let model = export::Model { architecture: &architecture, classes: &opening.metadata().classes, parameters };
+    let model = export::Model { architecture: &architecture, classes: &loaded.metadata().classes, parameters };
     let bytes = match format {
         Format::Onnx => onnx::to_bytes(&model, wrapping)?,
         Format::Torchscript => torchscript::to_bytes(&model, wrapping)?,
         Format::Pytorch => pytorch::to_bytes(&model).context("cannot make the archive")?,
-        Format::Safetensors => export::safetensors::to_bytes(&model, &opening.metadata().model),
+        Format::Safetensors => export::safetensors::to_bytes(&model, &loaded.metadata().model),
     };
     output::write(&args.output, &bytes, args.force)?;
     let input = match (format, args.with_preprocess, architecture.image_size) {

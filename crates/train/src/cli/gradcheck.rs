@@ -7,9 +7,9 @@ use alexnet_core::Device;
 use alexnet_core::gradcheck::network::{Case, Checked, LAYERS, case, check_device};
 use alexnet_core::gradcheck::{Compared, Tolerance};
 
-use super::device::{self, Opened};
+use super::device::{self, AnyDevice};
+use crate::print::say;
 use crate::run::config::DeviceKind;
-use crate::run::progress::say;
 use crate::run::{Error, Result};
 
 /// Check a device's gradients against numerical ones
@@ -58,12 +58,12 @@ fn shape(text: &str) -> Result<[usize; 3], String> {
     }
 }
 
-/// Checks.
+/// Runs the checks.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(match device::open(args.device, threads)? {
-        Opened::Cpu(device) => on(&device, args),
-        Opened::Cuda(device) => on(&device, args),
+        AnyDevice::Cpu(device) => on(&device, args),
+        AnyDevice::Cuda(device) => on(&device, args),
     }?)
 }
 

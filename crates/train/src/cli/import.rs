@@ -11,11 +11,11 @@ use super::output;
 use crate::data::cifar;
 use crate::import::recognise::{Known, recognise};
 use crate::import::{self, Weights};
+use crate::print::say;
 use crate::run::checkpoint::{self, Metadata, Progress, TrainedOn};
 use crate::run::classifier::architecture_of;
 use crate::run::config::Arch;
 use crate::run::model::Model;
-use crate::run::progress::say;
 use crate::run::{Config, Error, memory, summary};
 
 /// Make a checkpoint from safetensors or PyTorch weights
@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (model, found) = recognise(&weights, known).map_err(Error::from)?;
     let classes = match &args.classes {
         Some(words) => names(words)?,
-        None => noted(&weights, found),
+        None => recorded_names(&weights, found),
     };
     let wanted = classes.len();
     if wanted != found && !args.replace_classifier {
@@ -115,13 +115,13 @@ fn arch(model: &Model) -> Arch {
     named.copied().unwrap_or(Arch::Cifar)
 }
 
-/// The names that the file has, or the classes' numbers.
-fn noted(weights: &Weights, count: usize) -> Vec<String> {
+/// The names in the file's metadata, or the classes' numbers.
+fn recorded_names(weights: &Weights, count: usize) -> Vec<String> {
     let noted = weights.note("classes").and_then(|note| serde_json::from_str::<Vec<String>>(&note).ok());
     noted.filter(|names| names.len() == count).unwrap_or_else(|| (0..count).map(|class| class.to_string()).collect())
 }
 
-/// The names that `--classes` means.
+/// The names that `--classes` gives.
 fn names(words: &str) -> Result<Vec<String>, Error> {
     if words == "cifar10" {
         return Ok(cifar::CLASSES.map(String::from).to_vec());
@@ -137,7 +137,7 @@ fn names(words: &str) -> Result<Vec<String>, Error> {
         return Err(Error::Setting {
             name: "--classes".into(),
             value: format!("`{words}`"),
-            expected: "cifar10, a file with a name a line, or names with commas between them".into(),
+            expected: "cifar10, a file with one name per line, or names separated by commas".into(),
         });
     }
     Ok(names)

@@ -23,8 +23,8 @@ use std::process::ExitCode;
 
 use clap::{FromArgMatches, Parser, Subcommand};
 
+use crate::print::notice;
 use crate::run;
-use crate::run::progress::notice;
 
 /// Train AlexNet with hand-written CUDA and CPU kernels, evaluate it and use it
 #[derive(Debug, Parser)]
@@ -51,7 +51,7 @@ enum Command {
     Man(complete::Man),
 }
 
-/// Runs the program: exit code 0 if all went well, 1 on an error, 2 on wrong usage, 130 if interrupted.
+/// Runs the program. Exit code: 0 on success, 1 on an error, 2 on wrong usage, 130 if interrupted.
 pub fn main() -> ExitCode {
     let short = std::env::args_os().any(|argument| argument == "-h");
     let matches = help::definition(short).get_matches();
@@ -81,7 +81,7 @@ pub fn main() -> ExitCode {
 fn message(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(|cause| cause.to_string()) {
-        // Many errors already say what their cause says.
+        // Many errors already include their cause's text.
         if !text.contains(&cause) {
             text += if text.is_empty() { "error: " } else { ": " };
             text += &cause;

@@ -1,17 +1,17 @@
-//! What the commands that use a trained network have in common: opening it.
+//! What the commands that use a trained network have in common: loaded it.
 
 use std::path::{Path, PathBuf};
 
-use super::device::{self, Opened};
+use super::device::{self, AnyDevice};
 use crate::picture;
 use crate::run::checkpoint::{self, Checkpoint, Metadata};
 use crate::run::classifier::{Classifier, architecture_of, checkpoint_of};
 use crate::run::config::{self, Config, DeviceKind};
 use crate::run::{Result, memory};
 
-/// Where the network is computed.
+/// Flags that choose the device.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Place {
+pub struct DeviceArgs {
     /// auto, cpu, cuda or cuda:N
     ///
     /// auto takes the first GPU if there is one, else the CPU.
@@ -24,8 +24,8 @@ pub struct Place {
     pub threads: usize,
 }
 
-impl Place {
-    /// The settings that batches of `batch` images are computed with.
+impl DeviceArgs {
+    /// Checked settings for batches of `batch` images.
     ///
     /// # Errors
     /// A number that is not allowed.
@@ -36,50 +36,50 @@ impl Place {
     }
 }
 
-/// A checkpoint that was opened, and where it lies.
-pub struct Opening {
+/// An open checkpoint and its file.
+pub struct LoadedCheckpoint {
     /// The file.
     pub path: PathBuf,
-    /// What is in it.
+    /// Its contents.
     pub checkpoint: Checkpoint,
 }
 
-impl Opening {
+impl LoadedCheckpoint {
     /// Opens a run's best checkpoint, or a checkpoint file.
     ///
     /// # Errors
-    /// There is none; the file is damaged or of another program.
+    /// There is none; the file is damaged or not a checkpoint of this program.
     pub fn new(path: &Path) -> Result<Self> {
         let path = checkpoint_of(path)?;
         let checkpoint = checkpoint::open(&path)?;
         Ok(Self { path, checkpoint })
     }
 
-    /// What the checkpoint says of itself.
+    /// The checkpoint's metadata.
     pub fn metadata(&self) -> &Metadata {
         self.checkpoint.metadata()
     }
 
-    /// The network on its device, for batches of up to `batch` images.
+    /// Builds the network on a device, for batches of up to `batch` images.
     ///
     /// # Errors
-    /// It does not fit the memory; the weights do not fit the layers; the device is not there.
-    pub fn classifier(&self, place: &Place, batch: usize) -> Result<Classifier> {
-        let limits = place.limits(batch)?;
+    /// Too little memory; weights that do not fit the layers; no such device.
+    pub fn classifier(&self, args: &DeviceArgs, batch: usize) -> Result<Classifier> {
+        let limits = args.limits(batch)?;
         let architecture = architecture_of(self.metadata(), &self.path)?;
-        match device::open(place.device, limits.thread_count())? {
-            Opened::Cpu(device) => {
+        match device::open(args.device, limits.thread_count())? {
+            AnyDevice::Cpu(device) => {
                 memory::fits(&*device, &architecture, batch, false)?;
                 Classifier::new(device, &self.checkpoint, architecture, batch)
             }
-            Opened::Cuda(device) => {
+            AnyDevice::Cuda(device) => {
                 memory::fits(&*device, &architecture, batch, false)?;
                 Classifier::new(device, &self.checkpoint, architecture, batch)
             }
         }
     }
 
-    /// A drawing of the first layer's filters, if it sees colours.
+    /// A picture of the first layer's filters, if its input is RGB.
     ///
     /// # Errors
     /// The weights do not fit the layers.

@@ -1,4 +1,4 @@
-//! What a command writes: files, whole or not at all and never over another one unasked, and standard output.
+//! Output of commands: standard output, and files that are written atomically and replaced only with --force.
 
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
@@ -17,7 +17,7 @@ pub fn check_free(path: &Path, force: bool) -> Result<(), Error> {
     }
 }
 
-/// Writes a file so that `path` has what it had before, or all of `bytes`.
+/// Writes a file atomically: afterwards `path` has its old contents or all of `bytes`.
 ///
 /// # Errors
 /// Something is there and `force` is not given; the system refuses.

@@ -9,13 +9,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rayon::prelude::*;
 
 use super::hint;
-use super::model::{Opening, Place};
+use super::model::{DeviceArgs, LoadedCheckpoint};
 use crate::data::{DataError, folder, resize};
+use crate::print::{cut, cut_start, notice, pad, say, terminal, widest};
 use crate::run::classifier::{Classifier, top};
-use crate::run::progress::{notice, say};
 use crate::run::{Error, Tta};
 
-/// The largest image that is read from standard input.
+/// Most bytes of an image that are read from standard input.
 const LARGEST_INPUT: u64 = 256 << 20;
 
 /// Classify pictures: the most probable classes of each
@@ -50,17 +50,17 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch_size: usize,
     #[command(flatten)]
-    place: Place,
+    device: DeviceArgs,
 }
 
 /// Predicts.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let opening = Opening::new(&args.model)?;
+    let loaded = LoadedCheckpoint::new(&args.model)?;
     let images = images(&args.images)?;
     let batch = args.batch_size.min(images.len().max(1));
-    let mut classifier = opening.classifier(&args.place, batch)?;
+    let mut classifier = loaded.classifier(&args.device, batch)?;
     classifier.tta = args.tta.unwrap_or(classifier.tta);
-    let style = Style::new(args, &images, classifier.classes());
+    let style = Style::new(args, &images, classifier.classes(), terminal());
     if let Some(head) = style.head() {
         say(&head);
     }
@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                     style.broken(image, &error)
                 }
             };
-            // A bar that is not drawn runs the closure all the same.
+            // A hidden bar runs the closure, too.
             bar.suspend(|| match line {
                 Ok(line) => say(&line),
                 Err(line) => notice(&line),
@@ -94,7 +94,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// The probabilities of the images that were decoded.
+/// Probabilities of the images that could be decoded.
 fn predict(classifier: &mut Classifier, decoded: &[Result<Vec<u8>, DataError>]) -> Result<Vec<Vec<f64>>, Error> {
     if decoded.iter().all(Result::is_err) {
         return Ok(Vec::new());
@@ -112,7 +112,7 @@ fn progress(images: usize, batch: usize) -> ProgressBar {
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// The files that the arguments mean, in order; `-` stays.
+/// The files that the arguments name, in order; `-` stays.
 fn images(arguments: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut images = Vec::new();
     for argument in arguments {
@@ -130,7 +130,7 @@ fn images(arguments: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(images)
 }
 
-/// The pictures in a folder, then those in its folders. Links to folders are not followed: they may lead back.
+/// The pictures in a folder, then those in its subfolders. Links to folders are not followed: they may form a cycle.
 fn walk(folder: &Path, images: &mut Vec<PathBuf>) -> Result<(), DataError> {
     let entries = folder::entries(folder)?;
     images.extend(entries.iter().filter(|path| folder::is_image(path)).cloned());
@@ -161,28 +161,40 @@ fn decode(path: &Path, side: usize) -> Result<Vec<u8>, DataError> {
 struct Style {
     json: bool,
     top: usize,
-    /// Of the column of paths; none for a single picture, whose classes stand one below the other.
+    /// Columns for a path; none for a single picture, whose classes stand one below the other.
     path: Option<usize>,
+    /// Columns for a class.
     class: usize,
+    /// Whether longer paths are cut: on a terminal; elsewhere they push their line to the right.
+    cut: bool,
 }
 
 impl Style {
-    /// Longer paths push their line to the right.
-    const WIDEST: usize = 48;
+    /// The widest column of paths.
+    const PATH: usize = 48;
+    /// The least that is left of a path, and of a class, when the terminal is narrow.
+    const LEAST: usize = 12;
 
-    fn new(args: &Args, images: &[PathBuf], classes: &[String]) -> Self {
-        let width = |text: &str| text.chars().count();
-        let path = images.iter().map(|path| width(&path.to_string_lossy())).max().unwrap_or(0).min(Self::WIDEST);
-        let class = classes.iter().map(|class| width(class)).max().unwrap_or(0);
+    fn new(args: &Args, images: &[PathBuf], classes: &[String], terminal: Option<usize>) -> Self {
         let top = usize::from(args.top).min(classes.len());
-        Self { json: args.json, top, path: (images.len() > 1).then_some(path), class }
+        let paths: Vec<_> = images.iter().map(|path| path.to_string_lossy()).collect();
+        let mut path = widest(paths.iter().map(AsRef::as_ref)).min(Self::PATH);
+        let mut class = widest(classes.iter().map(String::as_str));
+        let several = images.len() > 1;
+        if let Some(width) = terminal {
+            // After a class come its probability and blanks before and after.
+            let (columns, before) = if several { (top.max(1), path.min(Self::LEAST)) } else { (1, 0) };
+            class = class.min((width.saturating_sub(before) / columns).saturating_sub(10).max(Self::LEAST));
+            path = path.min(width.saturating_sub(columns * (class + 10)).max(Self::LEAST));
+        }
+        Self { json: args.json, top, path: several.then_some(path), class, cut: terminal.is_some() }
     }
 
     fn head(&self) -> Option<String> {
         let path = self.path.filter(|_| !self.json)?;
         let mut head = format!("{:path$}", "picture");
-        for place in 1..=self.top {
-            let _ = write!(head, "  {:width$}", format!("{place}."), width = self.class + 8);
+        for rank in 1..=self.top {
+            let _ = write!(head, "  {:width$}", format!("{rank}."), width = self.class + 8);
         }
         Some(head.trim_end().into())
     }
@@ -198,17 +210,14 @@ impl Style {
                 .collect();
             return serde_json::json!({ "image": image.to_string_lossy(), "predictions": predictions }).to_string();
         }
-        let width = self.class;
-        match self.path {
-            Some(path) => best.iter().fold(format!("{:path$}", image.to_string_lossy()), |line, &(index, share)| {
-                format!("{line}  {:width$} {:6.2}%", classes[index], share * 100.0)
-            }),
-            None => best
-                .iter()
-                .map(|&(index, share)| format!("{:width$} {:6.2}%", classes[index], share * 100.0))
-                .collect::<Vec<_>>()
-                .join("\n"),
-        }
+        let row = |&(index, share): &(usize, f64)| {
+            format!("{} {:6.2}%", pad(&cut(&classes[index], self.class), self.class), share * 100.0)
+        };
+        let rows: Vec<String> = best.iter().map(row).collect();
+        let Some(width) = self.path else { return rows.join("\n") };
+        let name = image.to_string_lossy();
+        let name = if self.cut { cut_start(&name, width) } else { name.into_owned() };
+        format!("{}  {}", pad(&name, width), rows.join("  "))
     }
 
     /// The line for a picture that cannot be read: on standard output for tools, else on standard error.
@@ -216,6 +225,39 @@ impl Style {
         match self.json {
             true => Ok(serde_json::json!({ "image": image.to_string_lossy(), "error": error.to_string() }).to_string()),
             false => Err(format!("error: {error}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::print::columns;
+
+    #[derive(clap::Parser)]
+    struct Alone {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn the_table_lines_up_and_fits_the_terminal() {
+        let args = Alone::parse_from(["predict", "run", "x"]).args;
+        let classes = ["apfel", "my pear", "橙子", "a class with a very long name"].map(String::from);
+        let images = ["a.png", "橙子/b.png", "photos/of/a/long/walk/through/the/mountains/c.png"].map(PathBuf::from);
+        for terminal in [None, Some(40), Some(80), Some(120)] {
+            let style = Style::new(&args, &images, &classes, terminal);
+            let lines = images.each_ref().map(|image| style.line(image, &[0.2, 0.1, 0.6, 0.1], &classes));
+            let short: Vec<_> = lines[..2].iter().map(|line| columns(line)).collect();
+            assert_eq!(short[0], short[1], "{lines:?}");
+            if let Some(width) = terminal.filter(|&width| width >= 80) {
+                assert!(lines.iter().all(|line| columns(line) <= width), "{width}: {lines:#?}");
+                assert!(columns(&style.head().unwrap()) <= width);
+            }
+            assert_eq!(lines[2].contains("photos/of"), terminal.is_none(), "{lines:#?}");
+            assert!(lines[2].contains("c.png"));
         }
     }
 }

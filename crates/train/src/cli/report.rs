@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::hint;
-use super::model::{Opening, Place};
+use super::model::{DeviceArgs, LoadedCheckpoint};
 use super::output;
 use crate::data::{self, Dataset};
+use crate::print::say;
 use crate::report::test::test;
 use crate::report::{self, Plot, Run, plot};
 use crate::run::classifier::Classifier;
-use crate::run::progress::say;
 use crate::run::{Config, Error};
 
-/// Test images of a batch.
+/// Test images per batch.
 const BATCH: usize = 128;
 
 /// Write an HTML page about runs: curves, confusion, mistakes
@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    place: Place,
+    device: DeviceArgs,
 }
 
 /// Reports.
@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut runs: Vec<Run> = Vec::new();
     for path in &args.runs {
         let mut run = open(args, path)?;
-        // The name stands for the run in legends and file names.
+        // Legends and file names tell runs apart by their name.
         if runs.iter().any(|other| other.name == run.name) {
             run.name = format!("{}-{}", run.name, runs.len() + 1);
         }
@@ -84,21 +84,21 @@ fn open(args: &Args, path: &Path) -> anyhow::Result<Run> {
     if !path.is_dir() {
         return Err(Error::NoFolder { path: path.into() }.into());
     }
-    let opening = Opening::new(path)?;
-    let metadata = opening.metadata();
-    let config = Config::parse(&metadata.config, &opening.path)?;
+    let loaded = LoadedCheckpoint::new(path)?;
+    let metadata = loaded.metadata();
+    let config = Config::parse(&metadata.config, &loaded.path)?;
     let full = path.canonicalize().unwrap_or_else(|_| path.into());
     let name = full.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
     let tested = match args.no_test {
         true => None,
         false => {
-            let mut classifier = match opening.classifier(&args.place, BATCH) {
-                // There is no flag for it, and the results do not depend on it.
-                Err(Error::Memory { largest: Some(largest), .. }) => opening.classifier(&args.place, largest)?,
+            let mut classifier = match loaded.classifier(&args.device, BATCH) {
+                // There is no flag for the batch size, and results do not depend on it.
+                Err(Error::Memory { largest: Some(largest), .. }) => loaded.classifier(&args.device, largest)?,
                 opened => opened?,
             };
             let dataset = dataset(args, &config, &classifier, metadata.model.image_size)?;
-            Some(test(&mut classifier, &dataset, args.place.limits(BATCH)?.thread_count(), args.mistakes)?)
+            Some(test(&mut classifier, &dataset, args.device.limits(BATCH)?.thread_count(), args.mistakes)?)
         }
     };
     Ok(Run {
@@ -107,7 +107,7 @@ fn open(args: &Args, path: &Path) -> anyhow::Result<Run> {
         records: crate::run::metrics::read(&path.join("metrics.jsonl"))?,
         network: format!("{}, {1}×{1}", metadata.model.variant, metadata.model.image_size),
         config: metadata.config.clone(),
-        filters: opening.filters()?,
+        filters: loaded.filters()?,
         tested,
     })
 }

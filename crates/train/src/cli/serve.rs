@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::model::{Opening, Place};
-use crate::run::progress::notice;
+use super::model::{DeviceArgs, LoadedCheckpoint};
+use crate::print::notice;
 use crate::run::{Error, Stop};
 use crate::serve::{self, Limits, Model};
 
@@ -39,16 +39,16 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_requests: u16,
     #[command(flatten)]
-    place: Place,
+    device: DeviceArgs,
 }
 
 /// Serves.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let opening = Opening::new(&args.model)?;
-    let classifier = opening.classifier(&args.place, 1)?;
-    let filters = opening.filters()?;
-    let model = Model::new(classifier, opening.path.display().to_string(), filters);
-    drop(opening);
+    let loaded = LoadedCheckpoint::new(&args.model)?;
+    let classifier = loaded.classifier(&args.device, 1)?;
+    let filters = loaded.filters()?;
+    let model = Model::new(classifier, loaded.path.display().to_string(), filters);
+    drop(loaded);
     let limits = Limits {
         body: usize::from(args.max_size) << 20,
         time: Duration::from_secs(args.timeout.into()),
@@ -62,7 +62,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let listener = tokio::net::TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), args.port)).await;
         let listener = listener.map_err(|source| Error::Port { port: args.port, source })?;
         let address = listener.local_addr().map_err(refused())?;
-        // Whoever starts the server reads the address from here.
+        // The program that started the server may read the address from here.
         let _ = writeln!(std::io::stdout().lock(), "serving http://{address} (Ctrl-C ends it)");
         let stopped = async {
             while !stop.requested() {
@@ -71,7 +71,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         };
         serve::serve(listener, model, limits, stopped).await.map_err(refused())
     });
-    // A network at work is not waited for beyond the limits.
+    // Do not wait for an inference beyond the time limit.
     runtime.shutdown_timeout(limits.time);
     served?;
     notice("stopped");

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::augmentation::Augmentation;
+use crate::print::say;
 use crate::run::config::{self, Arch, Config, DeviceKind, Precision, as_text};
-use crate::run::progress::say;
 use crate::run::schedule::Schedule;
 use crate::run::stop::INTERRUPTED;
 use crate::run::{Outcome, Recipe, RunFolder, Tta, summary};

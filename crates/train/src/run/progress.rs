@@ -1,27 +1,18 @@
 //! Progress on the screen: a bar on a terminal, otherwise plain lines, and one line per epoch on standard output.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::metrics::Record;
 use super::trainer::{Observer, Step};
+use crate::print::{notice, say};
 
 /// Time between two lines of progress without a terminal.
 const PLAIN: Duration = Duration::from_secs(30);
 /// Time between two updates of the bar.
 const REDRAW: Duration = Duration::from_millis(100);
-
-/// Prints a line to standard output. A reader that went away does not end a run.
-pub fn say(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
-}
-
-/// Prints a line to standard error, where nobody may be listening either.
-pub fn notice(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
-}
 
 /// Shows the progress of a run on standard error and its epochs on standard output.
 pub struct Screen {

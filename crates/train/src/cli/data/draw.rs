@@ -13,11 +13,11 @@ use crate::data::{Dataset, Loader, LoaderOptions, Options, TransformConfig};
 use crate::picture::Picture;
 use crate::run::{Config, config};
 
-/// Images beside each other.
-const ACROSS: usize = 8;
-/// Epochs below each other, under the images themselves.
-const DOWN: u32 = 7;
-/// What a side of an image has at least, enlarged by a whole number.
+/// Columns: images.
+const COLUMNS: usize = 8;
+/// Rows below the images themselves: epochs.
+const EPOCHS: u32 = 7;
+/// Least side of an enlarged image in pixels; the factor is a whole number.
 const LEAST: usize = 96;
 /// Pixels between images.
 const GAP: usize = 4;
@@ -42,21 +42,21 @@ pub struct Args {
     augmentation: Augmentation,
 }
 
-/// Writes the picture.
+/// Draws the picture and writes it.
 pub fn run(args: &Args, data: &str, options: Options) -> anyhow::Result<String> {
     let size = args.resize;
     let config = Config { resize: Some(size), seed: args.seed, ..Config::default() }.with(&args.augmentation)?;
     config.validate(&config::flag)?;
     output::check_free(&args.output, args.force)?;
-    let split = Dataset::open(data, &Options { image_size: size, memory: 0, ..options })?.train.limit(ACROSS);
+    let split = Dataset::open(data, &Options { image_size: size, memory: 0, ..options })?.train.limit(COLUMNS);
     let scale = LEAST.div_ceil(size);
     let cell = size * scale + GAP;
-    let mut picture = Picture::new(cell * ACROSS - GAP, cell * (DOWN as usize + 1) - GAP);
-    for row in 0..=DOWN {
+    let mut picture = Picture::new(cell * COLUMNS - GAP, cell * (EPOCHS as usize + 1) - GAP);
+    for row in 0..=EPOCHS {
         let transforms = if row == 0 { TransformConfig::NONE } else { config.transforms() };
         let epoch = row.saturating_sub(1);
         let loader = LoaderOptions {
-            batch_size: ACROSS,
+            batch_size: COLUMNS,
             image_size: size,
             transforms,
             seed: args.seed,

@@ -6,8 +6,8 @@ use crate::cli::augmentation::Augmentation;
 use crate::data::{DataError, Dataset, Loader, LoaderOptions, Options};
 use crate::run::{Config, config, memory, summary};
 
-/// How long it measures at most.
-const MOST: Duration = Duration::from_secs(10);
+/// Longest measurement.
+const LONGEST: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -24,13 +24,13 @@ pub struct Args {
     augmentation: Augmentation,
 }
 
-/// Makes the batches of an epoch, or of ten seconds if that is less.
+/// Loads the batches of an epoch, or of ten seconds if that is less.
 pub fn run(args: &Args, data: &str, options: Options) -> anyhow::Result<String> {
     let size = args.resize;
     let config = Config { resize: Some(size), batch_size: args.batch_size, threads: args.threads, ..Config::default() }
         .with(&args.augmentation)?;
     config.validate(&config::flag)?;
-    // Files stay files: it is their reading that is measured.
+    // memory: 0, since reading and decoding the files is part of the measurement.
     let split = Dataset::open(data, &Options { image_size: size, memory: 0, ..options })?.train;
     memory::loads(size, config.batch_size.min(split.len()))?;
     let loader = LoaderOptions {
@@ -46,7 +46,7 @@ pub fn run(args: &Args, data: &str, options: Options) -> anyhow::Result<String> 
     let (start, mut images) = (Instant::now(), 0);
     for batch in Loader::new(&split, loader)? {
         images += batch?.count;
-        if start.elapsed() > MOST {
+        if start.elapsed() > LONGEST {
             break;
         }
     }
@@ -58,7 +58,7 @@ pub fn run(args: &Args, data: &str, options: Options) -> anyhow::Result<String> 
     let seconds = start.elapsed().as_secs_f64();
     Ok(format!(
         "{} of {} training images as {size}x{size} in {seconds:.1} s: {:.0} images/s on {}\n\
-         batches on their way take {} MiB at most, however many images there are\n",
+         batches in flight take {} MiB at most, whatever the size of the data set\n",
         summary::grouped(images as u64),
         summary::grouped(split.len() as u64),
         images as f64 / seconds,

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::start::{Resumed, Start};
 use crate::cli::{hint, output};
+use crate::print::{notice, say};
 use crate::run::config::Config;
 use crate::run::folder::{METRICS, numbered};
 use crate::run::metrics::{self, Record};
-use crate::run::progress::{notice, say};
 use crate::run::{Outcome, RunFolder, summary};
 
 /// Trains `runs` runs, with the seed of `config` and those after it; resumes or skips runs that exist in `out`.

@@ -8,14 +8,15 @@ use alexnet_core::random::Philox;
 use alexnet_core::{Architecture, Device, Network};
 use anyhow::Context;
 
-use crate::cli::device::{self, Opened};
+use crate::cli::device::{self, AnyDevice};
 use crate::cli::hint;
 use crate::data::{self, Dataset};
 use crate::import;
+use crate::print::{notice, say};
 use crate::run::checkpoint::{self, Checkpoint, Progress};
 use crate::run::config::Config;
 use crate::run::folder::Outputs;
-use crate::run::progress::{Screen, notice, say};
+use crate::run::progress::Screen;
 use crate::run::{Error, Observer, Outcome, RunFolder, Stop, Trainer, initial, memory, summary};
 
 /// A run that is resumed.
@@ -67,8 +68,8 @@ impl Start<'_> {
         // Errors that do not depend on the data are reported before it is downloaded; CIFAR-10's classes stand in.
         architecture(&self.config, 10)?.trace()?;
         match device::open_with(self.config.device, self.config.thread_count(), self.config.precision)? {
-            Opened::Cpu(device) => train(device, self),
-            Opened::Cuda(device) => train(device, self),
+            AnyDevice::Cpu(device) => train(device, self),
+            AnyDevice::Cuda(device) => train(device, self),
         }
     }
 }
