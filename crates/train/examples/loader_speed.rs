@@ -1,4 +1,4 @@
-//! Measures the loader alone: images a second for an epoch of crops and flips.
+//! Measures the loader alone: images per second for an epoch of crops and flips.
 //!
 //! `cargo run --release --example loader_speed -- [DATA] [SIZE] [THREADS]`; by default sample, 32, all cores.
 

@@ -1,5 +1,5 @@
-//! Every error of `train` and `eval`: the message names the thing and the next step, the exit code tells usage (2) from
-//! the world (1), and nothing half-written is left.
+//! Every error of `train` and `eval`: the message names the thing and the next step, the exit code is 2 for wrong usage and
+//! 1 for everything else, and no partial file is left.
 
 mod command;
 
@@ -122,13 +122,13 @@ fn checkpoints_that_are_damaged_or_belong_elsewhere() {
     long[..8].copy_from_slice(&(1u64 << 60).to_le_bytes());
     fs::write(&bad, &long).unwrap();
     place.fail("eval bad.safetensors", 1, &["bad.safetensors is not a complete safetensors file"]);
-    // A run with such a checkpoint is not gone on with, and stays as it is.
+    // A run with such a checkpoint is not resumed, and stays as it is.
     fs::create_dir(place.path("broken")).unwrap();
     fs::rename(&bad, place.path("broken/last.safetensors")).unwrap();
     place.fail("train --resume broken", 1, &["broken/last.safetensors is not a complete safetensors file"]);
     assert_eq!(place.names("broken"), ["last.safetensors"]);
 
-    // Weights without a word about the run, and the weights of another variant.
+    // Weights without metadata, and weights of another variant.
     let header = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}  "#;
     let foreign = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat();
     fs::write(place.path("foreign.safetensors"), foreign).unwrap();
@@ -167,7 +167,7 @@ fn a_loss_that_is_no_number() {
     place.succeed("eval run --limit-test 10");
 }
 
-/// A limit on the size of files stands for a full disk: beyond it every write fails.
+/// A limit on the file size stands in for a full disk: writes beyond it fail.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk() {
@@ -186,7 +186,7 @@ fn a_full_disk() {
         "{done:?}"
     );
     assert!(!place.path("run").exists());
-    // A run that goes on keeps its last good checkpoint.
+    // A resumed run keeps its last good checkpoint.
     place.succeed(&format!("{SHORT} --epochs 1 --out run"));
     let before = place.read("run/last.safetensors");
     let done = limited("train --resume run --epochs 2");
@@ -194,7 +194,7 @@ fn a_full_disk() {
     assert!(done.error.contains("hint: free some disk space"), "{done:?}");
     assert!(place.read("run/last.safetensors") == before);
     assert!(place.names("run").iter().all(|name| !name.contains("tmp")), "{:?}", place.names("run"));
-    // The epoch whose checkpoint was not written is done again, and is in the metrics once.
+    // The epoch whose checkpoint was not written is repeated, and is in the metrics once.
     place.succeed("train --resume run --epochs 2");
     assert_eq!(place.epochs("run"), [1, 2]);
 }

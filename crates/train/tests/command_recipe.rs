@@ -1,4 +1,4 @@
-//! `alexnet train --recipe` and `--runs`: settings by name, and the same run with several seeds.
+//! `alexnet train --recipe` and `--runs`: named settings, and one run with several seeds.
 
 mod command;
 
@@ -14,7 +14,7 @@ fn flags_win_over_a_recipe_and_a_recipe_over_the_defaults() {
     {
         assert!(config.lines().any(|found| found == line), "no `{line}` in: {config}");
     }
-    // A list without cutout leaves out the recipe's size of it, too; one that the command line gives is a mistake.
+    // --augment without cutout also drops the recipe's size of it; one on the command line is an error.
     place.succeed(&format!("{SHORT} --recipe strong --epochs 0 --warmup 0 --augment crop,flip --out plain"));
     assert!(!String::from_utf8(place.read("plain/config.toml")).unwrap().contains("cutout ="));
     let mistake = ["--cutout is given, but --augment has no cutout"];
@@ -43,11 +43,11 @@ fn seeds_are_repeated_and_what_is_done_is_not_done_again() {
     assert_eq!(summary()["runs"][1]["last_epoch"], place.metrics("many/seed-6")[0]);
     assert!(out.contains(&format!("seed 6: test accuracy {:.2}% after 1 epoch", b * 100.0)), "{out}");
     assert!(out.contains(", standard deviation ") && out.contains("%, n = 2"), "{out}");
-    // A run of a seed is what it is alone.
+    // The run of a seed is the same as alone.
     place.succeed(&format!("{SHORT} --epochs 1 --seed 6 --out alone"));
     assert!(tensors(&place.path("many/seed-6/last.safetensors")) == tensors(&place.path("alone/last.safetensors")));
 
-    // More seeds: what is there is kept.
+    // More seeds: existing runs are kept.
     let before = place.read("many/seed-5/metrics.jsonl");
     let out = place.succeed(&format!("{SHORT} --epochs 1 --seed 5 --runs 3 --out many"));
     assert!(out.contains("seed 7, run 3 of 3") && !out.contains("seed 6, run"), "{out}");
@@ -90,7 +90,7 @@ fn ablations_make_a_table_of_what_settings_are_worth() {
         command::done(command.output().expect("python3 is needed, by warpcheck's tests too"))
     };
     let first = run("--out out --only slow wild --runs 2");
-    // A loss that is no number fails its run, and the table says so.
+    // A NaN loss fails its run, and the table says so.
     assert_eq!(first.code, 1, "{first:?}");
     assert!(first.error.contains("became"), "{first:?}");
     let table = String::from_utf8(place.read("out/table.md")).unwrap();
@@ -107,7 +107,7 @@ fn ablations_make_a_table_of_what_settings_are_worth() {
     assert!(rows[3][2].starts_with(&format!("{slow:.2} ± ")) && rows[3][7] == "2", "{table}");
     assert_eq!((rows[2][3], rows[3][3]), ("+0.00", format!("{:+.2}", slow - fast).as_str()));
 
-    // What is done stays: only the new line is trained.
+    // Finished runs stay: only the new line is trained.
     let again = run("--out out --only slow other --runs 2");
     assert_eq!(again.code, 0, "{again:?}");
     assert_eq!(again.out.matches("run 1 of 2").count(), 1, "{again:?}");

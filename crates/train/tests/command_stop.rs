@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM and SIGKILL on the running binary, and going on afterwards.
+//! Ctrl-C, SIGTERM and SIGKILL on the running binary, and resuming afterwards.
 #![cfg(unix)]
 
 mod command;
@@ -12,7 +12,7 @@ use command::{Place, tensors};
 /// Six steps in two epochs.
 const RUN: &str = "train --data sample --limit-train 48 --limit-test 20 --batch-size 16 --epochs 2";
 
-/// A run that has begun to train.
+/// A run that has started to train.
 struct Running {
     child: Child,
     out: BufReader<ChildStdout>,
@@ -35,9 +35,9 @@ impl Running {
         assert!(Command::new("/bin/kill").args([signal, &id]).status().unwrap().success());
     }
 
-    /// Waits for the end: the exit code, if it was no signal's doing, and what it said.
+    /// Waits for the end; returns the exit code, unless a signal killed it, and the output.
     fn end(mut self) -> (Option<i32>, String) {
-        // Whatever is left of its output, so that it does not wait for a reader.
+        // The rest of its output, so that it does not block on the pipe.
         let _ = std::io::copy(&mut self.out, &mut std::io::sink());
         let output = self.child.wait_with_output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
@@ -72,8 +72,7 @@ fn interrupted_terminated_and_resumed() {
 #[test]
 fn the_second_ctrl_c_leaves_at_once() {
     let place = Place::new();
-    // One step of all images, so that it lasts; the first signal may come before it has begun, and then the run stops
-    // by itself before the second.
+    // One long step of all images. If the first signal comes before the step, the run stops by itself before the second.
     let saved = [0, 200, 400, 800, 1600, 3200].into_iter().all(|milliseconds| {
         let run = format!("run{milliseconds}");
         let train = "train --data sample --batch-size 10 --accumulate 100 --epochs 1 --out";

@@ -31,7 +31,7 @@ fn a_run_from_start_to_evaluation() {
     assert_eq!(record["dataset"], "sample");
     assert!((0.0..=1.0).contains(&record["train_acc"].as_f64().unwrap()));
 
-    // The effective configuration, passed back as it is, makes the same run; threads make no difference.
+    // config.toml, passed back, gives the same run; threads make no difference.
     place.succeed("train --config runs/cifar-1/config.toml");
     let last = place.path("runs/cifar-1/last.safetensors");
     assert!(place.read("runs/cifar-2/last.safetensors") == std::fs::read(&last).unwrap());
@@ -39,7 +39,7 @@ fn a_run_from_start_to_evaluation() {
     place.succeed("train --config runs/cifar-1/config.toml --threads 3 --out three");
     assert!(tensors(&place.path("three/last.safetensors")) == tensors(&last));
 
-    // Anyone's library reads it.
+    // Any safetensors library reads it.
     let bytes = std::fs::read(&last).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(file.tensor("features.0.weight").unwrap().shape(), [64, 3, 3, 3]);
@@ -65,7 +65,7 @@ fn a_run_from_start_to_evaluation() {
         assert!(text.contains(part), "no `{part}` in: {text}");
     }
 
-    // A run is not overwritten; it is complete; it goes on for more epochs, but not with another learning rate.
+    // A run is not overwritten; a complete one can be resumed with more epochs, but not with another learning rate.
     let before = place.read("runs/cifar-1/metrics.jsonl");
     place.fail(
         &format!("{SHORT} --out runs/cifar-1"),
@@ -83,7 +83,7 @@ fn a_run_from_start_to_evaluation() {
     assert_eq!(place.epochs("runs/cifar-1"), [1, 2]);
     let config = String::from_utf8(place.read("runs/cifar-1/config.toml")).unwrap();
     assert!(config.contains("\nepochs = 2\n"), "{config}");
-    // The same as two epochs at once.
+    // The same as two epochs in one go.
     place.succeed(&format!("{SHORT} --epochs 2 --out two"));
     assert!(tensors(&place.path("two/last.safetensors")) == tensors(&place.path("runs/cifar-1/last.safetensors")));
 }
@@ -119,7 +119,7 @@ fn flags_win_over_the_file_and_the_file_over_the_defaults() {
     )
     .unwrap();
     let out = place.succeed("train --config my.toml --lr 0.25 --nesterov=false --out run");
-    // Another network sees images of its own side, not of that in the file.
+    // Another variant uses its own image size, not that of the file.
     let out_of_other = place.succeed("train --config run/config.toml --arch paper-k11 --resize 63 --out other");
     assert!(out_of_other.contains("network  paper-k11, images 63x63"), "{out_of_other}");
     let back = place.succeed("train --config other/config.toml --arch cifar --out back");

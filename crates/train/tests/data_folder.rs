@@ -1,4 +1,4 @@
-//! Folders given as data: official files, and folders of images; what is wrong with them is named.
+//! Folders as data sets: official files, folders of images, and errors that name what is wrong with them.
 
 mod data;
 
@@ -17,7 +17,7 @@ fn open(folder: &Path) -> Result<Dataset, DataError> {
     Dataset::open(folder.to_str().unwrap(), &options(16))
 }
 
-/// Saves a plain image of `colour` in whatever format and colour type the name and `convert` ask for.
+/// Saves an image of one `colour`, in the format of the name and the colour type of `convert`.
 fn save(path: &Path, colour: [u8; 3], convert: impl Fn(DynamicImage) -> DynamicImage) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let image = DynamicImage::ImageRgb8(image::RgbImage::from_pixel(40, 30, image::Rgb(colour)));
@@ -25,7 +25,7 @@ fn save(path: &Path, colour: [u8; 3], convert: impl Fn(DynamicImage) -> DynamicI
     convert(image).save_with_format(path, format).unwrap();
 }
 
-/// `train` and `val` of two classes with an image each.
+/// `train` and `val` with two classes of one image each.
 fn two_classes() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for path in ["train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "val/dog/1.png"] {
@@ -46,7 +46,7 @@ fn any_size_and_colour_type() {
     save(&at("4 sixteen bits.png"), colour, |image| image.into_rgb16().into());
     save(&at("5 jpeg.JPEG"), colour, |image| image);
     save(&at("6 grey.jpg"), colour, |image| image.into_luma8().into());
-    // Its ending lies: the contents count.
+    // The contents count, not the extension.
     std::fs::copy(at("5 jpeg.JPEG"), at("7 jpeg.png")).unwrap();
     save(&folder.path().join("test/x/1.png"), colour, |image| image);
     let dataset = open(folder.path()).unwrap();
@@ -140,7 +140,7 @@ fn an_image_that_does_not_decode_is_named() {
         assert_eq!(*named, path);
         assert!(reason.contains(expected) && !reason.is_empty(), "{reason}");
         assert!(error.to_string().starts_with("cannot decode ") && of_data(&error).contains("replace the image"));
-        // Where files are decoded as needed, opening is fine and the image is named later.
+        // If files are decoded when needed, opening succeeds and the error comes later.
         let lazy = Dataset::open_folder(folder.path(), &Options { memory: 0, ..options(16) }).unwrap();
         let faults = lazy.train.faults(16);
         assert_eq!(faults.len(), 1);

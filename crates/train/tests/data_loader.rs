@@ -1,4 +1,4 @@
-//! The loader: every image once an epoch, and the same bits at any thread count and from any position.
+//! The loader: every image once per epoch, and the same bits at any thread count and from any position.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,12 +8,12 @@ use alexnet_train::data::{
 };
 use proptest::prelude::*;
 
-/// `n` images of side `size`; image i is filled with the byte i, its label is i too.
+/// `n` images of `size`×`size`; image i is filled with the byte i, and its label is i.
 fn numbered(n: usize, size: usize) -> Split {
     Split::in_memory((0..n).flat_map(|i| vec![i as u8; size * size * 3]).collect(), size, (0..n as u32).collect())
 }
 
-/// Every transformation of images of side 8.
+/// Every transformation, for images of 8×8.
 fn all() -> TransformConfig {
     TransformConfig { padding: 3, flip: true, rand_augment: Some("2,15".parse().unwrap()), jitter: 0.5, cutout: 4 }
 }
@@ -62,7 +62,7 @@ proptest! {
         prop_assert!(sorted.into_iter().eq(0..n as u32));
     }
 
-    /// Resizing (from 5 to 8) is shared out over a pool of threads.
+    /// Resizing (from 5 to 8) uses a thread pool.
     #[test]
     fn the_same_bits_at_any_thread_count_and_from_the_middle(
         n in 1usize..100, batch_size in 1usize..40, seed: u64, epoch in 0u32..9, from in 0usize..10, resized: bool,
@@ -77,7 +77,7 @@ proptest! {
         prop_assert_eq!(&whole[from.min(whole.len())..], &rest[..]);
     }
 
-    /// An image undergoes the same whatever the batch size.
+    /// The transformation of an image does not depend on the batch size.
     #[test]
     fn the_same_bits_at_any_batch_size(a in 1usize..40, b in 1usize..40, seed: u64) {
         let split = numbered(60, 8);
@@ -197,7 +197,7 @@ fn dropping_early_ends_at_once() {
     let start = Instant::now();
     let sample = alexnet_train::data::sample::open().unwrap();
     for taken in 0..5 {
-        // Resizing to 1024 makes a whole epoch take far longer than the test may.
+        // With resizing to 1024, a whole epoch would take far longer than the test may.
         let options = LoaderOptions { batch_size: 4, image_size: 1024, shuffle: true, ..Default::default() };
         let mut loader = Loader::new(&sample.train, options).unwrap();
         loader.by_ref().take(taken).for_each(|batch| assert_eq!(batch.unwrap().count, 4));

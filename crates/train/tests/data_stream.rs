@@ -1,4 +1,4 @@
-//! A folder too large for memory is decoded batch by batch, within the memory that is stated.
+//! A folder too large for memory is decoded batch by batch, within the stated memory.
 
 use std::time::Instant;
 
@@ -19,14 +19,14 @@ fn jpeg(seed: u32) -> Vec<u8> {
     file.into_inner()
 }
 
-/// The most memory that this process has held, in bytes; none where the system does not tell.
+/// Peak memory of this process in bytes; `None` where the system does not report it.
 fn peak() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? << 10)
 }
 
-// The only test of this file, so that no other takes memory meanwhile.
+// The only test of this file, so that no other one allocates at the same time.
 #[test]
 fn two_thousand_photographs() {
     let folder = tempfile::tempdir().unwrap();

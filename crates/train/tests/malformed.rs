@@ -1,7 +1,7 @@
-//! Files of every format, mutated at random: no panic, no more memory than twice the file and 64 MiB; and the known
-//! tricks, refused by name.
+//! Files of every format, mutated at random: no panic, and at most twice the file's size plus 64 MiB of memory. Known attacks
+//! are refused by name.
 //!
-//! `ALEXNET_MUTATIONS` sets how many mutations each format gets; 10,000 without it.
+//! `ALEXNET_MUTATIONS` sets the number of mutations per format, 10,000 by default.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Cursor, Write};
@@ -16,7 +16,7 @@ use alexnet_train::import::recognise::{Known, recognise};
 use alexnet_train::run::checkpoint;
 use alexnet_train::run::config::{Config, flag};
 
-/// The system's allocator, which counts what is held and remembers the most.
+/// The system's allocator, with a count of bytes held and their maximum.
 struct Counting;
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
@@ -27,7 +27,7 @@ fn took(bytes: usize) {
     MOST.fetch_max(held, Ordering::Relaxed);
 }
 
-// SAFETY: every call goes to the system's allocator as it came.
+// SAFETY: every call is passed on unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         took(layout.size());
@@ -211,7 +211,7 @@ fn legacy_file() -> Vec<u8> {
     file
 }
 
-/// Everything that an import does with a file.
+/// Everything that `import` does with a file.
 fn import(path: &Path) -> bool {
     let Ok(mut weights) = import::open(path) else { return false };
     let _ = recognise(&weights, Known::default());

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use alexnet_train::run::{Config, Recipe};
 use clap::ValueEnum;
 
-/// The folders in a folder, in order; none if there is no such folder.
+/// The folders in a folder, sorted; none if it does not exist.
 fn folders(path: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path());
     let mut folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
@@ -30,7 +30,7 @@ fn the_page_of_recipes_states_what_the_last_epochs_reached() {
         for run in folders(&result) {
             let seed = name(&run).strip_prefix("seed-").unwrap().parse().unwrap();
             let found = Config::read(&run.join("config.toml")).unwrap();
-            // The side is written out; how often it is tested does not change what is trained.
+            // The image size is always written; test-every does not change what is trained.
             let Config { resize, test_every, .. } = found;
             let expected = Config { seed, resize, test_every, ..recipe.config().unwrap() };
             assert_eq!(found, expected, "{}", run.display());

@@ -1,5 +1,5 @@
-//! The loop on a small network and the embedded images: stopped, killed and resumed at every step, at several thread
-//! counts, it ends bit for bit where the uninterrupted run ends.
+//! The training loop on a small network and the embedded images: stopped, killed and resumed at every step, at several
+//! thread counts, it ends with the same bits as an uninterrupted run.
 
 mod small;
 
@@ -26,13 +26,13 @@ fn floats(state: &State) -> Vec<f64> {
     state.iter().flat_map(|(weights, _)| weights).map(|&bits| f64::from(f32::from_bits(bits))).collect()
 }
 
-/// Starts the run in `path` on this many threads, or goes on with it.
+/// Starts or resumes the run in `path` on this many threads.
 fn go(path: &Path, config: &Config, threads: usize, stop: &Stop, watch: &mut Watch) -> Result<(Outcome, State), Error> {
     let config = Config { threads, ..config.clone() };
     small::go(Arc::new(Cpu::new(threads).unwrap()), path, &config, stop, watch)
 }
 
-/// The whole run without a break.
+/// The run without interruption.
 fn uninterrupted(config: &Config) -> (TempDir, State) {
     let folder = tempfile::tempdir().unwrap();
     let (outcome, state) = go(&folder.path().join("run"), config, 1, &Stop::default(), &mut Watch::default()).unwrap();
@@ -130,7 +130,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A kill leaves the folder as it is at that moment: copies of it made while the run is on are what kills leave.
+/// A kill leaves the folder as it is at that moment: copies made during the run stand in for kills.
 #[test]
 fn killed_at_any_step_and_resumed() {
     let config = Config { save_every: 1e-9, ..config() };
@@ -147,7 +147,7 @@ fn killed_at_any_step_and_resumed() {
     assert_eq!(copies.len(), 8);
     let finished = records(&run);
     for (i, killed) in copies.iter().enumerate() {
-        // Saved after every step: at most the step at hand is lost.
+        // Saved after every step: at most the current step is lost.
         let progress = checkpoint::open(&killed.join("last.safetensors")).unwrap().metadata().progress.clone();
         assert_eq!(progress.step, i as u64);
         // Killed after metrics were written and before the checkpoint was, in the middle of a line, in the middle of
@@ -222,7 +222,7 @@ fn every_setting_of_the_step_arrives() {
     }
 }
 
-/// One step an epoch, so that every average is in a checkpoint.
+/// One step per epoch, so that every average is in a checkpoint.
 #[test]
 fn the_average_begins_with_the_weights_and_is_what_is_evaluated() {
     for batch_norm in [false, true] {
@@ -249,7 +249,7 @@ fn averaged_and_evaluated(batch_norm: bool) {
         let config = config(epochs);
         let (_, state) = go(&run, &config, 2, &Stop::default(), &mut Watch::default()).unwrap();
         let weights = floats(&state);
-        // A norm's running statistics have no average: they are what they are.
+        // Running statistics of a norm have no average.
         let averages: Vec<f64> = state
             .iter()
             .flat_map(|(own, kept)| if kept.is_empty() { own } else { &kept[kept.len() / 2..] })
@@ -440,6 +440,6 @@ fn only_the_epochs_named_and_the_last_are_tested() {
     let (folder, whole) = uninterrupted(&Config { test_every: 2, epochs: 5, ..config() });
     let tested: Vec<_> = records(&folder.path().join("run")).iter().map(|record| record.test_acc.is_some()).collect();
     assert_eq!(tested, [false, true, false, true, true]);
-    // Testing changes no step.
+    // Evaluation does not change the steps.
     assert_eq!(uninterrupted(&Config { epochs: 5, ..config() }).1, whole);
 }

@@ -1,4 +1,4 @@
-//! Running the binary in a folder of its own, without a network.
+//! Runs the binary in a temporary folder, without a network.
 #![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 /// A folder to run in.
 pub struct Place(TempDir);
 
-/// What a command gave back.
+/// Exit code and output of a command.
 #[derive(Debug)]
 pub struct Done {
     pub code: i32,
@@ -26,9 +26,9 @@ impl Place {
         self.0.path().join(name)
     }
 
-    /// The binary with these arguments: no cache, no npm, a proxy that nobody answers as.
+    /// The binary with these arguments: no cache, no npm, a proxy that does not answer.
     pub fn command(&self, arguments: &str) -> Command {
-        // A test that was copied to another machine is told where its binary is.
+        // Set for a test that was copied to another machine.
         let binary = std::env::var_os("ALEXNET_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_alexnet").into());
         let mut command = Command::new(binary);
         command
@@ -44,7 +44,7 @@ impl Place {
         done(self.command(arguments).output().unwrap())
     }
 
-    /// Runs what must succeed.
+    /// Runs a command that must succeed.
     #[track_caller]
     pub fn succeed(&self, arguments: &str) -> String {
         let done = self.run(arguments);
@@ -52,7 +52,7 @@ impl Place {
         done.out
     }
 
-    /// Runs what must fail with this code, and with these words in its message.
+    /// Runs a command that must fail with this exit code and these words in its message.
     #[track_caller]
     pub fn fail(&self, arguments: &str, code: i32, words: &[&str]) {
         let done = self.run(arguments);
@@ -75,7 +75,7 @@ impl Place {
         std::fs::read(self.path(name)).unwrap()
     }
 
-    /// The objects in a run's metrics.
+    /// The records of a run's metrics.
     pub fn metrics(&self, run: &str) -> Vec<serde_json::Value> {
         let text = String::from_utf8(self.read(&format!("{run}/metrics.jsonl"))).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -98,12 +98,12 @@ pub fn tensors(path: &Path) -> Vec<u8> {
     bytes[8 + header..].to_vec()
 }
 
-/// A short run of the `cifar` variant on few of the embedded images.
+/// A short run of the `cifar` variant on a few embedded images.
 pub const SHORT: &str = "train --data sample --limit-train 32 --limit-test 20 --batch-size 16 --device cpu";
 
 impl Place {
-    /// The binary with warpcheck for a driver, or with the real one if `ALEXNET_TEST_DRIVER` is `cuda`. `checks` is
-    /// warpcheck's; what it finds goes to the file `report`.
+    /// The binary with warpcheck as its driver, or with the real one if `ALEXNET_TEST_DRIVER` is `cuda`. `checks` selects
+    /// warpcheck's checks; its findings go to the file `report`.
     pub fn cuda(&self, arguments: &str, checks: &str) -> Command {
         static NVRTC: std::sync::Once = std::sync::Once::new();
         NVRTC.call_once(|| {
@@ -127,7 +127,7 @@ impl Place {
         command
     }
 
-    /// Runs on the GPU what must succeed, and warpcheck must find nothing.
+    /// Runs a command on the GPU that must succeed without a finding of warpcheck.
     #[track_caller]
     pub fn succeed_on_cuda(&self, arguments: &str, checks: &str) -> String {
         let done = done(self.cuda(arguments, checks).output().unwrap());
@@ -136,7 +136,7 @@ impl Place {
         done.out
     }
 
-    /// That warpcheck found nothing in the last command, and that it was the driver.
+    /// Asserts that warpcheck was the driver of the last command and found nothing.
     #[track_caller]
     pub fn assert_no_findings(&self) {
         if real_driver() {

