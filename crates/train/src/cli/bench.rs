@@ -17,7 +17,7 @@ use crate::data::Split;
 use crate::print::{notice, say};
 use crate::run::batch_source::{BatchSource, DeviceDataset};
 use crate::run::config::{self, Arch, Config, DeviceKind, Precision};
-use crate::run::memory;
+use crate::run::memory::{self, Use};
 
 /// Time the training step layer by layer, next to the machine's peak
 ///
@@ -197,7 +197,7 @@ fn on<D: Device<Element = f32>, E>(
     product: usize,
 ) -> anyhow::Result<Measured> {
     let (batch, size) = (config.batch_size, architecture.image_size);
-    memory::fits(&*device, &architecture, batch, true)?;
+    memory::fits(&*device, &architecture, batch, Use::Training { average: false })?;
     let peak = peak(&*device, product, seconds.min(1.0))?;
     let (layers, arch) = (architecture.trace()?, architecture.name.clone());
     let pixels = (0..batch * architecture.image_len()).map(|i| (i % 251) as u8).collect();

@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let architecture = architecture_of(&metadata, &args.file)?;
     let device = Cpu::new(0)?;
-    memory::fits(&device, &architecture, 1, false)?;
+    memory::fits(&device, &architecture, 1, memory::Use::Inference)?;
     let mut network = Network::new(Arc::new(device), architecture, 1, false)?;
     if args.replace_classifier {
         network.initialise(Philox::new(args.seed))?;

@@ -69,11 +69,11 @@ impl LoadedCheckpoint {
         let architecture = architecture_of(self.metadata(), &self.path)?;
         match device::open(args.device, limits.thread_count())? {
             AnyDevice::Cpu(device) => {
-                memory::fits(&*device, &architecture, batch, false)?;
+                memory::fits(&*device, &architecture, batch, memory::Use::Inference)?;
                 Classifier::new(device, &self.checkpoint, architecture, batch)
             }
             AnyDevice::Cuda(device) => {
-                memory::fits(&*device, &architecture, batch, false)?;
+                memory::fits(&*device, &architecture, batch, memory::Use::Inference)?;
                 Classifier::new(device, &self.checkpoint, architecture, batch)
             }
         }

@@ -1,4 +1,4 @@
-//! Does the network fit? The plan is compared with what is free before anything is allocated.
+//! Whether a network fits: its memory plan is compared with the free memory before anything is allocated.
 
 use alexnet_core::architecture::MemoryPlan;
 use alexnet_core::{Architecture, Device};
@@ -7,8 +7,8 @@ use super::bytes::gib;
 use super::error::{Error, Result};
 use crate::data::LoaderOptions;
 
-/// Bytes that can be taken without swapping, where the system tells: the smaller of what the kernel
-/// calls available and what the control group (a container's limit) has left.
+/// Bytes that can be allocated without swapping, on Linux: the smaller of the kernel's `MemAvailable` and what is left of the
+/// control group's limit (a container's).
 pub fn available() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let machine = mem_available(&read("/proc/meminfo")?);
@@ -26,8 +26,20 @@ fn mem_available(meminfo: &str) -> Option<u64> {
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.saturating_mul(1024))
 }
 
-/// The plan for batches of `batch` images, if it fits the device's memory (or the machine's, for a device without its
-/// own), and how much of that is free.
+/// What a network is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Inference alone.
+    Inference,
+    /// Training.
+    Training {
+        /// Whether with a moving average of the weights.
+        average: bool,
+    },
+}
+
+/// Plans the memory for batches of `batch` images and checks that it is free: the device's memory, or the machine's for a
+/// device without memory of its own. Returns the plan and the free bytes, where they are known.
 ///
 /// # Errors
 /// [`Error::Memory`] with the largest batch that fits; a layer without output; the device's.
@@ -35,42 +47,20 @@ pub fn fits<D: Device>(
     device: &D,
     architecture: &Architecture,
     batch: usize,
-    training: bool,
+    purpose: Use,
 ) -> Result<(MemoryPlan, Option<u64>)> {
-    fits_with(device, architecture, batch, training, false)
-}
-
-/// The same for training, with an average of the weights if `averages`.
-///
-/// # Errors
-/// As [`fits`].
-pub fn fits_to_train<D: Device>(
-    device: &D,
-    architecture: &Architecture,
-    batch: usize,
-    averages: bool,
-) -> Result<(MemoryPlan, Option<u64>)> {
-    fits_with(device, architecture, batch, true, averages)
-}
-
-fn fits_with<D: Device>(
-    device: &D,
-    architecture: &Architecture,
-    batch: usize,
-    training: bool,
-    averages: bool,
-) -> Result<(MemoryPlan, Option<u64>)> {
+    let (training, average) = (purpose != Use::Inference, purpose == Use::Training { average: true });
     let own = device.memory()?;
     let free = own.map(|(free, _)| free).or_else(available);
     let layers = architecture.trace()?;
     let plan = |batch| -> Result<MemoryPlan> {
         let mut plan = architecture.memory(batch, device.storage(), training)?;
-        plan.average = if averages { plan.parameters } else { 0 };
+        plan.average = if average { plan.parameters } else { 0 };
         if own.is_none() {
-            // What makes the batches is in the same memory.
+            // The loader's batches are in the same memory.
             plan.activations = plan.activations.saturating_add(loader(architecture.image_size, batch));
         }
-        // Beyond what can be counted in, the operators' shapes would overflow; the plan is too large in any case.
+        // Only for a plan that fits: the shapes of a huge batch would overflow.
         if own.is_some() && plan.total() <= free.unwrap_or(u64::MAX) {
             let operations: Vec<_> = layers.iter().map(|layer| layer.operation(batch)).collect();
             plan.workspace = device.workspace(&operations, training);
@@ -80,7 +70,7 @@ fn fits_with<D: Device>(
     Ok((fits_in(batch, free, plan)?, free))
 }
 
-/// That the batches of a loader fit the machine's memory.
+/// Checks that a loader's batches of images of `size` pixels a side fit the machine's memory.
 ///
 /// # Errors
 /// [`Error::Memory`] with the largest batch that fits.
@@ -89,16 +79,16 @@ pub fn loads(size: usize, batch: usize) -> Result<()> {
     fits_in(batch, available(), plan).map(drop)
 }
 
-/// Bytes of the batches that are being made while the network works on another.
+/// Bytes of the batches that a loader prepares.
 fn loader(size: usize, batch: usize) -> u64 {
     LoaderOptions { batch_size: batch, image_size: size, ..LoaderOptions::default() }.memory()
 }
 
-/// The plan of `batch`, if it fits `free` bytes.
+/// The plan for `batch`, if it fits `free` bytes.
 fn fits_in(batch: usize, free: Option<u64>, plan: impl Fn(usize) -> Result<MemoryPlan>) -> Result<MemoryPlan> {
     let wanted = plan(batch)?;
     let Some(free) = free.filter(|&free| wanted.total() > free) else { return Ok(wanted) };
-    // A larger batch never needs less: the largest that fits lies between these two.
+    // Bisects: a larger batch never needs less.
     let (mut fits, mut too_large) = (0, batch);
     while too_large - fits > 1 {
         let middle = fits + (too_large - fits) / 2;
@@ -107,7 +97,7 @@ fn fits_in(batch: usize, free: Option<u64>, plan: impl Fn(usize) -> Result<Memor
     Err(Error::Memory { batch, needs: wanted.total(), free, largest: (fits > 0).then_some(fits) })
 }
 
-/// One line: what is needed, what is free, what takes it.
+/// One line: bytes needed, free, and by what.
 pub fn line(plan: &MemoryPlan, free: Option<u64>) -> String {
     let free = free.map_or_else(String::new, |free| format!(", {} free", gib(free)));
     let mut parts = vec![format!("weights {}", gib(plan.parameters))];
@@ -157,7 +147,7 @@ mod tests {
     fn the_cpu_shares_its_memory_with_the_loader() {
         let network = architecture(Variant::Torchvision, Options::new(224, 10));
         let device = alexnet_core::Cpu::new(1).unwrap();
-        let (plan, _) = fits(&device, &network, 2, true).unwrap();
+        let (plan, _) = fits(&device, &network, 2, Use::Training { average: false }).unwrap();
         let layers = network.memory(2, Storage::uniform(4), true).unwrap().activations;
         // Five batches of two images, as floats, and their labels.
         assert_eq!(plan.activations - layers, 5 * 2 * (224 * 224 * 3 * 4 + 4));

@@ -81,20 +81,20 @@ fn architecture(config: &Config, classes: usize) -> anyhow::Result<Architecture>
 /// Trains on a device.
 fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::Result<Outcome> {
     let Start { config, out, resumed, stop } = start;
-    let averages = config.ema > 0.0;
-    memory::fits_to_train(&*device, &architecture(&config, 10)?, config.batch_size, averages)?;
+    let average = config.ema > 0.0;
+    memory::fits(&*device, &architecture(&config, 10)?, config.batch_size, memory::Use::Training { average })?;
     let dataset = open_data(&config)?;
     if let Some(Resumed { checkpoint, .. }) = &resumed {
         same_data(checkpoint, &dataset)?;
     }
     let architecture = architecture(&config, dataset.classes.len())?;
-    let (_, free) = memory::fits_to_train(&*device, &architecture, config.batch_size, averages)?;
+    let (_, free) = memory::fits(&*device, &architecture, config.batch_size, memory::Use::Training { average })?;
     let model = config.model();
     let mut network = Network::new(device, architecture, config.batch_size, true)?;
     freeze(&mut network, &config)?;
     match &resumed {
         Some(Resumed { checkpoint, .. }) => {
-            if averages {
+            if average {
                 network.keep_average()?;
             }
             checkpoint.restore(&mut network)?;
