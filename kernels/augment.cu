@@ -1,11 +1,11 @@
 // augment: crop, flip, colour jitter, normalisation and cutout of a batch of images of the data set, which is on the GPU as
-// bytes; the random numbers and the result are those of crates/train/src/data/augment.rs, bit for bit.
+// bytes; `reference::augment` of alexnet-core defines the random numbers and the result, bit for bit.
 //
 // images (count, S, S, 3) of bytes, indices (N), out (N, S, S, 3) of T. Image n of the batch takes the Philox blocks
 // (purpose, epoch, indices[n]): shift and flip from the first purpose, the factors of the jitter from the second, the
 // centre of the cutout from the third. Output (y, x, c) is (v/255 − mean[c]) / std[c], every operation rounded to float,
 // of the byte v at (y + dy, x' + dx, c), or of 0 outside the image; x' = S − 1 − x if flipped. With jitter v/255 is changed
-// before it is normalised (see jitter.rs there), and the square that is cut out is 0.
+// before it is normalised (see `reference::transform`), and the square that is cut out is 0.
 //
 // A block computes `rows` rows of one image: it copies the source's rows, which are contiguous, into shared memory and writes
 // the result as packs. Contrast needs the mean of the whole image: each block computes it from the visible part of the source,

@@ -1,23 +1,14 @@
 //! Crop, flip, colour jitter, normalisation and cutout of one image: a pure function of the image and of (seed, epoch,
 //! index), so that a device can do the same bit for bit.
 //!
-//! **The draws.** Image `index` of the split in `epoch` takes one block of words for each purpose, whichever
-//! transformations are on, so that switching one off leaves the others' draws. `below(w, n) = (w · n) >> 32` in 64 bits.
-//! - `w = Philox::new(seed).block(AUGMENT, epoch, index)`: the shift is `below(w[0], 2p + 1) − p` to the right and
-//!   `below(w[1], 2p + 1) − p` down, where p is the padding, by default an eighth of the image's side S; flip if the top
-//!   bit of `w[2]` is set. `w[3]` is not used.
-//! - `JITTER`: the factors of brightness, contrast and saturation from `w[0]`, `w[1]`, `w[2]`, see [`jitter`].
-//! - `RAND_AUGMENT`: see [`rand_augment`].
-//! - `CUTOUT`: the square's centre is at x = `below(w[0], S)`, y = `below(w[1], S)`.
-//!
-//! **The result.** For 0 ≤ y, x < S with x' = S − 1 − x if flipped and x otherwise, v is the byte at
-//! (y + down, x' + right, c), or 0 outside the image: as in torchvision the padding is black before the
-//! normalisation. These bytes undergo RandAugment, `v / 255` is jittered, and output (y, x, c) is `(v / 255 − mean[c]) / std[c]`, each operation rounded to
-//! f32, which are the bits of torchvision's `ToTensor` and `Normalize`. At last a square of side L around the centre
-//! (x₀, y₀), x₀ − ⌊L/2⌋ ≤ x < x₀ − ⌊L/2⌋ + L and so for y, clipped at the border, becomes 0, the mean (DeVries and Taylor,
-//! 2017: 16 pixels for CIFAR-10, half the side, which is the default).
+//! `alexnet_core::reference` defines what is drawn ([`sample`]) and what becomes of an image
+//! ([`transform`](alexnet_core::reference::transform)); here it is done fast, with a table per channel. RandAugment, which
+//! only the loader has, changes the cropped and flipped bytes, see [`rand_augment`].
 
-use alexnet_core::random::{Philox, below, purpose};
+use alexnet_core::random::Philox;
+pub use alexnet_core::reference::SampledTransform;
+use alexnet_core::reference::sample;
+use alexnet_core::shape::AugmentShape;
 
 use super::error::{DataError, Result};
 pub use rand_augment::RandAugment;
@@ -117,41 +108,18 @@ impl TransformConfig {
     /// Nothing but the normalisation.
     pub const NONE: TransformConfig =
         TransformConfig { padding: 0, flip: false, rand_augment: None, jitter: 0.0, cutout: 0 };
-}
 
-/// What one image undergoes.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct SampledTransform {
-    /// How far to the right of a pixel, before the flip, its source lies.
-    pub right: i32,
-    /// How far below a pixel its source lies.
-    pub down: i32,
-    /// Whether the image is mirrored.
-    pub flip: bool,
-    /// The factors of brightness, contrast and saturation.
-    pub jitter: Option<[f32; 3]>,
-    /// The square that is taken out: first column, first row, side.
-    pub cutout: Option<[i32; 3]>,
-}
-
-/// Draws what image `index` of side `size` undergoes in `epoch`; see the head of this file.
-pub fn draw(philox: &Philox, epoch: u32, index: u64, size: usize, transforms: &TransformConfig) -> SampledTransform {
-    let &TransformConfig { padding, flip, jitter, cutout, .. } = transforms;
-    let word = philox.block(purpose::AUGMENT, epoch, index);
-    let shift = |word| below(word, 2 * padding as u32 + 1) as i32 - padding as i32;
-    let colour = || jitter::factors(philox.block(purpose::JITTER, epoch, index), jitter);
-    let square = || {
-        let word = philox.block(purpose::CUTOUT, epoch, index);
-        let first = |word| below(word, size as u32) as i32 - (cutout / 2) as i32;
-        [first(word[0]), first(word[1]), cutout as i32]
-    };
-    SampledTransform {
-        right: shift(word[0]),
-        down: shift(word[1]),
-        flip: flip && word[2] >> 31 == 1,
-        jitter: (jitter > 0.0).then(colour),
-        cutout: (cutout > 0).then(square),
+    /// The operator's shape, for a batch and a data set of one image.
+    pub fn shape(&self, philox: Philox, epoch: u32, side: usize) -> AugmentShape {
+        let &Self { padding, flip, jitter, cutout, .. } = self;
+        let (batch, images, mean, std) = (1, 1, MEAN, STD);
+        AugmentShape { batch, images, side, padding, philox, epoch, flip, jitter, cutout, mean, std }
     }
+}
+
+/// Draws what image `index` of side `size` undergoes in `epoch`, see [`sample`].
+pub fn draw(philox: &Philox, epoch: u32, index: u64, size: usize, transforms: &TransformConfig) -> SampledTransform {
+    sample(&transforms.shape(*philox, epoch, size), index)
 }
 
 /// The normalised value of each byte in each channel.

@@ -1,25 +1,4 @@
-//! Brightness, contrast and saturation, as `torchvision.transforms.ColorJitter(s, s, s)` changes them, always in this
-//! order (there it is drawn); its hue is left out.
-//!
-//! Each factor is `low + uniform(w) · span` where `low = max(0, 1 − s)` and `span = 1 + s − low`. With
-//! `blend(a, b, f) = min(max(f·a + (1 − f)·b, 0), 1)` on values in 0..1 and `grey = 0.2989 r + 0.587 g + 0.114 b`,
-//! brightness is `blend(v, 0, f)`, contrast `blend(v, mean of the image's grey, f)` and saturation
-//! `blend(v, the pixel's grey, f)`. Every operation is rounded to f32; the mean alone is a sum of whole 2⁻²⁴ths, cut
-//! off, so that it has the same bits in any order.
-
-use alexnet_core::random::uniform_f32;
-
-/// The lowest factor for a strength, and how far above it the highest lies.
-pub fn range(strength: f32) -> [f32; 2] {
-    let low = (1.0 - strength).max(0.0);
-    [low, 1.0 + strength - low]
-}
-
-/// The factors of brightness, contrast and saturation from an image's words.
-pub fn factors(words: [u32; 4], strength: f32) -> [f32; 3] {
-    let [low, span] = range(strength);
-    std::array::from_fn(|i| low + uniform_f32(words[i]) * span)
-}
+//! The fast code of the colour jitter that [`transform`](alexnet_core::reference::transform) defines, with its bits.
 
 /// What a brightness makes of every byte, in 0..1.
 pub(super) fn brightness(factor: f32) -> [f32; 256] {
@@ -55,21 +34,18 @@ fn unit(value: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alexnet_core::reference::{SampledTransform, jitter_factors, transform};
     use proptest::prelude::*;
 
-    /// The definition at the head of this file in f64.
-    fn defined(pixels: &[u8], factors: [f32; 3]) -> Vec<f64> {
-        let [brightness, contrast, saturation] = factors.map(f64::from);
-        let grey = |p: &[f64]| 0.2989 * p[0] + 0.587 * p[1] + 0.114 * p[2];
-        let blend = |a: f64, b: f64, f: f64| (f * a + (1.0 - f) * b).clamp(0.0, 1.0);
-        let mut v: Vec<f64> = pixels.iter().map(|&v| blend(f64::from(v) / 255.0, 0.0, brightness)).collect();
-        let mean = v.chunks(3).map(grey).sum::<f64>() / (v.len() / 3) as f64;
-        v.iter_mut().for_each(|v| *v = blend(*v, mean, contrast));
-        for pixel in v.chunks_mut(3) {
-            let grey = grey(pixel);
-            pixel.iter_mut().for_each(|v| *v = blend(*v, grey, saturation));
-        }
-        v
+    /// Mean 0 and deviation 1: values stay as the jitter leaves them.
+    const PLAIN: [[f32; 3]; 2] = [[0.0; 3], [1.0; 3]];
+
+    /// The definition, in f64.
+    fn defined(pixels: &[u8], side: usize, factors: [f32; 3]) -> Vec<f64> {
+        let mut out = vec![0.0; pixels.len()];
+        let sampled = SampledTransform { jitter: Some(factors), ..SampledTransform::default() };
+        transform(pixels, side, &sampled, PLAIN, &mut out);
+        out
     }
 
     fn jittered(pixels: &[u8], factors: [f32; 3]) -> Vec<f32> {
@@ -82,10 +58,12 @@ mod tests {
     proptest! {
         #[test]
         fn as_defined(
-            pixels in (1usize..200).prop_flat_map(|n| proptest::collection::vec(any::<u8>(), n * 3)),
+            (side, pixels) in (1usize..15).prop_flat_map(|side| {
+                (Just(side), proptest::collection::vec(any::<u8>(), side * side * 3))
+            }),
             words: [u32; 4], strength in 0.0f32..1.0,
         ) {
-            let factors = factors(words, strength);
+            let factors = jitter_factors(words, strength);
             prop_assert!(factors.iter().all(|f| (1.0 - strength..=1.0 + strength).contains(f)), "{:?}", factors);
             // In units of u = 2⁻²⁴; every value is at most 1, a factor at most 2 and |1 − f| at most 1, clamping never
             // widens. Brightness: v/255 off by 1, times f by 2, rounded by 1: 2·1 + 1·2 = 4 before clamping to 1.
@@ -95,7 +73,7 @@ mod tests {
             let (brightness, blend) = (4.0, |e: f64, g: f64| 2.0 * e + g + 8.0);
             let contrast = blend(brightness, brightness + 5.0 + 4.0);
             let bound = blend(contrast, contrast + 5.0) / f64::from(1 << 24);
-            for (found, expected) in jittered(&pixels, factors).into_iter().zip(defined(&pixels, factors)) {
+            for (found, expected) in jittered(&pixels, factors).into_iter().zip(defined(&pixels, side, factors)) {
                 prop_assert!((f64::from(found) - expected).abs() <= bound, "{} for {}", found, expected);
             }
         }

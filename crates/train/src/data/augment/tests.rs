@@ -1,27 +1,7 @@
 use super::*;
+use alexnet_core::random::purpose;
+use alexnet_core::reference::{jitter_factors, transform};
 use proptest::prelude::*;
-
-/// The definition at the head of the module, word for word, without jitter, which has its own test.
-fn defined(pixels: &[u8], size: usize, draw: &SampledTransform) -> Vec<f32> {
-    let s = size as i64;
-    let mut out = Vec::new();
-    for y in 0..s {
-        for x in 0..s {
-            let mirrored = if draw.flip { s - 1 - x } else { x };
-            let (from_y, from_x) = (y + i64::from(draw.down), mirrored + i64::from(draw.right));
-            let cut = draw.cutout.is_some_and(|[left, top, side]| {
-                let [left, top, side] = [left, top, side].map(i64::from);
-                x >= left && x < left + side && y >= top && y < top + side
-            });
-            for c in 0..3 {
-                let inside = (0..s).contains(&from_y) && (0..s).contains(&from_x);
-                let value = if inside { pixels[((from_y * s + from_x) * 3) as usize + c] } else { 0 };
-                out.push(if cut { 0.0 } else { (f32::from(value) / 255.0 - MEAN[c]) / STD[c] });
-            }
-        }
-    }
-    out
-}
 
 const ALL: TransformConfig = TransformConfig { padding: 4, flip: true, rand_augment: None, jitter: 0.5, cutout: 16 };
 
@@ -116,6 +96,7 @@ proptest! {
     #[test]
     fn applied_as_defined(
         size in 1usize..40, right: i32, down: i32, flip: bool, seed in 0u8..255, square: Option<(i32, i32, u8)>,
+        colour: Option<[u32; 4]>,
     ) {
         let pixels: Vec<u8> = (0..size * size * 3).map(|i| (i as u8).wrapping_mul(37).wrapping_add(seed)).collect();
         // Even shifts that leave nothing of the image.
@@ -125,9 +106,12 @@ proptest! {
             let first = |centre: i32| centre.rem_euclid(size as i32) - side / 2;
             [first(x), first(y), side]
         });
-        let draw = SampledTransform { right: right % most, down: down % most, flip, cutout, jitter: None };
+        let jitter = colour.map(|words| jitter_factors(words, 0.7));
+        let draw = SampledTransform { right: right % most, down: down % most, flip, cutout, jitter };
         let mut out = vec![f32::NAN; pixels.len()];
         Normalize::default().apply(&pixels, size, &draw, &mut out);
-        prop_assert_eq!(out, defined(&pixels, size, &draw));
+        let mut defined = out.clone();
+        transform(&pixels, size, &draw, [MEAN, STD], &mut defined);
+        prop_assert_eq!(out, defined);
     }
 }

@@ -1,0 +1,40 @@
+//! The loss.
+
+use crate::device::Element;
+use crate::shape::LossShape;
+
+/// See [`Device::softmax_cross_entropy`](crate::Device::softmax_cross_entropy).
+///
+/// ln softmax is computed as x − max − ln Σ exp(x − max), so that no exponential overflows.
+pub fn softmax_cross_entropy<T: Element>(
+    s: &LossShape,
+    logits: &[T],
+    labels: &[u32],
+    second: Option<(&[u32], T)>,
+    losses: &mut [T],
+    correct: &mut [T],
+    mut dlogits: Option<&mut [T]>,
+) {
+    let other = T::from_f64(s.smoothing / s.classes as f64);
+    let own = T::from_f64(1.0 - s.smoothing);
+    for (n, logits) in logits.chunks_exact(s.classes).enumerate() {
+        let label = labels[n] as usize;
+        let (other_label, weight) = second.map_or((label, T::one()), |(labels, weight)| (labels[n] as usize, weight));
+        let largest = logits.iter().enumerate().fold(0, |best, (i, &x)| if x > logits[best] { i } else { best });
+        let sum = logits.iter().fold(T::zero(), |sum, &x| sum + (x - logits[largest]).exp());
+        let share = |i: usize, of: usize, weight: T| if i == of { own * weight } else { T::zero() };
+        let target = |i: usize| other + share(i, label, weight) + share(i, other_label, T::one() - weight);
+        losses[n] = T::zero();
+        for (i, &x) in logits.iter().enumerate() {
+            losses[n] -= target(i) * (x - logits[largest] - sum.ln());
+        }
+        let heavier = if weight >= T::from_f64(0.5) { label } else { other_label };
+        correct[n] = if largest == heavier { T::one() } else { T::zero() };
+        if let Some(dlogits) = dlogits.as_deref_mut() {
+            let divisor = T::from_f64(s.divisor as f64);
+            for (i, &x) in logits.iter().enumerate() {
+                dlogits[n * s.classes + i] = ((x - logits[largest]).exp() / sum - target(i)) / divisor;
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The update of the weights and their moving average.
+
+use crate::Sgd;
+use crate::device::Element;
+
+/// See [`Device::sgd`](crate::Device::sgd), for one parameter.
+pub fn sgd<T: Element>(rule: &Sgd, weight: &mut [T], gradient: &[T], momentum: &mut [T]) {
+    let [rate, mu, decay] = [rule.learning_rate, rule.momentum, rule.weight_decay].map(T::from_f64);
+    for ((w, &g), v) in weight.iter_mut().zip(gradient).zip(momentum) {
+        let d = g + decay * *w;
+        *v = mu * *v + d;
+        *w -= rate * if rule.nesterov { d + mu * *v } else { *v };
+    }
+}
+
+/// See [`Device::ema`](crate::Device::ema), for one parameter.
+pub fn ema<T: Element>(decay: f64, weight: &[T], average: &mut [T]) {
+    let rate = T::from_f64(1.0 - decay);
+    for (e, &w) in average.iter_mut().zip(weight) {
+        *e += rate * (w - *e);
+    }
+}
