@@ -4,7 +4,8 @@
 
 mod support;
 
-use alexnet_core::Device;
+use alexnet_core::arguments::Add;
+use alexnet_core::device::Operators;
 use criterion::{Criterion, criterion_group, criterion_main};
 use support::*;
 
@@ -14,7 +15,9 @@ fn add(criterion: &mut Criterion) {
             let len = batch * side * side * channels;
             let (x, mut y) = (array(len), array(len));
             let group = format!("add/{name}/{batch}");
-            measure(criterion, &group, "forward", Work::Numbers(3 * len), || cpu().add(len, &x, true, &mut y));
+            measure(criterion, &group, "forward", Work::Numbers(3 * len), || {
+                cpu().add(Add { len, x: &x, relu: true, y: &mut y })
+            });
         }
     }
 }

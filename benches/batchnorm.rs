@@ -4,7 +4,8 @@
 
 mod support;
 
-use alexnet_core::Device;
+use alexnet_core::arguments::{BatchNormBackward, BatchNormForward, BatchNormInference};
+use alexnet_core::device::Operators;
 use alexnet_core::shape::BatchNormShape;
 use criterion::{Criterion, criterion_group, criterion_main};
 use support::*;
@@ -19,15 +20,43 @@ fn batchnorm(criterion: &mut Criterion) {
             let (mut dw, mut db, mut dx) = (array(channels), array(channels), array(s.len()));
             let group = format!("batchnorm/{name}/{batch}");
             measure(criterion, &group, "forward", Work::Numbers(3 * s.len()), || {
-                let running = [&mut mean, &mut variance];
-                cpu().batchnorm_forward(&s, &x, &w, &b, true, running, &mut statistics, &mut y)
+                cpu().batchnorm_forward(BatchNormForward {
+                    shape: &s,
+                    x: &x,
+                    w: &w,
+                    b: &b,
+                    relu: true,
+                    running_mean: &mut mean,
+                    running_variance: &mut variance,
+                    statistics: &mut statistics,
+                    y: &mut y,
+                })
             });
             measure(criterion, &group, "backward", Work::Numbers(5 * s.len()), || {
                 let (dw, db, dx) = (&mut dw, &mut db, &mut dx);
-                cpu().batchnorm_backward(&s, &x, &dy, &w, &statistics, false, dw, db, dx)
+                cpu().batchnorm_backward(BatchNormBackward {
+                    shape: &s,
+                    x: &x,
+                    dy: &dy,
+                    w: &w,
+                    statistics: &statistics,
+                    accumulate: false,
+                    dw,
+                    db,
+                    dx,
+                })
             });
             measure(criterion, &group, "inference", Work::Numbers(2 * s.len()), || {
-                cpu().batchnorm_inference(&s, &x, &w, &b, &mean, &variance, true, &mut y)
+                cpu().batchnorm_inference(BatchNormInference {
+                    shape: &s,
+                    x: &x,
+                    w: &w,
+                    b: &b,
+                    mean: &mean,
+                    variance: &variance,
+                    relu: true,
+                    y: &mut y,
+                })
             });
         }
     }

@@ -4,7 +4,8 @@
 
 mod support;
 
-use alexnet_core::Device;
+use alexnet_core::arguments::{ConvBackward, ConvBackwardData, ConvBackwardWeight, ConvForward};
+use alexnet_core::device::Operators;
 use alexnet_core::shape::ConvShape;
 use criterion::{Criterion, criterion_group, criterion_main};
 use support::*;
@@ -24,13 +25,33 @@ fn conv(criterion: &mut Criterion) {
             let (mut y, mut dx) = (array(s.output_len()), array(s.input_len()));
             let (mut dw, mut db) = (array(s.weight_len()), array(s.filters));
             let (group, work) = (format!("conv/{name}/{batch}"), Work::MultiplyAdds(s.multiply_adds()));
-            measure(criterion, &group, "forward", work, || cpu().conv_forward(&s, &x, &w, &b, true, &mut y));
-            measure(criterion, &group, "data", work, || cpu().conv_backward_data(&s, &dy, &w, &mut dx));
+            measure(criterion, &group, "forward", work, || {
+                cpu().conv_forward(ConvForward { shape: &s, x: &x, w: &w, b: &b, relu: true, y: &mut y })
+            });
+            measure(criterion, &group, "data", work, || {
+                cpu().conv_backward_data(ConvBackwardData { shape: &s, dy: &dy, w: &w, dx: &mut dx })
+            });
             measure(criterion, &group, "weight", work, || {
-                cpu().conv_backward_weight(&s, &x, &dy, false, &mut dw, &mut db)
+                cpu().conv_backward_weight(ConvBackwardWeight {
+                    shape: &s,
+                    x: &x,
+                    dy: &dy,
+                    accumulate: false,
+                    dw: &mut dw,
+                    db: &mut db,
+                })
             });
             measure(criterion, &group, "both gradients", Work::MultiplyAdds(2 * s.multiply_adds()), || {
-                cpu().conv_backward(&s, &x, &w, &dy, false, &mut dw, &mut db, &mut dx)
+                cpu().conv_backward(ConvBackward {
+                    shape: &s,
+                    x: &x,
+                    w: &w,
+                    dy: &dy,
+                    accumulate: false,
+                    dw: &mut dw,
+                    db: &mut db,
+                    dx: &mut dx,
+                })
             });
         }
     }

@@ -4,7 +4,8 @@
 
 mod support;
 
-use alexnet_core::Device;
+use alexnet_core::arguments::Dropout;
+use alexnet_core::device::Operators;
 use alexnet_core::random::Philox;
 use alexnet_core::shape::DropoutShape;
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -18,7 +19,9 @@ fn dropout(criterion: &mut Criterion) {
             let s = DropoutShape { len, rate: 1e-9, philox: Philox::new(0), purpose: 1, step: 0, offset: 0 };
             let mut x = array(len);
             let group = format!("dropout/{features}/{batch}");
-            measure(criterion, &group, "forward", Work::Numbers(2 * len), || cpu().dropout(&s, &mut x));
+            measure(criterion, &group, "forward", Work::Numbers(2 * len), || {
+                cpu().dropout(Dropout { shape: &s, x: &mut x })
+            });
         }
     }
 }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use alexnet_core::Device;
+use alexnet_core::device::Operators;
 use criterion::{Criterion, criterion_group, criterion_main};
 use support::*;
 

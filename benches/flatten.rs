@@ -4,7 +4,8 @@
 
 mod support;
 
-use alexnet_core::Device;
+use alexnet_core::arguments::{FlattenBackward, FlattenForward};
+use alexnet_core::device::Operators;
 use alexnet_core::shape::FlattenShape;
 use criterion::{Criterion, criterion_group, criterion_main};
 use support::*;
@@ -14,8 +15,12 @@ fn flatten(criterion: &mut Criterion) {
         let s = FlattenShape { batch, height: 2, width: 2, channels: 256 };
         let (x, mut y, mut dx) = (array(s.len()), array(s.len()), array(s.len()));
         let (group, numbers) = (format!("flatten/{batch}"), 2 * s.len());
-        measure(criterion, &group, "forward", Work::Numbers(numbers), || cpu().flatten_forward(&s, &x, &mut y));
-        measure(criterion, &group, "backward", Work::Numbers(numbers), || cpu().flatten_backward(&s, &y, &mut dx));
+        measure(criterion, &group, "forward", Work::Numbers(numbers), || {
+            cpu().flatten_forward(FlattenForward { shape: &s, x: &x, y: &mut y })
+        });
+        measure(criterion, &group, "backward", Work::Numbers(numbers), || {
+            cpu().flatten_backward(FlattenBackward { shape: &s, dy: &y, dx: &mut dx })
+        });
     }
 }
 

@@ -5,7 +5,8 @@
 
 mod support;
 
-use alexnet_core::Device;
+use alexnet_core::arguments::{LinearBackwardData, LinearBackwardWeight, LinearForward};
+use alexnet_core::device::{LinearBackwardUpdate, Operators};
 use alexnet_core::shape::LinearShape;
 use criterion::{Criterion, criterion_group, criterion_main};
 use support::*;
@@ -18,14 +19,34 @@ fn linear(criterion: &mut Criterion) {
             let (mut y, mut dx) = (array(s.output_len()), array(s.input_len()));
             let (mut dw, mut db) = (array(s.weight_len()), array(s.outputs));
             let (group, work) = (format!("linear/{inputs}x{outputs}/{batch}"), Work::MultiplyAdds(s.multiply_adds()));
-            measure(criterion, &group, "forward", work, || cpu().linear_forward(&s, &x, &w, &b, true, &mut y));
-            measure(criterion, &group, "data", work, || cpu().linear_backward_data(&s, &dy, &w, &mut dx));
+            measure(criterion, &group, "forward", work, || {
+                cpu().linear_forward(LinearForward { shape: &s, x: &x, w: &w, b: &b, relu: true, y: &mut y })
+            });
+            measure(criterion, &group, "data", work, || {
+                cpu().linear_backward_data(LinearBackwardData { shape: &s, dy: &dy, w: &w, dx: &mut dx })
+            });
             measure(criterion, &group, "weight", work, || {
-                cpu().linear_backward_weight(&s, &x, &dy, false, &mut dw, &mut db)
+                cpu().linear_backward_weight(LinearBackwardWeight {
+                    shape: &s,
+                    x: &x,
+                    dy: &dy,
+                    accumulate: false,
+                    dw: &mut dw,
+                    db: &mut db,
+                })
             });
             let mut parameter = parameter(s.weight_len());
             measure(criterion, &group, "update", work, || {
-                cpu().linear_backward_update(&s, &x, &dy, &RULE, &mut parameter, &mut db).map(drop)
+                cpu()
+                    .linear_backward_update(LinearBackwardUpdate {
+                        shape: &s,
+                        x: &x,
+                        dy: &dy,
+                        sgd: &RULE,
+                        weight: &mut parameter,
+                        db: &mut db,
+                    })
+                    .map(drop)
             });
         }
     }

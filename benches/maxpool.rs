@@ -4,7 +4,8 @@
 
 mod support;
 
-use alexnet_core::Device;
+use alexnet_core::arguments::{MaxPoolBackward, MaxPoolForward};
+use alexnet_core::device::{Memory, Operators};
 use alexnet_core::shape::MaxPoolShape;
 use criterion::{Criterion, criterion_group, criterion_main};
 use support::*;
@@ -18,10 +19,10 @@ fn maxpool(criterion: &mut Criterion) {
             let numbers = s.input_len() + s.output_len() + s.output_len() / 4;
             let group = format!("maxpool/{name}/{batch}");
             measure(criterion, &group, "forward", Work::Numbers(numbers), || {
-                cpu().maxpool_forward(&s, &x, &mut y, &mut argmax)
+                cpu().maxpool_forward(MaxPoolForward { shape: &s, x: &x, y: &mut y, argmax: &mut argmax })
             });
             measure(criterion, &group, "backward", Work::Numbers(numbers), || {
-                cpu().maxpool_backward(&s, &y, &argmax, &mut dx)
+                cpu().maxpool_backward(MaxPoolBackward { shape: &s, dy: &y, argmax: &argmax, dx: &mut dx })
             });
         }
     }

@@ -4,7 +4,8 @@
 
 mod support;
 
-use alexnet_core::Device;
+use alexnet_core::arguments::MixPairs;
+use alexnet_core::device::Operators;
 use alexnet_core::shape::{Mix, MixShape};
 use criterion::{Criterion, criterion_group, criterion_main};
 use support::*;
@@ -17,7 +18,9 @@ fn mix(criterion: &mut Criterion) {
             let s = MixShape { batch, side: 32, channels: 3, mix };
             let mut x = array(s.len());
             let numbers = 2 * batch * pixels * 3;
-            measure(criterion, &format!("mix/{batch}"), name, Work::Numbers(numbers), || cpu().mix(&s, &mut x));
+            measure(criterion, &format!("mix/{batch}"), name, Work::Numbers(numbers), || {
+                cpu().mix(MixPairs { shape: &s, x: &mut x })
+            });
         }
     }
 }

@@ -4,7 +4,8 @@
 
 mod support;
 
-use alexnet_core::Device;
+use alexnet_core::arguments::{ReluBackward, ReluForward};
+use alexnet_core::device::Operators;
 use criterion::{Criterion, criterion_group, criterion_main};
 use support::*;
 
@@ -14,8 +15,12 @@ fn relu(criterion: &mut Criterion) {
             let len = batch * side * side * channels;
             let (y, mut x) = (array(len), array(len));
             let group = format!("relu/{name}/{batch}");
-            measure(criterion, &group, "forward", Work::Numbers(2 * len), || cpu().relu_forward(len, &mut x));
-            measure(criterion, &group, "backward", Work::Numbers(3 * len), || cpu().relu_backward(len, &y, &mut x));
+            measure(criterion, &group, "forward", Work::Numbers(2 * len), || {
+                cpu().relu_forward(ReluForward { len, x: &mut x })
+            });
+            measure(criterion, &group, "backward", Work::Numbers(3 * len), || {
+                cpu().relu_backward(ReluBackward { len, y: &y, dy: &mut x })
+            });
         }
     }
 }

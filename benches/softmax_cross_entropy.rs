@@ -4,7 +4,8 @@
 
 mod support;
 
-use alexnet_core::Device;
+use alexnet_core::arguments::SoftmaxCrossEntropy;
+use alexnet_core::device::{Memory, Operators};
 use alexnet_core::shape::LossShape;
 use criterion::{Criterion, criterion_group, criterion_main};
 use support::*;
@@ -19,7 +20,15 @@ fn softmax_cross_entropy(criterion: &mut Criterion) {
             let group = format!("softmax_cross_entropy/{classes}/{batch}");
             measure(criterion, &group, "forward and backward", Work::Numbers(2 * batch * classes), || {
                 let dlogits = Some(&mut dlogits);
-                cpu().softmax_cross_entropy(&s, &logits, &labels, None, &mut losses, &mut correct, dlogits)
+                cpu().softmax_cross_entropy(SoftmaxCrossEntropy {
+                    shape: &s,
+                    logits: &logits,
+                    labels: &labels,
+                    second: None,
+                    losses: &mut losses,
+                    correct: &mut correct,
+                    dlogits,
+                })
             });
         }
     }

@@ -1,9 +1,9 @@
 //! Launcher of `add.cu`.
 
 use crate::Kernels;
-use crate::array::Array;
 use crate::error::Result;
 use crate::launch::{Grid, count};
+use alexnet_ops::arguments::Add;
 
 const THREADS: u32 = 256;
 
@@ -12,10 +12,9 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn add(&self, len: usize, x: &Array, relu: bool, y: &mut Array) -> Result<()> {
-        const NAME: &str = "add";
-        x.expect(NAME, "x", self.storage(), len)?;
-        y.expect(NAME, "y", self.storage(), len)?;
+    pub fn add(&self, a: Add<'_, Self>) -> Result<()> {
+        let Add { len, relu, x, y } = a.view(self)?;
+        const NAME: &str = Add::<Kernels>::NAME;
         let launch = self.launch("add", NAME)?.array(x).array_mut(y).value(u32::from(relu));
         // SAFETY: a thread for every four elements begun; the kernel does not go beyond `len`, which x and y hold.
         unsafe { launch.value(count(NAME, "x", len)?).run(Grid::linear(len.div_ceil(4), THREADS)) }

@@ -4,6 +4,7 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use alexnet_ops::arguments::{Argument, Arrays, View};
 use alexnet_ops::expect_len;
 use cudarc::driver::{CudaSlice, DevicePtr};
 
@@ -104,6 +105,42 @@ unsafe impl Host for u8 {
 // SAFETY: a plain number.
 unsafe impl Host for u32 {
     const NUMBER: Number = Number::U32;
+}
+
+impl Arrays for Kernels {
+    type Buffer = Array;
+    type Bytes = Array;
+    type Labels = Array;
+}
+
+/// Checks the type of every argument and its length.
+impl View<Kernels> for Kernels {
+    type To = Kernels;
+    type Error = Error;
+    fn stored<'a>(&self, a: Argument, array: &'a Array) -> Result<&'a Array> {
+        array.expect(a.operator, a.name, self.storage(), a.len)
+    }
+    fn stored_mut<'a>(&self, a: Argument, array: &'a mut Array) -> Result<&'a mut Array> {
+        array.expect(a.operator, a.name, self.storage(), a.len)?;
+        Ok(array)
+    }
+    fn float<'a>(&self, a: Argument, array: &'a Array) -> Result<&'a Array> {
+        array.expect(a.operator, a.name, Number::F32, a.len)
+    }
+    fn float_mut<'a>(&self, a: Argument, array: &'a mut Array) -> Result<&'a mut Array> {
+        array.expect(a.operator, a.name, Number::F32, a.len)?;
+        Ok(array)
+    }
+    fn bytes<'a>(&self, a: Argument, array: &'a Array) -> Result<&'a Array> {
+        array.expect(a.operator, a.name, Number::U8, a.len)
+    }
+    fn bytes_mut<'a>(&self, a: Argument, array: &'a mut Array) -> Result<&'a mut Array> {
+        array.expect(a.operator, a.name, Number::U8, a.len)?;
+        Ok(array)
+    }
+    fn labels<'a>(&self, a: Argument, array: &'a Array) -> Result<&'a Array> {
+        array.expect(a.operator, a.name, Number::U32, a.len)
+    }
 }
 
 impl Kernels {

@@ -1,11 +1,9 @@
 //! Launcher of `augment.cu`.
 
+use alexnet_ops::arguments::Augment;
 use alexnet_ops::random::purpose;
-use alexnet_ops::shape::AugmentShape;
 
 use crate::Kernels;
-use crate::Number;
-use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::launch::{Grid, Value, count};
 
@@ -43,12 +41,9 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn augment(&self, s: &AugmentShape, images: &Array, indices: &Array, out: &mut Array) -> Result<()> {
-        const NAME: &str = "augment";
-        let image = s.side * s.side * 3;
-        images.expect(NAME, "images", Number::U8, s.images * image)?;
-        indices.expect(NAME, "indices", Number::U32, s.batch)?;
-        out.expect(NAME, "out", self.storage(), s.batch * image)?;
+    pub fn augment(&self, a: Augment<'_, Self>) -> Result<()> {
+        let Augment { shape: s, images, indices, out } = a.view(self)?;
+        const NAME: &str = Augment::<Kernels>::NAME;
         if s.side == 0 || s.side * 3 > BAND {
             let reason = format!("has a side of {}, expected 1 to {}", s.side, BAND / 3);
             return Err(Error::Argument { operator: NAME, argument: "shape", reason });

@@ -1,9 +1,9 @@
 //! Launchers of `avgpool.cu`.
 
+use alexnet_ops::arguments::{AvgPoolBackward, AvgPoolForward};
 use alexnet_ops::shape::AvgPoolShape;
 
 use crate::Kernels;
-use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::launch::{Grid, Value, count};
 
@@ -49,10 +49,9 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn avgpool_forward(&self, s: &AvgPoolShape, x: &Array, y: &mut Array) -> Result<()> {
-        const NAME: &str = "avgpool_forward";
-        x.expect(NAME, "x", self.storage(), s.input_len())?;
-        y.expect(NAME, "y", self.storage(), s.output_len())?;
+    pub fn avgpool_forward(&self, a: AvgPoolForward<'_, Self>) -> Result<()> {
+        let AvgPoolForward { shape: s, x, y } = a.view(self)?;
+        const NAME: &str = AvgPoolForward::<Kernels>::NAME;
         let (packed, work) = packs(s, s.output_len());
         let launch = self.launch("avgpool", if packed { NAME } else { "avgpool_forward_odd" })?.array(x).array_mut(y);
         // SAFETY: a thread a pack of outputs; windows lie inside x by their definition.
@@ -63,10 +62,9 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn avgpool_backward(&self, s: &AvgPoolShape, dy: &Array, dx: &mut Array) -> Result<()> {
-        const NAME: &str = "avgpool_backward";
-        dy.expect(NAME, "dy", self.storage(), s.output_len())?;
-        dx.expect(NAME, "dx", self.storage(), s.input_len())?;
+    pub fn avgpool_backward(&self, a: AvgPoolBackward<'_, Self>) -> Result<()> {
+        let AvgPoolBackward { shape: s, dy, dx } = a.view(self)?;
+        const NAME: &str = AvgPoolBackward::<Kernels>::NAME;
         let (packed, work) = packs(s, s.input_len());
         let launch =
             self.launch("avgpool", if packed { NAME } else { "avgpool_backward_odd" })?.array(dy).array_mut(dx);

@@ -1,5 +1,6 @@
 //! Launchers of `batchnorm.cu`.
 
+use alexnet_ops::arguments::{BatchNormBackward, BatchNormForward, BatchNormInference, BatchNormInferenceBackward};
 use alexnet_ops::shape::BatchNormShape;
 
 use crate::Kernels;
@@ -69,35 +70,18 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    #[allow(clippy::too_many_arguments)]
-    pub fn batchnorm_forward(
-        &self,
-        s: &BatchNormShape,
-        x: &Array,
-        w: &Array,
-        b: &Array,
-        relu: bool,
-        running: [&mut Array; 2],
-        statistics: &mut Array,
-        y: &mut Array,
-        workspace: &mut Array,
-    ) -> Result<()> {
-        const NAME: &str = "batchnorm_forward";
-        x.expect(NAME, "x", self.storage(), s.len())?;
-        y.expect(NAME, "y", self.storage(), s.len())?;
-        for (name, array) in [("w", w), ("b", b), ("running mean", &*running[0]), ("running variance", &*running[1])] {
-            array.expect(NAME, name, Number::F32, s.channels)?;
-        }
-        statistics.expect(NAME, "statistics", Number::F32, 2 * s.channels)?;
+    pub fn batchnorm_forward(&self, a: BatchNormForward<'_, Self>, workspace: &mut Array) -> Result<()> {
+        let BatchNormForward { shape: s, relu, x, w, b, running_mean, running_variance, statistics, y } =
+            a.view(self)?;
+        const NAME: &str = BatchNormForward::<Kernels>::NAME;
         workspace.expect(NAME, "workspace", Number::F32, Self::batchnorm_workspace(s))?;
         let (argument, [chunks, combined, tiles]) = argument(s, NAME)?;
         let launch = self.launch("batchnorm", "batchnorm_moments")?.array(x).array_mut(workspace);
         // SAFETY: a block for 32 channels and a chunk; the kernel stops at the last row and channel, and the workspace
         // holds two numbers a channel and chunk.
         unsafe { launch.value(argument).run(chunks)? };
-        let [mean, variance] = running;
         let launch = self.launch("batchnorm", "batchnorm_statistics")?.array(workspace);
-        let launch = launch.array_mut(mean).array_mut(variance).array_mut(statistics);
+        let launch = launch.array_mut(running_mean).array_mut(running_variance).array_mut(statistics);
         // SAFETY: a block for 32 channels; the arrays hold the channels, as checked above.
         unsafe { launch.value(argument).run(combined)? };
         let inverse = statistics.address() + 4 * s.channels as u64;
@@ -111,28 +95,9 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    #[allow(clippy::too_many_arguments)]
-    pub fn batchnorm_backward(
-        &self,
-        s: &BatchNormShape,
-        x: &Array,
-        dy: &Array,
-        w: &Array,
-        statistics: &Array,
-        accumulate: bool,
-        dw: &mut Array,
-        db: &mut Array,
-        dx: &mut Array,
-        workspace: &mut Array,
-    ) -> Result<()> {
-        const NAME: &str = "batchnorm_backward";
-        for (name, array) in [("x", x), ("dy", dy), ("dx", &*dx)] {
-            array.expect(NAME, name, self.storage(), s.len())?;
-        }
-        for (name, array) in [("w", w), ("dw", &*dw), ("db", &*db)] {
-            array.expect(NAME, name, Number::F32, s.channels)?;
-        }
-        statistics.expect(NAME, "statistics", Number::F32, 2 * s.channels)?;
+    pub fn batchnorm_backward(&self, a: BatchNormBackward<'_, Self>, workspace: &mut Array) -> Result<()> {
+        let BatchNormBackward { shape: s, accumulate, x, dy, w, statistics, dw, db, dx } = a.view(self)?;
+        const NAME: &str = BatchNormBackward::<Kernels>::NAME;
         workspace.expect(NAME, "workspace", Number::F32, Self::batchnorm_workspace(s))?;
         let (argument, [chunks, combined, tiles]) = argument(s, NAME)?;
         let launch = self.launch("batchnorm", "batchnorm_sums")?.array(x).array(dy).array(statistics);
@@ -152,24 +117,9 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    #[allow(clippy::too_many_arguments)]
-    pub fn batchnorm_inference(
-        &self,
-        s: &BatchNormShape,
-        x: &Array,
-        w: &Array,
-        b: &Array,
-        mean: &Array,
-        variance: &Array,
-        relu: bool,
-        y: &mut Array,
-    ) -> Result<()> {
-        const NAME: &str = "batchnorm_inference";
-        x.expect(NAME, "x", self.storage(), s.len())?;
-        y.expect(NAME, "y", self.storage(), s.len())?;
-        for (name, array) in [("w", w), ("b", b), ("mean", mean), ("variance", variance)] {
-            array.expect(NAME, name, Number::F32, s.channels)?;
-        }
+    pub fn batchnorm_inference(&self, a: BatchNormInference<'_, Self>) -> Result<()> {
+        let BatchNormInference { shape: s, relu, x, w, b, mean, variance, y } = a.view(self)?;
+        const NAME: &str = BatchNormInference::<Kernels>::NAME;
         let (argument, [.., tiles]) = argument(s, NAME)?;
         let launch = self.launch("batchnorm", "batchnorm_normalise")?.array(x).array(w).array(b).array(mean);
         let launch = launch.array(variance).value(1u32).value(u32::from(relu)).array_mut(y);
@@ -181,19 +131,9 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn batchnorm_inference_backward(
-        &self,
-        s: &BatchNormShape,
-        dy: &Array,
-        w: &Array,
-        variance: &Array,
-        dx: &mut Array,
-    ) -> Result<()> {
-        const NAME: &str = "batchnorm_inference_backward";
-        dy.expect(NAME, "dy", self.storage(), s.len())?;
-        dx.expect(NAME, "dx", self.storage(), s.len())?;
-        w.expect(NAME, "w", Number::F32, s.channels)?;
-        variance.expect(NAME, "variance", Number::F32, s.channels)?;
+    pub fn batchnorm_inference_backward(&self, a: BatchNormInferenceBackward<'_, Self>) -> Result<()> {
+        let BatchNormInferenceBackward { shape: s, dy, w, variance, dx } = a.view(self)?;
+        const NAME: &str = BatchNormInferenceBackward::<Kernels>::NAME;
         let (argument, [.., tiles]) = argument(s, NAME)?;
         let launch = self.launch("batchnorm", NAME)?.array(dy).array(w).array(variance).array_mut(dx);
         // SAFETY: as in the forward pass.

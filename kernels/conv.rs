@@ -1,6 +1,7 @@
 //! Launchers of `conv.cu`.
 
 use crate::Epilogue;
+use alexnet_ops::arguments::{ConvBackwardData, ConvBackwardWeight, ConvForward};
 use alexnet_ops::shape::ConvShape;
 
 use crate::Kernels;
@@ -220,27 +221,14 @@ impl Kernels {
     ///
     /// # Errors
     /// A shape without an output, an array that does not fit; the driver's.
-    #[allow(clippy::too_many_arguments)]
-    pub fn conv_forward(
-        &self,
-        conv: &ConvShape,
-        x: &Array,
-        packed: &Array,
-        b: &Array,
-        relu: bool,
-        y: &mut Array,
-        workspace: &mut Array,
-    ) -> Result<()> {
-        const NAME: &str = "conv_forward";
+    pub fn conv_forward(&self, a: ConvForward<'_, Self>, workspace: &mut Array) -> Result<()> {
+        let ConvForward { shape: conv, relu, x, w: packed, b, y } = a.view(self)?;
+        const NAME: &str = ConvForward::<Kernels>::NAME;
         let size = self.storage().size();
         let view = View::forward(conv, size);
         let plan = forward(conv, size, &view);
         let columns = conv.group_filters();
         let argument = shape(conv, NAME, &view, &plan, columns)?;
-        x.expect(NAME, "x", self.storage(), conv.input_len())?;
-        packed.expect(NAME, "packed", self.storage(), conv.weight_len())?;
-        b.expect(NAME, "b", Number::F32, conv.filters)?;
-        y.expect(NAME, "y", self.storage(), conv.output_len())?;
         workspace.expect(NAME, "workspace", Number::F32, Self::conv_forward_workspace(conv))?;
         if conv.output_len() == 0 {
             return Ok(());
@@ -274,21 +262,12 @@ impl Kernels {
     ///
     /// # Errors
     /// As [`Kernels::conv_forward`].
-    pub fn conv_backward_data(
-        &self,
-        conv: &ConvShape,
-        dy: &Array,
-        packed: &Array,
-        dx: &mut Array,
-        workspace: &mut Array,
-    ) -> Result<()> {
-        const NAME: &str = "conv_backward_data";
+    pub fn conv_backward_data(&self, a: ConvBackwardData<'_, Self>, workspace: &mut Array) -> Result<()> {
+        let ConvBackwardData { shape: conv, dy, w: packed, dx } = a.view(self)?;
+        const NAME: &str = ConvBackwardData::<Kernels>::NAME;
         let plan = backward_data(conv, self.storage().size());
         let columns = conv.group_channels();
         let argument = shape(conv, NAME, &View::plain(conv), &plan, columns)?;
-        dy.expect(NAME, "dy", self.storage(), conv.output_len())?;
-        packed.expect(NAME, "packed", self.storage(), conv.weight_len())?;
-        dx.expect(NAME, "dx", self.storage(), conv.input_len())?;
         workspace.expect(NAME, "workspace", Number::F32, Self::conv_backward_data_workspace(conv))?;
         if conv.input_len() == 0 {
             return Ok(());
@@ -319,27 +298,14 @@ impl Kernels {
     ///
     /// # Errors
     /// As [`Kernels::conv_forward`].
-    #[allow(clippy::too_many_arguments)]
-    pub fn conv_backward_weight(
-        &self,
-        conv: &ConvShape,
-        x: &Array,
-        dy: &Array,
-        accumulate: bool,
-        dw: &mut Array,
-        db: &mut Array,
-        workspace: &mut Array,
-    ) -> Result<()> {
-        const NAME: &str = "conv_backward_weight";
+    pub fn conv_backward_weight(&self, a: ConvBackwardWeight<'_, Self>, workspace: &mut Array) -> Result<()> {
+        let ConvBackwardWeight { shape: conv, accumulate, x, dy, dw, db } = a.view(self)?;
+        const NAME: &str = ConvBackwardWeight::<Kernels>::NAME;
         let size = self.storage().size();
         let view = View::weight(conv, size);
         let plan = backward_weight(conv, size, &view);
         let columns = view.window(conv.groups.max(1));
         let argument = shape(conv, NAME, &view, &plan, columns)?;
-        x.expect(NAME, "x", self.storage(), conv.input_len())?;
-        dy.expect(NAME, "dy", self.storage(), conv.output_len())?;
-        dw.expect(NAME, "dw", Number::F32, conv.weight_len())?;
-        db.expect(NAME, "db", Number::F32, conv.filters)?;
         workspace.expect(NAME, "workspace", Number::F32, Self::conv_backward_weight_workspace(conv))?;
         if conv.weight_len() > 0 {
             let kernels = ["conv_backward_weight_128", "conv_backward_weight_64", "conv_backward_weight_odd"];

@@ -1,6 +1,6 @@
 //! Launcher of `dropout.cu`.
 
-use alexnet_ops::shape::DropoutShape;
+use alexnet_ops::arguments::Dropout;
 
 use crate::Kernels;
 use crate::Number;
@@ -15,9 +15,9 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn dropout(&self, s: &DropoutShape, step: &Array, x: &mut Array) -> Result<()> {
-        const NAME: &str = "dropout";
-        x.expect(NAME, "x", self.storage(), s.len)?;
+    pub fn dropout(&self, a: Dropout<'_, Self>, step: &Array) -> Result<()> {
+        let Dropout { shape: s, x } = a.view(self)?;
+        const NAME: &str = Dropout::<Kernels>::NAME;
         step.expect(NAME, "step", Number::U32, 1)?;
         let launch = self.launch("dropout", NAME)?.array_mut(x).value(count(NAME, "x", s.len)?);
         let launch = launch

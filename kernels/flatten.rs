@@ -1,5 +1,6 @@
 //! Launchers of `flatten.cu`.
 
+use alexnet_ops::arguments::{FlattenBackward, FlattenForward};
 use alexnet_ops::shape::FlattenShape;
 
 use crate::Kernels;
@@ -31,21 +32,21 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn flatten_forward(&self, s: &FlattenShape, x: &Array, y: &mut Array) -> Result<()> {
-        self.flatten("flatten_forward", s, x, y)
+    pub fn flatten_forward(&self, a: FlattenForward<'_, Self>) -> Result<()> {
+        let FlattenForward { shape, x, y } = a.view(self)?;
+        self.flatten(FlattenForward::<Self>::NAME, shape, x, y)
     }
     /// dx (N, H, W, C) from dy (N, C·H·W).
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn flatten_backward(&self, s: &FlattenShape, dy: &Array, dx: &mut Array) -> Result<()> {
-        self.flatten("flatten_backward", s, dy, dx)
+    pub fn flatten_backward(&self, a: FlattenBackward<'_, Self>) -> Result<()> {
+        let FlattenBackward { shape, dy, dx } = a.view(self)?;
+        self.flatten(FlattenBackward::<Self>::NAME, shape, dy, dx)
     }
 
     fn flatten(&self, name: &'static str, s: &FlattenShape, from: &Array, to: &mut Array) -> Result<()> {
         let (len, total) = (s.len(), s.height * s.width);
-        from.expect(name, "x", self.storage(), len)?;
-        to.expect(name, "y", self.storage(), len)?;
         if len == 0 {
             return Ok(());
         }

@@ -1,5 +1,6 @@
 //! The fully connected layer, made of `gemm.cu`.
 
+use alexnet_ops::arguments::{LinearBackwardData, LinearBackwardWeight, LinearForward};
 use alexnet_ops::shape::{DropoutShape, LinearShape};
 
 use crate::array::Array;
@@ -28,18 +29,13 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    #[allow(clippy::too_many_arguments)]
     pub fn linear_forward(
         &self,
-        shape: &LinearShape,
-        x: &Array,
-        w: &Array,
-        b: &Array,
-        relu: bool,
+        a: LinearForward<'_, Self>,
         dropout: Option<(&DropoutShape, &Array)>,
-        y: &mut Array,
         workspace: &mut Array,
     ) -> Result<()> {
+        let LinearForward { shape, relu, x, w, b, y } = a.view(self)?;
         let epilogue = Epilogue { bias: Some(b), accumulate: false, relu, dropout };
         self.gemm(&forward(shape), x, w, &epilogue, y, workspace)
     }
@@ -48,14 +44,8 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn linear_backward_data(
-        &self,
-        shape: &LinearShape,
-        dy: &Array,
-        w: &Array,
-        dx: &mut Array,
-        workspace: &mut Array,
-    ) -> Result<()> {
+    pub fn linear_backward_data(&self, a: LinearBackwardData<'_, Self>, workspace: &mut Array) -> Result<()> {
+        let LinearBackwardData { shape, dy, w, dx } = a.view(self)?;
         self.gemm(&backward_data(shape), dy, w, &Epilogue::default(), dx, workspace)
     }
 
@@ -63,17 +53,8 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    #[allow(clippy::too_many_arguments)]
-    pub fn linear_backward_weight(
-        &self,
-        shape: &LinearShape,
-        x: &Array,
-        dy: &Array,
-        accumulate: bool,
-        dw: &mut Array,
-        db: &mut Array,
-        workspace: &mut Array,
-    ) -> Result<()> {
+    pub fn linear_backward_weight(&self, a: LinearBackwardWeight<'_, Self>, workspace: &mut Array) -> Result<()> {
+        let LinearBackwardWeight { shape, accumulate, x, dy, dw, db } = a.view(self)?;
         let epilogue = Epilogue { accumulate, ..Epilogue::default() };
         self.gemm(&backward_weight(shape), dy, x, &epilogue, dw, workspace)?;
         self.column_sum(shape.batch, shape.outputs, dy, accumulate, db, workspace)

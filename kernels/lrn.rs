@@ -1,9 +1,9 @@
 //! Launchers of `lrn.cu`.
 
+use alexnet_ops::arguments::{LrnBackward, LrnForward};
 use alexnet_ops::shape::LrnShape;
 
 use crate::Kernels;
-use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::launch::{Grid, Value};
 
@@ -71,10 +71,9 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn lrn_forward(&self, s: &LrnShape, x: &Array, y: &mut Array) -> Result<()> {
-        const NAME: &str = "lrn_forward";
-        x.expect(NAME, "x", self.storage(), s.len())?;
-        y.expect(NAME, "y", self.storage(), s.len())?;
+    pub fn lrn_forward(&self, a: LrnForward<'_, Self>) -> Result<()> {
+        let LrnForward { shape: s, x, y } = a.view(self)?;
+        const NAME: &str = LrnForward::<Kernels>::NAME;
         let (argument, grid) = argument(s, NAME, 1)?;
         // SAFETY: a block a tile, with the shared memory its windows reach; the kernel stops at the arrays' end.
         unsafe { self.launch("lrn", NAME)?.array(x).array_mut(y).value(argument).run(grid) }
@@ -84,11 +83,9 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn lrn_backward(&self, s: &LrnShape, x: &Array, dy: &Array, dx: &mut Array) -> Result<()> {
-        const NAME: &str = "lrn_backward";
-        x.expect(NAME, "x", self.storage(), s.len())?;
-        dy.expect(NAME, "dy", self.storage(), s.len())?;
-        dx.expect(NAME, "dx", self.storage(), s.len())?;
+    pub fn lrn_backward(&self, a: LrnBackward<'_, Self>) -> Result<()> {
+        let LrnBackward { shape: s, x, dy, dx } = a.view(self)?;
+        const NAME: &str = LrnBackward::<Kernels>::NAME;
         let (argument, grid) = argument(s, NAME, 2)?;
         // SAFETY: as in the forward pass.
         unsafe { self.launch("lrn", NAME)?.array(x).array(dy).array_mut(dx).value(argument).run(grid) }

@@ -1,10 +1,9 @@
 //! Launchers of `maxpool.cu`.
 
+use alexnet_ops::arguments::{MaxPoolBackward, MaxPoolForward};
 use alexnet_ops::shape::MaxPoolShape;
 
 use crate::Kernels;
-use crate::Number;
-use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::launch::{Grid, Value, count};
 
@@ -88,11 +87,9 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn maxpool_forward(&self, s: &MaxPoolShape, x: &Array, y: &mut Array, argmax: &mut Array) -> Result<()> {
-        const NAME: &str = "maxpool_forward";
-        x.expect(NAME, "x", self.storage(), s.input_len())?;
-        y.expect(NAME, "y", self.storage(), s.output_len())?;
-        argmax.expect(NAME, "argmax", Number::U8, s.output_len())?;
+    pub fn maxpool_forward(&self, a: MaxPoolForward<'_, Self>) -> Result<()> {
+        let MaxPoolForward { shape: s, x, y, argmax } = a.view(self)?;
+        const NAME: &str = MaxPoolForward::<Kernels>::NAME;
         if tiled(s) && s.output_len() > 0 {
             let mut argument = argument(s, NAME, s.output_len())?;
             let side = |outputs: usize| (outputs - 1) * s.stride + s.kernel;
@@ -114,11 +111,9 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn maxpool_backward(&self, s: &MaxPoolShape, dy: &Array, argmax: &Array, dx: &mut Array) -> Result<()> {
-        const NAME: &str = "maxpool_backward";
-        dy.expect(NAME, "dy", self.storage(), s.output_len())?;
-        argmax.expect(NAME, "argmax", Number::U8, s.output_len())?;
-        dx.expect(NAME, "dx", self.storage(), s.input_len())?;
+    pub fn maxpool_backward(&self, a: MaxPoolBackward<'_, Self>) -> Result<()> {
+        let MaxPoolBackward { shape: s, dy, argmax, dx } = a.view(self)?;
+        const NAME: &str = MaxPoolBackward::<Kernels>::NAME;
         let cells_of = |cell: usize| [s.height, s.width].map(|side| (side + s.padding).div_ceil(cell));
         if tiled(s) && s.input_len() > 0 {
             let mut argument = argument(s, NAME, s.input_len())?;

@@ -1,9 +1,9 @@
 //! Launchers of `mix.cu`.
 
-use alexnet_ops::shape::{Mix, MixShape};
+use alexnet_ops::arguments::MixPairs;
+use alexnet_ops::shape::Mix;
 
 use crate::Kernels;
-use crate::array::Array;
 use crate::error::Result;
 use crate::launch::{Grid, count};
 
@@ -14,8 +14,8 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    pub fn mix(&self, s: &MixShape, x: &mut Array) -> Result<()> {
-        x.expect("mix", "x", self.storage(), s.len())?;
+    pub fn mix(&self, a: MixPairs<'_, Self>) -> Result<()> {
+        let MixPairs { shape: s, x } = a.view(self)?;
         count("mix", "x", s.len())?;
         let (batch, image, row) = (s.batch, s.image(), s.side * s.channels);
         match s.mix {

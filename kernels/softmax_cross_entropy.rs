@@ -1,6 +1,6 @@
 //! Launcher of `softmax_cross_entropy.cu`.
 
-use alexnet_ops::shape::LossShape;
+use alexnet_ops::arguments::SoftmaxCrossEntropy;
 
 use crate::Kernels;
 use crate::Number;
@@ -34,32 +34,11 @@ impl Kernels {
     ///
     /// # Errors
     /// An array that does not fit; the driver's.
-    #[allow(clippy::too_many_arguments)]
-    pub fn softmax_cross_entropy(
-        &self,
-        s: &LossShape,
-        logits: &Array,
-        labels: &Array,
-        second: Option<(&Array, &Array)>,
-        loss_scale: &Array,
-        losses: &mut Array,
-        correct: &mut Array,
-        dlogits: Option<&mut Array>,
-    ) -> Result<()> {
-        const NAME: &str = "softmax_cross_entropy";
+    pub fn softmax_cross_entropy(&self, a: SoftmaxCrossEntropy<'_, Self>, loss_scale: &Array) -> Result<()> {
+        let SoftmaxCrossEntropy { shape: s, logits, labels, second, losses, correct, dlogits } = a.view(self)?;
+        const NAME: &str = SoftmaxCrossEntropy::<Kernels>::NAME;
         let len = s.batch * s.classes;
-        logits.expect(NAME, "logits", self.storage(), len)?;
-        labels.expect(NAME, "labels", Number::U32, s.batch)?;
-        if let Some((labels, weight)) = second {
-            labels.expect(NAME, "second labels", Number::U32, s.batch)?;
-            weight.expect(NAME, "weight", Number::F32, 1)?;
-        }
         loss_scale.expect(NAME, "loss_scale", Number::F32, 1)?;
-        losses.expect(NAME, "losses", Number::F32, s.batch)?;
-        correct.expect(NAME, "correct", Number::F32, s.batch)?;
-        if let Some(dlogits) = &dlogits {
-            dlogits.expect(NAME, "dlogits", self.storage(), len)?;
-        }
         if s.batch == 0 || s.classes == 0 {
             return Err(Error::Argument { operator: NAME, argument: "shape", reason: format!("is empty: {s:?}") });
         }

@@ -2,17 +2,19 @@
 
 mod support;
 
-use alexnet_core::{Device, reference};
+use alexnet_core::arguments::Add;
+use alexnet_core::device::Operators;
+use alexnet_core::reference;
 use proptest::prelude::*;
 use support::*;
 
 fn check(x: &[f32], y: &[f32], relu: bool) {
     let mut expected = y.to_vec();
-    reference::add(x, relu, &mut expected);
+    reference::add(Add { len: x.len(), x, relu, y: &mut expected });
     let bits = |x: &[f32]| -> Vec<u32> { x.iter().map(|x| x.to_bits()).collect() };
     for (level, found) in on_all(|cpu| {
         let mut sum = array(cpu, y);
-        cpu.add(x.len(), &array(cpu, x), relu, &mut sum).unwrap();
+        cpu.add(Add { len: x.len(), x: &array(cpu, x), relu, y: &mut sum }).unwrap();
         vec![sum.to_vec()]
     }) {
         assert_eq!(bits(&found[0]), bits(&expected), "{level}");
@@ -31,6 +33,6 @@ proptest! {
 fn a_nan_stays_and_only_the_front_is_touched() {
     let cpu = &cpus()[0][0];
     let mut y = array(cpu, &[1.0, -3.0, 2.0, -1.0]);
-    cpu.add(3, &array(cpu, &[f32::NAN, 1.0, 1.0]), true, &mut y).unwrap();
+    cpu.add(Add { len: 3, x: &array(cpu, &[f32::NAN, 1.0, 1.0]), relu: true, y: &mut y }).unwrap();
     assert!(y[0].is_nan() && y[1..] == [0.0, 3.0, -1.0]);
 }

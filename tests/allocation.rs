@@ -2,13 +2,20 @@
 
 mod support;
 
+use alexnet_core::Sgd;
 use alexnet_core::architecture::Operation;
+use alexnet_core::arguments::{
+    Add, BatchNormBackward, BatchNormForward, BatchNormInference, BatchNormInferenceBackward, ConvBackward,
+    ConvBackwardData, ConvBackwardWeight, ConvForward, Dropout, FlattenForward, LinearBackwardData,
+    LinearBackwardWeight, LinearForward, LrnBackward, LrnForward, MaxPoolBackward, MaxPoolForward, ReluBackward,
+    ReluForward, SoftmaxCrossEntropy,
+};
 use alexnet_core::device::Parameter;
+use alexnet_core::device::{Memory, Operators};
 use alexnet_core::random::Philox;
 use alexnet_core::shape::{
     BatchNormShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape,
 };
-use alexnet_core::{Device, Sgd};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use support::*;
@@ -81,30 +88,103 @@ fn main() {
             for batch in [5, 5, 3] {
                 for s in [direct, winograd] {
                     let s = ConvShape { batch, ..s };
-                    cpu.conv_forward(&s, &x, &w, &db, true, &mut y).unwrap();
-                    cpu.conv_backward_data(&s, &y, &w, &mut dx).unwrap();
-                    cpu.conv_backward_weight(&s, &x, &y, true, &mut dw, &mut db).unwrap();
-                    cpu.conv_backward(&s, &x, &w, &y, true, &mut dw, &mut db, &mut dx).unwrap();
+                    cpu.conv_forward(ConvForward { shape: &s, x: &x, w: &w, b: &db, relu: true, y: &mut y }).unwrap();
+                    cpu.conv_backward_data(ConvBackwardData { shape: &s, dy: &y, w: &w, dx: &mut dx }).unwrap();
+                    cpu.conv_backward_weight(ConvBackwardWeight {
+                        shape: &s,
+                        x: &x,
+                        dy: &y,
+                        accumulate: true,
+                        dw: &mut dw,
+                        db: &mut db,
+                    })
+                    .unwrap();
+                    cpu.conv_backward(ConvBackward {
+                        shape: &s,
+                        x: &x,
+                        w: &w,
+                        dy: &y,
+                        accumulate: true,
+                        dw: &mut dw,
+                        db: &mut db,
+                        dx: &mut dx,
+                    })
+                    .unwrap();
                 }
                 let s = LinearShape { batch, ..linear };
-                cpu.linear_forward(&s, &x, &w, &db, true, &mut y).unwrap();
-                cpu.linear_backward_data(&s, &y, &w, &mut dx).unwrap();
-                cpu.linear_backward_weight(&s, &x, &y, false, &mut dw, &mut db).unwrap();
-                cpu.lrn_forward(&lrn, &x, &mut y).unwrap();
-                cpu.lrn_backward(&lrn, &x, &y, &mut dx).unwrap();
-                let (running, statistics) = ([&mut mean, &mut variance], &mut statistics);
-                cpu.batchnorm_forward(&batchnorm, &x, &w, &db, true, running, statistics, &mut y).unwrap();
-                cpu.batchnorm_backward(&batchnorm, &x, &y, &w, statistics, true, &mut dw, &mut db, &mut dx).unwrap();
-                cpu.batchnorm_inference(&batchnorm, &x, &w, &db, &mean, &variance, true, &mut y).unwrap();
-                cpu.batchnorm_inference_backward(&batchnorm, &y, &w, &variance, &mut dx).unwrap();
-                cpu.maxpool_forward(&pool, &x, &mut y, &mut argmax).unwrap();
-                cpu.maxpool_backward(&pool, &y, &argmax, &mut dx).unwrap();
-                cpu.add(20_000, &x, true, &mut y).unwrap();
-                cpu.relu_forward(20_000, &mut y).unwrap();
-                cpu.relu_backward(20_000, &y, &mut dx).unwrap();
-                cpu.flatten_forward(&flatten, &x, &mut y).unwrap();
-                cpu.dropout(&dropout, &mut y).unwrap();
-                cpu.softmax_cross_entropy(&loss, &x, &labels, None, &mut dw, &mut db, Some(&mut dx)).unwrap();
+                cpu.linear_forward(LinearForward { shape: &s, x: &x, w: &w, b: &db, relu: true, y: &mut y }).unwrap();
+                cpu.linear_backward_data(LinearBackwardData { shape: &s, dy: &y, w: &w, dx: &mut dx }).unwrap();
+                cpu.linear_backward_weight(LinearBackwardWeight {
+                    shape: &s,
+                    x: &x,
+                    dy: &y,
+                    accumulate: false,
+                    dw: &mut dw,
+                    db: &mut db,
+                })
+                .unwrap();
+                cpu.lrn_forward(LrnForward { shape: &lrn, x: &x, y: &mut y }).unwrap();
+                cpu.lrn_backward(LrnBackward { shape: &lrn, x: &x, dy: &y, dx: &mut dx }).unwrap();
+                cpu.batchnorm_forward(BatchNormForward {
+                    shape: &batchnorm,
+                    x: &x,
+                    w: &w,
+                    b: &db,
+                    relu: true,
+                    running_mean: &mut mean,
+                    running_variance: &mut variance,
+                    statistics: &mut statistics,
+                    y: &mut y,
+                })
+                .unwrap();
+                cpu.batchnorm_backward(BatchNormBackward {
+                    shape: &batchnorm,
+                    x: &x,
+                    dy: &y,
+                    w: &w,
+                    statistics: &statistics,
+                    accumulate: true,
+                    dw: &mut dw,
+                    db: &mut db,
+                    dx: &mut dx,
+                })
+                .unwrap();
+                cpu.batchnorm_inference(BatchNormInference {
+                    shape: &batchnorm,
+                    x: &x,
+                    w: &w,
+                    b: &db,
+                    mean: &mean,
+                    variance: &variance,
+                    relu: true,
+                    y: &mut y,
+                })
+                .unwrap();
+                cpu.batchnorm_inference_backward(BatchNormInferenceBackward {
+                    shape: &batchnorm,
+                    dy: &y,
+                    w: &w,
+                    variance: &variance,
+                    dx: &mut dx,
+                })
+                .unwrap();
+                cpu.maxpool_forward(MaxPoolForward { shape: &pool, x: &x, y: &mut y, argmax: &mut argmax }).unwrap();
+                cpu.maxpool_backward(MaxPoolBackward { shape: &pool, dy: &y, argmax: &argmax, dx: &mut dx }).unwrap();
+                cpu.add(Add { len: 20_000, x: &x, relu: true, y: &mut y }).unwrap();
+                cpu.relu_forward(ReluForward { len: 20_000, x: &mut y }).unwrap();
+                cpu.relu_backward(ReluBackward { len: 20_000, y: &y, dy: &mut dx }).unwrap();
+                cpu.flatten_forward(FlattenForward { shape: &flatten, x: &x, y: &mut y }).unwrap();
+                cpu.dropout(Dropout { shape: &dropout, x: &mut y }).unwrap();
+                cpu.softmax_cross_entropy(SoftmaxCrossEntropy {
+                    shape: &loss,
+                    logits: &x,
+                    labels: &labels,
+                    second: None,
+                    losses: &mut dw,
+                    correct: &mut db,
+                    dlogits: Some(&mut dx),
+                })
+                .unwrap();
                 cpu.sgd(&rule, &mut parameters).unwrap();
                 cpu.ema(0.9, &mut parameters).unwrap();
                 cpu.write(&[0.5; 3], &mut w).unwrap();

@@ -2,8 +2,10 @@
 
 mod support;
 
+use alexnet_core::arguments::{AvgPoolBackward, AvgPoolForward};
+use alexnet_core::device::Operators;
+use alexnet_core::reference;
 use alexnet_core::shape::AvgPoolShape;
-use alexnet_core::{Device, reference};
 use proptest::prelude::*;
 use support::*;
 
@@ -18,8 +20,8 @@ proptest! {
         let (x, dy) = (values(seed.into(), s.input_len()), values(u64::from(seed) + 1, s.output_len()));
         let run = |x: &[f64], dy: &[f64]| {
             let (mut y, mut dx) = (vec![0.0; s.output_len()], vec![0.0; s.input_len()]);
-            reference::avgpool_forward(&s, x, &mut y);
-            reference::avgpool_backward(&s, dy, &mut dx);
+            reference::avgpool_forward(AvgPoolForward { shape: &s, x, y: &mut y });
+            reference::avgpool_backward(AvgPoolBackward { shape: &s, dy, dx: &mut dx });
             [y, dx]
         };
         let expected = run(&wide(&x), &wide(&dy));
@@ -28,8 +30,8 @@ proptest! {
         let terms = [height * width + 1, 2 * output_height * output_width];
         for (level, found) in on_all(|cpu| {
             let (mut y, mut dx) = (unwritten(cpu, s.output_len()), unwritten(cpu, s.input_len()));
-            cpu.avgpool_forward(&s, &array(cpu, &x), &mut y).unwrap();
-            cpu.avgpool_backward(&s, &array(cpu, &dy), &mut dx).unwrap();
+            cpu.avgpool_forward(AvgPoolForward { shape: &s, x: &array(cpu, &x), y: &mut y }).unwrap();
+            cpu.avgpool_backward(AvgPoolBackward { shape: &s, dy: &array(cpu, &dy), dx: &mut dx }).unwrap();
             vec![y.to_vec(), dx.to_vec()]
         }) {
             for i in 0..2 {

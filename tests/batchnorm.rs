@@ -2,9 +2,11 @@
 
 mod support;
 
+use alexnet_core::arguments::{BatchNormBackward, BatchNormForward, BatchNormInference, BatchNormInferenceBackward};
 use alexnet_core::device::cpu::Array;
+use alexnet_core::device::{Memory, Operators};
 use alexnet_core::shape::BatchNormShape;
-use alexnet_core::{Cpu, Device, reference};
+use alexnet_core::{Cpu, reference};
 use proptest::prelude::*;
 use support::*;
 
@@ -75,8 +77,18 @@ fn forward(cpu: &Cpu, s: &BatchNormShape, given: &Given, relu: bool) -> [Array<f
     let (mut mean, mut variance) = (array(cpu, &given.mean), array(cpu, &given.variance));
     let mut statistics = unwritten(cpu, 2 * s.channels);
     let (x, w, b) = (array(cpu, &given.x), array(cpu, &given.w), array(cpu, &given.b));
-    let running = [&mut mean, &mut variance];
-    cpu.batchnorm_forward(s, &x, &w, &b, relu, running, &mut statistics, &mut y).unwrap();
+    cpu.batchnorm_forward(BatchNormForward {
+        shape: s,
+        x: &x,
+        w: &w,
+        b: &b,
+        relu,
+        running_mean: &mut mean,
+        running_variance: &mut variance,
+        statistics: &mut statistics,
+        y: &mut y,
+    })
+    .unwrap();
     [y, mean, variance, statistics]
 }
 
@@ -84,7 +96,17 @@ fn check_forward(s: &BatchNormShape, given: &Given, relu: bool) {
     let (mut y, mut statistics) = (vec![0.0; s.len()], vec![0.0; 2 * s.channels]);
     let (mut mean, mut variance) = (wide(&given.mean), wide(&given.variance));
     let (x, w, b) = (wide(&given.x), wide(&given.w), wide(&given.b));
-    reference::batchnorm_forward(s, &x, &w, &b, relu, [&mut mean, &mut variance], &mut statistics, &mut y);
+    reference::batchnorm_forward(BatchNormForward {
+        shape: s,
+        x: &x,
+        w: &w,
+        b: &b,
+        relu,
+        running_mean: &mut mean,
+        running_variance: &mut variance,
+        statistics: &mut statistics,
+        y: &mut y,
+    });
     let channels = channels(s, &given.x);
     let bound_of = |y: &[f64], i: usize| {
         let c = i % s.channels;
@@ -142,11 +164,11 @@ proptest! {
         let (x, dy, w, b) = (wide(&given.x), wide(&given.dy), wide(&given.w), wide(&given.b));
         let (mut dw, mut db) = (w.clone(), b.clone());
         let mut dx = vec![0.0; s.len()];
-        reference::batchnorm_backward(&s, &x, &dy, &w, &wide(&statistics), accumulate, &mut dw, &mut db, &mut dx);
+        reference::batchnorm_backward(BatchNormBackward { shape: &s, x: &x, dy: &dy, w: &w, statistics: &wide(&statistics), accumulate, dw: &mut dw, db: &mut db, dx: &mut dx });
         let (mean, variance) = (wide(&given.mean), wide(&given.variance));
         let (mut y, mut dx_inference) = (vec![0.0; s.len()], vec![0.0; s.len()]);
-        reference::batchnorm_inference(&s, &x, &w, &b, &mean, &variance, relu, &mut y);
-        reference::batchnorm_inference_backward(&s, &dy, &w, &variance, &mut dx_inference);
+        reference::batchnorm_inference(BatchNormInference { shape: &s, x: &x, w: &w, b: &b, mean: &mean, variance: &variance, relu, y: &mut y });
+        reference::batchnorm_inference_backward(BatchNormInferenceBackward { shape: &s, dy: &dy, w: &w, variance: &variance, dx: &mut dx_inference });
 
         // Σ|dy| and Σ|dy·x̂|; a sum of n terms errs by n·u of it, a term by three roundings of its own.
         let normalised = |i: usize| (x[i] - mean[i % channels]) * variance[i % channels];
@@ -177,9 +199,9 @@ proptest! {
             let (mean, variance) = (array(cpu, &given.mean), array(cpu, &given.variance));
             let (mut dw, mut db) = (array(cpu, &given.w), array(cpu, &given.b));
             let statistics = array(cpu, &statistics);
-            cpu.batchnorm_backward(&s, &x, &dy, &w, &statistics, accumulate, &mut dw, &mut db, &mut dx).unwrap();
-            cpu.batchnorm_inference(&s, &x, &w, &b, &mean, &variance, relu, &mut y).unwrap();
-            cpu.batchnorm_inference_backward(&s, &dy, &w, &variance, &mut dx_inference).unwrap();
+            cpu.batchnorm_backward(BatchNormBackward { shape: &s, x: &x, dy: &dy, w: &w, statistics: &statistics, accumulate, dw: &mut dw, db: &mut db, dx: &mut dx }).unwrap();
+            cpu.batchnorm_inference(BatchNormInference { shape: &s, x: &x, w: &w, b: &b, mean: &mean, variance: &variance, relu, y: &mut y }).unwrap();
+            cpu.batchnorm_inference_backward(BatchNormInferenceBackward { shape: &s, dy: &dy, w: &w, variance: &variance, dx: &mut dx_inference }).unwrap();
             [dw, db, dx, y, dx_inference].map(|array| array.to_vec()).into()
         }) {
             assert_within(&format!("{level} {s:?} dw"), &found[0], &dw, &dw_bound);
@@ -222,7 +244,18 @@ fn an_array_too_short_is_an_error() {
     let cpu = &cpus()[0][0];
     let [x, w] = [6, 3].map(|len| cpu.zeros(len).unwrap());
     let [mut mean, mut variance, mut statistics, mut y] = [3, 3, 5, 6].map(|len| cpu.zeros(len).unwrap());
-    let running = [&mut mean, &mut variance];
-    let error = cpu.batchnorm_forward(&s, &x, &w, &w, false, running, &mut statistics, &mut y).unwrap_err();
+    let error = cpu
+        .batchnorm_forward(BatchNormForward {
+            shape: &s,
+            x: &x,
+            w: &w,
+            b: &w,
+            relu: false,
+            running_mean: &mut mean,
+            running_variance: &mut variance,
+            statistics: &mut statistics,
+            y: &mut y,
+        })
+        .unwrap_err();
     assert_eq!(error.to_string(), "batchnorm_forward: statistics has 5 elements, expected 6");
 }

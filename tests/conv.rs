@@ -2,8 +2,10 @@
 
 mod support;
 
+use alexnet_core::arguments::{ConvBackward, ConvBackwardData, ConvBackwardWeight, ConvForward};
+use alexnet_core::device::{Memory, Operators};
+use alexnet_core::reference;
 use alexnet_core::shape::ConvShape;
-use alexnet_core::{Device, reference};
 use proptest::prelude::*;
 use support::*;
 
@@ -116,9 +118,9 @@ fn check(s: &ConvShape, relu: bool, accumulate: bool, seed: u64) {
     let run = |x: &[f64], w: &[f64], b: &[f64], dy: &[f64], dw0: &[f64], db0: &[f64], relu: bool| -> Results {
         let (mut y, mut dx) = (vec![0.0; s.output_len()], vec![0.0; s.input_len()]);
         let (mut dw, mut db) = (dw0.to_vec(), db0.to_vec());
-        reference::conv_forward(s, x, w, b, relu, &mut y);
-        reference::conv_backward_data(s, dy, w, &mut dx);
-        reference::conv_backward_weight(s, x, dy, accumulate, &mut dw, &mut db);
+        reference::conv_forward(ConvForward { shape: s, x, w, b, relu, y: &mut y });
+        reference::conv_backward_data(ConvBackwardData { shape: s, dy, w, dx: &mut dx });
+        reference::conv_backward_weight(ConvBackwardWeight { shape: s, x, dy, accumulate, dw: &mut dw, db: &mut db });
         [y, dx, dw, db]
     };
     let expected = run(&wide(&x), &wide(&w), &wide(&b), &wide(&dy), &wide(&dw0), &wide(&db0), relu);
@@ -144,9 +146,10 @@ fn check(s: &ConvShape, relu: bool, accumulate: bool, seed: u64) {
         } else {
             (unwritten(cpu, s.weight_len()), unwritten(cpu, s.filters))
         };
-        cpu.conv_forward(s, &x, &w, &b, relu, &mut y).unwrap();
-        cpu.conv_backward_data(s, &dy, &w, &mut dx).unwrap();
-        cpu.conv_backward_weight(s, &x, &dy, accumulate, &mut dw, &mut db).unwrap();
+        cpu.conv_forward(ConvForward { shape: s, x: &x, w: &w, b: &b, relu, y: &mut y }).unwrap();
+        cpu.conv_backward_data(ConvBackwardData { shape: s, dy: &dy, w: &w, dx: &mut dx }).unwrap();
+        cpu.conv_backward_weight(ConvBackwardWeight { shape: s, x: &x, dy: &dy, accumulate, dw: &mut dw, db: &mut db })
+            .unwrap();
         // Both gradients in one go are the same bits.
         let both = if accumulate {
             [&dw0, &db0].map(|v| array(cpu, v))
@@ -154,7 +157,17 @@ fn check(s: &ConvShape, relu: bool, accumulate: bool, seed: u64) {
             [s.weight_len(), s.filters].map(|n| unwritten(cpu, n))
         };
         let ([mut dw_too, mut db_too], mut dx_too) = (both, unwritten(cpu, s.input_len()));
-        cpu.conv_backward(s, &x, &w, &dy, accumulate, &mut dw_too, &mut db_too, &mut dx_too).unwrap();
+        cpu.conv_backward(ConvBackward {
+            shape: s,
+            x: &x,
+            w: &w,
+            dy: &dy,
+            accumulate,
+            dw: &mut dw_too,
+            db: &mut db_too,
+            dx: &mut dx_too,
+        })
+        .unwrap();
         for (name, one, other) in [("dx", &dx, &dx_too), ("dw", &dw, &dw_too), ("db", &db, &db_too)] {
             assert!(one.iter().zip(other.iter()).all(|(a, b)| a.to_bits() == b.to_bits()), "{name} of {s:?}");
         }
@@ -243,14 +256,14 @@ fn new_weights_are_seen() {
         assert!(cpu.uses_winograd(&s));
         let (x, b) = (array(cpu, &values(1, s.input_len())), array(cpu, &[0.0; 4]));
         let (mut y, mut w) = (unwritten(cpu, s.output_len()), array(cpu, &values(2, s.weight_len())));
-        cpu.conv_forward(&s, &x, &w, &b, false, &mut y).unwrap();
+        cpu.conv_forward(ConvForward { shape: &s, x: &x, w: &w, b: &b, relu: false, y: &mut y }).unwrap();
         let first = y.to_vec();
         cpu.write(&values(3, s.weight_len()), &mut w).unwrap();
-        cpu.conv_forward(&s, &x, &w, &b, false, &mut y).unwrap();
+        cpu.conv_forward(ConvForward { shape: &s, x: &x, w: &w, b: &b, relu: false, y: &mut y }).unwrap();
         assert_ne!(first[..], y[..]);
         let fresh = array(cpu, &values(3, s.weight_len()));
         let mut again = unwritten(cpu, s.output_len());
-        cpu.conv_forward(&s, &x, &fresh, &b, false, &mut again).unwrap();
+        cpu.conv_forward(ConvForward { shape: &s, x: &x, w: &fresh, b: &b, relu: false, y: &mut again }).unwrap();
         assert_eq!(again[..], y[..]);
     }
 }
@@ -274,7 +287,15 @@ fn nan_reaches_the_output_through_relu() {
         let (w, b) = (values(2, s.weight_len()), values(3, s.filters));
         for (level, found) in on_all(|cpu| {
             let mut y = array(cpu, &vec![0.0; s.output_len()]);
-            cpu.conv_forward(&s, &array(cpu, &x), &array(cpu, &w), &array(cpu, &b), true, &mut y).unwrap();
+            cpu.conv_forward(ConvForward {
+                shape: &s,
+                x: &array(cpu, &x),
+                w: &array(cpu, &w),
+                b: &array(cpu, &b),
+                relu: true,
+                y: &mut y,
+            })
+            .unwrap();
             vec![y.to_vec()]
         }) {
             let image = s.output_len() / 2;

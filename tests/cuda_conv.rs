@@ -2,6 +2,7 @@
 
 mod driver;
 
+use alexnet_core::arguments::{ConvBackwardData, ConvBackwardWeight, ConvForward};
 use alexnet_core::reference;
 use alexnet_core::shape::ConvShape;
 use alexnet_kernels::{Kernels, Number, Precision};
@@ -23,21 +24,36 @@ fn check(s: ConvShape, precision: Precision, relu: bool, accumulate: bool) {
         let work = |len| kernels.zeros(Number::F32, len).unwrap();
         kernels.conv_pack_weights(&s, &w, &mut packed).unwrap();
         kernels
-            .conv_forward(&s, &x, &packed, &b, relu, &mut y, &mut work(Kernels::conv_forward_workspace(&s)))
+            .conv_forward(
+                ConvForward { shape: &s, x: &x, w: &packed, b: &b, relu, y: &mut y },
+                &mut work(Kernels::conv_forward_workspace(&s)),
+            )
             .unwrap();
         let space = &mut work(Kernels::conv_backward_data_workspace(&s));
-        kernels.conv_backward_data(&s, &dy, &packed, &mut dx, space).unwrap();
+        kernels.conv_backward_data(ConvBackwardData { shape: &s, dy: &dy, w: &packed, dx: &mut dx }, space).unwrap();
         let space = &mut work(Kernels::conv_backward_weight_workspace(&s));
-        kernels.conv_backward_weight(&s, &x, &dy, accumulate, &mut dw, &mut db, space).unwrap();
+        kernels
+            .conv_backward_weight(
+                ConvBackwardWeight { shape: &s, x: &x, dy: &dy, accumulate, dw: &mut dw, db: &mut db },
+                space,
+            )
+            .unwrap();
         [&y, &dx, &dw, &db].map(|x| read(kernels, x)).to_vec()
     });
     // The same on absolute values gives the sums that bound the errors.
     let expected = |f: fn(&[f64]) -> Vec<f64>| {
         let [x, w, b, dy, mut dw, mut db] = [&x, &w, &b, &dy, &old_w, &old_b].map(|x| f(&wide(x)));
         let (mut y, mut dx) = (vec![0.0; s.output_len()], vec![0.0; s.input_len()]);
-        reference::conv_forward(&s, &x, &w, &b, relu, &mut y);
-        reference::conv_backward_data(&s, &dy, &w, &mut dx);
-        reference::conv_backward_weight(&s, &x, &dy, accumulate, &mut dw, &mut db);
+        reference::conv_forward(ConvForward { shape: &s, x: &x, w: &w, b: &b, relu, y: &mut y });
+        reference::conv_backward_data(ConvBackwardData { shape: &s, dy: &dy, w: &w, dx: &mut dx });
+        reference::conv_backward_weight(ConvBackwardWeight {
+            shape: &s,
+            x: &x,
+            dy: &dy,
+            accumulate,
+            dw: &mut dw,
+            db: &mut db,
+        });
         [y, dx, dw, db]
     };
     let (exact, sums) = (expected(<[f64]>::to_vec), expected(absolute));

@@ -2,6 +2,7 @@
 
 mod driver;
 
+use alexnet_core::arguments::{LinearBackwardData, LinearBackwardWeight, LinearForward};
 use alexnet_core::random::Philox;
 use alexnet_core::reference;
 use alexnet_core::shape::{DropoutShape, LinearShape};
@@ -217,9 +218,29 @@ fn fully_connected_layer() {
                 );
                 let (mut dw, mut db) = (zeros(Number::F32, inputs * outputs), zeros(Number::F32, outputs));
                 let (b, mut work) = (floats(kernels, &b), zeros(Number::F32, Kernels::linear_workspace(&shape)));
-                kernels.linear_forward(&shape, &x, &w, &b, true, None, &mut y, &mut work).unwrap();
-                kernels.linear_backward_data(&shape, &dy, &w, &mut dx, &mut work).unwrap();
-                kernels.linear_backward_weight(&shape, &x, &dy, false, &mut dw, &mut db, &mut work).unwrap();
+                kernels
+                    .linear_forward(
+                        LinearForward { shape: &shape, x: &x, w: &w, b: &b, relu: true, y: &mut y },
+                        None,
+                        &mut work,
+                    )
+                    .unwrap();
+                kernels
+                    .linear_backward_data(LinearBackwardData { shape: &shape, dy: &dy, w: &w, dx: &mut dx }, &mut work)
+                    .unwrap();
+                kernels
+                    .linear_backward_weight(
+                        LinearBackwardWeight {
+                            shape: &shape,
+                            x: &x,
+                            dy: &dy,
+                            accumulate: false,
+                            dw: &mut dw,
+                            db: &mut db,
+                        },
+                        &mut work,
+                    )
+                    .unwrap();
                 [&y, &dx, &dw, &db].map(|x| read(kernels, x)).to_vec()
             });
             // The same on absolute values gives the sums that bound the errors.
@@ -227,9 +248,16 @@ fn fully_connected_layer() {
                 let [x, w, b, dy] = [&x, &w, &b, &dy].map(|x| f(&wide(x)));
                 let (mut y, mut dx) = (vec![0.0; batch * outputs], vec![0.0; batch * inputs]);
                 let (mut dw, mut db) = (vec![0.0; inputs * outputs], vec![0.0; outputs]);
-                reference::linear_forward(&shape, &x, &w, &b, true, &mut y);
-                reference::linear_backward_data(&shape, &dy, &w, &mut dx);
-                reference::linear_backward_weight(&shape, &x, &dy, false, &mut dw, &mut db);
+                reference::linear_forward(LinearForward { shape: &shape, x: &x, w: &w, b: &b, relu: true, y: &mut y });
+                reference::linear_backward_data(LinearBackwardData { shape: &shape, dy: &dy, w: &w, dx: &mut dx });
+                reference::linear_backward_weight(LinearBackwardWeight {
+                    shape: &shape,
+                    x: &x,
+                    dy: &dy,
+                    accumulate: false,
+                    dw: &mut dw,
+                    db: &mut db,
+                });
                 [y, dx, dw, db]
             };
             let (exact, sums) = (expected(<[f64]>::to_vec), expected(absolute));

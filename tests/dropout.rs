@@ -2,20 +2,22 @@
 
 mod support;
 
+use alexnet_core::arguments::Dropout;
+use alexnet_core::device::Operators;
 use alexnet_core::random::{Philox, purpose};
+use alexnet_core::reference;
 use alexnet_core::shape::DropoutShape;
-use alexnet_core::{Device, reference};
 use proptest::prelude::*;
 use support::*;
 
 fn check(s: &DropoutShape) {
     let x = values(3, s.len);
     let mut expected = x.clone();
-    reference::dropout(s, &mut expected);
+    reference::dropout(Dropout { shape: s, x: &mut expected });
     let bits = |x: &[f32]| -> Vec<u32> { x.iter().map(|x| x.to_bits()).collect() };
     for (level, found) in on_all(|cpu| {
         let mut x = array(cpu, &x);
-        cpu.dropout(s, &mut x).unwrap();
+        cpu.dropout(Dropout { shape: s, x: &mut x }).unwrap();
         vec![x.to_vec()]
     }) {
         assert_eq!(bits(&found[0]), bits(&expected), "{level} {s:?}");

@@ -2,13 +2,14 @@
 
 mod support;
 
+use alexnet_core::device::{Memory, Operators};
 use std::sync::Arc;
 
 use alexnet_core::alexnet::{Options, Variant, architecture};
 use alexnet_core::device::Parameter;
 use alexnet_core::network::MicroBatch;
 use alexnet_core::random::Philox;
-use alexnet_core::{Cpu, Device, Network, Sgd, reference};
+use alexnet_core::{Cpu, Network, Sgd, reference};
 use proptest::prelude::*;
 use support::*;
 

@@ -2,8 +2,10 @@
 
 mod support;
 
+use alexnet_core::arguments::{FlattenBackward, FlattenForward};
+use alexnet_core::device::Operators;
+use alexnet_core::reference;
 use alexnet_core::shape::FlattenShape;
-use alexnet_core::{Device, reference};
 use proptest::prelude::*;
 use support::*;
 
@@ -14,11 +16,11 @@ proptest! {
         let s = FlattenShape { batch, height, width, channels };
         let x = values(seed.into(), s.len());
         let mut y = vec![0.0; s.len()];
-        reference::flatten_forward(&s, &x, &mut y);
+        reference::flatten_forward(FlattenForward { shape: &s, x: &x, y: &mut y });
         for (level, found) in on_all(|cpu| {
             let (mut y, mut dx) = (unwritten(cpu, s.len()), unwritten(cpu, s.len()));
-            cpu.flatten_forward(&s, &array(cpu, &x), &mut y).unwrap();
-            cpu.flatten_backward(&s, &y, &mut dx).unwrap();
+            cpu.flatten_forward(FlattenForward { shape: &s, x: &array(cpu, &x), y: &mut y }).unwrap();
+            cpu.flatten_backward(FlattenBackward { shape: &s, dy: &y, dx: &mut dx }).unwrap();
             vec![y.to_vec(), dx.to_vec()]
         }) {
             prop_assert_eq!(&found[0], &y, "{}", level);

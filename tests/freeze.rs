@@ -1,12 +1,14 @@
 //! Frozen layers keep their parameters, and the others get the very gradients they get without.
 
+use alexnet_core::device::Memory;
+use alexnet_core::device::Operators;
 use std::sync::Arc;
 
 use alexnet_core::alexnet::{Options, Variant, architecture};
 use alexnet_core::gradcheck::network::gradients;
 use alexnet_core::network::MicroBatch;
 use alexnet_core::random::Philox;
-use alexnet_core::{Architecture, Cpu, Device, LayerKind, LayerSpec, Network, Sgd};
+use alexnet_core::{Architecture, Cpu, LayerKind, LayerSpec, Network, Sgd};
 
 fn step(frozen: &[&str]) -> Vec<(String, Vec<f32>)> {
     let options = Options::new(32, 3);

@@ -2,9 +2,11 @@
 
 mod support;
 
+use alexnet_core::arguments::{LinearBackwardData, LinearBackwardWeight, LinearForward};
 use alexnet_core::device::Parameter;
+use alexnet_core::device::{LinearBackwardUpdate, Memory, Operators};
 use alexnet_core::shape::LinearShape;
-use alexnet_core::{Device, Sgd, reference};
+use alexnet_core::{Sgd, reference};
 use proptest::prelude::*;
 use support::*;
 
@@ -19,9 +21,16 @@ fn check(s: &LinearShape, relu: bool, accumulate: bool, seed: u64) {
     let run = |x: &[f64], w: &[f64], b: &[f64], dy: &[f64], dw0: &[f64], db0: &[f64], relu: bool| {
         let (mut y, mut dx) = (vec![0.0; s.output_len()], vec![0.0; s.input_len()]);
         let (mut dw, mut db) = (dw0.to_vec(), db0.to_vec());
-        reference::linear_forward(s, x, w, b, relu, &mut y);
-        reference::linear_backward_data(s, dy, w, &mut dx);
-        reference::linear_backward_weight(s, x, dy, accumulate, &mut dw, &mut db);
+        reference::linear_forward(LinearForward { shape: s, x, w, b, relu, y: &mut y });
+        reference::linear_backward_data(LinearBackwardData { shape: s, dy, w, dx: &mut dx });
+        reference::linear_backward_weight(LinearBackwardWeight {
+            shape: s,
+            x,
+            dy,
+            accumulate,
+            dw: &mut dw,
+            db: &mut db,
+        });
         [y, dx, dw, db]
     };
     let expected = run(&wide(&x), &wide(&w), &wide(&b), &wide(&dy), &wide(&dw0), &wide(&db0), relu);
@@ -38,9 +47,17 @@ fn check(s: &LinearShape, relu: bool, accumulate: bool, seed: u64) {
         } else {
             (unwritten(cpu, s.weight_len()), unwritten(cpu, s.outputs))
         };
-        cpu.linear_forward(s, &x, &w, &b, relu, &mut y).unwrap();
-        cpu.linear_backward_data(s, &dy, &w, &mut dx).unwrap();
-        cpu.linear_backward_weight(s, &x, &dy, accumulate, &mut dw, &mut db).unwrap();
+        cpu.linear_forward(LinearForward { shape: s, x: &x, w: &w, b: &b, relu, y: &mut y }).unwrap();
+        cpu.linear_backward_data(LinearBackwardData { shape: s, dy: &dy, w: &w, dx: &mut dx }).unwrap();
+        cpu.linear_backward_weight(LinearBackwardWeight {
+            shape: s,
+            x: &x,
+            dy: &dy,
+            accumulate,
+            dw: &mut dw,
+            db: &mut db,
+        })
+        .unwrap();
         [y, dx, dw, db].map(|v| v.to_vec()).into()
     });
     for (level, found) in &found {
@@ -76,7 +93,8 @@ fn nan_reaches_the_output_through_relu() {
     for (level, found) in on_all(|cpu| {
         let mut y = unwritten(cpu, s.output_len());
         let (w, b) = (array(cpu, &values(2, s.weight_len())), array(cpu, &values(3, s.outputs)));
-        cpu.linear_forward(&s, &array(cpu, &x), &w, &b, true, &mut y).unwrap();
+        cpu.linear_forward(LinearForward { shape: &s, x: &array(cpu, &x), w: &w, b: &b, relu: true, y: &mut y })
+            .unwrap();
         vec![y.to_vec()]
     }) {
         for (i, y) in found[0].iter().enumerate() {
@@ -93,7 +111,15 @@ fn neighbours_do_not_matter() {
     let run = |s: LinearShape| {
         on_all(|cpu| {
             let mut y = unwritten(cpu, s.output_len());
-            cpu.linear_forward(&s, &array(cpu, &x), &array(cpu, &w), &array(cpu, &b), false, &mut y).unwrap();
+            cpu.linear_forward(LinearForward {
+                shape: &s,
+                x: &array(cpu, &x),
+                w: &array(cpu, &w),
+                b: &array(cpu, &b),
+                relu: false,
+                y: &mut y,
+            })
+            .unwrap();
             vec![y.to_vec()]
         })
     };
@@ -125,9 +151,27 @@ fn an_update_at_once_has_the_bits_of_gradient_then_update() {
                 };
                 let [mut once, mut twice] = [parameter(), parameter()];
                 let [mut db, mut db2] = [unwritten(cpu, outputs), unwritten(cpu, outputs)];
-                assert!(cpu.linear_backward_update(&s, &x, &dy, &rule, &mut once, &mut db).unwrap());
+                assert!(
+                    cpu.linear_backward_update(LinearBackwardUpdate {
+                        shape: &s,
+                        x: &x,
+                        dy: &dy,
+                        sgd: &rule,
+                        weight: &mut once,
+                        db: &mut db
+                    })
+                    .unwrap()
+                );
                 let dw = twice.gradient.as_mut().unwrap();
-                cpu.linear_backward_weight(&s, &x, &dy, false, dw, &mut db2).unwrap();
+                cpu.linear_backward_weight(LinearBackwardWeight {
+                    shape: &s,
+                    x: &x,
+                    dy: &dy,
+                    accumulate: false,
+                    dw,
+                    db: &mut db2,
+                })
+                .unwrap();
                 cpu.sgd(&rule, std::slice::from_mut(&mut twice)).unwrap();
                 let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                 for (a, b) in [(&once.value, &twice.value), (&db, &db2)] {

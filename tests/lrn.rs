@@ -2,8 +2,10 @@
 
 mod support;
 
+use alexnet_core::arguments::{LrnBackward, LrnForward};
+use alexnet_core::device::Operators;
+use alexnet_core::reference;
 use alexnet_core::shape::LrnShape;
-use alexnet_core::{Device, reference};
 use proptest::prelude::*;
 use support::*;
 
@@ -36,8 +38,8 @@ proptest! {
         let s = LrnShape { pixels, channels, size, alpha, beta, k };
         let (x, dy) = (values(seed.into(), s.len()), values(u64::from(seed) + 1, s.len()));
         let (mut y, mut dx) = (vec![0.0; s.len()], vec![0.0; s.len()]);
-        reference::lrn_forward(&s, &wide(&x), &mut y);
-        reference::lrn_backward(&s, &wide(&x), &wide(&dy), &mut dx);
+        reference::lrn_forward(LrnForward { shape: &s, x: &wide(&x), y: &mut y });
+        reference::lrn_backward(LrnBackward { shape: &s, x: &wide(&x), dy: &wide(&dy), dx: &mut dx });
         let sums = magnitude(&s, &wide(&x), &wide(&dy));
         // s is a sum of positive numbers: size + 3 roundings, which the power passes on times β, and dx times
         // β + 1. The power itself errs by a unit or two of its own, the products by one rounding each, the sum by size.
@@ -45,8 +47,8 @@ proptest! {
         for (level, found) in on_all(|cpu| {
             let (mut y, mut dx) = (unwritten(cpu, s.len()), unwritten(cpu, s.len()));
             let x = array(cpu, &x);
-            cpu.lrn_forward(&s, &x, &mut y).unwrap();
-            cpu.lrn_backward(&s, &x, &array(cpu, &dy), &mut dx).unwrap();
+            cpu.lrn_forward(LrnForward { shape: &s, x: &x, y: &mut y }).unwrap();
+            cpu.lrn_backward(LrnBackward { shape: &s, x: &x, dy: &array(cpu, &dy), dx: &mut dx }).unwrap();
             vec![y.to_vec(), dx.to_vec()]
         }) {
             let bound: Vec<f64> = y.iter().map(|y| relative * U * y.abs()).collect();

@@ -2,8 +2,10 @@
 
 mod support;
 
+use alexnet_core::arguments::{MaxPoolBackward, MaxPoolForward};
+use alexnet_core::device::{Memory, Operators};
+use alexnet_core::reference;
 use alexnet_core::shape::MaxPoolShape;
-use alexnet_core::{Device, reference};
 use proptest::prelude::*;
 use support::*;
 
@@ -11,18 +13,19 @@ fn check(s: &MaxPoolShape, x: &[f32], seed: u64) {
     let len = s.output_len();
     let dy = values(seed + 1, len);
     let (mut y, mut argmax) = (vec![0.0f32; len], vec![0u8; len]);
-    reference::maxpool_forward(s, x, &mut y, &mut argmax);
+    reference::maxpool_forward(MaxPoolForward { shape: s, x, y: &mut y, argmax: &mut argmax });
     let (mut dx, mut sums, mut ones) = (vec![0.0; s.input_len()], vec![0.0; s.input_len()], vec![0.0; s.input_len()]);
-    reference::maxpool_backward(s, &wide(&dy), &argmax, &mut dx);
-    reference::maxpool_backward(s, &magnitudes(&dy), &argmax, &mut sums);
-    reference::maxpool_backward(s, &vec![1.0; len], &argmax, &mut ones);
+    reference::maxpool_backward(MaxPoolBackward { shape: s, dy: &wide(&dy), argmax: &argmax, dx: &mut dx });
+    reference::maxpool_backward(MaxPoolBackward { shape: s, dy: &magnitudes(&dy), argmax: &argmax, dx: &mut sums });
+    reference::maxpool_backward(MaxPoolBackward { shape: s, dy: &vec![1.0; len], argmax: &argmax, dx: &mut ones });
     let bits = |x: &[f32]| -> Vec<u32> { x.iter().map(|x| x.to_bits()).collect() };
     for (level, found) in on_all(|cpu| {
         let (mut y, mut dx, mut positions) =
             (unwritten(cpu, len), unwritten(cpu, s.input_len()), cpu.bytes(len).unwrap());
-        cpu.maxpool_forward(s, &array(cpu, x), &mut y, &mut positions).unwrap();
+        cpu.maxpool_forward(MaxPoolForward { shape: s, x: &array(cpu, x), y: &mut y, argmax: &mut positions }).unwrap();
         assert_eq!(positions[..], argmax[..], "{} {s:?} argmax", cpu.name());
-        cpu.maxpool_backward(s, &array(cpu, &dy), &positions, &mut dx).unwrap();
+        cpu.maxpool_backward(MaxPoolBackward { shape: s, dy: &array(cpu, &dy), argmax: &positions, dx: &mut dx })
+            .unwrap();
         vec![y.to_vec(), dx.to_vec()]
     }) {
         assert_eq!(bits(&found[0]), bits(&y), "{level} {s:?} y");

@@ -2,17 +2,19 @@
 
 mod support;
 
+use alexnet_core::arguments::MixPairs;
+use alexnet_core::device::Operators;
+use alexnet_core::reference;
 use alexnet_core::shape::{Mix, MixShape};
-use alexnet_core::{Device, reference};
 use proptest::prelude::*;
 use support::*;
 
 fn check(s: &MixShape, x: &[f32]) -> Vec<f32> {
     let mut expected = x.to_vec();
-    reference::mix(s, &mut expected);
+    reference::mix(MixPairs { shape: s, x: &mut expected });
     for (level, found) in on_all(|cpu| {
         let mut found = array(cpu, x);
-        cpu.mix(s, &mut found).unwrap();
+        cpu.mix(MixPairs { shape: s, x: &mut found }).unwrap();
         vec![found.to_vec()]
     }) {
         assert_eq!(found[0], expected, "{level} {s:?}");

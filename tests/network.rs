@@ -1,5 +1,6 @@
 //! What a network refuses, and what its step tells, on the CPU.
 
+use alexnet_core::device::Memory;
 use std::sync::Arc;
 
 use alexnet_core::network::{Metrics, MicroBatch, Phase};

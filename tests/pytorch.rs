@@ -2,6 +2,11 @@
 
 mod driver;
 
+use alexnet_core::arguments::{
+    AvgPoolBackward, AvgPoolForward, BatchNormBackward, BatchNormForward, BatchNormInference, LrnBackward, LrnForward,
+    MaxPoolBackward, MaxPoolForward, SoftmaxCrossEntropy,
+};
+use alexnet_core::device::Operators;
 use std::sync::Arc;
 
 use alexnet_core::alexnet::{Options, Variant, architecture};
@@ -145,8 +150,8 @@ fn the_reference_defines_what_pytorch_computes() {
                 let [alpha, beta, k] = ["alpha", "beta", "k"].map(|key| number(&case[key]));
                 let shape = LrnShape { pixels: batch * height * width, channels, size: get("size"), alpha, beta, k };
                 operator(i + 1, case, |x, dy, y, dx| {
-                    reference::lrn_forward(&shape, x, y);
-                    reference::lrn_backward(&shape, x, dy, dx);
+                    reference::lrn_forward(LrnForward { shape: &shape, x, y });
+                    reference::lrn_backward(LrnBackward { shape: &shape, x, dy, dx });
                 });
             }
             "maxpool" => {
@@ -154,16 +159,16 @@ fn the_reference_defines_what_pytorch_computes() {
                 let shape = MaxPoolShape { batch, height, width, channels, kernel, stride, padding };
                 operator(i + 1, case, |x, dy, y, dx| {
                     let mut argmax = vec![0; y.len()];
-                    reference::maxpool_forward(&shape, x, y, &mut argmax);
-                    reference::maxpool_backward(&shape, dy, &argmax, dx);
+                    reference::maxpool_forward(MaxPoolForward { shape: &shape, x, y, argmax: &mut argmax });
+                    reference::maxpool_backward(MaxPoolBackward { shape: &shape, dy, argmax: &argmax, dx });
                 });
             }
             "avgpool" => {
                 let (output_height, output_width) = (get("output_height"), get("output_width"));
                 let shape = AvgPoolShape { batch, height, width, channels, output_height, output_width };
                 operator(i + 1, case, |x, dy, y, dx| {
-                    reference::avgpool_forward(&shape, x, y);
-                    reference::avgpool_backward(&shape, dy, dx);
+                    reference::avgpool_forward(AvgPoolForward { shape: &shape, x, y });
+                    reference::avgpool_backward(AvgPoolBackward { shape: &shape, dy, dx });
                 });
             }
             "batchnorm" => {
@@ -180,12 +185,40 @@ fn the_reference_defines_what_pytorch_computes() {
                 operator(i + 1, case, |x, dy, y, dx| {
                     let [w, b, mut mean, mut variance] = [0, 1, 2, 3].map(start);
                     let mut statistics = vec![0.0; 2 * channels];
-                    let running = [&mut mean[..], &mut variance];
-                    reference::batchnorm_forward(&shape, x, &w, &b, false, running, &mut statistics, y);
+                    reference::batchnorm_forward(BatchNormForward {
+                        shape: &shape,
+                        x,
+                        w: &w,
+                        b: &b,
+                        relu: false,
+                        running_mean: &mut mean,
+                        running_variance: &mut variance,
+                        statistics: &mut statistics,
+                        y,
+                    });
                     let (mut dw, mut db) = (vec![0.0; channels], vec![0.0; channels]);
-                    reference::batchnorm_backward(&shape, x, dy, &w, &statistics, false, &mut dw, &mut db, dx);
+                    reference::batchnorm_backward(BatchNormBackward {
+                        shape: &shape,
+                        x,
+                        dy,
+                        w: &w,
+                        statistics: &statistics,
+                        accumulate: false,
+                        dw: &mut dw,
+                        db: &mut db,
+                        dx,
+                    });
                     let mut evaluated = vec![0.0; x.len()];
-                    reference::batchnorm_inference(&shape, x, &w, &b, &mean, &variance, false, &mut evaluated);
+                    reference::batchnorm_inference(BatchNormInference {
+                        shape: &shape,
+                        x,
+                        w: &w,
+                        b: &b,
+                        mean: &mean,
+                        variance: &variance,
+                        relu: false,
+                        y: &mut evaluated,
+                    });
                     same("weight_gradient", &dw);
                     same("bias_gradient", &db);
                     same("running_mean", &mean);
@@ -238,9 +271,18 @@ fn the_reference_mixes_labels_as_pytorch_does() {
         let shape = LossShape { batch: 6, classes: 10, smoothing: number(&case["smoothing"]), divisor: 6 };
         let logits: Vec<f64> = uniforms(4, 100 + index as u32, 60).map(|u| u * 8.0 - 4.0).collect();
         let (mut losses, mut correct, mut gradient) = (vec![0.0; 6], vec![0.0; 6], vec![0.0; 60]);
-        let second = Some((&labels[1][..], number(&case["weight"])));
+        let weight = [number(&case["weight"])];
+        let second = Some((&labels[1][..], &weight[..]));
         let to = Some(&mut gradient[..]);
-        reference::softmax_cross_entropy(&shape, &logits, &labels[0], second, &mut losses, &mut correct, to);
+        reference::softmax_cross_entropy(SoftmaxCrossEntropy {
+            shape: &shape,
+            logits: &logits,
+            labels: &labels[0],
+            second,
+            losses: &mut losses,
+            correct: &mut correct,
+            dlogits: to,
+        });
         let expected = ["losses", "gradient"].into_iter().flat_map(|key| case[key].as_array().unwrap());
         for (ours, torch) in losses.iter().chain(&gradient).zip(expected) {
             assert!((ours - number(torch)).abs() <= 1e-12, "{case}: {ours} {torch}");

@@ -2,19 +2,21 @@
 
 mod support;
 
-use alexnet_core::{Device, reference};
+use alexnet_core::arguments::{ReluBackward, ReluForward};
+use alexnet_core::device::Operators;
+use alexnet_core::reference;
 use proptest::prelude::*;
 use support::*;
 
 fn check(x: &[f32], dy: &[f32]) {
     let (mut y, mut dx) = (x.to_vec(), dy.to_vec());
-    reference::relu_forward(&mut y);
-    reference::relu_backward(&y, &mut dx);
+    reference::relu_forward(ReluForward { len: y.len(), x: &mut y });
+    reference::relu_backward(ReluBackward { len: y.len(), y: &y, dy: &mut dx });
     let bits = |x: &[f32]| -> Vec<u32> { x.iter().map(|x| x.to_bits()).collect() };
     for (level, found) in on_all(|cpu| {
         let (mut forward, mut backward) = (array(cpu, x), array(cpu, dy));
-        cpu.relu_forward(x.len(), &mut forward).unwrap();
-        cpu.relu_backward(x.len(), &forward, &mut backward).unwrap();
+        cpu.relu_forward(ReluForward { len: x.len(), x: &mut forward }).unwrap();
+        cpu.relu_backward(ReluBackward { len: x.len(), y: &forward, dy: &mut backward }).unwrap();
         vec![forward.to_vec(), backward.to_vec()]
     }) {
         assert_eq!(bits(&found[0]), bits(&y), "{level}");

@@ -2,8 +2,9 @@
 
 mod support;
 
+use alexnet_core::device::Operators;
 use alexnet_core::device::Parameter;
-use alexnet_core::{Device, Sgd, reference};
+use alexnet_core::{Sgd, reference};
 use proptest::prelude::*;
 use support::*;
 

@@ -2,23 +2,25 @@
 
 mod support;
 
+use alexnet_core::arguments::SoftmaxCrossEntropy;
+use alexnet_core::device::{Memory, Operators};
 use alexnet_core::shape::LossShape;
-use alexnet_core::{Device, Error, reference};
+use alexnet_core::{Error, reference};
 use proptest::prelude::*;
 use support::*;
 
 fn check(s: &LossShape, logits: &[f32], labels: &[u32], second: Option<(&[u32], f32)>) {
     let (mut losses, mut correct, mut dlogits) = (vec![0.0; s.batch], vec![0.0; s.batch], vec![0.0; logits.len()]);
-    let wide_second = second.map(|(labels, weight)| (labels, f64::from(weight)));
-    reference::softmax_cross_entropy(
-        s,
-        &wide(logits),
+    let wide_second = second.map(|(labels, weight)| (labels, [f64::from(weight)]));
+    reference::softmax_cross_entropy(SoftmaxCrossEntropy {
+        shape: s,
+        logits: &wide(logits),
         labels,
-        wide_second,
-        &mut losses,
-        &mut correct,
-        Some(&mut dlogits),
-    );
+        second: wide_second.as_ref().map(|(labels, weight)| (*labels, &weight[..])),
+        losses: &mut losses,
+        correct: &mut correct,
+        dlogits: Some(&mut dlogits),
+    });
     for (level, found) in on_all(|cpu| {
         let (mut losses, mut correct) = (unwritten(cpu, s.batch), unwritten(cpu, s.batch));
         let (mut dlogits, mut to) = (unwritten(cpu, logits.len()), cpu.labels(s.batch).unwrap());
@@ -30,9 +32,27 @@ fn check(s: &LossShape, logits: &[f32], labels: &[u32], second: Option<(&[u32], 
             (to, array(cpu, &[weight]))
         });
         let second = second.as_ref().map(|(labels, weight)| (labels, weight));
-        cpu.softmax_cross_entropy(s, &x, &to, second, &mut losses, &mut correct, Some(&mut dlogits)).unwrap();
+        cpu.softmax_cross_entropy(SoftmaxCrossEntropy {
+            shape: s,
+            logits: &x,
+            labels: &to,
+            second,
+            losses: &mut losses,
+            correct: &mut correct,
+            dlogits: Some(&mut dlogits),
+        })
+        .unwrap();
         let all = vec![losses.to_vec(), correct.to_vec(), dlogits.to_vec()];
-        cpu.softmax_cross_entropy(s, &x, &to, second, &mut losses, &mut correct, None).unwrap();
+        cpu.softmax_cross_entropy(SoftmaxCrossEntropy {
+            shape: s,
+            logits: &x,
+            labels: &to,
+            second,
+            losses: &mut losses,
+            correct: &mut correct,
+            dlogits: None,
+        })
+        .unwrap();
         assert_eq!(losses[..], all[0][..], "the loss alone");
         all
     }) {
@@ -68,12 +88,26 @@ fn a_label_that_is_no_class_is_an_error() {
         let mut labels = cpu.labels(2).unwrap();
         cpu.write_labels(&[0, 3], &mut labels).unwrap();
         let (mut losses, mut correct) = (unwritten(cpu, 2), unwritten(cpu, 2));
-        let found =
-            cpu.softmax_cross_entropy(&s, &array(cpu, &[0.0; 6]), &labels, None, &mut losses, &mut correct, None);
+        let found = cpu.softmax_cross_entropy(SoftmaxCrossEntropy {
+            shape: &s,
+            logits: &array(cpu, &[0.0; 6]),
+            labels: &labels,
+            second: None,
+            losses: &mut losses,
+            correct: &mut correct,
+            dlogits: None,
+        });
         assert_eq!(found, Err(Error::Operator(alexnet_core::ops::Error::Label { label: 3, image: 1, classes: 3 })));
         let (own, second) = (cpu.labels(2).unwrap(), (&labels, &array(cpu, &[0.5])));
-        let found =
-            cpu.softmax_cross_entropy(&s, &array(cpu, &[0.0; 6]), &own, Some(second), &mut losses, &mut correct, None);
+        let found = cpu.softmax_cross_entropy(SoftmaxCrossEntropy {
+            shape: &s,
+            logits: &array(cpu, &[0.0; 6]),
+            labels: &own,
+            second: Some(second),
+            losses: &mut losses,
+            correct: &mut correct,
+            dlogits: None,
+        });
         assert_eq!(found, Err(Error::Operator(alexnet_core::ops::Error::Label { label: 3, image: 1, classes: 3 })));
     }
 }
@@ -86,7 +120,16 @@ fn a_nan_shows_in_the_loss() {
             let (mut losses, mut correct) = (unwritten(cpu, 1), unwritten(cpu, 1));
             losses.as_mut_slice()[0] = 0.0;
             let labels = cpu.labels(1).unwrap();
-            cpu.softmax_cross_entropy(&s, &array(cpu, &x), &labels, None, &mut losses, &mut correct, None).unwrap();
+            cpu.softmax_cross_entropy(SoftmaxCrossEntropy {
+                shape: &s,
+                logits: &array(cpu, &x),
+                labels: &labels,
+                second: None,
+                losses: &mut losses,
+                correct: &mut correct,
+                dlogits: None,
+            })
+            .unwrap();
             vec![losses.to_vec()]
         }) {
             assert!(found[0][0].is_nan());

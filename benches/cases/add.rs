@@ -1,4 +1,5 @@
 use alexnet_core::architecture::LayerKind;
+use alexnet_core::arguments::Add;
 
 use super::{Case, Net, stored};
 
@@ -13,7 +14,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
         cases.push(
             Case::new("add", net.label(layer, "shortcut"), move |kernels| {
                 let (x, mut y) = (stored(kernels, len)?, stored(kernels, len)?);
-                Ok(Box::new(move || kernels.add(len, &x, true, &mut y)))
+                Ok(Box::new(move || kernels.add(Add { len, x: &x, relu: true, y: &mut y })))
             })
             .moves(3 * len, 0),
         );

@@ -1,3 +1,4 @@
+use alexnet_core::arguments::Augment;
 use alexnet_core::random::Philox;
 use alexnet_core::shape::AugmentShape;
 use alexnet_kernels::Number;
@@ -25,7 +26,9 @@ pub fn cases(net: &Net) -> Vec<Case> {
         kernels.write(&(0..batch * image).map(|i| (i * 31 % 251) as u8).collect::<Vec<_>>(), &mut images)?;
         kernels.write(&(0..batch as u32).collect::<Vec<_>>(), &mut indices)?;
         let mut out = stored(kernels, batch * image)?;
-        Ok(Box::new(move || kernels.augment(&shape, &images, &indices, &mut out)))
+        Ok(Box::new(move || {
+            kernels.augment(Augment { shape: &shape, images: &images, indices: &indices, out: &mut out })
+        }))
     });
     vec![case.moves(batch * image, batch * (image + 4))]
 }

@@ -1,3 +1,4 @@
+use alexnet_core::arguments::{AvgPoolBackward, AvgPoolForward};
 use alexnet_core::shape::Operation;
 
 use super::{Case, Net, stored};
@@ -10,14 +11,14 @@ pub fn cases(net: &Net) -> Vec<Case> {
         cases.push(
             Case::new("avgpool", net.label(layer, "forward"), move |kernels| {
                 let (x, mut y) = (stored(kernels, x)?, stored(kernels, y)?);
-                Ok(Box::new(move || kernels.avgpool_forward(&shape, &x, &mut y)))
+                Ok(Box::new(move || kernels.avgpool_forward(AvgPoolForward { shape: &shape, x: &x, y: &mut y })))
             })
             .moves(x + y, 0),
         );
         cases.push(
             Case::new("avgpool", net.label(layer, "backward"), move |kernels| {
                 let (mut dx, dy) = (stored(kernels, x)?, stored(kernels, y)?);
-                Ok(Box::new(move || kernels.avgpool_backward(&shape, &dy, &mut dx)))
+                Ok(Box::new(move || kernels.avgpool_backward(AvgPoolBackward { shape: &shape, dy: &dy, dx: &mut dx })))
             })
             .moves(x + y, 0),
         );

@@ -1,4 +1,5 @@
 use alexnet_core::architecture::LayerKind;
+use alexnet_core::arguments::{BatchNormBackward, BatchNormForward, BatchNormInference};
 use alexnet_core::shape::BatchNormShape;
 use alexnet_kernels::Kernels;
 
@@ -19,9 +20,21 @@ pub fn cases(net: &Net) -> Vec<Case> {
                 let (mut statistics, mut workspace) =
                     (floats(kernels, 2 * channels)?, floats(kernels, Kernels::batchnorm_workspace(&shape))?);
                 Ok(Box::new(move || {
-                    let running = [&mut mean, &mut variance];
                     let (statistics, workspace) = (&mut statistics, &mut workspace);
-                    kernels.batchnorm_forward(&shape, &x, &w, &b, true, running, statistics, &mut y, workspace)
+                    kernels.batchnorm_forward(
+                        BatchNormForward {
+                            shape: &shape,
+                            x: &x,
+                            w: &w,
+                            b: &b,
+                            relu: true,
+                            running_mean: &mut mean,
+                            running_variance: &mut variance,
+                            statistics,
+                            y: &mut y,
+                        },
+                        workspace,
+                    )
                 }))
             })
             .moves(3 * len, 0),
@@ -34,7 +47,20 @@ pub fn cases(net: &Net) -> Vec<Case> {
                 let mut workspace = floats(kernels, Kernels::batchnorm_workspace(&shape))?;
                 Ok(Box::new(move || {
                     let (dw, db, dx, workspace) = (&mut dw, &mut db, &mut dx, &mut workspace);
-                    kernels.batchnorm_backward(&shape, &x, &dy, &w, &statistics, false, dw, db, dx, workspace)
+                    kernels.batchnorm_backward(
+                        BatchNormBackward {
+                            shape: &shape,
+                            x: &x,
+                            dy: &dy,
+                            w: &w,
+                            statistics: &statistics,
+                            accumulate: false,
+                            dw,
+                            db,
+                            dx,
+                        },
+                        workspace,
+                    )
                 }))
             })
             .moves(5 * len, 0),
@@ -46,7 +72,18 @@ pub fn cases(net: &Net) -> Vec<Case> {
                 // Ones: a variance is not below 0.
                 let (mean, mut variance) = (floats(kernels, channels)?, floats(kernels, channels)?);
                 kernels.write(&vec![1.0f32; channels], &mut variance)?;
-                Ok(Box::new(move || kernels.batchnorm_inference(&shape, &x, &w, &b, &mean, &variance, true, &mut y)))
+                Ok(Box::new(move || {
+                    kernels.batchnorm_inference(BatchNormInference {
+                        shape: &shape,
+                        x: &x,
+                        w: &w,
+                        b: &b,
+                        mean: &mean,
+                        variance: &variance,
+                        relu: true,
+                        y: &mut y,
+                    })
+                }))
             })
             .moves(2 * len, 0),
         );

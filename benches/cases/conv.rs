@@ -1,3 +1,4 @@
+use alexnet_core::arguments::{ConvBackwardData, ConvBackwardWeight, ConvForward};
 use alexnet_core::shape::Operation;
 use alexnet_kernels::Kernels;
 
@@ -21,7 +22,12 @@ pub fn cases(net: &Net) -> Vec<Case> {
             Case::new("conv", case("forward"), move |kernels| {
                 let (x, packed, b) = (stored(kernels, x)?, stored(kernels, w)?, floats(kernels, filters)?);
                 let (mut y, mut work) = (stored(kernels, y)?, floats(kernels, Kernels::conv_forward_workspace(&conv))?);
-                Ok(Box::new(move || kernels.conv_forward(&conv, &x, &packed, &b, true, &mut y, &mut work)))
+                Ok(Box::new(move || {
+                    kernels.conv_forward(
+                        ConvForward { shape: &conv, x: &x, w: &packed, b: &b, relu: true, y: &mut y },
+                        &mut work,
+                    )
+                }))
             })
             .moves(x + w + y, 4 * filters)
             .multiply_adds(multiply_adds),
@@ -33,7 +39,12 @@ pub fn cases(net: &Net) -> Vec<Case> {
                     let (dy, packed) = (stored(kernels, y)?, stored(kernels, w)?);
                     let (mut dx, mut work) =
                         (stored(kernels, x)?, floats(kernels, Kernels::conv_backward_data_workspace(&conv))?);
-                    Ok(Box::new(move || kernels.conv_backward_data(&conv, &dy, &packed, &mut dx, &mut work)))
+                    Ok(Box::new(move || {
+                        kernels.conv_backward_data(
+                            ConvBackwardData { shape: &conv, dy: &dy, w: &packed, dx: &mut dx },
+                            &mut work,
+                        )
+                    }))
                 })
                 .moves(x + w + y, 0)
                 .multiply_adds(multiply_adds),
@@ -44,7 +55,19 @@ pub fn cases(net: &Net) -> Vec<Case> {
                 let (x, dy) = (stored(kernels, x)?, stored(kernels, y)?);
                 let (mut dw, mut db) = (floats(kernels, w)?, floats(kernels, filters)?);
                 let mut work = floats(kernels, Kernels::conv_backward_weight_workspace(&conv))?;
-                Ok(Box::new(move || kernels.conv_backward_weight(&conv, &x, &dy, false, &mut dw, &mut db, &mut work)))
+                Ok(Box::new(move || {
+                    kernels.conv_backward_weight(
+                        ConvBackwardWeight {
+                            shape: &conv,
+                            x: &x,
+                            dy: &dy,
+                            accumulate: false,
+                            dw: &mut dw,
+                            db: &mut db,
+                        },
+                        &mut work,
+                    )
+                }))
             })
             .moves(x + y, 4 * (w + filters))
             .multiply_adds(multiply_adds),

@@ -1,4 +1,5 @@
 use alexnet_core::architecture::LayerKind;
+use alexnet_core::arguments::Dropout;
 use alexnet_core::random::Philox;
 use alexnet_core::shape::DropoutShape;
 use alexnet_kernels::Number;
@@ -14,7 +15,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
         cases.push(
             Case::new("dropout", net.label(layer, ""), move |kernels| {
                 let (mut x, step) = (stored(kernels, len)?, kernels.zeros(Number::U32, 1)?);
-                Ok(Box::new(move || kernels.dropout(&shape, &step, &mut x)))
+                Ok(Box::new(move || kernels.dropout(Dropout { shape: &shape, x: &mut x }, &step)))
             })
             .moves(2 * len, 4),
         );

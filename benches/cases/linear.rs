@@ -1,3 +1,4 @@
+use alexnet_core::arguments::{LinearBackwardData, LinearBackwardWeight, LinearForward};
 use alexnet_core::shape::Operation;
 use alexnet_kernels::Kernels;
 
@@ -13,7 +14,13 @@ pub fn cases(net: &Net) -> Vec<Case> {
             Case::new("linear", net.label(layer, "forward"), move |kernels| {
                 let (x, w, b) = (stored(kernels, x)?, stored(kernels, w)?, floats(kernels, outputs)?);
                 let (mut y, mut work) = (stored(kernels, y)?, floats(kernels, Kernels::linear_workspace(&shape))?);
-                Ok(Box::new(move || kernels.linear_forward(&shape, &x, &w, &b, true, None, &mut y, &mut work)))
+                Ok(Box::new(move || {
+                    kernels.linear_forward(
+                        LinearForward { shape: &shape, x: &x, w: &w, b: &b, relu: true, y: &mut y },
+                        None,
+                        &mut work,
+                    )
+                }))
             })
             .moves(x + w + y, 4 * outputs)
             .multiply_adds(multiply_adds),
@@ -22,7 +29,12 @@ pub fn cases(net: &Net) -> Vec<Case> {
             Case::new("linear", net.label(layer, "backward data"), move |kernels| {
                 let (dy, w) = (stored(kernels, y)?, stored(kernels, w)?);
                 let (mut dx, mut work) = (stored(kernels, x)?, floats(kernels, Kernels::linear_workspace(&shape))?);
-                Ok(Box::new(move || kernels.linear_backward_data(&shape, &dy, &w, &mut dx, &mut work)))
+                Ok(Box::new(move || {
+                    kernels.linear_backward_data(
+                        LinearBackwardData { shape: &shape, dy: &dy, w: &w, dx: &mut dx },
+                        &mut work,
+                    )
+                }))
             })
             .moves(x + w + y, 0)
             .multiply_adds(multiply_adds),
@@ -33,7 +45,17 @@ pub fn cases(net: &Net) -> Vec<Case> {
                 let (mut dw, mut db) = (floats(kernels, w)?, floats(kernels, outputs)?);
                 let mut work = floats(kernels, Kernels::linear_workspace(&shape))?;
                 Ok(Box::new(move || {
-                    kernels.linear_backward_weight(&shape, &x, &dy, false, &mut dw, &mut db, &mut work)
+                    kernels.linear_backward_weight(
+                        LinearBackwardWeight {
+                            shape: &shape,
+                            x: &x,
+                            dy: &dy,
+                            accumulate: false,
+                            dw: &mut dw,
+                            db: &mut db,
+                        },
+                        &mut work,
+                    )
                 }))
             })
             .moves(x + y, 4 * (w + outputs))

@@ -1,3 +1,4 @@
+use alexnet_core::arguments::{MaxPoolBackward, MaxPoolForward};
 use alexnet_core::shape::Operation;
 use alexnet_kernels::Number;
 
@@ -11,7 +12,9 @@ pub fn cases(net: &Net) -> Vec<Case> {
         cases.push(
             Case::new("maxpool", net.label(layer, "forward"), move |kernels| {
                 let (x, mut argmax, mut y) = (stored(kernels, x)?, kernels.zeros(Number::U8, y)?, stored(kernels, y)?);
-                Ok(Box::new(move || kernels.maxpool_forward(&shape, &x, &mut y, &mut argmax)))
+                Ok(Box::new(move || {
+                    kernels.maxpool_forward(MaxPoolForward { shape: &shape, x: &x, y: &mut y, argmax: &mut argmax })
+                }))
             })
             .moves(x + y, y),
         );
@@ -22,7 +25,9 @@ pub fn cases(net: &Net) -> Vec<Case> {
                 // Every position once in a while.
                 let positions: Vec<u8> = (0..y).map(|i| (i * 7 % (shape.kernel * shape.kernel)) as u8).collect();
                 kernels.write(&positions, &mut argmax)?;
-                Ok(Box::new(move || kernels.maxpool_backward(&shape, &dy, &argmax, &mut dx)))
+                Ok(Box::new(move || {
+                    kernels.maxpool_backward(MaxPoolBackward { shape: &shape, dy: &dy, argmax: &argmax, dx: &mut dx })
+                }))
             })
             .moves(x + y, y),
         );

@@ -1,3 +1,4 @@
+use alexnet_core::arguments::MixPairs;
 use alexnet_core::shape::{Mix, MixShape};
 
 use super::{Case, Net, stored};
@@ -13,7 +14,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
         .map(|(name, shape, moved)| {
             Case::new("mix", format!("{} {name}", net.name), move |kernels| {
                 let mut x = stored(kernels, shape.len())?;
-                Ok(Box::new(move || kernels.mix(&shape, &mut x)))
+                Ok(Box::new(move || kernels.mix(MixPairs { shape: &shape, x: &mut x })))
             })
             .moves(2 * pairs * moved, 0)
         })

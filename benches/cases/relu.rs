@@ -1,4 +1,5 @@
 use alexnet_core::architecture::LayerKind;
+use alexnet_core::arguments::{ReluBackward, ReluForward};
 
 use super::{Case, Net, stored};
 
@@ -9,14 +10,14 @@ pub fn cases(net: &Net) -> Vec<Case> {
         cases.push(
             Case::new("relu", net.label(layer, "forward"), move |kernels| {
                 let mut x = stored(kernels, len)?;
-                Ok(Box::new(move || kernels.relu_forward(len, &mut x)))
+                Ok(Box::new(move || kernels.relu_forward(ReluForward { len, x: &mut x })))
             })
             .moves(2 * len, 0),
         );
         cases.push(
             Case::new("relu", net.label(layer, "backward"), move |kernels| {
                 let (y, mut dy) = (stored(kernels, len)?, stored(kernels, len)?);
-                Ok(Box::new(move || kernels.relu_backward(len, &y, &mut dy)))
+                Ok(Box::new(move || kernels.relu_backward(ReluBackward { len, y: &y, dy: &mut dy })))
             })
             .moves(3 * len, 0),
         );

@@ -1,3 +1,4 @@
+use alexnet_core::arguments::SoftmaxCrossEntropy;
 use alexnet_core::shape::LossShape;
 use alexnet_kernels::Number;
 
@@ -12,7 +13,18 @@ pub fn cases(net: &Net) -> Vec<Case> {
         let (mut losses, mut correct) = (floats(kernels, batch)?, floats(kernels, batch)?);
         Ok(Box::new(move || {
             let dlogits = Some(&mut dlogits);
-            kernels.softmax_cross_entropy(&shape, &logits, &labels, None, &scale, &mut losses, &mut correct, dlogits)
+            kernels.softmax_cross_entropy(
+                SoftmaxCrossEntropy {
+                    shape: &shape,
+                    logits: &logits,
+                    labels: &labels,
+                    second: None,
+                    losses: &mut losses,
+                    correct: &mut correct,
+                    dlogits,
+                },
+                &scale,
+            )
         }))
     });
     vec![case.moves(2 * batch * classes, 12 * batch + 4)]

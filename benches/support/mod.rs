@@ -1,10 +1,12 @@
 //! What the benchmarks share: the device, its arrays, and the rate of its multiply-adds to compare with.
 #![allow(dead_code)] // Each benchmark is a crate of its own and uses a part.
 
+use alexnet_core::arguments::LinearBackwardWeight;
 use alexnet_core::device::Parameter;
 use alexnet_core::device::cpu::Array;
+use alexnet_core::device::{Memory, Operators};
 use alexnet_core::shape::LinearShape;
-use alexnet_core::{Cpu, Device, Result, Sgd};
+use alexnet_core::{Cpu, Result, Sgd};
 use criterion::{Criterion, Throughput};
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -44,8 +46,18 @@ pub fn peak() -> f64 {
         let s = LinearShape { batch: 120, inputs: 1024, outputs: 1152 };
         let (x, dy, mut dw, mut db) =
             (array(s.input_len()), array(s.output_len()), array(s.weight_len()), array(s.outputs));
-        let seconds =
-            seconds(|| cpu().linear_backward_weight(&s, &x, &dy, false, &mut dw, &mut db).expect("the product"));
+        let seconds = seconds(|| {
+            cpu()
+                .linear_backward_weight(LinearBackwardWeight {
+                    shape: &s,
+                    x: &x,
+                    dy: &dy,
+                    accumulate: false,
+                    dw: &mut dw,
+                    db: &mut db,
+                })
+                .expect("the product")
+        });
         2.0 * s.multiply_adds() as f64 / seconds / 1e9
     })
 }

@@ -1,4 +1,5 @@
-use alexnet_core::device::Device;
+use alexnet_core::arguments::Add;
+use alexnet_core::device::Operators;
 
 use crate::support::{PRECISIONS, activations, gpu, numbers, read, stored};
 
@@ -15,8 +16,8 @@ fn sums_and_their_relu() {
             let found = gpu.run("add", precision, |device| {
                 let x = activations(device, &x);
                 let [mut plain, mut relu] = [0; 2].map(|_| activations(device, &y));
-                device.add(len, &x, false, &mut plain).unwrap();
-                device.add(len, &x, true, &mut relu).unwrap();
+                device.add(Add { len, x: &x, relu: false, y: &mut plain }).unwrap();
+                device.add(Add { len, x: &x, relu: true, y: &mut relu }).unwrap();
                 vec![read(device, &plain), read(device, &relu)]
             });
             for i in 0..len {

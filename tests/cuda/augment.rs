@@ -1,3 +1,4 @@
+use alexnet_core::arguments::Augment;
 use alexnet_core::device::cuda::Precision;
 use alexnet_core::random::Philox;
 use alexnet_core::reference;
@@ -38,7 +39,7 @@ fn the_bits_of_the_host() {
         let pixels: Vec<u8> = (0..images * side * side * 3).map(|i| (i * 37 + i / 251) as u8).collect();
         let indices: Vec<u32> = (0..batch).map(|n| ((n * 5 + 1) % images) as u32).collect();
         let mut expected = vec![0f32; batch * side * side * 3];
-        reference::augment(&s, &pixels, &indices, &mut expected);
+        reference::augment(Augment { shape: &s, images: &pixels, indices: &indices, out: &mut expected });
         for precision in PRECISIONS {
             let found = gpu.run(&format!("{s:?}"), precision, |device| {
                 let kernels = device.kernels();
@@ -47,7 +48,7 @@ fn the_bits_of_the_host() {
                 let mut order = kernels.zeros(Number::U32, batch).unwrap();
                 kernels.write(&indices, &mut order).unwrap();
                 let mut out = kernels.zeros(kernels.storage(), expected.len()).unwrap();
-                kernels.augment(&s, &on_device, &order, &mut out).unwrap();
+                kernels.augment(Augment { shape: &s, images: &on_device, indices: &order, out: &mut out }).unwrap();
                 let mut floats = kernels.zeros(Number::F32, expected.len()).unwrap();
                 if precision == Precision::Fp32 {
                     floats = out;

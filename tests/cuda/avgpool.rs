@@ -1,4 +1,5 @@
-use alexnet_core::device::Device;
+use alexnet_core::arguments::{AvgPoolBackward, AvgPoolForward};
+use alexnet_core::device::{Memory, Operators};
 use alexnet_core::reference;
 use alexnet_core::shape::AvgPoolShape;
 
@@ -32,20 +33,20 @@ fn forward_and_backward() {
                 let (x, dy) = (activations(device, &x), activations(device, &dy));
                 let (mut y, mut dx) =
                     (device.activations(s.output_len()).unwrap(), device.activations(s.input_len()).unwrap());
-                device.avgpool_forward(s, &x, &mut y).unwrap();
-                device.avgpool_backward(s, &dy, &mut dx).unwrap();
+                device.avgpool_forward(AvgPoolForward { shape: s, x: &x, y: &mut y }).unwrap();
+                device.avgpool_backward(AvgPoolBackward { shape: s, dy: &dy, dx: &mut dx }).unwrap();
                 vec![read(device, &y), read(device, &dx)]
             });
             let absolute = |x: &[f32]| x.iter().map(|&x| f64::from(x).abs()).collect::<Vec<_>>();
             let (mut y, mut sum) = (vec![0f64; s.output_len()], vec![0f64; s.output_len()]);
-            reference::avgpool_forward(s, &wide(&x), &mut y);
-            reference::avgpool_forward(s, &absolute(&x), &mut sum);
+            reference::avgpool_forward(AvgPoolForward { shape: s, x: &wide(&x), y: &mut y });
+            reference::avgpool_forward(AvgPoolForward { shape: s, x: &absolute(&x), y: &mut sum });
             // A sum of as many terms as the window has pixels, and a division.
             let pixels = ((s.height.div_ceil(s.output_height) + 1) * (s.width.div_ceil(s.output_width) + 1)) as f64;
             assert_close(&format!("{s:?}"), &found[0], &y, |i| (pixels + 1.0) * U * sum[i] + roundoff(y[i], precision));
             let (mut dx, mut sum) = (vec![0f64; s.input_len()], vec![0f64; s.input_len()]);
-            reference::avgpool_backward(s, &wide(&dy), &mut dx);
-            reference::avgpool_backward(s, &absolute(&dy), &mut sum);
+            reference::avgpool_backward(AvgPoolBackward { shape: s, dy: &wide(&dy), dx: &mut dx });
+            reference::avgpool_backward(AvgPoolBackward { shape: s, dy: &absolute(&dy), dx: &mut sum });
             let windows = ((s.output_height.div_ceil(s.height) + 1) * (s.output_width.div_ceil(s.width) + 1)) as f64;
             assert_close(&format!("{s:?}"), &found[1], &dx, |i| {
                 (windows + 1.0) * U * sum[i] + roundoff(dx[i], precision)

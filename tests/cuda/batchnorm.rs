@@ -1,3 +1,5 @@
+use alexnet_core::arguments::{BatchNormBackward, BatchNormForward, BatchNormInference, BatchNormInferenceBackward};
+use alexnet_core::device::{Memory, Operators};
 use std::sync::Arc;
 
 use alexnet_core::device::Device;
@@ -36,16 +38,47 @@ fn forward_statistics_and_inference() {
                 let [mut mean, mut variance] = [&mean, &variance].map(|x| floats(device, x));
                 let mut statistics = device.zeros(2 * s.channels).unwrap();
                 let [mut y, mut inference] = [0; 2].map(|_| device.activations(s.len()).unwrap());
-                device.batchnorm_inference(&s, &x, &w, &b, &mean, &variance, relu, &mut inference).unwrap();
-                let running = [&mut mean, &mut variance];
-                device.batchnorm_forward(&s, &x, &w, &b, relu, running, &mut statistics, &mut y).unwrap();
+                device
+                    .batchnorm_inference(BatchNormInference {
+                        shape: &s,
+                        x: &x,
+                        w: &w,
+                        b: &b,
+                        mean: &mean,
+                        variance: &variance,
+                        relu,
+                        y: &mut inference,
+                    })
+                    .unwrap();
+                device
+                    .batchnorm_forward(BatchNormForward {
+                        shape: &s,
+                        x: &x,
+                        w: &w,
+                        b: &b,
+                        relu,
+                        running_mean: &mut mean,
+                        running_variance: &mut variance,
+                        statistics: &mut statistics,
+                        y: &mut y,
+                    })
+                    .unwrap();
                 [&y, &inference, &mean, &variance, &statistics].map(|x| read(device, x)).into()
             });
             let (mut y, mut inference, mut statistics) =
                 (vec![0.0; s.len()], vec![0.0; s.len()], vec![0.0; 2 * s.channels]);
             let (x, w, b) = (wide(&x), wide(&w), wide(&b));
             let (mut mean, mut variance) = (wide(&mean), wide(&variance));
-            reference::batchnorm_inference(&s, &x, &w, &b, &mean, &variance, relu, &mut inference);
+            reference::batchnorm_inference(BatchNormInference {
+                shape: &s,
+                x: &x,
+                w: &w,
+                b: &b,
+                mean: &mean,
+                variance: &variance,
+                relu,
+                y: &mut inference,
+            });
             // w/√(σ²+ε) has four roundings, a difference, a product and a sum follow.
             assert_close(&format!("{s:?} inference"), &found[1], &inference, |i| {
                 let c = i % s.channels;
@@ -53,7 +86,17 @@ fn forward_statistics_and_inference() {
                 7.0 * U * (scaled + b[c].abs()) + roundoff(inference[i], precision)
             });
             let before = (mean.clone(), variance.clone());
-            reference::batchnorm_forward(&s, &x, &w, &b, relu, [&mut mean, &mut variance], &mut statistics, &mut y);
+            reference::batchnorm_forward(BatchNormForward {
+                shape: &s,
+                x: &x,
+                w: &w,
+                b: &b,
+                relu,
+                running_mean: &mut mean,
+                running_variance: &mut variance,
+                statistics: &mut statistics,
+                y: &mut y,
+            });
             // A channel's mean is a sum of n terms below 3, and three roundings a merge: at most one for a thread's row.
             // Its squares are a sum likewise; a comparison of two means that err adds four errors times the deviation.
             let n = s.rows as f64;
@@ -104,15 +147,51 @@ fn backward() {
                 let [w, statistics] = [&w, &statistics].map(|x| floats(device, x));
                 let [mut dw, mut db] = [&dw, &db].map(|x| floats(device, x));
                 let [mut dx, mut frozen] = [0; 2].map(|_| device.activations(s.len()).unwrap());
-                device.batchnorm_backward(&s, &x, &dy, &w, &statistics, accumulate, &mut dw, &mut db, &mut dx).unwrap();
-                device.batchnorm_inference_backward(&s, &dy, &w, &statistics, &mut frozen).unwrap();
+                device
+                    .batchnorm_backward(BatchNormBackward {
+                        shape: &s,
+                        x: &x,
+                        dy: &dy,
+                        w: &w,
+                        statistics: &statistics,
+                        accumulate,
+                        dw: &mut dw,
+                        db: &mut db,
+                        dx: &mut dx,
+                    })
+                    .unwrap();
+                device
+                    .batchnorm_inference_backward(BatchNormInferenceBackward {
+                        shape: &s,
+                        dy: &dy,
+                        w: &w,
+                        variance: &statistics,
+                        dx: &mut frozen,
+                    })
+                    .unwrap();
                 [&dw, &db, &dx, &frozen].map(|x| read(device, x)).into()
             });
             let (x, dy, w, statistics) = (wide(&x), wide(&dy), wide(&w), wide(&statistics));
             let (mut dw, mut db) = (wide(&dw), wide(&db));
             let (mut dx, mut frozen) = (vec![0.0; s.len()], vec![0.0; s.len()]);
-            reference::batchnorm_backward(&s, &x, &dy, &w, &statistics, accumulate, &mut dw, &mut db, &mut dx);
-            reference::batchnorm_inference_backward(&s, &dy, &w, &statistics, &mut frozen);
+            reference::batchnorm_backward(BatchNormBackward {
+                shape: &s,
+                x: &x,
+                dy: &dy,
+                w: &w,
+                statistics: &statistics,
+                accumulate,
+                dw: &mut dw,
+                db: &mut db,
+                dx: &mut dx,
+            });
+            reference::batchnorm_inference_backward(BatchNormInferenceBackward {
+                shape: &s,
+                dy: &dy,
+                w: &w,
+                variance: &statistics,
+                dx: &mut frozen,
+            });
             let normalised = |i: usize| (x[i] - statistics[i % s.channels]) * statistics[s.channels + i % s.channels];
             let mut sums = vec![[0.0; 2]; s.channels];
             for i in 0..s.len() {
@@ -143,7 +222,18 @@ fn a_shape_without_rows_is_an_error() {
     let device = gpu.device(Precision::Fp32);
     let [x, w] = [0, 4].map(|len| device.zeros(len).unwrap());
     let mut y = device.zeros(0).unwrap();
-    let error = device.batchnorm_inference(&shape((0, 4)), &x, &w, &w, &w, &w, false, &mut y).unwrap_err();
+    let error = device
+        .batchnorm_inference(BatchNormInference {
+            shape: &shape((0, 4)),
+            x: &x,
+            w: &w,
+            b: &w,
+            mean: &w,
+            variance: &w,
+            relu: false,
+            y: &mut y,
+        })
+        .unwrap_err();
     assert!(error.to_string().contains("batchnorm_inference: shape is impossible"), "{error}");
 }
 

@@ -1,4 +1,5 @@
-use alexnet_core::device::Device;
+use alexnet_core::arguments::Dropout;
+use alexnet_core::device::Operators;
 use alexnet_core::random::{Philox, purpose};
 use alexnet_core::shape::DropoutShape;
 
@@ -15,7 +16,7 @@ fn the_mask_of_the_definition_bit_for_bit() {
                 let x = numbers(3, len, precision);
                 let found = gpu.run(&format!("{s:?}"), precision, |device| {
                     let mut x = activations(device, &x);
-                    device.dropout(&s, &mut x).unwrap();
+                    device.dropout(Dropout { shape: &s, x: &mut x }).unwrap();
                     vec![read(device, &x)]
                 });
                 for (i, &x) in x.iter().enumerate() {

@@ -1,7 +1,8 @@
+use alexnet_core::device::{Memory, Operators};
 use std::sync::Arc;
 
+use alexnet_core::device::Parameter;
 use alexnet_core::device::cuda::Precision;
-use alexnet_core::device::{Device, Parameter};
 use alexnet_core::network::MicroBatch;
 use alexnet_core::random::Philox;
 use alexnet_core::{Cuda, Network, Sgd, reference};

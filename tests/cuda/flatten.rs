@@ -1,4 +1,5 @@
-use alexnet_core::device::Device;
+use alexnet_core::arguments::{FlattenBackward, FlattenForward};
+use alexnet_core::device::{Memory, Operators};
 use alexnet_core::reference;
 use alexnet_core::shape::FlattenShape;
 
@@ -25,12 +26,12 @@ fn there_and_back() {
             let found = gpu.run(&format!("{s:?}"), precision, |device| {
                 let x = activations(device, &x);
                 let (mut y, mut dx) = (device.activations(s.len()).unwrap(), device.activations(s.len()).unwrap());
-                device.flatten_forward(s, &x, &mut y).unwrap();
-                device.flatten_backward(s, &y, &mut dx).unwrap();
+                device.flatten_forward(FlattenForward { shape: s, x: &x, y: &mut y }).unwrap();
+                device.flatten_backward(FlattenBackward { shape: s, dy: &y, dx: &mut dx }).unwrap();
                 vec![read(device, &y), read(device, &dx)]
             });
             let mut y = vec![0f32; s.len()];
-            reference::flatten_forward(s, &x, &mut y);
+            reference::flatten_forward(FlattenForward { shape: s, x: &x, y: &mut y });
             assert_eq!(found[0], y, "{s:?}");
             assert_eq!(found[1], x, "{s:?}");
         }

@@ -1,4 +1,5 @@
-use alexnet_core::device::Device;
+use alexnet_core::arguments::{LrnBackward, LrnForward};
+use alexnet_core::device::{Memory, Operators};
 use alexnet_core::reference;
 use alexnet_core::shape::LrnShape;
 
@@ -23,13 +24,13 @@ fn forward_and_backward() {
             let found = gpu.run(&format!("{s:?}"), precision, |device| {
                 let (x, dy) = (activations(device, &x), activations(device, &dy));
                 let (mut y, mut dx) = (device.activations(s.len()).unwrap(), device.activations(s.len()).unwrap());
-                device.lrn_forward(&s, &x, &mut y).unwrap();
-                device.lrn_backward(&s, &x, &dy, &mut dx).unwrap();
+                device.lrn_forward(LrnForward { shape: &s, x: &x, y: &mut y }).unwrap();
+                device.lrn_backward(LrnBackward { shape: &s, x: &x, dy: &dy, dx: &mut dx }).unwrap();
                 vec![read(device, &y), read(device, &dx)]
             });
             let (mut y, mut dx) = (vec![0f64; s.len()], vec![0f64; s.len()]);
-            reference::lrn_forward(&s, &wide(&x), &mut y);
-            reference::lrn_backward(&s, &wide(&x), &wide(&dy), &mut dx);
+            reference::lrn_forward(LrnForward { shape: &s, x: &wide(&x), y: &mut y });
+            reference::lrn_backward(LrnBackward { shape: &s, x: &wide(&x), dy: &wide(&dy), dx: &mut dx });
             // s is a sum of positive terms: off by (size + 4)·u of itself, its power by β times that and the 4 units
             // in the last place that CUDA's powf may err (8u); then a product.
             let (size, beta) = (s.size as f64, s.beta);
@@ -38,8 +39,13 @@ fn forward_and_backward() {
             // Both terms of dx with all signs positive: own + inner. With x and dy positive dx is own − inner.
             let positive = |x: &[f32]| x.iter().map(|&x| f64::from(x).abs()).collect::<Vec<_>>();
             let (mut scaled, mut difference) = (vec![0f64; s.len()], vec![0f64; s.len()]);
-            reference::lrn_forward(&s, &positive(&x), &mut scaled);
-            reference::lrn_backward(&s, &positive(&x), &positive(&dy), &mut difference);
+            reference::lrn_forward(LrnForward { shape: &s, x: &positive(&x), y: &mut scaled });
+            reference::lrn_backward(LrnBackward {
+                shape: &s,
+                x: &positive(&x),
+                dy: &positive(&dy),
+                dx: &mut difference,
+            });
             let relative = ((beta + 1.0) * (size + 4.0) + size + 20.0) * U;
             assert_close(&format!("{s:?}"), &found[1], &dx, |i| {
                 let own = if x[i] == 0.0 { 1.0 } else { scaled[i] / f64::from(x[i]).abs() } * f64::from(dy[i]).abs();

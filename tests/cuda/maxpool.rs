@@ -1,4 +1,5 @@
-use alexnet_core::device::Device;
+use alexnet_core::arguments::{MaxPoolBackward, MaxPoolForward};
+use alexnet_core::device::{Memory, Operators};
 use alexnet_core::reference;
 use alexnet_core::shape::MaxPoolShape;
 
@@ -65,19 +66,24 @@ fn forward_and_backward() {
                 let (mut y, mut dx) =
                     (device.activations(s.output_len()).unwrap(), activations(device, &vec![9.0; s.input_len()]));
                 let mut argmax = device.bytes(s.output_len()).unwrap();
-                device.maxpool_forward(&s, &x, &mut y, &mut argmax).unwrap();
-                device.maxpool_backward(&s, &dy, &argmax, &mut dx).unwrap();
+                device.maxpool_forward(MaxPoolForward { shape: &s, x: &x, y: &mut y, argmax: &mut argmax }).unwrap();
+                device.maxpool_backward(MaxPoolBackward { shape: &s, dy: &dy, argmax: &argmax, dx: &mut dx }).unwrap();
                 let mut positions = vec![0u8; s.output_len()];
                 device.kernels().read(&argmax, &mut positions).unwrap();
                 vec![read(device, &y), positions.into_iter().map(f32::from).collect(), read(device, &dx)]
             });
             let (mut y, mut argmax) = (vec![0f32; s.output_len()], vec![0; s.output_len()]);
-            reference::maxpool_forward(&s, &x, &mut y, &mut argmax);
+            reference::maxpool_forward(MaxPoolForward { shape: &s, x: &x, y: &mut y, argmax: &mut argmax });
             assert!(found[0].iter().zip(&y).all(|(a, b)| a == b || a.is_nan() && b.is_nan()), "{s:?}");
             assert!(found[1].iter().zip(&argmax).all(|(&a, &b)| a == f32::from(b)), "{s:?}");
             let (mut dx, mut sum) = (vec![0f64; s.input_len()], vec![0f64; s.input_len()]);
-            reference::maxpool_backward(&s, &wide(&dy), &argmax, &mut dx);
-            reference::maxpool_backward(&s, &wide(&dy).iter().map(|x| x.abs()).collect::<Vec<_>>(), &argmax, &mut sum);
+            reference::maxpool_backward(MaxPoolBackward { shape: &s, dy: &wide(&dy), argmax: &argmax, dx: &mut dx });
+            reference::maxpool_backward(MaxPoolBackward {
+                shape: &s,
+                dy: &wide(&dy).iter().map(|x| x.abs()).collect::<Vec<_>>(),
+                argmax: &argmax,
+                dx: &mut sum,
+            });
             // No more than ⌈R/stride⌉² windows hold a pixel.
             let terms = s.kernel.div_ceil(s.stride).pow(2) as f64;
             assert_close(&format!("{s:?}"), &found[2], &dx, |i| terms * U * sum[i] + roundoff(dx[i], precision));

@@ -1,4 +1,5 @@
-use alexnet_core::device::Device;
+use alexnet_core::arguments::MixPairs;
+use alexnet_core::device::Operators;
 use alexnet_core::reference;
 use alexnet_core::shape::{Mix, MixShape};
 
@@ -24,11 +25,11 @@ fn the_bits_of_the_definition() {
                 let mut x = numbers(7, s.len() + 9, precision);
                 let found = gpu.run(&format!("{s:?}"), precision, |device| {
                     let mut on_device = activations(device, &x);
-                    device.mix(&s, &mut on_device).unwrap();
+                    device.mix(MixPairs { shape: &s, x: &mut on_device }).unwrap();
                     vec![read(device, &on_device)]
                 });
                 let len = s.len();
-                reference::mix(&s, &mut x[..len]);
+                reference::mix(MixPairs { shape: &s, x: &mut x[..len] });
                 for (i, (&found, &x)) in found[0].iter().zip(&x).enumerate() {
                     assert_eq!(found, stored(x, precision), "{s:?} {precision:?} {i}");
                 }

@@ -1,4 +1,5 @@
-use alexnet_core::device::Device;
+use alexnet_core::arguments::{ReluBackward, ReluForward};
+use alexnet_core::device::Operators;
 
 use crate::support::{PRECISIONS, activations, gpu, numbers, read};
 
@@ -17,8 +18,8 @@ fn forward_and_backward() {
             }
             let found = gpu.run("relu", precision, |device| {
                 let (mut y, mut dx) = (activations(device, &x), activations(device, &dy));
-                device.relu_forward(len, &mut y).unwrap();
-                device.relu_backward(len, &y, &mut dx).unwrap();
+                device.relu_forward(ReluForward { len, x: &mut y }).unwrap();
+                device.relu_backward(ReluBackward { len, y: &y, dy: &mut dx }).unwrap();
                 vec![read(device, &y), read(device, &dx)]
             });
             for i in 0..len {
@@ -36,7 +37,7 @@ fn only_the_front_is_touched() {
     let gpu = gpu();
     let found = gpu.run("relu", PRECISIONS[0], |device| {
         let mut x = activations(device, &[-1.0; 10]);
-        device.relu_forward(6, &mut x).unwrap();
+        device.relu_forward(ReluForward { len: 6, x: &mut x }).unwrap();
         vec![read(device, &x)]
     });
     assert_eq!(found[0], [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, -1.0, -1.0, -1.0]);
@@ -47,6 +48,6 @@ fn an_array_too_short_is_an_error() {
     let gpu = gpu();
     let device = gpu.device(PRECISIONS[0]);
     let mut x = activations(device, &[1.0; 4]);
-    let error = device.relu_forward(5, &mut x).unwrap_err();
+    let error = device.relu_forward(ReluForward { len: 5, x: &mut x }).unwrap_err();
     assert_eq!(error.to_string(), "relu_forward: x has 4 elements, expected 5");
 }

@@ -1,5 +1,6 @@
+use alexnet_core::device::Parameter;
 use alexnet_core::device::cuda::Precision;
-use alexnet_core::device::{Device, Parameter};
+use alexnet_core::device::{Memory, Operators};
 use alexnet_core::{Cuda, Sgd, reference};
 use alexnet_kernels::Scaler;
 

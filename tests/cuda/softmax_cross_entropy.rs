@@ -1,5 +1,6 @@
-use alexnet_core::device::Device;
+use alexnet_core::arguments::SoftmaxCrossEntropy;
 use alexnet_core::device::cuda::Precision;
+use alexnet_core::device::{Memory, Operators};
 use alexnet_core::reference;
 use alexnet_core::shape::LossShape;
 
@@ -35,7 +36,15 @@ fn loss_hits_and_gradient() {
                     let second = second.as_ref().map(|(labels, weight)| (labels, weight));
                     let mut run = |dx| {
                         device
-                            .softmax_cross_entropy(&s, &x, &on_device, second, &mut losses, &mut correct, dx)
+                            .softmax_cross_entropy(SoftmaxCrossEntropy {
+                                shape: &s,
+                                logits: &x,
+                                labels: &on_device,
+                                second,
+                                losses: &mut losses,
+                                correct: &mut correct,
+                                dlogits: dx,
+                            })
                             .unwrap();
                         (read(device, &losses), read(device, &correct))
                     };
@@ -46,9 +55,17 @@ fn loss_hits_and_gradient() {
                 let (mut losses, mut correct) = (vec![0f64; batch], vec![0f64; batch]);
                 let mut dx = vec![0f64; logits.len()];
                 let logits = wide(&logits);
-                let both = weight.map(|weight| (&second[..], f64::from(weight)));
+                let both = weight.map(|weight| (&second[..], [f64::from(weight)]));
                 let (l, c) = (&mut losses, &mut correct);
-                reference::softmax_cross_entropy(&s, &logits, &labels, both, l, c, Some(&mut dx));
+                reference::softmax_cross_entropy(SoftmaxCrossEntropy {
+                    shape: &s,
+                    logits: &logits,
+                    labels: &labels,
+                    second: both.as_ref().map(|(labels, weight)| (*labels, &weight[..])),
+                    losses: l,
+                    correct: c,
+                    dlogits: Some(&mut dx),
+                });
                 assert_eq!(wide(&found[1]), correct, "{what}");
                 // No difference to the largest is more than `d`. An exponential is off by 2u and by its argument's
                 // error, d·u, of itself; the sum of K of them by K·u more; a logarithm by 2u of itself. The labels' part

@@ -1,5 +1,6 @@
 //! The training step: in every precision against the reference, replayed as a graph, left out when it overflows.
 
+use alexnet_core::device::{Memory, Operators};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 

@@ -1,10 +1,10 @@
 //! The driver that is tested on, random shapes and numbers, and comparison within a bound.
 
+use alexnet_core::device::Memory;
 use std::ffi::{CStr, CString, c_char};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use alexnet_core::Cuda;
-use alexnet_core::device::Device;
 use alexnet_core::device::cuda::{Buffer, Precision};
 use alexnet_core::random::{Philox, uniform_f32};
 use alexnet_kernels::nvrtc;

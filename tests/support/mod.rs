@@ -1,9 +1,10 @@
 //! Shared by the operators' tests: inputs, devices, and comparison within a derived bound.
 #![allow(dead_code)] // Each test is a crate of its own and uses part of this.
 
+use alexnet_core::Cpu;
+use alexnet_core::device::Memory;
 use alexnet_core::device::cpu::{Array, Level};
 use alexnet_core::random::{Philox, uniform_f32};
-use alexnet_core::{Cpu, Device};
 use std::sync::OnceLock;
 
 /// Unit roundoff of f32: the maximum relative error of one operation.

@@ -57,7 +57,7 @@ pub mod network;
 pub mod reference;
 
 pub use alexnet_ops as ops;
-pub use alexnet_ops::{Number, Precision, Scaler, Sgd, optimizer, random, shape};
+pub use alexnet_ops::{Number, Precision, Scaler, Sgd, arguments, optimizer, random, shape};
 pub use architecture::{Architecture, LayerKind, LayerSpec};
 pub use device::Device;
 pub use device::cpu::Cpu;

@@ -1,8 +1,10 @@
-//! What the kernels and the devices have in common: the shapes of the operators, and the random numbers.
+//! What the kernels and the devices have in common: the shapes of the operators, their arguments, and the
+//! random numbers.
 //!
 //! This crate computes nothing. `alexnet-kernels` (CUDA) and `alexnet-core` (CPU, reference, network) both depend on it,
 //! so that each shape is described once.
 
+pub mod arguments;
 mod error;
 pub mod optimizer;
 mod precision;

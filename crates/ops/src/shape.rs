@@ -421,6 +421,10 @@ pub struct AugmentShape {
 }
 
 impl AugmentShape {
+    /// Elements of an image.
+    pub const fn image_len(&self) -> usize {
+        self.side * self.side * 3
+    }
     /// The smallest factor of the colour jitter, and how far the largest lies above it: a factor is uniform in
     /// \[max(0, 1 − jitter), 1 + jitter). Without jitter \[1, 0\].
     pub fn jitter_range(&self) -> [f32; 2] {

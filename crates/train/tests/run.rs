@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use alexnet_core::Network;
+use alexnet_core::device::Memory;
 use alexnet_core::device::cpu::Cpu;
 use alexnet_core::random::Philox;
-use alexnet_core::{Device, Network};
 use alexnet_train::cli::hint::of_run;
 use alexnet_train::data::{Dataset, Loader, LoaderOptions, Options, Split};
 use alexnet_train::import;

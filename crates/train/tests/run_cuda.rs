@@ -3,14 +3,15 @@
 
 mod small;
 
+use alexnet_core::device::Memory;
 use std::ffi::{CString, c_char};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use alexnet_core::Network;
 use alexnet_core::device::cuda::{Cuda, Precision};
 use alexnet_core::network::MicroBatch;
 use alexnet_core::random::Philox;
-use alexnet_core::{Device, Network};
 use alexnet_kernels::nvrtc;
 use alexnet_train::data::TransformConfig;
 use alexnet_train::run::batch_source::{BatchSource, DeviceDataset};

@@ -14,12 +14,9 @@ use half::{bf16, f16};
 pub use alexnet_kernels::{Error as DriverError, Event, nvrtc, probe};
 pub use alexnet_ops::Precision;
 
-use super::{Device, Parameter, Storage};
+use super::{Memory, Operators, Parameter, Queue, Storage};
+use crate::arguments::*;
 use crate::shape::Operation;
-use crate::shape::{
-    AugmentShape, AvgPoolShape, BatchNormShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape,
-    LrnShape, MaxPoolShape, MixShape,
-};
 use crate::{Error, Result, Sgd};
 
 mod buffer;
@@ -133,15 +130,36 @@ fn failure(ordinal: usize, error: kernels::Error) -> Error {
     }
 }
 
-impl Device for Cuda {
-    type Element = f32;
+impl Arrays for Cuda {
     type Buffer = Buffer;
     type Bytes = Array;
     type Labels = Array;
-    type Totals = Array;
-    type Recording = Recording;
+}
 
-    const QUEUES: bool = true;
+/// The arguments as the kernels take them; these check the lengths.
+impl View<Cuda> for Cuda {
+    type To = Kernels;
+    type Error = Error;
+    fn stored<'a>(&self, _: Argument, buffer: &'a Buffer) -> Result<&'a Array> {
+        Ok(&buffer.array)
+    }
+    fn stored_mut<'a>(&self, _: Argument, buffer: &'a mut Buffer) -> Result<&'a mut Array> {
+        Ok(&mut buffer.array)
+    }
+    fn bytes<'a>(&self, _: Argument, bytes: &'a Array) -> Result<&'a Array> {
+        Ok(bytes)
+    }
+    fn bytes_mut<'a>(&self, _: Argument, bytes: &'a mut Array) -> Result<&'a mut Array> {
+        Ok(bytes)
+    }
+    fn labels<'a>(&self, _: Argument, labels: &'a Array) -> Result<&'a Array> {
+        Ok(labels)
+    }
+}
+
+impl Memory for Cuda {
+    type Element = f32;
+    type Totals = Array;
 
     fn name(&self) -> String {
         format!("cuda:{} ({}, {:?})", self.ordinal, self.kernels.name(), self.kernels.precision()).to_lowercase()
@@ -205,9 +223,34 @@ impl Device for Cuda {
         self.ok(self.kernels.read(from, &mut totals))?;
         Ok(totals)
     }
-    fn add_totals(&self, len: usize, losses: &Buffer, correct: &Buffer, totals: &mut Array) -> Result<()> {
-        self.ok(self.kernels.total_add(len, &losses.array, &correct.array, totals))
+
+    fn storage(&self) -> Storage {
+        let activation = self.kernels.storage().size();
+        // In half precision the weights are there twice.
+        Storage { parameter: if activation < 4 { 4 + activation } else { 4 }, gradient: 4, activation }
     }
+    fn memory(&self) -> Result<Option<(u64, u64)>> {
+        self.ok(self.kernels.memory()).map(Some)
+    }
+    fn workspace(&self, operations: &[Operation], training: bool) -> u64 {
+        let (workspace, packed) = Self::needs(operations, training);
+        (workspace * 4 + packed * self.kernels.storage().size()) as u64
+    }
+
+    fn prepare(&self, operations: &[Operation], training: bool) -> Result<u64> {
+        let (workspace, packed) = Self::needs(operations, training);
+        let scratch = self.scratch_of(workspace, packed)?;
+        // Compiled and loaded now, not in the first step.
+        self.ok(self.kernels.load_all())?;
+        let bytes = |array: &Array| (array.len() * array.number().size()) as u64;
+        Ok(bytes(&scratch.workspace) + bytes(&scratch.packed))
+    }
+}
+
+impl Queue for Cuda {
+    type Recording = Recording;
+
+    const QUEUES: bool = true;
 
     fn exclusive(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let _turn = self.kernels.turn();
@@ -237,9 +280,92 @@ impl Device for Cuda {
         self.ok(unsafe { self.kernels.replay(&mut recording.graph) })?;
         Ok(true)
     }
+}
 
-    fn augment(&self, s: &AugmentShape, images: &Array, indices: &Array, out: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.augment(s, images, indices, &mut out.array))
+/// Operators that are one call of the kernels' method of the same name.
+macro_rules! kernels {
+    ($($name:ident($arguments:ident);)*) => {$(
+        fn $name(&self, a: $arguments<'_, Self>) -> Result<()> {
+            self.ok(self.kernels.$name(a.view(self)?))
+        }
+    )*};
+}
+
+impl Operators for Cuda {
+    kernels! {
+        relu_forward(ReluForward);
+        relu_backward(ReluBackward);
+        add(Add);
+        maxpool_forward(MaxPoolForward);
+        maxpool_backward(MaxPoolBackward);
+        avgpool_forward(AvgPoolForward);
+        avgpool_backward(AvgPoolBackward);
+        lrn_forward(LrnForward);
+        lrn_backward(LrnBackward);
+        batchnorm_inference(BatchNormInference);
+        batchnorm_inference_backward(BatchNormInferenceBackward);
+        flatten_forward(FlattenForward);
+        flatten_backward(FlattenBackward);
+        mix(MixPairs);
+        augment(Augment);
+    }
+
+    fn conv_forward(&self, a: ConvForward<'_, Self>) -> Result<()> {
+        let mut scratch = self.scratch_of(Kernels::conv_forward_workspace(a.shape), a.shape.weight_len())?;
+        let Scratch { workspace, packed, .. } = &mut *scratch;
+        let a = a.view(self)?;
+        self.ok(self.kernels.conv_pack_weights(a.shape, a.w, packed))?;
+        self.ok(self.kernels.conv_forward(ConvForward { w: packed, ..a }, workspace))
+    }
+    fn conv_backward_data(&self, a: ConvBackwardData<'_, Self>) -> Result<()> {
+        let mut scratch = self.scratch_of(Kernels::conv_backward_data_workspace(a.shape), a.shape.weight_len())?;
+        let Scratch { workspace, packed, .. } = &mut *scratch;
+        let a = a.view(self)?;
+        self.ok(self.kernels.conv_pack_weights(a.shape, a.w, packed))?;
+        self.ok(self.kernels.conv_backward_data(ConvBackwardData { w: packed, ..a }, workspace))
+    }
+    fn conv_backward_weight(&self, a: ConvBackwardWeight<'_, Self>) -> Result<()> {
+        let workspace = &mut self.scratch_of(Kernels::conv_backward_weight_workspace(a.shape), 0)?.workspace;
+        self.ok(self.kernels.conv_backward_weight(a.view(self)?, workspace))
+    }
+
+    fn batchnorm_forward(&self, a: BatchNormForward<'_, Self>) -> Result<()> {
+        let workspace = &mut self.scratch_of(Kernels::batchnorm_workspace(a.shape), 0)?.workspace;
+        self.ok(self.kernels.batchnorm_forward(a.view(self)?, workspace))
+    }
+    fn batchnorm_backward(&self, a: BatchNormBackward<'_, Self>) -> Result<()> {
+        let workspace = &mut self.scratch_of(Kernels::batchnorm_workspace(a.shape), 0)?.workspace;
+        self.ok(self.kernels.batchnorm_backward(a.view(self)?, workspace))
+    }
+
+    fn dropout(&self, a: Dropout<'_, Self>) -> Result<()> {
+        let mut scratch = self.scratch();
+        self.write_step(&mut scratch, a.shape.step)?;
+        self.ok(self.kernels.dropout(a.view(self)?, &scratch.step))
+    }
+
+    fn linear_forward(&self, a: LinearForward<'_, Self>) -> Result<()> {
+        let workspace = &mut self.scratch_of(Kernels::linear_workspace(a.shape), 0)?.workspace;
+        let w = a.w.operand();
+        self.ok(self.kernels.linear_forward(LinearForward { w, ..a.view(self)? }, None, workspace))
+    }
+    fn linear_backward_data(&self, a: LinearBackwardData<'_, Self>) -> Result<()> {
+        let workspace = &mut self.scratch_of(Kernels::linear_workspace(a.shape), 0)?.workspace;
+        let w = a.w.operand();
+        self.ok(self.kernels.linear_backward_data(LinearBackwardData { w, ..a.view(self)? }, workspace))
+    }
+    fn linear_backward_weight(&self, a: LinearBackwardWeight<'_, Self>) -> Result<()> {
+        let workspace = &mut self.scratch_of(Kernels::linear_workspace(a.shape), 0)?.workspace;
+        self.ok(self.kernels.linear_backward_weight(a.view(self)?, workspace))
+    }
+
+    fn softmax_cross_entropy(&self, a: SoftmaxCrossEntropy<'_, Self>) -> Result<()> {
+        let scale = &self.scratch().scaler;
+        self.ok(self.kernels.softmax_cross_entropy(a.view(self)?, scale))
+    }
+
+    fn add_totals(&self, len: usize, losses: &Buffer, correct: &Buffer, totals: &mut Array) -> Result<()> {
+        self.ok(self.kernels.total_add(len, &losses.array, &correct.array, totals))
     }
 
     fn scaling(&self) -> Result<Option<Scaler>> {
@@ -247,226 +373,6 @@ impl Device for Cuda {
     }
     fn set_scaling(&self, scaler: &Scaler) -> Result<()> {
         if self.interval.is_some() { self.set_scaler(scaler) } else { Ok(()) }
-    }
-
-    fn storage(&self) -> Storage {
-        let activation = self.kernels.storage().size();
-        // In half precision the weights are there twice.
-        Storage { parameter: if activation < 4 { 4 + activation } else { 4 }, gradient: 4, activation }
-    }
-    fn memory(&self) -> Result<Option<(u64, u64)>> {
-        self.ok(self.kernels.memory()).map(Some)
-    }
-    fn workspace(&self, operations: &[Operation], training: bool) -> u64 {
-        let (workspace, packed) = Self::needs(operations, training);
-        (workspace * 4 + packed * self.kernels.storage().size()) as u64
-    }
-
-    fn prepare(&self, operations: &[Operation], training: bool) -> Result<u64> {
-        let (workspace, packed) = Self::needs(operations, training);
-        let scratch = self.scratch_of(workspace, packed)?;
-        // Compiled and loaded now, not in the first step.
-        self.ok(self.kernels.load_all())?;
-        let bytes = |array: &Array| (array.len() * array.number().size()) as u64;
-        Ok(bytes(&scratch.workspace) + bytes(&scratch.packed))
-    }
-
-    fn conv_forward(
-        &self,
-        shape: &ConvShape,
-        x: &Buffer,
-        w: &Buffer,
-        b: &Buffer,
-        relu: bool,
-        y: &mut Buffer,
-    ) -> Result<()> {
-        let s = shape;
-        let mut scratch = self.scratch_of(Kernels::conv_forward_workspace(s), s.weight_len())?;
-        let Scratch { workspace, packed, .. } = &mut *scratch;
-        self.ok(self.kernels.conv_pack_weights(s, &w.array, packed))?;
-        self.ok(self.kernels.conv_forward(s, &x.array, packed, &b.array, relu, &mut y.array, workspace))
-    }
-    fn conv_backward_data(&self, shape: &ConvShape, dy: &Buffer, w: &Buffer, dx: &mut Buffer) -> Result<()> {
-        let s = shape;
-        let mut scratch = self.scratch_of(Kernels::conv_backward_data_workspace(s), s.weight_len())?;
-        let Scratch { workspace, packed, .. } = &mut *scratch;
-        self.ok(self.kernels.conv_pack_weights(s, &w.array, packed))?;
-        self.ok(self.kernels.conv_backward_data(s, &dy.array, packed, &mut dx.array, workspace))
-    }
-    fn conv_backward_weight(
-        &self,
-        shape: &ConvShape,
-        x: &Buffer,
-        dy: &Buffer,
-        accumulate: bool,
-        dw: &mut Buffer,
-        db: &mut Buffer,
-    ) -> Result<()> {
-        let s = shape;
-        let mut scratch = self.scratch_of(Kernels::conv_backward_weight_workspace(s), 0)?;
-        let (dw, db, workspace) = (&mut dw.array, &mut db.array, &mut scratch.workspace);
-        self.ok(self.kernels.conv_backward_weight(s, &x.array, &dy.array, accumulate, dw, db, workspace))
-    }
-
-    fn relu_forward(&self, len: usize, x: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.relu_forward(len, &mut x.array))
-    }
-    fn relu_backward(&self, len: usize, y: &Buffer, dy: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.relu_backward(len, &y.array, &mut dy.array))
-    }
-
-    fn add(&self, len: usize, x: &Buffer, relu: bool, y: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.add(len, &x.array, relu, &mut y.array))
-    }
-
-    fn maxpool_forward(&self, s: &MaxPoolShape, x: &Buffer, y: &mut Buffer, argmax: &mut Array) -> Result<()> {
-        self.ok(self.kernels.maxpool_forward(s, &x.array, &mut y.array, argmax))
-    }
-    fn maxpool_backward(&self, s: &MaxPoolShape, dy: &Buffer, argmax: &Array, dx: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.maxpool_backward(s, &dy.array, argmax, &mut dx.array))
-    }
-
-    fn avgpool_forward(&self, s: &AvgPoolShape, x: &Buffer, y: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.avgpool_forward(s, &x.array, &mut y.array))
-    }
-    fn avgpool_backward(&self, s: &AvgPoolShape, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.avgpool_backward(s, &dy.array, &mut dx.array))
-    }
-
-    fn lrn_forward(&self, s: &LrnShape, x: &Buffer, y: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.lrn_forward(s, &x.array, &mut y.array))
-    }
-    fn lrn_backward(&self, s: &LrnShape, x: &Buffer, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.lrn_backward(s, &x.array, &dy.array, &mut dx.array))
-    }
-
-    fn batchnorm_forward(
-        &self,
-        shape: &BatchNormShape,
-        x: &Buffer,
-        w: &Buffer,
-        b: &Buffer,
-        relu: bool,
-        [mean, variance]: [&mut Buffer; 2],
-        statistics: &mut Buffer,
-        y: &mut Buffer,
-    ) -> Result<()> {
-        let s = shape;
-        let workspace = &mut self.scratch_of(Kernels::batchnorm_workspace(s), 0)?.workspace;
-        let (running, statistics) = ([&mut mean.array, &mut variance.array], &mut statistics.array);
-        let (x, w, b, y) = (&x.array, &w.array, &b.array, &mut y.array);
-        self.ok(self.kernels.batchnorm_forward(s, x, w, b, relu, running, statistics, y, workspace))
-    }
-    fn batchnorm_backward(
-        &self,
-        shape: &BatchNormShape,
-        x: &Buffer,
-        dy: &Buffer,
-        w: &Buffer,
-        statistics: &Buffer,
-        accumulate: bool,
-        dw: &mut Buffer,
-        db: &mut Buffer,
-        dx: &mut Buffer,
-    ) -> Result<()> {
-        let s = shape;
-        let workspace = &mut self.scratch_of(Kernels::batchnorm_workspace(s), 0)?.workspace;
-        let (x, dy, w, statistics) = (&x.array, &dy.array, &w.array, &statistics.array);
-        let (dw, db, dx) = (&mut dw.array, &mut db.array, &mut dx.array);
-        self.ok(self.kernels.batchnorm_backward(s, x, dy, w, statistics, accumulate, dw, db, dx, workspace))
-    }
-    fn batchnorm_inference(
-        &self,
-        s: &BatchNormShape,
-        x: &Buffer,
-        w: &Buffer,
-        b: &Buffer,
-        mean: &Buffer,
-        variance: &Buffer,
-        relu: bool,
-        y: &mut Buffer,
-    ) -> Result<()> {
-        let (x, w, b, y) = (&x.array, &w.array, &b.array, &mut y.array);
-        self.ok(self.kernels.batchnorm_inference(s, x, w, b, &mean.array, &variance.array, relu, y))
-    }
-    fn batchnorm_inference_backward(
-        &self,
-        s: &BatchNormShape,
-        dy: &Buffer,
-        w: &Buffer,
-        variance: &Buffer,
-        dx: &mut Buffer,
-    ) -> Result<()> {
-        let (dy, w, variance, dx) = (&dy.array, &w.array, &variance.array, &mut dx.array);
-        self.ok(self.kernels.batchnorm_inference_backward(s, dy, w, variance, dx))
-    }
-
-    fn dropout(&self, s: &DropoutShape, x: &mut Buffer) -> Result<()> {
-        let mut scratch = self.scratch();
-        self.write_step(&mut scratch, s.step)?;
-        self.ok(self.kernels.dropout(s, &scratch.step, &mut x.array))
-    }
-
-    fn flatten_forward(&self, s: &FlattenShape, x: &Buffer, y: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.flatten_forward(s, &x.array, &mut y.array))
-    }
-    fn flatten_backward(&self, s: &FlattenShape, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.flatten_backward(s, &dy.array, &mut dx.array))
-    }
-
-    fn linear_forward(
-        &self,
-        shape: &LinearShape,
-        x: &Buffer,
-        w: &Buffer,
-        b: &Buffer,
-        relu: bool,
-        y: &mut Buffer,
-    ) -> Result<()> {
-        let s = shape;
-        let workspace = &mut self.scratch_of(Kernels::linear_workspace(s), 0)?.workspace;
-        let (x, w, b, y) = (&x.array, w.operand(), &b.array, &mut y.array);
-        self.ok(self.kernels.linear_forward(s, x, w, b, relu, None, y, workspace))
-    }
-    fn linear_backward_data(&self, shape: &LinearShape, dy: &Buffer, w: &Buffer, dx: &mut Buffer) -> Result<()> {
-        let s = shape;
-        let workspace = &mut self.scratch_of(Kernels::linear_workspace(s), 0)?.workspace;
-        self.ok(self.kernels.linear_backward_data(s, &dy.array, w.operand(), &mut dx.array, workspace))
-    }
-    fn linear_backward_weight(
-        &self,
-        shape: &LinearShape,
-        x: &Buffer,
-        dy: &Buffer,
-        accumulate: bool,
-        dw: &mut Buffer,
-        db: &mut Buffer,
-    ) -> Result<()> {
-        let s = shape;
-        let workspace = &mut self.scratch_of(Kernels::linear_workspace(s), 0)?.workspace;
-        let (dw, db) = (&mut dw.array, &mut db.array);
-        self.ok(self.kernels.linear_backward_weight(s, &x.array, &dy.array, accumulate, dw, db, workspace))
-    }
-
-    fn mix(&self, s: &MixShape, x: &mut Buffer) -> Result<()> {
-        self.ok(self.kernels.mix(s, &mut x.array))
-    }
-
-    fn softmax_cross_entropy(
-        &self,
-        s: &LossShape,
-        logits: &Buffer,
-        labels: &Array,
-        second: Option<(&Array, &Buffer)>,
-        losses: &mut Buffer,
-        correct: &mut Buffer,
-        dlogits: Option<&mut Buffer>,
-    ) -> Result<()> {
-        let (losses, correct) = (&mut losses.array, &mut correct.array);
-        let dlogits = dlogits.map(|dlogits| &mut dlogits.array);
-        let scale = &self.scratch().scaler;
-        let (logits, second) = (&logits.array, second.map(|(labels, weight)| (labels, &weight.array)));
-        self.ok(self.kernels.softmax_cross_entropy(s, logits, labels, second, scale, losses, correct, dlogits))
     }
 
     fn sgd(&self, rule: &Sgd, parameters: &mut [Parameter<Buffer>]) -> Result<()> {

@@ -3,7 +3,13 @@
 use super::plan::{Auxiliary, PlannedLayer};
 use super::{MicroBatch, Network, Phase};
 use crate::architecture::{LayerKind, Operation};
-use crate::device::{Device, Parameter};
+use crate::arguments::{
+    Add, AvgPoolBackward, AvgPoolForward, BatchNormBackward, BatchNormForward, BatchNormInference,
+    BatchNormInferenceBackward, ConvBackward, ConvBackwardData, ConvBackwardWeight, ConvForward, Dropout,
+    FlattenBackward, FlattenForward, LinearBackwardData, LinearBackwardWeight, LinearForward, LrnBackward, LrnForward,
+    MaxPoolBackward, MaxPoolForward, ReluBackward, ReluForward,
+};
+use crate::device::{Device, LinearBackwardUpdate, Parameter};
 use crate::random::purpose;
 use crate::shape::DropoutShape;
 use crate::{Result, Sgd};
@@ -25,34 +31,65 @@ impl<D: Device> Network<D> {
             match (layer.operation(n), auxiliary) {
                 (Operation::Conv(s), _) => {
                     let [w, b] = weight_and_bias(parameters);
-                    device.conv_forward(&s, x, w, b, relu, &mut outputs[0])?;
+                    device.conv_forward(ConvForward { shape: &s, x, w, b, relu, y: &mut outputs[0] })?;
                 }
                 (Operation::Linear(s), _) => {
                     let [w, b] = weight_and_bias(parameters);
-                    device.linear_forward(&s, x, w, b, relu, &mut outputs[0])?;
+                    device.linear_forward(LinearForward { shape: &s, x, w, b, relu, y: &mut outputs[0] })?;
                 }
-                (Operation::Relu { len }, _) => device.relu_forward(len, x)?,
-                (Operation::Add { len }, Auxiliary::Shortcut(from)) => device.add(len, &before[from], relu, x)?,
+                (Operation::Relu { len }, _) => device.relu_forward(ReluForward { len, x })?,
+                (Operation::Add { len }, Auxiliary::Shortcut(from)) => {
+                    device.add(Add { len, x: &before[from], relu, y: x })?
+                }
                 (Operation::MaxPool(s), Auxiliary::Argmax(i)) => {
-                    device.maxpool_forward(&s, x, &mut outputs[0], &mut self.argmax[i])?;
+                    device.maxpool_forward(MaxPoolForward {
+                        shape: &s,
+                        x,
+                        y: &mut outputs[0],
+                        argmax: &mut self.argmax[i],
+                    })?;
                 }
-                (Operation::AvgPool(s), _) => device.avgpool_forward(&s, x, &mut outputs[0])?,
-                (Operation::Lrn(s), _) => device.lrn_forward(&s, x, &mut outputs[0])?,
+                (Operation::AvgPool(s), _) => {
+                    device.avgpool_forward(AvgPoolForward { shape: &s, x, y: &mut outputs[0] })?
+                }
+                (Operation::Lrn(s), _) => device.lrn_forward(LrnForward { shape: &s, x, y: &mut outputs[0] })?,
                 (Operation::BatchNorm(s), Auxiliary::Statistics(i)) => {
                     let [w, b, mean, variance] = batchnorm_parameters(parameters);
                     let (y, trained) = (&mut outputs[0], w.gradient.is_some());
                     let (w, b, mean, variance) = (&w.value, &b.value, &mut mean.value, &mut variance.value);
                     if micro.is_some() && trained {
                         let statistics = &mut self.statistics[i];
-                        device.batchnorm_forward(&s, x, w, b, relu, [mean, variance], statistics, y)?;
+                        device.batchnorm_forward(BatchNormForward {
+                            shape: &s,
+                            x,
+                            w,
+                            b,
+                            relu,
+                            running_mean: mean,
+                            running_variance: variance,
+                            statistics,
+                            y,
+                        })?;
                     } else {
-                        device.batchnorm_inference(&s, x, w, b, mean, variance, relu, y)?;
+                        device.batchnorm_inference(BatchNormInference {
+                            shape: &s,
+                            x,
+                            w,
+                            b,
+                            mean,
+                            variance,
+                            relu,
+                            y,
+                        })?;
                     }
                 }
-                (Operation::Flatten(s), _) => device.flatten_forward(&s, x, &mut outputs[0])?,
+                (Operation::Flatten(s), _) => {
+                    device.flatten_forward(FlattenForward { shape: &s, x, y: &mut outputs[0] })?
+                }
                 (Operation::Dropout { rate }, _) => {
                     if let Some(micro) = micro {
-                        device.dropout(&dropout_shape(micro, index, rate, n, layer.output.len()), x)?;
+                        device
+                            .dropout(Dropout { shape: &dropout_shape(micro, index, rate, n, layer.output.len()), x })?;
                     }
                 }
                 (Operation::Add { .. } | Operation::MaxPool(_) | Operation::BatchNorm(_), _) => unplanned(),
@@ -145,7 +182,7 @@ impl<B> Gradients<'_, B> {
             self.held = Some((from, std::mem::replace(&mut self.dx, free)));
         }
         if let Some((_, gradient)) = self.held.take_if(|(from, _)| *from == planned.index as usize && !last) {
-            device.add(n * planned.layer.input.len(), gradient, false, self.dy)?;
+            device.add(Add { len: n * planned.layer.input.len(), x: gradient, relu: false, y: self.dy })?;
             self.spare = Some(gradient);
         }
         Ok(())
@@ -173,55 +210,87 @@ impl<D: Device> Backward<'_, D> {
         let x = &self.activations[input];
         if masks {
             let y = &self.activations[input + usize::from(!layer.in_place())];
-            device.relu_backward(n * layer.output.len(), y, dy)?;
+            device.relu_backward(ReluBackward { len: n * layer.output.len(), y, dy })?;
         }
         match (layer.operation(n), auxiliary) {
             (Operation::Conv(s), _) => {
                 let (w, gradients) = weight_and_gradients(&mut self.parameters[weight..]);
                 match (gradients, last) {
-                    (Some((dw, db)), false) => device.conv_backward(&s, x, w, dy, accumulate, dw, db, dx),
-                    (Some((dw, db)), true) => device.conv_backward_weight(&s, x, dy, accumulate, dw, db),
-                    (None, false) => device.conv_backward_data(&s, dy, w, dx),
+                    (Some((dw, db)), false) => {
+                        device.conv_backward(ConvBackward { shape: &s, x, w, dy, accumulate, dw, db, dx })
+                    }
+                    (Some((dw, db)), true) => {
+                        device.conv_backward_weight(ConvBackwardWeight { shape: &s, x, dy, accumulate, dw, db })
+                    }
+                    (None, false) => device.conv_backward_data(ConvBackwardData { shape: &s, dy, w, dx }),
                     (None, true) => Ok(()),
                 }
             }
             (Operation::Linear(s), _) => {
                 // Before the weights change.
                 if !last {
-                    device.linear_backward_data(&s, dy, &self.parameters[weight].value, dx)?;
+                    device.linear_backward_data(LinearBackwardData {
+                        shape: &s,
+                        dy,
+                        w: &self.parameters[weight].value,
+                        dx,
+                    })?;
                 }
                 if let (Some(optimizer), false) = (self.optimizer, accumulate)
                     && let [w, b, ..] = &mut self.parameters[weight..]
                     && let (Some(_), Some(db)) = (&w.gradient, &mut b.gradient)
                 {
-                    self.updated[weight] = device.linear_backward_update(&s, x, dy, optimizer, w, db)?;
+                    self.updated[weight] = device.linear_backward_update(LinearBackwardUpdate {
+                        shape: &s,
+                        x,
+                        dy,
+                        sgd: optimizer,
+                        weight: w,
+                        db,
+                    })?;
                 }
                 match weight_and_gradients(&mut self.parameters[weight..]) {
                     (_, Some((dw, db))) if !self.updated[weight] => {
-                        device.linear_backward_weight(&s, x, dy, accumulate, dw, db)
+                        device.linear_backward_weight(LinearBackwardWeight { shape: &s, x, dy, accumulate, dw, db })
                     }
                     _ => Ok(()),
                 }
             }
-            (Operation::MaxPool(s), Auxiliary::Argmax(i)) => device.maxpool_backward(&s, dy, &self.argmax[i], dx),
-            (Operation::AvgPool(s), _) => device.avgpool_backward(&s, dy, dx),
-            (Operation::Lrn(s), _) => device.lrn_backward(&s, x, dy, dx),
+            (Operation::MaxPool(s), Auxiliary::Argmax(i)) => {
+                device.maxpool_backward(MaxPoolBackward { shape: &s, dy, argmax: &self.argmax[i], dx })
+            }
+            (Operation::AvgPool(s), _) => device.avgpool_backward(AvgPoolBackward { shape: &s, dy, dx }),
+            (Operation::Lrn(s), _) => device.lrn_backward(LrnBackward { shape: &s, x, dy, dx }),
             (Operation::BatchNorm(s), Auxiliary::Statistics(i)) => {
                 let [w, b, _, variance] = batchnorm_parameters(&mut self.parameters[weight..]);
                 match w.gradient.as_mut().zip(b.gradient.as_mut()) {
-                    Some((dw, db)) => {
-                        device.batchnorm_backward(&s, x, dy, &w.value, &self.statistics[i], accumulate, dw, db, dx)
-                    }
-                    None => device.batchnorm_inference_backward(&s, dy, &w.value, &variance.value, dx),
+                    Some((dw, db)) => device.batchnorm_backward(BatchNormBackward {
+                        shape: &s,
+                        x,
+                        dy,
+                        w: &w.value,
+                        statistics: &self.statistics[i],
+                        accumulate,
+                        dw,
+                        db,
+                        dx,
+                    }),
+                    None => device.batchnorm_inference_backward(BatchNormInferenceBackward {
+                        shape: &s,
+                        dy,
+                        w: &w.value,
+                        variance: &variance.value,
+                        dx,
+                    }),
                 }
             }
-            (Operation::Flatten(s), _) => device.flatten_backward(&s, dy, dx),
+            (Operation::Flatten(s), _) => device.flatten_backward(FlattenBackward { shape: &s, dy, dx }),
             // Layers in place leave their gradient in dy. After dropout x is zero where an element was dropped, so that a
             // ReLU before it masks by the same array.
-            (Operation::Relu { len }, _) => device.relu_backward(len, x, dy),
+            (Operation::Relu { len }, _) => device.relu_backward(ReluBackward { len, y: x, dy }),
             (Operation::Add { .. }, _) => Ok(()),
             (Operation::Dropout { rate }, _) => {
-                device.dropout(&dropout_shape(self.micro, index, rate, n, layer.output.len()), dy)
+                device.dropout(Dropout { shape: &dropout_shape(self.micro, index, rate, n, layer.output.len()), x: dy })
             }
             (Operation::MaxPool(_) | Operation::BatchNorm(_), _) => unplanned(),
         }

@@ -4,6 +4,7 @@
 use super::pass::Profiler;
 use super::{Metrics, MicroBatch, Network, Phase, equal};
 use crate::architecture::Architecture;
+use crate::arguments::{Augment, MixPairs, SoftmaxCrossEntropy};
 use crate::device::{Device, Element};
 use crate::shape::{AugmentShape, LossShape, Mix, MixShape};
 use crate::{Error, Result, Sgd};
@@ -79,7 +80,7 @@ impl<D: Device> Network<D> {
             none => none.insert(self.device.labels(self.max_batch)?),
         };
         self.device.write_labels(indices, to)?;
-        self.device.augment(shape, images, to, &mut self.activations[0])?;
+        self.device.augment(Augment { shape, images, indices: to, out: &mut self.activations[0] })?;
         self.device.write_labels(labels, &mut self.labels)?;
         (self.loaded, self.mixed) = (n, false);
         Ok(())
@@ -95,7 +96,7 @@ impl<D: Device> Network<D> {
         self.check_labels(labels, n)?;
         let Architecture { image_size: side, channels, .. } = self.architecture;
         let shape = MixShape { batch: n, side, channels, mix };
-        self.device.mix(&shape, &mut self.activations[0])?;
+        self.device.mix(MixPairs { shape: &shape, x: &mut self.activations[0] })?;
         let (second, weight) = match &mut self.second {
             Some(second) => second,
             none => none.insert((self.device.labels(self.max_batch)?, self.device.zeros(1)?)),
@@ -186,7 +187,15 @@ impl<D: Device> Network<D> {
         let logits = &self.activations[self.activations.len() - 1];
         let (losses, correct, dlogits) = (&mut self.losses, &mut self.correct, self.gradients.first_mut());
         let second = self.second.as_ref().filter(|_| self.mixed).map(|(labels, weight)| (labels, weight));
-        self.device.softmax_cross_entropy(&shape, logits, &self.labels, second, losses, correct, dlogits)?;
+        self.device.softmax_cross_entropy(SoftmaxCrossEntropy {
+            shape: &shape,
+            logits,
+            labels: &self.labels,
+            second,
+            losses,
+            correct,
+            dlogits,
+        })?;
         self.device.add_totals(n, &self.losses, &self.correct, &mut self.sums)?;
         profiler(Phase::Loss)?;
         let diverged = self.poll_metrics()?.is_some_and(|metrics| !metrics.loss.is_finite());

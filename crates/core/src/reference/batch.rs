@@ -1,8 +1,9 @@
 //! What is done to a batch of images: augmentation and mixing.
 
+use crate::arguments::{Augment, MixPairs, Slices};
 use crate::device::Element;
 use crate::random::{below, purpose, uniform_f32};
-use crate::shape::{AugmentShape, Mix, MixShape, jitter_range};
+use crate::shape::{AugmentShape, Mix, jitter_range};
 
 /// What one image undergoes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -106,7 +107,8 @@ pub fn transform<T: Element>(
 
 /// A batch (N, S, S, 3) drawn from a data set of bytes (·, S, S, 3): image n is number `indices`\[n\], as [`sample`]
 /// draws and [`transform`] changes it.
-pub fn augment<T: Element>(s: &AugmentShape, images: &[u8], indices: &[u32], out: &mut [T]) {
+pub fn augment<T: Element>(a: Augment<'_, Slices<T>>) {
+    let Augment { shape: s, images, indices, out } = a;
     let len = s.side * s.side * 3;
     for (&index, out) in indices.iter().zip(out.chunks_exact_mut(len)) {
         let pixels = &images[index as usize * len..][..len];
@@ -115,7 +117,8 @@ pub fn augment<T: Element>(s: &AugmentShape, images: &[u8], indices: &[u32], out
 }
 
 /// See [`Mix`].
-pub fn mix<T: Element>(s: &MixShape, x: &mut [T]) {
+pub fn mix<T: Element>(a: MixPairs<'_, Slices<T>>) {
+    let MixPairs { shape: s, x } = a;
     for n in 0..s.batch / 2 {
         let (first, second) = x.split_at_mut((s.batch - 1 - n) * s.image());
         let first = &mut first[n * s.image()..];

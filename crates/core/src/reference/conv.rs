@@ -1,6 +1,7 @@
 //! Convolution.
 
-use super::relu_forward;
+use super::pointwise::clamp;
+use crate::arguments::{ConvBackwardData, ConvBackwardWeight, ConvForward, Slices};
 use crate::device::Element;
 use crate::shape::ConvShape;
 
@@ -34,32 +35,28 @@ fn for_each_product(s: &ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
     }
 }
 
-/// See [`Device::conv_forward`](crate::Device::conv_forward).
-pub fn conv_forward<T: Element>(s: &ConvShape, x: &[T], w: &[T], b: &[T], relu: bool, y: &mut [T]) {
+/// See [`ConvForward`].
+pub fn conv_forward<T: Element>(a: ConvForward<'_, Slices<T>>) {
+    let ConvForward { shape: s, x, w, b, relu, y } = a;
     for (i, y) in y.iter_mut().enumerate() {
         *y = b[i % s.filters];
     }
     for_each_product(s, |xi, wi, yi| y[yi] += x[xi] * w[wi]);
     if relu {
-        relu_forward(y);
+        clamp(y);
     }
 }
 
-/// See [`Device::conv_backward_data`](crate::Device::conv_backward_data).
-pub fn conv_backward_data<T: Element>(s: &ConvShape, dy: &[T], w: &[T], dx: &mut [T]) {
+/// See [`ConvBackwardData`].
+pub fn conv_backward_data<T: Element>(a: ConvBackwardData<'_, Slices<T>>) {
+    let ConvBackwardData { shape: s, dy, w, dx } = a;
     dx.fill(T::zero());
     for_each_product(s, |xi, wi, yi| dx[xi] += dy[yi] * w[wi]);
 }
 
-/// See [`Device::conv_backward_weight`](crate::Device::conv_backward_weight).
-pub fn conv_backward_weight<T: Element>(
-    s: &ConvShape,
-    x: &[T],
-    dy: &[T],
-    accumulate: bool,
-    dw: &mut [T],
-    db: &mut [T],
-) {
+/// See [`ConvBackwardWeight`].
+pub fn conv_backward_weight<T: Element>(a: ConvBackwardWeight<'_, Slices<T>>) {
+    let ConvBackwardWeight { shape: s, x, dy, accumulate, dw, db } = a;
     if !accumulate {
         dw.fill(T::zero());
         db.fill(T::zero());

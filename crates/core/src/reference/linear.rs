@@ -1,11 +1,12 @@
 //! The fully connected layer.
 
-use super::relu_forward;
+use super::pointwise::clamp;
+use crate::arguments::{LinearBackwardData, LinearBackwardWeight, LinearForward, Slices};
 use crate::device::Element;
-use crate::shape::LinearShape;
 
-/// See [`Device::linear_forward`](crate::Device::linear_forward).
-pub fn linear_forward<T: Element>(s: &LinearShape, x: &[T], w: &[T], b: &[T], relu: bool, y: &mut [T]) {
+/// See [`LinearForward`].
+pub fn linear_forward<T: Element>(a: LinearForward<'_, Slices<T>>) {
+    let LinearForward { shape: s, x, w, b, relu, y } = a;
     for n in 0..s.batch {
         for o in 0..s.outputs {
             let products = (0..s.inputs).map(|i| x[n * s.inputs + i] * w[o * s.inputs + i]);
@@ -13,12 +14,13 @@ pub fn linear_forward<T: Element>(s: &LinearShape, x: &[T], w: &[T], b: &[T], re
         }
     }
     if relu {
-        relu_forward(y);
+        clamp(y);
     }
 }
 
-/// See [`Device::linear_backward_data`](crate::Device::linear_backward_data).
-pub fn linear_backward_data<T: Element>(s: &LinearShape, dy: &[T], w: &[T], dx: &mut [T]) {
+/// See [`LinearBackwardData`].
+pub fn linear_backward_data<T: Element>(a: LinearBackwardData<'_, Slices<T>>) {
+    let LinearBackwardData { shape: s, dy, w, dx } = a;
     dx.fill(T::zero());
     for n in 0..s.batch {
         for o in 0..s.outputs {
@@ -29,15 +31,9 @@ pub fn linear_backward_data<T: Element>(s: &LinearShape, dy: &[T], w: &[T], dx: 
     }
 }
 
-/// See [`Device::linear_backward_weight`](crate::Device::linear_backward_weight).
-pub fn linear_backward_weight<T: Element>(
-    s: &LinearShape,
-    x: &[T],
-    dy: &[T],
-    accumulate: bool,
-    dw: &mut [T],
-    db: &mut [T],
-) {
+/// See [`LinearBackwardWeight`].
+pub fn linear_backward_weight<T: Element>(a: LinearBackwardWeight<'_, Slices<T>>) {
+    let LinearBackwardWeight { shape: s, x, dy, accumulate, dw, db } = a;
     if !accumulate {
         dw.fill(T::zero());
         db.fill(T::zero());

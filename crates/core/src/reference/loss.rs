@@ -1,25 +1,19 @@
 //! The loss.
 
+use crate::arguments::{Slices, SoftmaxCrossEntropy};
 use crate::device::Element;
-use crate::shape::LossShape;
 
-/// See [`Device::softmax_cross_entropy`](crate::Device::softmax_cross_entropy).
+/// See [`SoftmaxCrossEntropy`].
 ///
 /// ln softmax is computed as x − max − ln Σ exp(x − max), so that no exponential overflows.
-pub fn softmax_cross_entropy<T: Element>(
-    s: &LossShape,
-    logits: &[T],
-    labels: &[u32],
-    second: Option<(&[u32], T)>,
-    losses: &mut [T],
-    correct: &mut [T],
-    mut dlogits: Option<&mut [T]>,
-) {
+pub fn softmax_cross_entropy<T: Element>(a: SoftmaxCrossEntropy<'_, Slices<T>>) {
+    let SoftmaxCrossEntropy { shape: s, logits, labels, second, losses, correct, mut dlogits } = a;
     let other = T::from_f64(s.smoothing / s.classes as f64);
     let own = T::from_f64(1.0 - s.smoothing);
     for (n, logits) in logits.chunks_exact(s.classes).enumerate() {
         let label = labels[n] as usize;
-        let (other_label, weight) = second.map_or((label, T::one()), |(labels, weight)| (labels[n] as usize, weight));
+        let (other_label, weight) =
+            second.map_or((label, T::one()), |(labels, weight)| (labels[n] as usize, weight[0]));
         let largest = logits.iter().enumerate().fold(0, |best, (i, &x)| if x > logits[best] { i } else { best });
         let sum = logits.iter().fold(T::zero(), |sum, &x| sum + (x - logits[largest]).exp());
         let share = |i: usize, of: usize, weight: T| if i == of { own * weight } else { T::zero() };

@@ -1,6 +1,10 @@
 //! Local response normalisation and batch normalisation.
 
-use super::relu_forward;
+use super::pointwise::clamp;
+use crate::arguments::{
+    BatchNormBackward, BatchNormForward, BatchNormInference, BatchNormInferenceBackward, LrnBackward, LrnForward,
+    Slices,
+};
 use crate::device::Element;
 use crate::shape::{BatchNormShape, LrnShape};
 
@@ -10,8 +14,9 @@ fn lrn_scale<T: Element>(s: &LrnShape, x: &[T], c: usize) -> T {
     T::from_f64(s.k) + T::from_f64(s.alpha / s.size as f64) * squares
 }
 
-/// See [`Device::lrn_forward`](crate::Device::lrn_forward).
-pub fn lrn_forward<T: Element>(s: &LrnShape, x: &[T], y: &mut [T]) {
+/// See [`LrnForward`].
+pub fn lrn_forward<T: Element>(a: LrnForward<'_, Slices<T>>) {
+    let LrnForward { shape: s, x, y } = a;
     for (x, y) in x.chunks_exact(s.channels).zip(y.chunks_exact_mut(s.channels)) {
         for c in 0..s.channels {
             y[c] = x[c] * lrn_scale(s, x, c).powf(T::from_f64(-s.beta));
@@ -19,8 +24,9 @@ pub fn lrn_forward<T: Element>(s: &LrnShape, x: &[T], y: &mut [T]) {
     }
 }
 
-/// See [`Device::lrn_backward`](crate::Device::lrn_backward).
-pub fn lrn_backward<T: Element>(s: &LrnShape, x: &[T], dy: &[T], dx: &mut [T]) {
+/// See [`LrnBackward`].
+pub fn lrn_backward<T: Element>(a: LrnBackward<'_, Slices<T>>) {
+    let LrnBackward { shape: s, x, dy, dx } = a;
     let factor = T::from_f64(2.0 * s.alpha * s.beta / s.size as f64);
     let pixels = x.chunks_exact(s.channels).zip(dy.chunks_exact(s.channels));
     for ((x, dy), dx) in pixels.zip(dx.chunks_exact_mut(s.channels)) {
@@ -42,23 +48,13 @@ fn channel_sums<T: Element>(s: &BatchNormShape, term: impl Fn(usize) -> T) -> Ve
     (0..s.channels).map(sum).collect()
 }
 
-/// See [`Device::batchnorm_forward`](crate::Device::batchnorm_forward); Ioffe and Szegedy, 2015.
-#[allow(clippy::too_many_arguments)]
-pub fn batchnorm_forward<T: Element>(
-    s: &BatchNormShape,
-    x: &[T],
-    w: &[T],
-    b: &[T],
-    relu: bool,
-    running: [&mut [T]; 2],
-    statistics: &mut [T],
-    y: &mut [T],
-) {
+/// See [`BatchNormForward`]; Ioffe and Szegedy, 2015.
+pub fn batchnorm_forward<T: Element>(a: BatchNormForward<'_, Slices<T>>) {
+    let BatchNormForward { shape: s, x, w, b, relu, running_mean, running_variance, statistics, y } = a;
     let rows = T::from_f64(s.rows as f64);
     let mean: Vec<T> = channel_sums(s, |i| x[i]).into_iter().map(|sum| sum / rows).collect();
     let square = |i: usize| (x[i] - mean[i % s.channels]) * (x[i] - mean[i % s.channels]);
     let variance: Vec<T> = channel_sums(s, square).into_iter().map(|sum| sum / rows).collect();
-    let [running_mean, running_variance] = running;
     let (momentum, unbiased) = (T::from_f64(s.share()), T::from_f64(s.unbiased()));
     for c in 0..s.channels {
         statistics[c] = mean[c];
@@ -66,24 +62,14 @@ pub fn batchnorm_forward<T: Element>(
         running_mean[c] += momentum * (mean[c] - running_mean[c]);
         running_variance[c] += momentum * (unbiased * variance[c] - running_variance[c]);
     }
-    batchnorm_inference(s, x, w, b, &mean, &variance, relu, y);
+    batchnorm_inference(BatchNormInference { shape: s, x, w, b, mean: &mean, variance: &variance, relu, y });
 }
 
-/// See [`Device::batchnorm_backward`](crate::Device::batchnorm_backward).
+/// See [`BatchNormBackward`].
 ///
 /// With x̂ = (x − μ)/√(σ²+ε), of which μ and σ² are functions: dx = γ/√(σ²+ε) · (dy − mean(dy) − x̂·mean(dy·x̂)).
-#[allow(clippy::too_many_arguments)]
-pub fn batchnorm_backward<T: Element>(
-    s: &BatchNormShape,
-    x: &[T],
-    dy: &[T],
-    w: &[T],
-    statistics: &[T],
-    accumulate: bool,
-    dw: &mut [T],
-    db: &mut [T],
-    dx: &mut [T],
-) {
+pub fn batchnorm_backward<T: Element>(a: BatchNormBackward<'_, Slices<T>>) {
+    let BatchNormBackward { shape: s, x, dy, w, statistics, accumulate, dw, db, dx } = a;
     let (mean, inverse) = statistics.split_at(s.channels);
     let normalised = |i: usize| (x[i] - mean[i % s.channels]) * inverse[i % s.channels];
     let sums = channel_sums(s, |i| dy[i]);
@@ -99,29 +85,21 @@ pub fn batchnorm_backward<T: Element>(
     }
 }
 
-/// See [`Device::batchnorm_inference`](crate::Device::batchnorm_inference).
-#[allow(clippy::too_many_arguments)]
-pub fn batchnorm_inference<T: Element>(
-    s: &BatchNormShape,
-    x: &[T],
-    w: &[T],
-    b: &[T],
-    mean: &[T],
-    variance: &[T],
-    relu: bool,
-    y: &mut [T],
-) {
+/// See [`BatchNormInference`].
+pub fn batchnorm_inference<T: Element>(a: BatchNormInference<'_, Slices<T>>) {
+    let BatchNormInference { shape: s, x, w, b, mean, variance, relu, y } = a;
     for (i, y) in y.iter_mut().enumerate() {
         let c = i % s.channels;
         *y = w[c] * (x[i] - mean[c]) / (variance[c] + T::from_f64(s.epsilon)).sqrt() + b[c];
     }
     if relu {
-        relu_forward(y);
+        clamp(y);
     }
 }
 
-/// See [`Device::batchnorm_inference_backward`](crate::Device::batchnorm_inference_backward).
-pub fn batchnorm_inference_backward<T: Element>(s: &BatchNormShape, dy: &[T], w: &[T], variance: &[T], dx: &mut [T]) {
+/// See [`BatchNormInferenceBackward`].
+pub fn batchnorm_inference_backward<T: Element>(a: BatchNormInferenceBackward<'_, Slices<T>>) {
+    let BatchNormInferenceBackward { shape: s, dy, w, variance, dx } = a;
     for (i, dx) in dx.iter_mut().enumerate() {
         let c = i % s.channels;
         *dx = dy[i] * w[c] / (variance[c] + T::from_f64(s.epsilon)).sqrt();

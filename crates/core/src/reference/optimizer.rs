@@ -3,7 +3,7 @@
 use crate::Sgd;
 use crate::device::Element;
 
-/// See [`Device::sgd`](crate::Device::sgd), for one parameter.
+/// See [`Operators::sgd`](crate::device::Operators::sgd), for one parameter.
 pub fn sgd<T: Element>(rule: &Sgd, weight: &mut [T], gradient: &[T], momentum: &mut [T]) {
     let [rate, mu, decay] = [rule.learning_rate, rule.momentum, rule.weight_decay].map(T::from_f64);
     for ((w, &g), v) in weight.iter_mut().zip(gradient).zip(momentum) {
@@ -13,7 +13,7 @@ pub fn sgd<T: Element>(rule: &Sgd, weight: &mut [T], gradient: &[T], momentum: &
     }
 }
 
-/// See [`Device::ema`](crate::Device::ema), for one parameter.
+/// See [`Operators::ema`](crate::device::Operators::ema), for one parameter.
 pub fn ema<T: Element>(decay: f64, weight: &[T], average: &mut [T]) {
     let rate = T::from_f64(1.0 - decay);
     for (e, &w) in average.iter_mut().zip(weight) {

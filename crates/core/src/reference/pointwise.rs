@@ -1,10 +1,11 @@
 //! Operators on single elements, and the reordering of images to rows.
 
+use crate::arguments::{Add, Dropout, FlattenBackward, FlattenForward, ReluBackward, ReluForward, Slices};
 use crate::device::Element;
-use crate::shape::{DropoutShape, FlattenShape};
+use crate::shape::FlattenShape;
 
-/// See [`Device::relu_forward`](crate::Device::relu_forward). A NaN stays, as in PyTorch.
-pub fn relu_forward<T: Element>(x: &mut [T]) {
+/// max(x, 0); a NaN stays.
+pub(super) fn clamp<T: Element>(x: &mut [T]) {
     for x in x {
         if *x < T::zero() {
             *x = T::zero();
@@ -12,27 +13,34 @@ pub fn relu_forward<T: Element>(x: &mut [T]) {
     }
 }
 
-/// See [`Device::relu_backward`](crate::Device::relu_backward).
-pub fn relu_backward<T: Element>(y: &[T], dy: &mut [T]) {
-    for (dy, &y) in dy.iter_mut().zip(y) {
+/// See [`ReluForward`]. A NaN stays, as in PyTorch.
+pub fn relu_forward<T: Element>(a: ReluForward<'_, Slices<T>>) {
+    clamp(&mut a.x[..a.len]);
+}
+
+/// See [`ReluBackward`].
+pub fn relu_backward<T: Element>(a: ReluBackward<'_, Slices<T>>) {
+    for (dy, &y) in a.dy[..a.len].iter_mut().zip(a.y) {
         if y <= T::zero() {
             *dy = T::zero();
         }
     }
 }
 
-/// See [`Device::add`](crate::Device::add).
-pub fn add<T: Element>(x: &[T], relu: bool, y: &mut [T]) {
-    for (y, &x) in y.iter_mut().zip(x) {
+/// See [`Add`].
+pub fn add<T: Element>(a: Add<'_, Slices<T>>) {
+    let y = &mut a.y[..a.len];
+    for (y, &x) in y.iter_mut().zip(a.x) {
         *y += x;
     }
-    if relu {
-        relu_forward(y);
+    if a.relu {
+        clamp(y);
     }
 }
 
-/// See [`Device::dropout`](crate::Device::dropout).
-pub fn dropout<T: Element>(s: &DropoutShape, x: &mut [T]) {
+/// See [`Dropout`].
+pub fn dropout<T: Element>(a: Dropout<'_, Slices<T>>) {
+    let Dropout { shape: s, x } = a;
     for (i, x) in x.iter_mut().enumerate() {
         *x *= T::from_f64(s.factor(i).into());
     }
@@ -52,12 +60,14 @@ fn for_each_flattened(s: &FlattenShape, mut visit: impl FnMut(usize, usize)) {
     }
 }
 
-/// See [`Device::flatten_forward`](crate::Device::flatten_forward).
-pub fn flatten_forward<T: Element>(s: &FlattenShape, x: &[T], y: &mut [T]) {
+/// See [`FlattenForward`].
+pub fn flatten_forward<T: Element>(a: FlattenForward<'_, Slices<T>>) {
+    let FlattenForward { shape: s, x, y } = a;
     for_each_flattened(s, |xi, yi| y[yi] = x[xi]);
 }
 
-/// See [`Device::flatten_backward`](crate::Device::flatten_backward).
-pub fn flatten_backward<T: Element>(s: &FlattenShape, dy: &[T], dx: &mut [T]) {
+/// See [`FlattenBackward`].
+pub fn flatten_backward<T: Element>(a: FlattenBackward<'_, Slices<T>>) {
+    let FlattenBackward { shape: s, dy, dx } = a;
     for_each_flattened(s, |xi, yi| dx[xi] = dy[yi]);
 }

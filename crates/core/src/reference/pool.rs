@@ -1,5 +1,6 @@
 //! Max pooling and adaptive average pooling.
 
+use crate::arguments::{AvgPoolBackward, AvgPoolForward, MaxPoolBackward, MaxPoolForward, Slices};
 use crate::device::Element;
 use crate::shape::{AvgPoolShape, MaxPoolShape};
 
@@ -31,8 +32,9 @@ fn for_each_output(s: &MaxPoolShape, mut visit: impl FnMut(usize, usize, usize, 
     }
 }
 
-/// See [`Device::maxpool_forward`](crate::Device::maxpool_forward).
-pub fn maxpool_forward<T: Element>(s: &MaxPoolShape, x: &[T], y: &mut [T], argmax: &mut [u8]) {
+/// See [`MaxPoolForward`].
+pub fn maxpool_forward<T: Element>(a: MaxPoolForward<'_, Slices<T>>) {
+    let MaxPoolForward { shape: s, x, y, argmax } = a;
     for_each_output(s, |n, p, q, c, yi| {
         let mut best: Option<(u8, T)> = None;
         for_each_in_window(s, n, p, q, c, |position, xi| {
@@ -48,8 +50,9 @@ pub fn maxpool_forward<T: Element>(s: &MaxPoolShape, x: &[T], y: &mut [T], argma
     });
 }
 
-/// See [`Device::maxpool_backward`](crate::Device::maxpool_backward).
-pub fn maxpool_backward<T: Element>(s: &MaxPoolShape, dy: &[T], argmax: &[u8], dx: &mut [T]) {
+/// See [`MaxPoolBackward`].
+pub fn maxpool_backward<T: Element>(a: MaxPoolBackward<'_, Slices<T>>) {
+    let MaxPoolBackward { shape: s, dy, argmax, dx } = a;
     dx.fill(T::zero());
     for_each_output(s, |n, p, q, c, yi| {
         for_each_in_window(s, n, p, q, c, |position, xi| {
@@ -82,14 +85,16 @@ fn for_each_average<T: Element>(s: &AvgPoolShape, mut visit: impl FnMut(usize, u
     }
 }
 
-/// See [`Device::avgpool_forward`](crate::Device::avgpool_forward).
-pub fn avgpool_forward<T: Element>(s: &AvgPoolShape, x: &[T], y: &mut [T]) {
+/// See [`AvgPoolForward`].
+pub fn avgpool_forward<T: Element>(a: AvgPoolForward<'_, Slices<T>>) {
+    let AvgPoolForward { shape: s, x, y } = a;
     y.fill(T::zero());
     for_each_average(s, |xi, yi, pixels: T| y[yi] += x[xi] / pixels);
 }
 
-/// See [`Device::avgpool_backward`](crate::Device::avgpool_backward).
-pub fn avgpool_backward<T: Element>(s: &AvgPoolShape, dy: &[T], dx: &mut [T]) {
+/// See [`AvgPoolBackward`].
+pub fn avgpool_backward<T: Element>(a: AvgPoolBackward<'_, Slices<T>>) {
+    let AvgPoolBackward { shape: s, dy, dx } = a;
     dx.fill(T::zero());
     for_each_average(s, |xi, yi, pixels: T| dx[xi] += dy[yi] / pixels);
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alexnet_core::architecture::{Operation, TracedLayer};
+use alexnet_core::arguments::LinearBackwardWeight;
 use alexnet_core::device::cuda::{self, probe};
 use alexnet_core::network::{MicroBatch, Network, Phase};
 use alexnet_core::random::Philox;
@@ -167,7 +168,8 @@ fn peak<D: Device<Element = f32>>(device: &D, n: usize, limit: f64) -> anyhow::R
     let (x, dy) = (device.activations(product.input_len())?, device.activations(product.output_len())?);
     let (mut dw, mut db) = (device.zeros(product.weight_len())?, device.zeros(product.outputs)?);
     let times = times(limit, || {
-        device.linear_backward_weight(&product, &x, &dy, false, &mut dw, &mut db)?;
+        let (accumulate, dw, db) = (false, &mut dw, &mut db);
+        device.linear_backward_weight(LinearBackwardWeight { shape: &product, x: &x, dy: &dy, accumulate, dw, db })?;
         // Waits for the product.
         device.read(&db, &mut [0.0])
     })?;

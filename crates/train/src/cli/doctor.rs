@@ -1,9 +1,10 @@
 //! `alexnet doctor`.
 
+use alexnet_core::device::Memory;
 use std::process::ExitCode;
 
+use alexnet_core::Cpu;
 use alexnet_core::device::cuda::{Cuda, Precision, nvrtc, probe};
-use alexnet_core::{Cpu, Device};
 use anyhow::Context;
 
 use crate::print::say;

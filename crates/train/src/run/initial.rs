@@ -125,6 +125,7 @@ mod tests {
 
     use super::*;
     use crate::data::Dataset;
+    use alexnet_core::device::Memory;
 
     fn network(variant: Variant, options: Options) -> Network<Cpu> {
         let device = Arc::new(Cpu::new(1).unwrap());

@@ -5,7 +5,7 @@ use super::pool::SyncPtr;
 use super::relu::{CHUNK, max0};
 use super::simd::dispatch;
 
-/// See [`Device::add`](crate::Device::add).
+/// See [`Operators::add`](crate::device::Operators::add).
 pub fn run(context: &Context, x: &[f32], relu: bool, y: &mut [f32]) {
     let (len, y) = (y.len(), SyncPtr(y.as_mut_ptr()));
     context.pool.run(len.div_ceil(CHUNK), |task, _| {

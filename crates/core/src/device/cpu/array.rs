@@ -94,6 +94,18 @@ impl<T: Plain> std::ops::Deref for Array<T> {
     }
 }
 
+impl<T: Plain> AsRef<[T]> for Array<T> {
+    fn as_ref(&self) -> &[T] {
+        self
+    }
+}
+
+impl<T: Plain> AsMut<[T]> for Array<T> {
+    fn as_mut(&mut self) -> &mut [T] {
+        self.as_mut_slice()
+    }
+}
+
 impl<T: Plain> Drop for Array<T> {
     fn drop(&mut self) {
         // SAFETY: allocated with this layout by `zeros`.

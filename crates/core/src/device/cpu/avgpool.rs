@@ -5,7 +5,7 @@ use super::pool::SyncPtr;
 use super::simd::dispatch;
 use crate::shape::AvgPoolShape;
 
-/// See [`Device::avgpool_forward`](crate::Device::avgpool_forward).
+/// See [`Operators::avgpool_forward`](crate::device::Operators::avgpool_forward).
 pub fn forward(context: &Context, s: &AvgPoolShape, x: &[f32], y: &mut [f32]) {
     let (len, image_len) = (s.output_width * s.channels, s.height * s.width * s.channels);
     let y = SyncPtr(y.as_mut_ptr());
@@ -40,7 +40,7 @@ fn forward_row_body(s: &AvgPoolShape, p: usize, x: &[f32], y: &mut [f32]) {
     }
 }
 
-/// See [`Device::avgpool_backward`](crate::Device::avgpool_backward).
+/// See [`Operators::avgpool_backward`](crate::device::Operators::avgpool_backward).
 pub fn backward(context: &Context, s: &AvgPoolShape, dy: &[f32], dx: &mut [f32]) {
     let (len, image_len) = (s.width * s.channels, s.output_height * s.output_width * s.channels);
     let dx = SyncPtr(dx.as_mut_ptr());

@@ -40,7 +40,7 @@ pub struct Affine<'a> {
     pub relu: bool,
 }
 
-/// See [`Device::batchnorm_forward`](crate::Device::batchnorm_forward).
+/// See [`Operators::batchnorm_forward`](crate::device::Operators::batchnorm_forward).
 pub fn forward(
     context: &Context,
     s: &BatchNormShape,
@@ -81,7 +81,7 @@ pub fn forward(
     Ok(())
 }
 
-/// See [`Device::batchnorm_backward`](crate::Device::batchnorm_backward).
+/// See [`Operators::batchnorm_backward`](crate::device::Operators::batchnorm_backward).
 pub fn backward(
     context: &Context,
     s: &BatchNormShape,
@@ -120,7 +120,7 @@ pub fn backward(
     Ok(())
 }
 
-/// See [`Device::batchnorm_inference`](crate::Device::batchnorm_inference).
+/// See [`Operators::batchnorm_inference`](crate::device::Operators::batchnorm_inference).
 pub fn inference(
     context: &Context,
     s: &BatchNormShape,
@@ -135,7 +135,7 @@ pub fn inference(
     Ok(())
 }
 
-/// See [`Device::batchnorm_inference_backward`](crate::Device::batchnorm_inference_backward).
+/// See [`Operators::batchnorm_inference_backward`](crate::device::Operators::batchnorm_inference_backward).
 pub fn inference_backward(
     context: &Context,
     s: &BatchNormShape,

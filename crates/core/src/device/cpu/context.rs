@@ -1,11 +1,9 @@
 //! What every operator of the CPU gets: threads, instruction set and workspace.
 
-use super::array::Array;
 use super::pool::Pool;
 use super::simd::Level;
 use super::workspace::Workspace;
 use crate::Result;
-use alexnet_ops::front;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Threads, the instruction set they use, and the memory that operators share.
@@ -29,18 +27,11 @@ impl Context {
     }
 }
 
-/// Weights with their [`Array::contents`], the key under which arrays computed from them are cached.
+/// Weights with their [`Array::contents`](super::Array::contents), the key under which arrays computed from them are cached.
 #[derive(Clone, Copy)]
 pub struct Weights<'a> {
     pub values: &'a [f32],
     pub contents: u64,
-}
-
-impl<'a> Weights<'a> {
-    /// The first `len` numbers of `w`; fewer are an error of the operator `name`.
-    pub fn of(name: &'static str, w: &'a Array<f32>, len: usize) -> Result<Self> {
-        Ok(Self { values: front(name, "w", w, len)?, contents: w.contents() })
-    }
 }
 
 /// Where the gradients of an operator's weights and biases go.

@@ -13,7 +13,7 @@ const BLOCKS: usize = 16;
 /// Elements per task.
 const CHUNK: usize = 16 << 10;
 
-/// See [`Device::dropout`](crate::Device::dropout).
+/// See [`Operators::dropout`](crate::device::Operators::dropout).
 pub fn run(context: &Context, s: &DropoutShape, x: &mut [f32]) {
     let (len, x) = (x.len(), SyncPtr(x.as_mut_ptr()));
     context.pool.run(len.div_ceil(CHUNK), |task, _| {

@@ -11,7 +11,7 @@ use crate::device::Parameter;
 /// Parameters per task.
 const CHUNK: usize = 64 << 10;
 
-/// See [`Device::ema`](crate::Device::ema).
+/// See [`Operators::ema`](crate::device::Operators::ema).
 pub fn run(context: &Context, decay: f64, parameters: &mut [Parameter<Array<f32>>]) {
     let rate = (1.0 - decay) as f32;
     for parameter in parameters {

@@ -94,7 +94,7 @@ fn product(
     Ok(())
 }
 
-/// See [`Device::linear_forward`](crate::Device::linear_forward).
+/// See [`Operators::linear_forward`](crate::device::Operators::linear_forward).
 pub fn forward(
     context: &Context,
     s: &LinearShape,
@@ -111,7 +111,7 @@ pub fn forward(
     })
 }
 
-/// See [`Device::linear_backward_data`](crate::Device::linear_backward_data).
+/// See [`Operators::linear_backward_data`](crate::device::Operators::linear_backward_data).
 pub fn backward_data(context: &Context, s: &LinearShape, dy: &[f32], w: &[f32], dx: &mut [f32]) -> Result<()> {
     let (dy, size) = (MatRef::row_major(dy, s.outputs), [s.batch, s.inputs, s.outputs]);
     let w = |from| MatRef::row_major(&w[from..], s.inputs);

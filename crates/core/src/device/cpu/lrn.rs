@@ -37,14 +37,14 @@ fn scales(s: &LrnShape, x: &[f32], to: &mut [f32]) {
     }
 }
 
-/// See [`Device::lrn_forward`](crate::Device::lrn_forward).
+/// See [`Operators::lrn_forward`](crate::device::Operators::lrn_forward).
 pub fn forward(context: &Context, s: &LrnShape, x: &[f32], y: &mut [f32]) -> Result<()> {
     run(context, s, y, |from, len, y, local| {
         forward_pixels(context.level, s, &x[from..from + len], y, local);
     })
 }
 
-/// See [`Device::lrn_backward`](crate::Device::lrn_backward).
+/// See [`Operators::lrn_backward`](crate::device::Operators::lrn_backward).
 pub fn backward(context: &Context, s: &LrnShape, x: &[f32], dy: &[f32], dx: &mut [f32]) -> Result<()> {
     run(context, s, dx, |from, len, dx, local| {
         backward_pixels(context.level, s, &x[from..from + len], &dy[from..from + len], dx, local);

@@ -29,7 +29,7 @@ fn covering(s: &MaxPoolShape, at: usize, outputs: usize) -> Range<usize> {
     first..(at / s.stride + 1).min(outputs).max(first)
 }
 
-/// See [`Device::maxpool_forward`](crate::Device::maxpool_forward).
+/// See [`Operators::maxpool_forward`](crate::device::Operators::maxpool_forward).
 pub fn forward(context: &Context, s: &MaxPoolShape, x: &[f32], y: &mut [f32], argmax: &mut [u8]) {
     let rows = s.output_height();
     let len = s.output_width() * s.channels;
@@ -120,7 +120,7 @@ fn window<const L: usize, const KERNEL: usize>(
     }
 }
 
-/// See [`Device::maxpool_backward`](crate::Device::maxpool_backward).
+/// See [`Operators::maxpool_backward`](crate::device::Operators::maxpool_backward).
 pub fn backward(context: &Context, s: &MaxPoolShape, dy: &[f32], argmax: &[u8], dx: &mut [f32]) {
     let len = s.width * s.channels;
     let image_len = s.output_height() * s.output_width() * s.channels;

@@ -30,14 +30,11 @@ mod workspace;
 pub use array::Array;
 pub use simd::Level;
 
-use super::{Device, Element, Parameter};
-use crate::shape::Operation;
-use crate::shape::{
-    AvgPoolShape, BatchNormShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape,
-    MaxPoolShape, MixShape,
-};
+use super::{Element, LinearBackwardUpdate, Memory, Operators, Parameter, Queue};
+use crate::arguments::*;
+use crate::shape::{ConvShape, Operation};
 use crate::{Error, Result, Sgd};
-use alexnet_ops::{expect_labels, front, front_mut};
+use alexnet_ops::{front, front_mut};
 use batchnorm::Affine;
 use context::{Context, Gradients, Weights};
 use pool::Pool;
@@ -91,13 +88,15 @@ fn error(message: String) -> Error {
     Error::Device { device: "cpu".into(), message }
 }
 
-impl Device for Cpu {
-    type Element = f32;
+impl Arrays for Cpu {
     type Buffer = Array<f32>;
     type Bytes = Array<u8>;
     type Labels = Array<u32>;
+}
+
+impl Memory for Cpu {
+    type Element = f32;
     type Totals = [f64; 2];
-    type Recording = Infallible;
 
     fn name(&self) -> String {
         let threads = self.threads();
@@ -136,15 +135,6 @@ impl Device for Cpu {
     fn read_totals(&self, from: &[f64; 2]) -> Result<[f64; 2]> {
         Ok(*from)
     }
-    fn add_totals(&self, len: usize, losses: &Array<f32>, correct: &Array<f32>, totals: &mut [f64; 2]) -> Result<()> {
-        for (total, values) in totals
-            .iter_mut()
-            .zip([front("add_totals", "losses", losses, len)?, front("add_totals", "correct", correct, len)?])
-        {
-            *total += values.iter().map(|&x| Element::to_f64(x)).sum::<f64>();
-        }
-        Ok(())
-    }
 
     fn prepare(&self, operations: &[Operation], training: bool) -> Result<u64> {
         let size = operations.iter().fold(WorkspaceSize::default(), |size, operation| {
@@ -168,313 +158,168 @@ impl Device for Cpu {
         workspace.reserve_cache(&cache)?;
         Ok(workspace.bytes())
     }
+}
 
-    fn conv_forward(
-        &self,
-        s: &ConvShape,
-        x: &Array<f32>,
-        w: &Array<f32>,
-        b: &Array<f32>,
-        relu: bool,
-        y: &mut Array<f32>,
-    ) -> Result<()> {
-        const NAME: &str = "conv_forward";
-        let x = front(NAME, "x", x, s.input_len())?;
-        let w = Weights::of(NAME, w, s.weight_len())?;
-        let (b, y) = (front(NAME, "b", b, s.filters)?, front_mut(NAME, "y", y.as_mut_slice(), s.output_len())?);
-        conv::forward(&self.context, s, x, w, b, relu, y)
+impl Queue for Cpu {
+    type Recording = Infallible;
+}
+
+/// The arguments as slices of the lengths that the shapes ask for.
+const FRONTS: Fronts<f32> = Fronts::new();
+
+impl Operators for Cpu {
+    fn conv_forward(&self, a: ConvForward<'_, Self>) -> Result<()> {
+        let contents = a.w.contents();
+        let ConvForward { shape, relu, x, w: values, b, y } = a.view(&FRONTS)?;
+        conv::forward(&self.context, shape, x, Weights { values, contents }, b, relu, y)
     }
-    fn conv_backward_data(&self, s: &ConvShape, dy: &Array<f32>, w: &Array<f32>, dx: &mut Array<f32>) -> Result<()> {
-        const NAME: &str = "conv_backward_data";
-        let dy = front(NAME, "dy", dy, s.output_len())?;
-        let w = Weights::of(NAME, w, s.weight_len())?;
-        let dx = front_mut(NAME, "dx", dx.as_mut_slice(), s.input_len())?;
-        conv::backward_data(&self.context, s, dy, w, dx)
+    fn conv_backward_data(&self, a: ConvBackwardData<'_, Self>) -> Result<()> {
+        let contents = a.w.contents();
+        let ConvBackwardData { shape, dy, w: values, dx } = a.view(&FRONTS)?;
+        conv::backward_data(&self.context, shape, dy, Weights { values, contents }, dx)
     }
-    fn conv_backward_weight(
-        &self,
-        s: &ConvShape,
-        x: &Array<f32>,
-        dy: &Array<f32>,
-        accumulate: bool,
-        dw: &mut Array<f32>,
-        db: &mut Array<f32>,
-    ) -> Result<()> {
-        const NAME: &str = "conv_backward_weight";
-        let (x, dy) = (front(NAME, "x", x, s.input_len())?, front(NAME, "dy", dy, s.output_len())?);
-        let dw = front_mut(NAME, "dw", dw.as_mut_slice(), s.weight_len())?;
-        let db = front_mut(NAME, "db", db.as_mut_slice(), s.filters)?;
-        conv::backward_weight(&self.context, s, x, dy, Gradients { dw, db, accumulate }, None)
+    fn conv_backward_weight(&self, a: ConvBackwardWeight<'_, Self>) -> Result<()> {
+        let ConvBackwardWeight { shape, accumulate, x, dy, dw, db } = a.view(&FRONTS)?;
+        conv::backward_weight(&self.context, shape, x, dy, Gradients { dw, db, accumulate }, None)
     }
-    fn conv_backward(
-        &self,
-        s: &ConvShape,
-        x: &Array<f32>,
-        w: &Array<f32>,
-        dy: &Array<f32>,
-        accumulate: bool,
-        dw: &mut Array<f32>,
-        db: &mut Array<f32>,
-        dx: &mut Array<f32>,
-    ) -> Result<()> {
-        const NAME: &str = "conv_backward";
-        let (x, dy) = (front(NAME, "x", x, s.input_len())?, front(NAME, "dy", dy, s.output_len())?);
-        let w = Weights::of(NAME, w, s.weight_len())?;
-        let dw = front_mut(NAME, "dw", dw.as_mut_slice(), s.weight_len())?;
-        let db = front_mut(NAME, "db", db.as_mut_slice(), s.filters)?;
-        let dx = front_mut(NAME, "dx", dx.as_mut_slice(), s.input_len())?;
-        conv::backward_weight(&self.context, s, x, dy, Gradients { dw, db, accumulate }, Some((w, dx)))
+    fn conv_backward(&self, a: ConvBackward<'_, Self>) -> Result<()> {
+        let contents = a.w.contents();
+        let ConvBackward { shape, accumulate, x, w: values, dy, dw, db, dx } = a.view(&FRONTS)?;
+        let data = Some((Weights { values, contents }, dx));
+        conv::backward_weight(&self.context, shape, x, dy, Gradients { dw, db, accumulate }, data)
     }
 
-    fn relu_forward(&self, len: usize, x: &mut Array<f32>) -> Result<()> {
-        relu::forward(&self.context, front_mut("relu_forward", "x", x.as_mut_slice(), len)?);
+    fn relu_forward(&self, a: ReluForward<'_, Self>) -> Result<()> {
+        relu::forward(&self.context, a.view(&FRONTS)?.x);
         Ok(())
     }
-    fn relu_backward(&self, len: usize, y: &Array<f32>, dy: &mut Array<f32>) -> Result<()> {
-        let y = front("relu_backward", "y", y, len)?;
-        relu::backward(&self.context, y, front_mut("relu_backward", "dy", dy.as_mut_slice(), len)?);
+    fn relu_backward(&self, a: ReluBackward<'_, Self>) -> Result<()> {
+        let a = a.view(&FRONTS)?;
+        relu::backward(&self.context, a.y, a.dy);
         Ok(())
     }
 
-    fn add(&self, len: usize, x: &Array<f32>, relu: bool, y: &mut Array<f32>) -> Result<()> {
-        let x = front("add", "x", x, len)?;
-        add::run(&self.context, x, relu, front_mut("add", "y", y.as_mut_slice(), len)?);
+    fn add(&self, a: Add<'_, Self>) -> Result<()> {
+        let a = a.view(&FRONTS)?;
+        add::run(&self.context, a.x, a.relu, a.y);
         Ok(())
     }
 
-    fn maxpool_forward(
-        &self,
-        s: &MaxPoolShape,
-        x: &Array<f32>,
-        y: &mut Array<f32>,
-        argmax: &mut Array<u8>,
-    ) -> Result<()> {
-        const NAME: &str = "maxpool_forward";
-        let (x, len) = (front(NAME, "x", x, s.input_len())?, s.output_len());
-        let y = front_mut(NAME, "y", y.as_mut_slice(), len)?;
-        maxpool::forward(&self.context, s, x, y, front_mut(NAME, "argmax", argmax.as_mut_slice(), len)?);
+    fn maxpool_forward(&self, a: MaxPoolForward<'_, Self>) -> Result<()> {
+        let a = a.view(&FRONTS)?;
+        maxpool::forward(&self.context, a.shape, a.x, a.y, a.argmax);
         Ok(())
     }
-    fn maxpool_backward(
-        &self,
-        s: &MaxPoolShape,
-        dy: &Array<f32>,
-        argmax: &Array<u8>,
-        dx: &mut Array<f32>,
-    ) -> Result<()> {
-        const NAME: &str = "maxpool_backward";
-        let (dy, argmax) = (front(NAME, "dy", dy, s.output_len())?, front(NAME, "argmax", argmax, s.output_len())?);
-        maxpool::backward(&self.context, s, dy, argmax, front_mut(NAME, "dx", dx.as_mut_slice(), s.input_len())?);
+    fn maxpool_backward(&self, a: MaxPoolBackward<'_, Self>) -> Result<()> {
+        let a = a.view(&FRONTS)?;
+        maxpool::backward(&self.context, a.shape, a.dy, a.argmax, a.dx);
         Ok(())
     }
 
-    fn avgpool_forward(&self, s: &AvgPoolShape, x: &Array<f32>, y: &mut Array<f32>) -> Result<()> {
-        let x = front("avgpool_forward", "x", x, s.input_len())?;
-        avgpool::forward(&self.context, s, x, front_mut("avgpool_forward", "y", y.as_mut_slice(), s.output_len())?);
+    fn avgpool_forward(&self, a: AvgPoolForward<'_, Self>) -> Result<()> {
+        let a = a.view(&FRONTS)?;
+        avgpool::forward(&self.context, a.shape, a.x, a.y);
         Ok(())
     }
-    fn avgpool_backward(&self, s: &AvgPoolShape, dy: &Array<f32>, dx: &mut Array<f32>) -> Result<()> {
-        let dy = front("avgpool_backward", "dy", dy, s.output_len())?;
-        avgpool::backward(&self.context, s, dy, front_mut("avgpool_backward", "dx", dx.as_mut_slice(), s.input_len())?);
-        Ok(())
-    }
-
-    fn lrn_forward(&self, s: &LrnShape, x: &Array<f32>, y: &mut Array<f32>) -> Result<()> {
-        let x = front("lrn_forward", "x", x, s.len())?;
-        let y = front_mut("lrn_forward", "y", y.as_mut_slice(), s.len())?;
-        lrn::forward(&self.context, s, x, y)
-    }
-    fn lrn_backward(&self, s: &LrnShape, x: &Array<f32>, dy: &Array<f32>, dx: &mut Array<f32>) -> Result<()> {
-        const NAME: &str = "lrn_backward";
-        let (x, dy) = (front(NAME, "x", x, s.len())?, front(NAME, "dy", dy, s.len())?);
-        let dx = front_mut(NAME, "dx", dx.as_mut_slice(), s.len())?;
-        lrn::backward(&self.context, s, x, dy, dx)
-    }
-
-    fn batchnorm_forward(
-        &self,
-        s: &BatchNormShape,
-        x: &Array<f32>,
-        w: &Array<f32>,
-        b: &Array<f32>,
-        relu: bool,
-        [mean, variance]: [&mut Array<f32>; 2],
-        statistics: &mut Array<f32>,
-        y: &mut Array<f32>,
-    ) -> Result<()> {
-        const NAME: &str = "batchnorm_forward";
-        let (x, y) = (front(NAME, "x", x, s.len())?, front_mut(NAME, "y", y.as_mut_slice(), s.len())?);
-        let (w, b) = (front(NAME, "w", w, s.channels)?, front(NAME, "b", b, s.channels)?);
-        let mean = front_mut(NAME, "running mean", mean.as_mut_slice(), s.channels)?;
-        let variance = front_mut(NAME, "running variance", variance.as_mut_slice(), s.channels)?;
-        let statistics = front_mut(NAME, "statistics", statistics.as_mut_slice(), 2 * s.channels)?;
-        batchnorm::forward(&self.context, s, x, Affine { w, b, relu }, [mean, variance], statistics, y)
-    }
-    fn batchnorm_backward(
-        &self,
-        s: &BatchNormShape,
-        x: &Array<f32>,
-        dy: &Array<f32>,
-        w: &Array<f32>,
-        statistics: &Array<f32>,
-        accumulate: bool,
-        dw: &mut Array<f32>,
-        db: &mut Array<f32>,
-        dx: &mut Array<f32>,
-    ) -> Result<()> {
-        const NAME: &str = "batchnorm_backward";
-        let (x, dy) = (front(NAME, "x", x, s.len())?, front(NAME, "dy", dy, s.len())?);
-        let w = front(NAME, "w", w, s.channels)?;
-        let statistics = front(NAME, "statistics", statistics, 2 * s.channels)?;
-        let (dw, db) = (
-            front_mut(NAME, "dw", dw.as_mut_slice(), s.channels)?,
-            front_mut(NAME, "db", db.as_mut_slice(), s.channels)?,
-        );
-        let dx = front_mut(NAME, "dx", dx.as_mut_slice(), s.len())?;
-        batchnorm::backward(&self.context, s, [x, dy], w, statistics, Gradients { dw, db, accumulate }, dx)
-    }
-    fn batchnorm_inference(
-        &self,
-        s: &BatchNormShape,
-        x: &Array<f32>,
-        w: &Array<f32>,
-        b: &Array<f32>,
-        mean: &Array<f32>,
-        variance: &Array<f32>,
-        relu: bool,
-        y: &mut Array<f32>,
-    ) -> Result<()> {
-        const NAME: &str = "batchnorm_inference";
-        let (x, y) = (front(NAME, "x", x, s.len())?, front_mut(NAME, "y", y.as_mut_slice(), s.len())?);
-        let (w, b) = (front(NAME, "w", w, s.channels)?, front(NAME, "b", b, s.channels)?);
-        let (mean, variance) = (front(NAME, "mean", mean, s.channels)?, front(NAME, "variance", variance, s.channels)?);
-        batchnorm::inference(&self.context, s, x, Affine { w, b, relu }, [mean, variance], y)
-    }
-    fn batchnorm_inference_backward(
-        &self,
-        s: &BatchNormShape,
-        dy: &Array<f32>,
-        w: &Array<f32>,
-        variance: &Array<f32>,
-        dx: &mut Array<f32>,
-    ) -> Result<()> {
-        const NAME: &str = "batchnorm_inference_backward";
-        let (dy, dx) = (front(NAME, "dy", dy, s.len())?, front_mut(NAME, "dx", dx.as_mut_slice(), s.len())?);
-        let (w, variance) = (front(NAME, "w", w, s.channels)?, front(NAME, "variance", variance, s.channels)?);
-        batchnorm::inference_backward(&self.context, s, dy, w, variance, dx)
-    }
-
-    fn dropout(&self, s: &DropoutShape, x: &mut Array<f32>) -> Result<()> {
-        dropout::run(&self.context, s, front_mut("dropout", "x", x.as_mut_slice(), s.len)?);
+    fn avgpool_backward(&self, a: AvgPoolBackward<'_, Self>) -> Result<()> {
+        let a = a.view(&FRONTS)?;
+        avgpool::backward(&self.context, a.shape, a.dy, a.dx);
         Ok(())
     }
 
-    fn flatten_forward(&self, s: &FlattenShape, x: &Array<f32>, y: &mut Array<f32>) -> Result<()> {
-        let x = front("flatten_forward", "x", x, s.len())?;
-        flatten::forward(&self.context, s, x, front_mut("flatten_forward", "y", y.as_mut_slice(), s.len())?);
-        Ok(())
+    fn lrn_forward(&self, a: LrnForward<'_, Self>) -> Result<()> {
+        let a = a.view(&FRONTS)?;
+        lrn::forward(&self.context, a.shape, a.x, a.y)
     }
-    fn flatten_backward(&self, s: &FlattenShape, dy: &Array<f32>, dx: &mut Array<f32>) -> Result<()> {
-        let dy = front("flatten_backward", "dy", dy, s.len())?;
-        flatten::backward(&self.context, s, dy, front_mut("flatten_backward", "dx", dx.as_mut_slice(), s.len())?);
+    fn lrn_backward(&self, a: LrnBackward<'_, Self>) -> Result<()> {
+        let a = a.view(&FRONTS)?;
+        lrn::backward(&self.context, a.shape, a.x, a.dy, a.dx)
+    }
+
+    fn batchnorm_forward(&self, a: BatchNormForward<'_, Self>) -> Result<()> {
+        let a = a.view(&FRONTS)?;
+        let (affine, running) = (Affine { w: a.w, b: a.b, relu: a.relu }, [a.running_mean, a.running_variance]);
+        batchnorm::forward(&self.context, a.shape, a.x, affine, running, a.statistics, a.y)
+    }
+    fn batchnorm_backward(&self, a: BatchNormBackward<'_, Self>) -> Result<()> {
+        let BatchNormBackward { shape, accumulate, x, dy, w, statistics, dw, db, dx } = a.view(&FRONTS)?;
+        batchnorm::backward(&self.context, shape, [x, dy], w, statistics, Gradients { dw, db, accumulate }, dx)
+    }
+    fn batchnorm_inference(&self, a: BatchNormInference<'_, Self>) -> Result<()> {
+        let a = a.view(&FRONTS)?;
+        let affine = Affine { w: a.w, b: a.b, relu: a.relu };
+        batchnorm::inference(&self.context, a.shape, a.x, affine, [a.mean, a.variance], a.y)
+    }
+    fn batchnorm_inference_backward(&self, a: BatchNormInferenceBackward<'_, Self>) -> Result<()> {
+        let a = a.view(&FRONTS)?;
+        batchnorm::inference_backward(&self.context, a.shape, a.dy, a.w, a.variance, a.dx)
+    }
+
+    fn dropout(&self, a: Dropout<'_, Self>) -> Result<()> {
+        let a = a.view(&FRONTS)?;
+        dropout::run(&self.context, a.shape, a.x);
         Ok(())
     }
 
-    fn linear_forward(
-        &self,
-        s: &LinearShape,
-        x: &Array<f32>,
-        w: &Array<f32>,
-        b: &Array<f32>,
-        relu: bool,
-        y: &mut Array<f32>,
-    ) -> Result<()> {
-        const NAME: &str = "linear_forward";
-        let (x, w) = (front(NAME, "x", x, s.input_len())?, front(NAME, "w", w, s.weight_len())?);
-        let (b, y) = (front(NAME, "b", b, s.outputs)?, front_mut(NAME, "y", y.as_mut_slice(), s.output_len())?);
-        linear::forward(&self.context, s, x, w, b, relu, y)
+    fn flatten_forward(&self, a: FlattenForward<'_, Self>) -> Result<()> {
+        let a = a.view(&FRONTS)?;
+        flatten::forward(&self.context, a.shape, a.x, a.y);
+        Ok(())
     }
-    fn linear_backward_data(
-        &self,
-        s: &LinearShape,
-        dy: &Array<f32>,
-        w: &Array<f32>,
-        dx: &mut Array<f32>,
-    ) -> Result<()> {
-        const NAME: &str = "linear_backward_data";
-        let (dy, w) = (front(NAME, "dy", dy, s.output_len())?, front(NAME, "w", w, s.weight_len())?);
-        let dx = front_mut(NAME, "dx", dx.as_mut_slice(), s.input_len())?;
-        linear::backward_data(&self.context, s, dy, w, dx)
+    fn flatten_backward(&self, a: FlattenBackward<'_, Self>) -> Result<()> {
+        let a = a.view(&FRONTS)?;
+        flatten::backward(&self.context, a.shape, a.dy, a.dx);
+        Ok(())
     }
-    fn linear_backward_weight(
-        &self,
-        s: &LinearShape,
-        x: &Array<f32>,
-        dy: &Array<f32>,
-        accumulate: bool,
-        dw: &mut Array<f32>,
-        db: &mut Array<f32>,
-    ) -> Result<()> {
-        const NAME: &str = "linear_backward_weight";
-        let (x, dy) = (front(NAME, "x", x, s.input_len())?, front(NAME, "dy", dy, s.output_len())?);
-        let dw = front_mut(NAME, "dw", dw.as_mut_slice(), s.weight_len())?;
-        let db = front_mut(NAME, "db", db.as_mut_slice(), s.outputs)?;
+
+    fn linear_forward(&self, a: LinearForward<'_, Self>) -> Result<()> {
+        let a = a.view(&FRONTS)?;
+        linear::forward(&self.context, a.shape, a.x, a.w, a.b, a.relu, a.y)
+    }
+    fn linear_backward_data(&self, a: LinearBackwardData<'_, Self>) -> Result<()> {
+        let a = a.view(&FRONTS)?;
+        linear::backward_data(&self.context, a.shape, a.dy, a.w, a.dx)
+    }
+    fn linear_backward_weight(&self, a: LinearBackwardWeight<'_, Self>) -> Result<()> {
+        let LinearBackwardWeight { shape, accumulate, x, dy, dw, db } = a.view(&FRONTS)?;
         let gradient = linear::Gradient::Store { dw, accumulate };
-        linear::backward_weight(&self.context, s, x, dy, gradient, db)
+        linear::backward_weight(&self.context, shape, x, dy, gradient, db)
     }
-    fn linear_backward_update(
-        &self,
-        s: &LinearShape,
-        x: &Array<f32>,
-        dy: &Array<f32>,
-        rule: &Sgd,
-        weight: &mut Parameter<Array<f32>>,
-        db: &mut Array<f32>,
-    ) -> Result<bool> {
+    fn linear_backward_update(&self, a: LinearBackwardUpdate<'_, Self>) -> Result<bool> {
         const NAME: &str = "linear_backward_update";
-        let (x, dy) = (front(NAME, "x", x, s.input_len())?, front(NAME, "dy", dy, s.output_len())?);
-        let rule = &rule.of(&weight.shape);
+        let LinearBackwardUpdate { shape: s, x, dy, sgd, weight, db } = a;
         let Some(momentum) = &mut weight.momentum else { return Ok(false) };
+        let (x, dy) = (front(NAME, "x", x, s.input_len())?, front(NAME, "dy", dy, s.output_len())?);
         let value = front_mut(NAME, "w", weight.value.as_mut_slice(), s.weight_len())?;
         let momentum = front_mut(NAME, "v", momentum.as_mut_slice(), s.weight_len())?;
         let db = front_mut(NAME, "db", db.as_mut_slice(), s.outputs)?;
-        let gradient = linear::Gradient::Update { optimizer: rule, value, momentum };
+        let gradient = linear::Gradient::Update { optimizer: &sgd.of(&weight.shape), value, momentum };
         linear::backward_weight(&self.context, s, x, dy, gradient, db)?;
         Ok(true)
     }
 
-    fn mix(&self, s: &MixShape, x: &mut Array<f32>) -> Result<()> {
-        mix::run(&self.context, s, front_mut("mix", "x", x.as_mut_slice(), s.len())?);
+    fn mix(&self, a: MixPairs<'_, Self>) -> Result<()> {
+        let a = a.view(&FRONTS)?;
+        mix::run(&self.context, a.shape, a.x);
         Ok(())
     }
 
-    fn softmax_cross_entropy(
-        &self,
-        s: &LossShape,
-        logits: &Array<f32>,
-        labels: &Array<u32>,
-        second: Option<(&Array<u32>, &Array<f32>)>,
-        losses: &mut Array<f32>,
-        correct: &mut Array<f32>,
-        dlogits: Option<&mut Array<f32>>,
-    ) -> Result<()> {
-        const NAME: &str = "softmax_cross_entropy";
-        let len = s.batch * s.classes;
-        let logits = front(NAME, "logits", logits, len)?;
-        let labels = front(NAME, "labels", labels, s.batch)?;
-        expect_labels(labels, s.classes)?;
-        let second = match second {
-            Some((labels, weight)) => {
-                let labels = front(NAME, "second labels", labels, s.batch)?;
-                expect_labels(labels, s.classes)?;
-                Some((labels, front(NAME, "weight", weight, 1)?[0]))
-            }
-            None => None,
-        };
-        let losses = front_mut(NAME, "losses", losses.as_mut_slice(), s.batch)?;
-        let correct = front_mut(NAME, "correct", correct.as_mut_slice(), s.batch)?;
-        let dlogits = dlogits.map(|d| front_mut(NAME, "dlogits", d.as_mut_slice(), len)).transpose()?;
-        softmax_cross_entropy::run(&self.context, s, logits, labels, second, [losses, correct], dlogits);
+    fn softmax_cross_entropy(&self, a: SoftmaxCrossEntropy<'_, Self>) -> Result<()> {
+        let a = a.view(&FRONTS)?;
+        a.check_labels()?;
+        let second = a.second.map(|(labels, weight)| (labels, weight[0]));
+        let (losses, correct) = (a.losses, a.correct);
+        softmax_cross_entropy::run(&self.context, a.shape, a.logits, a.labels, second, [losses, correct], a.dlogits);
+        Ok(())
+    }
+
+    fn add_totals(&self, len: usize, losses: &Array<f32>, correct: &Array<f32>, totals: &mut [f64; 2]) -> Result<()> {
+        for (total, values) in totals
+            .iter_mut()
+            .zip([front("add_totals", "losses", losses, len)?, front("add_totals", "correct", correct, len)?])
+        {
+            *total += values.iter().map(|&x| Element::to_f64(x)).sum::<f64>();
+        }
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use crate::device::Parameter;
 /// Parameters per task.
 const CHUNK: usize = 64 << 10;
 
-/// See [`Device::sgd`](crate::Device::sgd).
+/// See [`Operators::sgd`](crate::device::Operators::sgd).
 pub fn run(context: &Context, optimizer: &Sgd, parameters: &mut [Parameter<Array<f32>>]) {
     for parameter in parameters {
         let (Some(gradient), Some(momentum)) = (&parameter.gradient, &mut parameter.momentum) else { continue };

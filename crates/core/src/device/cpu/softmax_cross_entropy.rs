@@ -6,7 +6,7 @@ use crate::shape::LossShape;
 
 const IMAGES: usize = 8;
 
-/// See [`Device::softmax_cross_entropy`](crate::Device::softmax_cross_entropy); the caller has checked the labels.
+/// See [`Operators::softmax_cross_entropy`](crate::device::Operators::softmax_cross_entropy); the caller has checked the labels.
 pub fn run(
     context: &Context,
     s: &LossShape,

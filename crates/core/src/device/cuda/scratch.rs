@@ -10,7 +10,7 @@ use super::Cuda;
 use crate::shape::Operation;
 use crate::{Result, Sgd};
 
-/// Arrays that belong to no network, laid out by [`Device::prepare`].
+/// Arrays that belong to no network, laid out by [`Memory::prepare`](super::Memory::prepare).
 #[derive(Debug)]
 pub(super) struct Scratch {
     /// Floats for the operators' partial sums.

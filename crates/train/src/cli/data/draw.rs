@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use alexnet_core::arguments::MixPairs;
 use alexnet_core::random::Philox;
 use alexnet_core::reference;
 use alexnet_core::shape::MixShape;
@@ -68,7 +69,8 @@ pub fn run(args: &Args, data: &str, options: Options) -> anyhow::Result<String> 
             let mut images = batch.images().to_vec();
             let mix = config.mix_config().draw(&Philox::new(args.seed), epoch, batch.index as u32, size);
             if let (Some(mix), true) = (mix, row > 0) {
-                reference::mix(&MixShape { batch: batch.count, side: size, channels: 3, mix }, &mut images);
+                let shape = MixShape { batch: batch.count, side: size, channels: 3, mix };
+                reference::mix(MixPairs { shape: &shape, x: &mut images });
             }
             for (column, image) in images.chunks_exact(size * size * 3).enumerate() {
                 let pixel = |i: usize| {

@@ -163,7 +163,7 @@ fn unroll(s: &ConvShape, z: &Sizes, x: &[f32], group: usize, from: usize, end: u
     }
 }
 
-/// See [`Device::conv_forward`](crate::Device::conv_forward).
+/// See [`Operators::conv_forward`](crate::device::Operators::conv_forward).
 pub fn forward(
     context: &Context,
     s: &ConvShape,
@@ -199,7 +199,7 @@ pub fn forward(
     Ok(())
 }
 
-/// See [`Device::conv_backward_data`](crate::Device::conv_backward_data).
+/// See [`Operators::conv_backward_data`](crate::device::Operators::conv_backward_data).
 pub fn backward_data(context: &Context, s: &ConvShape, dy: &[f32], w: &[f32], dx: &mut [f32]) -> Result<()> {
     let mut workspace = context.workspace();
     let (weight, local) = workspace.split(workspace_size(s))?;
@@ -237,7 +237,7 @@ pub fn backward_data(context: &Context, s: &ConvShape, dy: &[f32], w: &[f32], dx
     Ok(())
 }
 
-/// The weights' part of [`Device::conv_backward_weight`](crate::Device::conv_backward_weight).
+/// The weights' part of [`Operators::conv_backward_weight`](crate::device::Operators::conv_backward_weight).
 pub fn backward_weight(
     context: &Context,
     s: &ConvShape,

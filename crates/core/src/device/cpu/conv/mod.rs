@@ -56,7 +56,7 @@ pub fn cache_len(s: &ConvShape) -> Option<usize> {
     winograd::suits(s).then(|| winograd::transformed_len(s))
 }
 
-/// See [`Device::conv_forward`](crate::Device::conv_forward).
+/// See [`Operators::conv_forward`](crate::device::Operators::conv_forward).
 pub fn forward(
     context: &Context,
     s: &ConvShape,
@@ -72,7 +72,7 @@ pub fn forward(
     }
 }
 
-/// See [`Device::conv_backward_data`](crate::Device::conv_backward_data).
+/// See [`Operators::conv_backward_data`](crate::device::Operators::conv_backward_data).
 pub fn backward_data(context: &Context, s: &ConvShape, dy: &[f32], w: Weights, dx: &mut [f32]) -> Result<()> {
     match winograd::suits(s) {
         true => winograd::backward_data(context, s, dy, w, dx),
@@ -80,8 +80,8 @@ pub fn backward_data(context: &Context, s: &ConvShape, dy: &[f32], w: Weights, d
     }
 }
 
-/// See [`Device::conv_backward_weight`](crate::Device::conv_backward_weight); with `data`, the weights and dx, also
-/// [`Device::conv_backward_data`](crate::Device::conv_backward_data).
+/// See [`Operators::conv_backward_weight`](crate::device::Operators::conv_backward_weight); with `data`, the weights and dx, also
+/// [`Operators::conv_backward_data`](crate::device::Operators::conv_backward_data).
 pub fn backward_weight(
     context: &Context,
     s: &ConvShape,

@@ -192,7 +192,7 @@ fn for_each_product(
     });
 }
 
-/// See [`Device::conv_forward`](crate::Device::conv_forward).
+/// See [`Operators::conv_forward`](crate::device::Operators::conv_forward).
 pub fn forward(
     context: &Context,
     s: &ConvShape,
@@ -259,7 +259,7 @@ fn data_from_tiles(
     });
 }
 
-/// See [`Device::conv_backward_data`](crate::Device::conv_backward_data).
+/// See [`Operators::conv_backward_data`](crate::device::Operators::conv_backward_data).
 pub fn backward_data(context: &Context, s: &ConvShape, dy: &[f32], w: Weights, dx: &mut [f32]) -> Result<()> {
     let z = sizes(s);
     let mut workspace = context.workspace();
@@ -279,8 +279,8 @@ pub fn backward_data(context: &Context, s: &ConvShape, dy: &[f32], w: Weights, d
     Ok(())
 }
 
-/// The weights' part of [`Device::conv_backward_weight`](crate::Device::conv_backward_weight); with `data`, the weights and dx,
-/// also [`Device::conv_backward_data`](crate::Device::conv_backward_data), which needs the same Y.
+/// The weights' part of [`Operators::conv_backward_weight`](crate::device::Operators::conv_backward_weight); with `data`, the weights and dx,
+/// also [`Operators::conv_backward_data`](crate::device::Operators::conv_backward_data), which needs the same Y.
 pub fn backward_weight(
     context: &Context,
     s: &ConvShape,
