@@ -1,7 +1,7 @@
 //! The CUDA kernels at the shapes of AlexNet: on a GPU their time, by its events and with the second-level cache
 //! overwritten in between; without one, under warpcheck, their counters, which no clock enters.
 //!
-//! `cargo bench -p alexnet-kernels --bench cuda` prints the table of the README, with `-- conv` only what has "conv" in its
+//! `cargo bench -p alexnet-kernels --bench cuda` prints the table of docs/kernels.md, with `-- conv` only what has "conv" in its
 //! name.
 
 mod cases;
