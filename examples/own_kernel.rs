@@ -26,7 +26,7 @@ extern "C" __global__ void saxpy(float a, const float* x, float* y, int n) {
 }
 "#;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Fails with an error if there is no driver or no GPU, where `CudaContext::new` would panic.
     device_count()?;
     let context = CudaContext::new(0)?;
