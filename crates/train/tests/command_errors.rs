@@ -19,6 +19,10 @@ fn wrong_settings() {
         ("train --momentum -1", "error: --momentum is -1, expected a number from 0 to below 1"),
         ("train --dropout 1", "error: --dropout is 1, expected a number from 0 to below 1"),
         ("train --ema 1", "error: --ema is 1, expected a number from 0 to below 1"),
+        (
+            "train --seed 18446744073709551615",
+            "error: --seed is 18446744073709551615, expected at most 9223372036854775807",
+        ),
         ("train --accumulate 0", "error: --accumulate is 0"),
         ("train --limit-train 0", "error: --limit-train is 0"),
         ("train --nesterov --momentum 0", "hint: give --momentum 0.9"),
