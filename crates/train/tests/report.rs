@@ -57,5 +57,5 @@ fn a_run_without_an_epoch_has_a_page_too() {
     place.succeed(&format!("{SHORT} --epochs 0 --out run"));
     place.succeed("report run --device cpu");
     let page = String::from_utf8(place.read("report.html")).unwrap();
-    assert!(page.contains("no epoch is done") && !page.contains("NaN") && !page.contains("inf%"));
+    assert!(page.contains("no epochs yet") && !page.contains("NaN") && !page.contains("inf%"));
 }

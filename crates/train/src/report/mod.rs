@@ -1,4 +1,4 @@
-//! The report of runs: one HTML page that needs nothing else, and its plots as SVG.
+//! The report about runs: one self-contained HTML page, and its plots as SVG.
 
 pub mod plot;
 pub mod test;
@@ -14,24 +14,24 @@ use plot::{Curve, escape};
 use test::Tested;
 
 const PAGE_STYLE: &str = include_str!("page.css");
-/// More classes than this have no matrix and no bar each.
+/// With more classes there is no confusion matrix, and bars for the worst classes only.
 const MOST_CLASSES: usize = 40;
 
-/// All that the report says of a run.
+/// Everything the report shows about a run.
 pub struct Run {
     /// Name of the folder.
     pub name: String,
-    /// Where it is.
+    /// The folder.
     pub path: PathBuf,
-    /// An epoch each.
+    /// One record per epoch.
     pub records: Vec<Record>,
     /// The settings, as TOML without their heading.
     pub config: String,
-    /// A line about the network.
+    /// One line about the network.
     pub network: String,
     /// First-layer filters.
     pub filters: Option<Picture>,
-    /// What it makes of the test images, unless that was left out.
+    /// The evaluation of the test images, unless it was left out.
     pub tested: Option<Tested>,
 }
 
@@ -40,7 +40,7 @@ fn judged_by(run: &Run) -> &'static str {
     if run.records.iter().any(|record| record.selection_metric().0 == "val") { "val" } else { "test" }
 }
 
-/// A plot, and the name of its file.
+/// A plot and its file name without extension.
 pub struct Plot {
     /// Such as `loss`.
     pub file: String,
@@ -48,7 +48,7 @@ pub struct Plot {
     pub svg: String,
 }
 
-/// The curves of all runs, one over the other.
+/// Plots of the training curves; all runs share each plot.
 pub fn curves(runs: &[Run]) -> Vec<Plot> {
     type Value = fn(&Record) -> f64;
     // File, title, per cent, from zero, curves: their names, values and whether they are dashed.
@@ -77,9 +77,9 @@ pub fn curves(runs: &[Run]) -> Vec<Plot> {
             for (colour, run) in runs.iter().enumerate() {
                 for &(what, value, dashed) in values {
                     let points = run.records.iter().map(|record| (record.epoch as f64, value(record)));
-                    // Epochs without a test are left out, not a gap in its curve.
+                    // Epochs without an evaluation are left out, so that the curve has no gaps.
                     let points = points.filter(|(_, value)| !value.is_nan()).collect();
-                    // With images held out, the curve is theirs.
+                    // With --val the curve is that of the held-out images.
                     let what = if what == "test" { judged_by(run) } else { what };
                     drawn.push(Curve {
                         name: format!("{} {what}", run.name).trim_end().into(),
@@ -98,7 +98,7 @@ pub fn curves(runs: &[Run]) -> Vec<Plot> {
         .into()
 }
 
-/// The plots of one run's test: accuracy a class, and the confusion matrix if there are not too many classes.
+/// Plots of one run's evaluation: accuracy per class, and the confusion matrix unless there are too many classes.
 pub fn test_plots(run: &Run) -> Vec<Plot> {
     let Some(tested) = &run.tested else { return Vec::new() };
     let row = |(class, share): (usize, Option<f64>)| {
@@ -106,7 +106,7 @@ pub fn test_plots(run: &Run) -> Vec<Plot> {
         (tested.classes[class].clone(), share, format!("{} of {}", counts[class], counts.iter().sum::<u64>()))
     };
     let mut rows: Vec<_> = tested.evaluation.per_class().into_iter().enumerate().map(row).collect();
-    let mut title = "Accuracy of each class";
+    let mut title = "Accuracy per class";
     if rows.len() > MOST_CLASSES {
         title = "The classes with the lowest accuracy";
         rows.retain(|(_, share, _)| share.is_some());
@@ -152,7 +152,7 @@ pub fn page(runs: &[Run]) -> String {
     html + "</main>\n</body>\n</html>\n"
 }
 
-/// A row for each run: what was reached, at what cost.
+/// One row per run: accuracy, loss, epochs, speed.
 fn table(runs: &[Run]) -> String {
     let mut html = String::from(
         "<div class=\"scroll\"><table><thead><tr><th>run</th><th class=\"n\">best accuracy</th>\
@@ -188,7 +188,7 @@ fn section(run: &Run, several: bool) -> String {
     if let Some(tested) = &run.tested {
         let _ = writeln!(
             html,
-            "<section><h2>Test{of}</h2>\n<p>{} test images of {}: {:.2}% right, loss {:.4}.</p>\n<div class=\"plots\">",
+            "<section><h2>Test{of}</h2>\n<p>{} test images of {}: {:.2}% correct, loss {:.4}.</p>\n<div class=\"plots\">",
             grouped(tested.evaluation.images as u64),
             escape(&tested.dataset),
             tested.evaluation.accuracy() * 100.0,
@@ -205,8 +205,8 @@ fn section(run: &Run, several: bool) -> String {
         if !tested.mistakes.is_empty() {
             let _ = writeln!(
                 html,
-                "<section><h2>Most confident mistakes{of}</h2>\n<p>Test images that the network took for something else, \
-                 the surest first.</p>\n<ul class=\"mistakes\">"
+                "<section><h2>Most confident mistakes{of}</h2>\n<p>Misclassified test images, the most \
+                 confident first.</p>\n<ul class=\"mistakes\">"
             );
             for mistake in &tested.mistakes {
                 let _ = writeln!(
@@ -225,8 +225,8 @@ fn section(run: &Run, several: bool) -> String {
     if let Some(filters) = &run.filters {
         let _ = writeln!(
             html,
-            "<section><h2>First-layer filters{of}</h2>\n<p>The weights of the first convolution as colours, each filter \
-             stretched to its own range.</p>\n<img class=\"filters\" width=\"{}\" alt=\"first-layer filters\" src=\"{}\"></section>",
+            "<section><h2>First-layer filters{of}</h2>\n<p>The weights of the first convolution as RGB, each filter \
+             scaled to its own range.</p>\n<img class=\"filters\" width=\"{}\" alt=\"first-layer filters\" src=\"{}\"></section>",
             filters.width(),
             filters.url()
         );
@@ -240,7 +240,7 @@ fn section(run: &Run, several: bool) -> String {
     html
 }
 
-/// The pairs of classes most often taken for each other, where there are too many for a matrix.
+/// The pairs of classes that are confused most, in place of a matrix.
 fn pairs(tested: &Tested) -> String {
     let mut html = String::from(
         "<table><thead><tr><th class=\"n\">images</th><th>are</th><th>taken for</th></tr></thead><tbody>\n",

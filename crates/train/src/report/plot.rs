@@ -1,27 +1,29 @@
-//! Plots as SVG: curves, bars, a confusion matrix. Colours are classes and variables of `plot.css`, so that they
-//! follow the reader's light or dark.
+//! Plots as SVG: curves, bars, a confusion matrix. Colours are CSS variables of `plot.css`, so that they follow the
+//! browser's light or dark theme.
 
 use std::fmt::Write as _;
 
-/// The style of all plots, for the page and for files of their own.
+use crate::print::{cut, widest};
+
+/// The style sheet of all plots, in the page and in SVG files.
 pub const STYLE: &str = include_str!("plot.css");
-/// Colours in `plot.css`.
+/// Number of colours in `plot.css`.
 pub const COLOURS: usize = 8;
 
-/// A curve: a name, a colour, whether it is drawn dashed, points.
+/// A curve.
 #[derive(Clone, Debug)]
 pub struct Curve {
-    /// For the legend and the tooltip.
+    /// Name in the tooltip.
     pub name: String,
-    /// Which of [`COLOURS`].
+    /// Index of the colour, modulo [`COLOURS`].
     pub colour: usize,
-    /// Dashed.
+    /// Whether it is drawn dashed.
     pub dashed: bool,
     /// x and y.
     pub points: Vec<(f64, f64)>,
 }
 
-/// `text` for HTML and SVG.
+/// Escapes `text` for HTML and SVG.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -31,7 +33,7 @@ pub fn escape(text: &str) -> String {
             '>' => out += "&gt;",
             '"' => out += "&quot;",
             '\'' => out += "&#39;",
-            // No XML may hold them.
+            // XML forbids control characters.
             c if c.is_control() && c != '\n' && c != '\t' => out.push('\u{fffd}'),
             c => out.push(c),
         }
@@ -39,7 +41,7 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// A plot as a file of its own; curves of several runs with a legend of their `names` below.
+/// A plot as an SVG file; below curves of several runs stands a legend of their `names`.
 pub fn standalone(svg: &str, names: &[&str]) -> String {
     let (open, rest) = svg.split_once('>').unwrap_or((svg, ""));
     let (mut open, mut rest) = (open.to_owned(), rest.trim_end().to_owned());
@@ -82,7 +84,7 @@ fn open(width: f64, height: f64, title: &str) -> String {
     )
 }
 
-/// Curves over epochs. `percent` writes the y axis in per cent; `zero` begins it at 0.
+/// Curves over epochs. `percent`: label the y axis in per cent; `zero`: start it at 0.
 pub fn curves(title: &str, curves: &[Curve], percent: bool, zero: bool) -> String {
     let mut svg = open(WIDTH, HEIGHT, title);
     let points = || curves.iter().flat_map(|curve| &curve.points).filter(|(x, y)| x.is_finite() && y.is_finite());
@@ -91,7 +93,7 @@ pub fn curves(title: &str, curves: &[Curve], percent: bool, zero: bool) -> Strin
     };
     let ((x0, x1), (y0, y1)) = (bounds(|p| p.0), bounds(|p| p.1));
     if x0 > x1 {
-        return svg + "<text class=\"tick\" x=\"240\" y=\"160\" text-anchor=\"middle\">no epoch is done</text>\n</svg>";
+        return svg + "<text class=\"tick\" x=\"240\" y=\"160\" text-anchor=\"middle\">no epochs yet</text>\n</svg>";
     }
     let ys = ticks(if zero { y0.min(0.0) } else { y0 }, y1, 5);
     let xs: Vec<f64> = ticks(x0, x1, 7).into_iter().filter(|x| x.fract() == 0.0 && (x0..=x1).contains(x)).collect();
@@ -137,7 +139,7 @@ pub fn curves(title: &str, curves: &[Curve], percent: bool, zero: bool) -> Strin
         }
         let name = escape(&curve.name);
         let _ = writeln!(svg, "<g class=\"{class}\"><title>{name}</title><path class=\"line\" d=\"{path}\"/>");
-        // Dots show single values, and carry what a pointer over them asks for.
+        // Dots mark the values and carry the tooltips.
         if curve.points.len() <= 60 {
             for &(px, py) in curve.points.iter().filter(|(_, y)| y.is_finite()) {
                 let value = if percent { format!("{:.2}%", py * 100.0) } else { number(py) };
@@ -166,7 +168,7 @@ fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     (0..=(last - first) as usize).map(|i| (first + i as f64) * step).collect()
 }
 
-/// Four significant digits, without zeros at the end.
+/// Four significant digits without trailing zeros.
 pub fn number(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {
         return format!("{value}");
@@ -181,7 +183,7 @@ pub fn number(value: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').into() } else { text }
 }
 
-/// The share of each class that was right, as bars: (name, share, `of` text).
+/// Accuracy per class as bars: (name, accuracy, tooltip).
 pub fn bars(title: &str, rows: &[(String, Option<f64>, String)]) -> String {
     const ROW: f64 = 26.0;
     let label = label_width(rows.iter().map(|(name, ..)| name.as_str()), 150.0);
@@ -212,7 +214,7 @@ pub fn bars(title: &str, rows: &[(String, Option<f64>, String)]) -> String {
     svg + "</svg>"
 }
 
-/// A confusion matrix: rows true, columns predicted, coloured by the share of the row.
+/// A confusion matrix: rows true, columns predicted, coloured by share of the row.
 pub fn confusion(title: &str, names: &[String], matrix: &[Vec<u64>]) -> String {
     let label = label_width(names.iter().map(String::as_str), 110.0);
     let n = names.len().max(1) as f64;
@@ -268,11 +270,7 @@ pub fn confusion(title: &str, names: &[String], matrix: &[Vec<u64>]) -> String {
 }
 
 fn label_width<'a>(names: impl Iterator<Item = &'a str>, most: f64) -> f64 {
-    (names.map(|name| name.chars().count()).max().unwrap_or(0) as f64 * 8.4 + 16.0).clamp(40.0, most)
-}
-
-fn cut(name: &str, most: usize) -> String {
-    if name.chars().count() <= most { name.into() } else { name.chars().take(most - 1).chain(['…']).collect() }
+    (widest(names) as f64 * 8.4 + 16.0).clamp(40.0, most)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a network makes of the test images, and where it errs.
+//! Evaluation of the test images for the report, with the most confident mistakes.
 
 use crate::data::Dataset;
 use crate::picture::Picture;
@@ -6,20 +6,20 @@ use crate::run::Result;
 use crate::run::classifier::{Classifier, softmax, top};
 use crate::run::evaluate::Evaluation;
 
-/// The largest side of a picture in the report.
+/// Largest side of a picture in the report, in pixels.
 const LARGEST_PICTURE: usize = 96;
 
-/// A test image that was taken for something else.
+/// A misclassified test image.
 pub struct Mistake {
-    /// What it is.
+    /// The true class.
     pub class: usize,
-    /// What it was taken for.
+    /// The predicted class.
     pub taken_for: usize,
-    /// The probability of that.
+    /// Probability of the predicted class.
     pub confidence: f64,
-    /// The probability of what it is.
+    /// Probability of the true class.
     pub own: f64,
-    /// It.
+    /// The image.
     pub picture: Picture,
 }
 
@@ -31,18 +31,18 @@ pub struct Tested {
     pub classes: Vec<String>,
     /// Loss and confusion.
     pub evaluation: Evaluation,
-    /// The surest mistakes, the surest first.
+    /// The most confident mistakes, in descending order.
     pub mistakes: Vec<Mistake>,
 }
 
-/// Runs over the test images, and keeps the `most` surest mistakes.
+/// Evaluates the test images and keeps the `most` most confident mistakes.
 ///
 /// # Errors
 /// An image cannot be read; the device failed.
 pub fn test(classifier: &mut Classifier, dataset: &Dataset, threads: usize, most: usize) -> Result<Tested> {
     let (side, split) = (classifier.side(), &dataset.test);
     let classes = classifier.classes().to_vec();
-    // Image, what it is, what it was taken for, how surely, and the probability of what it is.
+    // Image, true class, predicted class, and the probabilities of the predicted and the true class.
     let mut wrong: Vec<(usize, usize, usize, f64, f64)> = Vec::new();
     let evaluation = classifier.evaluate(split, threads, &mut |batch| {
         let images = batch.labels.iter().zip(batch.logits.chunks_exact(classes.len()));

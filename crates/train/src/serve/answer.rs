@@ -1,4 +1,4 @@
-//! What the server says: the network, and what it makes of a picture.
+//! Responses: the description of the network, and the classification of a picture.
 
 use std::io::Cursor;
 use std::time::Instant;
@@ -11,10 +11,10 @@ use crate::picture::{self, Picture};
 use crate::run::Result;
 use crate::run::classifier::{Classifier, top};
 
-/// The channels of a layer that are drawn.
+/// Most channels of a layer that are drawn.
 const MOST_CHANNELS: usize = 256;
 
-/// A network that answers.
+/// The served network.
 pub struct Model {
     classifier: Classifier,
     /// Name of the checkpoint, for the page.
@@ -22,7 +22,7 @@ pub struct Model {
     filters: Option<Picture>,
 }
 
-/// A picture, and the part of it that the network sees.
+/// A decoded picture: its size, and the pixels that the network sees.
 pub struct Decoded {
     width: usize,
     height: usize,
@@ -33,7 +33,7 @@ impl Decoded {
     /// Decodes a PNG or JPEG file.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason, as text for the client.
     pub fn new(bytes: &[u8], side: usize) -> Result<Self, String> {
         let (full, width, height) = resize::decode(Cursor::new(bytes), bytes.len() as u64)?;
         let mut pixels = vec![0; side * side * 3];
@@ -43,7 +43,7 @@ impl Decoded {
 }
 
 impl Model {
-    /// A network of the checkpoint `name`, with a drawing of its first-layer filters.
+    /// A network with the checkpoint's `name` and a picture of its first-layer filters.
     pub fn new(classifier: Classifier, name: String, filters: Option<Picture>) -> Self {
         Self { classifier, name, filters }
     }
@@ -53,7 +53,7 @@ impl Model {
         self.classifier.side()
     }
 
-    /// The answer to `GET /model`.
+    /// The body of `GET /model`.
     pub fn describe(&self) -> Value {
         let architecture = self.classifier.network().architecture();
         json!({
@@ -66,7 +66,7 @@ impl Model {
         })
     }
 
-    /// The answer to `POST /predict`.
+    /// The body of `POST /predict`: the `count` most probable classes, and with `layers` the activations.
     ///
     /// # Errors
     /// The device failed.
@@ -90,7 +90,7 @@ impl Model {
         });
         if layers {
             answer["input"] = Picture::from_rgb(self.side(), &decoded.pixels).url().into();
-            // The last of the views that it was classified by need not be the picture as it is shown.
+            // The last view of test-time augmentation need not be the picture itself.
             self.classifier.pass(&decoded.pixels)?;
             answer["layers"] = self.activations()?.into();
         }
@@ -122,12 +122,12 @@ impl Model {
     }
 }
 
-/// The places of the convolutions, each with that of its ReLU, before which there may be a norm and a shortcut's sum.
+/// Indices of the convolutions, each with that of its ReLU; a batch norm and a shortcut may come between.
 fn convolutions(architecture: &Architecture) -> Vec<(usize, usize)> {
     let layers = &architecture.layers;
-    let places = |wanted: fn(&LayerKind) -> bool| (0..layers.len()).filter(move |&at| wanted(&layers[at].kind));
-    places(|kind| matches!(kind, LayerKind::Conv { .. }))
-        .filter_map(|conv| Some((conv, places(|kind| matches!(kind, LayerKind::Relu)).find(|&relu| relu > conv)?)))
+    let indices = |wanted: fn(&LayerKind) -> bool| (0..layers.len()).filter(move |&at| wanted(&layers[at].kind));
+    indices(|kind| matches!(kind, LayerKind::Conv { .. }))
+        .filter_map(|conv| Some((conv, indices(|kind| matches!(kind, LayerKind::Relu)).find(|&relu| relu > conv)?)))
         .collect()
 }
 

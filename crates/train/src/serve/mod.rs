@@ -1,9 +1,9 @@
 //! A local page and a JSON API for a trained network.
 //!
-//! hyper speaks HTTP: it has the timeouts and the clean end that small servers lack. What may be asked is little:
-//! `GET /` the page, `GET /model` the network, `POST /predict` with a picture as the body. Sizes, times and the
-//! number of requests at once are limited; a request for another host than this one is refused, so that no web page
-//! can reach the server by a name of its own that leads here.
+//! Routes: `GET /` returns the page, `GET /model` describes the network, `POST /predict` classifies the picture in the
+//! body. HTTP is hyper's, which has the timeouts and the graceful shutdown that small servers lack. Body size, time and
+//! concurrent requests are limited. The Host header must name this machine: otherwise a web page could reach the server
+//! through a domain of its own that resolves to 127.0.0.1 (DNS rebinding).
 
 mod answer;
 #[cfg(test)]
@@ -29,16 +29,16 @@ pub use answer::Model;
 
 const PAGE: &str = include_str!("page.html");
 
-/// What a client may take.
+/// Limits per client request and for all of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of a picture.
+    /// Most bytes of a picture.
     pub body: usize,
-    /// Time for a request's head, for its body, and for its answer, each.
+    /// Time for a request's head, for its body, and for its inference, each.
     pub time: Duration,
-    /// Requests that are worked on or wait for it; more are refused.
+    /// Most requests in progress or queued; further ones are refused.
     pub requests: usize,
-    /// Connections; more wait to be accepted.
+    /// Most open connections; further ones wait to be accepted.
     pub connections: usize,
 }
 
@@ -48,7 +48,7 @@ impl Default for Limits {
     }
 }
 
-/// A refusal: status and message.
+/// An error response: status and message.
 type Refusal = (StatusCode, String);
 
 struct Server {
@@ -56,7 +56,7 @@ struct Server {
     /// Side of the network's images.
     side: usize,
     limits: Limits,
-    /// Host headers that mean this server.
+    /// Accepted Host headers.
     hosts: Vec<String>,
     requests: Arc<Semaphore>,
 }
@@ -73,10 +73,10 @@ impl Server {
     }
 }
 
-/// Serves until `stop` says so, then lets the requests at work end.
+/// Serves until `stop` completes, then finishes the requests in progress.
 ///
 /// # Errors
-/// The listener cannot be used.
+/// The listener has no address.
 pub async fn serve(
     listener: TcpListener,
     model: Model,
@@ -88,7 +88,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// Answers what comes until `stop` says so.
+/// Accepts connections until `stop` completes.
 async fn answer_all(listener: TcpListener, server: Arc<Server>, stop: impl Future<Output = ()>) {
     let limits = server.limits;
     let connections = Arc::new(Semaphore::new(limits.connections));
@@ -96,7 +96,7 @@ async fn answer_all(listener: TcpListener, server: Arc<Server>, stop: impl Futur
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = async {
-            // Closed by nobody.
+            // The semaphore is never closed.
             let permit = connections.clone().acquire_owned().await.ok();
             (permit, listener.accept().await)
         };
@@ -105,7 +105,7 @@ async fn answer_all(listener: TcpListener, server: Arc<Server>, stop: impl Futur
             () = &mut stop => break,
         };
         let Ok((stream, _)) = stream else {
-            // Out of file descriptors, or a connection that went away: the next may do.
+            // Out of file descriptors, or the client left: the next attempt may succeed.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
@@ -121,24 +121,24 @@ async fn answer_all(listener: TcpListener, server: Arc<Server>, stop: impl Futur
             .serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
-            // A client that breaks off is no error of ours.
+            // A client that disconnects is not an error.
             let _ = connection.await;
             drop(permit);
         });
     }
     drop(listener);
-    // Requests at work have their own limits of time; idle connections end at once.
+    // Requests in progress have their own time limits; idle connections are closed at once.
     let _ = tokio::time::timeout(limits.time * 3, graceful.shutdown()).await;
 }
 
-/// How a browser on this machine calls the server.
+/// The Host headers by which a browser on this machine reaches the server.
 fn hosts(address: SocketAddr) -> Vec<String> {
     let port = address.port();
     let names = ["localhost", "127.0.0.1", "[::1]"];
     let mut hosts = vec![address.to_string()];
     hosts.extend(names.map(|name| format!("{name}:{port}")));
     if port == 80 {
-        // HTTP's own, which is left out.
+        // Browsers omit HTTP's default port.
         hosts.extend(names.map(String::from));
     }
     hosts
@@ -174,7 +174,7 @@ async fn answer(server: &Arc<Server>, request: Request<Incoming>) -> Result<Resp
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let known = |name: &str| server.hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
     if !known(host) {
-        return refuse(StatusCode::MISDIRECTED_REQUEST, "this server answers to localhost only");
+        return refuse(StatusCode::MISDIRECTED_REQUEST, "this server accepts requests to localhost only");
     }
     if let Some(origin) = request.headers().get(header::ORIGIN) {
         let own = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://")).is_some_and(known);
@@ -192,7 +192,7 @@ async fn answer(server: &Arc<Server>, request: Request<Incoming>) -> Result<Resp
         "/predict" if request.method() == Method::POST => predict(server, request).await,
         "/" | "/model" => refuse(StatusCode::METHOD_NOT_ALLOWED, "use GET"),
         "/predict" => refuse(StatusCode::METHOD_NOT_ALLOWED, "use POST, with a PNG or JPEG file as the body"),
-        _ => refuse(StatusCode::NOT_FOUND, "there is /, /model and /predict"),
+        _ => refuse(StatusCode::NOT_FOUND, "not found; the paths are /, /model and /predict"),
     }
 }
 
@@ -206,7 +206,7 @@ async fn predict(server: &Arc<Server>, request: Request<Incoming>) -> Result<Res
                 _ => return Err((StatusCode::BAD_REQUEST, "top must be a number from 1".into())),
             },
             ("layers", flag) => layers = flag != "0",
-            (key, _) => return Err((StatusCode::BAD_REQUEST, format!("there is top and layers, not {key}"))),
+            (key, _) => return Err((StatusCode::BAD_REQUEST, format!("unknown parameter {key}; known are top and layers"))),
         }
     }
     let Ok(permit) = server.requests.clone().try_acquire_owned() else {
@@ -220,14 +220,14 @@ async fn predict(server: &Arc<Server>, request: Request<Incoming>) -> Result<Res
     let body = match tokio::time::timeout(time, Limited::new(request.into_body(), most).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
-        Ok(Err(_)) => return Err((StatusCode::BAD_REQUEST, "the request broke off".into())),
-        Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the picture took too long to arrive".into())),
+        Ok(Err(_)) => return Err((StatusCode::BAD_REQUEST, "the request ended early".into())),
+        Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the upload took too long".into())),
     };
     let server = server.clone();
     let task = work(move || {
-        // Goes on when nobody waits for the answer any more, and counts for as long.
+        // Runs on after a timeout, and occupies its slot until it is done.
         let _permit = permit;
-        // Decoded before the network is asked for, so that a large picture keeps nobody waiting.
+        // Decoded before the lock is taken, so that a large picture delays no other request.
         let picture =
             answer::Decoded::new(&body, server.side).map_err(|reason| (StatusCode::UNPROCESSABLE_ENTITY, reason))?;
         let answer = lock(&server).predict(&picture, top, layers);
@@ -235,18 +235,18 @@ async fn predict(server: &Arc<Server>, request: Request<Incoming>) -> Result<Res
     });
     match tokio::time::timeout(time, task).await {
         Ok(answer) => answer,
-        Err(_) => Err((StatusCode::GATEWAY_TIMEOUT, "the answer took too long".into())),
+        Err(_) => Err((StatusCode::GATEWAY_TIMEOUT, "the inference took too long".into())),
     }
 }
 
-/// A panic while the network was held leaves it as a forward pass leaves it: whole.
+/// Ignores poisoning: a panic in a forward pass leaves the network's weights unchanged.
 fn lock(server: &Server) -> std::sync::MutexGuard<'_, Model> {
     server.model.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs what blocks outside the threads that speak HTTP.
+/// Runs blocking work outside the threads that serve HTTP.
 async fn work<T: Send + 'static>(task: impl FnOnce() -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
-    let broken = |_| (StatusCode::INTERNAL_SERVER_ERROR, "the request could not be worked on".to_owned());
+    let broken = |_| (StatusCode::INTERNAL_SERVER_ERROR, "the request failed".to_owned());
     tokio::task::spawn_blocking(task).await.map_err(broken)?
 }
 

@@ -32,7 +32,7 @@ fn model() -> Model {
     Model::new(Classifier::new(device, &checkpoint, architecture, 1).unwrap(), "last".into(), None)
 }
 
-/// The status of an answer.
+/// The status of a response.
 fn ask(address: SocketAddr, request: &str, body: &[u8]) -> u16 {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -65,7 +65,7 @@ fn a_request_that_nobody_waits_for_counts_until_it_is_done() {
     assert_eq!(ask(address, "POST /predict", &file), 504, "the first waits for the network");
     let start = Instant::now();
     assert_eq!(ask(address, "POST /predict", &file), 503, "the first still waits");
-    // Nor does a network at work keep others from being answered.
+    // A busy network does not block other requests.
     assert_eq!(ask(address, "GET /", b""), 200);
     assert!(start.elapsed() < Duration::from_secs(30));
     drop(held);
