@@ -1,6 +1,6 @@
-//! The few bytes of Protocol Buffers that TensorBoard and ONNX need: fields are appended to a message.
+//! A writer for the part of Protocol Buffers that TensorBoard and ONNX need. Fields are appended in the order of calls.
 
-/// A message that is being written.
+/// A message under construction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message(Vec<u8>);
 
@@ -70,13 +70,13 @@ impl Message {
         self
     }
 
-    /// A message within this one.
+    /// A nested message.
     #[must_use]
     pub fn message(self, field: u32, value: &Self) -> Self {
         self.bytes(field, &value.0)
     }
 
-    /// A message for each of `values`.
+    /// One nested message per value (a repeated field).
     #[must_use]
     pub fn messages(self, field: u32, values: impl IntoIterator<Item = Self>) -> Self {
         values.into_iter().fold(self, |message, value| message.message(field, &value))

@@ -10,7 +10,7 @@ use alexnet_core::{Cpu, Network};
 use super::output;
 use crate::data::cifar;
 use crate::import::recognise::{Known, recognise};
-use crate::import::{self, Weights};
+use crate::import::{self, WeightFile};
 use crate::print::say;
 use crate::run::checkpoint::{self, Metadata, Progress, TrainedOn};
 use crate::run::classifier::architecture_of;
@@ -116,7 +116,7 @@ fn arch(model: &Model) -> Arch {
 }
 
 /// The names in the file's metadata, or the classes' numbers.
-fn recorded_names(weights: &Weights, count: usize) -> Vec<String> {
+fn recorded_names(weights: &WeightFile, count: usize) -> Vec<String> {
     let noted = weights.note("classes").and_then(|note| serde_json::from_str::<Vec<String>>(&note).ok());
     noted.filter(|names| names.len() == count).unwrap_or_else(|| (0..count).map(|class| class.to_string()).collect())
 }

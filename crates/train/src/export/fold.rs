@@ -1,5 +1,5 @@
-//! Batch norms as parts of the convolutions and linear layers before them, which is what they are once training is over:
-//! γ·(w∗x + b − μ)/√(σ²+ε) + β is one with the weights γ/√(σ²+ε)·w and the bias γ/√(σ²+ε)·(b − μ) + β.
+//! Folds batch norms into the convolutions and linear layers before them. With fixed statistics,
+//! γ·(w∗x + b − μ)/√(σ²+ε) + β is the same layer with weights γ/√(σ²+ε)·w and bias γ/√(σ²+ε)·(b − μ) + β.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use alexnet_core::{Architecture, Error, LayerKind};
 
 use super::{Model, Tensor};
 
-/// The layers without batch norms, under the names they had, and their parameters. Computed in f64, rounded once.
+/// The layers without batch norms, under their old names, and their parameters: computed in f64, rounded to f32 once.
 ///
 /// # Errors
 /// A batch norm that follows neither a convolution nor a linear layer.
@@ -15,23 +15,21 @@ pub fn fold<'a>(model: &Model<'a>) -> alexnet_core::Result<(Architecture, Vec<Te
     let mut architecture = model.architecture.clone();
     let mut parameters = model.parameters.clone();
     let is_norm = |kind: &LayerKind| matches!(kind, LayerKind::BatchNorm { .. });
-    while let Some(place) = architecture.layers.iter().position(|layer| is_norm(&layer.kind)) {
-        let norm = architecture.layers.remove(place);
+    while let Some(index) = architecture.layers.iter().position(|layer| is_norm(&layer.kind)) {
+        let norm = architecture.layers.remove(index);
         for layer in &mut architecture.layers {
             if let LayerKind::Add { from } = &mut layer.kind
-                && *from > place
+                && *from > index
             {
                 *from -= 1;
             }
         }
-        let before = place.checked_sub(1).map(|before| &architecture.layers[before]);
+        let before = index.checked_sub(1).map(|before| &architecture.layers[before]);
         let weighted = |kind: &LayerKind| matches!(kind, LayerKind::Conv { .. } | LayerKind::Linear { .. });
         let (LayerKind::BatchNorm { epsilon, .. }, Some(layer)) =
             (norm.kind, before.filter(|layer| weighted(&layer.kind)))
         else {
-            let reason =
-                "a batch norm is exported as part of the convolution or linear layer before it, and here is none"
-                    .into();
+            let reason = "a batch norm can be exported only right after a convolution or a linear layer".into();
             return Err(Error::Layer { layer: norm.name, reason });
         };
         let mut take = |name: &str| {

@@ -1,4 +1,4 @@
-//! A trained network for other programs: ONNX, TorchScript, PyTorch's state dict, safetensors.
+//! Export of a trained network: ONNX, TorchScript, PyTorch state dict, safetensors.
 
 pub mod fold;
 pub mod onnx;
@@ -11,13 +11,13 @@ use std::borrow::Cow;
 
 use alexnet_core::Architecture;
 
-/// What every format is made from: the layers and a value for each parameter, as little-endian f32.
+/// The input of every exporter: the layers and their parameters.
 pub struct Model<'a> {
     /// The layers.
     pub architecture: &'a Architecture,
     /// The names of the classes in order.
     pub classes: &'a [String],
-    /// Name, shape and bytes of each parameter, in the network's order.
+    /// The parameters in the network's order.
     pub parameters: Vec<Tensor<'a>>,
 }
 
@@ -32,10 +32,10 @@ pub struct Tensor<'a> {
     pub bytes: Cow<'a, [u8]>,
 }
 
-/// What is built into the exported network around the layers.
+/// Operations added around the layers of the exported graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wrapping {
-    /// The input is uint8 (N, H, W, 3), normalised within.
+    /// The input is uint8 (N, H, W, 3), and the graph normalises it.
     pub preprocess: bool,
     /// The output is probabilities instead of logits.
     pub softmax: bool,

@@ -1,6 +1,6 @@
-//! ONNX: the graph as a protocol buffer `onnx.ModelProto`, written by hand; field numbers as in `onnx.proto`.
+//! ONNX: writes the graph as a protocol buffer `onnx.ModelProto`; field numbers are those of `onnx.proto`.
 //!
-//! The input is `input`, float (N, 3, H, W) already normalised, or with preprocessing uint8 (N, H, W, 3);
+//! The input is `input`: normalised float (N, 3, H, W), or with preprocessing uint8 (N, H, W, 3);
 //! the output is `output` (N, classes). N is any batch. The metadata's `classes` is the JSON list of their names.
 
 use alexnet_core::LayerKind;
@@ -14,7 +14,7 @@ use crate::protobuf::Message;
 
 const FLOAT: i64 = 1;
 const UINT8: i64 = 2;
-/// The operator set, of ONNX 1.12 (2022); every operator used is in it as described there.
+/// Operator set of ONNX 1.12 (2022).
 const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
 
@@ -92,7 +92,7 @@ impl Graph {
         name.into()
     }
 
-    /// uint8 (N, H, W, 3) to normalised float (N, 3, H, W), in evaluation's order of operations.
+    /// uint8 (N, H, W, 3) to normalised float (N, 3, H, W), with the operations in the order of evaluation.
     fn preprocess(&mut self, input: String) -> String {
         let float = self.node("Cast", "preprocess.float", &[&input], &[int("to", FLOAT)]);
         let full = self.constant("preprocess.255", &[], &[255.0]);
@@ -104,7 +104,7 @@ impl Graph {
         self.node("Transpose", "preprocess", &[&normalised], &[ints("perm", &[0, 3, 1, 2])])
     }
 
-    /// `inputs` are what the layers up to this one take in.
+    /// Adds a layer's nodes and returns the name of its output. `inputs` are the inputs of all layers up to this one.
     fn layer(&mut self, layer: &TracedLayer, x: String, inputs: &[String]) -> String {
         let name = layer.spec.name.as_str();
         let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
@@ -119,7 +119,7 @@ impl Graph {
                 self.node("MaxPool", name, &[&x], &window(kernel, stride, padding))
             }
             LayerKind::AdaptiveAvgPool { side } => {
-                // ONNX has no adaptive pooling: rows and columns are averaged by two constant matrices.
+                // ONNX has no adaptive pooling: two constant matrices average rows and columns.
                 let rows = averages(layer.input.height, side);
                 let columns = averages(layer.input.width, side);
                 let transposed: Vec<f32> =
@@ -142,7 +142,7 @@ impl Graph {
     }
 }
 
-/// (outputs, inputs): row i averages the inputs of window i.
+/// A matrix (outputs, inputs) whose row i averages the inputs in window i.
 fn averages(inputs: usize, outputs: usize) -> Vec<f32> {
     let mut matrix = vec![0.0; inputs * outputs];
     for (output, row) in matrix.chunks_exact_mut(inputs).enumerate() {
@@ -175,7 +175,7 @@ fn ints(name: &str, values: &[i64]) -> Message {
     values.iter().fold(Message::new().bytes(1, name), |message, &value| message.int(8, value)).int(20, 7)
 }
 
-/// A value's name, type and shape; a side without a number is the batch.
+/// A value's name, type and shape; `None` is the batch dimension.
 fn value_info(name: &str, kind: i64, sides: &[Option<i64>]) -> Message {
     let side = |side: &Option<i64>| match side {
         Some(side) => Message::new().int(1, *side),

@@ -1,6 +1,6 @@
-//! Python's pickle, protocol 2, as PyTorch's archives use it: the writing side.
+//! Writes Python's pickle, protocol 2, as PyTorch's archives use it.
 
-/// A pickle that is being written.
+/// A pickle under construction.
 #[derive(Debug)]
 pub struct Pickle(Vec<u8>);
 
@@ -11,24 +11,24 @@ impl Default for Pickle {
 }
 
 impl Pickle {
-    /// A pickle with nothing on its stack.
+    /// A pickle with an empty stack.
     pub fn new() -> Self {
         Self(vec![0x80, 2])
     }
 
-    /// Ends the pickle; the stack's top is its value.
+    /// Ends the pickle; its value is the top of the stack.
     pub fn finish(mut self) -> Vec<u8> {
         self.0.push(b'.');
         self.0
     }
 
-    /// Marks the start of a tuple's, or a dictionary's, elements.
+    /// Marks the start of the elements of a tuple or dictionary.
     pub fn mark(&mut self) -> &mut Self {
         self.0.push(b'(');
         self
     }
 
-    /// A tuple of all since the mark.
+    /// Collects everything since the mark into a tuple.
     pub fn tuple(&mut self) -> &mut Self {
         self.0.push(b't');
         self
@@ -123,7 +123,7 @@ impl Pickle {
         self.global("torch._utils", "_rebuild_tensor_v2").mark();
         self.mark().string("storage").global("torch", "FloatStorage").string(key).string("cpu");
         self.int(shape.iter().product()).tuple();
-        // The tuple above is a persistent id: the reader finds the storage by it.
+        // The tuple above is the persistent id by which the reader finds the storage.
         self.0.push(b'Q');
         self.int(0).ints(shape).ints(&strides).bool(false);
         self.global("collections", "OrderedDict").empty_tuple().reduce();

@@ -1,4 +1,4 @@
-//! PyTorch's zip archives: the state dict that `torch.load(weights_only=True)` opens.
+//! PyTorch's zip archives: a state dict for `torch.load(weights_only=True)`.
 
 use std::io::{Cursor, Seek, Write};
 
@@ -8,11 +8,10 @@ use zip::{CompressionMethod, ZipWriter};
 use super::pickle::Pickle;
 use super::{Model, Tensor};
 
-/// The folder in the archive that holds all records; PyTorch takes any name.
+/// The folder of all records in the archive; PyTorch accepts any name.
 const FOLDER: &str = "alexnet";
 
-/// An archive that is being written. PyTorch wants its records stored, not compressed, and begins
-/// each at a multiple of 64 bytes.
+/// An archive under construction. PyTorch stores records uncompressed, each aligned to 64 bytes.
 pub(super) struct Archive<W: Write + Seek>(ZipWriter<W>);
 
 impl<W: Write + Seek> Archive<W> {
@@ -31,7 +30,7 @@ impl<W: Write + Seek> Archive<W> {
         self.0.write_all(bytes)
     }
 
-    /// Writes the tensors' bytes as `data/0`, `data/1`, … and the two records that all archives have.
+    /// Writes the tensors' bytes as `data/0`, `data/1`, …, and the records that every archive has.
     pub(super) fn finish(mut self, tensors: &[Tensor<'_>], version: &str) -> std::io::Result<W> {
         for (key, tensor) in tensors.iter().enumerate() {
             self.record(&format!("data/{key}"), &tensor.bytes)?;
@@ -45,7 +44,7 @@ impl<W: Write + Seek> Archive<W> {
 /// The bytes of a `.pth` file: an `OrderedDict` from name to tensor.
 ///
 /// # Errors
-/// An archive that cannot be written.
+/// The archive cannot be written.
 pub fn to_bytes(model: &Model<'_>) -> std::io::Result<Vec<u8>> {
     let mut pickle = Pickle::new();
     pickle.global("collections", "OrderedDict").empty_tuple().reduce().mark();

@@ -3,8 +3,8 @@
 use super::Model;
 use crate::run::model;
 
-/// The bytes of the file. Its metadata tell `format` (`pt`, as other libraries write it), and in this program's
-/// words `architecture` and `classes`, so that [`crate::import`] need not guess.
+/// The bytes of the file. Its metadata have `format` (`pt`, as other libraries write it), and for [`crate::import`]
+/// `architecture` and `classes` as JSON.
 pub fn to_bytes(model: &Model<'_>, network: &model::Model) -> Vec<u8> {
     let mut header = serde_json::Map::new();
     let metadata = serde_json::json!({
@@ -21,7 +21,7 @@ pub fn to_bytes(model: &Model<'_>, network: &model::Model) -> Vec<u8> {
         header.insert(tensor.name.clone(), info);
     }
     let mut text = serde_json::Value::Object(header).to_string();
-    // The data begin at a multiple of eight bytes.
+    // Aligns the data to eight bytes.
     text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
     let mut bytes = Vec::with_capacity(8 + text.len() + end);
     bytes.extend((text.len() as u64).to_le_bytes());

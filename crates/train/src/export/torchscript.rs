@@ -1,8 +1,8 @@
-//! TorchScript: an archive that `torch.jit.load` opens and runs, in Python and in C++.
+//! TorchScript: an archive for `torch.jit.load`, in Python and in C++.
 //!
-//! It holds the code of `forward` in TorchScript's subset of Python, and a pickle of the module's
-//! attributes. The submodules have torchvision's names, so that its `state_dict()` is PyTorch's. The extra file
-//! `classes.json` is the list of the classes' names.
+//! It holds the source of `forward` in TorchScript's subset of Python, and a pickle of the module's attributes. The
+//! submodules have torchvision's names, so `state_dict()` has them, too. The extra file `classes.json` lists the class
+//! names.
 
 use std::fmt::Write as _;
 use std::io::Cursor;
@@ -19,7 +19,7 @@ use crate::data::augment::{MEAN, STD};
 /// The format's version since PyTorch 1.12.
 const VERSION: &str = "10";
 
-/// Why TorchScript cannot be made.
+/// Why the export to TorchScript failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The layers do not fit each other.
@@ -56,7 +56,7 @@ pub fn to_bytes(model: &Model<'_>, wrapping: Wrapping) -> Result<Vec<u8>, Error>
     Ok(archive.finish(&tensors, VERSION)?.into_inner())
 }
 
-/// `features` and `classifier` with the numbers of their layers that have parameters.
+/// `features` and `classifier`, each with the numbers of its layers with parameters.
 fn groups<'a>(tensors: &'a [Tensor<'_>]) -> Vec<(&'a str, Vec<&'a str>)> {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     for tensor in tensors {
@@ -70,7 +70,7 @@ fn groups<'a>(tensors: &'a [Tensor<'_>]) -> Vec<(&'a str, Vec<&'a str>)> {
     groups
 }
 
-/// The pickled module: its attributes in the order in which the code declares them.
+/// The pickled module, with its attributes in the order of their declaration in the code.
 fn attributes(tensors: &[Tensor<'_>]) -> Vec<u8> {
     let key = |name: &str| tensors.iter().position(|tensor| tensor.name == name).unwrap_or_default();
     let mut pickle = Pickle::new();
@@ -161,7 +161,7 @@ fn code(groups: &[(&str, Vec<&str>)], layers: &[TracedLayer], wrapping: Wrapping
     code
 }
 
-/// Writes a layer's statements and returns the name of its output; `inputs` are what the layers up to this one take in.
+/// Writes a layer's statements and returns the name of its output; `inputs` are the inputs of all layers up to this one.
 fn expression(layer: &TracedLayer, x: String, inputs: &[String], assign: &mut impl FnMut(String) -> String) -> String {
     let parameters = || {
         let (group, number) = layer.spec.name.split_once('.').unwrap_or((&layer.spec.name, ""));
@@ -181,7 +181,7 @@ fn expression(layer: &TracedLayer, x: String, inputs: &[String], assign: &mut im
         }
         LayerKind::AdaptiveAvgPool { side } => assign(format!("torch.adaptive_avg_pool2d({x}, {})", pair(side))),
         LayerKind::Lrn { size, alpha, beta, k } => {
-            // As torch.nn.functional.local_response_norm: a mean over channels with zeros beyond the ends.
+            // As torch.nn.functional.local_response_norm: a mean over channels, zero-padded.
             let (before, after) = (size / 2, (size - 1) / 2);
             let squares = assign(format!("torch.unsqueeze(torch.mul({x}, {x}), 1)"));
             let padded = assign(format!("torch.constant_pad_nd({squares}, [0, 0, 0, 0, {before}, {after}])"));

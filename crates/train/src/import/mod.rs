@@ -1,4 +1,4 @@
-//! Weights from other programs: safetensors files, and PyTorch's state dicts.
+//! Import of weights from other programs: safetensors files and PyTorch state dicts.
 
 pub mod pickle;
 pub mod pytorch;
@@ -12,13 +12,13 @@ use alexnet_core::{Device, Network};
 
 use crate::run::checkpoint;
 
-/// Why weights cannot be taken.
+/// Why weights cannot be imported.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A safetensors file that cannot be read, or a tensor that does not fit.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
-    /// A file of PyTorch's that cannot be read.
+    /// A PyTorch file that cannot be read.
     #[error("{}: {source}", path.display())]
     PyTorch {
         /// The file.
@@ -26,16 +26,16 @@ pub enum Error {
         /// What is wrong with it.
         source: pytorch::Error,
     },
-    /// The tensors are no AlexNet's that this program knows.
-    #[error("{} holds no AlexNet that is known: {reason}", path.display())]
+    /// The tensors fit no known variant of AlexNet.
+    #[error("{} does not hold a known AlexNet: {reason}", path.display())]
     Unrecognised {
         /// The file.
         path: PathBuf,
         /// What was looked for.
         reason: String,
     },
-    /// A tensor that nothing can be computed with.
-    #[error("the tensor {name} of {} has the value {value}", path.display())]
+    /// A tensor with NaN or an infinity.
+    #[error("tensor {name} of {} has the value {value}", path.display())]
     NotFinite {
         /// The file.
         path: PathBuf,
@@ -44,46 +44,46 @@ pub enum Error {
         /// NaN or an infinity.
         value: f32,
     },
-    /// The last layer has other classes than wanted.
+    /// The last layer has another number of classes than requested.
     #[error("{} has a last layer of {found} classes, {wanted} are wanted", path.display())]
     Classes {
         /// The file.
         path: PathBuf,
         /// Its classes.
         found: usize,
-        /// Those of the data, or those named.
+        /// Classes of the data, or of `--classes`.
         wanted: usize,
     },
 }
 
-/// Named tensors of someone's file.
-pub struct Weights {
+/// Named tensors in a file of weights.
+pub struct WeightFile {
     path: PathBuf,
-    file: File,
-    /// What stands before the network's own names, such as `module.`.
+    file: Contents,
+    /// Common prefix of all names, such as `module.`.
     prefix: String,
 }
 
-enum File {
+enum Contents {
     Safetensors(checkpoint::Weights),
     PyTorch(Box<pytorch::StateDict>),
 }
 
-/// Opens a safetensors file or a state dict of PyTorch's, told apart by their contents.
+/// Opens a safetensors file or a PyTorch state dict; the contents tell which.
 ///
 /// # Errors
 /// The file cannot be read or is neither.
-pub fn open(path: &Path) -> Result<Weights, Error> {
+pub fn open(path: &Path) -> Result<WeightFile, Error> {
     let mut start = Vec::new();
-    // A file that cannot be opened is told by what opens it again.
+    // If the file cannot be opened, the attempt below reports it.
     let opened = std::fs::File::open(path).and_then(|file| file.take(16).read_to_end(&mut start));
     let file = if opened.is_ok() && pytorch::recognises(&start) {
         let state = pytorch::open(path).map_err(|source| Error::PyTorch { path: path.into(), source })?;
-        File::PyTorch(Box::new(state))
+        Contents::PyTorch(Box::new(state))
     } else {
-        File::Safetensors(checkpoint::open_weights(path)?)
+        Contents::Safetensors(checkpoint::open_weights(path)?)
     };
-    let mut weights = Weights { path: path.into(), file, prefix: String::new() };
+    let mut weights = WeightFile { path: path.into(), file, prefix: String::new() };
     let first = ".features.0.weight";
     let names: Vec<String> = weights.shapes().into_iter().map(|(name, _)| name).collect();
     if !names.iter().any(|name| *name == first[1..])
@@ -94,50 +94,49 @@ pub fn open(path: &Path) -> Result<Weights, Error> {
     Ok(weights)
 }
 
-impl Weights {
-    /// Where they come from.
+impl WeightFile {
+    /// The file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Names and shapes in the file's order, without the prefix that all names of the network have.
+    /// Names, without the common prefix, and shapes, in the file's order.
     pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
         let shapes = match &self.file {
-            File::Safetensors(file) => file.shapes(),
-            File::PyTorch(state) => state.shapes().map(|(name, shape)| (name.to_owned(), shape.to_vec())).collect(),
+            Contents::Safetensors(file) => file.shapes(),
+            Contents::PyTorch(state) => state.shapes().map(|(name, shape)| (name.to_owned(), shape.to_vec())).collect(),
         };
         let own = |(name, shape): (String, _)| Some((name.strip_prefix(&self.prefix)?.to_owned(), shape));
         shapes.into_iter().filter_map(own).collect()
     }
 
-    /// A string that a safetensors file's metadata has.
+    /// A string from the metadata of a safetensors file.
     pub fn note(&self, key: &str) -> Option<String> {
         match &self.file {
-            File::Safetensors(file) => file.note(key),
-            File::PyTorch(_) => None,
+            Contents::Safetensors(file) => file.note(key),
+            Contents::PyTorch(_) => None,
         }
     }
 
     /// The values of a tensor, rounded to f32.
     ///
     /// # Errors
-    /// It is missing, or no tensor of floating-point numbers.
+    /// It is missing, or not of a floating-point type.
     pub fn read(&mut self, name: &str) -> Result<Vec<f32>, Error> {
         let name = format!("{}{name}", self.prefix);
         match &mut self.file {
-            File::Safetensors(file) => Ok(file.read(&name)?),
-            File::PyTorch(state) => {
+            Contents::Safetensors(file) => Ok(file.read(&name)?),
+            Contents::PyTorch(state) => {
                 state.read(&name).map_err(|source| Error::PyTorch { path: self.path.clone(), source })
             }
         }
     }
 
-    /// Sets the parameters of `network` by name, those of this program's runs to their average if they kept one; momentum
-    /// in the file is ignored. With `replace` the last layer
-    /// keeps what it has.
+    /// Sets the parameters of `network` by name. From a run with `--ema`, the moving averages are taken; momentum is
+    /// ignored. With `replace` the last layer keeps its values.
     ///
     /// # Errors
-    /// A parameter is missing or has another shape or type; other classes than the network's; the device failed.
+    /// A parameter is missing or has another shape or type; the number of classes differs; the device failed.
     pub fn initialise<D: Device<Element = f32>>(
         &mut self,
         network: &mut Network<D>,
@@ -175,7 +174,7 @@ impl Weights {
     }
 }
 
-/// The name of the layer that gives the logits.
+/// The name of the layer that computes the logits.
 fn last_layer<B>(parameters: &[Parameter<B>]) -> String {
     parameters.last().map_or("", Parameter::layer).to_owned()
 }

@@ -1,8 +1,8 @@
-//! The reading side of pickle, for PyTorch's state dicts and nothing else.
+//! Reads the pickles of PyTorch state dicts, and no others.
 //!
-//! A pickle is a program for a stack machine that may call any function of any Python module. This
-//! reader knows the opcodes that a state dict needs and five functions, refuses every other by name,
-//! and executes nothing: a tensor is a description of bytes in the archive.
+//! A pickle is a program for a stack machine that may call any function of any Python module. This reader knows the
+//! opcodes and the five functions that a state dict needs, and refuses every other by name. It executes nothing: a tensor
+//! becomes a description of bytes in the archive.
 
 mod value;
 
@@ -10,9 +10,9 @@ use std::rc::Rc;
 
 pub use value::{ElementType, Error, Known, Storage, Tensor, Value};
 
-/// Values a pickle may hold at once: a state dict of 10,000 tensors needs fewer.
+/// Most values of a pickle; a state dict of 10,000 tensors needs fewer.
 const MOST_VALUES: usize = 1 << 20;
-/// How deep values may be nested; a state dict needs 6.
+/// Deepest nesting of values; a state dict needs 6.
 const DEEPEST: u8 = 32;
 
 struct Machine<'a> {
@@ -30,7 +30,7 @@ struct Machine<'a> {
 /// Keys and values in order.
 pub type Dict = Vec<(Rc<str>, Value)>;
 
-/// What a pickle holds.
+/// The contents of a pickle.
 #[derive(Debug)]
 pub struct Pickle {
     /// The value.
@@ -39,11 +39,11 @@ pub struct Pickle {
     pub dicts: Vec<Dict>,
     /// All lists, likewise.
     pub lists: Vec<Vec<Value>>,
-    /// Bytes that the pickle took.
+    /// Length of the pickle in bytes.
     pub len: usize,
 }
 
-/// Reads the pickle at the front of `bytes`.
+/// Reads the pickle at the start of `bytes`.
 ///
 /// # Errors
 /// A pickle that is not a state dict's.
@@ -125,7 +125,7 @@ impl Machine<'_> {
         if depth > DEEPEST {
             return Err(Error::TooLarge);
         }
-        // The values live on in the tuple, also when it is popped but memoised.
+        // The tuple keeps its values, even when it is popped but memoised.
         self.entries += values.len();
         self.stack.push(Value::Tuple(Rc::new(values), depth));
         Ok(())
@@ -168,7 +168,7 @@ impl Machine<'_> {
         Value::Dict(self.dicts.len() - 1)
     }
 
-    /// Puts pairs of key and value into the dict on top; keys that are no strings are left out.
+    /// Puts pairs of key and value into the dict on top; other keys than strings are skipped.
     fn set_items(&mut self, items: Vec<Value>) -> Result<(), Error> {
         let Some(&Value::Dict(dict)) = self.stack.last() else {
             return self.malformed("items need a dict below them");
@@ -358,7 +358,7 @@ impl Machine<'_> {
             (Known::RebuildTensor, [Value::Storage(storage), offset, shape, strides, ..]) => {
                 match (offset.int(), shape.ints(), strides.ints()) {
                     (Some(offset), Some(shape), Some(strides)) if shape.len() == strides.len() && shape.len() <= 16 => {
-                        // Shape and strides are copied out of their tuples.
+                        // Counted, since shape and strides are copied out of their tuples.
                         self.entries += 2 * shape.len();
                         let storage = Storage::clone(storage);
                         Ok(Value::Tensor(Rc::new(Tensor { storage, offset, shape, strides })))

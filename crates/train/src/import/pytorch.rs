@@ -1,4 +1,4 @@
-//! PyTorch's files: the zip archives since PyTorch 1.6, and the format before.
+//! Reads PyTorch files: zip archives (since PyTorch 1.6), and the older format.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -9,18 +9,18 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::pickle::{self, ElementType, Pickle, Storage, Tensor, Value};
 
-/// The first bytes of the format before zip: protocol 2, and a ten-byte integer, 0x1950a86a20f9469cfc6c.
+/// First bytes of the older format: protocol 2 and a ten-byte integer, 0x1950a86a20f9469cfc6c.
 const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
-/// A state dict's pickle has some hundred bytes a tensor.
+/// Most bytes of a pickle; a state dict's has some hundred bytes per tensor.
 const LARGEST_PICKLE: u64 = 16 << 20;
 
-/// Why a file of PyTorch's cannot be used.
+/// Why a PyTorch file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused.
     #[error("cannot read the file: {0}")]
     Io(#[from] std::io::Error),
-    /// Not a zip archive, or one cut short.
+    /// Not a zip archive, or a truncated one.
     #[error("the archive is damaged: {0}")]
     Zip(#[from] zip::result::ZipError),
     /// A record that PyTorch does not write.
@@ -55,13 +55,13 @@ enum Records {
     Legacy { file: BufReader<File>, offsets: HashMap<String, u64> },
 }
 
-/// A state dict whose tensors are read when they are asked for.
+/// A state dict; its tensors are read on demand.
 pub struct StateDict {
     tensors: Vec<(String, Tensor)>,
     records: Records,
 }
 
-/// Whether a file begins as PyTorch's do.
+/// Whether a file starts like a PyTorch file.
 pub fn recognises(start: &[u8]) -> bool {
     start.starts_with(b"PK\x03\x04") || start.starts_with(LEGACY_MAGIC)
 }
@@ -69,7 +69,7 @@ pub fn recognises(start: &[u8]) -> bool {
 /// Opens a state dict, or a checkpoint that holds one under `state_dict` or `model`.
 ///
 /// # Errors
-/// The file cannot be read, or is not a state dict of PyTorch's.
+/// The file cannot be read, or is not a PyTorch state dict.
 pub fn open(path: &Path) -> Result<StateDict, Error> {
     let mut file = BufReader::new(File::open(path)?);
     let mut start = Vec::new();
@@ -116,9 +116,9 @@ fn read_record(archive: &mut ZipArchive<BufReader<File>>, name: &str, most: u64)
         return Err(refuse("it is compressed, which PyTorch's records never are"));
     }
     if record.size() > most {
-        return Err(refuse("it is larger than what it is used for"));
+        return Err(refuse("it is too large"));
     }
-    // The declared size is only a bound: memory grows with the bytes that are there.
+    // The declared size is only a bound: memory grows with the bytes read.
     let (declared, mut bytes) = (record.size(), Vec::new());
     record.take(most).read_to_end(&mut bytes)?;
     if bytes.len() as u64 != declared {
@@ -127,8 +127,8 @@ fn read_record(archive: &mut ZipArchive<BufReader<File>>, name: &str, most: u64)
     Ok(bytes)
 }
 
-/// The format before zip: five pickles (magic number, version, system, state dict, keys), then for
-/// each key its number of elements and the elements.
+/// The older format: five pickles (magic number, version, system, state dict, keys), then per key the number of elements
+/// and the elements.
 fn open_legacy(mut file: BufReader<File>) -> Result<StateDict, Error> {
     let size = file.get_ref().metadata()?.len();
     let mut front = Vec::new();
@@ -162,7 +162,7 @@ fn open_legacy(mut file: BufReader<File>) -> Result<StateDict, Error> {
     Ok(StateDict { tensors, records: Records::Legacy { file, offsets } })
 }
 
-/// The tensors of the dict, or of the dict within that has a state dict's usual name.
+/// The tensors of the dict, or of a nested dict with a usual name for a state dict.
 fn tensors(pickle: Pickle) -> Result<Vec<(String, Tensor)>, Error> {
     let Value::Dict(mut dict) = pickle.root else { return Err(Error::NoStateDict("its value is no dict")) };
     let within = |(key, value): &(std::rc::Rc<str>, Value)| match value {
@@ -189,7 +189,7 @@ impl StateDict {
     /// Reads a tensor as f32, in row order.
     ///
     /// # Errors
-    /// A tensor that is not there, is not of floats, or does not fit its storage or the file.
+    /// The tensor is missing, not of a floating-point type, or does not fit its storage or the file.
     pub fn read(&mut self, name: &str) -> Result<Vec<f32>, Error> {
         let fail = |reason: String| Error::Tensor { name: name.into(), reason };
         let found = self.tensors.iter().find(|(key, _)| key == name);
@@ -225,8 +225,8 @@ fn floats(bytes: &[u8], element: ElementType) -> Option<Vec<f32>> {
     })
 }
 
-/// The view's elements in row order; `None` if one lies outside the storage. A view may repeat
-/// elements (stride 0), so that its size is checked against the storage before memory is taken.
+/// The view's elements in row order; `None` if one lies outside the storage. A view may repeat elements (stride 0), so its
+/// size is checked against the storage before memory is allocated.
 fn gather(tensor: &Tensor, storage: &[f32]) -> Option<Vec<f32>> {
     let len = tensor.shape.iter().try_fold(1usize, |len, &side| len.checked_mul(side))?;
     if len > storage.len() {

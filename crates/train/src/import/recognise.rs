@@ -1,10 +1,10 @@
-//! Which AlexNet a file of weights is of, by the shapes of its tensors.
+//! Recognises the variant of AlexNet in a file of weights by the shapes of its tensors.
 
 use std::collections::HashMap;
 
 use alexnet_core::alexnet::Variant;
 
-use super::{Error, Weights};
+use super::{Error, WeightFile};
 use crate::run::config::LARGEST_IMAGE;
 use crate::run::model::Model;
 
@@ -17,23 +17,23 @@ pub struct Known {
     pub image: Option<usize>,
     /// Groups of the second, fourth and fifth convolution.
     pub groups: Option<usize>,
-    /// Whether shortcuts go around convolutions, which have no tensors to be known by.
+    /// Whether there are residual shortcuts, which have no tensors to recognise them by.
     pub residual: bool,
 }
 
-/// Image sides that are tried where the shapes leave it open.
+/// Image sides to try, since shapes need not determine the side.
 const SIDES: std::ops::RangeInclusive<usize> = 1..=512;
 
-/// The network and its number of classes.
+/// Returns the network and its number of classes.
 ///
-/// A variant's own side is tried first: from the number of features alone, several sides are possible.
+/// The variant's default side is tried first: several sides may lead to the same shapes.
 ///
 /// # Errors
 /// No variant has tensors of these shapes.
-pub fn recognise(weights: &Weights, known: Known) -> Result<(Model, usize), Error> {
+pub fn recognise(weights: &WeightFile, known: Known) -> Result<(Model, usize), Error> {
     let shapes: HashMap<String, Vec<usize>> = weights.shapes().into_iter().collect();
     let fail = |reason: String| Error::Unrecognised { path: weights.path().into(), reason };
-    // A file of this program says what it is.
+    // Files of this program record the architecture.
     let noted = weights.note("architecture").and_then(|note| serde_json::from_str::<Model>(&note).ok());
     let mut candidates: Vec<Model> = noted.into_iter().filter(|model| model.image_size <= LARGEST_IMAGE).collect();
     let batch_norm = shapes.keys().any(|name| name.ends_with(".running_mean"));
@@ -71,11 +71,11 @@ pub fn recognise(weights: &Weights, known: Known) -> Result<(Model, usize), Erro
 
 /// The number of classes, if the shapes are those of the model's parameters.
 fn fits(shapes: &HashMap<String, Vec<usize>>, model: &Model) -> Option<usize> {
-    // The parameters' names do not depend on the number of classes, only the last one's shape does.
+    // Only the shape of the last parameter depends on the number of classes.
     let last = model.architecture(1)?.layers.last()?.name.clone();
     let classes = *shapes.get(&format!("{last}.bias"))?.first()?;
     let architecture = model.architecture(classes)?;
-    // Cheaper than following an image through the layers, which `trace` does for every side on an error.
+    // A cheap test first: `trace` follows an image through all layers.
     let conv = shapes.get("features.0.weight")?;
     if !matches!(conv.as_slice(), [_, 3, height, width] if height == width && *height <= model.image_size + 4) {
         return None;

@@ -206,7 +206,9 @@ async fn predict(server: &Arc<Server>, request: Request<Incoming>) -> Result<Res
                 _ => return Err((StatusCode::BAD_REQUEST, "top must be a number from 1".into())),
             },
             ("layers", flag) => layers = flag != "0",
-            (key, _) => return Err((StatusCode::BAD_REQUEST, format!("unknown parameter {key}; known are top and layers"))),
+            (key, _) => {
+                return Err((StatusCode::BAD_REQUEST, format!("unknown parameter {key}; known are top and layers")));
+            }
         }
     }
     let Ok(permit) = server.requests.clone().try_acquire_owned() else {

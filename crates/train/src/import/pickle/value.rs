@@ -1,4 +1,4 @@
-//! What a pickle can hold, and why it is refused.
+//! The values of a pickle, and the reasons to refuse one.
 
 use std::rc::Rc;
 
@@ -7,7 +7,7 @@ use super::{DEEPEST, MOST_VALUES};
 /// Why a pickle is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
-    /// It ends in the middle.
+    /// It ends in the middle of an instruction.
     #[error("the pickle ends at byte {0}, in the middle of an instruction")]
     Truncated(usize),
     /// An opcode that no state dict has.
@@ -21,8 +21,8 @@ pub enum Error {
     /// A function or class that no state dict needs.
     #[error("the pickle refers to `{0}`, which no state dict needs; it is refused and was not called")]
     Global(String),
-    /// Opcodes that do not fit what is on the stack.
-    #[error("the pickle makes no sense at byte {at}: {reason}")]
+    /// An opcode that does not fit the stack.
+    #[error("the pickle is malformed at byte {at}: {reason}")]
     Malformed {
         /// Where.
         at: usize,
@@ -45,7 +45,7 @@ pub enum ElementType {
     Half,
     /// bfloat16.
     BFloat16,
-    /// Integers, of this many bytes; counted, never read.
+    /// Integers of this many bytes: counted, never read.
     Integer(usize),
 }
 
@@ -64,7 +64,7 @@ impl ElementType {
         })
     }
 
-    /// Bytes an element.
+    /// Bytes per element.
     pub const fn bytes(self) -> usize {
         match self {
             Self::Float => 4,
@@ -95,7 +95,7 @@ pub struct Tensor {
     pub offset: usize,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Elements from one index to the next, for each side.
+    /// Strides in elements, one per dimension.
     pub strides: Vec<usize>,
 }
 
@@ -108,7 +108,7 @@ pub enum Value {
     Bool(bool),
     /// An integer.
     Int(i64),
-    /// A long integer beyond 64 bits, or a float: kept as nothing, since no tensor depends on it.
+    /// A long integer beyond 64 bits, or a float: not kept, since no tensor depends on it.
     Number,
     /// A string.
     String(Rc<str>),
