@@ -8,9 +8,9 @@ use crate::error::{Error, Result};
 use crate::launch::{Grid, Value, count};
 
 const THREADS: u32 = 256;
-/// Bytes of a block's rows at most.
+/// Maximum size of a block's rows, in bytes.
 const BAND: usize = 16 << 10;
-/// Pixels of padding or cutout at most: far from the end of 32 bits.
+/// Maximum padding or cutout, in pixels: far below the limit of 32 bits.
 const MOST: usize = 1 << 20;
 
 /// `Augment` of `augment.cu`.
@@ -30,17 +30,17 @@ struct Argument {
     mean: [f32; 3],
     std: [f32; 3],
     reciprocal: [f32; 3],
-    /// The structure's end, up to a multiple of 8.
+    /// Padding to a multiple of 8 bytes.
     end: u32,
 }
-// SAFETY: the same fields in the same order; the end is written.
+// SAFETY: the same fields in the same order; the padding is initialised.
 unsafe impl Value for Argument {}
 
 impl Kernels {
-    /// out (N, S, S, 3) from the images that `indices` names, which must be below `images`.
+    /// out (N, S, S, 3) from the images with the given `indices`, which must be below `images`.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn augment(&self, a: Augment<'_, Self>) -> Result<()> {
         let Augment { shape: s, images, indices, out } = a.view(self)?;
         const NAME: &str = Augment::<Kernels>::NAME;
@@ -54,7 +54,7 @@ impl Kernels {
                 return Err(Error::Argument { operator: NAME, argument, reason });
             }
         }
-        // Whole images at AlexNet's 32 pixels; else a number of rows that makes packs.
+        // Whole images at AlexNet's 32 pixels; otherwise a number of rows that is a whole number of packs.
         let rows = s.side.min(BAND / (s.side * 3));
         let rows = if rows < s.side && rows >= 4 { rows / 4 * 4 } else { rows };
         let bands = s.side.div_ceil(rows);
@@ -77,7 +77,7 @@ impl Kernels {
         };
         let shared = (rows * s.side * 3).next_multiple_of(16) + 16;
         let launch = self.launch("augment", NAME)?.array(images).array(indices).array_mut(out).value(argument);
-        // SAFETY: a block a band of an image; a band's bytes, wherever they start, fit the shared memory.
+        // SAFETY: one block per band of an image; a band's bytes fit the shared memory at any alignment.
         unsafe { launch.run(Grid::new([blocks, 1, 1], THREADS).shared(shared as u32)) }
     }
 }

@@ -20,10 +20,10 @@ struct Argument {
     out_height: u32,
     out_width: u32,
 }
-// SAFETY: the same six words in the same order, no padding.
+// SAFETY: the same six words in the same order, without padding.
 unsafe impl Value for Argument {}
 
-/// Whether packs of four channels can be used, then the threads that takes.
+/// Whether packs of four channels can be used, and the number of threads.
 fn packs(s: &AvgPoolShape, len: usize) -> (bool, usize) {
     if s.channels.is_multiple_of(4) { (true, len / 4) } else { (false, len) }
 }
@@ -45,30 +45,30 @@ fn argument(s: &AvgPoolShape, operator: &'static str, work: usize) -> Result<Arg
 }
 
 impl Kernels {
-    /// y = the mean of x over each window.
+    /// y = mean of x over each window.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn avgpool_forward(&self, a: AvgPoolForward<'_, Self>) -> Result<()> {
         let AvgPoolForward { shape: s, x, y } = a.view(self)?;
         const NAME: &str = AvgPoolForward::<Kernels>::NAME;
         let (packed, work) = packs(s, s.output_len());
         let launch = self.launch("avgpool", if packed { NAME } else { "avgpool_forward_odd" })?.array(x).array_mut(y);
-        // SAFETY: a thread a pack of outputs; windows lie inside x by their definition.
+        // SAFETY: one thread per pack of outputs; windows are inside x by definition.
         unsafe { launch.value(argument(s, NAME, work)?).run(Grid::linear(work, THREADS)) }
     }
 
-    /// dx = Σ of dy / window size over the windows that hold x.
+    /// dx = Σ of dy / window size over the windows that contain x.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn avgpool_backward(&self, a: AvgPoolBackward<'_, Self>) -> Result<()> {
         let AvgPoolBackward { shape: s, dy, dx } = a.view(self)?;
         const NAME: &str = AvgPoolBackward::<Kernels>::NAME;
         let (packed, work) = packs(s, s.input_len());
         let launch =
             self.launch("avgpool", if packed { NAME } else { "avgpool_backward_odd" })?.array(dy).array_mut(dx);
-        // SAFETY: a thread a pack of inputs; the windows that hold one lie inside dy by their definition.
+        // SAFETY: one thread per pack of inputs; the windows that contain it are inside dy by definition.
         unsafe { launch.value(argument(s, NAME, work)?).run(Grid::linear(work, THREADS)) }
     }
 }

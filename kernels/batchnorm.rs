@@ -10,9 +10,9 @@ use crate::error::{Error, Result};
 use crate::launch::{Grid, Value};
 
 const THREADS: u32 = 256;
-/// Rows of a tile, as in `batchnorm.cu`.
+/// Rows per tile, as in `batchnorm.cu`.
 const TILE: usize = 128;
-/// Most chunks of the rows: with 64 channels twice the blocks that a large GPU runs at a time.
+/// Maximum number of chunks of rows: with 64 channels twice the blocks that a large GPU runs at a time.
 const CHUNKS: usize = 512;
 
 /// `BatchNorm` of `batchnorm.cu`.
@@ -28,16 +28,16 @@ struct Argument {
     momentum: f32,
     unbiased: f32,
 }
-// SAFETY: the same fields in the same order, all of four bytes, so that there is no padding.
+// SAFETY: the same fields in the same order, all of four bytes: no padding.
 unsafe impl Value for Argument {}
 
-/// Rows of a chunk, and chunks.
+/// Rows per chunk, and number of chunks.
 fn split_rows(s: &BatchNormShape) -> (usize, usize) {
     let chunk = s.rows.div_ceil(TILE).div_ceil(CHUNKS).max(1) * TILE;
     (chunk, s.rows.div_ceil(chunk))
 }
 
-/// The kernels' argument, and the grids for chunks, for the combination of the chunks and for tiles.
+/// The kernels' argument, and the grids over chunks, for combining the chunks, and over tiles.
 fn argument(s: &BatchNormShape, operator: &'static str) -> Result<(Argument, [Grid; 3])> {
     let fail = |reason: String| Error::Argument { operator, argument: "shape", reason };
     let (chunk, chunks) = split_rows(s);
@@ -60,16 +60,16 @@ fn argument(s: &BatchNormShape, operator: &'static str) -> Result<(Argument, [Gr
 }
 
 impl Kernels {
-    /// Floats of workspace that the batch norm's operators need.
+    /// Floats of workspace for all directions.
     pub fn batchnorm_workspace(s: &BatchNormShape) -> usize {
         2 * s.channels * (split_rows(s).1 + 1)
     }
 
-    /// y = w·(x − μ)/√(σ²+ε) + b, then max(y, 0) if `relu`; `statistics` (2, C) = μ and 1/√(σ²+ε); `running`, mean and
-    /// variance, move towards μ and the unbiased variance. x and y are of the storage's number, the others float.
+    /// y = w·(x − μ)/√(σ²+ε) + b, then max(y, 0) if `relu`; `statistics` (2, C) = μ and 1/√(σ²+ε); the
+    /// running mean and variance move towards μ and the unbiased variance. x and y are of the storage type, the others float.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn batchnorm_forward(&self, a: BatchNormForward<'_, Self>, workspace: &mut Array) -> Result<()> {
         let BatchNormForward { shape: s, relu, x, w, b, running_mean, running_variance, statistics, y } =
             a.view(self)?;
@@ -77,60 +77,60 @@ impl Kernels {
         workspace.expect(NAME, "workspace", Number::F32, Self::batchnorm_workspace(s))?;
         let (argument, [chunks, combined, tiles]) = argument(s, NAME)?;
         let launch = self.launch("batchnorm", "batchnorm_moments")?.array(x).array_mut(workspace);
-        // SAFETY: a block for 32 channels and a chunk; the kernel stops at the last row and channel, and the workspace
-        // holds two numbers a channel and chunk.
+        // SAFETY: one block per 32 channels and chunk; the kernel stops at the last row and channel, and the workspace
+        // holds two floats per channel and chunk.
         unsafe { launch.value(argument).run(chunks)? };
         let launch = self.launch("batchnorm", "batchnorm_statistics")?.array(workspace);
         let launch = launch.array_mut(running_mean).array_mut(running_variance).array_mut(statistics);
-        // SAFETY: a block for 32 channels; the arrays hold the channels, as checked above.
+        // SAFETY: one block per 32 channels; the arrays hold the channels, as checked above.
         unsafe { launch.value(argument).run(combined)? };
         let inverse = statistics.address() + 4 * s.channels as u64;
         let launch = self.launch("batchnorm", "batchnorm_normalise")?.array(x).array(w).array(b).array(statistics);
         let launch = launch.value(inverse).value(0u32).value(u32::from(relu)).array_mut(y);
-        // SAFETY: a block for 32 channels and a tile of the rows; the inverse is the second half of the statistics.
+        // SAFETY: one block per 32 channels and tile of rows; the inverse is the second half of the statistics.
         unsafe { launch.value(argument).run(tiles) }
     }
 
     /// dw = Σ dy·x̂ and db = Σ dy, or adds them; dx = w/√(σ²+ε) · (dy − mean(dy) − x̂·mean(dy·x̂)).
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn batchnorm_backward(&self, a: BatchNormBackward<'_, Self>, workspace: &mut Array) -> Result<()> {
         let BatchNormBackward { shape: s, accumulate, x, dy, w, statistics, dw, db, dx } = a.view(self)?;
         const NAME: &str = BatchNormBackward::<Kernels>::NAME;
         workspace.expect(NAME, "workspace", Number::F32, Self::batchnorm_workspace(s))?;
         let (argument, [chunks, combined, tiles]) = argument(s, NAME)?;
         let launch = self.launch("batchnorm", "batchnorm_sums")?.array(x).array(dy).array(statistics);
-        // SAFETY: as the moments of the forward pass.
+        // SAFETY: as for the moments of the forward pass.
         unsafe { launch.array_mut(workspace).value(argument).run(chunks)? };
         let factors = workspace.address() + (4 * 2 * s.channels * split_rows(s).1) as u64;
         let launch = self.launch("batchnorm", "batchnorm_gradients")?.array(workspace).array(statistics);
         let launch = launch.value(u32::from(accumulate)).array_mut(dw).array_mut(db).value(factors);
-        // SAFETY: a block for 32 channels; the factors lie in the workspace after what the chunks left.
+        // SAFETY: one block per 32 channels; the factors are in the workspace after the chunks' sums.
         unsafe { launch.value(argument).run(combined)? };
         let launch = self.launch("batchnorm", NAME)?.array(x).array(dy).array(w).array(statistics).value(factors);
-        // SAFETY: a block for 32 channels and a tile of the rows.
+        // SAFETY: one block per 32 channels and tile of rows.
         unsafe { launch.array_mut(dx).value(argument).run(tiles) }
     }
 
     /// y = w·(x − mean)/√(variance+ε) + b, then max(y, 0) if `relu`.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn batchnorm_inference(&self, a: BatchNormInference<'_, Self>) -> Result<()> {
         let BatchNormInference { shape: s, relu, x, w, b, mean, variance, y } = a.view(self)?;
         const NAME: &str = BatchNormInference::<Kernels>::NAME;
         let (argument, [.., tiles]) = argument(s, NAME)?;
         let launch = self.launch("batchnorm", "batchnorm_normalise")?.array(x).array(w).array(b).array(mean);
         let launch = launch.array(variance).value(1u32).value(u32::from(relu)).array_mut(y);
-        // SAFETY: a block for 32 channels and a tile of the rows; the kernel stops at the last row and channel.
+        // SAFETY: one block per 32 channels and tile of rows; the kernel stops at the last row and channel.
         unsafe { launch.value(argument).run(tiles) }
     }
 
     /// dx = dy·w/√(variance+ε).
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn batchnorm_inference_backward(&self, a: BatchNormInferenceBackward<'_, Self>) -> Result<()> {
         let BatchNormInferenceBackward { shape: s, dy, w, variance, dx } = a.view(self)?;
         const NAME: &str = BatchNormInferenceBackward::<Kernels>::NAME;

@@ -31,7 +31,7 @@ impl Divisor {
         let divisor = (divisor as u32).max(1);
         let ceil_log2 = divisor.next_power_of_two().trailing_zeros();
         let multiplier = (1u64 << (31 + ceil_log2)).div_ceil(divisor.into()) as u32;
-        // A division by 1 is left out by the kernel: its multiplier would be 2³¹ and its shift −1.
+        // The kernel skips a division by 1, whose multiplier would be 2³¹ and whose shift −1.
         Self { divisor, multiplier, shift: ceil_log2.saturating_sub(1) }
     }
 }
@@ -65,27 +65,27 @@ struct Shape {
     by_kernel: Divisor,
     by_stride: Divisor,
 }
-// SAFETY: the same members in the same order as in conv.cu, all of four bytes, so that there is no padding.
+// SAFETY: the same fields in the same order as in conv.cu, all of four bytes: no padding.
 unsafe impl Value for Shape {}
 
-/// The larger for numbers of two and of four bytes.
+/// The maximum for elements of two and of four bytes.
 fn largest(len: impl Fn(usize) -> usize) -> usize {
     len(2).max(len(4))
 }
 
-/// Partial sums, if the sum is split.
+/// Floats of partial sums, if the sum is split.
 fn split_sums(plan: &Plan, rows: usize, columns: usize) -> usize {
     if plan.chunks > 1 { plan.partial_sums(rows, columns) } else { 0 }
 }
 
-/// The largest side of a window, so that one channel of it fits 48 KiB.
+/// Maximum side of a window, so that one channel of it fits 48 KiB.
 const LARGEST: usize = 110;
 
-/// Pixels of a window.
+/// Pixels per window.
 const fn taps(s: &ConvShape) -> usize {
     s.kernel * s.kernel
 }
-// For numbers of `size` bytes, which are loaded in packs of 16 bytes where C/G and K/G are multiples of that.
+// Plans for elements of `size` bytes, loaded in packs of 16 bytes if C/G and K/G are whole numbers of packs.
 fn forward(s: &ConvShape, size: usize, view: &View) -> Plan {
     let vectors = (view.channels / s.groups.max(1) * size).is_multiple_of(16);
     Plan::new([s.output_pixels(), s.group_filters(), view.window(s.groups)], s.groups, vectors, size)
@@ -101,7 +101,7 @@ fn backward_weight(s: &ConvShape, size: usize, view: &View) -> Plan {
     let vectors = (channels * size).is_multiple_of(16) && (filters * size).is_multiple_of(16);
     Plan::new([filters, view.window(s.groups), s.output_pixels()], s.groups, vectors, size)
 }
-/// The kernels' view of the shape, for a grid whose groups have `columns` columns.
+/// The kernels' shape argument, for a grid whose groups have `columns` columns.
 fn shape(s: &ConvShape, operator: &'static str, view: &View, plan: &Plan, columns: usize) -> Result<Shape> {
     let fail = |reason: String| Err(Error::Argument { operator, argument: "shape", reason });
     let ConvShape { height, width, channels, filters, kernel, stride, padding, groups, .. } = *s;
@@ -117,7 +117,7 @@ fn shape(s: &ConvShape, operator: &'static str, view: &View, plan: &Plan, column
     if height + 2 * padding < kernel || width + 2 * padding < kernel {
         return fail(format!("is {height}×{width} with padding {padding}, less than its window of side {kernel}"));
     }
-    // Padded coordinates as well as lengths have to fit.
+    // Padded coordinates and lengths must fit.
     let weights = s.filters * view.window(groups).next_multiple_of(8);
     let longest = [s.input_len(), s.output_len(), weights, s.batch * height * view.width * view.channels];
     for len in longest.into_iter().chain([s.input_pixels() * channels.next_multiple_of(8)]) {
@@ -155,9 +155,9 @@ fn shape(s: &ConvShape, operator: &'static str, view: &View, plan: &Plan, column
     })
 }
 
-/// Filters and channels that a block of `conv_pack_weights` takes, and the grid of the blocks.
+/// Filters and channels per block of `conv_pack_weights`, and the grid.
 fn packing(s: &ConvShape) -> ([usize; 2], Grid) {
-    /// Floats of shared memory for a block, if one channel of one filter fits.
+    /// Floats of shared memory per block, if one channel of one filter fits.
     const BLOCK: usize = 4096;
     let (channels, taps) = (s.group_channels(), taps(s));
     let by = (BLOCK / taps / 8 * 8).clamp(1, channels.max(1));
@@ -168,7 +168,7 @@ fn packing(s: &ConvShape) -> ([usize; 2], Grid) {
 }
 
 impl Kernels {
-    /// Floats of workspace that [`Kernels::conv_forward`] needs at any precision.
+    /// Floats of workspace for [`Kernels::conv_forward`] at any precision.
     pub fn conv_forward_workspace(s: &ConvShape) -> usize {
         largest(|size| {
             let view = View::forward(s, size);
@@ -176,11 +176,11 @@ impl Kernels {
             sums + view.copy_floats(s, size) + view.weight_floats(s, size)
         })
     }
-    /// Floats of workspace that [`Kernels::conv_backward_data`] needs at any precision.
+    /// Floats of workspace for [`Kernels::conv_backward_data`] at any precision.
     pub fn conv_backward_data_workspace(s: &ConvShape) -> usize {
         largest(|size| split_sums(&backward_data(s, size), s.input_pixels(), s.channels))
     }
-    /// Floats of workspace that [`Kernels::conv_backward_weight`] needs at any precision.
+    /// Floats of workspace for [`Kernels::conv_backward_weight`] at any precision.
     pub fn conv_backward_weight_workspace(s: &ConvShape) -> usize {
         let bias = Kernels::column_sum_workspace(s.output_pixels(), s.filters);
         let weights = largest(|size| {
@@ -191,11 +191,11 @@ impl Kernels {
         weights.max(bias)
     }
 
-    /// `packed` (K, R, R, C/groups), of the storage's number, from w (K, C/groups, R, R), float: as the other operators
-    /// want it. To be called whenever w changes.
+    /// Reorders w (K, C/groups, R, R), float, to `packed` (K, R, R, C/groups), storage type, which the other operators read.
+    /// To be called whenever w changes.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn conv_pack_weights(&self, conv: &ConvShape, w: &Array, packed: &mut Array) -> Result<()> {
         const NAME: &str = "conv_pack_weights";
         let view = View::plain(conv);
@@ -213,7 +213,7 @@ impl Kernels {
             filters,
             channels,
         ]);
-        // SAFETY: both arrays hold a filter count of windows; the shared memory is that of the filters and channels.
+        // SAFETY: both arrays hold one window per filter and channel; the shared memory fits a block's filters and channels.
         unsafe { launch.run(grid) }
     }
 
@@ -249,8 +249,8 @@ impl Kernels {
             .integers([plan.chunk])
             .value(if split { EpilogueArguments::default() } else { epilogue.arguments() });
         let grid = plan.grid(NAME, conv.output_pixels(), columns, conv.groups)?;
-        // SAFETY: the lengths of all arrays were checked above against the shape, whose numbers fit 31 bits; the kernel
-        // handles tiles and windows that reach beyond them.
+        // SAFETY: the lengths of all arrays were checked above against the shape, whose sizes fit 31 bits; the kernel
+        // clips tiles and windows to them.
         unsafe { launch.run(grid)? };
         if !split {
             return Ok(());
@@ -258,7 +258,7 @@ impl Kernels {
         self.reduce(NAME, workspace, &epilogue, self.storage(), y, [conv.output_pixels(), conv.filters, plan.chunks])
     }
 
-    /// dx\[n,h,w,c\] = Σ over k, r, s of dy\[n,p,q,k\] · w\[k,c,r,s\] where (p, q) and (r, s) meet (h, w).
+    /// dx\[n,h,w,c\] = Σ over k, r, s of dy\[n,p,q,k\] · w\[k,c,r,s\] over the windows that contain (h, w).
     ///
     /// # Errors
     /// As [`Kernels::conv_forward`].
@@ -294,7 +294,7 @@ impl Kernels {
     }
 
     /// dw\[k,c,r,s\] = Σ over n, p, q of dy\[n,p,q,k\] · x\[n, p·stride + r − padding, …, c\] and db\[k\] = Σ dy\[n,p,q,k\],
-    /// or adds them; dw, in w's own order, and db are float.
+    /// or adds them; dw, in w's order, and db are float.
     ///
     /// # Errors
     /// As [`Kernels::conv_forward`].
@@ -330,7 +330,7 @@ impl Kernels {
                 .integers([conv.filters, conv.group_channels(), taps(conv), filters, channels, plan.chunks])
                 .integers([conv.kernel, columns / conv.kernel])
                 .value(i32::from(accumulate));
-            // SAFETY: as for packing; the partial sums were written by the launch before.
+            // SAFETY: as for packing; the previous launch wrote the partial sums.
             unsafe { launch.run(grid)? };
         }
         self.column_sum(conv.output_pixels(), conv.filters, dy, accumulate, db, workspace)

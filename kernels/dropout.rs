@@ -11,10 +11,10 @@ use crate::launch::{Grid, count};
 const THREADS: u32 = 256;
 
 impl Kernels {
-    /// x = x · (0 or scale), by the mask of the step whose number is the first word of `step`.
+    /// x = x · (0 or scale), by the mask of the step given by the first word of `step`.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn dropout(&self, a: Dropout<'_, Self>, step: &Array) -> Result<()> {
         let Dropout { shape: s, x } = a.view(self)?;
         const NAME: &str = Dropout::<Kernels>::NAME;
@@ -27,7 +27,7 @@ impl Kernels {
             .value(s.purpose)
             .array(step)
             .value(s.offset);
-        // SAFETY: a thread for every four elements begun; the kernel does not go beyond `len`, which x holds.
+        // SAFETY: one thread per four elements, rounded up; the kernel checks `len`, which x holds.
         unsafe { launch.run(Grid::linear(s.len.div_ceil(4), THREADS)) }
     }
 }

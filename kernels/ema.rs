@@ -20,17 +20,17 @@ struct Entry {
     len: u32,
     first_block: u32,
 }
-// SAFETY: the same words in the same order, no padding.
+// SAFETY: the same words in the same order, without padding.
 unsafe impl table::Entry for Entry {
     const OPERATOR: &'static str = NAME;
 }
 
-/// The arrays that an update of the average reads and writes, any number of them.
+/// The arrays that an update of the averages reads and writes.
 #[derive(Debug, Default)]
 pub struct Averages<'a>(Tables<'a, Entry>);
 
 impl<'a> Averages<'a> {
-    /// Adds a parameter of `len` elements with its average and the average's copy in the storage's numbers.
+    /// Adds a parameter of `len` elements with its average and the average's copy in the storage type.
     ///
     /// # Errors
     /// An array that is too short or of another type.

@@ -11,7 +11,7 @@ use crate::launch::{Grid, Value, count};
 const THREADS: u32 = 256;
 /// As in `flatten.cu`.
 const CHANNELS: usize = 32;
-/// Elements of a block's tile at most: 32 KiB of floats.
+/// Maximum elements of a block's tile: 32 KiB of floats.
 const TILE: usize = 8 << 10;
 
 /// `Flatten` of `flatten.cu`.
@@ -24,14 +24,14 @@ struct Argument {
     parts: u32,
     groups: u32,
 }
-// SAFETY: the same five words in the same order, no padding.
+// SAFETY: the same five words in the same order, without padding.
 unsafe impl Value for Argument {}
 
 impl Kernels {
     /// y (N, C·H·W) from x (N, H, W, C).
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn flatten_forward(&self, a: FlattenForward<'_, Self>) -> Result<()> {
         let FlattenForward { shape, x, y } = a.view(self)?;
         self.flatten(FlattenForward::<Self>::NAME, shape, x, y)
@@ -39,7 +39,7 @@ impl Kernels {
     /// dx (N, H, W, C) from dy (N, C·H·W).
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn flatten_backward(&self, a: FlattenBackward<'_, Self>) -> Result<()> {
         let FlattenBackward { shape, dy, dx } = a.view(self)?;
         self.flatten(FlattenBackward::<Self>::NAME, shape, dy, dx)
@@ -67,7 +67,7 @@ impl Kernels {
         };
         let grid = Grid::new([blocks as u32, 1, 1], THREADS);
         let grid = grid.shared((CHANNELS * pixels * self.storage().size()) as u32);
-        // SAFETY: a block a tile, clipped to the image's pixels and channels; the shared memory holds a whole one.
+        // SAFETY: one block per tile, clipped to the image's pixels and channels; the shared memory holds a whole tile.
         unsafe { self.launch("flatten", name)?.array(from).array_mut(to).value(argument).run(grid) }
     }
 }

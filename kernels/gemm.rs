@@ -1,4 +1,4 @@
-//! Launchers of `gemm.cu`, and the plan that `gemm` and `conv` share: which tile, and into how many chunks the sum goes.
+//! Launchers of `gemm.cu`, and the plan that `gemm` and `conv` share: the tile, and the number of chunks of the sum.
 
 use alexnet_ops::shape::DropoutShape;
 
@@ -8,40 +8,40 @@ use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::launch::{Grid, Value};
 
-/// Which of A and B lies transposed in memory.
+/// Whether A or B is transposed in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transpose {
     /// A (M, K), B (K, N).
     Nn,
     /// A (M, K), B (N, K).
     Nt,
-    /// A (K, M), B (K, N); C is float at every precision, as gradients of parameters are.
+    /// A (K, M), B (K, N); C is float at every precision, like all gradients of parameters.
     Tn,
 }
 
 /// C (M, N) = op(A) · op(B).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Gemm {
-    /// How A and B lie.
+    /// Layout of A and B.
     pub transpose: Transpose,
     /// Rows of C.
     pub m: usize,
     /// Columns of C.
     pub n: usize,
-    /// Products a sum.
+    /// Products per sum.
     pub k: usize,
 }
 
-/// What happens to a sum before it is stored, in this order.
+/// Operations on a sum before it is stored, in this order.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue<'a> {
-    /// Adds a float a column.
+    /// Adds a float per column.
     pub bias: Option<&'a Array>,
-    /// Adds what is there.
+    /// Adds the old value.
     pub accumulate: bool,
-    /// Replaces negative numbers by zero.
+    /// max(·, 0).
     pub relu: bool,
-    /// Drops and scales by this mask, of the step whose number is the first word of the array.
+    /// Dropout by the mask of the step given by the first word of the array.
     pub dropout: Option<(&'a DropoutShape, &'a Array)>,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct EpilogueArguments {
     seed: u64,
     offset: u64,
 }
-// SAFETY: the same members in the same order as in tile.cuh, without padding.
+// SAFETY: the same fields in the same order as in tile.cuh, without padding.
 unsafe impl Value for EpilogueArguments {}
 
 impl Epilogue<'_> {
@@ -82,14 +82,14 @@ impl Epilogue<'_> {
     }
 }
 
-/// A tile of the kernels.
+/// The tile that a block computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tile {
     /// 128 × 128 by 256 threads.
     Large,
     /// 64 × 64 by 64 threads.
     Small,
-    /// The same, loading number by number.
+    /// 64 × 64 by 64 threads, loading element by element.
     Odd,
 }
 
@@ -106,37 +106,36 @@ impl Tile {
             Tile::Small | Tile::Odd => 64,
         }
     }
-    /// The one of three kernels that has this tile.
+    /// The kernel with this tile, of three.
     pub const fn of(self, kernels: [&'static str; 3]) -> &'static str {
         kernels[self as usize]
     }
 }
 
-/// How a product is cut into blocks.
+/// How a product is split into blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub tile: Tile,
-    /// Products a chunk, a multiple of [`SLICE`].
+    /// Products per chunk, a multiple of [`SLICE`].
     pub chunk: usize,
-    /// Chunks that a sum is cut into.
+    /// Number of chunks of a sum.
     pub chunks: usize,
 }
 
-/// Products that the deepest slice takes at a time; chunks are multiples of it.
+/// Products per slice in the kernel with the deepest slices.
 const SLICE: usize = 32;
-/// Chunks that a sum is cut into at most.
+/// Maximum number of chunks of a sum.
 const MOST_CHUNKS: usize = 64;
 
 impl Plan {
-    /// The fastest by a model of one GPU, an A100, whichever runs it: so the sums' order, and with it the bits, do not
+    /// The fastest plan by a cost model of an A100, whatever the device: so the order of the sums, and with it the bits, do not
     /// depend on the device.
     ///
-    /// A multiprocessor is taken to be busy with one large tile or four small ones (8 warps); the unit of time is one
-    /// product of a large tile, 128² multiply-adds on 64 lanes, 0.18 µs. Small tiles read shared memory as often a
-    /// multiply-add but global memory twice as often: 10 %. A block's first loads and last stores, which nothing hides,
-    /// take 4 µs. Partial sums cost a launch and, written and read, 8 bytes each at 1.5 TB/s. Numbers of two bytes are
-    /// multiplied by tensor cores: eight products in the same time (sixteen at their peak, which such tiles do not
-    /// reach), so that all else weighs eight times as much.
+    /// The model: one large tile or four small ones (8 warps) keep a multiprocessor busy; the unit of time is one product of a
+    /// large tile, 128² multiply-adds on 64 lanes, 0.18 µs. Small tiles read global memory twice as often per multiply-add:
+    /// 10 % slower. A block's first loads and last stores, which nothing hides, take 4 µs. Partial sums cost a launch and,
+    /// written and read, 8 bytes each at 1.5 TB/s. Two-byte numbers are multiplied by tensor cores: eight products per unit
+    /// of time (their peak of sixteen is out of reach for these tiles), so all other costs weigh eight times as much.
     pub fn new([m, n, k]: [usize; 3], groups: usize, vectors: bool, size: usize) -> Self {
         const MULTIPROCESSORS: usize = 108;
         let faster = if size == 2 && vectors { 8 } else { 1 };
@@ -148,7 +147,7 @@ impl Plan {
         let mut best =
             (f64::INFINITY, Plan { tile: tiles[0].0, chunk: k.next_multiple_of(SLICE).max(SLICE), chunks: 1 });
         for &(tile, factor) in tiles {
-            // Half of a large tile would be empty.
+            // Half of a large tile would be unused.
             if tile == Tile::Large && (m <= 64 || n <= 64) {
                 continue;
             }
@@ -170,7 +169,7 @@ impl Plan {
         best.1
     }
 
-    /// The blocks, for `columns` columns in each of `groups` groups.
+    /// The grid, for `columns` columns in each of `groups` groups.
     pub fn grid(&self, operator: &'static str, rows: usize, columns: usize, groups: usize) -> Result<Grid> {
         let side = self.tile.side();
         let blocks = [rows.div_ceil(side), columns.div_ceil(side) * groups, self.chunks];
@@ -187,7 +186,7 @@ impl Plan {
     }
 }
 
-/// A number that the kernels count with in 31 bits; leaves room to round up to a tile.
+/// A size, which must fit 31 bits with room to round up to a tile.
 pub(crate) fn extent(operator: &'static str, argument: &'static str, value: usize) -> Result<i32> {
     match i32::try_from(value) {
         Ok(n) if n < i32::MAX - (1 << 16) => Ok(n),
@@ -203,9 +202,9 @@ impl Gemm {
     pub const fn lens(&self) -> [usize; 3] {
         [self.m * self.k, self.k * self.n, self.m * self.n]
     }
-    /// For numbers of `size` bytes, which are loaded in packs: of 16 bytes, as cp.async copies them.
+    /// The plan for elements of `size` bytes, loaded in packs of 16 bytes, as cp.async copies them.
     fn plan(&self, size: usize) -> Plan {
-        // The lengths of the rows in memory of A and B.
+        // Row lengths of A and B in memory.
         let rows = match self.transpose {
             Transpose::Nn => [self.k, self.n],
             Transpose::Nt => [self.k, self.k],
@@ -214,7 +213,7 @@ impl Gemm {
         let vectors = rows.iter().all(|row| (row * size).is_multiple_of(16));
         Plan::new([self.m, self.n, self.k], 1, vectors, size)
     }
-    /// Floats of scratch memory that [`Kernels::gemm`] needs at any precision, `dropout` or not.
+    /// Floats of workspace for [`Kernels::gemm`] at any precision, with or without `dropout`.
     pub fn workspace(&self, dropout: bool) -> usize {
         let plans = [2, 4].map(|size| self.plan(size));
         let sums = plans.map(|plan| if plan.chunks > 1 || dropout { plan.partial_sums(self.m, self.n) } else { 0 });
@@ -223,11 +222,11 @@ impl Gemm {
 }
 
 impl Kernels {
-    /// C = op(A) · op(B), then what `then` says. A and B are of the storage's number; so is C, but float for
-    /// [`Transpose::Tn`]. `workspace` holds [`Gemm::workspace`] floats.
+    /// C = op(A) · op(B), then `epilogue`. A, B and C are of the storage type, C is float for [`Transpose::Tn`].
+    /// `workspace` holds [`Gemm::workspace`] floats.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn gemm(
         &self,
         gemm: &Gemm,
@@ -279,12 +278,12 @@ impl Kernels {
             .value(if split { EpilogueArguments::default() } else { epilogue.arguments() });
         let grid = plan.grid(NAME, m, n, 1)?;
         // SAFETY: the lengths of a, b, c, bias and the workspace were checked above against what the kernel reads and
-        // writes for m, n, k, which count in 31 bits; it handles tiles that reach beyond them.
+        // writes for m, n, k, which fit 31 bits; it clips tiles to them.
         unsafe { launch.run(grid)? };
         if split { self.reduce(NAME, workspace, epilogue, number, c, [m, n, plan.chunks]) } else { Ok(()) }
     }
 
-    /// C (m, n) = the sum over the chunks of `partial`, then what `then` says. The caller has checked the lengths.
+    /// C (m, n) = Σ over the chunks of `partial`, then `epilogue`. The caller has checked the lengths.
     pub(crate) fn reduce(
         &self,
         operator: &'static str,
@@ -303,11 +302,11 @@ impl Kernels {
             .array_mut(c)
             .integers([m, n, chunks])
             .value(epilogue.arguments());
-        // SAFETY: a thread for four columns of a padded row of partial, which the caller allocated for m, n and chunks.
+        // SAFETY: one thread per four columns of a padded row of partial, which the caller allocated for m, n and chunks.
         unsafe { launch.run(Grid::linear(m * n.next_multiple_of(8) / 4, 256)) }
     }
 
-    /// Floats of scratch memory that [`Kernels::column_sum`] needs.
+    /// Floats of workspace for [`Kernels::column_sum`].
     pub fn column_sum_workspace(rows: usize, columns: usize) -> usize {
         if rows > SUMMED_ROWS { rows.div_ceil(SUMMED_ROWS) * columns } else { 0 }
     }
@@ -315,7 +314,7 @@ impl Kernels {
     /// y\[j\] = Σ over i of x\[i, j\], or adds it: the gradient of a bias.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn column_sum(
         &self,
         rows: usize,
@@ -343,22 +342,22 @@ impl Kernels {
         let blocks = columns.div_ceil(32) as u32;
         let launch = self.launch("gemm", NAME)?.array(x).value(target);
         let launch = launch.integers([rows, columns, SUMMED_ROWS, usize::from(accumulate && whole)]);
-        // SAFETY: a block for 32 columns and a chunk of the rows; x, y and the workspace hold them, as checked above.
+        // SAFETY: one block per 32 columns and chunk of rows; x, y and the workspace hold them, as checked above.
         unsafe { launch.run(Grid::new([chunks as u32, blocks, 1], 256).shared(narrow(columns)))? };
         if whole {
             return Ok(());
         }
         let launch = self.launch("gemm", "column_sum_float")?.array(workspace).array_mut(y);
         let launch = launch.integers([chunks, columns, chunks, usize::from(accumulate)]);
-        // SAFETY: one chunk of `chunks` rows, which the launch before wrote.
+        // SAFETY: one chunk of `chunks` rows, which the previous launch wrote.
         unsafe { launch.run(Grid::new([1, blocks, 1], 256).shared(narrow(columns))) }
     }
 }
 
-/// Rows that one block of `column_sum` adds.
+/// Rows per block of `column_sum`.
 const SUMMED_ROWS: usize = 256;
 
-/// Bytes of shared memory for a block of `column_sum`: narrow rows go through it, 256 at a time.
+/// Bytes of shared memory per block of `column_sum`, for narrow rows, 256 at a time.
 const fn narrow(columns: usize) -> u32 {
     if columns < 32 { (columns * 256 * 4) as u32 } else { 0 }
 }

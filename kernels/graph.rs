@@ -1,4 +1,4 @@
-//! A stretch of launches, captured once as a CUDA graph and replayed.
+//! CUDA graphs: captures a sequence of launches once, and replays it.
 
 use cudarc::driver::CudaGraph;
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
@@ -6,12 +6,12 @@ use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use crate::Kernels;
 use crate::error::{Error, Result};
 
-/// Launches as they were captured. It holds the addresses of the arrays it was captured with, not the arrays.
+/// Captured launches. Holds the addresses of their arrays, not the arrays.
 pub struct Graph(CudaGraph);
 
-// SAFETY: a graph may be used from any thread, by one at a time; every use of it takes `&mut`.
+// SAFETY: a graph may be used by any thread, one at a time; every use takes `&mut`.
 unsafe impl Send for Graph {}
-// SAFETY: nothing can be done with a shared one.
+// SAFETY: a shared reference allows nothing.
 unsafe impl Sync for Graph {}
 
 impl std::fmt::Debug for Graph {
@@ -26,11 +26,11 @@ impl Kernels {
         !self.sync
     }
 
-    /// Captures what `work` launches, without running it. It must neither allocate nor copy from or to the host. Other
-    /// threads' operators wait meanwhile.
+    /// Captures the launches of `work` without running them. `work` must not allocate or copy from or to the host. Other
+    /// threads' operators wait until the capture ends.
     ///
     /// # Errors
-    /// The driver's, if something in it cannot be captured.
+    /// [`Error::Driver`] if something in it cannot be captured.
     pub fn capture(&self, work: impl FnOnce()) -> Result<Graph> {
         let fail = |call: &'static str| move |error| Error::driver(call, error);
         let _turn = self.turn();
@@ -48,10 +48,10 @@ impl Kernels {
         }
     }
 
-    /// Launches all that was captured, in its order, on the kernels' stream.
+    /// Launches the captured kernels in order on the kernels' stream.
     ///
     /// # Safety
-    /// The graph is of these kernels, and every array that was an argument while it was captured is still there.
+    /// The graph was captured from these kernels, and the arrays that were arguments in it still exist.
     ///
     /// # Errors
     /// The driver's.

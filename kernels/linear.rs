@@ -1,4 +1,4 @@
-//! The fully connected layer, made of `gemm.cu`.
+//! The fully connected layer, by the kernels of `gemm.cu`.
 
 use alexnet_ops::arguments::{LinearBackwardData, LinearBackwardWeight, LinearForward};
 use alexnet_ops::shape::{DropoutShape, LinearShape};
@@ -18,17 +18,17 @@ fn backward_weight(s: &LinearShape) -> Gemm {
 }
 
 impl Kernels {
-    /// Floats of workspace that any of the layer's operators needs.
+    /// Floats of workspace for all directions.
     pub fn linear_workspace(s: &LinearShape) -> usize {
         let products = [forward(s).workspace(true), backward_data(s).workspace(false)];
         let gradients = [backward_weight(s).workspace(false), Self::column_sum_workspace(s.batch, s.outputs)];
         products.into_iter().chain(gradients).max().unwrap_or(0)
     }
 
-    /// y = x·wᵀ + b, then max(y, 0) if `relu`, then dropout. x, w, y are of the storage's number, b is float.
+    /// y = x·wᵀ + b, then max(y, 0) if `relu`, then dropout. x, w, y are of the storage type, b is float.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn linear_forward(
         &self,
         a: LinearForward<'_, Self>,
@@ -40,10 +40,10 @@ impl Kernels {
         self.gemm(&forward(shape), x, w, &epilogue, y, workspace)
     }
 
-    /// dx = dy·w; all of the storage's number.
+    /// dx = dy·w; all of the storage type.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn linear_backward_data(&self, a: LinearBackwardData<'_, Self>, workspace: &mut Array) -> Result<()> {
         let LinearBackwardData { shape, dy, w, dx } = a.view(self)?;
         self.gemm(&backward_data(shape), dy, w, &Epilogue::default(), dx, workspace)
@@ -52,7 +52,7 @@ impl Kernels {
     /// dw = dyᵀ·x and db = Σ over n of dy, or adds them; dw and db are float.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn linear_backward_weight(&self, a: LinearBackwardWeight<'_, Self>, workspace: &mut Array) -> Result<()> {
         let LinearBackwardWeight { shape, accumulate, x, dy, dw, db } = a.view(self)?;
         let epilogue = Epilogue { accumulate, ..Epilogue::default() };

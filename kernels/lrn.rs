@@ -10,7 +10,7 @@ use crate::launch::{Grid, Value};
 const THREADS: u32 = 256;
 /// As in `lrn.cu`.
 const TILE: usize = 1024;
-/// Bytes of shared memory that a block takes at most.
+/// Maximum shared memory per block, in bytes.
 const SHARED: usize = 48 << 10;
 
 /// `Lrn` of `lrn.cu`.
@@ -25,10 +25,10 @@ struct Argument {
     beta: f32,
     k: f32,
     factor: f32,
-    /// The structure's end, up to a multiple of 8.
+    /// Padding to a multiple of 8 bytes.
     end: u32,
 }
-// SAFETY: the same fields in the same order; the end is written.
+// SAFETY: the same fields in the same order; the padding is initialised.
 unsafe impl Value for Argument {}
 
 fn argument(s: &LrnShape, operator: &'static str, reaches: usize) -> Result<(Argument, Grid)> {
@@ -36,9 +36,9 @@ fn argument(s: &LrnShape, operator: &'static str, reaches: usize) -> Result<(Arg
     if s.size == 0 || s.channels == 0 || s.channels > 1 << 30 {
         return Err(fail(format!("is impossible: {s:?}")));
     }
-    // A window never reaches beyond its pixel.
+    // A window stays within its pixel.
     let (before, after) = ((s.size / 2).min(s.channels - 1), ((s.size - 1) / 2).min(s.channels - 1));
-    // Up to whole sectors, as `whole` of lrn.cu.
+    // Rounded up to whole sectors, as `whole` in lrn.cu.
     let [whole_before, whole_after, reach] = [before, after, before + after].map(|n| n.next_multiple_of(16));
     let elements = match reaches {
         1 => TILE + whole_before + whole_after,
@@ -70,19 +70,19 @@ impl Kernels {
     /// y = x · (k + α/size · Σ x²)^−β.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn lrn_forward(&self, a: LrnForward<'_, Self>) -> Result<()> {
         let LrnForward { shape: s, x, y } = a.view(self)?;
         const NAME: &str = LrnForward::<Kernels>::NAME;
         let (argument, grid) = argument(s, NAME, 1)?;
-        // SAFETY: a block a tile, with the shared memory its windows reach; the kernel stops at the arrays' end.
+        // SAFETY: one block per tile, whose shared memory holds the tile and its halo; the kernel stops at the arrays' end.
         unsafe { self.launch("lrn", NAME)?.array(x).array_mut(y).value(argument).run(grid) }
     }
 
     /// The gradient, see `lrn.cu`.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn lrn_backward(&self, a: LrnBackward<'_, Self>) -> Result<()> {
         let LrnBackward { shape: s, x, dy, dx } = a.view(self)?;
         const NAME: &str = LrnBackward::<Kernels>::NAME;

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::launch::{Grid, Value, count};
 
 const THREADS: u32 = 256;
-/// Bytes of shared memory for a tile: what needs no asking, so that two or more blocks fit a multiprocessor of 96 KiB.
+/// Bytes of shared memory per tile: available without opting in, and two or more blocks fit a multiprocessor with 96 KiB.
 const SHARED: usize = 48 << 10;
 
 /// `MaxPool` of `maxpool.cu`.
@@ -27,7 +27,7 @@ struct Argument {
     tile_rows: u32,
     tile_columns: u32,
 }
-// SAFETY: the same eleven words in the same order, no padding.
+// SAFETY: the same eleven words in the same order, without padding.
 unsafe impl Value for Argument {}
 
 fn argument(s: &MaxPoolShape, operator: &'static str, work: usize) -> Result<Argument> {
@@ -58,13 +58,13 @@ fn argument(s: &MaxPoolShape, operator: &'static str, work: usize) -> Result<Arg
     })
 }
 
-/// Whether blocks take tiles: windows overlap, and packs of channels and the grid allow it.
+/// Whether blocks process tiles: windows overlap, channels are whole packs, and the grid's limits allow it.
 fn tiled(s: &MaxPoolShape) -> bool {
     s.kernel > s.stride && s.channels.is_multiple_of(4) && s.batch <= Grid::MAX_Y && s.channels <= Grid::MAX_Y
 }
 
-/// Cuts `rows` × `columns` outputs or cells into as few equal tiles as shared memory allows, where a side of n of
-/// them reads `side(n)` positions of `bytes` bytes. Returns the tile and the grid.
+/// Splits `rows` × `columns` outputs or cells into as few equal tiles as shared memory allows, where a side of n of them reads
+/// `side(n)` positions of `bytes` bytes. Returns the tile and the grid.
 fn tiles(
     s: &MaxPoolShape,
     [rows, columns]: [usize; 2],
@@ -83,10 +83,10 @@ fn tiles(
 }
 
 impl Kernels {
-    /// y = the largest x of each window, `argmax` its position in the window.
+    /// y = maximum of x in each window, `argmax` its position in the window.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn maxpool_forward(&self, a: MaxPoolForward<'_, Self>) -> Result<()> {
         let MaxPoolForward { shape: s, x, y, argmax } = a.view(self)?;
         const NAME: &str = MaxPoolForward::<Kernels>::NAME;
@@ -96,21 +96,21 @@ impl Kernels {
             let ([rows, columns], grid) = tiles(s, [s.output_height(), s.output_width()], side, 128);
             (argument.tile_rows, argument.tile_columns) = (rows, columns);
             let launch = self.launch("maxpool", "maxpool_forward_tile")?.array(x).array_mut(y).array_mut(argmax);
-            // SAFETY: the blocks' tiles cover the outputs, whose windows lie inside x; the shared memory holds the
-            // pixels under the windows of one.
+            // SAFETY: the blocks' tiles cover the outputs, whose windows are inside x; the shared memory holds the pixels
+            // under a tile's windows.
             return unsafe { launch.value(argument).run(grid) };
         }
         let (kernel, pack) = if s.channels.is_multiple_of(4) { (NAME, 4) } else { ("maxpool_forward_odd", 1) };
         let work = s.output_len() / pack;
         let launch = self.launch("maxpool", kernel)?.array(x).array_mut(y).array_mut(argmax);
-        // SAFETY: a thread a pack of outputs; the windows lie inside x, checked above.
+        // SAFETY: one thread per pack of outputs; the windows are inside x, as checked above.
         unsafe { launch.value(argument(s, NAME, work)?).run(Grid::linear(work, THREADS)) }
     }
 
-    /// dx = Σ of the dy whose window's largest element x was.
+    /// dx = Σ of dy over the windows whose maximum is x.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn maxpool_backward(&self, a: MaxPoolBackward<'_, Self>) -> Result<()> {
         let MaxPoolBackward { shape: s, dy, argmax, dx } = a.view(self)?;
         const NAME: &str = MaxPoolBackward::<Kernels>::NAME;
@@ -124,14 +124,14 @@ impl Kernels {
             (argument.tile_rows, argument.tile_columns) = (rows, columns);
             let launch = self.launch("maxpool", kernel)?.array(dy).array(argmax).array_mut(dx);
             // SAFETY: the blocks' tiles cover the padded image, and pixels outside the image are skipped; the shared
-            // memory holds the windows that reach into one.
+            // memory holds the windows that overlap a tile.
             return unsafe { launch.value(argument).run(grid) };
         }
         let packed = s.channels.is_multiple_of(4) && s.stride == 2;
         let (kernel, pack, cell) = if packed { (NAME, 4, 2) } else { ("maxpool_backward_odd", 1, 1) };
         let work = s.batch * cells_of(cell).iter().product::<usize>() * (s.channels / pack);
         let launch = self.launch("maxpool", kernel)?.array(dy).array(argmax).array_mut(dx);
-        // SAFETY: a thread a pack of channels of a cell; pixels outside the image and windows that are none are skipped.
+        // SAFETY: one thread per pack of channels of a cell; pixels and windows outside the image are skipped.
         unsafe { launch.value(argument(s, NAME, work)?).run(Grid::linear(work, THREADS)) }
     }
 }

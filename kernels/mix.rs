@@ -13,7 +13,7 @@ impl Kernels {
     /// Mixes the images x of a batch in pairs, see [`Mix`].
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn mix(&self, a: MixPairs<'_, Self>) -> Result<()> {
         let MixPairs { shape: s, x } = a.view(self)?;
         count("mix", "x", s.len())?;

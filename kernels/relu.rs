@@ -8,22 +8,22 @@ use alexnet_ops::arguments::{ReluBackward, ReluForward};
 const THREADS: u32 = 256;
 
 impl Kernels {
-    /// x = max(x, 0) on the first `len` elements.
+    /// x = max(x, 0) for the first `len` elements.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn relu_forward(&self, a: ReluForward<'_, Self>) -> Result<()> {
         let ReluForward { len, x } = a.view(self)?;
         const NAME: &str = ReluForward::<Kernels>::NAME;
         let launch = self.launch("relu", NAME)?.array_mut(x).value(count(NAME, "x", len)?);
-        // SAFETY: a thread for every four elements begun; the kernel does not go beyond `len`, which x holds.
+        // SAFETY: one thread per four elements, rounded up; the kernel checks `len`, which x holds.
         unsafe { launch.run(Grid::linear(len.div_ceil(4), THREADS)) }
     }
 
-    /// dy = 0 where y ≤ 0, on the first `len` elements.
+    /// dy = 0 where y ≤ 0, for the first `len` elements.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn relu_backward(&self, a: ReluBackward<'_, Self>) -> Result<()> {
         let ReluBackward { len, y, dy } = a.view(self)?;
         const NAME: &str = ReluBackward::<Kernels>::NAME;

@@ -25,18 +25,18 @@ struct Entry {
     decays: u32,
     unused: u32,
 }
-// SAFETY: the same words in the same order, no padding.
+// SAFETY: the same words in the same order, without padding.
 unsafe impl table::Entry for Entry {
     const OPERATOR: &'static str = NAME;
 }
 
-/// The arrays that an update reads and writes, any number of them.
+/// The arrays that an update reads and writes.
 #[derive(Debug, Default)]
 pub struct Parameters<'a>(Tables<'a, Entry>);
 
 impl<'a> Parameters<'a> {
-    /// Adds a parameter of `len` elements with its gradient, its momentum and its copy in the storage's numbers;
-    /// `decays` says whether the rule's weight decay pulls on it.
+    /// Adds a parameter of `len` elements with its gradient, its momentum and its copy in the storage type;
+    /// `decays` says whether weight decay applies to it.
     ///
     /// # Errors
     /// An array that is too short or of another type.
@@ -72,7 +72,7 @@ impl Kernels {
         self.write(&[rate, momentum, decay, f32::from_bits(sgd.nesterov.into())], to)
     }
 
-    /// Writes the scaling's state into an array of 4 words, of which the first is the scale.
+    /// Writes the state of loss scaling into an array of 4 words; the first is the scale.
     ///
     /// # Errors
     /// The driver's.
@@ -81,7 +81,7 @@ impl Kernels {
         self.write(&words.map(f32::from_bits), to)
     }
 
-    /// Reads what [`Kernels::write_scaler`] wrote and the steps changed.
+    /// Reads the state of loss scaling, which the steps change.
     ///
     /// # Errors
     /// The driver's.
@@ -91,13 +91,13 @@ impl Kernels {
         Ok(Scaler { scale: words[0], good_steps: words[1].to_bits(), skipped: words[3].to_bits() })
     }
 
-    /// One update of all parameters, by the rule and the scaling in memory.
+    /// One update of all parameters, by the optimizer's constants and the loss scaling in memory.
     ///
-    /// With `interval` the gradients are tested, a step with one that is not finite is left out, and the scale changes
-    /// as in `GradScaler`: ×2 after `interval` good steps, ×½ after a bad one.
+    /// With `interval` a step with a gradient that is not finite is skipped, and the scale changes as in `GradScaler`: ×2 after
+    /// `interval` good steps, ×½ after a bad one.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn sgd(
         &self,
         parameters: &Parameters<'_>,
@@ -123,7 +123,7 @@ impl Kernels {
         }
         if let Some(interval) = interval.filter(|_| tables.iter().next().is_some()) {
             let launch = self.launch("sgd", "sgd_rescale")?.array_mut(scaler).value(interval);
-            // SAFETY: one thread, which touches the scaler's four words only.
+            // SAFETY: one thread, which accesses the scaler's four words.
             unsafe { launch.run(Grid::new([1, 1, 1], 1)) }?;
         }
         Ok(())

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::launch::{Grid, Value, count};
 
 const THREADS: u32 = 256;
-/// Floats of shared memory that a block takes at most.
+/// Maximum shared memory per block, in floats.
 const CACHED: usize = 8 << 10;
 
 /// `Loss` of `softmax_cross_entropy.cu`.
@@ -23,17 +23,17 @@ struct Argument {
     other: f32,
     divisor: f32,
 }
-// SAFETY: the same six words in the same order, no padding.
+// SAFETY: the same six words in the same order, without padding.
 unsafe impl Value for Argument {}
 
 impl Kernels {
-    /// Losses, hits and, if asked for, the gradient times the first number of `loss_scale`.
+    /// Losses, correct predictions and, with `dlogits`, the gradient times the first element of `loss_scale`.
     ///
-    /// The labels must be below K; others count as no class. With `second` labels and their λ, the first number of an
-    /// array, the target is λ times that of the labels and 1 − λ times that of the second ones.
+    /// Labels must be below K; others count as no class. With `second` labels and λ, the first element of an array, the target
+    /// is λ times that of the labels plus 1 − λ times that of the second ones.
     ///
     /// # Errors
-    /// An array that does not fit; the driver's.
+    /// An array of another type or too short; the driver's.
     pub fn softmax_cross_entropy(&self, a: SoftmaxCrossEntropy<'_, Self>, loss_scale: &Array) -> Result<()> {
         let SoftmaxCrossEntropy { shape: s, logits, labels, second, losses, correct, dlogits } = a.view(self)?;
         const NAME: &str = SoftmaxCrossEntropy::<Kernels>::NAME;
@@ -43,7 +43,7 @@ impl Kernels {
             return Err(Error::Argument { operator: NAME, argument: "shape", reason: format!("is empty: {s:?}") });
         }
         count(NAME, "logits", len)?;
-        // Rows that start at a multiple of 32 bytes, where as many fit.
+        // A number of rows that keeps each block's rows aligned to 32 bytes, if as many fit.
         let rows = match CACHED / s.classes {
             fit @ 0..16 => fit,
             16..32 => 16,
@@ -63,7 +63,7 @@ impl Kernels {
         let launch = launch.optional(second.map(|(labels, _)| labels)).optional(second.map(|(_, weight)| weight));
         let launch = launch.array_mut(losses);
         let launch = launch.array_mut(correct).optional_mut(dlogits).array(loss_scale).value(argument);
-        // SAFETY: blocks for all rows, clipped to the batch; the shared memory holds a block's rows.
+        // SAFETY: the blocks cover all rows, clipped to the batch; the shared memory holds a block's rows.
         unsafe { launch.run(grid) }
     }
 }

@@ -1,4 +1,4 @@
-//! How the kernels see x: as it is, or, where its channels are no whole packs, copied as rows of windows (see conv.cu).
+//! x as the kernels read it: in place or, if its channels are not whole packs, copied to rows of windows (see conv.cu).
 
 use alexnet_ops::shape::ConvShape;
 
@@ -8,17 +8,17 @@ use crate::array::Array;
 use crate::error::Result;
 use crate::launch::{Grid, Value};
 
-/// Bytes of a sector of memory.
+/// Bytes per memory sector.
 const SECTOR: usize = 32;
-/// Bytes of shared memory that a block of `conv_rows` takes at most.
+/// Maximum shared memory per block of `conv_rows`, in bytes.
 const SHARED: usize = 48 << 10;
-/// Words that a block of `conv_rows` writes, about.
+/// Approximate number of words that a block of `conv_rows` writes.
 const BLOCK: usize = 2048;
 
-/// x and the window as the GEMM's kernels see them.
+/// x and the window as the GEMM kernels read them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View {
-    /// Pixels of a row: W, or Q.
+    /// Pixels per row: W, or Q.
     pub width: usize,
     /// C, or L.
     pub channels: usize,
@@ -35,20 +35,20 @@ pub(super) struct View {
 }
 
 impl View {
-    /// x as it is.
+    /// x in place.
     pub fn plain(conv: &ConvShape) -> Self {
         let ConvShape { width, channels, kernel, stride, padding, .. } = *conv;
         Self { width, channels, kernel, taps: kernel * kernel, stride, padding, rows: false }
     }
-    /// Elements of a filter.
+    /// Elements per filter.
     pub fn window(&self, groups: usize) -> usize {
         self.taps * (self.channels / groups.max(1))
     }
-    /// Floats that the copy of x takes.
+    /// Floats of the copy of x.
     pub fn copy_floats(&self, conv: &ConvShape, size: usize) -> usize {
         if self.rows { conv.batch * conv.height * self.width * self.channels * size / 4 } else { 0 }
     }
-    /// Floats that the copy of the weights takes.
+    /// Floats of the copy of the weights.
     pub fn weight_floats(&self, conv: &ConvShape, size: usize) -> usize {
         if self.rows { conv.filters * self.window(1) * size / 4 } else { 0 }
     }
@@ -69,12 +69,12 @@ struct Rows {
     by_row: Divisor,
     by_pitch: Divisor,
 }
-// SAFETY: the same members in the same order as in conv.cu, all of four bytes, so that there is no padding.
+// SAFETY: the same fields in the same order as in conv.cu, all of four bytes: no padding.
 unsafe impl Value for Rows {}
 
 impl View {
-    /// Rows, for numbers of `size` bytes: where packs of channels are not whole, a copy does not double what is
-    /// multiplied, and a row of pixels fits a block's shared memory.
+    /// The copy for elements of `size` bytes, if channels are not whole packs, padding does not double the products, and a row
+    /// of pixels fits a block's shared memory.
     fn rows(s: &ConvShape, size: usize) -> Option<Self> {
         let length = s.kernel * s.channels;
         let pitch = length.next_multiple_of(SECTOR / size);
@@ -90,7 +90,7 @@ impl View {
     pub(super) fn forward(s: &ConvShape, size: usize) -> Self {
         Self::rows(s, size).unwrap_or_else(|| Self::plain(s))
     }
-    /// For the gradient of the weights, which reads dy in packs as well.
+    /// For the weight gradient, which reads dy in packs too.
     pub(super) fn weight(s: &ConvShape, size: usize) -> Self {
         let whole = (s.filters * size).is_multiple_of(16);
         Self::rows(s, size).filter(|_| whole).unwrap_or_else(|| Self::plain(s))
@@ -98,8 +98,8 @@ impl View {
 }
 
 impl Kernels {
-    /// The addresses of x and of the weights as `view` wants them: their own, or those of copies in `workspace`, which
-    /// begin after `used` floats. The caller has checked the arrays' lengths.
+    /// The addresses of x and of the weights for `view`: their own, or those of copies in `workspace`, which begin after `used`
+    /// floats. The caller has checked the arrays' lengths.
     pub(super) fn conv_rows(
         &self,
         conv: &ConvShape,
@@ -140,7 +140,7 @@ impl Kernels {
         let (count, length) = (conv.filters * conv.kernel, conv.kernel * conv.channels);
         let launch = self.launch("conv", "conv_pad_weights")?.array(packed).value(weights);
         let launch = launch.integers([count, length, view.channels]);
-        // SAFETY: a thread an element of the copy, which the workspace holds by `weight_floats`.
+        // SAFETY: one thread per element of the copy, which the workspace holds by `weight_floats`.
         unsafe { launch.run(Grid::linear(count * view.channels, 256))? };
         Ok([copy, weights])
     }
