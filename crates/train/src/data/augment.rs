@@ -1,9 +1,9 @@
 //! Crop, flip, colour jitter, normalisation and cutout of one image: a pure function of the image and of (seed, epoch,
-//! index), so that a device can do the same bit for bit.
+//! index), so that a device can compute the same bits.
 //!
-//! `alexnet_core::reference` defines what is drawn ([`sample`]) and what becomes of an image
-//! ([`transform`](alexnet_core::reference::transform)); here it is done fast, with a table per channel. RandAugment, which
-//! only the loader has, changes the cropped and flipped bytes, see [`rand_augment`].
+//! `alexnet_core::reference` defines the random numbers ([`sample`]) and the result
+//! ([`transform`](alexnet_core::reference::transform)); this is the fast version, with a table per channel. RandAugment,
+//! which only the loader has, changes the cropped and flipped bytes, see [`rand_augment`].
 
 use alexnet_core::random::Philox;
 pub use alexnet_core::reference::SampledTransform;
@@ -18,37 +18,37 @@ pub mod rand_augment;
 #[cfg(test)]
 mod tests;
 
-/// CIFAR-10's mean a channel, of values in 0..1.
+/// Mean of CIFAR-10 per channel, of values in 0..1.
 pub const MEAN: [f32; 3] = [0.4914, 0.4822, 0.4465];
-/// The standard deviation a channel of the recipe that everyone uses.
+/// Standard deviation per channel, the values in common use for CIFAR-10.
 pub const STD: [f32; 3] = [0.2023, 0.1994, 0.2010];
 
-/// Which of the transformations with a usual size are applied: the words of `--augment`.
+/// The transformations that `--augment` switches on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Augment {
-    /// Shift at random, black beyond the border.
+    /// Random shift, black beyond the border.
     pub crop: bool,
-    /// Mirror every second image or so.
+    /// Random horizontal flip.
     pub flip: bool,
-    /// Take out a square.
+    /// Set a random square to the mean.
     pub cutout: bool,
 }
 
 impl Augment {
     /// No transformation.
     pub const NONE: Augment = Augment { crop: false, flip: false, cutout: false };
-    /// Crop and flip, the recipe.
+    /// Crop and flip.
     pub const DEFAULT: Augment = Augment { crop: true, flip: true, cutout: false };
 
     const WORDS: [&str; 3] = ["crop", "flip", "cutout"];
 
-    /// The same in the usual sizes for images of side `size`.
-    pub fn at(self, size: usize) -> TransformConfig {
+    /// These transformations with their default sizes for images of `image_size`.
+    pub fn at(self, image_size: usize) -> TransformConfig {
         let or_zero = |on, value| if on { value } else { 0 };
         TransformConfig {
-            padding: or_zero(self.crop, size / 8),
+            padding: or_zero(self.crop, image_size / 8),
             flip: self.flip,
-            cutout: or_zero(self.cutout, (size / 2).max(1)),
+            cutout: or_zero(self.cutout, (image_size / 2).max(1)),
             ..TransformConfig::NONE
         }
     }
@@ -57,7 +57,7 @@ impl Augment {
 impl std::str::FromStr for Augment {
     type Err = DataError;
 
-    /// `none`, or words with a comma between them.
+    /// `none`, or words separated by commas.
     fn from_str(text: &str) -> Result<Self> {
         let mut augment = Augment::NONE;
         if text == "none" {
@@ -89,27 +89,27 @@ impl std::fmt::Display for Augment {
     }
 }
 
-/// What the training images undergo, in numbers. The default is nothing, as for test images.
+/// The augmentation of training images, in numbers. The default is none, as for test images.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TransformConfig {
-    /// p: shift by up to so many pixels.
+    /// Largest shift of the crop in pixels.
     pub padding: usize,
-    /// Mirror at random.
+    /// Random horizontal flip.
     pub flip: bool,
-    /// Operations on the cropped and flipped bytes.
+    /// RandAugment of the cropped and flipped bytes.
     pub rand_augment: Option<RandAugment>,
-    /// Strength of the colour jitter.
+    /// Strength of the colour jitter; 0: none.
     pub jitter: f32,
-    /// L: the side of the square that is taken out.
+    /// Height and width of the cutout square in pixels; 0: no cutout.
     pub cutout: usize,
 }
 
 impl TransformConfig {
-    /// Nothing but the normalisation.
+    /// Only the normalisation.
     pub const NONE: TransformConfig =
         TransformConfig { padding: 0, flip: false, rand_augment: None, jitter: 0.0, cutout: 0 };
 
-    /// The operator's shape, for a batch and a data set of one image.
+    /// The shape of the operator `augment`, for one image.
     pub fn shape(&self, philox: Philox, epoch: u32, side: usize) -> AugmentShape {
         let &Self { padding, flip, jitter, cutout, .. } = self;
         let (batch, images, mean, std) = (1, 1, MEAN, STD);
@@ -117,12 +117,18 @@ impl TransformConfig {
     }
 }
 
-/// Draws what image `index` of side `size` undergoes in `epoch`, see [`sample`].
-pub fn draw(philox: &Philox, epoch: u32, index: u64, size: usize, transforms: &TransformConfig) -> SampledTransform {
-    sample(&transforms.shape(*philox, epoch, size), index)
+/// Samples the transformation of image `index` in `epoch`, see [`sample`].
+pub fn draw(
+    philox: &Philox,
+    epoch: u32,
+    index: u64,
+    image_size: usize,
+    transforms: &TransformConfig,
+) -> SampledTransform {
+    sample(&transforms.shape(*philox, epoch, image_size), index)
 }
 
-/// The normalised value of each byte in each channel.
+/// Table of the normalised value of each byte in each channel.
 #[derive(Clone, Debug)]
 pub struct Normalize {
     mean: [f32; 3],
@@ -137,7 +143,7 @@ impl Default for Normalize {
 }
 
 impl Normalize {
-    /// The table for a mean and a standard deviation a channel.
+    /// The table for a mean and a standard deviation per channel.
     pub fn new(mean: [f32; 3], std: [f32; 3]) -> Self {
         let channel = |c: usize| std::array::from_fn(|value| (value as f32 / 255.0 - mean[c]) / std[c]);
         Normalize { mean, std, table: std::array::from_fn(channel) }
@@ -148,62 +154,62 @@ impl Normalize {
         &self.table
     }
 
-    /// Does to an image of side `size` (HWC) what was drawn, and normalises it, into `out` (HWC).
+    /// Transforms and normalises an image (`image_size`, `image_size`, 3) into `out`, of the same shape.
     ///
     /// # Panics
-    /// If `pixels` or `out` are not `size`·`size`·3 long.
-    pub fn apply(&self, pixels: &[u8], size: usize, draw: &SampledTransform, out: &mut [f32]) {
-        assert_eq!(pixels.len(), size * size * 3);
-        assert_eq!(out.len(), size * size * 3);
+    /// If `pixels` or `out` have another length.
+    pub fn apply(&self, pixels: &[u8], image_size: usize, draw: &SampledTransform, out: &mut [f32]) {
+        assert_eq!(pixels.len(), image_size * image_size * 3);
+        assert_eq!(out.len(), image_size * image_size * 3);
         if let Some(factors) = draw.jitter {
             let brightened = jitter::brightness(factors[0]);
-            place([&brightened; 3], pixels, size, draw, out);
+            remap([&brightened; 3], pixels, image_size, draw, out);
             jitter::contrast_and_saturation(factors, out);
             for pixel in out.as_chunks_mut::<3>().0 {
                 *pixel = std::array::from_fn(|c| (pixel[c] - self.mean[c]) / self.std[c]);
             }
         } else {
-            place(self.table.each_ref(), pixels, size, draw, out);
+            remap(self.table.each_ref(), pixels, image_size, draw, out);
         }
         if let Some([left, top, side]) = draw.cutout {
-            let within = |first: i32| first.max(0) as usize..(first + side).clamp(0, size as i32) as usize;
+            let within = |first: i32| first.max(0) as usize..(first + side).clamp(0, image_size as i32) as usize;
             let columns = within(left);
             for y in within(top) {
-                out[(y * size + columns.start) * 3..(y * size + columns.end) * 3].fill(0.0);
+                out[(y * image_size + columns.start) * 3..(y * image_size + columns.end) * 3].fill(0.0);
             }
         }
     }
 }
 
-/// Crops and flips bytes.
-pub fn crop_and_flip(pixels: &[u8], size: usize, draw: &SampledTransform, out: &mut [u8]) {
+/// Crops and flips an image of bytes.
+pub fn crop_and_flip(pixels: &[u8], image_size: usize, draw: &SampledTransform, out: &mut [u8]) {
     let same = std::array::from_fn(|value| value as u8);
-    place([&same; 3], pixels, size, draw, out);
+    remap([&same; 3], pixels, image_size, draw, out);
 }
 
-/// Crops and flips, and looks each byte up in its channel's table.
-fn place<T: Copy>(tables: [&[T; 256]; 3], pixels: &[u8], size: usize, draw: &SampledTransform, out: &mut [T]) {
+/// Crops, flips, and looks each byte up in its channel's table.
+fn remap<T: Copy>(tables: [&[T; 256]; 3], pixels: &[u8], image_size: usize, draw: &SampledTransform, out: &mut [T]) {
     let [red, green, blue] = tables;
     let black = [red[0], green[0], blue[0]];
     let (shift_x, shift_y) = (draw.right as isize, draw.down as isize);
-    // The columns before the flip whose source lies inside the image.
-    let inside =
-        (-shift_x).clamp(0, size as isize) as usize..(size as isize - shift_x).clamp(0, size as isize) as usize;
-    for (y, row) in out.chunks_exact_mut(size * 3).enumerate() {
+    // The columns, before the flip, whose source is inside the image.
+    let inside = (-shift_x).clamp(0, image_size as isize) as usize
+        ..(image_size as isize - shift_x).clamp(0, image_size as isize) as usize;
+    for (y, row) in out.chunks_exact_mut(image_size * 3).enumerate() {
         let source = y as isize + shift_y;
-        if !(0..size as isize).contains(&source) || inside.is_empty() {
+        if !(0..image_size as isize).contains(&source) || inside.is_empty() {
             row.as_chunks_mut::<3>().0.fill(black);
             continue;
         }
-        let from = (source * size as isize + inside.start as isize + shift_x) as usize * 3;
+        let from = (source * image_size as isize + inside.start as isize + shift_x) as usize * 3;
         let source = pixels[from..from + inside.len() * 3].as_chunks::<3>().0;
         let look_up =
             |pixel: &[u8; 3]| [red[usize::from(pixel[0])], green[usize::from(pixel[1])], blue[usize::from(pixel[2])]];
         let row = row.as_chunks_mut::<3>().0;
         if draw.flip {
-            row[..size - inside.end].fill(black);
-            row[size - inside.start..].fill(black);
-            let target = &mut row[size - inside.end..size - inside.start];
+            row[..image_size - inside.end].fill(black);
+            row[image_size - inside.start..].fill(black);
+            let target = &mut row[image_size - inside.end..image_size - inside.start];
             target.iter_mut().rev().zip(source).for_each(|(out, pixel)| *out = look_up(pixel));
         } else {
             row[..inside.start].fill(black);

@@ -1,11 +1,11 @@
-//! The fast code of the colour jitter that [`transform`](alexnet_core::reference::transform) defines, with its bits.
+//! Fast version of the colour jitter that [`transform`](alexnet_core::reference::transform) defines, with the same bits.
 
-/// What a brightness makes of every byte, in 0..1.
+/// Table of every byte times a brightness factor, in 0..1.
 pub(super) fn brightness(factor: f32) -> [f32; 256] {
     std::array::from_fn(|value| unit(value as f32 / 255.0 * factor))
 }
 
-/// Changes contrast and saturation of an image of values in 0..1 (HWC).
+/// Applies contrast and saturation to an image of values in 0..1 (HWC).
 pub(super) fn contrast_and_saturation([_, contrast, saturation]: [f32; 3], image: &mut [f32]) {
     let pixels = image.as_chunks_mut::<3>().0;
     let sum: u64 = pixels.iter().map(|pixel| u64::from((grey(pixel) * STEPS) as u32)).sum();
@@ -37,7 +37,7 @@ mod tests {
     use alexnet_core::reference::{SampledTransform, jitter_factors, transform};
     use proptest::prelude::*;
 
-    /// Mean 0 and deviation 1: values stay as the jitter leaves them.
+    /// Mean 0 and deviation 1, so that normalisation changes nothing.
     const PLAIN: [[f32; 3]; 2] = [[0.0; 3], [1.0; 3]];
 
     /// The definition, in f64.
@@ -68,7 +68,7 @@ mod tests {
             // In units of u = 2⁻²⁴; every value is at most 1, a factor at most 2 and |1 − f| at most 1, clamping never
             // widens. Brightness: v/255 off by 1, times f by 2, rounded by 1: 2·1 + 1·2 = 4 before clamping to 1.
             // A grey is off by its values' error and, with weights, products and sums rounded, 5 more. The mean: that
-            // and 2 for cutting off (a step is 2u), and 2 for rounding sum and quotient.
+            // and 2 for truncation (a step is 2u), and 2 for rounding sum and quotient.
             // A blend of a (off by e) and b (off by g): 2·e + 1·g + (2 + 1 for products, 1 for 1 − f, 2 for the sum).
             let (brightness, blend) = (4.0, |e: f64, g: f64| 2.0 * e + g + 8.0);
             let contrast = blend(brightness, brightness + 5.0 + 4.0);

@@ -20,7 +20,7 @@ fn draws_are_the_documented_words() {
     };
     assert_eq!(draw(&philox, 3, index, 32, &ALL), expected);
     assert_eq!(draw(&philox, 3, index, 32, &TransformConfig::NONE), SampledTransform::default());
-    // Switching one off leaves the others' draws.
+    // Switching one off does not change the random numbers of the others.
     let some = TransformConfig { flip: false, jitter: 0.0, ..ALL };
     assert_eq!(draw(&philox, 3, index, 32, &some), SampledTransform { flip: false, jitter: None, ..expected });
 }
@@ -99,7 +99,7 @@ proptest! {
         colour: Option<[u32; 4]>,
     ) {
         let pixels: Vec<u8> = (0..size * size * 3).map(|i| (i as u8).wrapping_mul(37).wrapping_add(seed)).collect();
-        // Even shifts that leave nothing of the image.
+        // Including shifts beyond the image.
         let most = size as i32 + 2;
         let cutout = square.map(|(x, y, side)| {
             let side = i32::from(side % 50) + 1;
