@@ -6,7 +6,7 @@ use std::sync::Arc;
 use alexnet_core::network::{Metrics, MicroBatch, Phase};
 use alexnet_core::random::Philox;
 use alexnet_core::shape::{AugmentShape, Mix};
-use alexnet_core::{Architecture, Cpu, Device, LayerKind, LayerSpec, Network, Sgd};
+use alexnet_core::{Architecture, Cpu, LayerKind, LayerSpec, Network, Sgd};
 
 const SGD: Sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, nesterov: false, decay_all: false };
 

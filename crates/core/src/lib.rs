@@ -3,7 +3,7 @@
 //!
 //! - [`Architecture`] is a network as a list of layers; [`alexnet`] has the five variants of AlexNet.
 //! - [`Network`] allocates the memory for one batch size, then trains and infers without allocating.
-//! - [`device`] names the operators. [`Cpu`] and [`Cuda`] implement them; [`Reference`] defines them, in f64.
+//! - [`device`] names the operators. [`Cpu`] and `Cuda` (feature `cuda`, on by default) implement them; [`Reference`] defines them, in f64.
 //! - [`gradcheck`] compares gradients with central differences.
 //! - [`random`] is the only source of randomness: the same seed gives the same bits.
 //!
@@ -61,6 +61,7 @@ pub use alexnet_ops::{Number, Precision, Scaler, Sgd, arguments, optimizer, rand
 pub use architecture::{Architecture, LayerKind, LayerSpec};
 pub use device::Device;
 pub use device::cpu::Cpu;
+#[cfg(feature = "cuda")]
 pub use device::cuda::Cuda;
 pub use error::{Error, Result};
 pub use network::Network;

@@ -5,6 +5,7 @@
 //! Every operator is deterministic: the same bits at any thread count.
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod reference;
 

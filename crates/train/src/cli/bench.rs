@@ -7,15 +7,18 @@ use std::time::{Duration, Instant};
 
 use alexnet_core::architecture::{Operation, TracedLayer};
 use alexnet_core::arguments::LinearBackwardWeight;
-use alexnet_core::device::cuda::{self, probe};
+#[cfg(feature = "cuda")]
+use alexnet_core::device::cuda::{self, Cuda, probe};
 use alexnet_core::network::{MicroBatch, Network, Phase};
 use alexnet_core::random::Philox;
 use alexnet_core::shape::LinearShape;
-use alexnet_core::{Architecture, Cpu, Cuda, Device, Sgd};
+use alexnet_core::{Architecture, Cpu, Device, Sgd};
 
 use super::device::{self, AnyDevice};
 use crate::data::Split;
-use crate::print::{notice, say};
+#[cfg(feature = "cuda")]
+use crate::print::notice;
+use crate::print::say;
 use crate::run::batch_source::{BatchSource, DeviceDataset};
 use crate::run::config::{self, Arch, Config, DeviceKind, Precision};
 use crate::run::memory::{self, Use};
@@ -91,6 +94,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let architecture = model.architecture(CLASSES).unwrap_or_else(|| unreachable!("a variant of this program"));
     let measured = match device::open_with(args.device, config.thread_count(), args.precision)? {
         AnyDevice::Cpu(device) => on(device, CPU_CLOCK, architecture, &config, args.seconds, 1024),
+        #[cfg(feature = "cuda")]
         AnyDevice::Cuda(device) => {
             if probe::is_warpcheck() {
                 notice("note: the driver is warpcheck, which runs on the CPU: these times say nothing about a GPU");
@@ -184,6 +188,7 @@ struct Clock<D, E> {
 
 const CPU_CLOCK: Clock<Cpu, Instant> =
     Clock { now: |_| Ok(Instant::now()), seconds: |_, from, to| Ok(to.duration_since(*from).as_secs_f64()) };
+#[cfg(feature = "cuda")]
 const CUDA_CLOCK: Clock<Cuda, cuda::Event> =
     Clock { now: Cuda::event, seconds: |device, from, to| Ok(device.elapsed(from, to)?.as_secs_f64()) };
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use alexnet_core::device::cpu::Cpu;
+#[cfg(feature = "cuda")]
 use alexnet_core::device::cuda::{self, Cuda};
 
 use crate::print::notice;
@@ -15,6 +16,7 @@ pub enum AnyDevice {
     /// The processor.
     Cpu(Arc<Cpu>),
     /// A GPU.
+    #[cfg(feature = "cuda")]
     Cuda(Arc<Cuda>),
 }
 
@@ -34,27 +36,50 @@ pub fn open(kind: DeviceKind, threads: usize) -> Result<AnyDevice> {
 pub fn open_with(kind: DeviceKind, threads: usize, precision: Precision) -> Result<AnyDevice> {
     // Fails only if the pool exists already.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-    let cuda = |ordinal| -> Result<AnyDevice> {
-        let precision = match precision {
-            Precision::Fp32 => cuda::Precision::Fp32,
-            Precision::Tf32 => cuda::Precision::Tf32,
-            Precision::Fp16 => cuda::Precision::Fp16,
-            Precision::Bf16 => cuda::Precision::Bf16,
-        };
-        Ok(AnyDevice::Cuda(Arc::new(Cuda::new(ordinal, precision)?)))
-    };
     match kind {
         DeviceKind::Cpu => Ok(AnyDevice::Cpu(Arc::new(Cpu::new(threads)?))),
-        DeviceKind::Cuda(ordinal) => cuda(ordinal),
+        DeviceKind::Cuda(ordinal) => gpu(ordinal, precision),
         // Other precisions need a GPU.
-        DeviceKind::Auto if precision != Precision::Fp32 => cuda(0),
-        DeviceKind::Auto => cuda(0).or_else(|reason| {
-            // Where there is no NVIDIA GPU, "device   cpu" says enough.
-            let absent = matches!(cuda::probe::driver(), Err(cuda::DriverError::NoDriver));
-            if !absent || Path::new("/dev/nvidia0").exists() {
+        DeviceKind::Auto if precision != Precision::Fp32 => gpu(0, precision),
+        DeviceKind::Auto => gpu(0, precision).or_else(|reason| {
+            if !no_driver() || Path::new("/dev/nvidia0").exists() {
                 notice(&format!("using the CPU: {reason}"));
             }
             Ok(AnyDevice::Cpu(Arc::new(Cpu::new(threads)?)))
         }),
     }
+}
+
+#[cfg(feature = "cuda")]
+fn gpu(ordinal: usize, precision: Precision) -> Result<AnyDevice> {
+    let precision = match precision {
+        Precision::Fp32 => cuda::Precision::Fp32,
+        Precision::Tf32 => cuda::Precision::Tf32,
+        Precision::Fp16 => cuda::Precision::Fp16,
+        Precision::Bf16 => cuda::Precision::Bf16,
+    };
+    Ok(AnyDevice::Cuda(Arc::new(Cuda::new(ordinal, precision)?)))
+}
+
+/// Whether the machine has no NVIDIA driver: then the line "device cpu" says enough.
+#[cfg(feature = "cuda")]
+fn no_driver() -> bool {
+    matches!(cuda::probe::driver(), Err(cuda::DriverError::NoDriver))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn gpu(ordinal: usize, _: Precision) -> Result<AnyDevice> {
+    Err(without_cuda(&format!("cuda:{ordinal}")).into())
+}
+
+#[cfg(not(feature = "cuda"))]
+const fn no_driver() -> bool {
+    true
+}
+
+/// The error of a build without the feature `cuda`.
+#[cfg(not(feature = "cuda"))]
+pub fn without_cuda(device: &str) -> alexnet_core::Error {
+    let message = "this build has no CUDA: build it with the feature `cuda`, or use --device cpu".into();
+    alexnet_core::Error::Device { device: device.into(), message }
 }

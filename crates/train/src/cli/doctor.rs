@@ -4,10 +4,13 @@ use alexnet_core::device::Memory;
 use std::process::ExitCode;
 
 use alexnet_core::Cpu;
+#[cfg(feature = "cuda")]
 use alexnet_core::device::cuda::{Cuda, Precision, nvrtc, probe};
+#[cfg(feature = "cuda")]
 use anyhow::Context;
 
 use crate::print::say;
+#[cfg(feature = "cuda")]
 use crate::run::bytes::gib;
 use crate::run::config::DeviceKind;
 
@@ -39,6 +42,16 @@ fn missing(part: &str, error: &dyn std::fmt::Display) {
 }
 
 /// Checks.
+#[cfg(not(feature = "cuda"))]
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let error = super::device::without_cuda("cuda");
+    missing("cuda", &error);
+    line("cpu", &Cpu::new(0)?.name());
+    if args.fetch_nvrtc || matches!(args.device, DeviceKind::Cuda(_)) { Err(error.into()) } else { Ok(ExitCode::SUCCESS) }
+}
+
+/// Checks.
+#[cfg(feature = "cuda")]
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.fetch_nvrtc {
         nvrtc::fetch().context("cannot fetch NVRTC")?;

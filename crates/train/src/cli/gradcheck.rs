@@ -63,6 +63,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(match device::open(args.device, threads)? {
         AnyDevice::Cpu(device) => on(&device, args),
+        #[cfg(feature = "cuda")]
         AnyDevice::Cuda(device) => on(&device, args),
     }?)
 }

@@ -72,6 +72,7 @@ impl LoadedCheckpoint {
                 memory::fits(&*device, &architecture, batch, memory::Use::Inference)?;
                 Classifier::new(device, &self.checkpoint, architecture, batch)
             }
+            #[cfg(feature = "cuda")]
             AnyDevice::Cuda(device) => {
                 memory::fits(&*device, &architecture, batch, memory::Use::Inference)?;
                 Classifier::new(device, &self.checkpoint, architecture, batch)

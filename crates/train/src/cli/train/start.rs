@@ -69,6 +69,7 @@ impl Start<'_> {
         architecture(&self.config, 10)?.trace()?;
         match device::open_with(self.config.device, self.config.thread_count(), self.config.precision)? {
             AnyDevice::Cpu(device) => train(device, self),
+            #[cfg(feature = "cuda")]
             AnyDevice::Cuda(device) => train(device, self),
         }
     }
