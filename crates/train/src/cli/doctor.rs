@@ -47,7 +47,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let error = super::device::without_cuda("cuda");
     missing("cuda", &error);
     line("cpu", &Cpu::new(0)?.name());
-    if args.fetch_nvrtc || matches!(args.device, DeviceKind::Cuda(_)) { Err(error.into()) } else { Ok(ExitCode::SUCCESS) }
+    if args.fetch_nvrtc || matches!(args.device, DeviceKind::Cuda(_)) {
+        Err(error.into())
+    } else {
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// Checks.
