@@ -25,7 +25,7 @@ struct Entry {
 struct Table {
     Entry entries[ENTRIES];
 };
-struct Rule {
+struct Optimizer {
     float rate, momentum, decay;
     u32 nesterov;
 };
@@ -43,19 +43,19 @@ DEVICE const Entry& find(const Table& table, u32 entries, u32 block) {
     return table.entries[i];
 }
 
-DEVICE void update(float& w, float g, float& v, const Rule& rule, float unscale) {
-    float d = g * unscale + rule.decay * w;
-    v = rule.momentum * v + d;
-    w -= rule.rate * (rule.nesterov ? d + rule.momentum * v : v);
+DEVICE void update(float& w, float g, float& v, const Optimizer& optimizer, float unscale) {
+    float d = g * unscale + optimizer.decay * w;
+    v = optimizer.momentum * v + d;
+    w -= optimizer.rate * (optimizer.nesterov ? d + optimizer.momentum * v : v);
 }
 
-KERNEL void __launch_bounds__(256) sgd(const __grid_constant__ Table table, u32 entries, const Rule* at, const Scaler* scaler) {
+KERNEL void __launch_bounds__(256) sgd(const __grid_constant__ Table table, u32 entries, const Optimizer* at, const Scaler* scaler) {
     if (scaler->found) return;
-    Rule rule = *at;
+    Optimizer optimizer = *at;
     // The scale is a power of two: its reciprocal is exact.
     float unscale = 1.0f / scaler->scale;
     const Entry& e = find(table, entries, blockIdx.x);
-    if (!e.decays) rule.decay = 0.0f;
+    if (!e.decays) optimizer.decay = 0.0f;
     float *w = e.w, *v = e.v;
     const float* g = e.g;
     T* copy = e.copy;
@@ -65,13 +65,13 @@ KERNEL void __launch_bounds__(256) sgd(const __grid_constant__ Table table, u32 
         u32 i = start + part + threadIdx.x * 4;
         if (i + 4 <= len) {
             float4x weight = load4(w + i), gradient = load4(g + i), momentum = load4(v + i);
-            for (int j = 0; j < 4; j++) update(weight.v[j], gradient.v[j], momentum.v[j], rule, unscale);
+            for (int j = 0; j < 4; j++) update(weight.v[j], gradient.v[j], momentum.v[j], optimizer, unscale);
             store4(w + i, weight);
             store4(v + i, momentum);
             if (copy != nullptr) store4(copy + i, weight);
         } else {
             for (; i < len; i++) {
-                update(w[i], g[i], v[i], rule, unscale);
+                update(w[i], g[i], v[i], optimizer, unscale);
                 if (copy != nullptr) copy[i] = from_float<T>(w[i]);
             }
         }

@@ -101,11 +101,11 @@ impl Kernels {
     pub fn sgd(
         &self,
         parameters: &Parameters<'_>,
-        rule: &Array,
+        optimizer: &Array,
         scaler: &mut Array,
         interval: Option<u32>,
     ) -> Result<()> {
-        rule.expect(NAME, "rule", Number::F32, 4)?;
+        optimizer.expect(NAME, "optimizer", Number::F32, 4)?;
         scaler.expect(NAME, "scaler", Number::F32, 4)?;
         let Parameters(tables) = parameters;
         if interval.is_some() {
@@ -117,7 +117,7 @@ impl Kernels {
             }
         }
         for table in tables.iter() {
-            let launch = self.launch("sgd", NAME)?.reference(&table.rows).value(table.entries).array(rule);
+            let launch = self.launch("sgd", NAME)?.reference(&table.rows).value(table.entries).array(optimizer);
             // SAFETY: as above.
             unsafe { launch.array_mut(scaler).run(Grid::new([table.blocks, 1, 1], THREADS)) }?;
         }

@@ -60,7 +60,7 @@ fn main() {
     let flatten = FlattenShape { batch: 5, height: 2, width: 2, channels: 20 };
     let loss = LossShape { batch: 5, classes: 10, smoothing: 0.1, divisor: 5 };
     let dropout = DropoutShape { len: 400, rate: 0.5, philox: Philox::new(1), purpose: 1, step: 1, offset: 3 };
-    let rule = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.1, nesterov: true, decay_all: true };
+    let optimizer = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.1, nesterov: true, decay_all: true };
     let operations = [
         Operation::Conv(direct),
         Operation::Conv(winograd),
@@ -185,7 +185,7 @@ fn main() {
                     dlogits: Some(&mut dx),
                 })
                 .unwrap();
-                cpu.sgd(&rule, &mut parameters).unwrap();
+                cpu.sgd(&optimizer, &mut parameters).unwrap();
                 cpu.ema(0.9, &mut parameters).unwrap();
                 cpu.write(&[0.5; 3], &mut w).unwrap();
             }

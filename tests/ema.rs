@@ -92,10 +92,10 @@ fn a_network_is_evaluated_with_its_average() {
     assert_eq!(trained.memory_plan().total(), plan.total() + plan.parameters - frozen);
 
     let mut expected = network(false);
-    let rule = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, nesterov: false, decay_all: false };
+    let optimizer = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, nesterov: false, decay_all: false };
     for step in 0..3 {
         trained.load(&images, &[2, 0]).unwrap();
-        trained.step(&MicroBatch::whole(Philox::new(5), step, 2, 0.0), Some(&rule)).unwrap();
+        trained.step(&MicroBatch::whole(Philox::new(5), step, 2, 0.0), Some(&optimizer)).unwrap();
         trained.ema(0.5).unwrap();
         let (_, averages) = expected.device_and_parameters();
         for (average, parameter) in averages.iter_mut().zip(trained.parameters()) {

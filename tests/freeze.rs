@@ -21,9 +21,9 @@ fn step(frozen: &[&str]) -> Vec<(String, Vec<f32>)> {
     let plan = network.memory_plan();
     assert_eq!((plan.gradients, plan.momentum), (whole.gradients - kept as u64, whole.momentum - kept as u64));
     let images: Vec<f32> = (0..2 * 32 * 32 * 3).map(|i| (i as f32 * 0.71).sin()).collect();
-    let rule = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-3, nesterov: false, decay_all: true };
+    let optimizer = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-3, nesterov: false, decay_all: true };
     network.load(&images, &[2, 0]).unwrap();
-    network.step(&MicroBatch::whole(Philox::new(5), 0, 2, 0.0), Some(&rule)).unwrap();
+    network.step(&MicroBatch::whole(Philox::new(5), 0, 2, 0.0), Some(&optimizer)).unwrap();
     let read = |parameter: &alexnet_core::device::Parameter<_>| {
         let mut values = vec![0.0; parameter.len()];
         network.device().read(&parameter.value, &mut values).unwrap();
@@ -84,12 +84,12 @@ fn logits(network: &Network<Cpu>) -> [f32; 12] {
 fn a_frozen_batch_norm_keeps_its_statistics_and_normalises_by_them() {
     let names = ["layers.0", "layers.1", "layers.3", "layers.4", "layers.7"];
     let micro = MicroBatch::whole(Philox::new(5), 0, 4, 0.0);
-    let rule = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-3, nesterov: false, decay_all: true };
+    let optimizer = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-3, nesterov: false, decay_all: true };
     for frozen in [&[][..], &["layers.1"], &["layers.4"], &["layers.0", "layers.1"]] {
         let mut network = normalised(frozen);
         let before = values(&network);
         network.load(&pixels(0.71), &[2, 0, 1, 0]).unwrap();
-        network.step(&micro, Some(&rule)).unwrap();
+        network.step(&micro, Some(&optimizer)).unwrap();
         let trained = logits(&network);
         for ((name, now), (_, before)) in values(&network).iter().zip(&before) {
             let layer = name.rsplit_once('.').unwrap().0;
@@ -152,16 +152,16 @@ fn what_lies_under_a_frozen_batch_norm_gets_its_gradient() {
 
 #[test]
 fn a_pass_that_updates_has_the_bits_of_a_pass_and_an_update() {
-    let rule = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-3, nesterov: true, decay_all: false };
+    let optimizer = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-3, nesterov: true, decay_all: false };
     let run = |within: bool, frozen: &[&str]| {
         let mut network = normalised(frozen);
         for step in 0..3 {
             let micro = MicroBatch::whole(Philox::new(5), step, 4, 0.1);
             network.load(&pixels(0.7), &[0, 1, 2, 0]).unwrap();
-            network.step(&micro, within.then_some(&rule)).unwrap();
+            network.step(&micro, within.then_some(&optimizer)).unwrap();
             if !within {
                 let (device, parameters) = network.device_and_parameters();
-                device.sgd(&rule, parameters).unwrap();
+                device.sgd(&optimizer, parameters).unwrap();
             }
         }
         values(&network)
@@ -173,7 +173,7 @@ fn a_pass_that_updates_has_the_bits_of_a_pass_and_an_update() {
 
 #[test]
 fn a_pass_that_updates_leaves_all_as_it_was_if_the_loss_is_not_finite() {
-    let rule = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-3, nesterov: false, decay_all: false };
+    let optimizer = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-3, nesterov: false, decay_all: false };
     let mut network = normalised(&[]);
     let trained = |network: &Network<Cpu>| {
         values(network).into_iter().filter(|(name, _)| !name.contains("running")).collect::<Vec<_>>()
@@ -181,7 +181,7 @@ fn a_pass_that_updates_leaves_all_as_it_was_if_the_loss_is_not_finite() {
     let before = trained(&network);
     network.load(&vec![f32::NAN; 4 * 5 * 5 * 3], &[0, 1, 2, 0]).unwrap();
     let micro = MicroBatch::whole(Philox::new(5), 0, 4, 0.0);
-    network.step(&micro, Some(&rule)).unwrap();
+    network.step(&micro, Some(&optimizer)).unwrap();
     assert!(network.metrics().unwrap().loss.is_nan());
     assert!(trained(&network) == before);
 }

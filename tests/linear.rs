@@ -136,7 +136,7 @@ fn an_update_at_once_has_the_bits_of_gradient_then_update() {
     for (batch, inputs, outputs) in [(1, 33, 10), (5, 64, 50), (130, 70, 97)] {
         for (nesterov, decay_all) in [(false, true), (true, false)] {
             let s = LinearShape { batch, inputs, outputs };
-            let rule = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov, decay_all };
+            let optimizer = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov, decay_all };
             let (x, dy) = (values(1, s.input_len()), values(2, s.output_len()));
             let (w, v) = (values(3, s.weight_len()), values(4, s.weight_len()));
             let found = on_all(|cpu| {
@@ -156,7 +156,7 @@ fn an_update_at_once_has_the_bits_of_gradient_then_update() {
                         shape: &s,
                         x: &x,
                         dy: &dy,
-                        sgd: &rule,
+                        sgd: &optimizer,
                         weight: &mut once,
                         db: &mut db
                     })
@@ -172,10 +172,10 @@ fn an_update_at_once_has_the_bits_of_gradient_then_update() {
                     db: &mut db2,
                 })
                 .unwrap();
-                cpu.sgd(&rule, std::slice::from_mut(&mut twice)).unwrap();
+                cpu.sgd(&optimizer, std::slice::from_mut(&mut twice)).unwrap();
                 let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                 for (a, b) in [(&once.value, &twice.value), (&db, &db2)] {
-                    assert_eq!(bits(a), bits(b), "{s:?} {rule:?} {}", cpu.name());
+                    assert_eq!(bits(a), bits(b), "{s:?} {optimizer:?} {}", cpu.name());
                 }
                 assert_eq!(bits(once.momentum.as_ref().unwrap()), bits(twice.momentum.as_ref().unwrap()));
                 vec![once.value.to_vec()]

@@ -238,7 +238,7 @@ fn decay_with_one_and_two_parameter_groups() {
     for case in fixture.as_array().unwrap() {
         let flag = |name: &str| case[name].as_bool().unwrap();
         let (nesterov, decay_all) = (flag("nesterov"), flag("decay_all"));
-        let rule = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.1, nesterov, decay_all };
+        let optimizer = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.1, nesterov, decay_all };
         let list = |purpose, step| uniforms(purpose, step, 6).map(|u| u * 2.0 - 1.0).collect::<Vec<f64>>();
         let parameter = |(i, shape)| Parameter {
             name: ["weight", "bias"][i as usize].into(),
@@ -253,11 +253,11 @@ fn decay_with_one_and_two_parameter_groups() {
             for (i, parameter) in (0..).zip(&mut parameters) {
                 parameter.gradient = Some(list(5, 2 * step + i));
             }
-            device.sgd(&rule, &mut parameters).unwrap();
+            device.sgd(&optimizer, &mut parameters).unwrap();
         }
         for Parameter { name, value, .. } in &parameters {
             for (ours, torch) in value.iter().zip(case[name].as_array().unwrap()) {
-                assert!((ours - number(torch)).abs() <= 1e-14, "{name} {rule:?}: {ours}, PyTorch {torch}");
+                assert!((ours - number(torch)).abs() <= 1e-14, "{name} {optimizer:?}: {ours}, PyTorch {torch}");
             }
         }
     }

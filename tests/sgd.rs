@@ -17,7 +17,7 @@ proptest! {
     ) {
         // Rounded to f32, as the operator takes them.
         let [learning_rate, momentum, weight_decay] = [learning_rate, momentum, weight_decay].map(|v| f64::from(v as f32));
-        let rule = Sgd { learning_rate, momentum, weight_decay, nesterov, decay_all };
+        let optimizer = Sgd { learning_rate, momentum, weight_decay, nesterov, decay_all };
         // Without `decay_all` a parameter of one dimension does not decay.
         let shape = if bias { vec![len] } else { vec![1, len] };
         let decay = if bias && !decay_all { 0.0 } else { weight_decay };
@@ -25,8 +25,8 @@ proptest! {
         let (w0, g, v0) = (values(seed, len), values(seed + 1, len), values(seed + 2, len));
         let run = |w: &[f32], sign: f64, wide: fn(&[f32]) -> Vec<f64>| {
             let (mut w, mut v) = (wide(w), wide(&v0));
-            let rule = Sgd { learning_rate: sign * learning_rate, weight_decay: decay, ..rule };
-            reference::sgd(&rule, &mut w, &wide(&g), &mut v);
+            let optimizer = Sgd { learning_rate: sign * learning_rate, weight_decay: decay, ..optimizer };
+            reference::sgd(&optimizer, &mut w, &wide(&g), &mut v);
             [w, v]
         };
         let expected = run(&w0, 1.0, wide);
@@ -40,14 +40,14 @@ proptest! {
                 momentum: Some(array(cpu, &v0)),
                 average: None,
             }];
-            cpu.sgd(&rule, &mut parameters).unwrap();
+            cpu.sgd(&optimizer, &mut parameters).unwrap();
             let [Parameter { value, momentum, .. }] = parameters;
             vec![value.to_vec(), momentum.unwrap().to_vec()]
         }) {
             // At most three products and three sums in a row, and one more of each for Nesterov.
             for i in 0..2 {
                 let bound: Vec<f64> = sums[i].iter().map(|sum| 8.0 * U * sum).collect();
-                assert_within(&format!("{level} {rule:?} {}", ["w", "v"][i]), &found[i], &expected[i], &bound);
+                assert_within(&format!("{level} {optimizer:?} {}", ["w", "v"][i]), &found[i], &expected[i], &bound);
             }
         }
     }
@@ -55,12 +55,12 @@ proptest! {
 
 #[test]
 fn a_parameter_without_gradient_stays() {
-    let rule = Sgd { learning_rate: 1.0, momentum: 0.9, weight_decay: 0.1, nesterov: false, decay_all: true };
+    let optimizer = Sgd { learning_rate: 1.0, momentum: 0.9, weight_decay: 0.1, nesterov: false, decay_all: true };
     for cpus in cpus() {
         let value = array(&cpus[0], &[1.0, 2.0]);
         let mut parameters =
             [Parameter { name: "w".into(), shape: vec![2], value, gradient: None, momentum: None, average: None }];
-        cpus[0].sgd(&rule, &mut parameters).unwrap();
+        cpus[0].sgd(&optimizer, &mut parameters).unwrap();
         assert_eq!(parameters[0].value[..], [1.0, 2.0]);
     }
 }

@@ -255,11 +255,11 @@ fn steps<D: Device>(device: Arc<D>, graph: bool, from: impl Fn(f32) -> D::Elemen
     let mut network = Network::new(device, architecture, BATCH, true).unwrap();
     network.initialise(Philox::new(3)).unwrap();
     network.use_cuda_graph(graph);
-    let rule = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 5e-4, nesterov: false, decay_all: true };
+    let optimizer = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 5e-4, nesterov: false, decay_all: true };
     for step in 0..5 {
         let images: Vec<_> = numbers(step, BATCH * SIDE * SIDE * 3, Precision::Fp32).into_iter().map(&from).collect();
         network.load(&images, &[0, 3, 1, 2, 1]).unwrap();
-        network.step(&MicroBatch::whole(Philox::new(3), step as u32, BATCH, 0.0), Some(&rule)).unwrap();
+        network.step(&MicroBatch::whole(Philox::new(3), step as u32, BATCH, 0.0), Some(&optimizer)).unwrap();
     }
     let read = |p: &alexnet_core::device::Parameter<D::Buffer>| {
         let mut host = vec![from(0.0); p.len()];

@@ -47,7 +47,7 @@ fn every_average_of_more_than_one_launch() {
 #[test]
 fn a_network_is_evaluated_with_its_average() {
     let gpu = gpu();
-    let rule = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 5e-4, nesterov: true, decay_all: false };
+    let optimizer = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 5e-4, nesterov: true, decay_all: false };
     let images = values(5, BATCH * IMAGE * IMAGE * 3, 1.0);
     let logits = |network: &mut Network<Cuda>| {
         network.predict(&images).unwrap();
@@ -73,7 +73,7 @@ fn a_network_is_evaluated_with_its_average() {
         let mut expected = network(false);
         for step in 0..4 {
             trained.load(&images, &[1, 0, 3]).unwrap();
-            trained.step(&MicroBatch::whole(Philox::new(11), step, BATCH, 0.0), Some(&rule)).unwrap();
+            trained.step(&MicroBatch::whole(Philox::new(11), step, BATCH, 0.0), Some(&optimizer)).unwrap();
             trained.ema(0.5).unwrap();
             let (_, averages) = expected.device_and_parameters();
             for (average, parameter) in averages.iter_mut().zip(trained.parameters()) {

@@ -65,7 +65,7 @@ fn steps<D: Device>(device: Arc<D>, from: impl Fn(f32) -> D::Element, to: impl F
         device.write(&value, &mut parameter.value).unwrap();
     }
     let images: Vec<_> = values(5, BATCH * IMAGE * IMAGE * 3, 1.0).into_iter().map(&from).collect();
-    let rule = Sgd { learning_rate: 0.01, momentum: 0.9, weight_decay: 5e-4, nesterov: false, decay_all: true };
+    let optimizer = Sgd { learning_rate: 0.01, momentum: 0.9, weight_decay: 5e-4, nesterov: false, decay_all: true };
     let mut found = Steps { results: Vec::new(), gradients: Vec::new(), weights: Vec::new() };
     for step in 0..2 {
         let micro = MicroBatch::whole(Philox::new(11), step, BATCH, 0.1);
@@ -79,7 +79,7 @@ fn steps<D: Device>(device: Arc<D>, from: impl Fn(f32) -> D::Element, to: impl F
             found.gradients =
                 network.parameters().iter().map(|p| read(p.gradient.as_ref().unwrap(), p.len())).collect();
         }
-        network.step(&micro, Some(&rule)).unwrap();
+        network.step(&micro, Some(&optimizer)).unwrap();
     }
     let mut host;
     for p in network.parameters() {

@@ -35,12 +35,12 @@ fn every_parameter_of_more_than_one_launch() {
     for precision in PRECISIONS {
         for (nesterov, decay_all) in [(false, true), (true, true), (false, false)] {
             // So large a decay that a bias which wrongly has or lacks it shows.
-            let rule = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.05, nesterov, decay_all };
+            let optimizer = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.05, nesterov, decay_all };
             let scale = gpu.device(precision).scaler().unwrap().scale;
             let found = gpu.run("sgd", precision, |device| {
                 device.set_scaler(&Scaler { scale, ..Scaler::default() }).unwrap();
                 let mut parameters = parameters(device, scale);
-                device.sgd(&rule, &mut parameters).unwrap();
+                device.sgd(&optimizer, &mut parameters).unwrap();
                 parameters
                     .iter()
                     .flat_map(|p| [read(device, &p.value), read(device, p.momentum.as_ref().unwrap())])
@@ -50,8 +50,9 @@ fn every_parameter_of_more_than_one_launch() {
             for (i, &len) in LENGTHS.iter().cycle().take(70).enumerate() {
                 let [w, g, v] = [0, 100, 200].map(|seed| wide(&numbers(seed + i as u64, len, Precision::Fp32)));
                 let (mut new_w, mut new_v) = (w.clone(), v.clone());
-                let rule = if i % 2 == 0 || decay_all { rule } else { Sgd { weight_decay: 0.0, ..rule } };
-                reference::sgd(&rule, &mut new_w, &g, &mut new_v);
+                let optimizer =
+                    if i % 2 == 0 || decay_all { optimizer } else { Sgd { weight_decay: 0.0, ..optimizer } };
+                reference::sgd(&optimizer, &mut new_w, &g, &mut new_v);
                 // All terms of v; each is off by the rounding of its factor and of the operations it goes through.
                 let all = |j: usize| g[j].abs() + 0.05 * w[j].abs() + 0.9 * v[j].abs();
                 assert_close("v", &found[2 * i + 1], &new_v, |j| 6.0 * U * all(j));
@@ -67,7 +68,7 @@ fn every_parameter_of_more_than_one_launch() {
 fn a_gradient_that_is_not_finite_leaves_the_step_out() {
     let gpu = gpu();
     let device = gpu.device(Precision::Fp16);
-    let rule = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, nesterov: false, decay_all: true };
+    let optimizer = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, nesterov: false, decay_all: true };
     for bad in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
         for at in [0, 2, 9_999, 10_000] {
             device.set_scaler(&Scaler { scale: 4.0, good_steps: 5, skipped: 1 }).unwrap();
@@ -76,7 +77,7 @@ fn a_gradient_that_is_not_finite_leaves_the_step_out() {
             let mut gradient = vec![1.0; last.len()];
             gradient[at] = bad;
             device.write(&gradient, last.gradient.as_mut().unwrap()).unwrap();
-            device.sgd(&rule, &mut parameters).unwrap();
+            device.sgd(&optimizer, &mut parameters).unwrap();
             for (i, parameter) in parameters.iter().enumerate() {
                 assert_eq!(read(device, &parameter.value), numbers(i as u64, parameter.len(), Precision::Fp32));
             }
@@ -86,11 +87,11 @@ fn a_gradient_that_is_not_finite_leaves_the_step_out() {
     // Never below 1; ×2 after 2000 good steps.
     device.set_scaler(&Scaler { scale: 1.0, good_steps: 0, skipped: 0 }).unwrap();
     let mut bad = parameters(device, f32::INFINITY);
-    device.sgd(&rule, &mut bad).unwrap();
+    device.sgd(&optimizer, &mut bad).unwrap();
     assert_eq!(device.scaler().unwrap().scale, 1.0);
     device.set_scaler(&Scaler { scale: 8.0, good_steps: 1999, skipped: 0 }).unwrap();
     let mut good = parameters(device, 1.0);
-    device.sgd(&rule, &mut good).unwrap();
+    device.sgd(&optimizer, &mut good).unwrap();
     assert_eq!(device.scaler().unwrap(), Scaler { scale: 16.0, good_steps: 0, skipped: 0 });
     device.set_scaler(&Scaler { scale: 65536.0, good_steps: 0, skipped: 0 }).unwrap();
     gpu.assert_clean("sgd");

@@ -110,7 +110,7 @@ fn train(precision: Precision, graph: bool) -> (Vec<u64>, usize, u64) {
     network.use_cuda_graph(graph);
     let mut allocations = 0;
     for step in 0..6 {
-        let rule = Sgd { learning_rate: 0.01 / f64::from(step + 1), ..RULE };
+        let optimizer = Sgd { learning_rate: 0.01 / f64::from(step + 1), ..RULE };
         let sizes: &[usize] = if step % 3 < 2 { &[BATCH, BATCH] } else { &[BATCH, 1] };
         let images = sizes.iter().sum();
         let mut first = 0;
@@ -119,7 +119,7 @@ fn train(precision: Precision, graph: bool) -> (Vec<u64>, usize, u64) {
             network.load(&x, &labels).unwrap();
             let micro = MicroBatch { first_image: first, ..micro(step, images) };
             first += n;
-            network.step(&micro, (first == images).then_some(&rule)).unwrap();
+            network.step(&micro, (first == images).then_some(&optimizer)).unwrap();
         }
         if step == 2 {
             allocations = network.device().kernels().allocations();
@@ -156,8 +156,8 @@ fn a_captured_step_decays_what_its_optimizer_says() {
         for step in 0..6 {
             let (x, labels) = batch(step, BATCH);
             network.load(&x, &labels).unwrap();
-            let rule = Sgd { decay_all: step < 3, weight_decay: 0.5, ..RULE };
-            network.step(&micro(step, BATCH), Some(&rule)).unwrap();
+            let optimizer = Sgd { decay_all: step < 3, weight_decay: 0.5, ..RULE };
+            network.step(&micro(step, BATCH), Some(&optimizer)).unwrap();
         }
         (state(&network), network.captured_graphs())
     };
@@ -289,8 +289,8 @@ fn two_networks_train_on_one_gpu_from_two_threads() {
         network
     };
     let step = |network: &mut Network<Cuda>, step| {
-        let rule = Sgd { learning_rate: 0.01 / f64::from(step + 1), ..RULE };
-        network.step(&micro(step, 4), Some(&rule)).unwrap();
+        let optimizer = Sgd { learning_rate: 0.01 / f64::from(step + 1), ..RULE };
+        network.step(&micro(step, 4), Some(&optimizer)).unwrap();
     };
     let alone = |depth| {
         let mut network = linear(depth);

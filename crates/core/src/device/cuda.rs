@@ -60,8 +60,8 @@ impl Cuda {
             packed: kernels.zeros(storage, 1).map_err(fail)?,
             step: kernels.zeros(Number::U32, 1).map_err(fail)?,
             step_value: 0,
-            rule: kernels.zeros(Number::F32, 4).map_err(fail)?,
-            rule_value: None,
+            optimizer: kernels.zeros(Number::F32, 4).map_err(fail)?,
+            optimizer_value: None,
             scaler: kernels.zeros(Number::F32, 4).map_err(fail)?,
             moved: 0,
             f16: Vec::new(),
@@ -256,10 +256,10 @@ impl Queue for Cuda {
         let _turn = self.kernels.turn();
         work()
     }
-    fn begin_step(&self, step: u32, rule: Option<&Sgd>) -> Result<()> {
+    fn begin_step(&self, step: u32, optimizer: Option<&Sgd>) -> Result<()> {
         let mut scratch = self.scratch();
         self.write_step(&mut scratch, step)?;
-        rule.map_or(Ok(()), |rule| self.write_rule(&mut scratch, rule))
+        optimizer.map_or(Ok(()), |optimizer| self.write_optimizer(&mut scratch, optimizer))
     }
     fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Recording>> {
         if !self.kernels.captures() {
@@ -375,19 +375,19 @@ impl Operators for Cuda {
         if self.interval.is_some() { self.set_scaler(scaler) } else { Ok(()) }
     }
 
-    fn sgd(&self, rule: &Sgd, parameters: &mut [Parameter<Buffer>]) -> Result<()> {
+    fn sgd(&self, optimizer: &Sgd, parameters: &mut [Parameter<Buffer>]) -> Result<()> {
         let mut scratch = self.scratch();
-        self.write_rule(&mut scratch, rule)?;
+        self.write_optimizer(&mut scratch, optimizer)?;
         let mut table = Parameters::default();
         for parameter in parameters {
-            let (len, decays) = (parameter.len(), rule.decays(&parameter.shape));
+            let (len, decays) = (parameter.len(), optimizer.decays(&parameter.shape));
             if let (Some(gradient), Some(momentum)) = (&parameter.gradient, &mut parameter.momentum) {
                 let Buffer { array, copy } = &mut parameter.value;
                 self.ok(table.push(len, decays, array, &gradient.array, &mut momentum.array, copy.as_mut()))?;
             }
         }
-        let Scratch { rule, scaler, .. } = &mut *scratch;
-        self.ok(self.kernels.sgd(&table, rule, scaler, self.interval))
+        let Scratch { optimizer, scaler, .. } = &mut *scratch;
+        self.ok(self.kernels.sgd(&table, optimizer, scaler, self.interval))
     }
 
     fn ema(&self, decay: f64, parameters: &mut [Parameter<Buffer>]) -> Result<()> {

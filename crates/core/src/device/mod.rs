@@ -252,7 +252,7 @@ pub trait Operators: Memory {
     }
 
     /// One update of all `parameters` that have a gradient, each by [`Sgd::of`] its shape.
-    fn sgd(&self, rule: &Sgd, parameters: &mut [Parameter<Self::Buffer>]) -> Result<()>;
+    fn sgd(&self, optimizer: &Sgd, parameters: &mut [Parameter<Self::Buffer>]) -> Result<()>;
 
     /// e = d·e + (1 − d)·w for all `parameters` that have an average, computed as e += (1 − d)·(w − e): so an average
     /// that equals its weight stays, where d and 1 − d as rounded need not add up to 1.
@@ -291,8 +291,8 @@ pub trait Queue: Memory {
         work()
     }
     /// Tells what changes from step to step, which a [recording](Queue::record) takes from here.
-    fn begin_step(&self, step: u32, rule: Option<&Sgd>) -> Result<()> {
-        let _ = (step, rule);
+    fn begin_step(&self, step: u32, optimizer: Option<&Sgd>) -> Result<()> {
+        let _ = (step, optimizer);
         Ok(())
     }
     /// Records what `work` does, to be done by [`Queue::replay`]; it is not done now. None, and nothing has happened,

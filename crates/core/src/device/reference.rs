@@ -132,10 +132,10 @@ impl<T: Element> Operators for Reference<T> {
         Ok(())
     }
 
-    fn sgd(&self, rule: &Sgd, parameters: &mut [Parameter<Vec<T>>]) -> Result<()> {
+    fn sgd(&self, optimizer: &Sgd, parameters: &mut [Parameter<Vec<T>>]) -> Result<()> {
         for parameter in parameters {
             if let (Some(gradient), Some(momentum)) = (&parameter.gradient, &mut parameter.momentum) {
-                reference::sgd(&rule.of(&parameter.shape), &mut parameter.value, gradient, momentum);
+                reference::sgd(&optimizer.of(&parameter.shape), &mut parameter.value, gradient, momentum);
             }
         }
         Ok(())

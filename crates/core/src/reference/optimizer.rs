@@ -4,12 +4,12 @@ use crate::Sgd;
 use crate::device::Element;
 
 /// See [`Operators::sgd`](crate::device::Operators::sgd), for one parameter.
-pub fn sgd<T: Element>(rule: &Sgd, weight: &mut [T], gradient: &[T], momentum: &mut [T]) {
-    let [rate, mu, decay] = [rule.learning_rate, rule.momentum, rule.weight_decay].map(T::from_f64);
+pub fn sgd<T: Element>(optimizer: &Sgd, weight: &mut [T], gradient: &[T], momentum: &mut [T]) {
+    let [rate, mu, decay] = [optimizer.learning_rate, optimizer.momentum, optimizer.weight_decay].map(T::from_f64);
     for ((w, &g), v) in weight.iter_mut().zip(gradient).zip(momentum) {
         let d = g + decay * *w;
         *v = mu * *v + d;
-        *w -= rate * if rule.nesterov { d + mu * *v } else { *v };
+        *w -= rate * if optimizer.nesterov { d + mu * *v } else { *v };
     }
 }
 

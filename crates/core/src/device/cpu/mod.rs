@@ -323,8 +323,8 @@ impl Operators for Cpu {
         Ok(())
     }
 
-    fn sgd(&self, rule: &Sgd, parameters: &mut [Parameter<Array<f32>>]) -> Result<()> {
-        sgd::run(&self.context, rule, parameters);
+    fn sgd(&self, optimizer: &Sgd, parameters: &mut [Parameter<Array<f32>>]) -> Result<()> {
+        sgd::run(&self.context, optimizer, parameters);
         Ok(())
     }
 

@@ -20,8 +20,8 @@ pub(super) struct Scratch {
     /// The step's number, for dropout.
     pub(super) step: Array,
     pub(super) step_value: u32,
-    pub(super) rule: Array,
-    pub(super) rule_value: Option<Sgd>,
+    pub(super) optimizer: Array,
+    pub(super) optimizer_value: Option<Sgd>,
     /// The loss's scale and its state.
     pub(super) scaler: Array,
     /// How often an array was replaced by a longer one.
@@ -124,11 +124,11 @@ impl Cuda {
         Ok(())
     }
 
-    /// Writes the step's rule where sgd reads it, unless it is there.
-    pub(super) fn write_rule(&self, scratch: &mut Scratch, rule: &Sgd) -> Result<()> {
-        if scratch.rule_value != Some(*rule) {
-            self.ok(self.kernels.write_sgd(rule, &mut scratch.rule))?;
-            scratch.rule_value = Some(*rule);
+    /// Writes the step's optimizer where sgd reads it, unless it is there.
+    pub(super) fn write_optimizer(&self, scratch: &mut Scratch, optimizer: &Sgd) -> Result<()> {
+        if scratch.optimizer_value != Some(*optimizer) {
+            self.ok(self.kernels.write_sgd(optimizer, &mut scratch.optimizer))?;
+            scratch.optimizer_value = Some(*optimizer);
         }
         Ok(())
     }
