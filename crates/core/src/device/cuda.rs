@@ -1,8 +1,8 @@
-//! An NVIDIA GPU: nothing but calls into `alexnet_kernels`.
+//! The device for an NVIDIA GPU, by the kernels of `alexnet_kernels`.
 //!
-//! Arrays of activations and their gradients are stored as the precision says; parameters, their gradients and their
-//! momentum, losses and hits are float always. In half precision a parameter also has a copy in half precision, which
-//! the products read and every update renews. All work runs in order on one stream.
+//! Activations and their gradients are stored in the network's precision; parameters, their gradients and momentum, losses and
+//! counts of correct predictions are always float. In half precision a parameter also has a copy in half precision, which the
+//! matrix products read and each update renews. All work runs in order on one stream.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -26,30 +26,30 @@ pub use buffer::Buffer;
 pub use scratch::Recording;
 use scratch::{Scratch, ScratchGuard};
 
-/// A GPU.
+/// An NVIDIA GPU as a device.
 ///
-/// Its networks share one stream and the scratch memory. They may be used from several threads: a step holds the GPU for its
-/// thread from beginning to end, and so does every operator.
+/// Its networks share one stream and the scratch memory. They may be used from several threads: each step and each operator
+/// holds the GPU from beginning to end.
 #[derive(Debug)]
 pub struct Cuda {
-    // Before the kernels, whose context its arrays live in.
+    // Declared before the kernels: its arrays are freed before their context.
     scratch: Mutex<Scratch>,
     kernels: Kernels,
     ordinal: usize,
-    /// Good steps until the loss's scale is doubled; without scaling none.
+    /// Good steps after which the loss scale is doubled; `None` without loss scaling.
     interval: Option<u32>,
 }
 
-/// Good steps until the loss's scale is doubled, as in `torch.amp.GradScaler`.
+/// Good steps after which the loss scale is doubled, as in `torch.amp.GradScaler`.
 const INTERVAL: u32 = 2000;
-/// The scale at the start, likewise.
+/// The initial loss scale, as in `torch.amp.GradScaler`.
 const SCALE: f32 = 65536.0;
 
 impl Cuda {
     /// Opens GPU number `ordinal`.
     ///
     /// # Errors
-    /// Whatever is missing: driver, GPU, NVRTC; the message says what to do.
+    /// [`Error::Device`] if the driver, the GPU or NVRTC is missing; the message says what.
     pub fn new(ordinal: usize, precision: Precision) -> Result<Self> {
         let kernels = Kernels::new(ordinal, precision).map_err(|error| failure(ordinal, error))?;
         let fail = |error| failure(ordinal, error);
@@ -72,34 +72,34 @@ impl Cuda {
         Ok(Self { scratch: Mutex::new(scratch), kernels, ordinal, interval: scaled.then_some(INTERVAL) })
     }
 
-    /// Records an event behind all work that is queued.
+    /// Records an event after all queued work.
     ///
     /// # Errors
     /// The driver's.
     pub fn event(&self) -> Result<Event> {
         self.ok(self.kernels.event())
     }
-    /// The GPU's time between two events; waits for both.
+    /// GPU time between two events; waits for both.
     ///
     /// # Errors
-    /// That of the work before; the driver's.
+    /// The driver's, also for earlier work.
     pub fn elapsed(&self, from: &Event, to: &Event) -> Result<Duration> {
         self.ok(from.until(to))
     }
 
-    /// The GPU with its kernels.
+    /// The kernels that the device launches.
     pub fn kernels(&self) -> &Kernels {
         &self.kernels
     }
 
-    /// The state of the loss's scaling; a scale of 1 without scaling.
+    /// The state of loss scaling; without it a scale of 1.
     ///
     /// # Errors
     /// The driver's.
     pub fn scaler(&self) -> Result<Scaler> {
         self.ok(self.kernels.read_scaler(&self.scratch().scaler))
     }
-    /// Sets the state of the loss's scaling, as a checkpoint holds it.
+    /// Sets the state of loss scaling, from a checkpoint.
     ///
     /// # Errors
     /// The driver's.
@@ -107,7 +107,7 @@ impl Cuda {
         self.ok(self.kernels.write_scaler(scaler, &mut self.scratch().scaler))
     }
 
-    /// Takes the turn first: who waits for it while holding the scratch would stop a step that needs the scratch.
+    /// Takes the turn first: a thread that waited for it while holding the scratch would block a step that needs the scratch.
     fn scratch(&self) -> ScratchGuard<'_> {
         let turn = self.kernels.turn();
         ScratchGuard { scratch: self.scratch.lock().unwrap_or_else(PoisonError::into_inner), _turn: turn }
@@ -122,7 +122,7 @@ impl Cuda {
     }
 }
 
-/// A failure in this crate's words.
+/// Converts an error of the kernels.
 fn failure(ordinal: usize, error: kernels::Error) -> Error {
     match error {
         kernels::Error::Operator(error) => error.into(),
@@ -136,7 +136,7 @@ impl Arrays for Cuda {
     type Labels = Array;
 }
 
-/// The arguments as the kernels take them; these check the lengths.
+/// Views arguments as the kernels take them, which check the lengths.
 impl View<Cuda> for Cuda {
     type To = Kernels;
     type Error = Error;
@@ -226,7 +226,7 @@ impl Memory for Cuda {
 
     fn storage(&self) -> Storage {
         let activation = self.kernels.storage().size();
-        // In half precision the weights are there twice.
+        // In half precision there are two copies of the weights.
         Storage { parameter: if activation < 4 { 4 + activation } else { 4 }, gradient: 4, activation }
     }
     fn memory(&self) -> Result<Option<(u64, u64)>> {
@@ -240,7 +240,7 @@ impl Memory for Cuda {
     fn prepare(&self, operations: &[Operation], training: bool) -> Result<u64> {
         let (workspace, packed) = Self::needs(operations, training);
         let scratch = self.scratch_of(workspace, packed)?;
-        // Compiled and loaded now, not in the first step.
+        // Compile and load now, not in the first step.
         self.ok(self.kernels.load_all())?;
         let bytes = |array: &Array| (array.len() * array.number().size()) as u64;
         Ok(bytes(&scratch.workspace) + bytes(&scratch.packed))
@@ -268,7 +268,7 @@ impl Queue for Cuda {
         let moved = self.scratch().moved;
         let mut worked = Ok(());
         let captured = self.kernels.capture(|| worked = work());
-        // That of the capture would be a consequence of this one.
+        // First, because it may have made the capture fail too.
         worked?;
         Ok(Some(Recording { graph: self.ok(captured)?, moved }))
     }
@@ -276,13 +276,13 @@ impl Queue for Cuda {
         if recording.moved != self.scratch().moved {
             return Ok(false);
         }
-        // SAFETY: the caller's arrays are there, by its promise; those of the scratch have not moved.
+        // SAFETY: the caller promises that its arrays exist; those of the scratch have not moved.
         self.ok(unsafe { self.kernels.replay(&mut recording.graph) })?;
         Ok(true)
     }
 }
 
-/// Operators that are one call of the kernels' method of the same name.
+/// Operators that call the kernels' method of the same name.
 macro_rules! kernels {
     ($($name:ident($arguments:ident);)*) => {$(
         fn $name(&self, a: $arguments<'_, Self>) -> Result<()> {

@@ -1,9 +1,9 @@
-//! The CPU: every operator with vector instructions, on all cores.
+//! The CPU device: every operator with vector instructions, on all cores.
 //!
-//! - `simd` holds the instruction sets, chosen at run time; `gemm` the matrix product; `pool` the threads.
-//! - An operator is a file. It cuts its work into tasks by sizes that depend on the shape only, and the
-//!   pool deals them out: the bits are the same at any thread count.
-//! - The operators of one device run one after the other; a second thread waits for its turn.
+//! - `simd` has the instruction sets, chosen at run time, `gemm` the matrix product, `pool` the threads.
+//! - Each operator is a file. It splits its work into tasks by sizes that depend on the shape only, and the pool distributes
+//!   them: the bits are the same with any number of threads.
+//! - The operators of one device run one at a time; a second calling thread waits.
 
 mod add;
 mod array;
@@ -47,23 +47,29 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// With the fastest instructions of this machine (or the level that `ALEXNET_SIMD` names), on `threads` threads,
-    /// 0 for one a core.
+    /// Uses the fastest instruction set of this machine, or the one that `ALEXNET_SIMD` names, and `threads` threads; 0 means one
+    /// per core.
+    ///
+    /// # Errors
+    /// `ALEXNET_SIMD` names no level of this machine, or a thread cannot be started.
     pub fn new(threads: usize) -> Result<Self> {
         let level = match std::env::var("ALEXNET_SIMD") {
             Ok(name) => Level::available().into_iter().find(|l| l.name() == name).ok_or_else(|| {
                 let names: Vec<_> = Level::available().into_iter().map(Level::name).collect();
-                error(format!("ALEXNET_SIMD={name} is none of this machine's levels: {}", names.join(", ")))
+                error(format!("ALEXNET_SIMD={name} is not one of this machine's levels: {}", names.join(", ")))
             })?,
             Err(_) => Level::best(),
         };
         Self::with(threads, level)
     }
 
-    /// With the instructions of `level`, on `threads` threads, 0 for one a core.
+    /// Uses the instruction set `level` and `threads` threads; 0 means one per core.
+    ///
+    /// # Errors
+    /// This machine does not support `level`, or a thread cannot be started.
     pub fn with(threads: usize, level: Level) -> Result<Self> {
         if !level.is_available() {
-            return Err(error(format!("this machine has no {}", level.name())));
+            return Err(error(format!("this machine does not support {}", level.name())));
         }
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
@@ -73,12 +79,12 @@ impl Cpu {
         Ok(Self { context: Context::new(pool, level)? })
     }
 
-    /// The number of threads.
+    /// Number of threads.
     pub fn threads(&self) -> usize {
         self.context.pool.threads()
     }
 
-    /// Whether a convolution runs by Winograd's algorithm, whose errors have a larger bound.
+    /// Whether this convolution uses Winograd's algorithm, which has a larger error bound.
     pub fn uses_winograd(&self, shape: &ConvShape) -> bool {
         conv::winograd::suits(shape)
     }
@@ -164,7 +170,7 @@ impl Queue for Cpu {
     type Recording = Infallible;
 }
 
-/// The arguments as slices of the lengths that the shapes ask for.
+/// Views arguments as slices of the lengths that the shapes require.
 const FRONTS: Fronts<f32> = Fronts::new();
 
 impl Operators for Cpu {

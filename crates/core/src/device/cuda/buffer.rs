@@ -1,12 +1,12 @@
-//! Arrays of numbers.
+//! Arrays of floating-point numbers on the GPU.
 
 use alexnet_kernels::Array;
 
-/// An array of numbers on the GPU.
+/// An array of the device; a parameter in half precision has two.
 #[derive(Debug)]
 pub struct Buffer {
     pub(super) array: Array,
-    /// Of a parameter in half precision.
+    /// The half-precision copy of a parameter.
     pub(super) copy: Option<Array>,
 }
 
@@ -15,11 +15,11 @@ impl Buffer {
     pub fn len(&self) -> usize {
         self.array.len()
     }
-    /// Whether it has none.
+    /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.array.is_empty()
     }
-    /// What the products read.
+    /// The array that matrix products read.
     pub(super) fn operand(&self) -> &Array {
         self.copy.as_ref().unwrap_or(&self.array)
     }

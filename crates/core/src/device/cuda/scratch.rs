@@ -1,4 +1,4 @@
-//! What the CUDA device holds beside the networks' arrays.
+//! Arrays of the CUDA device that belong to no network, and recorded graphs.
 
 use std::sync::MutexGuard;
 
@@ -10,28 +10,28 @@ use super::Cuda;
 use crate::shape::Operation;
 use crate::{Result, Sgd};
 
-/// Arrays that belong to no network, laid out by [`Memory::prepare`](super::Memory::prepare).
+/// Arrays that all networks of the device share, allocated by [`Memory::prepare`](super::Memory::prepare).
 #[derive(Debug)]
 pub(super) struct Scratch {
-    /// Floats for the operators' partial sums.
+    /// The operators' workspace.
     pub(super) workspace: Array,
-    /// A convolution's weights in the order its kernels read.
+    /// A convolution's weights in the order in which its kernels read them.
     pub(super) packed: Array,
-    /// The step's number, for dropout.
+    /// The step, for dropout.
     pub(super) step: Array,
     pub(super) step_value: u32,
     pub(super) optimizer: Array,
     pub(super) optimizer_value: Option<Sgd>,
-    /// The loss's scale and its state.
+    /// The state of loss scaling.
     pub(super) scaler: Array,
-    /// How often an array was replaced by a longer one.
+    /// How often an array was reallocated.
     pub(super) moved: u64,
-    /// Numbers on their way into half precision.
+    /// Staging memory for conversions to half precision.
     pub(super) f16: Vec<f16>,
     pub(super) bf16: Vec<bf16>,
 }
 
-/// The scratch, and the thread's turn on the stream.
+/// The locked scratch, and the thread's turn on the stream.
 pub(super) struct ScratchGuard<'a> {
     pub(super) scratch: MutexGuard<'a, Scratch>,
     pub(super) _turn: Turn<'a>,
@@ -50,16 +50,16 @@ impl std::ops::DerefMut for ScratchGuard<'_> {
     }
 }
 
-/// A stretch of work, captured as a graph.
+/// Work captured as a graph.
 #[derive(Debug)]
 pub struct Recording {
     pub(super) graph: Graph,
-    /// [`Scratch::moved`] at that time: the graph holds the addresses of then.
+    /// [`Scratch::moved`] at the capture: the graph holds the addresses of that time.
     pub(super) moved: u64,
 }
 
 impl Cuda {
-    /// Makes `array` at least `len` long; its contents are scratch.
+    /// Reallocates `array` if it is shorter than `len`; its contents are lost.
     pub(super) fn reserve(&self, array: &mut Array, len: usize, moved: &mut u64) -> Result<()> {
         if array.len() < len {
             *array = self.array(array.number(), len)?;
@@ -68,7 +68,7 @@ impl Cuda {
         Ok(())
     }
 
-    /// The scratch with at least this much workspace and room for packed weights.
+    /// Locks the scratch, with at least `workspace` floats and `packed` elements of packed weights.
     pub(super) fn scratch_of(&self, workspace: usize, packed: usize) -> Result<ScratchGuard<'_>> {
         let mut scratch = self.scratch();
         let Scratch { workspace: floats, packed: weights, moved, .. } = &mut *scratch;
@@ -95,7 +95,7 @@ impl Cuda {
         })
     }
 
-    /// Floats of workspace and numbers of packed weights that `operations` need.
+    /// Floats of workspace and elements of packed weights that `operations` need.
     pub(super) fn needs(operations: &[Operation], training: bool) -> (usize, usize) {
         let (mut workspace, mut packed) = (0, 0);
         for operation in operations {
@@ -115,7 +115,7 @@ impl Cuda {
         (workspace, packed)
     }
 
-    /// Writes the step's number where dropout reads it, unless it is there.
+    /// Writes the step to where dropout reads it, unless it is there already.
     pub(super) fn write_step(&self, scratch: &mut Scratch, step: u32) -> Result<()> {
         if scratch.step_value != step {
             self.ok(self.kernels.write(&[step], &mut scratch.step))?;
@@ -124,7 +124,7 @@ impl Cuda {
         Ok(())
     }
 
-    /// Writes the step's optimizer where sgd reads it, unless it is there.
+    /// Writes the optimizer's constants to where sgd reads them, unless they are there already.
     pub(super) fn write_optimizer(&self, scratch: &mut Scratch, optimizer: &Sgd) -> Result<()> {
         if scratch.optimizer_value != Some(*optimizer) {
             self.ok(self.kernels.write_sgd(optimizer, &mut scratch.optimizer))?;
