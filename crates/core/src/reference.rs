@@ -13,13 +13,11 @@ mod pointwise;
 mod pool;
 
 pub use crate::device::reference::Reference;
-pub use batch::{SampledTransform, augment, jitter_factors, mix, sample, transform};
-pub use conv::{conv_backward_data, conv_backward_weight, conv_forward};
-pub use linear::{linear_backward_data, linear_backward_weight, linear_forward};
-pub use loss::softmax_cross_entropy;
-pub use norm::{
-    batchnorm_backward, batchnorm_forward, batchnorm_inference, batchnorm_inference_backward, lrn_backward, lrn_forward,
-};
-pub use optimizer::{ema, sgd};
-pub use pointwise::{add, dropout, flatten_backward, flatten_forward, relu_backward, relu_forward};
-pub use pool::{avgpool_backward, avgpool_forward, maxpool_backward, maxpool_forward};
+pub use batch::*;
+pub use conv::*;
+pub use linear::*;
+pub use loss::*;
+pub use norm::*;
+pub use optimizer::*;
+pub use pointwise::*;
+pub use pool::*;

@@ -122,11 +122,11 @@ where
     }
 }
 
-/// One struct per operator: `Struct = "name" { switches } { arrays }`.
+/// One struct per operator: `Struct = name { switches } { arrays }`.
 ///
 /// An array is given as its kind, which is a method of [`View`], and its least length in terms of the switches.
 macro_rules! arguments {
-    ($($(#[$doc:meta])* $name:ident = $operator:literal
+    ($($(#[$doc:meta])* $name:ident = $operator:ident
         { $($switch:ident: $type:ty),* } { $($array:ident: $kind:ident[$len:expr]),* }
     )*) => {$(
         $(#[$doc])*
@@ -140,7 +140,7 @@ macro_rules! arguments {
 
         impl<'a, A: Arrays> $name<'a, A> {
             /// Name of the operator.
-            pub const NAME: &'static str = $operator;
+            pub const NAME: &'static str = stringify!($operator);
 
             /// The same arguments for another owner of the arrays; this checks the lengths.
             ///
@@ -149,13 +149,25 @@ macro_rules! arguments {
             pub fn view<V: View<A>>(self, view: &V) -> Result<$name<'a, V::To>, V::Error> {
                 let Self { $($switch,)* $($array),* } = self;
                 $(
-                    let argument = Argument { operator: $operator, name: stringify!($array), len: $len };
+                    let argument = Argument { operator: stringify!($operator), name: stringify!($array), len: $len };
                     let $array = view.$kind(argument, $array)?;
                 )*
                 Ok($name { $($switch,)* $($array),* })
             }
         }
     )*};
+    // The same, and the list of them as the macro `$list`.
+    ($d:tt $list:ident: $(
+        $(#[$doc:meta])* $name:ident = $operator:ident $switches:tt $arrays:tt
+    )*) => {
+        arguments! { $($(#[$doc])* $name = $operator $switches $arrays)* }
+
+        /// Calls the macro `$then` with `method(Arguments);` for each operator that every device has.
+        #[macro_export]
+        macro_rules! $list {
+            ($d then:ident) => { $d then! { $($operator($name);)* } };
+        }
+    };
     (@type $a:lifetime, $owner:ident, stored) => { &$a $owner::Buffer };
     (@type $a:lifetime, $owner:ident, stored_mut) => { &$a mut $owner::Buffer };
     (@type $a:lifetime, $owner:ident, float) => { &$a $owner::Buffer };
@@ -170,108 +182,111 @@ macro_rules! arguments {
 }
 
 arguments! {
+    /// [`ConvBackwardWeight`] and [`ConvBackwardData`] in one, with the same results.
+    ConvBackward = conv_backward { shape: &'a ConvShape, accumulate: bool } {
+        x: stored[shape.input_len()], w: stored[shape.weight_len()], dy: stored[shape.output_len()],
+        dw: float_mut[shape.weight_len()], db: float_mut[shape.filters], dx: stored_mut[shape.input_len()]
+    }
+}
+
+arguments! { $ for_each_operator:
     /// y = x ⋆ w + b, then max(y, 0) if `relu`.
     ///
     /// y\[n,p,q,k\] = b\[k\] + Σ over c, r, s of x\[n, p·stride + r − padding, q·stride + s − padding, c\] · w\[k,c,r,s\].
-    ConvForward = "conv_forward" { shape: &'a ConvShape, relu: bool } {
+    ConvForward = conv_forward { shape: &'a ConvShape, relu: bool } {
         x: stored[shape.input_len()], w: stored[shape.weight_len()], b: float[shape.filters],
         y: stored_mut[shape.output_len()]
     }
     /// dx\[n,h,w,c\] = Σ over k, r, s of dy\[n,p,q,k\] · w\[k,c,r,s\] where (p, q) and (r, s) meet (h, w).
-    ConvBackwardData = "conv_backward_data" { shape: &'a ConvShape } {
+    ConvBackwardData = conv_backward_data { shape: &'a ConvShape } {
         dy: stored[shape.output_len()], w: stored[shape.weight_len()], dx: stored_mut[shape.input_len()]
     }
     /// dw\[k,c,r,s\] = Σ over n, p, q of dy\[n,p,q,k\] · x\[n, p·stride + r − padding, …, c\]; db\[k\] = Σ dy\[n,p,q,k\].
-    ConvBackwardWeight = "conv_backward_weight" { shape: &'a ConvShape, accumulate: bool } {
+    ConvBackwardWeight = conv_backward_weight { shape: &'a ConvShape, accumulate: bool } {
         x: stored[shape.input_len()], dy: stored[shape.output_len()],
         dw: float_mut[shape.weight_len()], db: float_mut[shape.filters]
     }
-    /// [`ConvBackwardWeight`] and [`ConvBackwardData`] in one, with the same results.
-    ConvBackward = "conv_backward" { shape: &'a ConvShape, accumulate: bool } {
-        x: stored[shape.input_len()], w: stored[shape.weight_len()], dy: stored[shape.output_len()],
-        dw: float_mut[shape.weight_len()], db: float_mut[shape.filters], dx: stored_mut[shape.input_len()]
-    }
     /// x = max(x, 0).
-    ReluForward = "relu_forward" { len: usize } { x: stored_mut[len] }
+    ReluForward = relu_forward { len: usize } { x: stored_mut[len] }
     /// dy = 0 where y ≤ 0; y is the output of the forward pass.
-    ReluBackward = "relu_backward" { len: usize } { y: stored[len], dy: stored_mut[len] }
+    ReluBackward = relu_backward { len: usize } { y: stored[len], dy: stored_mut[len] }
     /// y = y + x, then max(y, 0) if `relu`: the end of a shortcut, and the sum of its gradients.
-    Add = "add" { len: usize, relu: bool } { x: stored[len], y: stored_mut[len] }
+    Add = add { len: usize, relu: bool } { x: stored[len], y: stored_mut[len] }
     /// y = the largest x in each window; `argmax` = its position r·R + s in the window, the first of equals in row order.
     /// A NaN counts as the largest, as in PyTorch.
-    MaxPoolForward = "maxpool_forward" { shape: &'a MaxPoolShape } {
+    MaxPoolForward = maxpool_forward { shape: &'a MaxPoolShape } {
         x: stored[shape.input_len()], y: stored_mut[shape.output_len()], argmax: bytes_mut[shape.output_len()]
     }
     /// dx = Σ of the dy whose window's largest element x was; written as a gather, zeros included.
-    MaxPoolBackward = "maxpool_backward" { shape: &'a MaxPoolShape } {
+    MaxPoolBackward = maxpool_backward { shape: &'a MaxPoolShape } {
         dy: stored[shape.output_len()], argmax: bytes[shape.output_len()], dx: stored_mut[shape.input_len()]
     }
     /// y = the mean of x over each window of [`AvgPoolShape::window`].
-    AvgPoolForward = "avgpool_forward" { shape: &'a AvgPoolShape } {
+    AvgPoolForward = avgpool_forward { shape: &'a AvgPoolShape } {
         x: stored[shape.input_len()], y: stored_mut[shape.output_len()]
     }
     /// dx = Σ of dy / window size over the windows that hold x.
-    AvgPoolBackward = "avgpool_backward" { shape: &'a AvgPoolShape } {
+    AvgPoolBackward = avgpool_backward { shape: &'a AvgPoolShape } {
         dy: stored[shape.output_len()], dx: stored_mut[shape.input_len()]
     }
     /// y = x · (k + α/size · Σ x²)^−β over the window of channels.
-    LrnForward = "lrn_forward" { shape: &'a LrnShape } { x: stored[shape.len()], y: stored_mut[shape.len()] }
+    LrnForward = lrn_forward { shape: &'a LrnShape } { x: stored[shape.len()], y: stored_mut[shape.len()] }
     /// dx\[c\] = dy\[c\]·s\[c\]^−β − 2αβ/size · x\[c\] · Σ over c' whose window holds c of dy\[c'\]·x\[c'\]·s\[c'\]^(−β−1),
     /// where s = k + α/size · Σ x².
-    LrnBackward = "lrn_backward" { shape: &'a LrnShape } {
+    LrnBackward = lrn_backward { shape: &'a LrnShape } {
         x: stored[shape.len()], dy: stored[shape.len()], dx: stored_mut[shape.len()]
     }
     /// y = w·(x − μ)/√(σ²+ε) + b with the mean μ and the biased variance σ² of each channel's rows, then max(y, 0) if
     /// `relu`. `statistics` (2, C) = μ and 1/√(σ²+ε), for the backward pass; the running mean and variance move by
     /// `momentum` towards μ and the unbiased variance.
-    BatchNormForward = "batchnorm_forward" { shape: &'a BatchNormShape, relu: bool } {
+    BatchNormForward = batchnorm_forward { shape: &'a BatchNormShape, relu: bool } {
         x: stored[shape.len()], w: float[shape.channels], b: float[shape.channels],
         running_mean: float_mut[shape.channels], running_variance: float_mut[shape.channels],
         statistics: float_mut[2 * shape.channels], y: stored_mut[shape.len()]
     }
     /// With x̂ = (x − μ)/√(σ²+ε): dw = Σ dy·x̂; db = Σ dy; dx = w/√(σ²+ε) · (dy − mean(dy) − x̂·mean(dy·x̂)).
-    BatchNormBackward = "batchnorm_backward" { shape: &'a BatchNormShape, accumulate: bool } {
+    BatchNormBackward = batchnorm_backward { shape: &'a BatchNormShape, accumulate: bool } {
         x: stored[shape.len()], dy: stored[shape.len()], w: float[shape.channels],
         statistics: float[2 * shape.channels], dw: float_mut[shape.channels], db: float_mut[shape.channels],
         dx: stored_mut[shape.len()]
     }
     /// y = w·(x − mean)/√(variance+ε) + b with statistics that are given, then max(y, 0) if `relu`.
-    BatchNormInference = "batchnorm_inference" { shape: &'a BatchNormShape, relu: bool } {
+    BatchNormInference = batchnorm_inference { shape: &'a BatchNormShape, relu: bool } {
         x: stored[shape.len()], w: float[shape.channels], b: float[shape.channels], mean: float[shape.channels],
         variance: float[shape.channels], y: stored_mut[shape.len()]
     }
     /// dx = dy·w/√(variance+ε): the backward pass of a layer that is frozen, whose statistics are given.
-    BatchNormInferenceBackward = "batchnorm_inference_backward" { shape: &'a BatchNormShape } {
+    BatchNormInferenceBackward = batchnorm_inference_backward { shape: &'a BatchNormShape } {
         dy: stored[shape.len()], w: float[shape.channels], variance: float[shape.channels],
         dx: stored_mut[shape.len()]
     }
     /// x = x · factor, see [`DropoutShape::factor`]; the backward pass is the same operator on dy.
-    Dropout = "dropout" { shape: &'a DropoutShape } { x: stored_mut[shape.len] }
+    Dropout = dropout { shape: &'a DropoutShape } { x: stored_mut[shape.len] }
     /// y (N, C·H·W) = x (N, H, W, C) reordered.
-    FlattenForward = "flatten_forward" { shape: &'a FlattenShape } { x: stored[shape.len()], y: stored_mut[shape.len()] }
+    FlattenForward = flatten_forward { shape: &'a FlattenShape } { x: stored[shape.len()], y: stored_mut[shape.len()] }
     /// dx (N, H, W, C) = dy (N, C·H·W) reordered.
-    FlattenBackward = "flatten_backward" { shape: &'a FlattenShape } {
+    FlattenBackward = flatten_backward { shape: &'a FlattenShape } {
         dy: stored[shape.len()], dx: stored_mut[shape.len()]
     }
     /// y = x·wᵀ + b, then max(y, 0) if `relu`.
-    LinearForward = "linear_forward" { shape: &'a LinearShape, relu: bool } {
+    LinearForward = linear_forward { shape: &'a LinearShape, relu: bool } {
         x: stored[shape.input_len()], w: stored[shape.weight_len()], b: float[shape.outputs],
         y: stored_mut[shape.output_len()]
     }
     /// dx = dy·w.
-    LinearBackwardData = "linear_backward_data" { shape: &'a LinearShape } {
+    LinearBackwardData = linear_backward_data { shape: &'a LinearShape } {
         dy: stored[shape.output_len()], w: stored[shape.weight_len()], dx: stored_mut[shape.input_len()]
     }
     /// dw = dyᵀ·x; db = Σ over n of dy.
-    LinearBackwardWeight = "linear_backward_weight" { shape: &'a LinearShape, accumulate: bool } {
+    LinearBackwardWeight = linear_backward_weight { shape: &'a LinearShape, accumulate: bool } {
         x: stored[shape.input_len()], dy: stored[shape.output_len()],
         dw: float_mut[shape.weight_len()], db: float_mut[shape.outputs]
     }
     /// Mixes the images x of a batch in pairs, see [`Mix`](crate::shape::Mix).
-    MixPairs = "mix" { shape: &'a MixShape } { x: stored_mut[shape.len()] }
+    MixPairs = mix { shape: &'a MixShape } { x: stored_mut[shape.len()] }
     /// Batches drawn from a data set on the device: out (N, S, S, 3) from those of `images` (·, S, S, 3) that `indices`
     /// names, transformed and normalised.
-    Augment = "augment" { shape: &'a AugmentShape } {
+    Augment = augment { shape: &'a AugmentShape } {
         images: bytes[shape.images * shape.image_len()], indices: labels[shape.batch],
         out: stored_mut[shape.batch * shape.image_len()]
     }

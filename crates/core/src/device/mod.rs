@@ -9,6 +9,8 @@ pub mod cpu;
 pub mod cuda;
 pub mod reference;
 
+use alexnet_ops::for_each_operator;
+
 use crate::arguments::*;
 use crate::shape::{LinearShape, Operation};
 use crate::{Error, Result, Sgd};
@@ -165,8 +167,8 @@ pub trait Memory:
     fn prepare(&self, operations: &[Operation], training: bool) -> Result<u64>;
 }
 
-/// Declares an operator per line, `method(Arguments)`: a device that does not implement it answers with an error.
-macro_rules! operators {
+/// Declares the operators; a device that does not implement one answers with an error.
+macro_rules! declare {
     ($($name:ident($arguments:ident);)*) => {$(
         #[doc = concat!("Runs [`", stringify!($arguments), "`].\n\n# Errors")]
         #[doc = "An array that does not fit, a device that has no such operator; its own."]
@@ -179,32 +181,15 @@ macro_rules! operators {
 
 /// The operators of a training step. [`arguments`](crate::arguments) has their formulas and checks their lengths.
 pub trait Operators: Memory {
-    operators! {
-        conv_forward(ConvForward);
-        conv_backward_data(ConvBackwardData);
-        conv_backward_weight(ConvBackwardWeight);
-        relu_forward(ReluForward);
-        relu_backward(ReluBackward);
-        add(Add);
-        maxpool_forward(MaxPoolForward);
-        maxpool_backward(MaxPoolBackward);
-        avgpool_forward(AvgPoolForward);
-        avgpool_backward(AvgPoolBackward);
-        lrn_forward(LrnForward);
-        lrn_backward(LrnBackward);
-        batchnorm_forward(BatchNormForward);
-        batchnorm_backward(BatchNormBackward);
-        batchnorm_inference(BatchNormInference);
-        batchnorm_inference_backward(BatchNormInferenceBackward);
-        dropout(Dropout);
-        flatten_forward(FlattenForward);
-        flatten_backward(FlattenBackward);
-        linear_forward(LinearForward);
-        linear_backward_data(LinearBackwardData);
-        linear_backward_weight(LinearBackwardWeight);
-        mix(MixPairs);
-        augment(Augment);
-        softmax_cross_entropy(SoftmaxCrossEntropy);
+    for_each_operator!(declare);
+
+    /// Runs [`SoftmaxCrossEntropy`].
+    ///
+    /// # Errors
+    /// An array that does not fit, a label that is not a class, a device that has no such operator; its own.
+    fn softmax_cross_entropy(&self, arguments: SoftmaxCrossEntropy<'_, Self>) -> Result<()> {
+        let _ = arguments;
+        Err(self.lacks(SoftmaxCrossEntropy::<Self>::NAME))
     }
 
     /// Runs [`ConvBackward`]. A device on which the two gradients share work does both in one go.

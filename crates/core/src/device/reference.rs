@@ -4,7 +4,7 @@ use super::{Element, Memory, Operators, Parameter, Queue};
 use crate::arguments::*;
 use crate::shape::Operation;
 use crate::{Result, Sgd, reference};
-use alexnet_ops::{front, front_mut};
+use alexnet_ops::{for_each_operator, front, front_mut};
 use std::convert::Infallible;
 
 /// Naive loops over `T`, one thread.
@@ -19,7 +19,7 @@ impl<T> Reference<T> {
 }
 
 /// Implements each operator by the function of the same name in [`reference`].
-macro_rules! defined {
+macro_rules! define {
     ($($name:ident($arguments:ident);)*) => {$(
         fn $name(&self, arguments: $arguments<'_, Self>) -> Result<()> {
             reference::$name(arguments.view(&Fronts::new())?);
@@ -88,32 +88,7 @@ impl<T: Element> Queue for Reference<T> {
 }
 
 impl<T: Element> Operators for Reference<T> {
-    defined! {
-        conv_forward(ConvForward);
-        conv_backward_data(ConvBackwardData);
-        conv_backward_weight(ConvBackwardWeight);
-        relu_forward(ReluForward);
-        relu_backward(ReluBackward);
-        add(Add);
-        maxpool_forward(MaxPoolForward);
-        maxpool_backward(MaxPoolBackward);
-        avgpool_forward(AvgPoolForward);
-        avgpool_backward(AvgPoolBackward);
-        lrn_forward(LrnForward);
-        lrn_backward(LrnBackward);
-        batchnorm_forward(BatchNormForward);
-        batchnorm_backward(BatchNormBackward);
-        batchnorm_inference(BatchNormInference);
-        batchnorm_inference_backward(BatchNormInferenceBackward);
-        dropout(Dropout);
-        flatten_forward(FlattenForward);
-        flatten_backward(FlattenBackward);
-        linear_forward(LinearForward);
-        linear_backward_data(LinearBackwardData);
-        linear_backward_weight(LinearBackwardWeight);
-        mix(MixPairs);
-        augment(Augment);
-    }
+    for_each_operator!(define);
 
     fn softmax_cross_entropy(&self, arguments: SoftmaxCrossEntropy<'_, Self>) -> Result<()> {
         let a = arguments.view(&Fronts::new())?;
