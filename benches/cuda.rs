@@ -4,20 +4,21 @@
 //! `cargo bench -p alexnet-kernels --bench cuda` prints the table of docs/kernels.md, with `-- conv` only what has "conv" in its
 //! name.
 
-mod cases;
 #[path = "../tests/driver/mod.rs"]
 mod driver;
+mod operators;
+mod support;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alexnet_core::alexnet::Variant;
 use alexnet_kernels::{Kernels, Number, Precision, Result, device_count};
-use cases::{Case, Net};
 use criterion::Criterion;
 use driver::Driver;
 use driver::counters::Counted;
 use libloading::Library;
+use operators::{Case, Net};
 
 fn main() {
     // The words that Cargo and criterion know begin with "--".

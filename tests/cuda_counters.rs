@@ -1,16 +1,18 @@
 //! How the kernels use memory at the shapes of AlexNet, by warpcheck's counters: hardware's rules, no time.
 //! `cargo bench -p alexnet-kernels --bench cuda` prints the numbers themselves.
 
-#[path = "../benches/cases/mod.rs"]
-mod cases;
 mod driver;
+#[path = "../benches/operators/mod.rs"]
+mod operators;
+#[path = "../benches/support/mod.rs"]
+mod support;
 
 use std::time::Duration;
 
 use alexnet_core::alexnet::Variant;
 use alexnet_kernels::{Number, Precision};
-use cases::{Case, Net};
 use driver::counters::Counted;
+use operators::{Case, Net};
 
 /// Operators that do little with each number: what they move is what they cost.
 const BOUND_BY_MEMORY: [&str; 13] = [

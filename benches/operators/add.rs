@@ -21,3 +21,24 @@ pub fn cases(net: &Net) -> Vec<Case> {
     }
     cases
 }
+
+/// The addition at the end of a shortcut, with its ReLU.
+pub mod cpu {
+    use crate::support::*;
+    use alexnet_core::arguments::Add;
+    use alexnet_core::device::Operators;
+    use criterion::Criterion;
+
+    pub fn bench(criterion: &mut Criterion) {
+        for batch in BATCHES {
+            for (name, side, channels) in MAPS {
+                let len = batch * side * side * channels;
+                let (x, mut y) = (array(len), array(len));
+                let group = format!("add/{name}/{batch}");
+                measure(criterion, &group, "forward", Work::Numbers(3 * len), || {
+                    cpu().add(Add { len, x: &x, relu: true, y: &mut y })
+                });
+            }
+        }
+    }
+}

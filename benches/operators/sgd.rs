@@ -45,3 +45,18 @@ pub fn cases(net: &Net) -> Vec<Case> {
     });
     vec![case.moves(0, 20 * total)]
 }
+
+/// Momentum SGD on stored gradients; the linear layers' update is in `linear`.
+pub mod cpu {
+    use crate::support::*;
+    use alexnet_core::device::Operators;
+    use criterion::Criterion;
+
+    pub fn bench(criterion: &mut Criterion) {
+        for (name, len) in [("convolutions", 2_249_280), ("all", 23_272_266)] {
+            let mut parameters = [parameter(len)];
+            let group = format!("sgd/{name}");
+            measure(criterion, &group, "update", Work::Numbers(5 * len), || cpu().sgd(&RULE, &mut parameters));
+        }
+    }
+}

@@ -25,3 +25,26 @@ pub fn cases(net: &Net) -> Vec<Case> {
     }
     cases
 }
+
+/// From the convolutions' order of numbers to the linear layers'.
+pub mod cpu {
+    use crate::support::*;
+    use alexnet_core::arguments::{FlattenBackward, FlattenForward};
+    use alexnet_core::device::Operators;
+    use alexnet_core::shape::FlattenShape;
+    use criterion::Criterion;
+
+    pub fn bench(criterion: &mut Criterion) {
+        for batch in BATCHES {
+            let s = FlattenShape { batch, height: 2, width: 2, channels: 256 };
+            let (x, mut y, mut dx) = (array(s.len()), array(s.len()), array(s.len()));
+            let (group, numbers) = (format!("flatten/{batch}"), 2 * s.len());
+            measure(criterion, &group, "forward", Work::Numbers(numbers), || {
+                cpu().flatten_forward(FlattenForward { shape: &s, x: &x, y: &mut y })
+            });
+            measure(criterion, &group, "backward", Work::Numbers(numbers), || {
+                cpu().flatten_backward(FlattenBackward { shape: &s, dy: &y, dx: &mut dx })
+            });
+        }
+    }
+}

@@ -25,3 +25,16 @@ pub fn cases(net: &Net) -> Vec<Case> {
     });
     vec![case.moves(0, 12 * total)]
 }
+
+/// The moving average of the weights.
+pub mod cpu {
+    use crate::support::*;
+    use alexnet_core::device::Operators;
+    use criterion::Criterion;
+
+    pub fn bench(criterion: &mut Criterion) {
+        let mut parameters = [parameter(23_272_266)];
+        let numbers = 3 * 23_272_266;
+        measure(criterion, "ema/all", "update", Work::Numbers(numbers), || cpu().ema(0.999, &mut parameters));
+    }
+}

@@ -1,4 +1,4 @@
-//! What the kernels are measured on: each operator at the shapes it has in AlexNet, a file an operator.
+//! The operators at the shapes they have in AlexNet, one file per operator: cases for the GPU, and a bench of the CPU.
 #![allow(dead_code)] // Benchmarks and tests use a part each.
 
 mod add;
@@ -137,3 +137,21 @@ fn numbers(len: usize) -> impl Iterator<Item = f32> {
     let philox = Philox::new(1);
     (0..len.div_ceil(4)).flat_map(move |i| philox.block(99, 0, i as u64)).take(len).map(|w| uniform_f32(w) * 2.0 - 1.0)
 }
+
+/// The benches of the CPU by operator.
+pub const CPU: [(&str, fn(&mut criterion::Criterion)); 14] = [
+    ("add", add::cpu::bench),
+    ("avgpool", avgpool::cpu::bench),
+    ("batchnorm", batchnorm::cpu::bench),
+    ("conv", conv::cpu::bench),
+    ("dropout", dropout::cpu::bench),
+    ("ema", ema::cpu::bench),
+    ("flatten", flatten::cpu::bench),
+    ("linear", linear::cpu::bench),
+    ("lrn", lrn::cpu::bench),
+    ("maxpool", maxpool::cpu::bench),
+    ("mix", mix::cpu::bench),
+    ("relu", relu::cpu::bench),
+    ("sgd", sgd::cpu::bench),
+    ("softmax_cross_entropy", softmax_cross_entropy::cpu::bench),
+];
