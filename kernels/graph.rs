@@ -55,7 +55,7 @@ impl Kernels {
     ///
     /// # Errors
     /// The driver's.
-    pub unsafe fn replay(&self, graph: &mut Graph) -> Result<()> {
+    pub unsafe fn launch_graph(&self, graph: &mut Graph) -> Result<()> {
         let _turn = self.turn();
         graph.0.launch().map_err(|e| Error::driver_later("launch of the step's graph", e, self.sync))
     }

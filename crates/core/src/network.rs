@@ -100,7 +100,7 @@ impl MicroBatch {
 /// ```
 pub struct Network<D: Device> {
     // Before the device that they were captured on, and the arrays whose addresses they hold.
-    graphs: Vec<(StepKey, CaptureState<D::Recording>)>,
+    graphs: Vec<(StepKey, CaptureState<D::Graph>)>,
     use_cuda_graph: bool,
     device: Arc<D>,
     architecture: Architecture,

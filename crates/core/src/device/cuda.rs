@@ -23,7 +23,7 @@ mod buffer;
 mod scratch;
 
 pub use buffer::Buffer;
-pub use scratch::Recording;
+pub use scratch::Graph;
 use scratch::{Scratch, ScratchGuard};
 
 /// An NVIDIA GPU as a device.
@@ -248,7 +248,7 @@ impl Memory for Cuda {
 }
 
 impl Queue for Cuda {
-    type Recording = Recording;
+    type Graph = Graph;
 
     const QUEUES: bool = true;
 
@@ -261,7 +261,7 @@ impl Queue for Cuda {
         self.write_step(&mut scratch, step)?;
         optimizer.map_or(Ok(()), |optimizer| self.write_optimizer(&mut scratch, optimizer))
     }
-    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Recording>> {
+    fn capture(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Graph>> {
         if !self.kernels.captures() {
             return Ok(None);
         }
@@ -270,14 +270,15 @@ impl Queue for Cuda {
         let captured = self.kernels.capture(|| worked = work());
         // First, because it may have made the capture fail too.
         worked?;
-        Ok(Some(Recording { graph: self.ok(captured)?, moved }))
+        Ok(Some(Graph { graph: self.ok(captured)?, moved }))
     }
-    unsafe fn replay(&self, recording: &mut Recording) -> Result<bool> {
-        if recording.moved != self.scratch().moved {
+    unsafe fn launch_graph(&self, graph: &mut Graph) -> Result<bool> {
+        let scratch = self.scratch();
+        if graph.moved != scratch.moved {
             return Ok(false);
         }
         // SAFETY: the caller promises that its arrays exist; those of the scratch have not moved.
-        self.ok(unsafe { self.kernels.replay(&mut recording.graph) })?;
+        self.ok(unsafe { self.kernels.launch_graph(&mut graph.graph) })?;
         Ok(true)
     }
 }

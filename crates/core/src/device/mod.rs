@@ -262,10 +262,10 @@ pub struct LinearBackwardUpdate<'a, D: Memory> {
 
 /// The order of work, for devices that run it later or again.
 pub trait Queue: Memory {
-    /// A stretch of work that can be done again, see [`Queue::record`].
-    type Recording: Send + Sync;
+    /// Captured work, see [`Queue::capture`].
+    type Graph: Send + Sync;
 
-    /// Whether operators return before they are done, so that reading their results makes the host wait.
+    /// Whether operators return before they are done, so that reading their results waits for them.
     const QUEUES: bool = false;
 
     /// Runs `work` while operators that other threads call on this device wait: for operators that belong together.
@@ -275,29 +275,32 @@ pub trait Queue: Memory {
     fn exclusive(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         work()
     }
-    /// Tells what changes from step to step, which a [recording](Queue::record) takes from here.
+    /// Writes what changes from step to step to where a [graph](Queue::capture) reads it.
+    ///
+    /// # Errors
+    /// The device's.
     fn begin_step(&self, step: u32, optimizer: Option<&Sgd>) -> Result<()> {
         let _ = (step, optimizer);
         Ok(())
     }
-    /// Records what `work` does, to be done by [`Queue::replay`]; it is not done now. None, and nothing has happened,
-    /// where the device does not record.
+    /// Captures what `work` launches as a CUDA graph, without running it. None, and nothing has happened, on a device that
+    /// has no graphs.
     ///
     /// # Errors
-    /// That of `work`; work that cannot be recorded.
-    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Self::Recording>> {
+    /// That of `work`; work that cannot be captured.
+    fn capture(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Self::Graph>> {
         let _ = work;
         Ok(None)
     }
-    /// Does again what was recorded. False, and nothing has happened, if the device's scratch memory has moved since.
+    /// Runs what was captured. False, and nothing has happened, if the device's scratch memory has moved since.
     ///
     /// # Safety
-    /// The arrays that the recorded work was given are still there.
+    /// The arrays that were arguments of the captured work are still allocated.
     ///
     /// # Errors
     /// The device's.
-    unsafe fn replay(&self, recording: &mut Self::Recording) -> Result<bool> {
-        let _ = recording;
+    unsafe fn launch_graph(&self, graph: &mut Self::Graph) -> Result<bool> {
+        let _ = graph;
         Ok(false)
     }
 }

@@ -84,7 +84,7 @@ impl<T: Element> Memory for Reference<T> {
 }
 
 impl<T: Element> Queue for Reference<T> {
-    type Recording = Infallible;
+    type Graph = Infallible;
 }
 
 impl<T: Element> Operators for Reference<T> {

@@ -249,15 +249,15 @@ impl<D: Device> Network<D> {
             // SAFETY: the graph was captured with this network's arrays, which live as long as it does and are only given
             // out for exchange by `device_and_parameters`, which drops all graphs. An average that takes the weights' place
             // is part of the key. No other thread's launches are in the graph: it was captured within `exclusive`.
-            && unsafe { self.device.replay(graph) }?
+            && unsafe { self.device.launch_graph(graph) }?
         {
             return Ok(());
         }
         let device = self.device.clone();
-        let captured = device.record(&mut || work(self))?;
+        let captured = device.capture(&mut || work(self))?;
         let Some(mut graph) = captured else { return work(self) };
         // SAFETY: as above.
-        let replayed = unsafe { device.replay(&mut graph) }?;
+        let replayed = unsafe { device.launch_graph(&mut graph) }?;
         self.graphs[place].1 = CaptureState::Captured(graph);
         if replayed { Ok(()) } else { work(self) }
     }

@@ -167,7 +167,7 @@ impl Memory for Cpu {
 }
 
 impl Queue for Cpu {
-    type Recording = Infallible;
+    type Graph = Infallible;
 }
 
 /// Views arguments as slices of the lengths that the shapes require.

@@ -2,7 +2,7 @@
 
 use std::sync::MutexGuard;
 
-use alexnet_kernels::{Array, Graph, Kernels, Turn};
+use alexnet_kernels::{self as kernels, Array, Kernels, Turn};
 use alexnet_ops::{Number, expect_len};
 use half::{bf16, f16};
 
@@ -50,10 +50,10 @@ impl std::ops::DerefMut for ScratchGuard<'_> {
     }
 }
 
-/// Work captured as a graph.
+/// A CUDA graph with what it depends on besides the network's arrays.
 #[derive(Debug)]
-pub struct Recording {
-    pub(super) graph: Graph,
+pub struct Graph {
+    pub(super) graph: kernels::Graph,
     /// [`Scratch::moved`] at the capture: the graph holds the addresses of that time.
     pub(super) moved: u64,
 }
