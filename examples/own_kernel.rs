@@ -40,17 +40,16 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let saxpy = context.load_module(Ptx::from_binary(compiled.image))?.load_function("saxpy")?;
 
     // Copy the operands to the GPU and launch once. The length fills no whole number of blocks: the last one has a tail.
-    let (n, a) = (1_000_003, 2.5f32);
+    let (n, a) = (1_000_003i32, 2.5f32);
     let x: Vec<f32> = (0..n).map(|i| (i % 1000) as f32 / 7.0).collect();
     let y: Vec<f32> = (0..n).map(|i| (i % 31) as f32).collect();
     let stream = context.new_stream()?;
     let (x_gpu, mut y_gpu) = (stream.clone_htod(&x)?, stream.clone_htod(&y)?);
     let grid = LaunchConfig { grid_dim: ((n as u32).div_ceil(256), 1, 1), block_dim: (256, 1, 1), shared_mem_bytes: 0 };
     let launch = |y_gpu: &mut _| {
-        let length = n as i32;
         let mut launch = stream.launch_builder(&saxpy);
-        launch.arg(&a).arg(&x_gpu).arg(y_gpu).arg(&length);
-        // SAFETY: these are the kernel's arguments, in order; it accesses only the first `length` elements.
+        launch.arg(&a).arg(&x_gpu).arg(y_gpu).arg(&n);
+        // SAFETY: these are the kernel's arguments, in order; it accesses only the first `n` elements.
         unsafe { launch.launch(grid) }.map(drop)
     };
     launch(&mut y_gpu)?;

@@ -129,23 +129,20 @@ impl Error {
 
     /// The same for a call that may also return the error of a kernel launched earlier.
     pub(crate) fn driver_later(call: &str, error: cudarc::driver::DriverError, sync: bool) -> Self {
-        use cudarc::driver::sys::CUresult::{
-            CUDA_ERROR_ASSERT, CUDA_ERROR_HARDWARE_STACK_ERROR, CUDA_ERROR_ILLEGAL_ADDRESS,
-            CUDA_ERROR_ILLEGAL_INSTRUCTION, CUDA_ERROR_INVALID_ADDRESS_SPACE, CUDA_ERROR_INVALID_PC,
-            CUDA_ERROR_LAUNCH_FAILED, CUDA_ERROR_LAUNCH_TIMEOUT, CUDA_ERROR_MISALIGNED_ADDRESS,
-        };
-        const KERNELS: [cudarc::driver::sys::CUresult; 9] = [
-            CUDA_ERROR_ASSERT,
-            CUDA_ERROR_HARDWARE_STACK_ERROR,
-            CUDA_ERROR_ILLEGAL_ADDRESS,
-            CUDA_ERROR_ILLEGAL_INSTRUCTION,
-            CUDA_ERROR_INVALID_ADDRESS_SPACE,
-            CUDA_ERROR_INVALID_PC,
-            CUDA_ERROR_LAUNCH_FAILED,
-            CUDA_ERROR_LAUNCH_TIMEOUT,
-            CUDA_ERROR_MISALIGNED_ADDRESS,
-        ];
-        match KERNELS.contains(&error.0) && !sync {
+        use cudarc::driver::sys::CUresult as E;
+        let of_a_kernel = matches!(
+            error.0,
+            E::CUDA_ERROR_ASSERT
+                | E::CUDA_ERROR_HARDWARE_STACK_ERROR
+                | E::CUDA_ERROR_ILLEGAL_ADDRESS
+                | E::CUDA_ERROR_ILLEGAL_INSTRUCTION
+                | E::CUDA_ERROR_INVALID_ADDRESS_SPACE
+                | E::CUDA_ERROR_INVALID_PC
+                | E::CUDA_ERROR_LAUNCH_FAILED
+                | E::CUDA_ERROR_LAUNCH_TIMEOUT
+                | E::CUDA_ERROR_MISALIGNED_ADDRESS
+        );
+        match of_a_kernel && !sync {
             true => Self::driver(format!("a kernel launched before the {call} (ALEXNET_SYNC=1 tells which)"), error),
             false => Self::driver(call, error),
         }

@@ -101,6 +101,18 @@ pub trait Simd: Copy {
     unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize);
 }
 
+/// Defines functions of [`Simd`], each by an expression.
+macro_rules! operations {
+    ($($name:ident($($arg:ident: $ty:ty),*) $(-> $result:ty)? = $body:expr;)*) => {$(
+        #[inline(always)]
+        #[allow(unused_unsafe)]
+        unsafe fn $name($($arg: $ty),*) $(-> $result)? {
+            unsafe { $body }
+        }
+    )*};
+}
+use operations;
+
 /// Defines `$name(level, …)`, which calls `$body::<S>` compiled for the level; with `plain`, `$body` is plain loops.
 macro_rules! dispatch {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = plain $body:ident) => {

@@ -1,6 +1,6 @@
 //! 128-bit vectors of aarch64.
 
-use super::Simd;
+use super::{Simd, operations};
 use std::arch::aarch64::*;
 
 /// NEON, part of every aarch64.
@@ -14,37 +14,15 @@ impl Simd for Neon {
     const LANES: usize = 4;
     const ROWS: usize = 8;
 
-    #[inline(always)]
-    unsafe fn splat(x: f32) -> float32x4_t {
-        unsafe { vdupq_n_f32(x) }
-    }
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> float32x4_t {
-        unsafe { vld1q_f32(p) }
-    }
-    #[inline(always)]
-    unsafe fn store(p: *mut f32, v: float32x4_t) {
-        unsafe { vst1q_f32(p, v) }
-    }
-    #[inline(always)]
-    unsafe fn fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
-        unsafe { vfmaq_f32(c, a, b) }
-    }
-    #[inline(always)]
-    unsafe fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        unsafe { vaddq_f32(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn sub(a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        unsafe { vsubq_f32(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn max0(v: float32x4_t) -> float32x4_t {
-        unsafe { vmaxq_f32(v, vdupq_n_f32(0.0)) }
-    }
-    #[inline(always)]
-    unsafe fn mul(a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        unsafe { vmulq_f32(a, b) }
+    operations! {
+        splat(x: f32) -> float32x4_t = vdupq_n_f32(x);
+        load(p: *const f32) -> float32x4_t = vld1q_f32(p);
+        store(p: *mut f32, v: float32x4_t) = vst1q_f32(p, v);
+        fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t = vfmaq_f32(c, a, b);
+        add(a: float32x4_t, b: float32x4_t) -> float32x4_t = vaddq_f32(a, b);
+        sub(a: float32x4_t, b: float32x4_t) -> float32x4_t = vsubq_f32(a, b);
+        max0(v: float32x4_t) -> float32x4_t = vmaxq_f32(v, vdupq_n_f32(0.0));
+        mul(a: float32x4_t, b: float32x4_t) -> float32x4_t = vmulq_f32(a, b);
     }
     #[inline(always)]
     unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {

@@ -40,34 +40,11 @@ macro_rules! each_vector {
 #[inline(always)]
 unsafe fn load_positions<S: Simd>(from: *const f32, stride: usize, ahead: usize) -> [[S::V; 6]; 6] {
     // A macro, because closures cannot be `#[inline(always)]` and `[zero; 6]` would emit stores.
+    #[rustfmt::skip]
     macro_rules! six {
         (|$i:ident| $each:expr) => {
-            [
-                {
-                    let $i = 0;
-                    $each
-                },
-                {
-                    let $i = 1;
-                    $each
-                },
-                {
-                    let $i = 2;
-                    $each
-                },
-                {
-                    let $i = 3;
-                    $each
-                },
-                {
-                    let $i = 4;
-                    $each
-                },
-                {
-                    let $i = 5;
-                    $each
-                },
-            ]
+            [{ let $i = 0; $each }, { let $i = 1; $each }, { let $i = 2; $each },
+             { let $i = 3; $each }, { let $i = 4; $each }, { let $i = 5; $each }]
         };
     }
     // SAFETY: see the caller.
