@@ -137,9 +137,9 @@ pub trait Memory:
 
     /// Two sums of zero.
     fn totals(&self) -> Result<Self::Totals>;
-    /// Sets the sums of losses and of hits.
+    /// Sets the sums of losses and of correct predictions.
     fn write_totals(&self, from: [f64; 2], to: &mut Self::Totals) -> Result<()>;
-    /// The sums of losses and of hits.
+    /// The sums of losses and of correct predictions.
     fn read_totals(&self, from: &Self::Totals) -> Result<[f64; 2]>;
     /// How it stores numbers.
     fn storage(&self) -> Storage {
@@ -212,7 +212,7 @@ pub trait Operators: Memory {
         Ok(false)
     }
 
-    /// Adds the first `len` losses and hits to `totals`: the batch's sum first, then that to the total.
+    /// Adds the first `len` losses and correct predictions to `totals`: the batch's sum first, then that to the total.
     fn add_totals(
         &self,
         len: usize,

@@ -21,24 +21,12 @@ pub trait DynNetwork: Send {
     /// The layers.
     fn architecture(&self) -> &Architecture;
     /// As [`Network::predict`].
-    ///
-    /// # Errors
-    /// As there.
     fn predict(&mut self, images: &[f32]) -> alexnet_core::Result<()>;
     /// As [`Network::read_logits`].
-    ///
-    /// # Errors
-    /// As there.
     fn read_logits(&self, to: &mut [f32]) -> alexnet_core::Result<()>;
     /// As [`Network::read_output`].
-    ///
-    /// # Errors
-    /// As there.
     fn read_output(&self, layer: usize, to: &mut [f32]) -> alexnet_core::Result<()>;
     /// As [`evaluate()`], with the split on the device if it can be.
-    ///
-    /// # Errors
-    /// As there.
     fn evaluate(
         &mut self,
         split: &Split,

@@ -1,4 +1,4 @@
-//! Arrays of the CUDA device that belong to no network, and recorded graphs.
+//! Arrays of the CUDA device that belong to no network, and captured graphs.
 
 use std::sync::MutexGuard;
 
