@@ -2,6 +2,11 @@
 
 mod command;
 
+#[cfg(feature = "cuda")]
+#[path = "../../../examples/classify_picture.rs"]
+#[allow(dead_code)]
+mod classify_picture;
+
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
@@ -128,4 +133,23 @@ fn broken_pictures_are_told_and_the_rest_goes_on() {
     place.fail("predict runs/cifar-1 empty", 1, &["empty has no pictures", "hint: "]);
     place.fail("predict nowhere good.png", 1, &["nowhere"]);
     place.fail("predict runs/cifar-1 good.png --batch-size 0", 2, &["--batch-size is 0"]);
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn the_example_classifies_as_the_command_does() {
+    let place = Place::new();
+    place.succeed(&format!("{SHORT} --epochs 0"));
+    let (run, picture) = (place.path("runs/cifar-1"), place.path("gradient.png"));
+    image::RgbImage::from_fn(60, 40, |x, y| image::Rgb([x as u8 * 4, y as u8 * 6, 99])).save(&picture).unwrap();
+    let mut classifier = classify_picture::load(&run).unwrap();
+    let found = classify_picture::classify(&mut classifier, &picture).unwrap();
+    let expected = &objects(&place.succeed("predict runs/cifar-1 gradient.png --json"))[0]["predictions"];
+    assert_eq!(found.len(), 3);
+    for (n, (class, probability)) in found.iter().enumerate() {
+        assert_eq!(
+            (&expected[n]["class"], &expected[n]["probability"]),
+            (&class.as_str().into(), &(*probability).into())
+        );
+    }
 }
