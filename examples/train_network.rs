@@ -11,7 +11,7 @@ const SIZE: usize = 12;
 const CLASSES: usize = 3;
 const BATCH: usize = 32;
 
-/// A batch of noisy stripes (N, H, W, 1): across, down, or neither; and which.
+/// A batch of noisy stripes (N, H, W, 1), horizontal, vertical or diagonal, and which.
 fn stripes(philox: Philox, batch: u32) -> (Vec<f32>, Vec<u32>) {
     let labels: Vec<u32> = (0..BATCH as u32).map(|n| philox.word(1, batch, n.into()) % CLASSES as u32).collect();
     let pixel = |i: usize| {
