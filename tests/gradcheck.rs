@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use alexnet_core::gradcheck::network::{case, gradients};
+use alexnet_core::gradcheck::network::{Case, LAYERS, case, gradients};
 use alexnet_core::gradcheck::{Report, Tolerance, check};
 use alexnet_core::network::{Metrics, MicroBatch};
 use alexnet_core::random::{Philox, uniform_f32};
@@ -195,6 +195,13 @@ fn dropout_under_a_fixed_seed() {
 fn loss_with_label_smoothing() {
     for smoothing in [0.0, 0.1, 1.0] {
         check_network(&between(LayerKind::Relu), 3, smoothing);
+    }
+}
+
+#[test]
+fn every_layer_of_the_command() {
+    for Case { layers, side, smoothing, .. } in LAYERS.into_iter().filter_map(case).filter(|case| case.channels == 3) {
+        check_network(&layers, side, smoothing);
     }
 }
 

@@ -82,6 +82,13 @@ pub enum LayerKind {
     },
 }
 
+impl LayerKind {
+    /// Whether the output overwrites the input.
+    pub const fn in_place(&self) -> bool {
+        matches!(self, Self::Relu | Self::Add { .. } | Self::Dropout { .. })
+    }
+}
+
 /// A layer with its name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerSpec {
@@ -317,7 +324,7 @@ pub(crate) fn gradients_in_use(traced: &[TracedLayer]) -> usize {
 impl TracedLayer {
     /// Whether the output overwrites the input.
     pub const fn in_place(&self) -> bool {
-        matches!(self.spec.kind, LayerKind::Relu | LayerKind::Add { .. } | LayerKind::Dropout { .. })
+        self.spec.kind.in_place()
     }
 
     /// Whether it is the end of a shortcut.
