@@ -1,30 +1,20 @@
 //! The driver that is tested on, random shapes and numbers, and comparison within a bound.
 
-use alexnet_core::device::Memory;
-use std::ffi::{CStr, CString, c_char};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use alexnet_core::Cuda;
+use alexnet_core::device::Memory;
 use alexnet_core::device::cuda::{Buffer, Precision};
 use alexnet_core::random::{Philox, uniform_f32};
 use alexnet_kernels::nvrtc;
 use half::{bf16, f16};
-use libloading::Library;
+use warpcheck::harness::Harness;
 
 /// The unit roundoff of float.
 pub const U: f64 = 1.0 / (1u64 << 24) as f64;
 
 /// The precisions that differ in these operators.
 pub const PRECISIONS: [Precision; 3] = [Precision::Fp32, Precision::Fp16, Precision::Bf16];
-
-/// warpcheck's own functions.
-struct Harness {
-    set_options: unsafe extern "C" fn(*const c_char) -> u32,
-    reset: unsafe extern "C" fn() -> u32,
-    count: unsafe extern "C" fn(*mut u64) -> u32,
-    findings: unsafe extern "C" fn(*mut *mut c_char) -> u32,
-    free: unsafe extern "C" fn(usize) -> u32,
-}
 
 /// The GPUs, one a precision, and warpcheck's functions unless it is a real one.
 pub struct Gpu {
@@ -45,25 +35,8 @@ impl Gpu {
             nvrtc::fetch().unwrap_or_else(|e| panic!("{e}"));
         }
         let real = std::env::var("ALEXNET_TEST_DRIVER").is_ok_and(|value| value == "cuda");
-        let library = (!real).then(|| {
-            // Cargo puts the library of a dependency beside the tests.
-            let tests = std::env::current_exe().unwrap();
-            let path = tests.parent().unwrap().join("libwarpcheck.so");
-            // SAFETY: warpcheck's library, built with this test.
-            let library = unsafe { Library::new(&path) }.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-            &*Box::leak(Box::new(library))
-        });
+        let harness = (!real).then(|| Harness::load().unwrap_or_else(|e| panic!("{e}")));
         let devices = PRECISIONS.map(|precision| Cuda::new(0, precision).unwrap_or_else(|e| panic!("{e}")));
-        // SAFETY: the types are those of warpcheck's src/driver/harness.rs.
-        let harness = library.map(|library| unsafe {
-            Harness {
-                set_options: *library.get(b"warpcheck_set_options").unwrap(),
-                reset: *library.get(b"warpcheck_reset").unwrap(),
-                count: *library.get(b"warpcheck_findings_count").unwrap(),
-                findings: *library.get(b"warpcheck_findings_json").unwrap(),
-                free: *library.get(b"warpcheck_free").unwrap(),
-            }
-        });
         let gpu = Gpu { devices, harness };
         gpu.options("check=all summary=0");
         gpu
@@ -77,26 +50,16 @@ impl Gpu {
 
     /// Sets warpcheck's options.
     pub fn options(&self, options: &str) {
-        let Some(harness) = &self.harness else { return };
-        let text = CString::new(options).unwrap();
-        // SAFETY: a string that ends with NUL.
-        assert_eq!(unsafe { (harness.set_options)(text.as_ptr()) }, 0, "{options}");
+        if let Some(harness) = &self.harness {
+            harness.set_options(options).unwrap_or_else(|e| panic!("{options}: {e}"));
+        }
     }
 
     /// Panics with what was found, if anything was.
     pub fn assert_clean(&self, what: &str) {
-        let Some(harness) = &self.harness else { return };
-        let (mut count, mut text) = (0, std::ptr::null_mut());
-        // SAFETY: the functions write what they are given, and the string is freed once.
-        let found = unsafe {
-            assert_eq!((harness.count)(&mut count), 0);
-            assert_eq!((harness.findings)(&mut text), 0);
-            let found = CStr::from_ptr(text).to_string_lossy().into_owned();
-            (harness.free)(text as usize);
-            (harness.reset)();
-            found
-        };
-        assert_eq!(count, 0, "{what}: {found}");
+        if let Some(harness) = &self.harness {
+            harness.assert_clean(what);
+        }
     }
 
     /// Runs `work` under three schedules: the results are the same bits, and nothing is found.

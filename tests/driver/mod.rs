@@ -3,22 +3,12 @@
 
 pub mod counters;
 
-use std::ffi::{CStr, CString, c_char};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use alexnet_core::random::{Philox, uniform_f32};
 use alexnet_kernels::{Array, Kernels, Number, Precision, nvrtc};
 use half::{bf16, f16};
-use libloading::Library;
-
-/// warpcheck's own functions.
-struct Harness {
-    set_options: unsafe extern "C" fn(*const c_char) -> u32,
-    reset: unsafe extern "C" fn() -> u32,
-    findings: unsafe extern "C" fn(*mut *mut c_char) -> u32,
-    counters: unsafe extern "C" fn(*mut *mut c_char) -> u32,
-    free: unsafe extern "C" fn(usize) -> u32,
-}
+use warpcheck::harness::Harness;
 
 /// The driver, and a device for each precision.
 pub struct Driver {
@@ -39,24 +29,7 @@ impl Driver {
             nvrtc::fetch().unwrap_or_else(|e| panic!("{e}"));
         }
         let real = std::env::var("ALEXNET_TEST_DRIVER").is_ok_and(|value| value == "cuda");
-        let library = (!real).then(|| {
-            // Cargo puts the library of a dependency beside the tests.
-            let tests = std::env::current_exe().unwrap();
-            let path = tests.parent().unwrap().join("libwarpcheck.so");
-            // SAFETY: warpcheck's library, built with this test.
-            let library = unsafe { Library::new(&path) }.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-            &*Box::leak(Box::new(library))
-        });
-        // SAFETY: the types are those of warpcheck's src/driver/harness.rs.
-        let harness = library.map(|library| unsafe {
-            Harness {
-                set_options: *library.get(b"warpcheck_set_options").unwrap(),
-                reset: *library.get(b"warpcheck_reset").unwrap(),
-                findings: *library.get(b"warpcheck_findings_json").unwrap(),
-                counters: *library.get(b"warpcheck_counters_json").unwrap(),
-                free: *library.get(b"warpcheck_free").unwrap(),
-            }
-        });
+        let harness = (!real).then(|| Harness::load().unwrap_or_else(|e| panic!("{e}")));
         let driver = Driver { kernels: Default::default(), harness };
         driver.kernels(Precision::Fp32);
         driver.options("check=all summary=0");
@@ -71,29 +44,16 @@ impl Driver {
 
     /// Sets warpcheck's options.
     pub fn options(&self, options: &str) {
-        let Some(harness) = &self.harness else { return };
-        let text = CString::new(options).unwrap();
-        // SAFETY: a string that ends with NUL.
-        assert_eq!(unsafe { (harness.set_options)(text.as_ptr()) }, 0, "{options}");
-    }
-
-    fn json(&self, from: impl Fn(&Harness) -> unsafe extern "C" fn(*mut *mut c_char) -> u32) -> serde_json::Value {
-        let Some(harness) = &self.harness else { return serde_json::Value::Array(Vec::new()) };
-        let mut text = std::ptr::null_mut();
-        // SAFETY: the function writes a string, which is freed once.
-        let json = unsafe {
-            assert_eq!(from(harness)(&mut text), 0);
-            let json = CStr::from_ptr(text).to_string_lossy().into_owned();
-            (harness.free)(text as usize);
-            json
-        };
-        serde_json::from_str(&json).unwrap()
+        if let Some(harness) = &self.harness {
+            harness.set_options(options).unwrap_or_else(|e| panic!("{options}: {e}"));
+        }
     }
 
     /// Panics with what was found, if anything was.
     pub fn assert_clean(&self, what: &str) {
-        let found = self.json(|harness| harness.findings);
-        assert_eq!(found.as_array().unwrap().len(), 0, "{what}: {found:#}");
+        if let Some(harness) = &self.harness {
+            harness.assert_clean(what);
+        }
     }
 
     /// Whether the driver is warpcheck.
@@ -103,15 +63,16 @@ impl Driver {
 
     /// What `work` costs, by kernel.
     pub fn counters(&self, work: impl FnOnce()) -> serde_json::Value {
+        let Some(harness) = &self.harness else {
+            work();
+            return serde_json::Value::Array(Vec::new());
+        };
         self.options("check=none count=1");
-        if let Some(harness) = &self.harness {
-            // SAFETY: takes nothing.
-            unsafe { (harness.reset)() };
-        }
+        harness.reset().unwrap();
         work();
-        let counters = self.json(|harness| harness.counters);
+        let counters = harness.counters().unwrap();
         self.options("check=all count=0");
-        counters
+        counters.into()
     }
 
     /// Runs `work` under three schedules: the results are the same bits, and nothing is found.

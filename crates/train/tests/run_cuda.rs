@@ -3,12 +3,11 @@
 
 mod small;
 
-use alexnet_core::device::Memory;
-use std::ffi::{CString, c_char};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use alexnet_core::Network;
+use alexnet_core::device::Memory;
 use alexnet_core::device::cuda::{Cuda, Precision};
 use alexnet_core::network::MicroBatch;
 use alexnet_core::random::Philox;
@@ -20,12 +19,12 @@ use alexnet_train::run::metrics::Record;
 use alexnet_train::run::scaling::Scaling;
 use alexnet_train::run::trainer::Step;
 use alexnet_train::run::{Config, Outcome, Stop, Tta};
-use libloading::Library;
+use warpcheck::harness::Harness;
 
 use small::{State, Watch, architecture, config, dataset, records, state};
 
 /// warpcheck, loaded as the driver for one test at a time; none with `ALEXNET_TEST_DRIVER=cuda`.
-struct Driver(Option<Library>);
+struct Driver(Option<Harness>);
 
 fn driver() -> MutexGuard<'static, Driver> {
     static DRIVER: OnceLock<Mutex<Driver>> = OnceLock::new();
@@ -38,40 +37,18 @@ impl Driver {
             nvrtc::fetch().unwrap_or_else(|e| panic!("{e}"));
         }
         let real = std::env::var("ALEXNET_TEST_DRIVER").is_ok_and(|value| value == "cuda");
-        let driver = Self((!real).then(|| {
-            // Cargo puts the library of a dependency beside the tests.
-            let path = std::env::current_exe().unwrap().parent().unwrap().join("libwarpcheck.so");
-            // SAFETY: warpcheck's library, built with this test.
-            unsafe { Library::new(&path) }.unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-        }));
+        let harness = (!real).then(|| Harness::load().unwrap_or_else(|e| panic!("{e}")));
         drop(Cuda::new(0, Precision::Fp32).unwrap_or_else(|e| panic!("{e}")));
-        let options = CString::new("check=all summary=0").unwrap();
-        driver.call(|library| {
-            // SAFETY: the types are those of warpcheck's src/driver/harness.rs.
-            unsafe {
-                let set = library.get::<unsafe extern "C" fn(*const c_char) -> u32>(b"warpcheck_set_options").unwrap();
-                assert_eq!(set(options.as_ptr()), 0);
-            }
-        });
-        driver
-    }
-
-    fn call(&self, work: impl FnOnce(&Library)) {
-        if let Some(library) = &self.0 {
-            work(library);
+        if let Some(harness) = &harness {
+            harness.set_options("check=all summary=0").unwrap_or_else(|e| panic!("{e}"));
         }
+        Self(harness)
     }
 
     fn assert_clean(&self) {
-        self.call(|library| {
-            let mut count = 0;
-            // SAFETY: as above; the function writes the number.
-            unsafe {
-                let get = library.get::<unsafe extern "C" fn(*mut u64) -> u32>(b"warpcheck_findings_count").unwrap();
-                assert_eq!(get(&mut count), 0);
-            }
-            assert_eq!(count, 0, "warpcheck found something, see above");
-        });
+        if let Some(harness) = &self.0 {
+            harness.assert_clean("the run");
+        }
     }
 }
 

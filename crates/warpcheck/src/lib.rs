@@ -7,6 +7,7 @@ pub mod driver;
 pub mod engine;
 pub(crate) mod exec;
 pub mod finding;
+pub mod harness;
 pub mod memory;
 pub mod options;
 pub mod profile;
