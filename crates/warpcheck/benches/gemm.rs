@@ -4,7 +4,8 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use warpcheck::{
-    engine::{Engine, Launch, Options},
+    engine::Engine,
+    launch::{Launch, LaunchOptions},
     memory::Kind,
     profile::Profile,
 };
@@ -36,14 +37,14 @@ fn gemm(c: &mut Criterion) {
     };
     let mut group = c.benchmark_group("gemm");
     group.throughput(Throughput::Elements(u64::from(SIZE).pow(3))).sample_size(20);
-    let one = |options: Options| Options { threads: 1, ..options };
-    let counted = Options { count: true, ..Options::default() };
+    let one = |options: LaunchOptions| LaunchOptions { threads: 1, ..options };
+    let counted = LaunchOptions { count: true, ..LaunchOptions::default() };
     for (name, options) in [
-        ("unchecked, one core", one(Options::default())),
-        ("all checks, one core", one(Options::checked())),
+        ("unchecked, one core", one(LaunchOptions::default())),
+        ("all checks, one core", one(LaunchOptions::checked())),
         ("counters, one core", one(counted)),
-        ("unchecked, all cores", Options::default()),
-        ("all checks, all cores", Options::checked()),
+        ("unchecked, all cores", LaunchOptions::default()),
+        ("all checks, all cores", LaunchOptions::checked()),
     ] {
         group.bench_with_input(BenchmarkId::from_parameter(name), &options, |b, options| {
             b.iter(|| {

@@ -1,6 +1,6 @@
 //! What the user asks for, by environment variables or by name; a wrong value is an error.
 
-use crate::engine;
+use crate::launch::LaunchOptions;
 use crate::profile::{Profile, UnknownProfile};
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ const OTHERS: [&str; 1] = ["WARPCHECK_NVRTC"];
 pub struct Options {
     /// What a launch is watched for, and how it runs. All checks unless chosen otherwise: who
     /// loads this driver does so to have kernels proved.
-    pub engine: engine::Options,
+    pub launch: LaunchOptions,
     /// Where the report goes as JSON; `%p` in the name stands for the process id.
     pub report: Option<PathBuf>,
     /// What the devices are.
@@ -42,7 +42,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            engine: engine::Options::checked(),
+            launch: LaunchOptions::checked(),
             report: None,
             profile: Profile::default(),
             devices: 1,
@@ -123,17 +123,17 @@ impl Options {
         let value = value.trim();
         match key {
             "check" => self.set_checks(name, value)?,
-            "count" => self.engine.count = flag(name, value)?,
-            "schedule" if value.is_empty() => self.engine.schedule = None,
-            "schedule" => self.engine.schedule = Some(number(name, value, "a seed, as in 7")?),
+            "count" => self.launch.count = flag(name, value)?,
+            "schedule" if value.is_empty() => self.launch.schedule = None,
+            "schedule" => self.launch.schedule = Some(number(name, value, "a seed, as in 7")?),
             "threads" => {
                 let threads: u32 = number(name, value, "a number of threads, 0 for all cores")?;
-                self.engine.threads = threads as usize;
+                self.launch.threads = threads as usize;
             }
             "budget" => {
                 let expected = "a number of instructions greater than 0";
-                self.engine.budget = number(name, value, expected)?;
-                if self.engine.budget == 0 {
+                self.launch.budget = number(name, value, expected)?;
+                if self.launch.budget == 0 {
                     return Err(wrong(name, value, expected));
                 }
             }
@@ -158,7 +158,7 @@ impl Options {
     }
 
     fn set_checks(&mut self, name: &str, value: &str) -> Result<(), OptionError> {
-        let engine = &mut self.engine;
+        let launch = &mut self.launch;
         let mut set = [false; 4];
         for check in value.split(',').map(str::trim) {
             match check {
@@ -173,7 +173,7 @@ impl Options {
                 }
             }
         }
-        [engine.mem, engine.init, engine.race, engine.sync] = set;
+        [launch.mem, launch.init, launch.race, launch.sync] = set;
         Ok(())
     }
 }
@@ -206,11 +206,11 @@ mod tests {
 
     #[test]
     fn all_checks_are_on_until_somebody_chooses() {
-        assert_eq!(Options::default().engine, engine::Options::checked());
-        let some = set("check=mem,sync").unwrap().engine;
+        assert_eq!(Options::default().launch, LaunchOptions::checked());
+        let some = set("check=mem,sync").unwrap().launch;
         assert_eq!([some.mem, some.init, some.race, some.sync], [true, false, false, true]);
-        let none = set("check=none").unwrap().engine;
-        assert_eq!(none, engine::Options::default());
+        let none = set("check=none").unwrap().launch;
+        assert_eq!(none, LaunchOptions::default());
     }
 
     #[test]
@@ -218,12 +218,12 @@ mod tests {
         let options = set("check=all; count=1;schedule=9 threads=2 budget=1000 report=/x/%p.json \
              profile=h100 devices=2 summary=0 blocking=1")
         .unwrap();
-        assert!(options.engine.count && options.blocking && !options.summary);
-        assert_eq!(options.engine.schedule, Some(9));
-        assert_eq!(options.engine.budget, 1000);
+        assert!(options.launch.count && options.blocking && !options.summary);
+        assert_eq!(options.launch.schedule, Some(9));
+        assert_eq!(options.launch.budget, 1000);
         assert_eq!(options.devices, 2);
         assert_eq!(options.profile.sm(), 90);
-        assert_eq!(set("schedule=").unwrap().engine.schedule, None);
+        assert_eq!(set("schedule=").unwrap().launch.schedule, None);
     }
 
     #[test]

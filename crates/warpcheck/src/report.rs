@@ -8,8 +8,8 @@ pub use json::{Document, KernelTotals, Reported};
 pub use table::counter_table;
 pub use text::{Style, leak_text};
 
-use crate::engine::{Kernel, Outcome};
 use crate::finding::Finding;
+use crate::launch::{Kernel, Outcome};
 use crate::memory::AllocationInfo;
 use crate::options::Options;
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -6,7 +6,7 @@ mod support;
 
 use support::{Gpu, compile};
 use warpcheck::count::Counters;
-use warpcheck::engine::Options;
+use warpcheck::launch::LaunchOptions;
 
 /// Counters of one launch of `k(float* x, float* y)` with one warp a block.
 fn count(body: &str, grid: u32) -> Counters {
@@ -14,7 +14,7 @@ fn count(body: &str, grid: u32) -> Counters {
     let gpu = Gpu::new();
     let module = gpu.load(&compile(&source, 80, &[]));
     let (x, y) = (gpu.zeros(1 << 16), gpu.zeros(1 << 16));
-    let options = Options { count: true, ..Options::default() };
+    let options = LaunchOptions { count: true, ..LaunchOptions::default() };
     let outcome = gpu.launch(&module, "k", ([grid, 1, 1], [32, 1, 1], 0), args![x, y], &options);
     support::gpu::assert_clean(body, &outcome);
     outcome.counters.expect("counters were asked for")
@@ -150,7 +150,7 @@ fn counts_do_not_depend_on_threads_or_order() {
         let gpu = Gpu::new();
         let module = gpu.load(&ptx);
         let (x, y) = (gpu.zeros(4096), gpu.zeros(4096));
-        let options = Options { count: true, schedule, threads, ..Options::default() };
+        let options = LaunchOptions { count: true, schedule, threads, ..LaunchOptions::default() };
         gpu.launch(&module, "k", ([12, 1, 1], [64, 1, 1], 0), args![x, y], &options).counters
     });
     assert!(counters[0].is_some());

@@ -12,7 +12,10 @@ use super::{
     race::{elsewhere, merge, tag},
     shadow::{Entry, TAGGED_CLOCKS},
 };
-use crate::exec::{Cx, access::consecutive, memory::lanes};
+use crate::exec::{
+    ExecContext,
+    lanes::{consecutive, lanes},
+};
 
 /// The bits above this tell launches apart.
 const LAUNCH: u32 = 60;
@@ -45,17 +48,17 @@ fn repeats<const LEVEL: usize>(at: &[u32; 32]) -> (u32, bool) {
 /// Loads from shared memory at checked offsets.
 #[inline(always)]
 pub(crate) fn shared_load<const BYTES: u32, const LEVEL: usize>(
-    cx: &mut Cx<'_>,
+    cx: &mut ExecContext<'_>,
     place: u32,
     at: &[u32; 32],
     m: u32,
 ) -> bool {
     let options = cx.launch.options;
-    if cx.watch.counting.is_some() {
+    if cx.checker.counting.is_some() {
         return false;
     }
     let warp = cx.warp;
-    let block = &mut cx.watch.block;
+    let block = &mut cx.checker.block;
     // Lanes that read one word together are looked at once, as the last of them: those side by side, and where the
     // warp's second half reads what the first does, both.
     let (mut last, mut joined) = (m, 0);
@@ -116,9 +119,9 @@ pub(crate) fn shared_load<const BYTES: u32, const LEVEL: usize>(
 
 /// Loads from global memory; all masked lanes are inside the allocation that the instruction has cached.
 #[inline(always)]
-pub(crate) fn global_load<const BYTES: u64>(cx: &mut Cx<'_>, place: u32, host: &[u64; 32], m: u32) -> bool {
+pub(crate) fn global_load<const BYTES: u64>(cx: &mut ExecContext<'_>, place: u32, host: &[u64; 32], m: u32) -> bool {
     let options = cx.launch.options;
-    if cx.watch.counting.is_some() {
+    if cx.checker.counting.is_some() {
         return false;
     }
     let cached = &cx.cache[place as usize];
@@ -137,7 +140,7 @@ pub(crate) fn global_load<const BYTES: u64>(cx: &mut Cx<'_>, place: u32, host: &
     if options.race {
         let Some(shadow) = a.shadow() else { return false };
         let warp = cx.warp;
-        let clocks = &cx.watch.block.clocks;
+        let clocks = &cx.checker.block.clocks;
         let span = u64::from(TAGGED_CLOCKS);
         let (clock, floor) = (u64::from(clocks.now(warp)), u64::from(clocks.floor(warp)));
         // Clocks that have wrapped are compared the long way.

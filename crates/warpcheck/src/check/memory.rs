@@ -1,10 +1,10 @@
 //! Bounds, alignment, lifetime, rights.
 
-use super::{Report, file};
+use super::{Details, add_finding};
 use crate::{
-    engine::Fault,
-    exec::{Cx, Event},
+    exec::{Event, ExecContext},
     finding::{Access, Check, FindingKind, StateSpace},
+    launch::Fault,
     memory::{AllocationInfo, Kind},
 };
 
@@ -45,7 +45,7 @@ fn name(space: StateSpace) -> &'static str {
 /// A lane's address is no good: the launch fails, and is told why if anybody asks.
 #[cold]
 pub(crate) fn fault(
-    cx: &mut Cx<'_>,
+    cx: &mut ExecContext<'_>,
     lane: u32,
     problem: Problem,
     space: StateSpace,
@@ -86,17 +86,22 @@ pub(crate) fn fault(
         _ => global(cx, address, bytes, &mut allocation),
     };
     let mut r =
-        Report::new(Check::Mem, kind, lane, format!("{} {} of {bytes} bytes: {text}", name(space), verb(access)));
+        Details::new(Check::Mem, kind, lane, format!("{} {} of {bytes} bytes: {text}", name(space), verb(access)));
     r.access = access;
     r.space = space;
     r.address = address;
     r.bytes = bytes;
     r.allocation = allocation;
-    file(cx, r);
+    add_finding(cx, r);
 }
 
 /// Names the allocation that a global address missed.
-fn global(cx: &Cx<'_>, address: u64, bytes: u32, allocation: &mut Option<AllocationInfo>) -> (FindingKind, String) {
+fn global(
+    cx: &ExecContext<'_>,
+    address: u64,
+    bytes: u32,
+    allocation: &mut Option<AllocationInfo>,
+) -> (FindingKind, String) {
     if address < NULL_PAGES {
         return (FindingKind::Null, format!("null pointer ({address:#x})"));
     }
@@ -136,43 +141,43 @@ fn global(cx: &Cx<'_>, address: u64, bytes: u32, allocation: &mut Option<Allocat
 
 /// A jump to something that is no function.
 #[cold]
-pub(crate) fn bad_target(cx: &mut Cx<'_>, lane: u32) {
+pub(crate) fn bad_target(cx: &mut ExecContext<'_>, lane: u32) {
     cx.fail(Fault::InvalidPc);
     cx.event = Event::Stop;
     if cx.launch.options.mem {
         cx.event = Event::Kill;
         let text = "a call or jump through an address that is no function".to_owned();
-        file(cx, Report::new(Check::Mem, FindingKind::WildAddress, lane, text));
+        add_finding(cx, Details::new(Check::Mem, FindingKind::WildAddress, lane, text));
     }
 }
 
 /// A recursion has used up the stack.
 #[cold]
-pub(crate) fn stack_overflow(cx: &mut Cx<'_>, lane: u32) {
+pub(crate) fn stack_overflow(cx: &mut ExecContext<'_>, lane: u32) {
     cx.fail(Fault::HardwareStackError);
     cx.event = Event::Stop;
     if cx.launch.options.mem {
         let text = format!("the stack of {} bytes has overflowed", cx.local_bytes);
-        file(cx, Report::new(Check::Mem, FindingKind::OutOfBounds, lane, text));
+        add_finding(cx, Details::new(Check::Mem, FindingKind::OutOfBounds, lane, text));
     }
 }
 
 /// Arguments moved within a thread's local memory: the marks move along.
-pub(crate) fn local_copy(cx: &mut Cx<'_>, lane: usize, to: u32, from: u32, bytes: u32) {
+pub(crate) fn local_copy(cx: &mut ExecContext<'_>, lane: usize, to: u32, from: u32, bytes: u32) {
     if !cx.launch.options.init {
         return;
     }
     let start = (cx.warp as usize * 32 + lane) * cx.local_bytes as usize;
-    let marks = &mut cx.watch.block.local_written;
+    let marks = &mut cx.checker.block.local_written;
     let from = start + from as usize;
     marks.copy_within(from..from + bytes as usize, start + to as usize);
 }
 
 /// The driver's own write into a thread's local memory.
-pub(crate) fn local_written(cx: &mut Cx<'_>, lane: usize, at: u32, bytes: u32) {
+pub(crate) fn local_written(cx: &mut ExecContext<'_>, lane: usize, at: u32, bytes: u32) {
     if !cx.launch.options.init {
         return;
     }
     let start = (cx.warp as usize * 32 + lane) * cx.local_bytes as usize + at as usize;
-    cx.watch.block.local_written[start..start + bytes as usize].fill(1);
+    cx.checker.block.local_written[start..start + bytes as usize].fill(1);
 }

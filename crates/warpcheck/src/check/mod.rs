@@ -11,9 +11,9 @@ use std::collections::HashMap;
 
 use crate::{
     count::Counting,
-    engine::Outcome,
-    exec::{Cx, Shared, memory::Resolved, thread_at},
+    exec::{ExecContext, LaunchState, memory::Resolved, thread_at},
     finding::{Access, Check, Finding, FindingKind, Other, StateSpace},
+    launch::Outcome,
     memory::AllocationInfo,
 };
 
@@ -22,16 +22,16 @@ pub(crate) type Key = (FindingKind, u32, u32);
 
 /// What one host thread's blocks gave cause for.
 #[derive(Default)]
-pub(crate) struct Watch {
+pub(crate) struct Checker {
     findings: HashMap<Key, (u64, Finding)>,
-    pub(crate) block: BlockWatch,
+    pub(crate) block: BlockChecker,
     pub(crate) printed: Vec<(u64, String)>,
     pub(crate) counting: Option<Box<Counting>>,
 }
 
-/// What is watched within one block.
+/// What the checks keep per block.
 #[derive(Default)]
-pub(crate) struct BlockWatch {
+pub(crate) struct BlockChecker {
     /// Which bytes of shared and of local memory were written: one, else zero.
     written: Vec<u8>,
     /// Bytes of shared memory that were not.
@@ -48,8 +48,8 @@ pub(crate) struct BlockWatch {
     pub(crate) arrive: [[u32; 32]; 16],
 }
 
-impl BlockWatch {
-    pub(crate) fn start(&mut self, launch: &Shared<'_>) {
+impl BlockChecker {
+    pub(crate) fn start(&mut self, launch: &LaunchState<'_>) {
         let options = launch.options;
         let warps = launch.threads.div_ceil(32) as usize;
         if options.init {
@@ -71,11 +71,11 @@ impl BlockWatch {
     }
 }
 
-impl Watch {
-    pub(crate) fn new(launch: &Shared<'_>) -> Watch {
-        Watch {
+impl Checker {
+    pub(crate) fn new(launch: &LaunchState<'_>) -> Checker {
+        Checker {
             counting: launch.options.count.then(|| Box::new(Counting::new(launch.program.code.len()))),
-            ..Watch::default()
+            ..Checker::default()
         }
     }
 
@@ -87,7 +87,7 @@ impl Watch {
         }
     }
 
-    pub(crate) fn block_done(&mut self, launch: &Shared<'_>) {
+    pub(crate) fn block_done(&mut self, launch: &LaunchState<'_>) {
         if let Some(c) = &mut self.counting {
             c.block(launch.threads.div_ceil(32));
         }
@@ -110,7 +110,7 @@ impl Watch {
         }
     }
 
-    pub(crate) fn merge(&mut self, other: Watch) {
+    pub(crate) fn merge(&mut self, other: Checker) {
         for (key, (block, finding)) in other.findings {
             self.add(key, block, finding);
         }
@@ -122,7 +122,7 @@ impl Watch {
         }
     }
 
-    pub(crate) fn finish(mut self: Box<Self>, launch: &Shared<'_>) -> Outcome {
+    pub(crate) fn finish(mut self: Box<Self>, launch: &LaunchState<'_>) -> Outcome {
         self.printed.sort_by_key(|(block, _)| *block);
         let mut findings: Vec<_> = self.findings.into_iter().collect();
         findings.sort_by_key(|((kind, pc, other), (block, _))| (*block, *pc, *kind, *other));
@@ -136,7 +136,7 @@ impl Watch {
 }
 
 /// The parts of a finding that differ.
-pub(crate) struct Report {
+pub(crate) struct Details {
     pub(crate) check: Check,
     pub(crate) kind: FindingKind,
     pub(crate) lane: u32,
@@ -149,9 +149,9 @@ pub(crate) struct Report {
     pub(crate) message: String,
 }
 
-impl Report {
-    pub(crate) fn new(check: Check, kind: FindingKind, lane: u32, message: String) -> Report {
-        Report {
+impl Details {
+    pub(crate) fn new(check: Check, kind: FindingKind, lane: u32, message: String) -> Details {
+        Details {
             check,
             kind,
             lane,
@@ -168,7 +168,7 @@ impl Report {
 
 /// Files a finding at the running instruction.
 #[cold]
-pub(crate) fn file(cx: &mut Cx<'_>, r: Report) {
+pub(crate) fn add_finding(cx: &mut ExecContext<'_>, r: Details) {
     let launch = cx.launch;
     let pc = cx.pc;
     let thread = thread_at(launch.block, cx.warp * 32 + r.lane);
@@ -203,22 +203,22 @@ pub(crate) fn file(cx: &mut Cx<'_>, r: Report) {
     let number = cx.number;
     // A race is one whichever side came second.
     let key = if other_pc != u32::MAX && other_pc < pc { (r.kind, other_pc, pc) } else { (r.kind, pc, other_pc) };
-    cx.watch.add(key, number, finding);
+    cx.checker.add(key, number, finding);
 }
 
 /// An access whose lanes all have memory: were the bytes written, and is it ordered?
-pub(crate) fn access(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, access: Access, strong: bool) {
-    watch(cx, r, bytes, access, strong, 0);
+pub(crate) fn access(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, access: Access, strong: bool) {
+    observe(cx, r, bytes, access, strong, 0);
 }
 
 /// A store, some of whose lanes change nothing.
-pub(crate) fn store_access(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, strong: bool, silent: u32) {
-    watch(cx, r, bytes, Access::Write, strong, silent);
+pub(crate) fn store_access(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, strong: bool, silent: u32) {
+    observe(cx, r, bytes, Access::Write, strong, silent);
 }
 
-fn watch(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, access: Access, strong: bool, silent: u32) {
+fn observe(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, access: Access, strong: bool, silent: u32) {
     let options = cx.launch.options;
-    if let Some(c) = &mut cx.watch.counting {
+    if let Some(c) = &mut cx.checker.counting {
         c.access(r, bytes, access);
     }
     if options.init {
@@ -230,12 +230,12 @@ fn watch(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, access: Access, strong: bool
 }
 
 /// Bytes that are read have to have been written; those that are written now have been.
-fn written(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, access: Access) {
+fn written(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, access: Access) {
     for lane in r.lanes() {
         let at = r.address[lane];
         let missing = match r.space[lane] {
             StateSpace::Shared => {
-                let block = &mut cx.watch.block;
+                let block = &mut cx.checker.block;
                 if block.unwritten == 0 {
                     continue;
                 }
@@ -247,7 +247,7 @@ fn written(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, access: Access) {
             }
             StateSpace::Local => {
                 let start = (cx.warp as usize * 32 + lane) * cx.local_bytes as usize + at as usize;
-                mark(&mut cx.watch.block.local_written[start..][..bytes as usize], access)
+                mark(&mut cx.checker.block.local_written[start..][..bytes as usize], access)
             }
             StateSpace::Global => {
                 // SAFETY: allocations are held by the launch.
@@ -285,7 +285,7 @@ fn mark(marks: &mut [u8], access: Access) -> Option<u64> {
 }
 
 #[cold]
-fn uninitialised(cx: &mut Cx<'_>, r: &Resolved, lane: usize, offset: u64, bytes: u32, access: Access) {
+fn uninitialised(cx: &mut ExecContext<'_>, r: &Resolved, lane: usize, offset: u64, bytes: u32, access: Access) {
     let space = r.space[lane];
     let (name, base) = match space {
         StateSpace::Shared => ("shared", 0),
@@ -302,17 +302,17 @@ fn uninitialised(cx: &mut Cx<'_>, r: &Resolved, lane: usize, offset: u64, bytes:
         None => String::new(),
     };
     let text = format!("{name} read of {bytes} bytes: the byte at {at:#x}{place} was never written");
-    let mut report = Report::new(Check::Init, FindingKind::Uninitialised, lane as u32, text);
+    let mut report = Details::new(Check::Init, FindingKind::Uninitialised, lane as u32, text);
     report.access = access;
     report.space = space;
     report.address = r.address[lane];
     report.bytes = bytes;
     report.allocation = allocation;
-    file(cx, report);
+    add_finding(cx, report);
 }
 
 /// A barrier in memory comes to be: a write that races with none of its kind.
-pub(crate) fn barrier_init(cx: &mut Cx<'_>, r: &Resolved) {
+pub(crate) fn barrier_init(cx: &mut ExecContext<'_>, r: &Resolved) {
     let options = cx.launch.options;
     if options.init {
         written(cx, r, 8, Access::Write);
@@ -323,8 +323,8 @@ pub(crate) fn barrier_init(cx: &mut Cx<'_>, r: &Resolved) {
 }
 
 /// Rows of `ldmatrix` and `stmatrix`.
-pub(crate) fn matrix_access(cx: &mut Cx<'_>, r: &Resolved, access: Access) {
-    if let Some(c) = &mut cx.watch.counting {
+pub(crate) fn matrix_access(cx: &mut ExecContext<'_>, r: &Resolved, access: Access) {
+    if let Some(c) = &mut cx.checker.counting {
         c.matrix(r, access);
     }
     let options = cx.launch.options;
@@ -337,8 +337,8 @@ pub(crate) fn matrix_access(cx: &mut Cx<'_>, r: &Resolved, access: Access) {
 }
 
 /// `cp.async` has been issued for these destinations.
-pub(crate) fn copy_started(cx: &mut Cx<'_>, r: &Resolved, bytes: u32) {
-    if let Some(c) = &mut cx.watch.counting {
+pub(crate) fn copy_started(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32) {
+    if let Some(c) = &mut cx.checker.counting {
         c.access(r, bytes, Access::Write);
     }
     if cx.launch.options.race {
@@ -346,7 +346,7 @@ pub(crate) fn copy_started(cx: &mut Cx<'_>, r: &Resolved, bytes: u32) {
         for lane in r.lanes().filter(|&l| r.space[l] == StateSpace::Shared) {
             let (first, last) = (r.address[lane] / 4, (r.address[lane] + u64::from(bytes)).div_ceil(4));
             for w in first..last {
-                if let Some([writer, _]) = cx.watch.block.shadow.get_mut(w as usize) {
+                if let Some([writer, _]) = cx.checker.block.shadow.get_mut(w as usize) {
                     *writer = writer.with_pending();
                 }
             }
@@ -355,8 +355,8 @@ pub(crate) fn copy_started(cx: &mut Cx<'_>, r: &Resolved, bytes: u32) {
 }
 
 /// A copy has been waited for: it is a write of its thread, now.
-pub(crate) fn copy_done(cx: &mut Cx<'_>, p: &crate::exec::memory::Pending) {
-    let block = &mut cx.watch.block;
+pub(crate) fn copy_done(cx: &mut ExecContext<'_>, p: &crate::exec::memory::PendingCopy) {
+    let block = &mut cx.checker.block;
     if cx.launch.options.init
         && let Some(marks) = block.written.get_mut(p.to as usize..(p.to + p.bytes) as usize)
     {
@@ -365,7 +365,7 @@ pub(crate) fn copy_done(cx: &mut Cx<'_>, p: &crate::exec::memory::Pending) {
     }
     if cx.launch.options.race {
         let warp = cx.warp;
-        let block = &mut cx.watch.block;
+        let block = &mut cx.checker.block;
         let clock = u64::from(block.clocks.now(warp));
         let place = cx.launch.program.code[p.pc as usize].e;
         for w in p.to / 4..(p.to + p.bytes).div_ceil(4) {

@@ -8,7 +8,7 @@ use std::{
 
 use super::shadow::TAGGED_CLOCKS;
 use crate::{
-    exec::{Cx, memory::Resolved},
+    exec::{ExecContext, memory::Resolved},
     finding::StateSpace,
 };
 
@@ -54,13 +54,13 @@ impl Order {
 }
 
 /// A fence: what the threads have done so far may be released by what follows. Scope 0 is the block's alone.
-pub(crate) fn fence(cx: &mut Cx<'_>, scope: u32, mask: u32) {
+pub(crate) fn fence(cx: &mut ExecContext<'_>, scope: u32, mask: u32) {
     if cx.launch.races.is_none() || scope == 0 {
         return;
     }
     let warp = cx.warp;
-    let known = cx.watch.block.clocks.knowledge(warp);
-    let fences = &mut cx.watch.block.fences;
+    let known = cx.checker.block.clocks.knowledge(warp);
+    let fences = &mut cx.checker.block.fences;
     if fences.len() <= warp as usize {
         fences.resize(warp as usize + 1, (0, [0; 32]));
     }
@@ -70,11 +70,11 @@ pub(crate) fn fence(cx: &mut Cx<'_>, scope: u32, mask: u32) {
 }
 
 /// Others' releases at these addresses happen before what follows.
-pub(crate) fn acquire(cx: &mut Cx<'_>, r: &Resolved) {
+pub(crate) fn acquire(cx: &mut ExecContext<'_>, r: &Resolved) {
     let Some(order) = &cx.launch.races else { return };
     let logs = order.logs.lock().unwrap_or_else(|e| e.into_inner());
     let warp = cx.warp;
-    let clock = cx.watch.block.clocks.now(warp);
+    let clock = cx.checker.block.clocks.now(warp);
     for lane in r.lanes() {
         if r.space[lane] != StateSpace::Global {
             continue;
@@ -82,7 +82,7 @@ pub(crate) fn acquire(cx: &mut Cx<'_>, r: &Resolved) {
         let Some(log) = logs.get(&r.address[lane]) else { continue };
         let thread = warp * 32 + lane as u32;
         let new = Acquired { address: r.address[lane], length: log.entries.len(), thread, clock };
-        let list = &mut cx.watch.block.acquired;
+        let list = &mut cx.checker.block.acquired;
         // Since its last barrier a warp is one: what others know of it by then is kept as it is.
         match list.iter_mut().find(|a| a.address == new.address && a.thread / 32 == warp && a.clock == clock) {
             Some(a) => *a = new,
@@ -97,13 +97,13 @@ pub(crate) fn acquire(cx: &mut Cx<'_>, r: &Resolved) {
 }
 
 /// What came before is ordered before others' acquires at these addresses, if a fence or `.release` says so.
-pub(crate) fn release(cx: &mut Cx<'_>, r: &Resolved, always: bool) {
+pub(crate) fn release(cx: &mut ExecContext<'_>, r: &Resolved, always: bool) {
     let Some(order) = &cx.launch.races else { return };
     let warp = cx.warp;
-    let (mut mask, mut known) = cx.watch.block.fences.get(warp as usize).copied().unwrap_or((0, [0; 32]));
+    let (mut mask, mut known) = cx.checker.block.fences.get(warp as usize).copied().unwrap_or((0, [0; 32]));
     if always {
         mask = !0;
-        known = cx.watch.block.clocks.knowledge(warp);
+        known = cx.checker.block.clocks.knowledge(warp);
     }
     if mask & r.ok == 0 {
         return;
@@ -123,20 +123,20 @@ pub(crate) fn release(cx: &mut Cx<'_>, r: &Resolved, always: bool) {
 }
 
 /// The acquisitions that come before what a thread of this block does now.
-fn visible<'c>(cx: &'c Cx<'_>, thread: u32) -> impl Iterator<Item = &'c Acquired> + 'c {
-    let block = &cx.watch.block;
+fn visible<'c>(cx: &'c ExecContext<'_>, thread: u32) -> impl Iterator<Item = &'c Acquired> + 'c {
+    let block = &cx.checker.block;
     // As in `known`, the thread that acquired vouches for its warp.
     let own = move |a: &Acquired| a.thread / 32 == thread / 32;
     block.acquired.iter().filter(move |a| own(a) || block.clocks.ordered(thread, a.thread, a.clock))
 }
 
 /// Whether an access of another block comes before what the running warp does now.
-pub(crate) fn known(cx: &Cx<'_>, block: u64, thread: u32, clock: u32) -> bool {
+pub(crate) fn known(cx: &ExecContext<'_>, block: u64, thread: u32, clock: u32) -> bool {
     let Some(order) = &cx.launch.races else { return true };
     let logs = order.logs.lock().unwrap_or_else(|e| e.into_inner());
     let warp = cx.warp;
-    let clocks = &cx.watch.block.clocks;
-    let mine = cx.watch.block.acquired.iter().filter(|a| {
+    let clocks = &cx.checker.block.clocks;
+    let mine = cx.checker.block.acquired.iter().filter(|a| {
         // Lanes of one warp are told apart only by a barrier; the thread that acquired vouches for its warp.
         a.thread / 32 == warp || clocks.ordered(warp * 32, a.thread, a.clock)
     });
@@ -182,15 +182,15 @@ fn reaches(logs: &HashMap<u64, Log>, from: Vec<(u64, usize)>, block: u64, thread
 }
 
 /// Arrivals at a barrier in shared memory: what the warp has done becomes known to those who wait for it.
-pub(crate) fn arrived(cx: &mut Cx<'_>, r: &Resolved) {
+pub(crate) fn arrived(cx: &mut ExecContext<'_>, r: &Resolved) {
     if cx.launch.races.is_none() {
         return;
     }
     let warp = cx.warp;
-    let known = cx.watch.block.clocks.publish(warp);
+    let known = cx.checker.block.clocks.publish(warp);
     for lane in r.lanes() {
         if r.space[lane] == StateSpace::Shared {
-            let joined = cx.watch.block.arrivals.entry(r.address[lane]).or_insert([0; 32]);
+            let joined = cx.checker.block.arrivals.entry(r.address[lane]).or_insert([0; 32]);
             for (j, k) in joined.iter_mut().zip(&known) {
                 *j = (*j).max(*k);
             }
@@ -199,16 +199,16 @@ pub(crate) fn arrived(cx: &mut Cx<'_>, r: &Resolved) {
 }
 
 /// A wait for a barrier in shared memory has succeeded.
-pub(crate) fn waited(cx: &mut Cx<'_>, r: &Resolved) {
+pub(crate) fn waited(cx: &mut ExecContext<'_>, r: &Resolved) {
     if cx.launch.races.is_none() {
         return;
     }
     let warp = cx.warp;
     for lane in r.lanes() {
         if r.space[lane] == StateSpace::Shared
-            && let Some(known) = cx.watch.block.arrivals.get(&r.address[lane]).copied()
+            && let Some(known) = cx.checker.block.arrivals.get(&r.address[lane]).copied()
         {
-            cx.watch.block.clocks.join(warp, &known);
+            cx.checker.block.clocks.join(warp, &known);
         }
     }
 }

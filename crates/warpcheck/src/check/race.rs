@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::{
-    Report, file,
+    Details, add_finding,
     shadow::{Clocks, Entry, TAGGED_CLOCKS},
 };
 use crate::{
-    exec::{Cx, memory::Resolved, thread_at},
+    exec::{ExecContext, memory::Resolved, thread_at},
     finding::{Access, Check, FindingKind, Other, StateSpace},
 };
 
@@ -34,13 +34,13 @@ const BLOCKS: u32 = 15;
 pub(crate) const LAUNCHES: u64 = 15;
 
 /// The part of an entry's clock field that names launch and block.
-pub(super) fn tag(cx: &Cx<'_>) -> u64 {
+pub(super) fn tag(cx: &ExecContext<'_>) -> u64 {
     let launch = cx.launch.launch % LAUNCHES + 1;
     (launch << BLOCKS | block_tag(cx)) * u64::from(TAGGED_CLOCKS)
 }
 
 /// What is kept of the block's number.
-pub(super) fn block_tag(cx: &Cx<'_>) -> u64 {
+pub(super) fn block_tag(cx: &ExecContext<'_>) -> u64 {
     cx.number & ((1 << BLOCKS) - 1)
 }
 
@@ -55,11 +55,11 @@ fn words(at: u64, bytes: u32) -> impl Iterator<Item = (usize, u32)> {
 }
 
 /// Looks at an access of several lanes, and remembers it.
-pub(crate) fn access(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, kind: Access, strong: bool, silent: u32) {
+pub(crate) fn access(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, kind: Access, strong: bool, silent: u32) {
     let place = cx.launch.program.code[cx.pc as usize].e;
     let warp = cx.warp;
-    let clock = u64::from(cx.watch.block.clocks.now(warp));
-    let floor = u64::from(cx.watch.block.clocks.floor(warp));
+    let clock = u64::from(cx.checker.block.clocks.now(warp));
+    let floor = u64::from(cx.checker.block.clocks.floor(warp));
     let mut found: Vec<(usize, u64, Conflict)> = Vec::new();
     for lane in r.lanes() {
         let thread = warp * 32 + lane as u32;
@@ -88,7 +88,7 @@ pub(crate) fn access(cx: &mut Cx<'_>, r: &Resolved, bytes: u32, kind: Access, st
                     if kind == Access::Read {
                         seen = Entry(reader.load(Relaxed));
                         let merged = if here(seen, base) {
-                            merge(&cx.watch.block.clocks, seen, me, untag(cx, seen), floor)
+                            merge(&cx.checker.block.clocks, seen, me, untag(cx, seen), floor)
                         } else {
                             me
                         };
@@ -139,8 +139,8 @@ pub(super) fn elsewhere(seen: Entry, base: u64) -> bool {
 }
 
 /// The clock of an entry of this block: its upper bits are those of the warp's own clock, or one less.
-fn untag(cx: &Cx<'_>, e: Entry) -> u64 {
-    let current = cx.watch.block.clocks.now(e.thread() / 32);
+fn untag(cx: &ExecContext<'_>, e: Entry) -> u64 {
+    let current = cx.checker.block.clocks.now(e.thread() / 32);
     u64::from(current.wrapping_sub(current.wrapping_sub(e.clock() as u32) % TAGGED_CLOCKS))
 }
 
@@ -180,8 +180,15 @@ fn conflicts(clocks: &Clocks, old: Entry, me: Entry, clock: u64, floor: u64, rea
 }
 
 #[inline(always)]
-fn shared_word(cx: &mut Cx<'_>, w: usize, me: Entry, kind: Access, floor: u64, quiet: bool) -> Option<Conflict> {
-    let block = &mut cx.watch.block;
+fn shared_word(
+    cx: &mut ExecContext<'_>,
+    w: usize,
+    me: Entry,
+    kind: Access,
+    floor: u64,
+    quiet: bool,
+) -> Option<Conflict> {
+    let block = &mut cx.checker.block;
     let [writer, reader] = block.shadow.get(w).copied()?;
     let clocks = &block.clocks;
     let against = |old: Entry, read: bool| {
@@ -206,20 +213,20 @@ fn shared_word(cx: &mut Cx<'_>, w: usize, me: Entry, kind: Access, floor: u64, q
 }
 
 /// Whether an entry of global memory conflicts with what the running thread does now.
-fn global_conflict(cx: &Cx<'_>, old: Entry, me: Entry, base: u64, read: bool) -> Option<Conflict> {
+fn global_conflict(cx: &ExecContext<'_>, old: Entry, me: Entry, base: u64, read: bool) -> Option<Conflict> {
     let span = u64::from(TAGGED_CLOCKS);
     let (old_tag, my_tag) = (old.clock() / span, base / span);
     if old_tag >> BLOCKS != my_tag >> BLOCKS {
         return None; // Another launch: the stream orders it, or the caller answers for it.
     }
     if old_tag == my_tag {
-        let clocks = &cx.watch.block.clocks;
+        let clocks = &cx.checker.block.clocks;
         let floor = u64::from(clocks.floor(cx.warp));
         if conflicts(clocks, old, me, untag(cx, old), floor, read) {
             return Some(Conflict::new(old, None, read));
         }
         // Whose read it was is forgotten: only a block that has waited for no other is surely not behind it.
-        let lost = read && old.elsewhere() && cx.watch.block.acquired.is_empty();
+        let lost = read && old.elsewhere() && cx.checker.block.acquired.is_empty();
         return lost.then_some(Conflict { elsewhere: true, ..Conflict::new(old, None, true) });
     }
     if old.all_bytes() & me.bytes() == 0 || old.strong() && me.strong() {
@@ -233,7 +240,7 @@ fn global_conflict(cx: &Cx<'_>, old: Entry, me: Entry, base: u64, read: bool) ->
 }
 
 #[cold]
-fn tell(cx: &mut Cx<'_>, r: &Resolved, lane: usize, at: u64, bytes: u32, kind: Access, c: Conflict) {
+fn tell(cx: &mut ExecContext<'_>, r: &Resolved, lane: usize, at: u64, bytes: u32, kind: Access, c: Conflict) {
     let program = cx.launch.program;
     let pc = program.mem_pc.get(c.other.place() as usize).copied().unwrap_or(u32::MAX);
     let grid = cx.launch.grid;
@@ -245,7 +252,7 @@ fn tell(cx: &mut Cx<'_>, r: &Resolved, lane: usize, at: u64, bytes: u32, kind: A
     let thread = thread_at(cx.launch.block, c.other.thread());
     let class = program.code.get(pc as usize).map(|i| i.class);
     let access = match class {
-        Some(crate::ptx::program::Class::Atomic) => Access::Atomic,
+        Some(crate::program::Class::Atomic) => Access::Atomic,
         _ if c.read => Access::Read,
         _ => Access::Write,
     };
@@ -273,12 +280,12 @@ fn tell(cx: &mut Cx<'_>, r: &Resolved, lane: usize, at: u64, bytes: u32, kind: A
         }
     };
     let text = format!("race: {name} {} of {bytes} bytes at {at:#x} against {by}", word(kind));
-    let mut report = Report::new(Check::Race, FindingKind::Race, lane as u32, text);
+    let mut report = Details::new(Check::Race, FindingKind::Race, lane as u32, text);
     report.access = kind;
     report.space = space;
     report.address = r.address[lane];
     report.bytes = bytes;
     report.allocation = cx.launch.space.lookup(at).filter(|_| space == StateSpace::Global);
     report.other = (!c.elsewhere).then_some((pc, other));
-    file(cx, report);
+    add_finding(cx, report);
 }

@@ -1,51 +1,57 @@
 //! Barriers, deadlocks, endless loops, traps.
 
-use super::{Report, file};
+use super::{Details, add_finding};
 use crate::{
-    engine::Fault,
     exec::{
-        Cx, Event,
+        Event, ExecContext,
         block::undisturbed,
         warp::{Parked, Wait, Warp},
     },
     finding::{Check, FindingKind},
+    launch::Fault,
 };
 
 /// Files a finding of this check, if it is on.
 #[cold]
-pub(crate) fn report(cx: &mut Cx<'_>, kind: FindingKind, mask: u32, text: String) {
+pub(crate) fn report(cx: &mut ExecContext<'_>, kind: FindingKind, mask: u32, text: String) {
     if cx.launch.options.sync {
-        file(cx, Report::new(Check::Sync, kind, mask.trailing_zeros() & 31, text));
+        add_finding(cx, Details::new(Check::Sync, kind, mask.trailing_zeros() & 31, text));
     }
 }
 
 /// `bar.warp.sync`: the lanes of the mask are in order from here on.
-pub(crate) fn warp(cx: &mut Cx<'_>, mask: u32) {
+pub(crate) fn warp(cx: &mut ExecContext<'_>, mask: u32) {
     if cx.launch.options.race {
         let warp = cx.warp;
         let all = mask & cx.live == cx.live;
-        cx.watch.block.clocks.warp_sync(warp, mask, all);
+        cx.checker.block.clocks.warp_sync(warp, mask, all);
     }
 }
 
 /// Threads have arrived at a barrier without waiting.
-pub(crate) fn arrive(cx: &mut Cx<'_>, id: usize) {
+pub(crate) fn arrive(cx: &mut ExecContext<'_>, id: usize) {
     if cx.launch.options.race {
         let warp = cx.warp;
-        let known = cx.watch.block.clocks.publish(warp);
-        for (a, k) in cx.watch.block.arrive[id].iter_mut().zip(&known) {
+        let known = cx.checker.block.clocks.publish(warp);
+        for (a, k) in cx.checker.block.arrive[id].iter_mut().zip(&known) {
             *a = (*a).max(*k);
         }
     }
 }
 
 /// A barrier opens: who waited, and should they have?
-pub(crate) fn barrier(cx: &mut Cx<'_>, warps: &[Warp], waiting: &[(usize, Parked)], id: usize, counts: &[Option<u32>]) {
+pub(crate) fn barrier(
+    cx: &mut ExecContext<'_>,
+    warps: &[Warp],
+    waiting: &[(usize, Parked)],
+    id: usize,
+    counts: &[Option<u32>],
+) {
     if cx.launch.options.race {
-        let joined = std::mem::take(&mut cx.watch.block.arrive[id]);
+        let joined = std::mem::take(&mut cx.checker.block.arrive[id]);
         let mut members: Vec<usize> = waiting.iter().map(|(w, _)| *w).collect();
         members.dedup();
-        cx.watch.block.clocks.barrier(&members, &joined);
+        cx.checker.block.clocks.barrier(&members, &joined);
     }
     if !cx.launch.options.sync || !undisturbed(warps) {
         return;
@@ -85,12 +91,12 @@ pub(crate) fn barrier(cx: &mut Cx<'_>, warps: &[Warp], waiting: &[(usize, Parked
 }
 
 /// Findings that follow are at this instruction of this warp.
-fn at(cx: &mut Cx<'_>, warp: usize, pc: u32) {
+fn at(cx: &mut ExecContext<'_>, warp: usize, pc: u32) {
     cx.warp = warp as u32;
     cx.pc = pc;
 }
 
-fn place(cx: &Cx<'_>, pc: u32) -> String {
+fn place(cx: &ExecContext<'_>, pc: u32) -> String {
     match cx.launch.program.location(pc) {
         Some(l) if l.line > 0 => format!("{}:{}", l.file, l.line),
         Some(l) => format!("PTX line {}", l.ptx_line),
@@ -100,11 +106,11 @@ fn place(cx: &Cx<'_>, pc: u32) -> String {
 
 /// `trap`.
 #[cold]
-pub(crate) fn trap(cx: &mut Cx<'_>, mask: u32) {
+pub(crate) fn trap(cx: &mut ExecContext<'_>, mask: u32) {
     cx.fail(Fault::LaunchFailed);
     if cx.launch.options.mem || cx.launch.options.sync {
         let text = "trap".to_owned();
-        file(cx, Report::new(Check::Sync, FindingKind::Trap, mask.trailing_zeros() & 31, text));
+        add_finding(cx, Details::new(Check::Sync, FindingKind::Trap, mask.trailing_zeros() & 31, text));
     } else {
         cx.event = Event::Stop;
     }
@@ -112,19 +118,19 @@ pub(crate) fn trap(cx: &mut Cx<'_>, mask: u32) {
 
 /// A failed assertion.
 #[cold]
-pub(crate) fn assertion(cx: &mut Cx<'_>, lane: u32, message: &str) {
+pub(crate) fn assertion(cx: &mut ExecContext<'_>, lane: u32, message: &str) {
     cx.fail(Fault::Assert);
     cx.event = Event::Stop;
     if cx.launch.options.mem || cx.launch.options.sync {
         cx.event = Event::Kill;
         let text = format!("assertion `{message}` failed");
-        file(cx, Report::new(Check::Sync, FindingKind::Assert, lane, text));
+        add_finding(cx, Details::new(Check::Sync, FindingKind::Assert, lane, text));
     }
 }
 
 /// A warp has run more than the budget allows.
 #[cold]
-pub(crate) fn budget(cx: &mut Cx<'_>, warp: &Warp) {
+pub(crate) fn budget(cx: &mut ExecContext<'_>, warp: &Warp) {
     cx.fail(Fault::LaunchTimeout);
     // Where it runs, or the barrier that it has come to once more.
     let running = warp.groups.first().map(|g| (g.pc, g.mask));
@@ -137,7 +143,7 @@ pub(crate) fn budget(cx: &mut Cx<'_>, warp: &Warp) {
 
 /// A warp's lanes wait for each other for ever.
 #[cold]
-pub(crate) fn stuck(cx: &mut Cx<'_>, warp: &Warp) {
+pub(crate) fn stuck(cx: &mut ExecContext<'_>, warp: &Warp) {
     if let Some(p) = warp.parked.iter().find(|p| p.wait != Wait::Barrier) {
         cx.pc = p.pc;
         let Wait::Members(members) = p.wait else { return };
@@ -149,7 +155,7 @@ pub(crate) fn stuck(cx: &mut Cx<'_>, warp: &Warp) {
 
 /// All warps wait, and no barrier is complete. Each comes with its barrier's number and count.
 #[cold]
-pub(crate) fn deadlock(cx: &mut Cx<'_>, waiting: &[(usize, Parked, usize, Option<u32>)]) {
+pub(crate) fn deadlock(cx: &mut ExecContext<'_>, waiting: &[(usize, Parked, usize, Option<u32>)]) {
     let Some(&(w, p, id, count)) = waiting.first() else { return };
     at(cx, w, p.pc);
     if let Some((_, q, ..)) = waiting.iter().find(|(v, q, ..)| *v == w && q.pc != p.pc) {

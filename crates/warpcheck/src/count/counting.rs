@@ -6,7 +6,7 @@ use super::{Counters, Global, Shared};
 use crate::{
     exec::memory::Resolved,
     finding::{Access, StateSpace},
-    ptx::program::{Class, Kind, Program},
+    program::{Class, Kind, Program},
 };
 
 /// What one host thread has counted.
@@ -98,7 +98,7 @@ impl Counting {
         c.requests += 1;
         c.bytes += asked;
         c.ideal_sectors += asked.div_ceil(32);
-        let mut sectors: Vec<u64> = crate::exec::memory::lanes(lanes)
+        let mut sectors: Vec<u64> = crate::exec::lanes::lanes(lanes)
             .flat_map(|l| r.address[l] / 32..=(r.address[l] + u64::from(bytes) - 1) / 32)
             .collect();
         sectors.sort_unstable();
@@ -107,7 +107,7 @@ impl Counting {
         if access == Access::Atomic {
             self.total.global_atomics += u64::from(lanes.count_ones());
         }
-        for l in crate::exec::memory::lanes(lanes) {
+        for l in crate::exec::lanes::lanes(lanes) {
             // SAFETY: allocations are held by the launch.
             let Some(a) = (unsafe { r.allocation[l].as_ref() }) else { continue };
             let words = a.size.div_ceil(64) as usize;

@@ -1,6 +1,6 @@
 //! Device attributes: every `CU_DEVICE_ATTRIBUTE_*` of CUDA 12.9, answered from the profile.
 
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use crate::profile::Profile;
 
 /// Textures and surfaces have no functions here; their limits are those of every device since Volta.
@@ -53,7 +53,7 @@ const TEXTURES: [(u32, i32); 45] = [
 ];
 
 /// The value of an attribute; a number that names none is an invalid value.
-pub(super) fn of(profile: &Profile, ordinal: u32, attribute: u32) -> Answer<i32> {
+pub(super) fn of(profile: &Profile, ordinal: u32, attribute: u32) -> DriverResult<i32> {
     if let Some((_, value)) = TEXTURES.iter().find(|(number, _)| *number == attribute) {
         return Ok(*value);
     }

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::ffi::{In, Out, api};
 use super::graph::Graph;
 use super::queue::Stream;
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::stream;
 use super::table::{Handle, lock, next_id};
@@ -58,7 +58,7 @@ struct Front {
 
 impl Capture {
     /// Records an operation of a stream that takes part.
-    pub fn record(&self, driver: &Driver, stream: &Arc<Stream>, work: Work) -> Answer {
+    pub fn record(&self, driver: &Driver, stream: &Arc<Stream>, work: Work) -> DriverResult {
         let after = self.front(stream)?;
         let node = self.graph.add(driver, work, after)?;
         self.set_front(stream, vec![node]);
@@ -71,7 +71,7 @@ impl Capture {
     }
 
     /// The nodes that a stream's next node depends on.
-    pub fn front(&self, stream: &Stream) -> Answer<Vec<NodeId>> {
+    pub fn front(&self, stream: &Stream) -> DriverResult<Vec<NodeId>> {
         let state = lock(&self.state);
         if state.invalid {
             return Err(CuResult::STREAM_CAPTURE_INVALIDATED);
@@ -85,7 +85,7 @@ impl Capture {
     }
 
     /// Takes a stream into the capture, its next node after these.
-    pub fn join(self: &Arc<Self>, stream: &Arc<Stream>, after: &[NodeId]) -> Answer {
+    pub fn join(self: &Arc<Self>, stream: &Arc<Stream>, after: &[NodeId]) -> DriverResult {
         if self.is_over() {
             return Err(CuResult::STREAM_CAPTURE_ISOLATION);
         }
@@ -115,7 +115,7 @@ impl Capture {
     }
 
     /// Ends the capture: lets all streams go and says whether all work was joined.
-    fn end(&self) -> Answer {
+    fn end(&self) -> DriverResult {
         let mut state = lock(&self.state);
         state.over = true;
         let origin = state.fronts.get(&self.origin).map(|front| front.after.clone());
@@ -172,7 +172,7 @@ impl Captures {
     }
 
     /// Spoils and refuses if a capture fits.
-    fn refuse(&self, code: CuResult, fits: impl Fn(&Capture) -> bool) -> Answer {
+    fn refuse(&self, code: CuResult, fits: impl Fn(&Capture) -> bool) -> DriverResult {
         if self.count.load(Ordering::Acquire) == 0 {
             return Ok(());
         }
@@ -185,7 +185,7 @@ impl Captures {
     }
 
     /// For calls that CUDA calls potentially unsafe: the thread's mode decides.
-    pub fn forbid(&self) -> Answer {
+    pub fn forbid(&self) -> DriverResult {
         let (mode, thread) = (MODE.get(), std::thread::current().id());
         self.refuse(CuResult::STREAM_CAPTURE_UNSUPPORTED, |capture| {
             mode != RELAXED
@@ -194,12 +194,12 @@ impl Captures {
     }
 
     /// For calls that wait for a whole context.
-    pub fn refuse_context(&self, context: &Context) -> Answer {
+    pub fn refuse_context(&self, context: &Context) -> DriverResult {
         self.refuse(CuResult::STREAM_CAPTURE_UNSUPPORTED, |capture| capture.context_handle == context.handle)
     }
 
     /// For work on the legacy stream, which would wait for the blocking streams being captured.
-    pub fn refuse_implicit(&self, stream: &Stream, context: &Context) -> Answer {
+    pub fn refuse_implicit(&self, stream: &Stream, context: &Context) -> DriverResult {
         if !stream.is_legacy() {
             return Ok(());
         }
@@ -214,7 +214,7 @@ impl Captures {
     }
 
     /// For calls that wait for a stream or ask about it.
-    pub fn refuse_wait(&self, stream: &Stream, context: &Context) -> Answer {
+    pub fn refuse_wait(&self, stream: &Stream, context: &Context) -> DriverResult {
         if let Some(capture) = stream.capture() {
             capture.invalidate();
             return Err(CuResult::STREAM_CAPTURE_UNSUPPORTED);
@@ -224,12 +224,18 @@ impl Captures {
     }
 }
 
-fn begin(driver: &'static Driver, handle: Handle, graph: Option<Arc<Graph>>, after: Vec<NodeId>, mode: u32) -> Answer {
+fn begin(
+    driver: &'static Driver,
+    handle: Handle,
+    graph: Option<Arc<Graph>>,
+    after: Vec<NodeId>,
+    mode: u32,
+) -> DriverResult {
     if mode > RELAXED {
         return Err(CuResult::INVALID_VALUE);
     }
     let stream = stream::named(driver, handle)?;
-    stream.context()?.healthy()?;
+    stream.context()?.check_error()?;
     if stream.is_legacy() {
         return Err(CuResult::STREAM_CAPTURE_UNSUPPORTED);
     }
@@ -261,7 +267,7 @@ struct Info {
     count: Out<usize>,
 }
 
-fn info(driver: &Driver, handle: Handle, info: Info) -> Answer {
+fn info(driver: &Driver, handle: Handle, info: Info) -> DriverResult {
     let stream = stream::named(driver, handle)?;
     info.status.required()?;
     let Some(capture) = stream.capture() else {
@@ -283,7 +289,7 @@ fn info(driver: &Driver, handle: Handle, info: Info) -> Answer {
     info.status.set(1)
 }
 
-fn update(driver: &Driver, handle: Handle, nodes: In<NodeId>, count: usize, flags: u32) -> Answer {
+fn update(driver: &Driver, handle: Handle, nodes: In<NodeId>, count: usize, flags: u32) -> DriverResult {
     let stream = stream::named(driver, handle)?;
     let capture = stream.capture().ok_or(CuResult::ILLEGAL_STATE)?;
     let nodes = nodes.list(count)?;

@@ -1,8 +1,9 @@
 //! Contexts: creating and destroying them, the current one of a thread, their limits and flags.
 
 use super::ffi::{In, Out, api};
-use super::queue::{Stream, Ticket};
-use super::result::{Answer, CuResult};
+use super::ownership;
+use super::queue::{Fence, Stream};
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::table::{Handle, Table, lock, next_id};
 use std::cell::{Cell, RefCell};
@@ -84,12 +85,12 @@ impl Context {
         }
         lock(&self.per_thread).clear();
         let _ = driver.contexts.remove(self.handle);
-        driver.forget_context(self);
+        ownership::forget_context(driver, self);
     }
 
     /// The error that the client has been shown, or that the context is gone. A fault of work
     /// that nobody has waited for is not shown yet, as on a device that still runs it.
-    pub fn healthy(&self) -> Answer {
+    pub fn check_error(&self) -> DriverResult {
         if self.destroyed.load(Ordering::Acquire) {
             return Err(CuResult::CONTEXT_IS_DESTROYED);
         }
@@ -100,9 +101,9 @@ impl Context {
     }
 
     /// For calls that wait or ask: shows the error that broke the context; it sticks from now on.
-    pub fn settled(&self) -> Answer {
+    pub fn sync_error(&self) -> DriverResult {
         self.shown.store(self.error.load(Ordering::Acquire), Ordering::Release);
-        self.healthy()
+        self.check_error()
     }
 
     /// What has broken the context, shown or not; success if nothing has.
@@ -117,7 +118,7 @@ impl Context {
     }
 
     /// The stream that a client means: null and 1 are the legacy default, 2 the thread's own.
-    pub fn stream(&self, driver: &Driver, handle: Handle) -> Answer<Arc<Stream>> {
+    pub fn stream(&self, driver: &Driver, handle: Handle) -> DriverResult<Arc<Stream>> {
         match handle {
             0 | 1 => Ok(self.legacy()),
             2 => Ok(self.per_thread()),
@@ -126,7 +127,7 @@ impl Context {
     }
 
     /// As `stream`, and the stream must belong to this context.
-    pub fn own_stream(&self, driver: &Driver, handle: Handle) -> Answer<Arc<Stream>> {
+    pub fn own_stream(&self, driver: &Driver, handle: Handle) -> DriverResult<Arc<Stream>> {
         let stream = self.stream(driver, handle)?;
         if stream.context_handle != self.handle {
             return Err(CuResult::INVALID_HANDLE);
@@ -171,7 +172,7 @@ impl Context {
 
     /// What an operation on `stream` has to wait for besides the stream itself: the legacy stream
     /// waits for every blocking stream, and every blocking stream for the legacy one.
-    pub fn implied(&self, stream: &Stream) -> Vec<Arc<Ticket>> {
+    pub fn implied(&self, stream: &Stream) -> Vec<Arc<Fence>> {
         if stream.is_legacy() {
             self.streams()
                 .iter()
@@ -186,15 +187,15 @@ impl Context {
     }
 
     /// Waits for all work of the context; answers with what broke it.
-    pub fn wait_all(&self) -> Answer {
+    pub fn wait_all(&self) -> DriverResult {
         let mut time = 0.0f64;
         for stream in self.streams() {
-            let ticket = stream.last();
-            ticket.wait();
-            time = time.max(ticket.time());
+            let fence = stream.last();
+            fence.wait();
+            time = time.max(fence.time());
         }
         host_waited(time);
-        self.settled()
+        self.sync_error()
     }
 }
 
@@ -209,7 +210,7 @@ pub(super) fn host_time() -> f64 {
 }
 
 /// The thread's current context; none is an invalid context.
-pub(super) fn current(driver: &Driver) -> Answer<Arc<Context>> {
+pub(super) fn current(driver: &Driver) -> DriverResult<Arc<Context>> {
     let handle = current_handle().ok_or(CuResult::INVALID_CONTEXT)?;
     driver.contexts.find(handle).ok_or(CuResult::CONTEXT_IS_DESTROYED)
 }
@@ -219,7 +220,7 @@ fn current_handle() -> Option<Handle> {
 }
 
 /// The context of a handle that the client passes; null means the current one.
-pub(super) fn named(driver: &Driver, handle: Handle) -> Answer<Arc<Context>> {
+pub(super) fn named(driver: &Driver, handle: Handle) -> DriverResult<Arc<Context>> {
     match handle {
         0 => current(driver),
         _ => driver.contexts.find(handle).ok_or(CuResult::INVALID_CONTEXT),
@@ -227,7 +228,7 @@ pub(super) fn named(driver: &Driver, handle: Handle) -> Answer<Arc<Context>> {
 }
 
 /// The flags of a context, checked: at most one way of scheduling, nothing unknown.
-pub(super) fn checked_flags(flags: u32) -> Answer<u32> {
+pub(super) fn checked_flags(flags: u32) -> DriverResult<u32> {
     let scheduling = flags & 0x7;
     if flags & !FLAGS != 0 || !matches!(scheduling, 0 | 1 | 2 | 4) {
         return Err(CuResult::INVALID_VALUE);
@@ -235,7 +236,7 @@ pub(super) fn checked_flags(flags: u32) -> Answer<u32> {
     Ok(flags)
 }
 
-fn create(driver: &Driver, out: Out<Handle>, flags: u32, device: c_int) -> Answer {
+fn create(driver: &Driver, out: Out<Handle>, flags: u32, device: c_int) -> DriverResult {
     out.required()?;
     let flags = checked_flags(flags)?;
     let device = driver.device(device)?.ordinal;

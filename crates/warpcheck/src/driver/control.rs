@@ -3,23 +3,23 @@
 //! that the CUDA client has loaded (`dlopen("libcuda.so")` gives it again).
 
 use super::ffi::{Out, Text, api};
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use std::ffi::{CString, c_char};
 
 /// Gives a string to the client, to be freed with `warpcheck_free`.
-fn give(out: Out<*mut c_char>, text: String) -> Answer {
+fn give(out: Out<*mut c_char>, text: String) -> DriverResult {
     out.required()?;
     let text = CString::new(text).map_err(|_| CuResult::UNKNOWN)?;
     out.set(text.into_raw())
 }
 
-fn json<T: serde::Serialize>(out: Out<*mut c_char>, value: &T) -> Answer {
+fn json<T: serde::Serialize>(out: Out<*mut c_char>, value: &T) -> DriverResult {
     give(out, serde_json::to_string(value).map_err(|_| CuResult::UNKNOWN)?)
 }
 
 /// Waits for all work, so that what is asked for is complete.
-fn settle(driver: &Driver) {
+fn wait_for_work(driver: &Driver) {
     for context in driver.contexts.all() {
         // A broken context is one of the things that the findings tell.
         let _ = context.wait_all();
@@ -32,7 +32,7 @@ api! {
     /// `devices` are fixed once `cuInit` has run. A wrong word changes nothing, is told on stderr
     /// and answers `CUDA_ERROR_INVALID_VALUE`.
     fn warpcheck_set_options[driver](text: Text) {
-        settle(driver);
+        wait_for_work(driver);
         let before = driver.options();
         let mut options = before.clone();
         let set = options.set_all(&text.get()?).map_err(|error| error.to_string()).and_then(|()| {
@@ -51,33 +51,33 @@ api! {
 
     /// Forgets findings, counters, leaks and notes.
     fn warpcheck_reset[driver]() {
-        settle(driver);
+        wait_for_work(driver);
         driver.report.reset();
         Ok(())
     }
 
     /// How many findings there are since the last reset.
     fn warpcheck_findings_count[driver](out: Out<u64>) {
-        settle(driver);
+        wait_for_work(driver);
         out.set(driver.report.count())
     }
 
     /// The findings since the last reset as a JSON array.
     fn warpcheck_findings_json[driver](out: Out<*mut c_char>) {
-        settle(driver);
+        wait_for_work(driver);
         json(out, &driver.report.document(&[]).findings)
     }
 
     /// Totals by kernel since the last reset as a JSON array.
     fn warpcheck_counters_json[driver](out: Out<*mut c_char>) {
-        settle(driver);
+        wait_for_work(driver);
         json(out, &driver.report.document(&[]).kernels)
     }
 
     /// The whole report as a JSON object, as in the file of `WARPCHECK_REPORT`; its leaks are the
     /// allocations that are alive now.
     fn warpcheck_report_json[driver](out: Out<*mut c_char>) {
-        settle(driver);
+        wait_for_work(driver);
         json(out, &driver.report.document(&driver.leaks()))
     }
 

@@ -4,7 +4,7 @@ use super::context::{self, Context};
 use super::ffi::api;
 use super::memory;
 use super::queue::Stream;
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::stream;
 use super::table::Handle;
@@ -19,7 +19,7 @@ fn pageable(driver: &Driver, end: &End) -> bool {
 }
 
 /// The host's end of a copy; an address of device memory is none.
-pub(super) fn host(driver: &Driver, address: usize) -> Answer<End> {
+pub(super) fn host(driver: &Driver, address: usize) -> DriverResult<End> {
     let info = driver.engine.memory().lookup(address as u64).filter(|info| !info.freed);
     let device = info.is_some_and(|info| matches!(info.kind, Kind::Device | Kind::Global | Kind::Const));
     if address == 0 || device {
@@ -29,13 +29,13 @@ pub(super) fn host(driver: &Driver, address: usize) -> Answer<End> {
 }
 
 /// The device's end of a copy, all of it in one allocation.
-pub(super) fn device(driver: &Driver, address: u64, bytes: u64) -> Answer<End> {
+pub(super) fn device(driver: &Driver, address: u64, bytes: u64) -> DriverResult<End> {
     memory::range(driver, address, bytes)?;
     Ok(End::Device(address))
 }
 
 /// The end at an address of either side: unified addressing tells them apart.
-pub(super) fn either(driver: &Driver, address: u64, bytes: u64) -> Answer<End> {
+pub(super) fn either(driver: &Driver, address: u64, bytes: u64) -> DriverResult<End> {
     match driver.engine.memory().lookup(address) {
         Some(_) => device(driver, address, bytes),
         None if address == 0 => Err(CuResult::INVALID_VALUE),
@@ -44,32 +44,32 @@ pub(super) fn either(driver: &Driver, address: u64, bytes: u64) -> Answer<End> {
 }
 
 /// Copies and waits: the call is over when the copy is.
-pub(super) fn now(driver: &'static Driver, context: &Arc<Context>, copy: Copy) -> Answer {
+pub(super) fn now(driver: &'static Driver, context: &Arc<Context>, copy: Copy) -> DriverResult {
     driver.forbid_during_capture()?;
     let stream = context.legacy();
-    if let Some(ticket) = stream.add(driver, Work::Copy(Arc::new(copy)))? {
-        ticket.wait();
-        context::host_waited(ticket.time());
+    if let Some(fence) = stream.add(driver, Work::Copy(Arc::new(copy)))? {
+        fence.wait();
+        context::host_waited(fence.time());
     }
-    context.settled()
+    context.sync_error()
 }
 
 /// Copies in stream order. As with the real driver, pageable memory is read before the call
 /// returns, and a copy into pageable memory is over when the call is.
-pub(super) fn later(driver: &'static Driver, stream: &Arc<Stream>, mut copy: Copy) -> Answer {
+pub(super) fn later(driver: &'static Driver, stream: &Arc<Stream>, mut copy: Copy) -> DriverResult {
     let context = stream.context()?;
-    context.healthy()?;
+    context.check_error()?;
     let waits = pageable(driver, &copy.to);
     let capturing = stream.capture().is_some();
-    let idle = || stream.last().is_done() && context.implied(stream).iter().all(|ticket| ticket.is_done());
+    let idle = || stream.last().is_done() && context.implied(stream).iter().all(|fence| fence.is_done());
     if !capturing && !waits && !idle() && pageable(driver, &copy.from) {
         stage(&mut copy);
     }
-    let ticket = stream.add(driver, Work::Copy(Arc::new(copy)))?;
-    if let (Some(ticket), true) = (ticket, waits) {
-        ticket.wait();
-        context::host_waited(ticket.time());
-        return context.settled();
+    let fence = stream.add(driver, Work::Copy(Arc::new(copy)))?;
+    if let (Some(fence), true) = (fence, waits) {
+        fence.wait();
+        context::host_waited(fence.time());
+        return context.sync_error();
     }
     Ok(())
 }
@@ -90,10 +90,10 @@ fn in_stream(
     driver: &'static Driver,
     handle: Handle,
     bytes: usize,
-    ends: impl FnOnce() -> Answer<(End, End)>,
-) -> Answer {
+    ends: impl FnOnce() -> DriverResult<(End, End)>,
+) -> DriverResult {
     let stream = stream::named(driver, handle)?;
-    stream.context()?.healthy()?;
+    stream.context()?.check_error()?;
     if bytes == 0 {
         return Ok(());
     }
@@ -105,8 +105,8 @@ fn at_once(
     driver: &'static Driver,
     context: &Arc<Context>,
     bytes: usize,
-    ends: impl FnOnce() -> Answer<(End, End)>,
-) -> Answer {
+    ends: impl FnOnce() -> DriverResult<(End, End)>,
+) -> DriverResult {
     if bytes == 0 {
         return driver.forbid_during_capture();
     }
@@ -175,8 +175,8 @@ api! {
     fn cuMemcpyPeer[driver, context](
         to: u64, to_context: Handle, from: u64, from_context: Handle, bytes: usize,
     ) {
-        context::named(driver, to_context)?.healthy()?;
-        context::named(driver, from_context)?.healthy()?;
+        context::named(driver, to_context)?.check_error()?;
+        context::named(driver, from_context)?.check_error()?;
         at_once(driver, context, bytes, || {
             Ok((device(driver, to, bytes as u64)?, device(driver, from, bytes as u64)?))
         })
@@ -186,8 +186,8 @@ api! {
     fn cuMemcpyPeerAsync[driver](
         to: u64, to_context: Handle, from: u64, from_context: Handle, bytes: usize, stream: Handle,
     ) {
-        context::named(driver, to_context)?.healthy()?;
-        context::named(driver, from_context)?.healthy()?;
+        context::named(driver, to_context)?.check_error()?;
+        context::named(driver, from_context)?.check_error()?;
         in_stream(driver, stream, bytes, || {
             Ok((device(driver, to, bytes as u64)?, device(driver, from, bytes as u64)?))
         })

@@ -2,7 +2,7 @@
 
 use super::copy::{device, either, host, later, now};
 use super::ffi::{In, api};
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::stream;
 use super::structs::{Copy2D, Copy3D, Side2D, Side3D};
@@ -19,7 +19,7 @@ fn flat_side(side: Side2D) -> Side3D {
 }
 
 /// The end of a copy, and the bytes from row to row and from plane to plane.
-fn end_of(driver: &Driver, side: Side3D, [width, height, depth]: [usize; 3]) -> Answer<(End, [usize; 2])> {
+fn end_of(driver: &Driver, side: Side3D, [width, height, depth]: [usize; 3]) -> DriverResult<(End, [usize; 2])> {
     let bad = CuResult::INVALID_VALUE;
     if side.lod != 0 {
         return Err(bad);
@@ -49,7 +49,7 @@ fn end_of(driver: &Driver, side: Side3D, [width, height, depth]: [usize; 3]) -> 
 }
 
 /// The copy that a description asks for; none where it is empty.
-pub(super) fn copy_of(driver: &Driver, shape: &Copy3D) -> Answer<Option<Copy>> {
+pub(super) fn copy_of(driver: &Driver, shape: &Copy3D) -> DriverResult<Option<Copy>> {
     let size = [shape.width_bytes, shape.height, shape.depth];
     if size.contains(&0) {
         return Ok(None);
@@ -60,15 +60,15 @@ pub(super) fn copy_of(driver: &Driver, shape: &Copy3D) -> Answer<Option<Copy>> {
     Ok(Some(Copy { to, from, width, height, depth, to_pitch, from_pitch }))
 }
 
-fn copy_of_2d(driver: &Driver, shape: In<Copy2D>) -> Answer<Option<Copy>> {
+fn copy_of_2d(driver: &Driver, shape: In<Copy2D>) -> DriverResult<Option<Copy>> {
     let Copy2D { from, to, width_bytes, height } = shape.get()?;
     let (from, to) = (flat_side(from), flat_side(to));
     copy_of(driver, &Copy3D { from, to, width_bytes, height, depth: 1 })
 }
 
-fn in_stream(driver: &'static Driver, handle: Handle, copy: Answer<Option<Copy>>) -> Answer {
+fn in_stream(driver: &'static Driver, handle: Handle, copy: DriverResult<Option<Copy>>) -> DriverResult {
     let stream = stream::named(driver, handle)?;
-    stream.context()?.healthy()?;
+    stream.context()?.check_error()?;
     match copy? {
         Some(copy) => later(driver, &stream, copy),
         None => Ok(()),

@@ -2,14 +2,14 @@
 
 use super::attribute;
 use super::ffi::{Out, Text, api};
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::structs::{DeviceProperties, Uuid};
 use crate::profile::Profile;
 use std::ffi::{c_char, c_int, c_uint};
 
 /// Stores a string with its end, cut where the client has no more room.
-fn set_text(out: Out<c_char>, room: c_int, text: &str) -> Answer {
+fn set_text(out: Out<c_char>, room: c_int, text: &str) -> DriverResult {
     out.required()?;
     let room = usize::try_from(room).ok().filter(|room| *room > 0).ok_or(CuResult::INVALID_VALUE)?;
     let count = text.len().min(room - 1);
@@ -24,7 +24,7 @@ fn bus_id(ordinal: u32) -> String {
     format!("0000:{:02X}:00.0", ordinal + 1)
 }
 
-fn uuid(driver: &Driver, out: Out<Uuid>, device: c_int) -> Answer {
+fn uuid(driver: &Driver, out: Out<Uuid>, device: c_int) -> DriverResult {
     let device = driver.device(device)?;
     let mut bytes = *b"warpcheck gpu\0\0\0";
     bytes[14] = device.ordinal as u8;

@@ -1,8 +1,8 @@
-//! Entry points by name, as the runtime and other clients look them up.
+//! Entry points by name, as the runtime and other clients look them up, and error codes by name.
 
 use super::ffi::{Out, Text, api};
-use super::result::{Answer, CuResult};
-use std::ffi::{CString, c_int, c_void};
+use super::result::{CuResult, DriverResult};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::OnceLock;
 
 /// Names whose newest version depends on the version that the client was built for:
@@ -85,7 +85,7 @@ fn find(name: &str, version: c_int) -> Result<*mut c_void, c_int> {
     newest.filter(|_| name.starts_with("cu")).ok_or(NOT_FOUND)
 }
 
-fn look_up(name: Text, out: Out<*mut c_void>, version: c_int, flags: u64) -> Answer<c_int> {
+fn look_up(name: Text, out: Out<*mut c_void>, version: c_int, flags: u64) -> DriverResult<c_int> {
     out.required()?;
     // Legacy or per-thread default stream: the legacy one orders at least as much.
     if flags > 2 {
@@ -101,6 +101,11 @@ fn look_up(name: Text, out: Out<*mut c_void>, version: c_int, flags: u64) -> Ans
             status
         }
     })
+}
+
+fn answer_text(found: Option<&'static CStr>, text: Out<*const c_char>) -> DriverResult {
+    text.set(found.map_or(std::ptr::null(), CStr::as_ptr))?;
+    found.map(|_| ()).ok_or(CuResult::INVALID_VALUE)
 }
 
 api! {
@@ -136,5 +141,15 @@ api! {
     /// Stops a profiler.
     fn cuProfilerStop[_driver, _context]() {
         Ok(())
+    }
+
+    /// The C name of a code.
+    fn cuGetErrorName[](error: u32, text: Out<*const c_char>) {
+        answer_text(CuResult(error).name(), text)
+    }
+
+    /// The description of a code.
+    fn cuGetErrorString[](error: u32, text: Out<*const c_char>) {
+        answer_text(CuResult(error).text(), text)
     }
 }

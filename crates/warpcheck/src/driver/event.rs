@@ -3,8 +3,8 @@
 use super::capture::{Capture, NodeId};
 use super::context;
 use super::ffi::{Out, api};
-use super::queue::{Stream, Ticket};
-use super::result::{Answer, CuResult};
+use super::queue::{Fence, Stream};
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::stream;
 use super::table::{Handle, lock};
@@ -30,7 +30,7 @@ enum Mark {
     #[default]
     Never,
     /// In a stream.
-    Placed(Arc<Ticket>),
+    Placed(Arc<Fence>),
     /// In a capture, after these nodes.
     Captured(Arc<Capture>, Vec<NodeId>),
 }
@@ -38,24 +38,24 @@ enum Mark {
 impl Event {
     /// Sets the mark to a moment that is over (a graph's event node).
     pub fn mark_now(&self, time: f64) {
-        *lock(&self.mark) = Mark::Placed(Ticket::finished(time));
+        *lock(&self.mark) = Mark::Placed(Fence::finished(time));
     }
 
     /// Shows what broke the event's context.
-    fn settled(&self, driver: &Driver) -> Answer {
-        driver.contexts.find(self.context_handle).map_or(Ok(()), |context| context.settled())
+    fn sync_error(&self, driver: &Driver) -> DriverResult {
+        driver.contexts.find(self.context_handle).map_or(Ok(()), |context| context.sync_error())
     }
 
     /// Waits for the event (a graph's node does).
-    pub fn wait_inside(&self) -> Answer {
-        if let Some(ticket) = self.ticket()? {
-            ticket.wait();
+    pub fn wait_inside(&self) -> DriverResult {
+        if let Some(fence) = self.fence()? {
+            fence.wait();
         }
         Ok(())
     }
 
     /// Records the event in a stream.
-    fn record(self: &Arc<Self>, driver: &'static Driver, stream: &Arc<Stream>, external: bool) -> Answer {
+    fn record(self: &Arc<Self>, driver: &'static Driver, stream: &Arc<Stream>, external: bool) -> DriverResult {
         if stream.context_handle != self.context_handle {
             return Err(CuResult::INVALID_HANDLE);
         }
@@ -70,14 +70,14 @@ impl Event {
         if external {
             return Err(CuResult::ILLEGAL_STATE);
         }
-        if let Some(ticket) = stream.add(driver, Work::Nothing)? {
-            *lock(&self.mark) = Mark::Placed(ticket);
+        if let Some(fence) = stream.add(driver, Work::Nothing)? {
+            *lock(&self.mark) = Mark::Placed(fence);
         }
         Ok(())
     }
 
     /// Makes later work of a stream wait for the event.
-    pub fn hold_back(&self, driver: &'static Driver, stream: &Arc<Stream>) -> Answer {
+    pub fn hold_back(&self, driver: &'static Driver, stream: &Arc<Stream>) -> DriverResult {
         let mark = lock(&self.mark).clone();
         match (mark, stream.capture()) {
             (Mark::Never, _) => Ok(()),
@@ -85,10 +85,10 @@ impl Event {
                 capture.invalidate();
                 Err(CuResult::STREAM_CAPTURE_ISOLATION)
             }
-            (Mark::Placed(ticket), None) => {
+            (Mark::Placed(fence), None) => {
                 let context = stream.context()?;
                 driver.captures.refuse_implicit(stream, &context)?;
-                stream.submit(driver, &context, Work::Nothing, vec![ticket]);
+                stream.submit(driver, &context, Work::Nothing, vec![fence]);
                 Ok(())
             }
             (Mark::Captured(capture, after), None) => capture.join(stream, &after),
@@ -103,11 +103,11 @@ impl Event {
         }
     }
 
-    /// The ticket to wait for; none if the event was never recorded.
-    fn ticket(&self) -> Answer<Option<Arc<Ticket>>> {
+    /// The fence to wait for; none if the event was never recorded.
+    fn fence(&self) -> DriverResult<Option<Arc<Fence>>> {
         match &*lock(&self.mark) {
             Mark::Never => Ok(None),
-            Mark::Placed(ticket) => Ok(Some(ticket.clone())),
+            Mark::Placed(fence) => Ok(Some(fence.clone())),
             Mark::Captured(capture, _) => {
                 if !capture.is_over() {
                     capture.invalidate();
@@ -118,20 +118,20 @@ impl Event {
     }
 }
 
-fn event_of(driver: &Driver, handle: Handle) -> Answer<Arc<Event>> {
+fn event_of(driver: &Driver, handle: Handle) -> DriverResult<Arc<Event>> {
     let event = driver.events.get(handle)?;
     if let Some(context) = driver.contexts.find(event.context_handle) {
-        context.healthy()?;
+        context.check_error()?;
     }
     Ok(event)
 }
 
-fn elapsed(driver: &Driver, start: Handle, end: Handle) -> Answer<f32> {
+fn elapsed(driver: &Driver, start: Handle, end: Handle) -> DriverResult<f32> {
     let (start, end) = (event_of(driver, start)?, event_of(driver, end)?);
     if start.context_handle != end.context_handle || (start.flags | end.flags) & DISABLE_TIMING != 0 {
         return Err(CuResult::INVALID_HANDLE);
     }
-    let (Some(start), Some(end)) = (start.ticket()?, end.ticket()?) else {
+    let (Some(start), Some(end)) = (start.fence()?, end.fence()?) else {
         return Err(CuResult::INVALID_HANDLE);
     };
     if !start.is_done() || !end.is_done() {
@@ -178,24 +178,24 @@ api! {
     /// Whether what an event marks is done.
     fn cuEventQuery[driver](event: Handle) {
         let event = event_of(driver, event)?;
-        let ticket = event.ticket()?;
+        let fence = event.fence()?;
         driver.forbid_during_capture()?;
-        match ticket {
-            Some(ticket) if !ticket.is_done() => Err(CuResult::NOT_READY),
-            _ => event.settled(driver),
+        match fence {
+            Some(fence) if !fence.is_done() => Err(CuResult::NOT_READY),
+            _ => event.sync_error(driver),
         }
     }
 
     /// Waits for what an event marks.
     fn cuEventSynchronize[driver](handle: Handle) {
         let event = event_of(driver, handle)?;
-        let ticket = event.ticket()?;
+        let fence = event.fence()?;
         driver.forbid_during_capture()?;
-        if let Some(ticket) = ticket {
-            ticket.wait();
-            context::host_waited(ticket.time());
+        if let Some(fence) = fence {
+            fence.wait();
+            context::host_waited(fence.time());
         }
-        event.settled(driver)
+        event.sync_error(driver)
     }
 
     /// Modelled milliseconds between two events.

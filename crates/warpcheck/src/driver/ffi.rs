@@ -4,7 +4,7 @@
 //! refuses calls that come too early, and finds the current context for those that need one.
 
 use super::context::{self, Context};
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use super::state::{self, Driver};
 use std::cell::Cell;
 use std::ffi::{CStr, c_char};
@@ -52,7 +52,7 @@ pub(super) fn calling_back<T>(callback: impl FnOnce() -> T) -> T {
 }
 
 /// A function that works at any time, even before `cuInit`.
-pub(super) fn anytime(name: &str, body: impl FnOnce() -> Answer) -> CuResult {
+pub(super) fn anytime(name: &str, body: impl FnOnce() -> DriverResult) -> CuResult {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(answer) => answer.into(),
         Err(cause) => {
@@ -68,7 +68,7 @@ pub(super) fn anytime(name: &str, body: impl FnOnce() -> Answer) -> CuResult {
 }
 
 /// A function that needs `cuInit` to have been called.
-pub(super) fn ready(name: &str, body: impl FnOnce(&'static Driver) -> Answer) -> CuResult {
+pub(super) fn ready(name: &str, body: impl FnOnce(&'static Driver) -> DriverResult) -> CuResult {
     anytime(name, || {
         if IN_HOST_FUNCTION.with(Cell::get) {
             return Err(CuResult::NOT_PERMITTED);
@@ -78,10 +78,10 @@ pub(super) fn ready(name: &str, body: impl FnOnce(&'static Driver) -> Answer) ->
 }
 
 /// A function that works on the current context, which must not have failed.
-pub(super) fn in_context(name: &str, body: impl FnOnce(&'static Driver, &Arc<Context>) -> Answer) -> CuResult {
+pub(super) fn in_context(name: &str, body: impl FnOnce(&'static Driver, &Arc<Context>) -> DriverResult) -> CuResult {
     ready(name, |driver| {
         let context = context::current(driver)?;
-        context.healthy()?;
+        context.check_error()?;
         body(driver, &context)
     })
 }
@@ -110,7 +110,7 @@ impl<T> Out<T> {
     }
 
     /// Stores the value; null is an invalid argument.
-    pub(super) fn set(self, value: T) -> Answer {
+    pub(super) fn set(self, value: T) -> DriverResult {
         if self.0.is_null() {
             return Err(CuResult::INVALID_VALUE);
         }
@@ -132,12 +132,12 @@ impl<T> Out<T> {
     }
 
     /// An invalid argument if the place is null.
-    pub(super) fn required(self) -> Answer {
+    pub(super) fn required(self) -> DriverResult {
         if self.wanted() { Ok(()) } else { Err(CuResult::INVALID_VALUE) }
     }
 
     /// The value that stands there now (for parameters that go both ways).
-    pub(super) fn get(self) -> Answer<T>
+    pub(super) fn get(self) -> DriverResult<T>
     where
         T: Copy,
     {
@@ -183,12 +183,12 @@ impl<T: Copy> In<T> {
     }
 
     /// The value; null is an invalid argument.
-    pub(super) fn get(self) -> Answer<T> {
+    pub(super) fn get(self) -> DriverResult<T> {
         self.at(0)
     }
 
     /// The value `index` elements further; null is an invalid argument.
-    pub(super) fn at(self, index: usize) -> Answer<T> {
+    pub(super) fn at(self, index: usize) -> DriverResult<T> {
         if self.0.is_null() {
             return Err(CuResult::INVALID_VALUE);
         }
@@ -197,7 +197,7 @@ impl<T: Copy> In<T> {
     }
 
     /// `count` values; null is an invalid argument unless there are none.
-    pub(super) fn list(self, count: usize) -> Answer<Vec<T>> {
+    pub(super) fn list(self, count: usize) -> DriverResult<Vec<T>> {
         (0..count).map(|index| self.at(index)).collect()
     }
 
@@ -214,7 +214,7 @@ pub struct Text(*const c_char);
 
 impl Text {
     /// The string; null is an invalid argument.
-    pub(super) fn get(self) -> Answer<String> {
+    pub(super) fn get(self) -> DriverResult<String> {
         if self.0.is_null() {
             return Err(CuResult::INVALID_VALUE);
         }

@@ -3,7 +3,7 @@
 use super::context::{self, Context};
 use super::ffi::api;
 use super::memory;
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::stream;
 use super::table::Handle;
@@ -12,7 +12,7 @@ use std::ffi::{c_uchar, c_uint, c_ushort};
 use std::sync::Arc;
 
 /// A fill, checked; none where it is empty.
-pub(super) fn checked(driver: &Driver, fill: Fill) -> Answer<Option<Fill>> {
+pub(super) fn checked(driver: &Driver, fill: Fill) -> DriverResult<Option<Fill>> {
     let bad = CuResult::INVALID_VALUE;
     if fill.width == 0 || fill.height == 0 {
         return Ok(None);
@@ -27,23 +27,23 @@ pub(super) fn checked(driver: &Driver, fill: Fill) -> Answer<Option<Fill>> {
     Ok(Some(fill))
 }
 
-fn later(driver: &'static Driver, handle: Handle, fill: Fill) -> Answer {
+fn later(driver: &'static Driver, handle: Handle, fill: Fill) -> DriverResult {
     let stream = stream::named(driver, handle)?;
-    stream.context()?.healthy()?;
+    stream.context()?.check_error()?;
     match checked(driver, fill)? {
         Some(fill) => stream.add(driver, Work::Fill(fill)).map(|_| ()),
         None => Ok(()),
     }
 }
 
-fn now(driver: &'static Driver, context: &Arc<Context>, fill: Fill) -> Answer {
+fn now(driver: &'static Driver, context: &Arc<Context>, fill: Fill) -> DriverResult {
     driver.forbid_during_capture()?;
     let Some(fill) = checked(driver, fill)? else { return Ok(()) };
-    if let Some(ticket) = context.legacy().add(driver, Work::Fill(fill))? {
-        ticket.wait();
-        context::host_waited(ticket.time());
+    if let Some(fence) = context.legacy().add(driver, Work::Fill(fill))? {
+        fence.wait();
+        context::host_waited(fence.time());
     }
-    context.settled()
+    context.sync_error()
 }
 
 fn flat(address: u64, pattern: u32, element: u32, width: usize) -> Fill {

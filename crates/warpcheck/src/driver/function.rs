@@ -2,10 +2,10 @@
 
 use super::ffi::{Out, api};
 use super::module::Loaded;
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::table::{Handle, lock};
-use crate::engine::Kernel;
+use crate::launch::Kernel;
 use crate::profile::Profile;
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_int, c_uint};
@@ -59,7 +59,7 @@ impl Function {
     }
 
     /// An attribute of the function.
-    pub fn attribute(&self, profile: &Profile, attribute: u32) -> Answer<i32> {
+    pub fn attribute(&self, profile: &Profile, attribute: u32) -> DriverResult<i32> {
         let kernel = &self.kernel;
         Ok(match attribute {
             0 => self.max_threads(profile) as i32,
@@ -79,7 +79,7 @@ impl Function {
     }
 
     /// Sets an attribute of the function.
-    pub fn set_attribute(&self, profile: &Profile, attribute: u32, value: i32) -> Answer {
+    pub fn set_attribute(&self, profile: &Profile, attribute: u32, value: i32) -> DriverResult {
         match attribute {
             8 => {
                 let most = profile.shared_per_block_optin.saturating_sub(self.kernel.static_shared);
@@ -102,7 +102,7 @@ impl Function {
     }
 
     /// Sets the preferred split between cache and shared memory.
-    pub fn set_cache(&self, config: u32) -> Answer {
+    pub fn set_cache(&self, config: u32) -> DriverResult {
         if config > 3 {
             return Err(CuResult::INVALID_VALUE);
         }
@@ -111,7 +111,7 @@ impl Function {
     }
 
     /// Offset and size of a parameter.
-    pub fn parameter(&self, index: usize) -> Answer<(usize, usize)> {
+    pub fn parameter(&self, index: usize) -> DriverResult<(usize, usize)> {
         let parameter = self.kernel.params.get(index).ok_or(CuResult::INVALID_VALUE)?;
         Ok((parameter.offset, parameter.size))
     }
@@ -135,7 +135,7 @@ impl AllSettings {
 
 /// The function of a handle; null and unknown ones are invalid handles. A kernel of a library
 /// stands for its function in the current context, as in CUDA.
-pub(super) fn named(driver: &Driver, handle: Handle) -> Answer<Arc<Function>> {
+pub(super) fn named(driver: &Driver, handle: Handle) -> DriverResult<Arc<Function>> {
     if let Some(function) = driver.functions.find(handle) {
         return Ok(function);
     }

@@ -2,7 +2,8 @@
 
 use super::capture::NodeId;
 use super::ffi::{In, Out, Text, api};
-use super::result::{Answer, CuResult};
+use super::ownership;
+use super::result::{CuResult, DriverResult};
 use super::state::{self, Driver};
 use super::table::{Handle, Table, lock};
 use super::work::Work;
@@ -39,7 +40,7 @@ impl Drop for GraphMemory {
         if let Ok(driver) = state::driver() {
             for address in lock(&self.0).drain(..) {
                 // The client may have freed it, which ends it as well.
-                let _ = driver.release(address);
+                let _ = ownership::release(driver, address);
             }
         }
     }
@@ -80,7 +81,7 @@ impl Graph {
     }
 
     /// Takes a graph and its nodes out of the tables.
-    pub fn destroy(driver: &Driver, handle: Handle) -> Answer {
+    pub fn destroy(driver: &Driver, handle: Handle) -> DriverResult {
         let graph = driver.graphs.remove(handle)?;
         for node in lock(&graph.body).iter() {
             driver.nodes.remove(node.id)?;
@@ -100,7 +101,7 @@ impl Graph {
     }
 
     /// Adds a node.
-    pub fn add(self: &Arc<Self>, driver: &Driver, work: Work, after: Vec<NodeId>) -> Answer<NodeId> {
+    pub fn add(self: &Arc<Self>, driver: &Driver, work: Work, after: Vec<NodeId>) -> DriverResult<NodeId> {
         let work = match work {
             Work::Free(address) if lock(&self.memory.0).contains(&address) => Work::Retire(address),
             work => work,
@@ -152,7 +153,7 @@ impl Graph {
     }
 
     /// Changes a node.
-    pub fn change(&self, id: NodeId, change: impl FnOnce(&mut Node) -> Answer) -> Answer {
+    pub fn change(&self, id: NodeId, change: impl FnOnce(&mut Node) -> DriverResult) -> DriverResult {
         let mut nodes = lock(&self.body);
         let node = nodes.iter_mut().find(|node| node.id == id);
         change(node.ok_or(CuResult::INVALID_HANDLE)?)
@@ -160,7 +161,7 @@ impl Graph {
 }
 
 /// A node of a handle, with its graph.
-pub(super) fn node(driver: &Driver, id: NodeId) -> Answer<(Arc<Graph>, Node)> {
+pub(super) fn node(driver: &Driver, id: NodeId) -> DriverResult<(Arc<Graph>, Node)> {
     let graph = driver.nodes.get(id)?;
     let node = graph.nodes().into_iter().find(|node| node.id == id);
     Ok((graph, node.ok_or(CuResult::INVALID_HANDLE)?))
@@ -168,7 +169,7 @@ pub(super) fn node(driver: &Driver, id: NodeId) -> Answer<(Arc<Graph>, Node)> {
 
 /// Gives a list as CUDA does: only its length without a place; else as many as there is room for,
 /// the rest of the room filled with null.
-fn give(values: &[Handle], place: Out<Handle>, count: Out<usize>) -> Answer {
+fn give(values: &[Handle], place: Out<Handle>, count: Out<usize>) -> DriverResult {
     count.required()?;
     if !place.wanted() {
         return count.set(values.len());
@@ -185,7 +186,7 @@ fn edges(
     graph: Handle,
     (from, to, data): (Out<Handle>, Out<Handle>, Out<u64>),
     count: Out<usize>,
-) -> Answer {
+) -> DriverResult {
     let nodes = driver.graphs.get(graph)?.nodes();
     let pairs: Vec<(Handle, Handle)> =
         nodes.iter().flat_map(|node| node.after.iter().map(|before| (*before, node.id))).collect();
@@ -206,7 +207,7 @@ fn edges(
     Ok(())
 }
 
-fn dependents(driver: &Driver, id: NodeId) -> Answer<Vec<NodeId>> {
+fn dependents(driver: &Driver, id: NodeId) -> DriverResult<Vec<NodeId>> {
     let (graph, _) = node(driver, id)?;
     let nodes = graph.nodes();
     Ok(nodes.iter().filter(|node| node.after.contains(&id)).map(|node| node.id).collect())
@@ -218,7 +219,7 @@ fn change_edges(
     (from, to): (In<Handle>, In<Handle>),
     count: usize,
     add: bool,
-) -> Answer {
+) -> DriverResult {
     let graph = driver.graphs.get(graph)?;
     let pairs = from.list(count)?.into_iter().zip(to.list(count)?);
     for (from, to) in pairs {

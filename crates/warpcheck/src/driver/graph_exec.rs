@@ -6,7 +6,7 @@ use super::context::Context;
 use super::ffi::{In, Out, api};
 use super::graph::{Graph, GraphMemory, Node};
 use super::graph_node;
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::stream;
 use super::structs::{Copy3D, FillNode, HostNode, InstantiateParameters, KernelNode, UpdateResult};
@@ -22,9 +22,9 @@ const ALL_FLAGS: u64 = 15;
 
 /// A graph's nodes in an order that respects their dependencies.
 #[derive(Debug, Clone)]
-pub(super) struct Program {
+pub(super) struct GraphPlan {
     steps: Vec<Step>,
-    /// The graph's own memory stays while the program can run.
+    /// The graph's own memory stays while the plan can run.
     _memory: Arc<GraphMemory>,
 }
 
@@ -41,13 +41,13 @@ struct Step {
 /// An instantiated graph.
 #[derive(Debug)]
 pub(super) struct Exec {
-    program: Mutex<Arc<Program>>,
+    plan: Mutex<Arc<GraphPlan>>,
     flags: u64,
 }
 
-impl Program {
+impl GraphPlan {
     /// Orders the nodes of a graph: each as early as it stands in the graph and may.
-    pub fn of(graph: &Graph) -> Answer<Program> {
+    pub fn of(graph: &Graph) -> DriverResult<GraphPlan> {
         let mut open = graph.nodes();
         let mut place: HashMap<NodeId, usize> = HashMap::new();
         let mut steps = Vec::with_capacity(open.len());
@@ -71,7 +71,7 @@ impl Program {
             }
             open = later;
         }
-        Ok(Program { steps, _memory: graph.memory() })
+        Ok(GraphPlan { steps, _memory: graph.memory() })
     }
 
     /// Whether some step may wait for the client's threads.
@@ -80,7 +80,7 @@ impl Program {
     }
 
     /// Runs all steps; answers with the modelled time of the longest path.
-    pub fn run(&self, driver: &'static Driver, context: &Arc<Context>, begun: f64) -> Answer<f64> {
+    pub fn run(&self, driver: &'static Driver, context: &Arc<Context>, begun: f64) -> DriverResult<f64> {
         let mut ends: Vec<f64> = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
             let start = step.after.iter().map(|index| ends[*index]).fold(0.0, f64::max);
@@ -96,7 +96,7 @@ impl Program {
     }
 
     /// Why this cannot take the place of another (`CUgraphExecUpdateResult`), with the step.
-    fn differs(&self, other: &Program) -> Option<(c_uint, NodeId)> {
+    fn differs(&self, other: &GraphPlan) -> Option<(c_uint, NodeId)> {
         if self.steps.len() != other.steps.len() {
             return Some((2, 0));
         }
@@ -113,7 +113,7 @@ impl Program {
     }
 }
 
-fn instantiate(driver: &Driver, out: Out<Handle>, graph: Handle, flags: u64) -> Answer {
+fn instantiate(driver: &Driver, out: Out<Handle>, graph: Handle, flags: u64) -> DriverResult {
     out.required()?;
     if flags & !ALL_FLAGS != 0 || flags & (AUTO_FREE | DEVICE_LAUNCH) == AUTO_FREE | DEVICE_LAUNCH {
         return Err(CuResult::INVALID_VALUE);
@@ -122,20 +122,20 @@ fn instantiate(driver: &Driver, out: Out<Handle>, graph: Handle, flags: u64) -> 
         driver.report.note("a graph to be launched by kernels is refused: not supported");
         return Err(CuResult::NOT_SUPPORTED);
     }
-    let program = Program::of(&*driver.graphs.get(graph)?)?;
-    out.set(driver.execs.add(Exec { program: Mutex::new(Arc::new(program)), flags }))
+    let plan = GraphPlan::of(&*driver.graphs.get(graph)?)?;
+    out.set(driver.execs.add(Exec { plan: Mutex::new(Arc::new(plan)), flags }))
 }
 
 /// Changes a step of an instantiated graph; launches that wait keep the old one.
-fn change(driver: &Driver, exec: Handle, id: NodeId, change: impl FnOnce(&mut Step) -> Answer) -> Answer {
+fn change(driver: &Driver, exec: Handle, id: NodeId, change: impl FnOnce(&mut Step) -> DriverResult) -> DriverResult {
     let exec = driver.execs.get(exec)?;
-    let mut program = lock(&exec.program);
-    let steps = &mut Arc::make_mut(&mut program).steps;
+    let mut plan = lock(&exec.plan);
+    let steps = &mut Arc::make_mut(&mut plan).steps;
     let step = steps.iter_mut().find(|step| step.id == id);
     change(step.ok_or(CuResult::INVALID_VALUE)?)
 }
 
-fn set(driver: &Driver, exec: Handle, id: NodeId, work: Answer<Work>) -> Answer {
+fn set(driver: &Driver, exec: Handle, id: NodeId, work: DriverResult<Work>) -> DriverResult {
     let work = work?;
     change(driver, exec, id, |step| {
         if std::mem::discriminant(&step.work) != std::mem::discriminant(&work) {
@@ -190,7 +190,7 @@ api! {
     fn cuGraphUpload[driver](exec: Handle, stream: Handle) {
         driver.execs.get(exec)?;
         let stream = stream::named(driver, stream)?;
-        stream.context()?.healthy()?;
+        stream.context()?.check_error()?;
         stream.add(driver, Work::Nothing).map(|_| ())
     }
 
@@ -198,27 +198,27 @@ api! {
     fn cuGraphLaunch[driver](exec: Handle, stream: Handle) {
         let exec = driver.execs.get(exec)?;
         let stream = stream::named(driver, stream)?;
-        stream.context()?.healthy()?;
-        let program = lock(&exec.program).clone();
-        stream.add(driver, Work::Graph(program)).map(|_| ())
+        stream.context()?.check_error()?;
+        let plan = lock(&exec.plan).clone();
+        stream.add(driver, Work::Graph(plan)).map(|_| ())
     }
 
     /// Replaces what an instantiated graph does by another graph of the same shape.
     fn cuGraphExecUpdate_v2[driver](exec: Handle, graph: Handle, result: Out<UpdateResult>) {
         result.required()?;
         let exec = driver.execs.get(exec)?;
-        let new = Program::of(&*driver.graphs.get(graph)?)?;
-        let mut program = lock(&exec.program);
-        if let Some((code, node)) = program.differs(&new) {
+        let new = GraphPlan::of(&*driver.graphs.get(graph)?)?;
+        let mut plan = lock(&exec.plan);
+        if let Some((code, node)) = plan.differs(&new) {
             result.set(UpdateResult { result: code, error_node: node, error_from_node: 0 })?;
             return Err(CuResult::GRAPH_EXEC_UPDATE_FAILURE);
         }
         // Steps keep the handles that the client knows them by.
-        let mut steps = program.steps.clone();
+        let mut steps = plan.steps.clone();
         for (old, new) in steps.iter_mut().zip(new.steps) {
             old.work = new.work;
         }
-        *program = Arc::new(Program { steps, _memory: new._memory });
+        *plan = Arc::new(GraphPlan { steps, _memory: new._memory });
         result.set(UpdateResult { result: 0, error_node: 0, error_from_node: 0 })
     }
 
@@ -250,8 +250,8 @@ api! {
 
     /// Sets the graph of a child node.
     fn cuGraphExecChildGraphNodeSetParams[driver](exec: Handle, id: Handle, child: Handle) {
-        let program = driver.graphs.get(child).and_then(|child| Program::of(&child));
-        set(driver, exec, id, program.map(|program| Work::Graph(Arc::new(program))))
+        let plan = driver.graphs.get(child).and_then(|child| GraphPlan::of(&child));
+        set(driver, exec, id, plan.map(|plan| Work::Graph(Arc::new(plan))))
     }
 
     /// Sets the event of a node that marks it.
@@ -279,8 +279,8 @@ api! {
     fn cuGraphNodeGetEnabled[driver](exec: Handle, id: Handle, enabled: Out<c_uint>) {
         enabled.required()?;
         let exec = driver.execs.get(exec)?;
-        let program = lock(&exec.program).clone();
-        let step = program.steps.iter().find(|step| step.id == id);
+        let plan = lock(&exec.plan).clone();
+        let step = plan.steps.iter().find(|step| step.id == id);
         enabled.set(c_uint::from(step.ok_or(CuResult::INVALID_VALUE)?.enabled))
     }
 }

@@ -5,9 +5,10 @@ use super::copy_shape;
 use super::ffi::{In, Out, api};
 use super::fill;
 use super::graph;
-use super::graph_exec::Program;
+use super::graph_exec::GraphPlan;
 use super::launch::KernelLaunch;
-use super::result::{Answer, CuResult};
+use super::ownership;
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::structs::{AllocationNode, Copy3D, FillNode, HostNode, KernelNode};
 use super::table::Handle;
@@ -24,7 +25,7 @@ struct Place {
 }
 
 impl Place {
-    fn add(self, driver: &Driver, work: Answer<Work>) -> Answer {
+    fn add(self, driver: &Driver, work: DriverResult<Work>) -> DriverResult {
         self.out.required()?;
         let graph = driver.graphs.get(self.graph)?;
         let after = self.after.list(self.count)?;
@@ -33,7 +34,7 @@ impl Place {
 }
 
 /// The launch of a kernel node.
-pub(super) fn kernel(driver: &Driver, node: In<KernelNode>) -> Answer<Work> {
+pub(super) fn kernel(driver: &Driver, node: In<KernelNode>) -> DriverResult<Work> {
     let node = node.get()?;
     let function = if node.function == 0 { node.kernel } else { node.function };
     let parameters = (In::from_address(node.parameters as usize), In::from_address(node.extra as usize));
@@ -42,13 +43,13 @@ pub(super) fn kernel(driver: &Driver, node: In<KernelNode>) -> Answer<Work> {
 }
 
 /// The copy of a copy node.
-pub(super) fn copy(driver: &Driver, shape: In<Copy3D>) -> Answer<Work> {
+pub(super) fn copy(driver: &Driver, shape: In<Copy3D>) -> DriverResult<Work> {
     let copy = copy_shape::copy_of(driver, &shape.get()?)?;
     Ok(Work::Copy(Arc::new(copy.ok_or(CuResult::INVALID_VALUE)?)))
 }
 
 /// The fill of a fill node.
-pub(super) fn filled(driver: &Driver, node: In<FillNode>) -> Answer<Work> {
+pub(super) fn filled(driver: &Driver, node: In<FillNode>) -> DriverResult<Work> {
     let FillNode { address, pitch, value, element, width, height } = node.get()?;
     if !matches!(element, 1 | 2 | 4) || (element < 4 && value >> (8 * element) != 0) {
         return Err(CuResult::INVALID_VALUE);
@@ -58,14 +59,14 @@ pub(super) fn filled(driver: &Driver, node: In<FillNode>) -> Answer<Work> {
 }
 
 /// The function of a host node.
-pub(super) fn host(node: In<HostNode>) -> Answer<Work> {
+pub(super) fn host(node: In<HostNode>) -> DriverResult<Work> {
     let HostNode { function, data } = node.get()?;
     let function = function.ok_or(CuResult::INVALID_VALUE)?;
     Ok(Work::Host(HostFunction::Plain { function, data }))
 }
 
 /// Replaces what a node does; its kind stays.
-fn set(driver: &Driver, id: NodeId, work: Answer<Work>) -> Answer {
+fn set(driver: &Driver, id: NodeId, work: DriverResult<Work>) -> DriverResult {
     let graph = driver.nodes.get(id)?;
     let work = work?;
     graph.change(id, |node| {
@@ -77,7 +78,7 @@ fn set(driver: &Driver, id: NodeId, work: Answer<Work>) -> Answer {
     })
 }
 
-fn work_of(driver: &Driver, id: NodeId) -> Answer<Work> {
+fn work_of(driver: &Driver, id: NodeId) -> DriverResult<Work> {
     graph::node(driver, id).map(|(_, node)| node.work)
 }
 
@@ -156,7 +157,7 @@ api! {
     fn cuGraphAddChildGraphNode[driver](
         out: Out<Handle>, graph: Handle, after: In<Handle>, count: usize, child: Handle,
     ) {
-        let work = driver.graphs.get(child).and_then(|child| Program::of(&child));
+        let work = driver.graphs.get(child).and_then(|child| GraphPlan::of(&child));
         Place { out, graph, after, count }
             .add(driver, work.map(|program| Work::Graph(Arc::new(program))))
     }
@@ -187,7 +188,7 @@ api! {
         let owner = driver.graphs.get(graph)?;
         let bytes = parameters.bytes as u64;
         let address =
-            driver.allocate(Kind::Device, context, 0, bytes, "cuGraphAddMemAllocNode")?;
+            ownership::allocate(driver, Kind::Device, context, 0, bytes, "cuGraphAddMemAllocNode")?;
         owner.own(address);
         parameters.address = address;
         node.set(parameters)?;

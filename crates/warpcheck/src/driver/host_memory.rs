@@ -2,7 +2,8 @@
 
 use super::context::Context;
 use super::ffi::{Out, api};
-use super::result::{Answer, CuResult};
+use super::ownership;
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::table::{Handle, lock};
 use crate::memory::Kind;
@@ -37,20 +38,20 @@ impl HostMemory {
     }
 }
 
-fn allocate(driver: &Driver, context: &Context, out: Out<usize>, bytes: usize, flags: u32) -> Answer {
+fn allocate(driver: &Driver, context: &Context, out: Out<usize>, bytes: usize, flags: u32) -> DriverResult {
     out.required()?;
     driver.forbid_during_capture()?;
     if bytes == 0 || flags > 7 {
         return Err(CuResult::INVALID_VALUE);
     }
-    let address = driver.allocate(Kind::Pinned, context, 0, bytes as u64, "cuMemHostAlloc")?;
+    let address = ownership::allocate(driver, Kind::Pinned, context, 0, bytes as u64, "cuMemHostAlloc")?;
     let block = Block { flags, registered: false, context_handle: context.handle };
     lock(&driver.host_memory.0).insert(address, block);
     out.set(address as usize)
 }
 
 /// The start of the block that holds an address of the host.
-fn block_of(driver: &Driver, address: u64) -> Answer<u64> {
+fn block_of(driver: &Driver, address: u64) -> DriverResult<u64> {
     let info = driver.engine.memory().lookup(address).filter(|info| !info.freed);
     info.filter(|info| matches!(info.kind, Kind::Pinned | Kind::Registered | Kind::Managed))
         .map(|info| info.base)
@@ -77,7 +78,7 @@ api! {
         let context = driver.contexts.find(block.context_handle);
         let health = context.map_or(Ok(()), |context| context.wait_all());
         lock(&driver.host_memory.0).remove(&address);
-        driver.release(address)?;
+        ownership::release(driver, address)?;
         health
     }
 

@@ -6,13 +6,13 @@ use super::ffi::{In, api};
 use super::function::{self, Function};
 use super::occupancy;
 use super::queue::Stream;
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::stream;
 use super::structs::LaunchConfig;
 use super::table::Handle;
 use super::work::Work;
-use crate::engine::{Fault, Launch};
+use crate::launch::{Fault, Launch};
 use crate::profile::Profile;
 use crate::report::LaunchFacts;
 use std::ffi::c_uint;
@@ -54,7 +54,7 @@ impl KernelLaunch {
         block: [u32; 3],
         dynamic_shared: u32,
         (values, extra): (In<*const u8>, In<usize>),
-    ) -> Answer<KernelLaunch> {
+    ) -> DriverResult<KernelLaunch> {
         let function = function::named(driver, function_handle)?;
         let profile = driver.profile(function.device);
         let kernel = &function.kernel;
@@ -86,8 +86,8 @@ impl KernelLaunch {
     }
 
     /// Runs the kernel; answers with its modelled time in ns.
-    pub fn run(&self, driver: &Driver, context: &Context) -> Answer<f64> {
-        let options = driver.options().engine;
+    pub fn run(&self, driver: &Driver, context: &Context) -> DriverResult<f64> {
+        let options = driver.options().launch;
         let profile = driver.profile(context.device);
         let started = Instant::now();
         let outcome = driver.engine.launch(
@@ -135,7 +135,7 @@ fn code(fault: Fault) -> CuResult {
 }
 
 /// The parameter block: from a pointer a parameter, or as a whole by the extra list.
-fn parameters(kernel: &crate::engine::Kernel, values: In<*const u8>, extra: In<usize>) -> Answer<Vec<u8>> {
+fn parameters(kernel: &crate::launch::Kernel, values: In<*const u8>, extra: In<usize>) -> DriverResult<Vec<u8>> {
     let mut block = vec![0; kernel.param_bytes];
     if !values.is_null() && !extra.is_null() {
         return Err(CuResult::INVALID_VALUE);
@@ -167,7 +167,7 @@ fn parameters(kernel: &crate::engine::Kernel, values: In<*const u8>, extra: In<u
 }
 
 /// The stream of a launch: of the function's context, which is the current one.
-fn stream_of(driver: &Driver, context: &Context, handle: Handle) -> Answer<Arc<Stream>> {
+fn stream_of(driver: &Driver, context: &Context, handle: Handle) -> DriverResult<Arc<Stream>> {
     let stream = stream::named(driver, handle)?;
     if stream.context_handle != context.handle {
         return Err(CuResult::INVALID_HANDLE);
@@ -185,7 +185,7 @@ fn launch(
     shared: u32,
     stream: Handle,
     parameters: (In<*const u8>, In<usize>),
-) -> Answer {
+) -> DriverResult {
     let stream = stream_of(driver, context, stream)?;
     let launch = KernelLaunch::check(driver, function, grid, block, shared, parameters)?;
     if launch.function.context_handle != context.handle {
@@ -196,7 +196,7 @@ fn launch(
 
 /// A cooperative launch is refused: blocks run one after another on each host thread, so a grid
 /// that waits for itself would never end. The device's attribute says the same.
-fn refuse_cooperative(driver: &Driver) -> Answer {
+fn refuse_cooperative(driver: &Driver) -> DriverResult {
     driver.report.note(
         "a cooperative launch is refused: blocks do not all run at once here \
          (CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH is 0)",
@@ -205,7 +205,7 @@ fn refuse_cooperative(driver: &Driver) -> Answer {
 }
 
 /// Checks the attributes of `cuLaunchKernelEx`: hints are ignored, what changes meaning is refused.
-fn check_attributes(driver: &Driver, config: &LaunchConfig) -> Answer {
+fn check_attributes(driver: &Driver, config: &LaunchConfig) -> DriverResult {
     let attributes = In::from_address(config.attributes as usize).list(config.count as usize);
     let attributes: Vec<super::structs::LaunchAttribute> = attributes?;
     for attribute in attributes {

@@ -4,7 +4,7 @@ use super::context;
 use super::ffi::{In, Out, Text, api};
 use super::function::Function;
 use super::module::{self, Loaded, Log};
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::table::{Handle, Table, lock};
 use std::collections::HashMap;
@@ -29,9 +29,9 @@ pub(super) struct LibraryKernel {
 
 impl Library {
     /// The library's module on the current context.
-    fn module(&self, driver: &Driver) -> Answer<Arc<Loaded>> {
+    fn module(&self, driver: &Driver) -> DriverResult<Arc<Loaded>> {
         let context = context::current(driver)?;
-        context.healthy()?;
+        context.check_error()?;
         let mut modules = lock(&self.modules);
         if let Some(module) = modules.get(&context.handle) {
             return Ok(module.clone());
@@ -41,7 +41,7 @@ impl Library {
         Ok(module)
     }
 
-    fn kernel(&self, driver: &Driver, own: Handle, name: &str) -> Answer<Handle> {
+    fn kernel(&self, driver: &Driver, own: Handle, name: &str) -> DriverResult<Handle> {
         if !self.names.iter().any(|known| known == name) {
             return Err(CuResult::NOT_FOUND);
         }
@@ -59,21 +59,21 @@ impl Library {
 
 impl LibraryKernel {
     /// The kernel's function on the current context, with its handle.
-    pub fn function(&self, driver: &Driver) -> Answer<(Handle, Arc<Function>)> {
+    pub fn function(&self, driver: &Driver) -> DriverResult<(Handle, Arc<Function>)> {
         let module = driver.libraries.get(self.library)?.module(driver)?;
         let handle = module.function(driver, &self.name.to_string_lossy())?;
         Ok((handle, driver.functions.get(handle)?))
     }
 
     /// The kernel's function on a device that the current context may not be of.
-    fn function_on(&self, driver: &Driver, device: c_int) -> Answer<Arc<Function>> {
+    fn function_on(&self, driver: &Driver, device: c_int) -> DriverResult<Arc<Function>> {
         driver.device(device)?;
         self.function(driver).map(|(_, function)| function)
     }
 }
 
 /// Loads an image on the current context and keeps it for others.
-fn create(driver: &Driver, out: Out<Handle>, module: Arc<Loaded>, image: Vec<u8>) -> Answer {
+fn create(driver: &Driver, out: Out<Handle>, module: Arc<Loaded>, image: Vec<u8>) -> DriverResult {
     let handle = Table::<Library>::reserve();
     let names = module.module.kernels().map(|kernel| kernel.name.clone()).collect();
     let modules = HashMap::from([(module.context_handle, module)]);
@@ -144,7 +144,7 @@ api! {
         let kernels = library.names.iter().take(room as usize);
         let handles = kernels
             .map(|name| library.kernel(driver, handle, name))
-            .collect::<Answer<Vec<Handle>>>()?;
+            .collect::<DriverResult<Vec<Handle>>>()?;
         out.set_list(&handles, room as usize);
         Ok(())
     }

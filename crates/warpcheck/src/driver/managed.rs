@@ -1,8 +1,9 @@
 //! Managed memory: one address for both sides, with hints about where it should lie.
 
 use super::ffi::{In, Out, api};
+use super::ownership;
 use super::queue::Stream;
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::stream;
 use super::structs::Location;
@@ -37,7 +38,7 @@ fn all_advice() -> &'static Mutex<HashMap<u64, Advice>> {
 }
 
 /// The managed allocation at an address.
-pub(super) fn require_managed(driver: &Driver, address: u64) -> Answer<AllocationInfo> {
+pub(super) fn require_managed(driver: &Driver, address: u64) -> DriverResult<AllocationInfo> {
     driver
         .engine
         .memory()
@@ -46,7 +47,7 @@ pub(super) fn require_managed(driver: &Driver, address: u64) -> Answer<Allocatio
         .ok_or(CuResult::INVALID_VALUE)
 }
 
-fn managed_range(driver: &Driver, address: u64, bytes: usize) -> Answer<AllocationInfo> {
+fn managed_range(driver: &Driver, address: u64, bytes: usize) -> DriverResult<AllocationInfo> {
     let info = require_managed(driver, address)?;
     if bytes == 0 || bytes as u64 > info.base + info.size - address {
         return Err(CuResult::INVALID_VALUE);
@@ -58,7 +59,7 @@ fn location_of(device: c_int) -> Location {
     if device == CPU { Location { kind: ON_HOST, id: 0 } } else { Location { kind: ON_DEVICE, id: device } }
 }
 
-fn check_location(driver: &Driver, location: Location) -> Answer {
+fn check_location(driver: &Driver, location: Location) -> DriverResult {
     match location.kind {
         ON_DEVICE => driver.device(location.id).map(|_| ()),
         ON_HOST | ON_NODE | ON_THIS_NODE => Ok(()),
@@ -74,7 +75,7 @@ fn device_number(location: Option<Location>) -> c_int {
     }
 }
 
-fn advise(driver: &Driver, address: u64, bytes: usize, advice: u32, location: Location) -> Answer {
+fn advise(driver: &Driver, address: u64, bytes: usize, advice: u32, location: Location) -> DriverResult {
     let info = managed_range(driver, address, bytes)?;
     let mut all = lock(all_advice());
     let noted = all.entry(info.serial).or_default();
@@ -100,15 +101,21 @@ fn advise(driver: &Driver, address: u64, bytes: usize, advice: u32, location: Lo
     Ok(())
 }
 
-fn prefetch(driver: &'static Driver, address: u64, bytes: usize, location: Location, stream: &Arc<Stream>) -> Answer {
-    stream.context()?.healthy()?;
+fn prefetch(
+    driver: &'static Driver,
+    address: u64,
+    bytes: usize,
+    location: Location,
+    stream: &Arc<Stream>,
+) -> DriverResult {
+    stream.context()?.check_error()?;
     let info = managed_range(driver, address, bytes)?;
     check_location(driver, location)?;
     lock(all_advice()).entry(info.serial).or_default().prefetched = Some(location);
     stream.add(driver, Work::Nothing).map(|_| ())
 }
 
-fn attribute(driver: &Driver, data: Out<u32>, size: usize, attribute: u32, address: u64, bytes: usize) -> Answer {
+fn attribute(driver: &Driver, data: Out<u32>, size: usize, attribute: u32, address: u64, bytes: usize) -> DriverResult {
     data.required()?;
     let info = managed_range(driver, address, bytes)?;
     let noted = lock(all_advice()).get(&info.serial).cloned().unwrap_or_default();
@@ -147,7 +154,7 @@ api! {
         if bytes == 0 || !matches!(flags, 1 | 2) {
             return Err(CuResult::INVALID_VALUE);
         }
-        out.set(driver.allocate(Kind::Managed, context, 0, bytes as u64, "cuMemAllocManaged")?)
+        out.set(ownership::allocate(driver, Kind::Managed, context, 0, bytes as u64, "cuMemAllocManaged")?)
     }
 
     /// Moves managed memory to a device ahead of its use: kept as a hint.

@@ -2,7 +2,8 @@
 
 use super::context;
 use super::ffi::{Out, api};
-use super::result::{Answer, CuResult};
+use super::ownership;
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::table::lock;
 use crate::memory::{AllocationInfo, Kind};
@@ -13,7 +14,7 @@ const PITCH: usize = 512;
 
 /// The live allocation that holds a range; a range that no allocation holds is an invalid value,
 /// and the user is told what is wrong with it.
-pub(super) fn range(driver: &Driver, address: u64, bytes: u64) -> Answer<AllocationInfo> {
+pub(super) fn range(driver: &Driver, address: u64, bytes: u64) -> DriverResult<AllocationInfo> {
     let found = driver.engine.memory().lookup(address);
     let (what, info) = match found {
         None => ("is in no allocation".to_owned(), None),
@@ -34,7 +35,7 @@ fn described(info: &AllocationInfo) -> String {
 }
 
 /// Frees device memory; in a broken context too, so that it does not count as a leak.
-fn free(driver: &Driver, address: u64) -> Answer {
+fn free(driver: &Driver, address: u64) -> DriverResult {
     if address == 0 {
         return Ok(());
     }
@@ -47,7 +48,7 @@ fn free(driver: &Driver, address: u64) -> Answer {
     // Freeing waits for all work that might use the memory.
     let context = driver.contexts.find(owner.context_handle);
     let health = context.map_or(Ok(()), |context| context.wait_all());
-    driver.release(address)?;
+    ownership::release(driver, address)?;
     health
 }
 
@@ -59,7 +60,7 @@ api! {
         if bytes == 0 {
             return Err(CuResult::INVALID_VALUE);
         }
-        out.set(driver.allocate(Kind::Device, context, 0, bytes as u64, "cuMemAlloc")?)
+        out.set(ownership::allocate(driver, Kind::Device, context, 0, bytes as u64, "cuMemAlloc")?)
     }
 
     /// Allocates device memory for rows that begin at good addresses.
@@ -75,7 +76,7 @@ api! {
         let row = width.checked_next_multiple_of(PITCH).ok_or(CuResult::INVALID_VALUE)?;
         let bytes = row.checked_mul(height).ok_or(CuResult::OUT_OF_MEMORY)?;
         let address =
-            driver.allocate(Kind::Device, context, 0, bytes as u64, "cuMemAllocPitch")?;
+            ownership::allocate(driver, Kind::Device, context, 0, bytes as u64, "cuMemAllocPitch")?;
         pitch.set(row)?;
         out.set(address)
     }
@@ -84,7 +85,7 @@ api! {
     fn cuMemFree_v2[driver](address: u64) {
         driver.forbid_during_capture()?;
         free(driver, address)?;
-        context::current(driver)?.healthy()
+        context::current(driver)?.check_error()
     }
 
     /// Free and total memory of the current context's device.

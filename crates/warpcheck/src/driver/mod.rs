@@ -36,6 +36,7 @@ mod managed;
 mod memory;
 mod module;
 mod occupancy;
+mod ownership;
 mod peer;
 mod pointer;
 mod pool;

@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::ffi::{In, Out, Text, api};
 use super::function::{AllSettings, Function, Settings};
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::table::{Handle, Table, lock};
 use crate::engine::Module;
@@ -28,7 +28,7 @@ pub(super) struct Loaded {
 
 impl Loaded {
     /// Loads PTX into a context.
-    pub fn load(driver: &Driver, context: &Context, image: &[u8], log: &mut Log) -> Answer<Arc<Loaded>> {
+    pub fn load(driver: &Driver, context: &Context, image: &[u8], log: &mut Log) -> DriverResult<Arc<Loaded>> {
         let profile = driver.profile(context.device);
         let module = driver.engine.load(context.device, profile, image).map_err(|error| {
             // The error says the line, which no code of CUDA can.
@@ -55,7 +55,7 @@ impl Loaded {
     }
 
     /// The handle of a function of the module.
-    pub fn function(self: &Arc<Self>, driver: &Driver, name: &str) -> Answer<Handle> {
+    pub fn function(self: &Arc<Self>, driver: &Driver, name: &str) -> DriverResult<Handle> {
         let mut functions = lock(&self.functions);
         if let Some(handle) = functions.get(name) {
             return Ok(*handle);
@@ -88,14 +88,14 @@ struct Image {
 }
 
 impl Image {
-    fn byte(self, at: usize) -> Answer<u8> {
+    fn byte(self, at: usize) -> DriverResult<u8> {
         if at >= self.length {
             return Err(CuResult::INVALID_IMAGE);
         }
         self.pointer.at(at)
     }
 
-    fn word(self, at: usize) -> Answer<u32> {
+    fn word(self, at: usize) -> DriverResult<u32> {
         let mut bytes = [0; 4];
         for (index, byte) in bytes.iter_mut().enumerate() {
             *byte = self.byte(at + index)?;
@@ -103,18 +103,18 @@ impl Image {
         Ok(u32::from_le_bytes(bytes))
     }
 
-    fn long(self, at: usize) -> Answer<usize> {
+    fn long(self, at: usize) -> DriverResult<usize> {
         Ok((u64::from(self.word(at)?) | u64::from(self.word(at + 4)?) << 32) as usize)
     }
 
     /// The first four bytes; text that is shorter has none.
-    fn magic(self) -> Answer<u32> {
+    fn magic(self) -> DriverResult<u32> {
         let short = (0..4).any(|at| self.byte(at).is_ok_and(|byte| byte == 0));
         if short { self.byte(0).map(u32::from) } else { self.word(0) }
     }
 
     /// The PTX in the image: the text itself up to its zero, or what a fat binary holds.
-    fn ptx(self) -> Answer<Vec<u8>> {
+    fn ptx(self) -> DriverResult<Vec<u8>> {
         match self.magic()? {
             FATBIN => self.fat_binary(),
             WRAPPER => {
@@ -137,7 +137,7 @@ impl Image {
     }
 
     /// The newest PTX of a fat binary, if it holds any that is not compressed.
-    fn fat_binary(self) -> Answer<Vec<u8>> {
+    fn fat_binary(self) -> DriverResult<Vec<u8>> {
         if self.word(0)? != FATBIN {
             return Err(CuResult::INVALID_IMAGE);
         }
@@ -162,7 +162,7 @@ impl Image {
             at = next;
         }
         let (_, start, end) = best.ok_or(CuResult::NO_BINARY_FOR_GPU)?;
-        let bytes = (start..end).map(|at| self.byte(at)).collect::<Answer<Vec<u8>>>()?;
+        let bytes = (start..end).map(|at| self.byte(at)).collect::<DriverResult<Vec<u8>>>()?;
         Ok(bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec())
     }
 }
@@ -178,7 +178,7 @@ pub(super) struct Log {
 
 impl Log {
     /// Finds the buffer for errors among the options.
-    pub fn from_options(keys: In<c_uint>, values: Out<usize>, count: usize) -> Answer<Log> {
+    pub fn from_options(keys: In<c_uint>, values: Out<usize>, count: usize) -> DriverResult<Log> {
         let mut log = Log::default();
         for index in 0..count {
             match keys.at(index)? {
@@ -208,12 +208,12 @@ impl Log {
 }
 
 /// Reads an image.
-pub(super) fn read(pointer: In<u8>) -> Answer<Vec<u8>> {
+pub(super) fn read(pointer: In<u8>) -> DriverResult<Vec<u8>> {
     Image { pointer, length: usize::MAX }.ptx()
 }
 
 /// Reads a file.
-pub(super) fn read_file(name: Text) -> Answer<Vec<u8>> {
+pub(super) fn read_file(name: Text) -> DriverResult<Vec<u8>> {
     let mut bytes = std::fs::read(name.get()?).map_err(|_| CuResult::FILE_NOT_FOUND)?;
     // A zero after it, so that it ends as text in memory does.
     bytes.push(0);
@@ -222,12 +222,12 @@ pub(super) fn read_file(name: Text) -> Answer<Vec<u8>> {
 }
 
 /// Loads PTX that has been read.
-pub(super) fn load_bytes(driver: &Driver, context: &Context, image: &[u8], mut log: Log) -> Answer<Arc<Loaded>> {
+pub(super) fn load_bytes(driver: &Driver, context: &Context, image: &[u8], mut log: Log) -> DriverResult<Arc<Loaded>> {
     Loaded::load(driver, context, image, &mut log)
 }
 
 /// Address and size of a module's variable.
-pub(super) fn global(module: &Module, name: Text, address: Out<u64>, bytes: Out<usize>) -> Answer {
+pub(super) fn global(module: &Module, name: Text, address: Out<u64>, bytes: Out<usize>) -> DriverResult {
     let (at, size) = module.global(&name.get()?).ok_or(CuResult::NOT_FOUND)?;
     address.set_if(at);
     bytes.set_if(size as usize);
@@ -269,7 +269,7 @@ api! {
             // Work that uses the module must be done; that the context is broken is told below.
             let _ = context.wait_all();
             module.unload(driver);
-            return context.healthy();
+            return context.check_error();
         }
         module.unload(driver);
         Ok(())
@@ -302,7 +302,7 @@ api! {
             .kernels()
             .take(room as usize)
             .map(|kernel| module.function(driver, &kernel.name))
-            .collect::<Answer<_>>()?;
+            .collect::<DriverResult<_>>()?;
         out.set_list(&handles, room as usize);
         Ok(())
     }

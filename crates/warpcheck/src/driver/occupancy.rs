@@ -2,7 +2,7 @@
 
 use super::ffi::{In, Out, api};
 use super::function::{self, Function, registers};
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::structs::LaunchConfig;
 use super::table::Handle;
@@ -60,7 +60,7 @@ pub(super) fn blocks_per_sm(profile: &Profile, function: &Function, threads: u32
 }
 
 /// Dynamic shared memory that each of `blocks` blocks on an SM may have.
-fn available_shared(profile: &Profile, function: &Function, blocks: u32, threads: u32) -> Answer<usize> {
+fn available_shared(profile: &Profile, function: &Function, blocks: u32, threads: u32) -> DriverResult<usize> {
     if blocks == 0 || blocks > blocks_per_sm(profile, function, threads, 0) {
         return Err(CuResult::INVALID_VALUE);
     }
@@ -98,7 +98,7 @@ fn active_blocks(
     threads: c_int,
     shared: usize,
     flags: c_uint,
-) -> Answer {
+) -> DriverResult {
     out.required()?;
     let function = function::named(driver, function)?;
     let threads = u32::try_from(threads).ok().filter(|threads| *threads > 0);
@@ -119,7 +119,7 @@ fn potential(
     shared: usize,
     limit: c_int,
     flags: c_uint,
-) -> Answer {
+) -> DriverResult {
     grid.required()?;
     block.required()?;
     if flags > 1 || limit < 0 {

@@ -1,7 +1,7 @@
 //! Asking what an address is.
 
 use super::ffi::{In, Out, api};
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::table::lock;
 use crate::memory::{AllocationInfo, Kind};
@@ -11,7 +11,7 @@ const HOST: u64 = 1;
 const DEVICE: u64 = 2;
 
 /// The value of an attribute and its size in bytes.
-fn value(driver: &Driver, info: &AllocationInfo, attribute: u32, address: u64) -> Answer<(u64, usize)> {
+fn value(driver: &Driver, info: &AllocationInfo, attribute: u32, address: u64) -> DriverResult<(u64, usize)> {
     let owner = lock(&driver.owners).get(&info.base).cloned();
     let on_host = matches!(info.kind, Kind::Pinned | Kind::Registered);
     let shared = on_host || info.kind == Kind::Managed;
@@ -44,7 +44,7 @@ fn value(driver: &Driver, info: &AllocationInfo, attribute: u32, address: u64) -
     })
 }
 
-fn store(data: Out<u8>, (value, size): (u64, usize)) -> Answer {
+fn store(data: Out<u8>, (value, size): (u64, usize)) -> DriverResult {
     data.required()?;
     data.set_list(&value.to_le_bytes()[..size], size);
     Ok(())

@@ -5,8 +5,9 @@
 //! what a pool reserves is what it has in use.
 
 use super::ffi::{In, Out, api};
+use super::ownership;
 use super::queue::Stream;
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::stream;
 use super::structs::{AccessDescriptor, Location, PoolProperties};
@@ -57,19 +58,19 @@ impl Pool {
     }
 }
 
-fn allocate(driver: &'static Driver, out: Out<u64>, bytes: usize, pool: Handle, stream: &Arc<Stream>) -> Answer {
+fn allocate(driver: &'static Driver, out: Out<u64>, bytes: usize, pool: Handle, stream: &Arc<Stream>) -> DriverResult {
     out.required()?;
     if bytes == 0 {
         return Err(CuResult::INVALID_VALUE);
     }
     let context = stream.context()?;
-    context.healthy()?;
+    context.check_error()?;
     let known = driver.pools.get(pool)?;
     if known.device != context.device {
         return Err(CuResult::INVALID_VALUE);
     }
     let bytes = bytes as u64;
-    let address = driver.allocate(Kind::Device, &context, pool, bytes, "cuMemAllocAsync")?;
+    let address = ownership::allocate(driver, Kind::Device, &context, pool, bytes, "cuMemAllocAsync")?;
     if let Some(capture) = stream.capture() {
         capture.own(address);
         stream.add(driver, Work::Allocate)?;
@@ -77,7 +78,7 @@ fn allocate(driver: &'static Driver, out: Out<u64>, bytes: usize, pool: Handle, 
     out.set(address)
 }
 
-fn free(driver: &'static Driver, address: u64, stream: &Arc<Stream>) -> Answer {
+fn free(driver: &'static Driver, address: u64, stream: &Arc<Stream>) -> DriverResult {
     if address == 0 {
         return Ok(());
     }
@@ -88,13 +89,13 @@ fn free(driver: &'static Driver, address: u64, stream: &Arc<Stream>) -> Answer {
     }
     if context.error() != CuResult::SUCCESS {
         // The queue is dead; the memory must not count as a leak.
-        driver.release(address)?;
-        return context.healthy();
+        ownership::release(driver, address)?;
+        return context.check_error();
     }
     stream.add(driver, Work::Free(address)).map(|_| ())
 }
 
-fn attribute_of(pool: &Pool, attribute: u32, value: Out<u8>) -> Answer {
+fn attribute_of(pool: &Pool, attribute: u32, value: Out<u8>) -> DriverResult {
     value.required()?;
     let state = lock(&pool.state);
     let long = |number: u64| value.set_list(&number.to_le_bytes(), 8);
@@ -109,9 +110,9 @@ fn attribute_of(pool: &Pool, attribute: u32, value: Out<u8>) -> Answer {
     Ok(())
 }
 
-fn set_attribute(pool: &Pool, attribute: u32, value: In<u8>) -> Answer {
+fn set_attribute(pool: &Pool, attribute: u32, value: In<u8>) -> DriverResult {
     let mut state = lock(&pool.state);
-    let long = || -> Answer<u64> {
+    let long = || -> DriverResult<u64> {
         let bytes = value.list(8)?;
         Ok(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
     };

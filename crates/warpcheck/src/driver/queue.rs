@@ -2,7 +2,7 @@
 
 use super::capture::Capture;
 use super::context::{self, Context};
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use super::state::{self, Driver};
 use super::table::{Handle, lock, next_id};
 use super::work::Work;
@@ -13,19 +13,19 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 
 /// The promise that an operation will be done, and the modelled time when it was.
 #[derive(Debug, Default)]
-pub(super) struct Ticket {
+pub(super) struct Fence {
     done: AtomicBool,
     time: AtomicU64,
     lock: Mutex<()>,
     signal: Condvar,
 }
 
-impl Ticket {
-    /// The ticket of an operation that is over.
-    pub fn finished(time: f64) -> Arc<Ticket> {
-        let ticket = Ticket::default();
-        ticket.finish(time);
-        Arc::new(ticket)
+impl Fence {
+    /// The fence of an operation that is over.
+    pub fn finished(time: f64) -> Arc<Fence> {
+        let fence = Fence::default();
+        fence.finish(time);
+        Arc::new(fence)
     }
 
     /// Whether the operation is over.
@@ -56,10 +56,10 @@ impl Ticket {
 
 /// An operation in a queue.
 #[derive(Debug)]
-struct Item {
+struct Pending {
     work: Work,
-    waits: Vec<Arc<Ticket>>,
-    ticket: Arc<Ticket>,
+    waits: Vec<Arc<Fence>>,
+    fence: Arc<Fence>,
     /// Modelled time of the thread that submitted it.
     submitted: f64,
 }
@@ -75,19 +75,19 @@ pub(super) struct Stream {
     pub flags: u32,
     pub priority: i32,
     context: Weak<Context>,
-    line: Mutex<Line>,
+    state: Mutex<QueueState>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct Line {
-    queue: VecDeque<Item>,
+struct QueueState {
+    queue: VecDeque<Pending>,
     /// An operation is running, on whichever thread.
     running: bool,
     /// The stream has a thread of its own.
     worker: bool,
     closed: bool,
-    last: Arc<Ticket>,
+    last: Arc<Fence>,
     /// Modelled time at which the last operation was over.
     time: f64,
     capture: Option<Arc<Capture>>,
@@ -111,12 +111,12 @@ impl Stream {
             flags,
             priority,
             context,
-            line: Mutex::new(Line {
+            state: Mutex::new(QueueState {
                 queue: VecDeque::new(),
                 running: false,
                 worker: false,
                 closed: false,
-                last: Ticket::finished(0.0),
+                last: Fence::finished(0.0),
                 time: 0.0,
                 capture: None,
             }),
@@ -125,7 +125,7 @@ impl Stream {
     }
 
     /// The stream's context, unless that is gone.
-    pub fn context(&self) -> Answer<Arc<Context>> {
+    pub fn context(&self) -> DriverResult<Arc<Context>> {
         self.context.upgrade().ok_or(CuResult::CONTEXT_IS_DESTROYED)
     }
 
@@ -139,36 +139,36 @@ impl Stream {
         self.flags & 1 == 0
     }
 
-    /// The ticket of the newest operation.
-    pub fn last(&self) -> Arc<Ticket> {
-        lock(&self.line).last.clone()
+    /// The fence of the newest operation.
+    pub fn last(&self) -> Arc<Fence> {
+        lock(&self.state).last.clone()
     }
 
     /// The capture that the stream takes part in.
     pub fn capture(&self) -> Option<Arc<Capture>> {
-        lock(&self.line).capture.clone()
+        lock(&self.state).capture.clone()
     }
 
     /// Enters or leaves a capture.
     pub fn set_capture(&self, capture: Option<Arc<Capture>>) {
-        lock(&self.line).capture = capture;
+        lock(&self.state).capture = capture;
     }
 
     /// Adds an operation: recorded if the stream is capturing, else run or queued.
-    /// Answers with the ticket to wait for, or none where it was recorded.
-    pub fn add(self: &Arc<Self>, driver: &'static Driver, work: Work) -> Answer<Option<Arc<Ticket>>> {
+    /// Answers with the fence to wait for, or none where it was recorded.
+    pub fn add(self: &Arc<Self>, driver: &'static Driver, work: Work) -> DriverResult<Option<Arc<Fence>>> {
         if let Some(capture) = self.capture() {
             capture.record(driver, self, work)?;
             return Ok(None);
         }
         let context = self.context()?;
         driver.captures.refuse_implicit(self, &context)?;
-        let ticket = self.submit(driver, &context, work, Vec::new());
+        let fence = self.submit(driver, &context, work, Vec::new());
         if driver.launch_blocking() {
-            ticket.wait();
-            context.settled()?;
+            fence.wait();
+            context.sync_error()?;
         }
-        Ok(Some(ticket))
+        Ok(Some(fence))
     }
 
     /// Runs an operation now if nothing stands before it, else queues it.
@@ -177,48 +177,51 @@ impl Stream {
         driver: &'static Driver,
         context: &Arc<Context>,
         work: Work,
-        mut waits: Vec<Arc<Ticket>>,
-    ) -> Arc<Ticket> {
+        mut waits: Vec<Arc<Fence>>,
+    ) -> Arc<Fence> {
         waits.extend(context.implied(self));
-        let ticket = Arc::new(Ticket::default());
-        let mut line = lock(&self.line);
-        line.last = ticket.clone();
-        let item = Item { work, waits, ticket: ticket.clone(), submitted: context::host_time() };
-        let free = line.queue.is_empty() && !line.running;
-        if free && !item.work.calls_host() && item.waits.iter().all(|ticket| ticket.is_done()) {
-            line.running = true;
-            drop(line);
-            self.perform(driver, context, item);
+        let fence = Arc::new(Fence::default());
+        let mut state = lock(&self.state);
+        state.last = fence.clone();
+        let pending = Pending { work, waits, fence: fence.clone(), submitted: context::host_time() };
+        let free = state.queue.is_empty() && !state.running;
+        if free && !pending.work.calls_host() && pending.waits.iter().all(|fence| fence.is_done()) {
+            state.running = true;
+            drop(state);
+            self.perform(driver, context, pending);
         } else {
-            line.queue.push_back(item);
-            if !line.worker {
-                line.worker = true;
+            state.queue.push_back(pending);
+            if !state.worker {
+                state.worker = true;
                 let stream = self.clone();
                 let started = std::thread::Builder::new()
                     .name(format!("warpcheck stream {}", self.id))
-                    .spawn(move || stream.work_off());
+                    .spawn(move || stream.run_worker());
                 if started.is_err() {
                     // Without a thread the operations run here, one after another.
-                    line.worker = false;
-                    drop(line);
+                    state.worker = false;
+                    drop(state);
                     self.drain(driver, context);
-                    return ticket;
+                    return fence;
                 }
             }
-            drop(line);
+            drop(state);
         }
         self.changed.notify_all();
-        ticket
+        fence
     }
 
     /// Runs an operation; the caller has set `running`.
-    fn perform(&self, driver: &'static Driver, context: &Arc<Context>, item: Item) {
-        let begun =
-            item.waits.iter().map(|ticket| ticket.time()).fold(lock(&self.line).time.max(item.submitted), f64::max);
+    fn perform(&self, driver: &'static Driver, context: &Arc<Context>, pending: Pending) {
+        let begun = pending
+            .waits
+            .iter()
+            .map(|fence| fence.time())
+            .fold(lock(&self.state).time.max(pending.submitted), f64::max);
         let mut end = begun;
         let error = context.error();
         if error == CuResult::SUCCESS {
-            let outcome = catch_unwind(AssertUnwindSafe(|| item.work.run(driver, context, begun)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| pending.work.run(driver, context, begun)));
             match outcome {
                 Ok(Ok(cost)) => end += cost,
                 Ok(Err(code)) => context.fail(code),
@@ -228,27 +231,27 @@ impl Stream {
                 }
             }
         } else {
-            item.work.skip(error);
+            pending.work.skip(error);
         }
-        let mut line = lock(&self.line);
-        line.time = end;
-        line.running = false;
-        drop(line);
-        item.ticket.finish(end);
+        let mut state = lock(&self.state);
+        state.time = end;
+        state.running = false;
+        drop(state);
+        pending.fence.finish(end);
     }
 
     /// The life of the stream's own thread.
-    fn work_off(self: Arc<Self>) {
+    fn run_worker(self: Arc<Self>) {
         let Ok(driver) = state::driver() else { return };
         loop {
-            let mut line = lock(&self.line);
-            while (line.queue.is_empty() || line.running) && !line.closed {
-                line = self.changed.wait(line).unwrap_or_else(PoisonError::into_inner);
+            let mut state = lock(&self.state);
+            while (state.queue.is_empty() || state.running) && !state.closed {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            if line.queue.is_empty() && line.closed {
+            if state.queue.is_empty() && state.closed {
                 return;
             }
-            drop(line);
+            drop(state);
             let Ok(context) = self.context() else { return };
             self.step(driver, &context);
         }
@@ -256,26 +259,26 @@ impl Stream {
 
     /// Runs the operation at the head of the queue, if it is not being run already.
     fn step(&self, driver: &'static Driver, context: &Arc<Context>) {
-        let mut line = lock(&self.line);
-        if line.running {
+        let mut state = lock(&self.state);
+        if state.running {
             return;
         }
-        let Some(item) = line.queue.pop_front() else { return };
-        line.running = true;
-        drop(line);
-        item.waits.iter().for_each(|ticket| ticket.wait());
-        self.perform(driver, context, item);
+        let Some(pending) = state.queue.pop_front() else { return };
+        state.running = true;
+        drop(state);
+        pending.waits.iter().for_each(|fence| fence.wait());
+        self.perform(driver, context, pending);
     }
 
     fn drain(&self, driver: &'static Driver, context: &Arc<Context>) {
-        while !lock(&self.line).queue.is_empty() {
+        while !lock(&self.state).queue.is_empty() {
             self.step(driver, context);
         }
     }
 
     /// No more operations will come; the thread ends when the queue is empty.
     pub fn close(&self) {
-        lock(&self.line).closed = true;
+        lock(&self.state).closed = true;
         self.changed.notify_all();
     }
 }

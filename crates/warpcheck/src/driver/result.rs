@@ -1,7 +1,6 @@
 //! `CUresult`: every code of the driver API with its name and its text.
 
-use super::ffi::{Out, api};
-use std::ffi::{CStr, c_char};
+use std::ffi::CStr;
 
 /// What a driver function answers; a bare number, so that nothing a client passes is undefined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,7 +8,7 @@ use std::ffi::{CStr, c_char};
 pub struct CuResult(pub u32);
 
 /// The result inside the driver: `Err` carries the code for the client.
-pub(super) type Answer<T = ()> = Result<T, CuResult>;
+pub(super) type DriverResult<T = ()> = Result<T, CuResult>;
 
 macro_rules! codes {
     ($($name:ident = $code:literal, $cname:literal, $text:literal;)*) => {
@@ -133,28 +132,11 @@ codes! {
     UNKNOWN = 999, c"CUDA_ERROR_UNKNOWN", c"unknown error";
 }
 
-impl From<Answer> for CuResult {
-    fn from(answer: Answer) -> Self {
+impl From<DriverResult> for CuResult {
+    fn from(answer: DriverResult) -> Self {
         match answer {
             Ok(()) => CuResult::SUCCESS,
             Err(code) => code,
         }
     }
-}
-
-api! {
-    /// The C name of a code.
-    fn cuGetErrorName[](error: u32, text: Out<*const c_char>) {
-        answer_text(CuResult(error).name(), text)
-    }
-
-    /// The description of a code.
-    fn cuGetErrorString[](error: u32, text: Out<*const c_char>) {
-        answer_text(CuResult(error).text(), text)
-    }
-}
-
-fn answer_text(found: Option<&'static CStr>, text: Out<*const c_char>) -> Answer {
-    text.set(found.map_or(std::ptr::null(), CStr::as_ptr))?;
-    found.map(|_| ()).ok_or(CuResult::INVALID_VALUE)
 }

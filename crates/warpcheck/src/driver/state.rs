@@ -13,10 +13,9 @@ use super::module::Loaded;
 use super::pool::Pool;
 use super::primary::Primary;
 use super::queue::Stream;
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use super::table::{Handle, Table, lock};
 use crate::engine::Engine;
-use crate::memory::Kind;
 use crate::options::Options;
 use crate::profile::Profile;
 use crate::report::Report;
@@ -115,7 +114,7 @@ impl Driver {
     }
 
     /// The device of an ordinal.
-    pub fn device(&self, ordinal: c_int) -> Answer<&Device> {
+    pub fn device(&self, ordinal: c_int) -> DriverResult<&Device> {
         usize::try_from(ordinal).ok().and_then(|ordinal| self.devices.get(ordinal)).ok_or(CuResult::INVALID_DEVICE)
     }
 
@@ -141,64 +140,8 @@ impl Driver {
     }
 
     /// For calls that CUDA forbids while streams are being captured.
-    pub fn forbid_during_capture(&self) -> Answer {
+    pub fn forbid_during_capture(&self) -> DriverResult {
         self.captures.forbid()
-    }
-
-    /// Memory of a kind on a device, for a context; the device's size is the limit.
-    pub fn allocate(&self, kind: Kind, context: &Context, pool: Handle, bytes: u64, label: &str) -> Answer<u64> {
-        let memory = self.engine.memory();
-        let room = self.profile(context.device).memory_bytes;
-        // One lock around check and allocation, so that two threads cannot both take the rest.
-        let mut owners = lock(&self.owners);
-        let on_device = !matches!(kind, Kind::Pinned);
-        if on_device && bytes.saturating_add(memory.used(context.device)) > room {
-            return Err(CuResult::OUT_OF_MEMORY);
-        }
-        let address = memory.allocate(kind, context.device, bytes, 512, label).map_err(|_| CuResult::OUT_OF_MEMORY)?;
-        owners.insert(address, Owner { context_handle: context.handle, pool, bytes });
-        if let Some(pool) = self.pools.find(pool) {
-            pool.grow(bytes);
-        }
-        Ok(address)
-    }
-
-    /// Ends an allocation that `allocate` made.
-    pub fn release(&self, address: u64) -> Answer {
-        let owner = lock(&self.owners).remove(&address).ok_or(CuResult::INVALID_VALUE)?;
-        self.engine.memory().free(address).map_err(|_| CuResult::INVALID_VALUE)?;
-        if let Some(pool) = self.pools.find(owner.pool) {
-            pool.shrink(owner.bytes);
-        }
-        Ok(())
-    }
-
-    /// Frees what was made on a context that is going away.
-    pub fn forget_context(&self, context: &Context) {
-        let mine = |handle: Handle| handle == context.handle;
-        for stream in self.streams.retain(|stream| !mine(stream.context_handle)) {
-            self.captures.abandon(self, &stream);
-        }
-        self.events.retain(|event| !mine(event.context_handle));
-        self.functions.retain(|function| !mine(function.context_handle));
-        for module in self.modules.retain(|module| !mine(module.context_handle)) {
-            module.unload(self);
-        }
-        let left: Vec<u64> = lock(&self.owners)
-            .iter()
-            .filter(|(_, owner)| mine(owner.context_handle))
-            .map(|(address, _)| *address)
-            .collect();
-        for address in left {
-            if let Some(info) = self.engine.memory().lookup(address) {
-                self.report.leaked(info);
-            }
-            // Found a line above, and only this thread destroys the context.
-            let _ = self.release(address);
-        }
-        for address in self.host_memory.forget_context(context.handle) {
-            let _ = self.engine.memory().free(address);
-        }
     }
 
     /// The allocations that were never freed, as they are now.
@@ -215,7 +158,7 @@ impl Driver {
 }
 
 /// The driver, after `cuInit`.
-pub(super) fn driver() -> Answer<&'static Driver> {
+pub(super) fn driver() -> DriverResult<&'static Driver> {
     DRIVER.get().and_then(Option::as_ref).ok_or(CuResult::NOT_INITIALIZED)
 }
 
@@ -227,7 +170,7 @@ extern "C" fn at_exit() {
 }
 
 /// Makes the driver if there is none yet.
-fn init() -> Answer {
+fn init() -> DriverResult {
     let made = DRIVER.get_or_init(|| match Options::from_environment() {
         Ok(options) => {
             // SAFETY: `at_exit` is a plain function that neither unwinds nor frees anything.

@@ -3,14 +3,14 @@
 use super::context::{self, Context};
 use super::ffi::{Out, api};
 use super::queue::Stream;
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::table::{Handle, Table};
 use super::work::{HostFunction, Work};
 use std::ffi::{c_int, c_uint};
 use std::sync::Arc;
 
-fn create(driver: &Driver, context: &Arc<Context>, out: Out<Handle>, flags: u32, priority: c_int) -> Answer {
+fn create(driver: &Driver, context: &Arc<Context>, out: Out<Handle>, flags: u32, priority: c_int) -> DriverResult {
     out.required()?;
     if flags > 1 {
         return Err(CuResult::INVALID_VALUE);
@@ -24,7 +24,7 @@ fn create(driver: &Driver, context: &Arc<Context>, out: Out<Handle>, flags: u32,
 }
 
 /// The stream that a client means, of whichever context; the default ones of the current one.
-pub(super) fn named(driver: &Driver, handle: Handle) -> Answer<Arc<Stream>> {
+pub(super) fn named(driver: &Driver, handle: Handle) -> DriverResult<Arc<Stream>> {
     match handle {
         0..=2 => context::current(driver)?.stream(driver, handle),
         _ => driver.streams.get(handle),
@@ -59,25 +59,25 @@ api! {
     fn cuStreamSynchronize[driver](handle: Handle) {
         let stream = named(driver, handle)?;
         let context = stream.context()?;
-        context.healthy()?;
+        context.check_error()?;
         driver.captures.refuse_wait(&stream, &context)?;
-        let ticket = stream.last();
-        ticket.wait();
-        context::host_waited(ticket.time());
-        context.settled()
+        let fence = stream.last();
+        fence.wait();
+        context::host_waited(fence.time());
+        context.sync_error()
     }
 
     /// Whether all work of a stream is done.
     fn cuStreamQuery[driver](handle: Handle) {
         let stream = named(driver, handle)?;
         let context = stream.context()?;
-        context.healthy()?;
+        context.check_error()?;
         driver.captures.refuse_wait(&stream, &context)?;
-        let ticket = stream.last();
-        if !ticket.is_done() {
+        let fence = stream.last();
+        if !fence.is_done() {
             return Err(CuResult::NOT_READY);
         }
-        context.settled()
+        context.sync_error()
     }
 
     /// Makes all later work of a stream wait for an event.
@@ -86,7 +86,7 @@ api! {
             return Err(CuResult::INVALID_VALUE);
         }
         let stream = named(driver, handle)?;
-        stream.context()?.healthy()?;
+        stream.context()?.check_error()?;
         driver.events.get(event)?.hold_back(driver, &stream)
     }
 
@@ -145,7 +145,7 @@ api! {
     ) {
         let function = function.ok_or(CuResult::INVALID_VALUE)?;
         let stream = named(driver, handle)?;
-        stream.context()?.healthy()?;
+        stream.context()?.check_error()?;
         stream.add(driver, Work::Host(HostFunction::Plain { function, data })).map(|_| ())
     }
 
@@ -161,7 +161,7 @@ api! {
             return Err(CuResult::INVALID_VALUE);
         }
         let stream = named(driver, handle)?;
-        stream.context()?.healthy()?;
+        stream.context()?.check_error()?;
         if let Some(capture) = stream.capture() {
             capture.invalidate();
             return Err(CuResult::STREAM_CAPTURE_UNSUPPORTED);

@@ -1,6 +1,6 @@
 //! Handles: opaque numbers that stand for the driver's objects.
 
-use super::result::{Answer, CuResult};
+use super::result::{CuResult, DriverResult};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -57,7 +57,7 @@ impl<T> Table<T> {
     }
 
     /// The object of a handle; an unknown one is an invalid handle, null an invalid value.
-    pub fn get(&self, handle: Handle) -> Answer<Arc<T>> {
+    pub fn get(&self, handle: Handle) -> DriverResult<Arc<T>> {
         if handle == 0 {
             return Err(CuResult::INVALID_VALUE);
         }
@@ -65,7 +65,7 @@ impl<T> Table<T> {
     }
 
     /// Takes the object of a handle out.
-    pub fn remove(&self, handle: Handle) -> Answer<Arc<T>> {
+    pub fn remove(&self, handle: Handle) -> DriverResult<Arc<T>> {
         if handle == 0 {
             return Err(CuResult::INVALID_VALUE);
         }

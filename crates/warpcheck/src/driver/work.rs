@@ -4,9 +4,10 @@ use super::clock;
 use super::context::Context;
 use super::event::Event;
 use super::ffi;
-use super::graph_exec::Program;
+use super::graph_exec::GraphPlan;
 use super::launch::KernelLaunch;
-use super::result::{Answer, CuResult};
+use super::ownership;
+use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::table::Handle;
 use std::ffi::c_void;
@@ -36,7 +37,7 @@ pub(super) enum Work {
     /// The end of memory that a graph owns: it stays, for the graph's next launch.
     Retire(u64),
     /// A graph's nodes.
-    Graph(Arc<Program>),
+    Graph(Arc<GraphPlan>),
 }
 
 /// One side of a copy.
@@ -101,7 +102,7 @@ impl Work {
     }
 
     /// Runs the operation, which begins at a modelled time; answers with its modelled cost in ns.
-    pub fn run(&self, driver: &'static Driver, context: &Arc<Context>, begun: f64) -> Answer<f64> {
+    pub fn run(&self, driver: &'static Driver, context: &Arc<Context>, begun: f64) -> DriverResult<f64> {
         let profile = driver.profile(context.device);
         match self {
             Work::Nothing | Work::Allocate | Work::Retire(_) => Ok(0.0),
@@ -121,7 +122,7 @@ impl Work {
                 Ok(0.0)
             }
             Work::Free(address) => {
-                driver.release(*address)?;
+                ownership::release(driver, *address)?;
                 Ok(0.0)
             }
             Work::Graph(program) => program.run(driver, context, begun),
@@ -154,7 +155,7 @@ impl Copy {
         self.width as u64 * self.height as u64 * self.depth as u64
     }
 
-    fn run(&self, driver: &Driver) -> Answer {
+    fn run(&self, driver: &Driver) -> DriverResult {
         for plane in 0..self.depth {
             for row in 0..self.height {
                 let to = plane * self.to_pitch[1] + row * self.to_pitch[0];
@@ -165,7 +166,7 @@ impl Copy {
         Ok(())
     }
 
-    fn run_row(&self, driver: &Driver, to: usize, from: usize) -> Answer {
+    fn run_row(&self, driver: &Driver, to: usize, from: usize) -> DriverResult {
         let memory = driver.engine.memory();
         let width = self.width;
         let done = match (&self.to, &self.from) {
@@ -209,7 +210,7 @@ impl Fill {
         self.width as u64 * self.height as u64 * u64::from(self.element)
     }
 
-    fn run(&self, driver: &Driver) -> Answer {
+    fn run(&self, driver: &Driver) -> DriverResult {
         for row in 0..self.height {
             driver
                 .engine

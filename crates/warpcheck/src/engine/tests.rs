@@ -1,7 +1,7 @@
 mod corners;
 
 use super::*;
-use crate::{finding::FindingKind, memory::Kind};
+use crate::{finding::FindingKind, launch::Fault, memory::Kind};
 
 /// A machine with a few buffers, and what a launch on it needs.
 struct Bench {
@@ -31,11 +31,11 @@ impl Bench {
         bytes.chunks(4).map(|c| u32::from_le_bytes(c.try_into().unwrap())).collect()
     }
 
-    fn run(&self, body: &str, params: &[u64], grid: u32, block: u32, options: &Options) -> Outcome {
+    fn run(&self, body: &str, params: &[u64], grid: u32, block: u32, options: &LaunchOptions) -> Outcome {
         self.run_text(&kernel(body, params.len()), params, grid, block, options)
     }
 
-    fn run_text(&self, text: &str, params: &[u64], grid: u32, block: u32, options: &Options) -> Outcome {
+    fn run_text(&self, text: &str, params: &[u64], grid: u32, block: u32, options: &LaunchOptions) -> Outcome {
         self.run_with_shared(text, params, [grid, block, 0], options)
     }
 
@@ -44,7 +44,7 @@ impl Bench {
         text: &str,
         params: &[u64],
         [grid, block, dynamic_shared]: [u32; 3],
-        options: &Options,
+        options: &LaunchOptions,
     ) -> Outcome {
         let module = self.engine.load(0, &self.profile, text.as_bytes()).unwrap_or_else(|e| panic!("{e}"));
         let kernel = module.kernel("k").unwrap();
@@ -91,7 +91,7 @@ fn every_thread_runs() {
     let body = format!(
         "setp.ge.u32 %p1, %r1, 100;\n@%p1 bra END;\n{INDEX}mul.lo.u32 %r5, %r1, %r1;\nst.global.u32 [%rd11], %r5;\nEND: ret;"
     );
-    for options in [Options::default(), Options::checked()] {
+    for options in [LaunchOptions::default(), LaunchOptions::checked()] {
         let o = b.run(&body, &[out], 3, 48, &options);
         assert_eq!((o.error, kinds(&o)), (None, vec![]));
         assert!(b.words(out, 100).iter().enumerate().all(|(i, &w)| w == (i * i) as u32));
@@ -103,9 +103,9 @@ fn a_stray_access_fails_with_and_without_checks() {
     let b = Bench::new();
     let out = b.buffer(&[0; 40]);
     let body = format!("{INDEX}st.global.u32 [%rd11], %r1;\nret;");
-    let o = b.run(&body, &[out], 1, 64, &Options::default());
+    let o = b.run(&body, &[out], 1, 64, &LaunchOptions::default());
     assert_eq!((o.error, kinds(&o)), (Some(Fault::IllegalAddress), vec![]));
-    let o = b.run(&body, &[out], 1, 64, &Options::checked());
+    let o = b.run(&body, &[out], 1, 64, &LaunchOptions::checked());
     assert_eq!((o.error, kinds(&o)), (Some(Fault::IllegalAddress), vec![FindingKind::OutOfBounds]));
     let f = &o.findings[0];
     assert_eq!((f.thread, f.count, f.address, f.bytes), ([40, 0, 0], 24, out + 160, 4));
@@ -126,7 +126,7 @@ fn addresses_of_every_bad_kind_are_named() {
         (0x7000_0000_0000_0000, FindingKind::WildAddress),
         (out - 4, FindingKind::OutOfBounds),
     ] {
-        let o = b.run("ld.global.u32 %r5, [%rd1];\nret;", &[address], 1, 1, &Options::checked());
+        let o = b.run("ld.global.u32 %r5, [%rd1];\nret;", &[address], 1, 1, &LaunchOptions::checked());
         assert_eq!(kinds(&o), [kind]);
     }
 }
@@ -137,14 +137,14 @@ fn what_was_never_written_may_not_be_read() {
     let a = b.raw(256);
     b.engine.memory().write(a, &[1; 64]).unwrap();
     let body = format!("{INDEX}ld.global.u32 %r5, [%rd11];\nret;");
-    assert_eq!(kinds(&b.run(&body, &[a], 1, 16, &Options::checked())), []);
-    let o = b.run(&body, &[a], 1, 17, &Options::checked());
+    assert_eq!(kinds(&b.run(&body, &[a], 1, 16, &LaunchOptions::checked())), []);
+    let o = b.run(&body, &[a], 1, 17, &LaunchOptions::checked());
     assert_eq!((o.error, kinds(&o)), (None, vec![FindingKind::Uninitialised]));
     let shared = ".shared .align 4 .b8 s[128];\nmov.u32 %r6, s;\nshl.b32 %r7, %r2, 2;\nadd.s32 %r6, %r6, %r7;\nld.shared.u32 %r5, [%r6];\nret;";
-    assert_eq!(kinds(&b.run(shared, &[], 1, 32, &Options::checked())), [FindingKind::Uninitialised]);
+    assert_eq!(kinds(&b.run(shared, &[], 1, 32, &LaunchOptions::checked())), [FindingKind::Uninitialised]);
     let local =
         ".local .align 4 .b8 l[16];\nmov.u64 %rd6, l;\nst.local.u32 [%rd6], 1;\nld.local.u32 %r5, [%rd6+4];\nret;";
-    assert_eq!(kinds(&b.run(local, &[], 1, 1, &Options::checked())), [FindingKind::Uninitialised]);
+    assert_eq!(kinds(&b.run(local, &[], 1, 1, &LaunchOptions::checked())), [FindingKind::Uninitialised]);
 }
 
 #[test]
@@ -157,10 +157,10 @@ fn a_missing_barrier_is_a_race() {
              {barrier}\nxor.b32 %r9, %r7, 252;\nadd.s32 %r9, %r6, %r9;\nld.shared.u32 %r5, [%r9];\n{INDEX}st.global.u32 [%rd11], %r5;\nret;"
         )
     };
-    let o = b.run(&text("bar.sync 0;"), &[out], 1, 64, &Options::checked());
+    let o = b.run(&text("bar.sync 0;"), &[out], 1, 64, &LaunchOptions::checked());
     assert_eq!((o.error, kinds(&o)), (None, vec![]));
     assert!(b.words(out, 64).iter().enumerate().all(|(i, &w)| w == 63 - i as u32));
-    let o = b.run(&text(""), &[out], 1, 64, &Options { init: false, ..Options::checked() });
+    let o = b.run(&text(""), &[out], 1, 64, &LaunchOptions { init: false, ..LaunchOptions::checked() });
     assert_eq!((o.error, kinds(&o)), (None, vec![FindingKind::Race]));
     let other = o.findings[0].other.as_ref().unwrap();
     assert!(other.instruction.starts_with("st.shared") || other.instruction.starts_with("ld.shared"));
@@ -178,7 +178,7 @@ fn blocks_race_in_global_memory_unless_a_fence_and_an_atomic_order_them() {
     };
     for threads in [1, 2] {
         let (x, t, y) = (b.buffer(&[0]), b.buffer(&[0]), b.buffer(&[0]));
-        let options = Options { threads, ..Options::checked() };
+        let options = LaunchOptions { threads, ..LaunchOptions::checked() };
         let o = b.run(&body("membar.gl;"), &[x, t, y], 2, 1, &options);
         assert_eq!(kinds(&o), []);
         assert_eq!(b.words(y, 1), [7]);
@@ -195,7 +195,7 @@ fn blocks_that_write_the_same_bytes_race_on_any_number_of_host_threads() {
     let body = "cvt.u64.u32 %rd4, %r2;\nadd.u64 %rd4, %rd1, %rd4;\nst.global.u8 [%rd4], %r3;\nret;";
     for _ in 0..500 {
         let x = b.buffer(&[0; 8]);
-        let o = b.run(body, &[x], 2, 32, &Options { threads: 2, ..Options::checked() });
+        let o = b.run(body, &[x], 2, 32, &LaunchOptions { threads: 2, ..LaunchOptions::checked() });
         assert_eq!(kinds(&o), [FindingKind::Race]);
     }
 }
@@ -203,7 +203,7 @@ fn blocks_that_write_the_same_bytes_race_on_any_number_of_host_threads() {
 #[test]
 fn barriers_that_not_all_reach_are_found() {
     let b = Bench::new();
-    let checked = Options::checked();
+    let checked = LaunchOptions::checked();
     let early = "setp.gt.u32 %p1, %r2, 20;\n@%p1 bra END;\nbar.sync 0;\nEND: ret;";
     let o = b.run(early, &[], 1, 64, &checked);
     assert_eq!((o.error, kinds(&o)), (None, vec![FindingKind::BarrierAfterExit]));
@@ -217,9 +217,9 @@ fn barriers_that_not_all_reach_are_found() {
     let o = b.run(count, &[], 1, 64, &checked);
     assert_eq!((o.error, kinds(&o)), (Some(Fault::LaunchTimeout), vec![FindingKind::Deadlock]));
     let endless = "L: bra L;";
-    let o = b.run(endless, &[], 1, 64, &Options { budget: 100_000, ..Options::checked() });
+    let o = b.run(endless, &[], 1, 64, &LaunchOptions { budget: 100_000, ..LaunchOptions::checked() });
     assert_eq!((o.error, kinds(&o)), (Some(Fault::LaunchTimeout), vec![FindingKind::Budget]));
-    let o = b.run(endless, &[], 1, 64, &Options { budget: 100_000, ..Options::default() });
+    let o = b.run(endless, &[], 1, 64, &LaunchOptions { budget: 100_000, ..LaunchOptions::default() });
     assert_eq!((o.error, kinds(&o)), (Some(Fault::LaunchTimeout), vec![]));
 }
 
@@ -232,7 +232,7 @@ fn producers_and_consumers_meet_at_named_barriers() {
          setp.ge.u32 %p1, %r2, 32;\n@%p1 bra CONSUMER;\nst.shared.u32 [%r6], %r2;\nbar.arrive 1, 64;\nret;\n\
          CONSUMER: bar.sync 1, 64;\nld.shared.u32 %r5, [%r6];\nsub.s32 %r1, %r1, 32;\n{INDEX}st.global.u32 [%rd11], %r5;\nret;"
     );
-    let o = b.run(&body, &[out], 1, 64, &Options::checked());
+    let o = b.run(&body, &[out], 1, 64, &LaunchOptions::checked());
     assert_eq!((o.error, kinds(&o)), (None, vec![]));
     assert!(b.words(out, 32).iter().enumerate().all(|(i, &w)| w == i as u32));
 }
@@ -245,7 +245,7 @@ fn lanes_that_spin_for_each_other_make_progress() {
     let body = "SPIN: atom.global.cas.b32 %r5, [%rd1], 0, 1;\nsetp.ne.u32 %p1, %r5, 0;\n@%p1 bra SPIN;\n\
                 ld.volatile.global.u32 %r6, [%rd2];\nadd.u32 %r6, %r6, 1;\nst.volatile.global.u32 [%rd2], %r6;\nmembar.gl;\n\
                 atom.global.exch.b32 %r5, [%rd1], 0;\nret;";
-    let o = b.run(body, &[lock, counter], 3, 64, &Options { budget: 1 << 26, ..Options::default() });
+    let o = b.run(body, &[lock, counter], 3, 64, &LaunchOptions { budget: 1 << 26, ..LaunchOptions::default() });
     assert_eq!(o.error, None);
     assert_eq!(b.words(counter, 1), [192]);
 }
@@ -259,7 +259,7 @@ fn blocks_that_wait_for_later_blocks_make_progress() {
     for threads in [1, 2] {
         b.engine.memory().write(flag, &[0; 4]).unwrap();
         b.engine.memory().write(done, &[0; 4]).unwrap();
-        let o = b.run(body, &[flag, done], 4, 1, &Options { threads, ..Options::default() });
+        let o = b.run(body, &[flag, done], 4, 1, &LaunchOptions { threads, ..LaunchOptions::default() });
         assert_eq!(o.error, None);
         assert_eq!(b.words(done, 1), [3]);
     }
@@ -280,7 +280,7 @@ fn functions_call_and_call_themselves() {
          {{ .param .b32 a0; st.param.b32 [a0+0], %r1; .param .b32 r0; call.uni (r0), fib, (a0); ld.param.b32 %r2, [r0+0]; }}\n\
          mul.wide.u32 %rd2, %r1, 4;\nadd.s64 %rd3, %rd1, %rd2;\nst.global.u32 [%rd3], %r2;\nret;\n}}\n"
     );
-    let o = b.run_text(&text, &[out], 1, 12, &Options::checked());
+    let o = b.run_text(&text, &[out], 1, 12, &LaunchOptions::checked());
     assert_eq!((o.error, kinds(&o)), (None, vec![]));
     assert_eq!(b.words(out, 12), [0, 1, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89]);
 }
@@ -294,7 +294,7 @@ fn dynamic_shared_memory_is_whole_after_static_memory_of_any_size() {
          mov.u32 %r1, %tid.x;\nst.shared.u32 [own], %r1;\nmov.u32 %r2, all;\nshl.b32 %r3, %r1, 2;\nadd.s32 %r2, %r2, %r3;\n\
          st.shared.u32 [%r2], %r1;\nret;\n}}\n"
     );
-    let options = Options { race: false, ..Options::checked() };
+    let options = LaunchOptions { race: false, ..LaunchOptions::checked() };
     assert_eq!(b.run_with_shared(&text, &[], [1, 16, 64], &options).error, None);
     assert!(b.run_with_shared(&text, &[], [1, 17, 64], &options).error.is_some());
 }
@@ -306,7 +306,7 @@ fn float_atomics_do_not_depend_on_host_threads() {
     let mut sums = vec![];
     for threads in [1, 2, 4] {
         let a = b.buffer(&[0]);
-        assert_eq!(b.run(body, &[a], 50, 64, &Options { threads, ..Options::default() }).error, None);
+        assert_eq!(b.run(body, &[a], 50, 64, &LaunchOptions { threads, ..LaunchOptions::default() }).error, None);
         sums.push(b.words(a, 1)[0]);
     }
     assert!(sums.iter().all(|&s| s == sums[0]), "{sums:?}");
@@ -324,10 +324,10 @@ fn copies_that_are_not_waited_for_are_races() {
              ld.shared.u32 %r5, [%r6+8];\n{INDEX}st.global.u32 [%rd11], %r5;\nret;"
         )
     };
-    let o = b.run(&body("cp.async.wait_group 0;"), &[y, x], 1, 32, &Options::checked());
+    let o = b.run(&body("cp.async.wait_group 0;"), &[y, x], 1, 32, &LaunchOptions::checked());
     assert_eq!((o.error, kinds(&o)), (None, vec![]));
     assert_eq!(b.words(y, 32)[5], 22);
-    let o = b.run(&body(""), &[y, x], 1, 32, &Options { init: false, ..Options::checked() });
+    let o = b.run(&body(""), &[y, x], 1, 32, &LaunchOptions { init: false, ..LaunchOptions::checked() });
     assert_eq!(kinds(&o), [FindingKind::Race]);
 }
 
@@ -335,7 +335,7 @@ fn copies_that_are_not_waited_for_are_races() {
 fn counters_follow_the_hardware() {
     let b = Bench::new();
     let a = b.buffer(&[1; 64 * 33]);
-    let options = Options { count: true, ..Options::default() };
+    let options = LaunchOptions { count: true, ..LaunchOptions::default() };
     let body = format!("{INDEX}ld.global.u32 %r5, [%rd11];\nadd.u32 %r5, %r5, 1;\nst.global.u32 [%rd11], %r5;\nret;");
     let c = b.run(&body, &[a], 1, 64, &options).counters.unwrap();
     assert_eq!((c.global_load.requests, c.global_load.sectors, c.global_load.ideal_sectors), (2, 8, 8));
@@ -363,7 +363,7 @@ fn printed_text_comes_in_the_order_of_blocks() {
          st.local.f64 [%rd1+8], %fd1;\nmov.u64 %rd3, fmt;\ncvta.global.u64 %rd4, %rd3;\n\
          {{ .param .b64 p0; st.param.b64 [p0+0], %rd4; .param .b64 p1; st.param.b64 [p1+0], %rd2; .param .b32 r0; call.uni (r0), vprintf, (p0, p1); ld.param.b32 %r2, [r0+0]; }}\nret;\n}}\n"
     );
-    let o = b.run_text(&text, &[], 3, 1, &Options::checked());
+    let o = b.run_text(&text, &[], 3, 1, &LaunchOptions::checked());
     assert_eq!((o.printed.as_str(), kinds(&o)), ("0 1.5\n1 1.5\n2 1.5\n", vec![]));
 }
 
@@ -376,7 +376,7 @@ fn a_seed_changes_the_order_and_not_the_result() {
     let mut orders = vec![];
     for schedule in [None, Some(1), Some(2)] {
         let t = b.buffer(&[0]);
-        let o = b.run(&body, &[a, t], 64, 1, &Options { schedule, ..Options::checked() });
+        let o = b.run(&body, &[a, t], 64, 1, &LaunchOptions { schedule, ..LaunchOptions::checked() });
         assert_eq!((o.error, kinds(&o)), (None, vec![]));
         orders.push(b.words(a, 64));
         let mut sorted = b.words(a, 64);
@@ -406,7 +406,7 @@ fn lanes_that_wait_keep_their_registers() {
          TEST: mov.u32 %r5, %r6;\nsetp.eq.u32 %p1, %r6, %r2;\n@%p1 bra DONE;\nmov.u32 %r5, 99;\nsetp.gt.u32 %p2, %r6, 50;\n\
          @%p2 bra DONE;\nbra LOOP;\nDONE: {INDEX}st.global.u32 [%rd11], %r5;\nret;"
     );
-    assert_eq!(b.run(&body, &[out], 1, 32, &Options::default()).error, None);
+    assert_eq!(b.run(&body, &[out], 1, 32, &LaunchOptions::default()).error, None);
     assert!(b.words(out, 32).into_iter().eq(0..32));
 }
 
@@ -419,7 +419,7 @@ fn a_warp_barrier_is_enough_within_a_warp() {
          bar.warp.sync -1;\nxor.b32 %r9, %r7, 124;\nadd.s32 %r9, %r6, %r9;\nld.shared.u32 %r5, [%r9];\nbar.warp.sync -1;\n\
          st.shared.u32 [%r8], %r5;\nbar.warp.sync -1;\nld.shared.u32 %r5, [%r9];\n{INDEX}st.global.u32 [%rd11], %r5;\nret;"
     );
-    let o = b.run(&body, &[out], 1, 64, &Options::checked());
+    let o = b.run(&body, &[out], 1, 64, &LaunchOptions::checked());
     assert_eq!((o.error, kinds(&o)), (None, vec![]));
     assert!(b.words(out, 64).into_iter().eq(0..64));
 }
@@ -431,5 +431,5 @@ fn two_warps_of_three_take_turns_at_a_named_barrier() {
     let body = "setp.ge.u32 %p1, %r2, 64;\n@%p1 bra END;\n.shared .align 4 .b8 s[128];\nmov.u32 %r6, s;\nand.b32 %r7, %r2, 31;\n\
          shl.b32 %r7, %r7, 2;\nadd.s32 %r6, %r6, %r7;\nsetp.ge.u32 %p2, %r2, 32;\n@%p2 bra R;\nst.shared.u32 [%r6], %r2;\n\
          R: bar.sync 1, 64;\nld.shared.u32 %r5, [%r6];\nbar.sync 1, 64;\n@%p2 bra END;\nst.shared.u32 [%r6], %r5;\nEND: ret;";
-    assert_eq!(kinds(&b.run(body, &[], 1, 96, &Options::checked())), []);
+    assert_eq!(kinds(&b.run(body, &[], 1, 96, &LaunchOptions::checked())), []);
 }

@@ -5,17 +5,18 @@
 mod wide;
 
 use super::{
-    Cached, Cx,
-    memory::{addresses, lanes, load, store},
+    AllocCache, ExecContext,
+    lanes::{consecutive, lanes},
+    memory::{addresses, load, store},
     vector::levels,
 };
-use crate::{check, memory::Kind, ptx::program::Inst};
+use crate::{check, memory::Kind, program::Inst};
 
 /// The addresses, when all masked lanes lie inside the allocation of the last time and are aligned; else `None`.
 #[inline(always)]
-unsafe fn fast_global<const BYTES: u64>(cx: &Cx<'_>, i: &Inst, m: u32, write: bool) -> Option<[u64; 32]> {
+unsafe fn fast_global<const BYTES: u64>(cx: &ExecContext<'_>, i: &Inst, m: u32, write: bool) -> Option<[u64; 32]> {
     let cached = &cx.cache[i.e as usize];
-    if cached.size < BYTES || write && (cx.watched || !cached.writable) {
+    if cached.size < BYTES || write && (cx.instrumented || !cached.writable) {
         return None;
     }
     let limit = cached.size - BYTES;
@@ -39,43 +40,33 @@ unsafe fn fast_global<const BYTES: u64>(cx: &Cx<'_>, i: &Inst, m: u32, write: bo
 
 /// Remembers the allocation of the first lane for the next time.
 #[cold]
-unsafe fn remember(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+unsafe fn remember(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let op = &cx.program.mem[i.e as usize];
     // SAFETY: as for `addresses`.
     let first = unsafe { addresses(cx, op) }[m.trailing_zeros() as usize];
     let table = cx.launch.table.clone();
     cx.cache[i.e as usize] = match table.find(first) {
-        Some(a) => Cached {
+        Some(a) => AllocCache {
             base: a.base,
             size: a.size,
             host: a.host,
             writable: a.kind != Kind::Const,
             allocation: Some(a.clone()),
         },
-        None => Cached::NONE,
+        None => AllocCache::NONE,
     };
-}
-
-/// Whether the lanes' addresses lie side by side, `bytes` apart.
-#[inline(always)]
-pub(crate) fn consecutive(bytes: u64, address: impl Fn(usize) -> u64) -> bool {
-    let mut differ = 0;
-    for l in 0..32 {
-        differ |= address(l).wrapping_sub(address(0)) ^ (l as u64 * bytes);
-    }
-    differ == 0
 }
 
 /// A load of one element that fills its register.
 #[inline(always)]
-unsafe fn load_global<T: Copy, const BYTES: u64>(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+unsafe fn load_global<T: Copy, const BYTES: u64>(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     // SAFETY: `fast_global` has bounded every masked address; slots are the decoder's.
     unsafe {
         let Some(host) = fast_global::<BYTES>(cx, i, m, false) else {
             remember(cx, i, m);
             return load(cx, i, m);
         };
-        if cx.watched && !check::fast::global_load::<BYTES>(cx, i.e, &host, m) {
+        if cx.instrumented && !check::fast::global_load::<BYTES>(cx, i.e, &host, m) {
             return load(cx, i, m);
         }
         let d = cx.slot::<T>(i.d);
@@ -97,11 +88,11 @@ unsafe fn load_global<T: Copy, const BYTES: u64>(cx: &mut Cx<'_>, i: &Inst, m: u
 }
 
 #[inline(always)]
-unsafe fn store_global<T: Copy, const BYTES: u64>(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+unsafe fn store_global<T: Copy, const BYTES: u64>(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     // SAFETY: as for `load_global`.
     unsafe {
         let Some(host) = fast_global::<BYTES>(cx, i, m, true) else {
-            if !cx.watched {
+            if !cx.instrumented {
                 remember(cx, i, m);
             }
             return store(cx, i, m);
@@ -120,7 +111,7 @@ unsafe fn store_global<T: Copy, const BYTES: u64>(cx: &mut Cx<'_>, i: &Inst, m: 
 /// Offsets into shared memory, and whether all masked lanes are inside and aligned. Base and offset are in the instruction, so
 /// that nothing else has to be in the cache.
 #[inline(always)]
-unsafe fn fast_shared<const BYTES: u32>(cx: &Cx<'_>, i: &Inst, m: u32, at: &mut [u32; 32]) -> bool {
+unsafe fn fast_shared<const BYTES: u32>(cx: &ExecContext<'_>, i: &Inst, m: u32, at: &mut [u32; 32]) -> bool {
     if cx.shared_bytes < BYTES {
         return false;
     }
@@ -153,12 +144,17 @@ unsafe fn fast_shared<const BYTES: u32>(cx: &Cx<'_>, i: &Inst, m: u32, at: &mut 
 
 /// Whether the checks have nothing to say of a load from shared memory at these offsets; they remember it.
 #[inline(always)]
-fn shared_is_clean<const BYTES: u32, const LEVEL: usize>(cx: &mut Cx<'_>, i: &Inst, at: &[u32; 32], m: u32) -> bool {
-    !cx.watched || check::fast::shared_load::<BYTES, LEVEL>(cx, i.e, at, m)
+fn shared_is_clean<const BYTES: u32, const LEVEL: usize>(
+    cx: &mut ExecContext<'_>,
+    i: &Inst,
+    at: &[u32; 32],
+    m: u32,
+) -> bool {
+    !cx.instrumented || check::fast::shared_load::<BYTES, LEVEL>(cx, i.e, at, m)
 }
 
 #[inline(always)]
-unsafe fn load_shared<T: Copy, const BYTES: u32, const LEVEL: usize>(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+unsafe fn load_shared<T: Copy, const BYTES: u32, const LEVEL: usize>(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     // SAFETY: `fast_shared` has bounded every masked offset.
     unsafe {
         let mut at = [0; 32];
@@ -191,10 +187,10 @@ unsafe fn load_shared<T: Copy, const BYTES: u32, const LEVEL: usize>(cx: &mut Cx
 }
 
 #[inline(always)]
-unsafe fn store_shared<T: Copy, const BYTES: u32>(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+unsafe fn store_shared<T: Copy, const BYTES: u32>(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     // SAFETY: as for `load_shared`.
     unsafe {
-        if cx.watched {
+        if cx.instrumented {
             return store(cx, i, m);
         }
         let mut at = [0; 32];
@@ -210,7 +206,7 @@ unsafe fn store_shared<T: Copy, const BYTES: u32>(cx: &mut Cx<'_>, i: &Inst, m: 
 
 /// Four 32-bit elements at once.
 #[inline(always)]
-unsafe fn load_four<const LEVEL: usize>(cx: &mut Cx<'_>, i: &Inst, m: u32, shared: bool) {
+unsafe fn load_four<const LEVEL: usize>(cx: &mut ExecContext<'_>, i: &Inst, m: u32, shared: bool) {
     let op = &cx.program.mem[i.e as usize];
     // SAFETY: as for the single-element ones; the decoder gives four 32-bit registers.
     unsafe {
@@ -228,7 +224,7 @@ unsafe fn load_four<const LEVEL: usize>(cx: &mut Cx<'_>, i: &Inst, m: u32, share
                 remember(cx, i, m);
                 return load(cx, i, m);
             };
-            if cx.watched && !check::fast::global_load::<16>(cx, i.e, &host, m) {
+            if cx.instrumented && !check::fast::global_load::<16>(cx, i.e, &host, m) {
                 return load(cx, i, m);
             }
             host
@@ -244,12 +240,12 @@ unsafe fn load_four<const LEVEL: usize>(cx: &mut Cx<'_>, i: &Inst, m: u32, share
 }
 
 #[inline(always)]
-unsafe fn store_four(cx: &mut Cx<'_>, i: &Inst, m: u32, shared: bool) {
+unsafe fn store_four(cx: &mut ExecContext<'_>, i: &Inst, m: u32, shared: bool) {
     let op = &cx.program.mem[i.e as usize];
     // SAFETY: as for `load_four`.
     unsafe {
         let host: [u64; 32] = if shared {
-            if cx.watched {
+            if cx.instrumented {
                 return store(cx, i, m);
             }
             let mut at = [0; 32];
@@ -259,7 +255,7 @@ unsafe fn store_four(cx: &mut Cx<'_>, i: &Inst, m: u32, shared: bool) {
             at.map(|o| cx.shared as u64 + u64::from(o))
         } else {
             let Some(host) = fast_global::<16>(cx, i, m, true) else {
-                if !cx.watched {
+                if !cx.instrumented {
                     remember(cx, i, m);
                 }
                 return store(cx, i, m);

@@ -3,15 +3,15 @@
 
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
 
-use super::{Cx, memory::resolve};
+use super::{ExecContext, memory::resolve};
 use crate::{
     check,
     finding::{Access, StateSpace},
-    ptx::program::{Inst, Place},
+    program::{Inst, Place},
 };
 
 /// `e` is the memory operand, `a` and `b` the numbers of the operation among the scalars (low and high half).
-pub(crate) unsafe fn atomic(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn atomic(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let program = cx.program;
     let op = &program.mem[i.e as usize];
     let scalar = &program.scalars[usize::from(i.a) | usize::from(i.b) << 16];
@@ -20,10 +20,10 @@ pub(crate) unsafe fn atomic(cx: &mut Cx<'_>, i: &Inst, m: u32) {
         let r = resolve(cx, op, m, op.bytes, Access::Atomic);
         cx.strong_access(&r);
         check::order::release(cx, &r, op.release);
-        if cx.watched {
+        if cx.instrumented {
             check::access(cx, &r, op.bytes, Access::Atomic, true);
         }
-        for lane in super::memory::lanes(m) {
+        for lane in super::lanes::lanes(m) {
             if r.ok >> lane & 1 == 0 {
                 if let Place::Reg(d) = scalar.d {
                     cx.put(d, lane, 0);

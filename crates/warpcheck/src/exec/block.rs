@@ -1,14 +1,14 @@
 //! A block: its warps, their registers and memories, and its barriers.
 
 use super::{
-    Cx, Event,
+    Event, ExecContext,
     schedule::mix,
     warp::{Group, Status, Wait, Warp},
 };
 use crate::{
     check::sync,
-    engine::Fault,
-    ptx::program::{BarOp, Kind, Reduce, Special},
+    launch::Fault,
+    program::{BarOp, Kind, Reduce, Special},
 };
 
 /// Instructions that a warp runs before the next one of its block may.
@@ -19,14 +19,14 @@ const STRONG_SLICE: u32 = 1 << 14;
 /// 64-byte units, so that slots are aligned.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Line(#[allow(dead_code)] [u32; 16]);
+struct CacheLine(#[allow(dead_code)] [u32; 16]);
 
 /// Memory that handlers reach by pointers.
-pub(crate) struct Arena(Vec<Line>);
+pub(crate) struct Arena(Vec<CacheLine>);
 
 impl Arena {
     fn new(bytes: usize) -> Arena {
-        Arena(vec![Line([0; 16]); bytes.div_ceil(64).max(1)])
+        Arena(vec![CacheLine([0; 16]); bytes.div_ceil(64).max(1)])
     }
 
     fn start(&mut self) -> *mut u8 {
@@ -54,13 +54,13 @@ pub(crate) struct Block {
     /// Threads that have arrived at each barrier without waiting.
     arrived: [u32; 16],
     round: u64,
-    watch: crate::check::BlockWatch,
+    checker: crate::check::BlockChecker,
     printed: String,
 }
 
 impl Block {
     /// Makes room for a block of this launch; [`Block::start`] fills it.
-    pub(crate) fn new(cx: &Cx<'_>) -> Block {
+    pub(crate) fn new(cx: &ExecContext<'_>) -> Block {
         let launch = cx.launch;
         let program = launch.program;
         let warps = launch.threads.div_ceil(32) as usize;
@@ -73,13 +73,13 @@ impl Block {
             local: Arena::new(warps * 32 * program.local_bytes as usize),
             arrived: [0; 16],
             round: 0,
-            watch: crate::check::BlockWatch::default(),
+            checker: crate::check::BlockChecker::default(),
             printed: String::new(),
         }
     }
 
     /// Becomes the block with this number, at its first instruction.
-    pub(crate) fn start(&mut self, cx: &mut Cx<'_>, number: u64) {
+    pub(crate) fn start(&mut self, cx: &mut ExecContext<'_>, number: u64) {
         let launch = cx.launch;
         let program = launch.program;
         self.number = number;
@@ -87,7 +87,7 @@ impl Block {
         self.round = 0;
         self.printed.clear();
         self.warps.clear();
-        self.watch.start(launch);
+        self.checker.start(launch);
         self.predicates.fill(0);
         let warps = launch.threads.div_ceil(32);
         for w in 0..warps {
@@ -105,7 +105,7 @@ impl Block {
     }
 
     /// Points `cx` at one of the warps.
-    fn enter(&mut self, cx: &mut Cx<'_>, w: usize) {
+    fn enter(&mut self, cx: &mut ExecContext<'_>, w: usize) {
         let program = cx.launch.program;
         let grid = cx.launch.grid;
         // SAFETY: each warp's part lies inside the arenas that `new` made for this launch.
@@ -125,19 +125,19 @@ impl Block {
     }
 
     /// Runs until the block is done, or has to let others run.
-    pub(crate) fn run(&mut self, cx: &mut Cx<'_>) -> End {
-        std::mem::swap(&mut self.watch, &mut cx.watch.block);
+    pub(crate) fn run(&mut self, cx: &mut ExecContext<'_>) -> End {
+        std::mem::swap(&mut self.checker, &mut cx.checker.block);
         std::mem::swap(&mut self.printed, &mut cx.printed);
         let end = self.rounds(cx);
         std::mem::swap(&mut self.printed, &mut cx.printed);
-        std::mem::swap(&mut self.watch, &mut cx.watch.block);
+        std::mem::swap(&mut self.checker, &mut cx.checker.block);
         if end != End::Suspended && !self.printed.is_empty() {
-            cx.watch.printed.push((self.number, std::mem::take(&mut self.printed)));
+            cx.checker.printed.push((self.number, std::mem::take(&mut self.printed)));
         }
         end
     }
 
-    fn rounds(&mut self, cx: &mut Cx<'_>) -> End {
+    fn rounds(&mut self, cx: &mut ExecContext<'_>) -> End {
         cx.strong = 0;
         let count = self.warps.len();
         loop {
@@ -200,13 +200,13 @@ impl Block {
     }
 
     /// The launch cannot go on: with checks the rest of the blocks still runs, so that findings do not depend on time.
-    fn give_up(&mut self, cx: &mut Cx<'_>) -> End {
+    fn give_up(&mut self, cx: &mut ExecContext<'_>) -> End {
         let options = cx.launch.options;
         if options.mem || options.sync { End::Done } else { End::Stop }
     }
 
     /// The `k`-th warp of this round.
-    fn pick(&self, cx: &Cx<'_>, k: usize, count: usize) -> usize {
+    fn pick(&self, cx: &ExecContext<'_>, k: usize, count: usize) -> usize {
         match cx.launch.options.schedule {
             None => k,
             Some(seed) => {
@@ -220,7 +220,7 @@ impl Block {
     }
 
     /// Lets go the warps at barriers that are complete. Returns whether any went.
-    fn open_barriers(&mut self, cx: &mut Cx<'_>) -> bool {
+    fn open_barriers(&mut self, cx: &mut ExecContext<'_>) -> bool {
         let mut opened = false;
         // Arrivals that do not wait.
         for w in 0..self.warps.len() {
@@ -249,7 +249,7 @@ impl Block {
     }
 
     /// Who waits at a barrier, which, and for how many.
-    fn waiting(&mut self, cx: &mut Cx<'_>) -> Vec<(usize, super::warp::Parked, usize, Option<u32>)> {
+    fn waiting(&mut self, cx: &mut ExecContext<'_>) -> Vec<(usize, super::warp::Parked, usize, Option<u32>)> {
         let mut out = Vec::new();
         for w in 0..self.warps.len() {
             if self.warps[w].parked.is_empty() {
@@ -269,7 +269,7 @@ impl Block {
         out
     }
 
-    fn open(&mut self, cx: &mut Cx<'_>, id: usize) -> bool {
+    fn open(&mut self, cx: &mut ExecContext<'_>, id: usize) -> bool {
         if self.warps.iter().all(|w| w.parked.is_empty()) {
             return false;
         }
@@ -302,7 +302,7 @@ impl Block {
     }
 
     /// `barrier.red`: combines the predicates of all threads that waited.
-    fn reduce(&mut self, cx: &mut Cx<'_>, waiting: &[(usize, super::warp::Parked)]) {
+    fn reduce(&mut self, cx: &mut ExecContext<'_>, waiting: &[(usize, super::warp::Parked)]) {
         let program = cx.program;
         let op_of = |pc: u32| program.bars[program.code[pc as usize].e as usize].reduce;
         if !waiting.iter().any(|(_, p)| op_of(p.pc).is_some()) {
@@ -337,14 +337,14 @@ impl Block {
     }
 }
 
-fn barrier_id(cx: &Cx<'_>, op: &BarOp, mask: u32) -> usize {
+fn barrier_id(cx: &ExecContext<'_>, op: &BarOp, mask: u32) -> usize {
     // SAFETY: a slot of the decoded program, read in an active lane.
     let id = unsafe { *cx.slot::<u32>(op.id).add(mask.trailing_zeros() as usize) };
     (id & 15) as usize
 }
 
 /// Puts constants and fixed special registers into a warp's file.
-fn fill_registers(cx: &mut Cx<'_>) {
+fn fill_registers(cx: &mut ExecContext<'_>) {
     let program = cx.program;
     // SAFETY: slots of the decoded program lie inside the file.
     unsafe {
@@ -368,7 +368,7 @@ fn fill_registers(cx: &mut Cx<'_>) {
     }
 }
 
-fn value(cx: &Cx<'_>, special: Special, lane: u32) -> u32 {
+fn value(cx: &ExecContext<'_>, special: Special, lane: u32) -> u32 {
     let launch = cx.launch;
     match special {
         Special::Tid(k) => cx.thread(lane)[usize::from(k)],

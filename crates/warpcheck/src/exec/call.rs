@@ -1,13 +1,13 @@
 //! Calls, returns and jumps whose target differs by lane.
 
 use super::{
-    CODE_WINDOW, Cx, Event,
-    memory::lanes,
+    CODE_WINDOW, Event, ExecContext,
+    lanes::lanes,
     warp::{Group, Warp},
 };
 use crate::{
     check,
-    ptx::program::{Inst, Kind, LocalPlace},
+    program::{Inst, Kind, LocalPlace},
 };
 
 /// Frames that a thread may stack up before it has overflowed.
@@ -15,7 +15,7 @@ const DEEPEST: usize = 1 << 20;
 
 impl Warp {
     /// Sends the lanes where the instruction says.
-    pub(super) unsafe fn transfer(&mut self, cx: &mut Cx<'_>, i: &Inst, pc: u32, m: u32) {
+    pub(super) unsafe fn transfer(&mut self, cx: &mut ExecContext<'_>, i: &Inst, pc: u32, m: u32) {
         let program = cx.program;
         // SAFETY: slots of the decoded program.
         unsafe {
@@ -84,7 +84,7 @@ impl Warp {
 }
 
 /// Before a recursive call: the caller's frame goes onto the lane's stack. `e` is the call.
-pub(crate) unsafe fn save(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn save(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let Some(frame) = &cx.program.calls[i.e as usize].save else {
         return;
     };
@@ -119,7 +119,7 @@ pub(crate) unsafe fn save(cx: &mut Cx<'_>, i: &Inst, m: u32) {
 }
 
 /// After a recursive call.
-pub(crate) unsafe fn restore(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn restore(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let Some(frame) = &cx.program.calls[i.e as usize].save else {
         return;
     };
@@ -147,14 +147,14 @@ pub(crate) unsafe fn restore(cx: &mut Cx<'_>, i: &Inst, m: u32) {
 }
 
 /// Where a place lies in a lane's local memory.
-pub(crate) unsafe fn local_at(cx: &Cx<'_>, place: LocalPlace, lane: usize) -> u32 {
+pub(crate) unsafe fn local_at(cx: &ExecContext<'_>, place: LocalPlace, lane: usize) -> u32 {
     // SAFETY: a slot of the decoded program.
     let stack = place.stack.map_or(0, |s| unsafe { *cx.slot::<u32>(s).add(lane) });
     place.offset.wrapping_add(stack)
 }
 
 /// Copies arguments or results: `e` is the copy.
-pub(crate) unsafe fn copy(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn copy(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let op = cx.program.copies[i.e as usize];
     for lane in lanes(m) {
         // SAFETY: `local_at` is checked against the lane's part.
@@ -174,13 +174,13 @@ pub(crate) unsafe fn copy(cx: &mut Cx<'_>, i: &Inst, m: u32) {
 
 /// The address of a variable on the stack: `b` is the stack pointer, `e` the offset, `c` 1 for a wide register,
 /// `a` 1 for a generic address.
-pub(crate) unsafe fn stack_address(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn stack_address(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     for lane in lanes(m) {
         // SAFETY: slots of the decoded program.
         unsafe {
             let at = u64::from(i.e.wrapping_add(*cx.slot::<u32>(i.b).add(lane)));
             let window = if i.a != 0 { super::LOCAL_WINDOW } else { 0 };
-            cx.put(crate::ptx::program::Reg { slot: i.d, wide: i.c != 0 }, lane, at + window);
+            cx.put(crate::program::Reg { slot: i.d, wide: i.c != 0 }, lane, at + window);
         }
     }
 }

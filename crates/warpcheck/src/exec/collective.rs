@@ -1,10 +1,10 @@
 //! Lanes that talk: `shfl`, `vote`, `match`, `redux`, `activemask`.
 
-use super::{Cx, memory::lanes};
-use crate::ptx::program::Inst;
+use super::{ExecContext, lanes::lanes};
+use crate::program::Inst;
 
 /// `shfl.sync`: source `a`, lane `b`, clamp in the extra's first register, mode in its first number.
-pub(crate) unsafe fn shuffle(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn shuffle(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let extra = &cx.program.extra[i.e as usize];
     // SAFETY: slots of the decoded program.
     unsafe {
@@ -44,7 +44,7 @@ pub(crate) unsafe fn shuffle(cx: &mut Cx<'_>, i: &Inst, m: u32) {
 }
 
 /// `vote.sync`: predicate `a` (`b` is 1 when negated); `e` chooses all, any, uni or ballot.
-pub(crate) unsafe fn vote(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn vote(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let yes = (cx.pred(i.a) ^ 0u32.wrapping_sub(u32::from(i.b))) & m;
     let result = match i.e {
         0 => yes == m,
@@ -64,7 +64,7 @@ pub(crate) unsafe fn vote(cx: &mut Cx<'_>, i: &Inst, m: u32) {
 }
 
 /// `activemask`.
-pub(crate) unsafe fn active(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn active(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     // SAFETY: a slot of the decoded program.
     unsafe {
         for lane in lanes(m) {
@@ -74,7 +74,7 @@ pub(crate) unsafe fn active(cx: &mut Cx<'_>, i: &Inst, m: u32) {
 }
 
 /// `match.sync`: source in the extra's first register; number 0 is `any`, 1 is `all`.
-pub(crate) unsafe fn matching(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn matching(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let extra = &cx.program.extra[i.e as usize];
     let source = extra.regs[0].unwrap_or_default();
     // SAFETY: slots of the decoded program.
@@ -98,7 +98,7 @@ pub(crate) unsafe fn matching(cx: &mut Cx<'_>, i: &Inst, m: u32) {
 }
 
 /// `redux.sync`: source `a`; `e` is the operation.
-pub(crate) unsafe fn redux(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn redux(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     // SAFETY: slots of the decoded program.
     unsafe {
         let values = cx.slot::<[u32; 32]>(i.a).read();
@@ -120,7 +120,7 @@ pub(crate) unsafe fn redux(cx: &mut Cx<'_>, i: &Inst, m: u32) {
 }
 
 /// `elect.sync d|p`: the lowest lane.
-pub(crate) unsafe fn elect(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn elect(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let leader = m.trailing_zeros();
     // SAFETY: a slot of the decoded program.
     unsafe {

@@ -6,14 +6,15 @@
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use super::{
-    Cx, Event,
-    memory::{Pending, Resolved, addresses, lanes, resolve, resolve_at},
+    Event, ExecContext,
+    lanes::lanes,
+    memory::{PendingCopy, Resolved, addresses, resolve, resolve_at},
 };
-use crate::{check, finding::Access, ptx::program::Inst};
+use crate::{check, finding::Access, program::Inst};
 
 /// `cp.async`: memory operand `e` is the destination, `e + 1` the source; `b` the slot of the number of bytes that are
 /// read, or a predicate that makes it none (`c` 1, or 2 when negated).
-pub(crate) unsafe fn start(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn start(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let program = cx.program;
     let (to, from) = (&program.mem[i.e as usize], &program.mem[i.e as usize + 1]);
     // SAFETY: slots of the decoded program; both sides are resolved.
@@ -48,7 +49,7 @@ pub(crate) unsafe fn start(cx: &mut Cx<'_>, i: &Inst, m: u32) {
             source.space[lane] = one.space[lane];
             source.allocation[lane] = one.allocation[lane];
         }
-        if cx.watched {
+        if cx.instrumented {
             let whole = Resolved { ok: source.ok & !partial, ..source };
             check::access(cx, &whole, from.bytes, Access::Read, false);
             for lane in lanes(partial & source.ok) {
@@ -65,7 +66,7 @@ pub(crate) unsafe fn start(cx: &mut Cx<'_>, i: &Inst, m: u32) {
         }
         for lane in lanes(target.ok) {
             let read = if source.ok >> lane & 1 != 0 { counts[lane] } else { 0 };
-            cx.copies.push(Pending {
+            cx.copies.push(PendingCopy {
                 lane: lane as u32,
                 pc: cx.pc,
                 to: target.address[lane] as u32,
@@ -79,7 +80,7 @@ pub(crate) unsafe fn start(cx: &mut Cx<'_>, i: &Inst, m: u32) {
 }
 
 /// `cp.async.commit_group`.
-pub(crate) unsafe fn commit(cx: &mut Cx<'_>, _: &Inst, m: u32) {
+pub(crate) unsafe fn commit(cx: &mut ExecContext<'_>, _: &Inst, m: u32) {
     for lane in lanes(m) {
         let number = cx.groups_of(lane);
         cx.committed[lane] = number + 1;
@@ -92,13 +93,13 @@ pub(crate) unsafe fn commit(cx: &mut Cx<'_>, _: &Inst, m: u32) {
     }
 }
 
-impl Cx<'_> {
+impl ExecContext<'_> {
     fn groups_of(&self, lane: usize) -> u32 {
         self.committed[lane]
     }
 
     /// Carries out the copies for which `ready` says so.
-    pub(crate) fn finish_copies(&mut self, ready: impl Fn(&Pending) -> bool) {
+    pub(crate) fn finish_copies(&mut self, ready: impl Fn(&PendingCopy) -> bool) {
         let all = std::mem::take(&mut self.copies);
         for p in all {
             if !ready(&p) {
@@ -116,7 +117,7 @@ impl Cx<'_> {
                 }
                 std::ptr::write_bytes(to.add(p.source as usize), 0, (p.bytes - p.source) as usize);
             }
-            if self.watched {
+            if self.instrumented {
                 check::copy_done(self, &p);
             }
         }
@@ -124,7 +125,7 @@ impl Cx<'_> {
 }
 
 /// `cp.async.wait_group n` and `wait_all` (`a` is 1).
-pub(crate) unsafe fn wait(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn wait(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let (all, keep) = (i.a != 0, i.e);
     let committed = cx.committed;
     cx.finish_copies(|p| {
@@ -163,12 +164,12 @@ pub(crate) fn pending(s: u64) -> u64 {
 }
 
 /// `mbarrier.init` (`b` is 1, the count in `a`) and `inval`.
-pub(crate) unsafe fn mbarrier_init(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn mbarrier_init(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let op = &cx.program.mem[i.e as usize];
     // SAFETY: slots of the decoded program; the address is resolved.
     unsafe {
         let r = resolve(cx, op, m, 8, Access::Write);
-        if cx.watched {
+        if cx.instrumented {
             check::barrier_init(cx, &r);
         }
         for lane in r.lanes() {
@@ -179,13 +180,13 @@ pub(crate) unsafe fn mbarrier_init(cx: &mut Cx<'_>, i: &Inst, m: u32) {
 }
 
 /// `mbarrier.arrive` and its relatives; `b` holds what they do (see the decoder).
-pub(crate) unsafe fn mbarrier_arrive(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn mbarrier_arrive(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let op = &cx.program.mem[i.e as usize];
     let (tx, only_bytes, drop, complete) = (i.b & 1 != 0, i.b & 2 != 0, i.b & 4 != 0, i.b & 8 != 0);
     // SAFETY: as for `mbarrier_init`.
     unsafe {
         let r = resolve(cx, op, m, 8, Access::Atomic);
-        if cx.watched {
+        if cx.instrumented {
             check::access(cx, &r, 8, Access::Atomic, true);
         }
         for lane in r.lanes() {
@@ -215,7 +216,7 @@ pub(crate) unsafe fn mbarrier_arrive(cx: &mut Cx<'_>, i: &Inst, m: u32) {
 }
 
 /// `cp.async.mbarrier.arrive`: the lane's copies so far arrive when they are done.
-pub(crate) unsafe fn arrive_on(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn arrive_on(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let op = &cx.program.mem[i.e as usize];
     cx.finish_copies(|p| m >> p.lane & 1 != 0);
     // SAFETY: as for `mbarrier_init`.
@@ -236,12 +237,12 @@ pub(crate) unsafe fn arrive_on(cx: &mut Cx<'_>, i: &Inst, m: u32) {
 }
 
 /// `mbarrier.test_wait` and `try_wait`: predicate `d`; `a` the state, or the parity when `b` is 1.
-pub(crate) unsafe fn mbarrier_wait(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn mbarrier_wait(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let op = &cx.program.mem[i.e as usize];
     // SAFETY: as for `mbarrier_init`.
     unsafe {
         let r = resolve(cx, op, m, 8, Access::Read);
-        if cx.watched {
+        if cx.instrumented {
             check::access(cx, &r, 8, Access::Atomic, true);
         }
         let mut done = 0;

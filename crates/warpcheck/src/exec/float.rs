@@ -1,10 +1,10 @@
 //! Floating point in round-to-nearest, the forms that kernels run all the time. The others go lane by lane through
 //! `arith`.
 
-use super::{Cx, vector::levels};
+use super::{ExecContext, vector::levels};
 use crate::{
     arith::float::{canonical_f32, canonical_f64, flush_f32},
-    ptx::program::Inst,
+    program::Inst,
 };
 
 levels! {
@@ -46,8 +46,8 @@ levels! {
 }
 
 /// Lane by lane through the function that the program holds.
-pub(crate) unsafe fn scalar(cx: &mut Cx<'_>, i: &Inst, m: u32) {
-    use crate::ptx::program::Place;
+pub(crate) unsafe fn scalar(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
+    use crate::program::Place;
     let program = cx.program;
     let op = &program.scalars[i.e as usize];
     let mut lanes = m;

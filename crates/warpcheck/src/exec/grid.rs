@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{
-    Cached, Cx, Event, Shared,
+    AllocCache, Event, ExecContext, LaunchState,
     block::{Block, End},
     schedule::{Scheduler, What},
 };
 use crate::{
-    check::{Watch, order::Order},
-    engine::{Fault, Launch, Options, Outcome},
+    check::{Checker, order::Order},
+    launch::{Fault, Launch, LaunchOptions, Outcome},
     memory::Space,
 };
 
@@ -17,7 +17,7 @@ use crate::{
 static LAUNCHES: AtomicU64 = AtomicU64::new(1);
 
 /// Runs a launch to its end.
-pub(crate) fn run(space: &Space, launch: &Launch<'_>, options: &Options) -> Outcome {
+pub(crate) fn run(space: &Space, launch: &Launch<'_>, options: &LaunchOptions) -> Outcome {
     let kernel = launch.kernel;
     let program = &*kernel.program;
     let threads = launch.block.iter().map(|&b| u64::from(b)).product::<u64>();
@@ -38,7 +38,7 @@ pub(crate) fn run(space: &Space, launch: &Launch<'_>, options: &Options) -> Outc
     let workers = workers.min(usize::try_from(blocks).unwrap_or(usize::MAX)).max(1);
     // As many blocks may be under way as a device of this size holds, so that those that wait for each other do.
     let resident = (launch.profile.sms as usize * 16).max(workers);
-    let shared = Shared {
+    let state = LaunchState {
         kernel: &kernel.name,
         program,
         options,
@@ -57,44 +57,44 @@ pub(crate) fn run(space: &Space, launch: &Launch<'_>, options: &Options) -> Outc
         stores: Default::default(),
     };
     if options.race {
-        shared.table.forget(shared.launch / crate::check::race::LAUNCHES);
+        state.table.forget(state.launch / crate::check::race::LAUNCHES);
     }
     let mut reports = if workers == 1 {
-        vec![work(&shared)]
+        vec![run_worker(&state)]
     } else {
         std::thread::scope(|scope| {
-            let handles: Vec<_> = (0..workers).map(|_| scope.spawn(|| work(&shared))).collect();
-            handles.into_iter().map(|h| h.join().unwrap_or_else(|_| Report::broken())).collect()
+            let handles: Vec<_> = (0..workers).map(|_| scope.spawn(|| run_worker(&state))).collect();
+            handles.into_iter().map(|h| h.join().unwrap_or_else(|_| WorkerResult::broken())).collect()
         })
     };
     let mut first = reports.swap_remove(0);
     for r in reports {
         first.merge(r);
     }
-    first.outcome(&shared)
+    first.outcome(&state)
 }
 
 /// What one host thread has to say.
-struct Report {
-    watch: Box<Watch>,
+struct WorkerResult {
+    checker: Box<Checker>,
     fault: Option<Fault>,
 }
 
-impl Report {
-    fn broken() -> Report {
-        Report { watch: Box::default(), fault: Some(Fault::LaunchFailed) }
+impl WorkerResult {
+    fn broken() -> WorkerResult {
+        WorkerResult { checker: Box::default(), fault: Some(Fault::LaunchFailed) }
     }
 
-    fn merge(&mut self, other: Report) {
+    fn merge(&mut self, other: WorkerResult) {
         self.fault = match (self.fault, other.fault) {
             (Some(a), Some(b)) => Some(if rank(a) <= rank(b) { a } else { b }),
             (a, b) => a.or(b),
         };
-        self.watch.merge(*other.watch);
+        self.checker.merge(*other.checker);
     }
 
-    fn outcome(self, shared: &Shared<'_>) -> Outcome {
-        let mut outcome = self.watch.finish(shared);
+    fn outcome(self, launch: &LaunchState<'_>) -> Outcome {
+        let mut outcome = self.checker.finish(launch);
         outcome.error = self.fault;
         outcome
     }
@@ -128,19 +128,19 @@ impl Drop for EndWith<'_> {
 }
 
 /// Runs blocks until there are none.
-fn work(shared: &Shared<'_>) -> Report {
-    let options = shared.options;
-    let mut cx = Cx {
+fn run_worker(launch: &LaunchState<'_>) -> WorkerResult {
+    let options = launch.options;
+    let mut cx = ExecContext {
         regs: std::ptr::null_mut(),
         preds: std::ptr::null_mut(),
         live: 0,
-        program: shared.program,
-        launch: shared,
+        program: launch.program,
+        launch,
         shared: std::ptr::null_mut(),
-        shared_bytes: shared.shared_bytes,
+        shared_bytes: launch.shared_bytes,
         local: std::ptr::null_mut(),
         local_bytes: 0,
-        cache: vec![Cached::NONE; shared.program.mem.len()],
+        cache: vec![AllocCache::NONE; launch.program.mem.len()],
         pc: 0,
         warp: 0,
         block: [0; 3],
@@ -148,8 +148,8 @@ fn work(shared: &Shared<'_>) -> Report {
         sequence: 0,
         event: Event::None,
         fault: None,
-        watched: options.init || options.race || options.count,
-        watch: Box::new(Watch::new(shared)),
+        instrumented: options.init || options.race || options.count,
+        checker: Box::new(Checker::new(launch)),
         strong: 0,
         clock: 0,
         printed: String::new(),
@@ -159,10 +159,10 @@ fn work(shared: &Shared<'_>) -> Report {
         stacks: Vec::new(),
     };
     // A thread that panics does not leave the others waiting for it.
-    let _end = EndWith(&shared.scheduler);
+    let _end = EndWith(&launch.scheduler);
     // A block that has ended leaves its memory to the next.
     let mut spare: Option<Box<Block>> = None;
-    while let Some(task) = shared.scheduler.take() {
+    while let Some(task) = launch.scheduler.take() {
         cx.sequence = task.sequence;
         let mut block = match task.what {
             What::Resume(block) => block,
@@ -174,16 +174,16 @@ fn work(shared: &Shared<'_>) -> Report {
         };
         match block.run(&mut cx) {
             End::Done => {
-                cx.watch.block_done(shared);
-                shared.scheduler.give_back(task.sequence, None);
+                cx.checker.block_done(launch);
+                launch.scheduler.give_back(task.sequence, None);
                 spare = Some(block);
             }
-            End::Suspended => shared.scheduler.give_back(task.sequence, Some(block)),
+            End::Suspended => launch.scheduler.give_back(task.sequence, Some(block)),
             End::Stop => {
-                shared.scheduler.stop();
-                shared.scheduler.give_back(task.sequence, None);
+                launch.scheduler.stop();
+                launch.scheduler.give_back(task.sequence, None);
             }
         }
     }
-    Report { watch: cx.watch, fault: cx.fault }
+    WorkerResult { checker: cx.checker, fault: cx.fault }
 }

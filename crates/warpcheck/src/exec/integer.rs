@@ -1,7 +1,7 @@
 //! Integer arithmetic, logic, shifts, comparisons, moves.
 
-use super::{Cx, vector::levels};
-use crate::ptx::program::Inst;
+use super::{ExecContext, vector::levels};
+use crate::program::Inst;
 
 levels! {
     ADD32 = |cx, i, m| cx.map2(m, i.d, i.a, i.b, |a: u32, b: u32| a.wrapping_add(b));
@@ -151,7 +151,7 @@ mod logic {
     }
 
     #[inline(always)]
-    fn sources(cx: &Cx<'_>, i: &Inst) -> (u32, u32) {
+    fn sources(cx: &ExecContext<'_>, i: &Inst) -> (u32, u32) {
         (cx.pred(i.a) ^ 0u32.wrapping_sub(i.e & 1), cx.pred(i.b) ^ 0u32.wrapping_sub(i.e >> 1 & 1))
     }
 }

@@ -1,11 +1,11 @@
 //! Loads and stores: one allocation a warp access where it can be, a lane at a time where it must be.
 
-use super::{Cx, LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW};
+use super::{ExecContext, LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW, lanes::lanes};
 use crate::{
     check::{self, memory::Problem},
     finding::{Access, StateSpace},
     memory::{Allocation, Kind},
-    ptx::program::{Inst, MemOp},
+    program::{Inst, MemOp},
 };
 
 /// Where the lanes of an access really go.
@@ -25,21 +25,9 @@ impl Resolved {
     }
 }
 
-/// The lanes of a mask.
-pub(crate) fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        if mask == 0 {
-            return None;
-        }
-        let lane = mask.trailing_zeros();
-        mask &= mask - 1;
-        Some(lane as usize)
-    })
-}
-
 /// The addresses of all lanes.
 #[inline(always)]
-pub(crate) unsafe fn addresses(cx: &Cx<'_>, op: &MemOp) -> [u64; 32] {
+pub(crate) unsafe fn addresses(cx: &ExecContext<'_>, op: &MemOp) -> [u64; 32] {
     // SAFETY: the base is a slot of the decoded program.
     unsafe {
         if op.wide {
@@ -53,7 +41,7 @@ pub(crate) unsafe fn addresses(cx: &Cx<'_>, op: &MemOp) -> [u64; 32] {
 }
 
 /// Finds the memory behind the addresses of the masked lanes; reports those that have none.
-pub(crate) unsafe fn resolve(cx: &mut Cx<'_>, op: &MemOp, m: u32, bytes: u32, access: Access) -> Resolved {
+pub(crate) unsafe fn resolve(cx: &mut ExecContext<'_>, op: &MemOp, m: u32, bytes: u32, access: Access) -> Resolved {
     // SAFETY: as for `addresses`.
     let address = unsafe { addresses(cx, op) };
     resolve_at(cx, op.space, address, m, bytes, access)
@@ -61,7 +49,7 @@ pub(crate) unsafe fn resolve(cx: &mut Cx<'_>, op: &MemOp, m: u32, bytes: u32, ac
 
 /// [`resolve`] for addresses that are known.
 pub(crate) fn resolve_at(
-    cx: &mut Cx<'_>,
+    cx: &mut ExecContext<'_>,
     space: StateSpace,
     address: [u64; 32],
     m: u32,
@@ -191,10 +179,10 @@ unsafe fn write_bytes(p: *mut u8, bytes: u32, value: u64) {
     }
 }
 
-impl Cx<'_> {
+impl ExecContext<'_> {
     /// Writes one lane of a register.
     #[inline(always)]
-    pub(crate) unsafe fn put(&self, r: crate::ptx::program::Reg, lane: usize, value: u64) {
+    pub(crate) unsafe fn put(&self, r: crate::program::Reg, lane: usize, value: u64) {
         // SAFETY: slots of a decoded program lie inside the file.
         unsafe {
             if r.wide {
@@ -207,7 +195,7 @@ impl Cx<'_> {
 
     /// Reads one lane of a register.
     #[inline(always)]
-    pub(crate) unsafe fn get(&self, r: crate::ptx::program::Reg, lane: usize) -> u64 {
+    pub(crate) unsafe fn get(&self, r: crate::program::Reg, lane: usize) -> u64 {
         // SAFETY: as above.
         unsafe {
             if r.wide { *self.slot::<u64>(r.slot).add(lane) } else { u64::from(*self.slot::<u32>(r.slot).add(lane)) }
@@ -226,7 +214,7 @@ impl Cx<'_> {
 }
 
 /// Any load.
-pub(crate) unsafe fn load(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn load(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let op = &cx.program.mem[i.e as usize];
     // SAFETY: slots of the decoded program; `resolve` bounds every pointer.
     unsafe {
@@ -234,7 +222,7 @@ pub(crate) unsafe fn load(cx: &mut Cx<'_>, i: &Inst, m: u32) {
         if op.strong {
             cx.strong_access(&r);
         }
-        if cx.watched {
+        if cx.instrumented {
             check::access(cx, &r, op.total(), Access::Read, op.strong);
         }
         if op.strong {
@@ -255,7 +243,7 @@ pub(crate) unsafe fn load(cx: &mut Cx<'_>, i: &Inst, m: u32) {
 }
 
 /// Any store.
-pub(crate) unsafe fn store(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn store(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let op = &cx.program.mem[i.e as usize];
     // SAFETY: as for `load`.
     unsafe {
@@ -268,7 +256,7 @@ pub(crate) unsafe fn store(cx: &mut Cx<'_>, i: &Inst, m: u32) {
         }
         let global = cx.launch.options.race && r.lanes().any(|l| r.space[l] == StateSpace::Global);
         let _alone = global.then(|| cx.launch.stores.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-        if cx.watched {
+        if cx.instrumented {
             let silent = silent_lanes(cx, op, &r);
             check::store_access(cx, &r, op.total(), op.strong, silent);
         }
@@ -282,7 +270,7 @@ pub(crate) unsafe fn store(cx: &mut Cx<'_>, i: &Inst, m: u32) {
 }
 
 /// Lanes whose store changes nothing. Two threads that store the same value to one place are no race that anyone sees.
-unsafe fn silent_lanes(cx: &Cx<'_>, op: &MemOp, r: &Resolved) -> u32 {
+unsafe fn silent_lanes(cx: &ExecContext<'_>, op: &MemOp, r: &Resolved) -> u32 {
     let mut silent = 0;
     let keep = if op.bytes == 8 { !0 } else { (1u64 << (8 * op.bytes)) - 1 };
     for lane in r.lanes() {
@@ -299,7 +287,7 @@ unsafe fn silent_lanes(cx: &Cx<'_>, op: &MemOp, r: &Resolved) -> u32 {
 
 /// `ld.param` of a kernel's parameter at a fixed offset: `a` bytes at `e`, `b` is 1 to extend the sign, `c` 1 for a
 /// wide register.
-pub(crate) unsafe fn load_param(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn load_param(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let (at, bytes) = (i.e as usize, usize::from(i.a));
     let mut raw = [0u8; 8];
     if let Some(source) = cx.launch.params.get(at..at + bytes) {
@@ -309,14 +297,14 @@ pub(crate) unsafe fn load_param(cx: &mut Cx<'_>, i: &Inst, m: u32) {
     // SAFETY: a slot of the decoded program.
     unsafe {
         for lane in lanes(m) {
-            cx.put(crate::ptx::program::Reg { slot: i.d, wide: i.c != 0 }, lane, value);
+            cx.put(crate::program::Reg { slot: i.d, wide: i.c != 0 }, lane, value);
         }
     }
 }
 
 /// A `cp.async` that has been issued and not yet waited for.
 #[derive(Debug, Clone)]
-pub(crate) struct Pending {
+pub(crate) struct PendingCopy {
     pub(crate) lane: u32,
     pub(crate) pc: u32,
     pub(crate) to: u32,

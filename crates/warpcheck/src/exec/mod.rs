@@ -9,6 +9,7 @@ pub(crate) mod copy;
 pub(crate) mod float;
 pub(crate) mod grid;
 pub(crate) mod integer;
+pub(crate) mod lanes;
 pub(crate) mod memory;
 pub(crate) mod print;
 pub(crate) mod schedule;
@@ -20,10 +21,10 @@ pub(crate) mod warp;
 use std::sync::Arc;
 
 use crate::{
-    check::Watch,
-    engine::{Fault, Options},
+    check::Checker,
+    launch::{Fault, LaunchOptions},
     memory::{Allocation, Table},
-    ptx::program::Program,
+    program::Program,
 };
 
 /// Generic addresses of shared memory start here: no host address does.
@@ -51,7 +52,7 @@ pub(crate) enum Event {
 
 /// The allocation that an instruction's addresses were in the last time.
 #[derive(Debug, Clone)]
-pub(crate) struct Cached {
+pub(crate) struct AllocCache {
     pub(crate) base: u64,
     pub(crate) size: u64,
     pub(crate) host: *mut u8,
@@ -59,16 +60,16 @@ pub(crate) struct Cached {
     pub(crate) allocation: Option<Arc<Allocation>>,
 }
 
-impl Cached {
-    pub(crate) const NONE: Cached =
-        Cached { base: 0, size: 0, host: std::ptr::null_mut(), writable: false, allocation: None };
+impl AllocCache {
+    pub(crate) const NONE: AllocCache =
+        AllocCache { base: 0, size: 0, host: std::ptr::null_mut(), writable: false, allocation: None };
 }
 
 /// What all blocks of a launch share.
-pub(crate) struct Shared<'a> {
+pub(crate) struct LaunchState<'a> {
     pub(crate) kernel: &'a str,
     pub(crate) program: &'a Program,
-    pub(crate) options: &'a Options,
+    pub(crate) options: &'a LaunchOptions,
     pub(crate) space: &'a crate::memory::Space,
     pub(crate) table: Arc<Table>,
     pub(crate) params: &'a [u8],
@@ -87,19 +88,19 @@ pub(crate) struct Shared<'a> {
 }
 
 /// The state of a host thread that runs blocks: what handlers see. Pointers are to the block and warp that run now.
-pub(crate) struct Cx<'a> {
+pub(crate) struct ExecContext<'a> {
     pub(crate) regs: *mut u32,
     pub(crate) preds: *mut u32,
     /// Lanes that exist and have not exited.
     pub(crate) live: u32,
     pub(crate) program: &'a Program,
-    pub(crate) launch: &'a Shared<'a>,
+    pub(crate) launch: &'a LaunchState<'a>,
     pub(crate) shared: *mut u8,
     pub(crate) shared_bytes: u32,
     /// The warp's local memory, lane after lane.
     pub(crate) local: *mut u8,
     pub(crate) local_bytes: u32,
-    pub(crate) cache: Vec<Cached>,
+    pub(crate) cache: Vec<AllocCache>,
     pub(crate) pc: u32,
     pub(crate) warp: u32,
     pub(crate) block: [u32; 3],
@@ -109,21 +110,21 @@ pub(crate) struct Cx<'a> {
     pub(crate) sequence: u64,
     pub(crate) event: Event,
     pub(crate) fault: Option<Fault>,
-    /// Whether memory accesses take the watched path.
-    pub(crate) watched: bool,
-    pub(crate) watch: Box<Watch>,
+    /// Whether memory accesses take the path with checks and counters.
+    pub(crate) instrumented: bool,
+    pub(crate) checker: Box<Checker>,
     /// Atomics and strong accesses to global memory in this slice.
     pub(crate) strong: u32,
     pub(crate) clock: u64,
     pub(crate) printed: String,
-    pub(crate) copies: Vec<crate::exec::memory::Pending>,
+    pub(crate) copies: Vec<crate::exec::memory::PendingCopy>,
     /// Groups of `cp.async` that each lane has committed.
     pub(crate) committed: [u32; 32],
     pub(crate) groups: u32,
     pub(crate) stacks: Vec<Vec<u64>>,
 }
 
-impl Cx<'_> {
+impl ExecContext<'_> {
     /// The thread of a lane of the running warp, as `threadIdx`.
     pub(crate) fn thread(&self, lane: u32) -> [u32; 3] {
         thread_at(self.launch.block, self.warp * 32 + lane)

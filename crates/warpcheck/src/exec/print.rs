@@ -1,21 +1,17 @@
 //! `printf` and failed assertions.
 
-use super::{
-    Cx,
-    call::local_at,
-    memory::{lanes, resolve_at},
-};
+use super::{ExecContext, call::local_at, lanes::lanes, memory::resolve_at};
 use crate::{
     check,
     finding::{Access, StateSpace},
-    ptx::program::{Inst, LocalCopy},
+    program::{Inst, LocalCopy},
 };
 
 /// Longest text that a `%s` or a format may have.
 const LONGEST: usize = 1 << 16;
 
 /// Reads bytes at a generic address of one lane.
-fn peek(cx: &mut Cx<'_>, lane: usize, address: u64, out: &mut [u8]) -> bool {
+fn peek(cx: &mut ExecContext<'_>, lane: usize, address: u64, out: &mut [u8]) -> bool {
     let mut addresses = [0; 32];
     for (k, o) in out.iter_mut().enumerate() {
         addresses[lane] = address.wrapping_add(k as u64);
@@ -30,7 +26,7 @@ fn peek(cx: &mut Cx<'_>, lane: usize, address: u64, out: &mut [u8]) -> bool {
 }
 
 /// A string up to its zero.
-fn text(cx: &mut Cx<'_>, lane: usize, address: u64) -> Option<Vec<u8>> {
+fn text(cx: &mut ExecContext<'_>, lane: usize, address: u64) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let mut byte = [0];
     while out.len() < LONGEST {
@@ -46,7 +42,7 @@ fn text(cx: &mut Cx<'_>, lane: usize, address: u64) -> Option<Vec<u8>> {
 }
 
 /// Reads an argument of the call: `from` in the copy says where it lies in local memory.
-unsafe fn argument(cx: &Cx<'_>, op: LocalCopy, lane: usize) -> u64 {
+unsafe fn argument(cx: &ExecContext<'_>, op: LocalCopy, lane: usize) -> u64 {
     // SAFETY: checked against the lane's part.
     unsafe {
         let at = local_at(cx, op.from, lane);
@@ -62,7 +58,7 @@ unsafe fn argument(cx: &Cx<'_>, op: LocalCopy, lane: usize) -> u64 {
 }
 
 /// `vprintf(format, arguments)`: copies `e` and `e + 1` say where the two pointers lie, `e + 2` where the result goes.
-pub(crate) unsafe fn vprintf(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn vprintf(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let ops = [0, 1, 2].map(|k| cx.program.copies[i.e as usize + k]);
     for lane in lanes(m) {
         // SAFETY: places of the decoded program.
@@ -98,12 +94,12 @@ struct Spec {
     short: u32,
 }
 
-fn print(cx: &mut Cx<'_>, lane: usize, format: &[u8], arguments: u64) -> (Vec<u8>, u32) {
+fn print(cx: &mut ExecContext<'_>, lane: usize, format: &[u8], arguments: u64) -> (Vec<u8>, u32) {
     let mut out = Vec::new();
     let mut at = arguments;
     let mut count = 0;
     let mut f = format.iter().copied().peekable();
-    let mut next = |cx: &mut Cx<'_>, bytes: u64| -> u64 {
+    let mut next = |cx: &mut ExecContext<'_>, bytes: u64| -> u64 {
         // An address that wraps around is no memory either.
         at = at.checked_next_multiple_of(bytes).unwrap_or(0);
         let mut raw = [0u8; 8];
@@ -344,7 +340,7 @@ fn hexadecimal(v: f64, precision: Option<usize>) -> String {
 }
 
 /// `__assertfail(message, file, line, function, size)`: copies from `e` on say where the arguments lie.
-pub(crate) unsafe fn assert_failed(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn assert_failed(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let ops = [0, 1, 2, 3].map(|k| cx.program.copies[i.e as usize + k]);
     for lane in lanes(m) {
         // SAFETY: places of the decoded program.

@@ -1,31 +1,31 @@
 //! Registers that change while a warp runs.
 
-use super::{Cx, memory::lanes};
-use crate::ptx::program::Inst;
+use super::{ExecContext, lanes::lanes};
+use crate::program::Inst;
 
 /// `%clock` and its like: `e` is the shift, `c` 1 for a wide register.
-pub(crate) unsafe fn clock(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn clock(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     // An instruction a cycle; a read costs some, so that time moves between two reads.
     cx.clock += 16;
     let value = cx.clock >> i.e;
     // SAFETY: a slot of the decoded program.
     unsafe {
         for lane in lanes(m) {
-            cx.put(crate::ptx::program::Reg { slot: i.d, wide: i.c != 0 }, lane, value);
+            cx.put(crate::program::Reg { slot: i.d, wide: i.c != 0 }, lane, value);
         }
     }
 }
 
 /// `nanosleep`: others may run.
-pub(crate) unsafe fn sleep(cx: &mut Cx<'_>, _: &Inst, _: u32) {
+pub(crate) unsafe fn sleep(cx: &mut ExecContext<'_>, _: &Inst, _: u32) {
     cx.event = super::Event::Yield;
 }
 
 /// An instruction that orders memory and does nothing else here.
-pub(crate) unsafe fn fence(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn fence(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     crate::check::order::fence(cx, i.e, m);
     std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
 }
 
 /// Nothing.
-pub(crate) unsafe fn nothing(_: &mut Cx<'_>, _: &Inst, _: u32) {}
+pub(crate) unsafe fn nothing(_: &mut ExecContext<'_>, _: &Inst, _: u32) {}

@@ -1,19 +1,20 @@
 //! `ldmatrix`, `stmatrix`, `mma.sync`.
 
 use super::{
-    Cx,
-    memory::{Resolved, lanes, resolve},
+    ExecContext,
+    lanes::lanes,
+    memory::{Resolved, resolve},
     vector::levels,
 };
 use crate::{
     arith::mma::{self, Element, Lanes, WideLanes},
     check,
     finding::Access,
-    ptx::program::Inst,
+    program::Inst,
 };
 
 /// `ldmatrix`: memory operand `e` with its registers; `a` matrices; `b` is 1 for `.trans`.
-pub(crate) unsafe fn load_matrix(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn load_matrix(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let op = &cx.program.mem[i.e as usize];
     let count = usize::from(i.a);
     // SAFETY: slots of the decoded program; every row is resolved.
@@ -21,7 +22,7 @@ pub(crate) unsafe fn load_matrix(cx: &mut Cx<'_>, i: &Inst, m: u32) {
         // Lanes 8k to 8k + 7 give the rows of matrix k.
         let rows = if count == 4 { m } else { m & ((1 << (8 * count)) - 1) };
         let r = resolve(cx, op, rows, 16, Access::Read);
-        if cx.watched {
+        if cx.instrumented {
             check::matrix_access(cx, &r, Access::Read);
         }
         let row = |k: usize| -> [u16; 8] {
@@ -41,14 +42,14 @@ pub(crate) unsafe fn load_matrix(cx: &mut Cx<'_>, i: &Inst, m: u32) {
 }
 
 /// `stmatrix`.
-pub(crate) unsafe fn store_matrix(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn store_matrix(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let op = &cx.program.mem[i.e as usize];
     let count = usize::from(i.a);
     // SAFETY: as for `load_matrix`.
     unsafe {
         let rows = if count == 4 { m } else { m & ((1 << (8 * count)) - 1) };
         let r: Resolved = resolve(cx, op, rows, 16, Access::Write);
-        if cx.watched {
+        if cx.instrumented {
             check::matrix_access(cx, &r, Access::Write);
         }
         for matrix in 0..count {
@@ -75,7 +76,7 @@ pub(crate) unsafe fn store_matrix(cx: &mut Cx<'_>, i: &Inst, m: u32) {
 }
 
 /// `movmatrix`: a transposed 8 × 8 matrix between registers.
-pub(crate) unsafe fn move_matrix(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+pub(crate) unsafe fn move_matrix(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     // SAFETY: slots of the decoded program.
     unsafe {
         let source = cx.slot::<[u32; 32]>(i.a).read();
@@ -88,7 +89,7 @@ pub(crate) unsafe fn move_matrix(cx: &mut Cx<'_>, i: &Inst, m: u32) {
 }
 
 #[inline(always)]
-unsafe fn multiply(cx: &mut Cx<'_>, i: &Inst, m: u32) {
+unsafe fn multiply(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let extra = &cx.program.extra[i.e as usize];
     let Some(form) = &extra.mma else { return };
     let slot = |k: usize| extra.regs[k].unwrap_or_default().slot;

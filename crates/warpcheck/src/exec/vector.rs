@@ -4,7 +4,7 @@
 //! is compiled to SSE2, AVX2 and AVX-512. Chunks of 16 lanes are read whole before they are written: destination and
 //! source may be the same slot.
 
-use super::Cx;
+use super::ExecContext;
 
 /// Lanes that are handled at once.
 const CHUNK: usize = 16;
@@ -17,7 +17,7 @@ macro_rules! levels {
             use super::*;
             #[allow(dead_code)]
             const LEVEL: usize = 0;
-            $(#[allow(non_snake_case, unused_unsafe)] pub(super) unsafe fn $name($cx: &mut Cx<'_>, $i: &Inst, $m: u32) {
+            $(#[allow(non_snake_case, unused_unsafe)] pub(super) unsafe fn $name($cx: &mut ExecContext<'_>, $i: &Inst, $m: u32) {
                 // SAFETY: slots of a decoded instruction lie inside the register file.
                 unsafe { $body }
             })*
@@ -29,7 +29,7 @@ macro_rules! levels {
             #[allow(dead_code)]
             const LEVEL: usize = 1;
             $(#[allow(non_snake_case, unused_unsafe)] #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
-            pub(super) unsafe fn $name($cx: &mut Cx<'_>, $i: &Inst, $m: u32) {
+            pub(super) unsafe fn $name($cx: &mut ExecContext<'_>, $i: &Inst, $m: u32) {
                 // SAFETY: as for the portable one; the level is chosen by what the CPU has.
                 unsafe { $body }
             })*
@@ -42,7 +42,7 @@ macro_rules! levels {
             const LEVEL: usize = 2;
             $(#[allow(non_snake_case, unused_unsafe)]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
-            pub(super) unsafe fn $name($cx: &mut Cx<'_>, $i: &Inst, $m: u32) {
+            pub(super) unsafe fn $name($cx: &mut ExecContext<'_>, $i: &Inst, $m: u32) {
                 // SAFETY: as for the portable one; the level is chosen by what the CPU has.
                 unsafe { $body }
             })*
@@ -50,10 +50,10 @@ macro_rules! levels {
         $(
             $(#[$meta])*
             #[cfg(target_arch = "x86_64")]
-            pub(crate) const $name: crate::ptx::program::Levels = [portable::$name, avx2::$name, avx512::$name];
+            pub(crate) const $name: crate::program::Levels = [portable::$name, avx2::$name, avx512::$name];
             $(#[$meta])*
             #[cfg(not(target_arch = "x86_64"))]
-            pub(crate) const $name: crate::ptx::program::Levels = [portable::$name; 3];
+            pub(crate) const $name: crate::program::Levels = [portable::$name; 3];
         )*
     };
 }
@@ -102,7 +102,7 @@ fn apart(slot: u16) -> u16 {
     slot
 }
 
-impl Cx<'_> {
+impl ExecContext<'_> {
     /// Whether all lanes that still live are in the mask: results of dead lanes may be anything.
     #[inline(always)]
     pub(crate) fn full(&self, mask: u32) -> bool {

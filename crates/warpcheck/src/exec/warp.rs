@@ -4,8 +4,8 @@
 //! apart or reaches another group and merges with it. Compilers lay out code so that this reconverges where hardware
 //! does. A group that spins while others could run gives way after a while, so that lanes may wait for each other.
 
-use super::{Cx, Event};
-use crate::{check::sync, finding::FindingKind, ptx::program::Kind};
+use super::{Event, ExecContext};
+use crate::{check::sync, finding::FindingKind, program::Kind};
 
 /// Lanes at one instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub(crate) struct Warp {
     pub(crate) spent: u64,
     /// Lanes that were stopped by a fault: their absence is no fault of its own.
     pub(crate) killed: bool,
-    pub(crate) copies: Vec<super::memory::Pending>,
+    pub(crate) copies: Vec<super::memory::PendingCopy>,
     pub(crate) committed: [u32; 32],
     /// Saved frames of recursive calls, by lane.
     pub(crate) stacks: Vec<Vec<u64>>,
@@ -110,7 +110,7 @@ impl Warp {
     ///
     /// # Safety
     /// The pointers of `cx` must be those of this warp's registers, predicates and memories.
-    pub(crate) unsafe fn run(&mut self, cx: &mut Cx<'_>, slice: u64) -> Status {
+    pub(crate) unsafe fn run(&mut self, cx: &mut ExecContext<'_>, slice: u64) -> Status {
         let start = cx.clock;
         let status = loop {
             let favoured = self.favoured.take();
@@ -164,7 +164,7 @@ impl Warp {
         woke
     }
 
-    fn exit(&mut self, cx: &mut Cx<'_>, mask: u32) {
+    fn exit(&mut self, cx: &mut ExecContext<'_>, mask: u32) {
         self.live &= !mask;
         self.exited |= mask;
         cx.live = self.live;
@@ -174,7 +174,7 @@ impl Warp {
     }
 
     /// Runs one group until it ends, parks, or another has to run. `None` asks for the next group.
-    unsafe fn run_group(&mut self, cx: &mut Cx<'_>, group: Group, next: u32, end: u64) -> Option<Status> {
+    unsafe fn run_group(&mut self, cx: &mut ExecContext<'_>, group: Group, next: u32, end: u64) -> Option<Status> {
         let program = cx.program;
         let code = program.code.as_slice();
         let Group { mut pc, mut mask } = group;
@@ -200,8 +200,8 @@ impl Warp {
                 let p = cx.pred(i.guard >> 1);
                 mask & (p ^ 0u32.wrapping_sub(u32::from(i.guard & 1)))
             };
-            if cx.watched {
-                cx.watch.instruction(pc, lanes);
+            if cx.instrumented {
+                cx.checker.instruction(pc, lanes);
             }
             match i.kind {
                 Kind::Plain => {
@@ -388,15 +388,15 @@ impl Warp {
     }
 
     /// The lanes whose member mask is that of the first.
-    fn same_members(&self, cx: &Cx<'_>, i: &crate::ptx::program::Inst, lanes: u32) -> u32 {
+    fn same_members(&self, cx: &ExecContext<'_>, i: &crate::program::Inst, lanes: u32) -> u32 {
         // SAFETY: operand `c` of such an instruction is the slot of its mask.
         let masks = unsafe { cx.slot::<[u32; 32]>(i.c).read() };
         let first = masks[lanes.trailing_zeros() as usize];
-        super::memory::lanes(lanes).filter(|&l| masks[l] == first).fold(0, |m, l| m | 1 << l)
+        super::lanes::lanes(lanes).filter(|&l| masks[l] == first).fold(0, |m, l| m | 1 << l)
     }
 
     /// Parks the lanes of a `.sync` instruction whose mask names lanes that are elsewhere. `false` when all are here.
-    fn wait_for_members(&mut self, cx: &mut Cx<'_>, i: &crate::ptx::program::Inst, lanes: u32) -> bool {
+    fn wait_for_members(&mut self, cx: &mut ExecContext<'_>, i: &crate::program::Inst, lanes: u32) -> bool {
         // SAFETY: operand `c` of such an instruction is the slot of its mask.
         let masks = unsafe { cx.slot::<[u32; 32]>(i.c).read() };
         let mut wanted = 0;
@@ -411,7 +411,7 @@ impl Warp {
             }
             // The last warp of a block may be short: a mask of all 32 lanes names those that never were, and that is fine.
             let ended = mask & self.exited;
-            let differs = super::memory::lanes(lanes & mask).any(|l| masks[l] != mask);
+            let differs = super::lanes::lanes(lanes & mask).any(|l| masks[l] != mask);
             if ended != 0 && !self.killed {
                 let text = format!("the member mask {mask:#010x} names lanes {ended:#010x}, which have exited");
                 sync::report(cx, FindingKind::SyncMask, 1 << lane, text);

@@ -1,11 +1,8 @@
-//! PTX: from text to a flat program.
+//! PTX: from text to a syntax tree.
 
-mod decode;
 mod lexer;
-pub(crate) mod load;
-mod parser;
-pub(crate) mod program;
-mod syntax;
+pub(crate) mod parser;
+pub(crate) mod syntax;
 
 use thiserror::Error;
 

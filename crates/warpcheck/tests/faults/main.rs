@@ -20,8 +20,8 @@ mod race_shared;
 mod stuck;
 
 use support::{Buffer, Gpu, compile};
-use warpcheck::engine::{Launch, Options, Outcome};
 use warpcheck::finding::FindingKind;
+use warpcheck::launch::{Launch, LaunchOptions, Outcome};
 
 /// An argument of a kernel.
 #[derive(Debug, Clone, Copy)]
@@ -129,7 +129,7 @@ fn pass(gpu: &Gpu, arg: A, bad: bool, buffers: &[Buffer]) -> (Buffer, Vec<u8>) {
     (buffer, buffer.0.to_le_bytes().to_vec())
 }
 
-fn run(case: &Case, ptx: &str, bad: bool, options: &Options) -> Result<Outcome, String> {
+fn run(case: &Case, ptx: &str, bad: bool, options: &LaunchOptions) -> Result<Outcome, String> {
     let gpu = Gpu::new();
     let module = gpu.engine.load(0, &gpu.profile, ptx.as_bytes()).map_err(|e| e.to_string())?;
     let kernel = module.kernel("k").ok_or("no kernel k")?;
@@ -199,7 +199,8 @@ pub fn check(cases: &[Case]) {
     let ways = [(None, 1), (Some(1), 2), (Some(2), 1), (Some(3), 2)];
     for case in cases {
         let (bad, good) = (choose(case.source, true), choose(case.source, false));
-        let options = |(schedule, threads)| Options { schedule, threads, budget: 300_000, ..Options::checked() };
+        let options =
+            |(schedule, threads)| LaunchOptions { schedule, threads, budget: 300_000, ..LaunchOptions::checked() };
         let ptx = compile(&bad, case.target, &[]);
         for way in ways {
             let judged = run(case, &ptx, true, &options(way)).and_then(|outcome| judge(case, &bad, &outcome));
@@ -209,7 +210,7 @@ pub fn check(cases: &[Case]) {
             }
         }
         // Unchecked, the launch may fail or not; it must end and report nothing.
-        let unchecked = Options { budget: 300_000, ..Options::default() };
+        let unchecked = LaunchOptions { budget: 300_000, ..LaunchOptions::default() };
         match run(case, &ptx, true, &unchecked) {
             Ok(outcome) if !outcome.findings.is_empty() && outcome.error.is_none() => {
                 failures.push(format!("{} unchecked: {:?}", case.name, outcome.findings[0].message));

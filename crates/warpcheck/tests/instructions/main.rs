@@ -18,7 +18,7 @@ mod halves;
 mod integers;
 
 use support::{Gpu, Random};
-use warpcheck::engine::Options;
+use warpcheck::launch::LaunchOptions;
 
 /// A form: its text, the classes of its inputs, its result's class, and what it computes.
 pub struct Form {
@@ -196,7 +196,7 @@ pub fn check(target: u32, forms: &[Form]) {
             if predicated && !single {
                 continue;
             }
-            for options in [Options::checked(), Options::default()] {
+            for options in [LaunchOptions::checked(), LaunchOptions::default()] {
                 let y = gpu.upload(&vec![0u64; n]);
                 let name = format!("k{index}_{}", u8::from(predicated));
                 let shape = ([n.div_ceil(96) as u32, 1, 1], [96, 1, 1], 0);

@@ -23,7 +23,8 @@ mod warp;
 
 use bytemuck::Pod;
 use support::{Gpu, compile};
-use warpcheck::engine::{Module, Options};
+use warpcheck::engine::Module;
+use warpcheck::launch::LaunchOptions;
 
 /// Every target that the driver claims.
 pub const ALL: &[u32] = &[70, 75, 80, 86, 89, 90];
@@ -36,14 +37,14 @@ pub const ENDS: &[u32] = &[70, 90];
 pub fn prove<T: Pod + PartialEq + std::fmt::Debug>(
     source: &str,
     targets: &[u32],
-    run: impl Fn(&Gpu, &Module, &Options) -> Vec<T>,
+    run: impl Fn(&Gpu, &Module, &LaunchOptions) -> Vec<T>,
 ) -> Vec<T> {
-    let checked = |schedule, threads| Options { schedule, threads, ..Options::checked() };
+    let checked = |schedule, threads| LaunchOptions { schedule, threads, ..LaunchOptions::checked() };
     let ways = [
         checked(None, 1),
         checked(Some(1), 2),
-        Options { count: true, ..checked(Some(2), 0) },
-        Options { schedule: Some(3), threads: 2, ..Options::default() },
+        LaunchOptions { count: true, ..checked(Some(2), 0) },
+        LaunchOptions { schedule: Some(3), threads: 2, ..LaunchOptions::default() },
     ];
     let mut first: Option<Vec<u8>> = None;
     let mut result = Vec::new();
@@ -68,7 +69,14 @@ pub fn prove<T: Pod + PartialEq + std::fmt::Debug>(
 }
 
 /// Launches with a one-dimensional grid and block, and expects nothing to be found.
-pub fn launch(gpu: &Gpu, module: &Module, kernel: &str, (grid, block): (u32, u32), args: &[support::Arg], o: &Options) {
+pub fn launch(
+    gpu: &Gpu,
+    module: &Module,
+    kernel: &str,
+    (grid, block): (u32, u32),
+    args: &[support::Arg],
+    o: &LaunchOptions,
+) {
     let outcome = gpu.launch(module, kernel, ([grid, 1, 1], [block, 1, 1], 0), args, o);
     support::gpu::assert_clean(kernel, &outcome);
 }

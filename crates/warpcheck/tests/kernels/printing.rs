@@ -1,8 +1,8 @@
 //! `printf` and `assert` on the device.
 
 use crate::support::{Gpu, compile};
-use warpcheck::engine::{Fault, Options};
 use warpcheck::finding::FindingKind;
+use warpcheck::launch::{Fault, LaunchOptions};
 
 #[test]
 fn printf_formats_as_in_c() {
@@ -19,7 +19,7 @@ extern "C" __global__ void print(const char* s, double d, long long w, int i) {
     let gpu = Gpu::new();
     let module = gpu.load(&compile(source, 80, &[]));
     let args = args![gpu.zeros(8), 1234.5678f64, -5_000_000_000i64, 42i32];
-    let o = Options { threads: 1, ..Options::checked() };
+    let o = LaunchOptions { threads: 1, ..LaunchOptions::checked() };
     let outcome = gpu.launch(&module, "print", ([1, 1, 1], [32, 1, 1], 0), args, &o);
     crate::support::gpu::assert_clean("print", &outcome);
     let expected = "plain\n42    42|42   |00042 +42 2a 0XFF 10 4294967295\n\
@@ -45,11 +45,11 @@ extern "C" __global__ void positive(const int* x) {
     let mut data = vec![1i32; 64];
     data[37] = 0;
     let bad = gpu.upload(&data);
-    let outcome = gpu.launch(&module, "positive", shape, args![bad], &Options::checked());
+    let outcome = gpu.launch(&module, "positive", shape, args![bad], &LaunchOptions::checked());
     assert_eq!(outcome.error, Some(Fault::Assert));
     let finding = outcome.findings.iter().find(|f| f.kind == FindingKind::Assert).expect("an assertion");
     assert_eq!(finding.thread, [37, 0, 0]);
     assert!(finding.message.contains("x[threadIdx.x] > 0"), "{}", finding.message);
-    let unchecked = gpu.launch(&module, "positive", shape, args![bad], &Options::default());
+    let unchecked = gpu.launch(&module, "positive", shape, args![bad], &LaunchOptions::default());
     assert_eq!(unchecked.error, Some(Fault::Assert));
 }

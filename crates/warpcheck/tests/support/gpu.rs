@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bytemuck::{Pod, bytes_of, cast_slice, cast_slice_mut};
-use warpcheck::engine::{Engine, Launch, Module, Options, Outcome};
+use warpcheck::engine::{Engine, Module};
+use warpcheck::launch::{Launch, LaunchOptions, Outcome};
 use warpcheck::memory::Kind;
 use warpcheck::profile::Profile;
 
@@ -93,7 +94,7 @@ impl Gpu {
         kernel: &str,
         (grid, block, dynamic_shared): ([u32; 3], [u32; 3], u32),
         args: &[Arg],
-        options: &Options,
+        options: &LaunchOptions,
     ) -> Outcome {
         let kernel = module.kernel(kernel).unwrap_or_else(|| panic!("no kernel {kernel}"));
         assert_eq!(kernel.params.len(), args.len(), "{} takes other arguments", kernel.name);
@@ -109,7 +110,7 @@ impl Gpu {
 
     /// Runs a kernel with all checks and expects nothing to be found.
     pub fn run(&self, module: &Module, kernel: &str, shape: ([u32; 3], [u32; 3], u32), args: &[Arg]) -> Outcome {
-        let outcome = self.launch(module, kernel, shape, args, &Options::checked());
+        let outcome = self.launch(module, kernel, shape, args, &LaunchOptions::checked());
         assert_clean(kernel, &outcome);
         outcome
     }

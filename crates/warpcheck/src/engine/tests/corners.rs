@@ -14,12 +14,12 @@ fn an_asynchronous_copy_reads_no_further_than_it_is_told() {
              ld.shared.v4.u32 {{%r10, %r11, %r12, %r13}}, [%r6];\nst.global.v4.u32 [%rd2], {{%r10, %r11, %r12, %r13}};\nret;"
         )
     };
-    let o = b.run(&body(4, 16), &[x, y], 1, 1, &Options::checked());
+    let o = b.run(&body(4, 16), &[x, y], 1, 1, &LaunchOptions::checked());
     assert_eq!((o.error, kinds(&o), b.words(y, 4)), (None, vec![], vec![5, 0, 0, 0]));
-    let o = b.run(&body(8, 16), &[x, y], 1, 1, &Options::checked());
+    let o = b.run(&body(8, 16), &[x, y], 1, 1, &LaunchOptions::checked());
     assert_eq!((o.error, kinds(&o)), (Some(Fault::IllegalAddress), vec![FindingKind::OutOfBounds]));
     // The alignment is that of 16 bytes.
-    let o = b.run(&body(4, 4), &[x, y], 1, 1, &Options::checked());
+    let o = b.run(&body(4, 4), &[x, y], 1, 1, &LaunchOptions::checked());
     assert_eq!((o.error, kinds(&o)), (Some(Fault::MisalignedAddress), vec![FindingKind::Misaligned]));
 }
 
@@ -45,7 +45,7 @@ fn a_kernel_calls_what_another_has_stored() {
         let block = [if name == "k" { 32 } else { 1 }, 1, 1];
         let launch =
             Launch { kernel: &kernel, device: 0, profile: &b.profile, grid: [1; 3], block, dynamic_shared: 0, params };
-        let o = b.engine.launch(&launch, &Options::checked());
+        let o = b.engine.launch(&launch, &LaunchOptions::checked());
         assert_eq!((o.error, kinds(&o)), (None, vec![]), "{name}");
     };
     launch("set", &[]);
@@ -61,7 +61,7 @@ fn of_two_faults_the_heavier_is_the_launchs() {
     let body =
         "setp.eq.u32 %p1, %r3, 0;\n@%p1 ld.global.u32 %r5, [%rd1+2];\n@!%p1 ld.global.u32 %r5, [%rd1+4096];\nret;";
     for threads in [1, 2] {
-        let o = b.run(body, &[x], 2, 1, &Options { threads, ..Options::checked() });
+        let o = b.run(body, &[x], 2, 1, &LaunchOptions { threads, ..LaunchOptions::checked() });
         assert_eq!(o.error, Some(Fault::IllegalAddress), "{threads} threads");
     }
 }
@@ -70,7 +70,7 @@ fn of_two_faults_the_heavier_is_the_launchs() {
 fn an_atomic_without_a_result_and_one_of_a_byte() {
     let b = Bench::new();
     let x = b.buffer(&[0; 2]);
-    let o = b.run("atom.global.add.u64 _, [%rd1], 1;\nret;", &[x], 1, 32, &Options::checked());
+    let o = b.run("atom.global.add.u64 _, [%rd1], 1;\nret;", &[x], 1, 32, &LaunchOptions::checked());
     assert_eq!((o.error, kinds(&o), b.words(x, 2)), (None, vec![], vec![32, 0]));
     // PTX has none of eight bits.
     let text = kernel("atom.global.exch.b8 %r5, [%rd1], %r6;\nret;", 1);
@@ -88,7 +88,7 @@ fn an_argument_list_that_wraps_around_ends_the_launch() {
          {{ .param .b64 p0; st.param.b64 [p0+0], %rd4; .param .b64 p1; st.param.b64 [p1+0], %rd2; .param .b32 r0; \
          call.uni (r0), vprintf, (p0, p1); ld.param.b32 %r2, [r0+0]; }}\nret;\n}}\n"
     );
-    let o = b.run_text(&text, &[], 2, 1, &Options { threads: 2, ..Options::checked() });
+    let o = b.run_text(&text, &[], 2, 1, &LaunchOptions { threads: 2, ..LaunchOptions::checked() });
     assert!(o.printed.ends_with('\n'), "{:?}", o.printed);
 }
 
@@ -112,7 +112,7 @@ fn every_thread_of_a_large_block_may_acquire() {
          WAIT: ld.acquire.gpu.global.u32 %r6, [%rd3];\nsetp.eq.u32 %p3, %r6, 0;\n@%p3 bra WAIT;\n\
          ld.global.u32 %r7, [%rd2];\n{INDEX}st.global.u32 [%rd11], %r7;\nEND: ret;"
     );
-    let o = b.run(&body, &[y, x, flag], 2, 512, &Options::checked());
+    let o = b.run(&body, &[y, x, flag], 2, 512, &LaunchOptions::checked());
     assert_eq!((o.error, kinds(&o)), (None, vec![]));
     assert_eq!(b.words(y, 1024)[512..], [7; 512]);
 }

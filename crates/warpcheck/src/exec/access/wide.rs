@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::shared_is_clean;
-use crate::{exec::Cx, ptx::program::Inst};
+use crate::{exec::ExecContext, program::Inst};
 
 /// Loads four bytes a lane, all lanes taking part; `false` when something is the matter, with nothing done. `at` is
 /// room for the offsets.
@@ -11,7 +11,7 @@ use crate::{exec::Cx, ptx::program::Inst};
 /// # Safety
 /// The CPU has AVX-512 F; `i` is a load that the decoder made, of a register of 32 bits.
 #[inline(always)]
-pub(super) unsafe fn load_shared<const LEVEL: usize>(cx: &mut Cx<'_>, i: &Inst, at: &mut [u32; 32]) -> bool {
+pub(super) unsafe fn load_shared<const LEVEL: usize>(cx: &mut ExecContext<'_>, i: &Inst, at: &mut [u32; 32]) -> bool {
     let Some(limit) = cx.shared_bytes.checked_sub(4) else { return false };
     // SAFETY: slots of the decoded program; every offset is compared with the limit before it is used.
     unsafe {
@@ -38,7 +38,7 @@ pub(super) unsafe fn load_shared<const LEVEL: usize>(cx: &mut Cx<'_>, i: &Inst, 
         if beyond != 0 || outside | misaligned != 0 {
             return false;
         }
-        if cx.watched {
+        if cx.instrumented {
             _mm512_storeu_si512(at.as_mut_ptr().cast(), low);
             _mm512_storeu_si512(at.as_mut_ptr().add(16).cast(), high);
             if !shared_is_clean::<4, LEVEL>(cx, i, at, !0) {

@@ -4,7 +4,7 @@ use super::{Class, Decoder, Now, Opnd, Place, Reg, Result, Ty};
 use crate::{
     arith::{bits, half, integer as int},
     exec::integer as op,
-    ptx::program::Levels,
+    program::Levels,
 };
 
 /// The low 16 bits, sign-extended.

@@ -2,15 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{
-    Error,
-    decode::{Symbols, functions},
-    parser,
-    syntax::{Init, Unit, VarSpace, Variable},
-};
+use super::{Symbols, functions};
 use crate::{
-    engine::{Kernel, Param},
+    launch::{Kernel, Param},
     memory::{Kind, Space},
+    ptx::{
+        Error, parser,
+        syntax::{Init, Unit, VarSpace, Variable},
+    },
 };
 
 /// A kernel's parameters may take this many bytes.
@@ -71,7 +70,7 @@ fn build(
     let mut constants = 0u64;
     let memory = |v: &&Variable<'_>| matches!(v.space, VarSpace::Global | VarSpace::Const);
     let inner = unit.functions.iter().flat_map(|f| f.body.iter().flatten()).filter_map(|s| match s {
-        super::syntax::Stmt::Var(v) => Some(v),
+        crate::ptx::syntax::Stmt::Var(v) => Some(v),
         _ => None,
     });
     let variables: Vec<&Variable<'_>> = unit.variables.iter().chain(inner).filter(memory).collect();
@@ -142,7 +141,7 @@ fn build(
 }
 
 /// An estimate: what is live at once, and some for addresses.
-fn registers(program: &super::program::Program) -> u32 {
+fn registers(program: &crate::program::Program) -> u32 {
     let constants: u32 = program.constants.iter().map(|c| if c.wide { 2 } else { 1 }).sum();
     (program.slots.saturating_sub(constants) + 6).next_multiple_of(8).clamp(16, 255)
 }

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Base, Body, Context, Decoder, Home, LocalPlace, Opnd, Result, Symbols, allocate, control::aligned};
+use crate::program::{Entry, Program};
 use crate::ptx::{
     Error,
-    program::{Entry, Program},
     syntax::{Function, Unit, VarSpace},
 };
 

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use super::syntax::Ty;
-use crate::exec::Cx;
+use crate::exec::ExecContext;
 use crate::finding::{Location, StateSpace};
+use crate::ptx::syntax::Ty;
 
 /// Runs one instruction for the lanes of a mask, which is not empty.
-pub(crate) type Handler = unsafe fn(&mut Cx<'_>, &Inst, u32);
+pub(crate) type Handler = unsafe fn(&mut ExecContext<'_>, &Inst, u32);
 
 /// A handler for each CPU level: portable, AVX2 with FMA, AVX-512.
 pub(crate) type Levels = [Handler; 3];
@@ -269,7 +269,7 @@ pub(crate) struct Program {
     pub(crate) entries: Vec<Entry>,
     pub(crate) extra: Vec<Extra>,
     /// Source position and text of each instruction.
-    pub(crate) lines: Vec<Line>,
+    pub(crate) lines: Vec<SourceLine>,
     pub(crate) texts: Vec<String>,
     pub(crate) files: Vec<(u32, String)>,
     pub(crate) static_shared: u32,
@@ -294,7 +294,7 @@ pub(crate) struct Extra {
 
 /// Where an instruction comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Line {
+pub(crate) struct SourceLine {
     pub(crate) file: u32,
     pub(crate) line: u32,
     pub(crate) ptx: u32,

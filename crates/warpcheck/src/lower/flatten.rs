@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::super::{
-    Error,
+use crate::{
     program::Special,
-    syntax::{Function, Instr, Operand, Stmt, Ty, Variable},
+    ptx::{
+        Error,
+        syntax::{Function, Instr, Operand, Stmt, Ty, Variable},
+    },
 };
 
 /// Registers that a function may have.

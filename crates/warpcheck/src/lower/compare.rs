@@ -4,7 +4,7 @@ use super::{Class, Decoder, Now, Opnd, Place, Reg, Result, Ty};
 use crate::{
     arith::{float, half},
     exec::integer as op,
-    ptx::program::Levels,
+    program::Levels,
 };
 
 impl<'a> Decoder<'a, '_> {

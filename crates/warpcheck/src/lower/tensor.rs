@@ -5,7 +5,7 @@ use crate::{
     arith::mma::{Element, Form, Operation, Shape},
     exec::tensor,
     finding::StateSpace,
-    ptx::program::Extra,
+    program::Extra,
 };
 
 impl<'a> Decoder<'a, '_> {

@@ -9,6 +9,7 @@ mod float;
 pub(crate) mod functions;
 mod half;
 mod integer;
+pub(crate) mod load;
 mod memory;
 mod now;
 mod tensor;
@@ -19,12 +20,14 @@ use std::collections::{HashMap, HashSet};
 use flatten::{Base, Body, Opnd, RegId};
 pub(crate) use now::Now;
 
-use super::{
-    Error,
+use crate::{
+    exec::{CODE_WINDOW, vector},
     program::*,
-    syntax::{Ty, Unit},
+    ptx::{
+        Error,
+        syntax::{Ty, Unit},
+    },
 };
-use crate::exec::{CODE_WINDOW, vector};
 
 type Result<T> = std::result::Result<T, Error>;
 
@@ -91,7 +94,7 @@ pub(crate) struct Decoder<'a, 'u> {
     specials: HashMap<Special, u16>,
     /// Offsets of module-level shared variables.
     pub(crate) shared: HashMap<&'a str, u32>,
-    line: Line,
+    line: SourceLine,
     guard: u16,
     text: String,
     /// Branches whose targets are not known yet: instruction and flat index.
@@ -143,7 +146,7 @@ impl<'a, 'u> Decoder<'a, 'u> {
             constants: HashMap::new(),
             specials: HashMap::new(),
             shared: HashMap::new(),
-            line: Line::default(),
+            line: SourceLine::default(),
             guard: 0,
             text: String::new(),
             fixups: Vec::new(),
@@ -389,7 +392,7 @@ impl<'a, 'u> Decoder<'a, 'u> {
         let mut starts = Vec::with_capacity(f.body.flats.len() + 1);
         for flat in &f.body.flats {
             starts.push(self.out.code.len() as u32);
-            self.line = Line { file: flat.file, line: flat.source_line, ptx: flat.instr.line };
+            self.line = SourceLine { file: flat.file, line: flat.source_line, ptx: flat.instr.line };
             self.guard = flat.guard;
             self.text = flat.instr.full();
             self.instruction(&Now { f, flat })?;
@@ -414,7 +417,7 @@ impl<'a, 'u> Decoder<'a, 'u> {
 
     /// What follows belongs to this line of the text, and to no instruction of it.
     pub(crate) fn begin(&mut self, ptx: u32) {
-        self.line = Line { file: 0, line: 0, ptx };
+        self.line = SourceLine { file: 0, line: 0, ptx };
         self.guard = 0;
         self.text = "function entry".to_owned();
     }

@@ -3,7 +3,7 @@
 use super::{Class, Decoder, Kind, Now, Opnd, Reg, Result, Ty};
 use crate::{
     exec::{collective, special},
-    ptx::program::{BarOp, BarReduce, Extra, Reduce},
+    program::{BarOp, BarReduce, Extra, Reduce},
 };
 
 impl<'a> Decoder<'a, '_> {

@@ -5,7 +5,7 @@ use crate::{
     arith::{float, half},
     exec::{access, atomic, copy, memory as mem, special},
     finding::StateSpace,
-    ptx::program::Levels,
+    program::Levels,
 };
 
 /// The state space of an instruction.

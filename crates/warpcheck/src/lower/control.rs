@@ -3,7 +3,7 @@
 use super::{Base, CallOp, Class, Context, Decoder, Home, Kind, LocalCopy, LocalPlace, Now, Opnd, Result};
 use crate::{
     exec::{call, print, special},
-    ptx::program::Frame,
+    program::Frame,
 };
 
 impl<'a> Decoder<'a, '_> {

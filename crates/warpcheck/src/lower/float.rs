@@ -7,7 +7,7 @@ use crate::{
         float::{self, Property},
     },
     exec::float as op,
-    ptx::program::Levels,
+    program::Levels,
 };
 
 fn f(x: u64) -> f32 {
