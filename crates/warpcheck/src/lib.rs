@@ -1,4 +1,9 @@
-//! A CUDA driver that runs PTX on the CPU.
+#![doc = include_str!("../README.md")]
+//! ## The Rust API
+//!
+//! Tests need [`harness`] alone. [`engine`] runs PTX without the driver API, [`launch`] has what a launch is made of, and
+//! [`mod@arith`] what each instruction computes. The functions of [`driver`] are for C: call them in the shared library, not
+//! here, since the Rust crate and the library each have their own state.
 
 pub mod arith;
 pub(crate) mod check;

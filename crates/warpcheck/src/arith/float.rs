@@ -184,18 +184,6 @@ pub fn integral_f32(x: f32, mode: Rounding) -> f32 {
     }
 }
 
-/// `cvt.rni/rzi/rmi/rpi.f64.f64`.
-#[inline(always)]
-pub fn integral_f64(x: f64, mode: Rounding) -> f64 {
-    match mode {
-        Rounding::Nearest => x.round_ties_even(),
-        Rounding::NearestAway => x.round(),
-        Rounding::Zero => x.trunc(),
-        Rounding::Down => x.floor(),
-        Rounding::Up => x.ceil(),
-    }
-}
-
 /// `min.f32`: the number where one input is NaN, the canonical NaN where both are; −0 below +0.
 #[inline(always)]
 pub fn min_f32(a: f32, b: f32) -> f32 {

@@ -84,11 +84,6 @@ pub fn bf16_from_f32_rounded(x: f32, mode: Rounding) -> u16 {
     }
 }
 
-/// `cvt.rnd.bf16.f64`, rounded once.
-pub fn bf16_from_f64(x: f64, mode: Rounding) -> u16 {
-    soft::convert(Format::F64, Format::BF16, x.to_bits(), mode) as u16
-}
-
 /// The `.relu` modifier of a conversion or an operation: negative results become +0, NaN the canonical NaN.
 #[inline(always)]
 pub fn relu(bits: u16, infinity: u16) -> u16 {
@@ -171,11 +166,6 @@ impl Fp8 {
         }
         let result = soft::convert(Format::F32, format, bits, Rounding::Nearest);
         if result & format.nan() > format.largest(false) { format.largest(x < 0.0) as u8 } else { result as u8 }
-    }
-
-    /// `cvt.rn.satfinite.e4m3x2.f16x2` and `.e5m2x2`, one half.
-    pub fn from_f16(self, bits: u16) -> u8 {
-        self.from_f32(f16_to_f32(bits))
     }
 }
 

@@ -1,6 +1,8 @@
 //! What each PTX instruction computes, as pure functions on scalars.
 //!
-//! These are the definitions: no lanes, no registers, no memory. The executor calls them or is tested against them.
+//! These are the definitions: no lanes, no registers, no memory. The executor calls them or is tested against them: what
+//! `exec/integer.rs` computes for 32 lanes at once is defined here lane by lane (shifts, `mul.hi`, `mul.wide`), and so are
+//! matrix fragments (`mma::matrix_position`) and some conversions; only the tests call those.
 //! Floating-point types narrower than `f32` travel as their bits (`u16` for `.f16` and `.bf16`, `u32` for `.tf32`).
 //!
 //! The modifiers compose: `.ftz` is [`float::flush_f32`] on every input and on the result, `.sat` is

@@ -287,12 +287,12 @@ fn mark(marks: &mut [u8], access: Access) -> Option<u64> {
 #[cold]
 fn uninitialised(cx: &mut ExecContext<'_>, r: &Resolved, lane: usize, offset: u64, bytes: u32, access: Access) {
     let space = r.space[lane];
-    let (name, base) = match space {
-        StateSpace::Shared => ("shared", 0),
-        StateSpace::Local => ("local", 0),
-        _ => ("global", 0),
+    let name = match space {
+        StateSpace::Shared => "shared",
+        StateSpace::Local => "local",
+        _ => "global",
     };
-    let at = r.address[lane] + offset - base;
+    let at = r.address[lane] + offset;
     let allocation = (space == StateSpace::Global).then(|| cx.launch.space.lookup(at)).flatten();
     let place = match &allocation {
         Some(a) if !a.label.is_empty() => {

@@ -119,7 +119,6 @@ impl Block {
         cx.live = self.warps[w].live;
         cx.warp = w as u32;
         cx.number = self.number;
-        cx.block = super::thread_at([grid[0], grid[1], grid[2]], 0);
         let (x, y) = (u64::from(grid[0]), u64::from(grid[1]));
         cx.block = [(self.number % x) as u32, (self.number / x % y) as u32, (self.number / x / y) as u32];
     }

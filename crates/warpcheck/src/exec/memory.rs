@@ -63,7 +63,6 @@ pub(crate) fn resolve_at(
         space: [space; 32],
         allocation: [std::ptr::null(); 32],
     };
-    let launch = cx.launch;
     let mut last: Option<&Allocation> = None;
     let align = u64::from(bytes.next_power_of_two().min(16));
     for lane in lanes(m) {
@@ -79,57 +78,7 @@ pub(crate) fn resolve_at(
         }
         out.space[lane] = place;
         out.address[lane] = at;
-        let end = at.checked_add(u64::from(bytes));
-        let inside = |size: u64| end.is_some_and(|e| e <= size);
-        let problem = match place {
-            StateSpace::Shared => {
-                if !inside(u64::from(cx.shared_bytes)) {
-                    Some(Problem::OutOfBounds)
-                } else {
-                    // SAFETY: the offset lies inside the block's shared memory.
-                    out.host[lane] = unsafe { cx.shared.add(at as usize) };
-                    None
-                }
-            }
-            StateSpace::Local => {
-                if !inside(u64::from(cx.local_bytes)) {
-                    Some(Problem::OutOfBounds)
-                } else {
-                    // SAFETY: the offset lies inside the lane's part of local memory.
-                    out.host[lane] = unsafe { cx.local.add(lane * cx.local_bytes as usize + at as usize) };
-                    None
-                }
-            }
-            StateSpace::Param => {
-                if !inside(launch.params.len() as u64) {
-                    Some(Problem::OutOfBounds)
-                } else if access != Access::Read {
-                    Some(Problem::ReadOnly)
-                } else {
-                    // SAFETY: inside the parameter block; nobody writes through it.
-                    out.host[lane] = unsafe { launch.params.as_ptr().add(at as usize).cast_mut() };
-                    None
-                }
-            }
-            _ => {
-                let known = last.filter(|a| at >= a.base && at < a.end());
-                match known.or_else(|| launch.table.find(at).map(|a| &**a)) {
-                    None => Some(Problem::Nowhere),
-                    Some(a) => {
-                        last = Some(a);
-                        out.allocation[lane] = a;
-                        if end.is_none_or(|e| e > a.end()) {
-                            Some(Problem::OutOfBounds)
-                        } else if access != Access::Read && a.kind == Kind::Const {
-                            Some(Problem::ReadOnly)
-                        } else {
-                            out.host[lane] = a.at(at);
-                            None
-                        }
-                    }
-                }
-            }
-        };
+        let problem = locate(cx, &mut out, &mut last, lane, bytes, access);
         let problem = match problem {
             Some(p) => Some(p),
             None if at & (align - 1) != 0 => Some(Problem::Misaligned),
@@ -141,6 +90,71 @@ pub(crate) fn resolve_at(
         }
     }
     out
+}
+
+/// Finds a lane's memory: sets `host` and `allocation`, or says what is wrong. `last` is the allocation of the lane before.
+#[inline(always)]
+fn locate<'a>(
+    cx: &ExecContext<'a>,
+    out: &mut Resolved,
+    last: &mut Option<&'a Allocation>,
+    lane: usize,
+    bytes: u32,
+    access: Access,
+) -> Option<Problem> {
+    let launch = cx.launch;
+    let at = out.address[lane];
+    let end = at.checked_add(u64::from(bytes));
+    let inside = |size: u64| end.is_some_and(|e| e <= size);
+    match out.space[lane] {
+        StateSpace::Shared => {
+            if !inside(u64::from(cx.shared_bytes)) {
+                Some(Problem::OutOfBounds)
+            } else {
+                // SAFETY: the offset lies inside the block's shared memory.
+                out.host[lane] = unsafe { cx.shared.add(at as usize) };
+                None
+            }
+        }
+        StateSpace::Local => {
+            if !inside(u64::from(cx.local_bytes)) {
+                Some(Problem::OutOfBounds)
+            } else {
+                // SAFETY: the offset lies inside the lane's part of local memory.
+                out.host[lane] = unsafe { cx.local.add(lane * cx.local_bytes as usize + at as usize) };
+                None
+            }
+        }
+        StateSpace::Param => {
+            if !inside(launch.params.len() as u64) {
+                Some(Problem::OutOfBounds)
+            } else if access != Access::Read {
+                Some(Problem::ReadOnly)
+            } else {
+                // SAFETY: inside the parameter block; nobody writes through it.
+                out.host[lane] = unsafe { launch.params.as_ptr().add(at as usize).cast_mut() };
+                None
+            }
+        }
+        _ => {
+            let known = last.filter(|a| at >= a.base && at < a.end());
+            match known.or_else(|| launch.table.find(at).map(|a| &**a)) {
+                None => Some(Problem::Nowhere),
+                Some(a) => {
+                    *last = Some(a);
+                    out.allocation[lane] = a;
+                    if end.is_none_or(|e| e > a.end()) {
+                        Some(Problem::OutOfBounds)
+                    } else if access != Access::Read && a.kind == Kind::Const {
+                        Some(Problem::ReadOnly)
+                    } else {
+                        out.host[lane] = a.at(at);
+                        None
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Widens what was read to a register.

@@ -94,20 +94,32 @@ struct Spec {
     short: u32,
 }
 
+/// The argument buffer of a `printf`, as far as the conversions have read it.
+struct Arguments {
+    lane: usize,
+    at: u64,
+    count: u32,
+}
+
+impl Arguments {
+    fn next(&mut self, cx: &mut ExecContext<'_>, bytes: u64) -> u64 {
+        // An address that wraps around is no memory either.
+        self.at = self.at.checked_next_multiple_of(bytes).unwrap_or(0);
+        let mut raw = [0u8; 8];
+        peek(cx, self.lane, self.at, &mut raw[..bytes as usize]);
+        self.at = self.at.wrapping_add(bytes);
+        self.count += 1;
+        u64::from_le_bytes(raw)
+    }
+}
+
+type Format<'f> = std::iter::Peekable<std::iter::Copied<std::slice::Iter<'f, u8>>>;
+
+/// The text of a format with its arguments, and how many arguments it took.
 fn print(cx: &mut ExecContext<'_>, lane: usize, format: &[u8], arguments: u64) -> (Vec<u8>, u32) {
     let mut out = Vec::new();
-    let mut at = arguments;
-    let mut count = 0;
+    let mut arguments = Arguments { lane, at: arguments, count: 0 };
     let mut f = format.iter().copied().peekable();
-    let mut next = |cx: &mut ExecContext<'_>, bytes: u64| -> u64 {
-        // An address that wraps around is no memory either.
-        at = at.checked_next_multiple_of(bytes).unwrap_or(0);
-        let mut raw = [0u8; 8];
-        peek(cx, lane, at, &mut raw[..bytes as usize]);
-        at = at.wrapping_add(bytes);
-        count += 1;
-        u64::from_le_bytes(raw)
-    };
     while let Some(c) = f.next() {
         if c != b'%' {
             out.push(c);
@@ -118,116 +130,12 @@ fn print(cx: &mut ExecContext<'_>, lane: usize, format: &[u8], arguments: u64) -
             out.push(b'%');
             continue;
         }
-        let mut s = Spec::default();
-        while let Some(&c) = f.peek() {
-            match c {
-                b'-' => s.left = true,
-                b'+' => s.plus = true,
-                b' ' => s.space = true,
-                b'#' => s.alternate = true,
-                b'0' => s.zero = true,
-                _ => break,
-            }
-            f.next();
-        }
-        if f.peek() == Some(&b'*') {
-            f.next();
-            let w = next(cx, 4) as i32;
-            s.left |= w < 0;
-            s.width = (w.unsigned_abs() as usize).min(4096);
-        }
-        while let Some(&c @ b'0'..=b'9') = f.peek() {
-            s.width = (s.width * 10 + usize::from(c - b'0')).min(4096);
-            f.next();
-        }
-        if f.peek() == Some(&b'.') {
-            f.next();
-            let mut p = 0;
-            if f.peek() == Some(&b'*') {
-                f.next();
-                p = (next(cx, 4) as u32 as usize).min(4096);
-            }
-            while let Some(&c @ b'0'..=b'9') = f.peek() {
-                p = (p * 10 + usize::from(c - b'0')).min(4096);
-                f.next();
-            }
-            s.precision = Some(p);
-        }
-        while let Some(&c) = f.peek() {
-            match c {
-                b'l' | b'j' | b'z' | b't' | b'L' => s.long = true,
-                b'h' => s.short += 1,
-                _ => break,
-            }
-            f.next();
-        }
+        let mut s = spec(cx, &mut f, &mut arguments);
         let Some(c) = f.next() else { break };
-        let body = match c {
-            b'd' | b'i' => {
-                let v = if s.long { next(cx, 8) as i64 } else { i64::from(next(cx, 4) as i32) };
-                let v = match s.short {
-                    0 => v,
-                    1 => i64::from(v as i16),
-                    _ => i64::from(v as i8),
-                };
-                number(&s, v < 0, v.unsigned_abs().to_string())
-            }
-            b'u' | b'x' | b'X' | b'o' => {
-                let v = if s.long { next(cx, 8) } else { next(cx, 4) };
-                let v = match s.short {
-                    0 => v,
-                    1 => v & 0xffff,
-                    _ => v & 0xff,
-                };
-                let prefix = if s.alternate && v != 0 { c } else { 0 };
-                let digits = match c {
-                    b'u' => v.to_string(),
-                    b'x' => format!("{}{v:x}", if prefix != 0 { "0x" } else { "" }),
-                    b'X' => format!("{}{v:X}", if prefix != 0 { "0X" } else { "" }),
-                    _ => format!("{}{v:o}", if prefix != 0 { "0" } else { "" }),
-                };
-                let unsigned = Spec { plus: false, space: false, ..s };
-                number(&unsigned, false, digits)
-            }
-            b'c' => {
-                s.zero = false;
-                String::from_utf8_lossy(&[next(cx, 4) as u8]).into_owned()
-            }
-            b's' => {
-                s.zero = false;
-                let address = next(cx, 8);
-                let mut t = text(cx, lane, address).unwrap_or_default();
-                t.truncate(s.precision.unwrap_or(usize::MAX));
-                String::from_utf8_lossy(&t).into_owned()
-            }
-            b'p' => {
-                s.zero = false;
-                format!("{:#x}", next(cx, 8))
-            }
-            b'f' | b'F' | b'e' | b'E' | b'g' | b'G' | b'a' | b'A' => {
-                let v = f64::from_bits(next(cx, 8));
-                if !v.is_finite() {
-                    s.zero = false;
-                }
-                let t = float(c.to_ascii_lowercase(), v.abs(), s.precision, s.alternate);
-                let t = if c.is_ascii_uppercase() { t.to_uppercase() } else { t };
-                let negative = v.is_sign_negative() && !v.is_nan();
-                let plain = Spec {
-                    precision: None,
-                    left: s.left,
-                    plus: s.plus,
-                    space: s.space,
-                    zero: s.zero,
-                    width: s.width,
-                    ..Spec::default()
-                };
-                number(&plain, negative, t)
-            }
-            other => {
-                out.push(b'%');
-                out.push(other);
-                continue;
-            }
+        let Some(body) = conversion(cx, &mut s, c, &mut arguments) else {
+            out.push(b'%');
+            out.push(c);
+            continue;
         };
         let pad = s.width.saturating_sub(body.chars().count());
         if s.left {
@@ -238,7 +146,122 @@ fn print(cx: &mut ExecContext<'_>, lane: usize, format: &[u8], arguments: u64) -
             out.extend_from_slice(body.as_bytes());
         }
     }
-    (out, count)
+    (out, arguments.count)
+}
+
+/// Flags, width, precision and length of a conversion.
+fn spec(cx: &mut ExecContext<'_>, f: &mut Format<'_>, arguments: &mut Arguments) -> Spec {
+    let mut s = Spec::default();
+    while let Some(&c) = f.peek() {
+        match c {
+            b'-' => s.left = true,
+            b'+' => s.plus = true,
+            b' ' => s.space = true,
+            b'#' => s.alternate = true,
+            b'0' => s.zero = true,
+            _ => break,
+        }
+        f.next();
+    }
+    if f.peek() == Some(&b'*') {
+        f.next();
+        let w = arguments.next(cx, 4) as i32;
+        s.left |= w < 0;
+        s.width = (w.unsigned_abs() as usize).min(4096);
+    }
+    while let Some(&c @ b'0'..=b'9') = f.peek() {
+        s.width = (s.width * 10 + usize::from(c - b'0')).min(4096);
+        f.next();
+    }
+    if f.peek() == Some(&b'.') {
+        f.next();
+        let mut p = 0;
+        if f.peek() == Some(&b'*') {
+            f.next();
+            p = (arguments.next(cx, 4) as u32 as usize).min(4096);
+        }
+        while let Some(&c @ b'0'..=b'9') = f.peek() {
+            p = (p * 10 + usize::from(c - b'0')).min(4096);
+            f.next();
+        }
+        s.precision = Some(p);
+    }
+    while let Some(&c) = f.peek() {
+        match c {
+            b'l' | b'j' | b'z' | b't' | b'L' => s.long = true,
+            b'h' => s.short += 1,
+            _ => break,
+        }
+        f.next();
+    }
+    s
+}
+
+/// A converted argument before padding; `None` for a conversion that does not exist.
+fn conversion(cx: &mut ExecContext<'_>, s: &mut Spec, c: u8, arguments: &mut Arguments) -> Option<String> {
+    Some(match c {
+        b'd' | b'i' => {
+            let v = if s.long { arguments.next(cx, 8) as i64 } else { i64::from(arguments.next(cx, 4) as i32) };
+            let v = match s.short {
+                0 => v,
+                1 => i64::from(v as i16),
+                _ => i64::from(v as i8),
+            };
+            number(s, v < 0, v.unsigned_abs().to_string())
+        }
+        b'u' | b'x' | b'X' | b'o' => {
+            let v = if s.long { arguments.next(cx, 8) } else { arguments.next(cx, 4) };
+            let v = match s.short {
+                0 => v,
+                1 => v & 0xffff,
+                _ => v & 0xff,
+            };
+            let prefix = if s.alternate && v != 0 { c } else { 0 };
+            let digits = match c {
+                b'u' => v.to_string(),
+                b'x' => format!("{}{v:x}", if prefix != 0 { "0x" } else { "" }),
+                b'X' => format!("{}{v:X}", if prefix != 0 { "0X" } else { "" }),
+                _ => format!("{}{v:o}", if prefix != 0 { "0" } else { "" }),
+            };
+            let unsigned = Spec { plus: false, space: false, ..*s };
+            number(&unsigned, false, digits)
+        }
+        b'c' => {
+            s.zero = false;
+            String::from_utf8_lossy(&[arguments.next(cx, 4) as u8]).into_owned()
+        }
+        b's' => {
+            s.zero = false;
+            let address = arguments.next(cx, 8);
+            let mut t = text(cx, arguments.lane, address).unwrap_or_default();
+            t.truncate(s.precision.unwrap_or(usize::MAX));
+            String::from_utf8_lossy(&t).into_owned()
+        }
+        b'p' => {
+            s.zero = false;
+            format!("{:#x}", arguments.next(cx, 8))
+        }
+        b'f' | b'F' | b'e' | b'E' | b'g' | b'G' | b'a' | b'A' => {
+            let v = f64::from_bits(arguments.next(cx, 8));
+            if !v.is_finite() {
+                s.zero = false;
+            }
+            let t = float(c.to_ascii_lowercase(), v.abs(), s.precision, s.alternate);
+            let t = if c.is_ascii_uppercase() { t.to_uppercase() } else { t };
+            let negative = v.is_sign_negative() && !v.is_nan();
+            let plain = Spec {
+                precision: None,
+                left: s.left,
+                plus: s.plus,
+                space: s.space,
+                zero: s.zero,
+                width: s.width,
+                ..Spec::default()
+            };
+            number(&plain, negative, t)
+        }
+        _ => return None,
+    })
 }
 
 /// Sign, zeros and digits.

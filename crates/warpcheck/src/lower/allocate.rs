@@ -98,55 +98,95 @@ pub(crate) fn successors(body: &Body<'_>, k: usize, out: &mut Vec<usize>) {
     }
 }
 
-/// Slots of a function's registers, counted from `first`; returns them and the first free slot after them.
+/// Slots of a function's registers, counted from `first`; returns them and the first free slot after them. With `share`,
+/// registers that are never live at once share slots (linear scan over live intervals).
 pub(crate) fn allocate(body: &Body<'_>, first: u32, share: bool) -> (Vec<u32>, u32) {
-    let count = body.regs.len();
-    let unit = |r: usize| if body.regs[r].wide() { 2 } else { 1 };
-    let apart = || {
-        let mut at = first;
-        let slots = (0..count)
-            .map(|r| {
-                let slot = at;
-                if body.regs[r].pred == 0 {
-                    at += unit(r);
-                }
-                slot
-            })
-            .collect();
-        (slots, at)
+    let shared = || {
+        let blocks = Blocks::of(body);
+        // Beyond this the analysis costs more than it saves.
+        if blocks.starts.len().saturating_mul(body.regs.len().div_ceil(64)) > 1 << 22 {
+            return None;
+        }
+        let live = liveness(body, &blocks)?;
+        scan(body, first, &intervals(body, &blocks, &live))
     };
-    // Blocks: leaders are labels' targets and what follows a jump.
-    let n = body.flats.len();
-    let mut leader = vec![false; n + 1];
-    leader[0] = true;
-    let mut next = Vec::new();
-    for k in 0..n {
-        successors(body, k, &mut next);
-        if next.as_slice() != [k + 1] {
-            leader[k + 1] = true;
-            for &t in &next {
-                leader[t.min(n)] = true;
+    share.then(shared).flatten().unwrap_or_else(|| apart(body, first))
+}
+
+/// Slots of a register: two for 64 bits.
+fn unit(body: &Body<'_>, r: usize) -> u32 {
+    if body.regs[r].wide() { 2 } else { 1 }
+}
+
+/// Slots of its own for each register.
+fn apart(body: &Body<'_>, first: u32) -> (Vec<u32>, u32) {
+    let mut at = first;
+    let slots = (0..body.regs.len())
+        .map(|r| {
+            let slot = at;
+            if body.regs[r].pred == 0 {
+                at += unit(body, r);
+            }
+            slot
+        })
+        .collect();
+    (slots, at)
+}
+
+/// The basic blocks of a function: leaders are targets of jumps and what follows a jump.
+struct Blocks {
+    /// The first instruction of each block.
+    starts: Vec<usize>,
+    /// The block of each instruction.
+    of: Vec<u32>,
+}
+
+impl Blocks {
+    fn of(body: &Body<'_>) -> Blocks {
+        let n = body.flats.len();
+        let mut leader = vec![false; n + 1];
+        leader[0] = true;
+        let mut next = Vec::new();
+        for k in 0..n {
+            successors(body, k, &mut next);
+            if next.as_slice() != [k + 1] {
+                leader[k + 1] = true;
+                for &t in &next {
+                    leader[t.min(n)] = true;
+                }
             }
         }
+        let starts: Vec<usize> = (0..n).filter(|&k| leader[k]).collect();
+        let mut blocks = Blocks { of: vec![0u32; n + 1], starts };
+        for b in 0..blocks.starts.len() {
+            let range = blocks.range(b);
+            blocks.of[range].fill(b as u32);
+        }
+        blocks
     }
-    let starts: Vec<usize> = (0..n).filter(|&k| leader[k]).collect();
-    let blocks = starts.len();
-    let words = count.div_ceil(64);
-    // Beyond this the analysis costs more than it saves.
-    if !share || blocks.saturating_mul(words) > 1 << 22 {
-        return apart();
+
+    /// The instructions of a block.
+    fn range(&self, b: usize) -> std::ops::Range<usize> {
+        self.starts[b]..self.starts.get(b + 1).copied().unwrap_or(self.of.len() - 1)
     }
-    let mut block_of = vec![0u32; n + 1];
-    for (b, &s) in starts.iter().enumerate() {
-        let end = starts.get(b + 1).copied().unwrap_or(n);
-        block_of[s..end].fill(b as u32);
-    }
-    let mut generated = vec![0u64; blocks * words];
-    let mut killed = vec![0u64; blocks * words];
+}
+
+/// Bit sets of the registers that are live at the start and at the end of each block.
+struct Live {
+    words: usize,
+    start: Vec<u64>,
+    end: Vec<u64>,
+}
+
+/// Live registers by iteration to a fixed point; `None` if that takes too long.
+fn liveness(body: &Body<'_>, blocks: &Blocks) -> Option<Live> {
+    let (n, count) = (body.flats.len(), blocks.starts.len());
+    let words = body.regs.len().div_ceil(64);
+    let mut generated = vec![0u64; count * words];
+    let mut killed = vec![0u64; count * words];
     let (mut defs, mut uses) = (Vec::new(), Vec::new());
-    for b in 0..blocks {
-        let end = starts.get(b + 1).copied().unwrap_or(n);
-        for k in starts[b]..end {
+    for b in 0..count {
+        for k in blocks.range(b) {
             effects(&body.flats[k], &mut defs, &mut uses);
             for &r in &uses {
                 let (w, bit) = (b * words + r as usize / 64, 1u64 << (r % 64));
@@ -159,87 +199,84 @@ pub(crate) fn allocate(body: &Body<'_>, first: u32, share: bool) -> (Vec<u32>, u
             }
         }
     }
-    let mut live_in = generated.clone();
-    let mut live_out = vec![0u64; blocks * words];
-    let mut changed = true;
-    let mut rounds = 0;
-    while changed {
-        changed = false;
-        rounds += 1;
-        if rounds > 200 {
-            return apart();
-        }
-        for b in (0..blocks).rev() {
-            let end = starts.get(b + 1).copied().unwrap_or(n);
-            successors(body, end - 1, &mut next);
-            for &t in &next {
-                if t >= n {
-                    continue;
-                }
-                let s = block_of[t] as usize;
+    let mut live = Live { words, start: generated.clone(), end: vec![0u64; count * words] };
+    let mut next = Vec::new();
+    for _ in 0..200 {
+        let mut changed = false;
+        for b in (0..count).rev() {
+            successors(body, blocks.range(b).end - 1, &mut next);
+            for &t in next.iter().filter(|&&t| t < n) {
+                let s = blocks.of[t] as usize;
                 for w in 0..words {
-                    live_out[b * words + w] |= live_in[s * words + w];
+                    live.end[b * words + w] |= live.start[s * words + w];
                 }
             }
-            for w in 0..words {
-                let new = generated[b * words + w] | live_out[b * words + w] & !killed[b * words + w];
-                if new != live_in[b * words + w] {
-                    live_in[b * words + w] = new;
-                    changed = true;
-                }
+            for w in b * words..(b + 1) * words {
+                let new = generated[w] | live.end[w] & !killed[w];
+                changed |= new != live.start[w];
+                live.start[w] = new;
             }
+        }
+        if !changed {
+            return Some(live);
         }
     }
-    // Intervals that cover all places where a register is live.
-    let mut from = vec![usize::MAX; count];
-    let mut to = vec![0usize; count];
-    let mut touch = |r: usize, k: usize| {
-        from[r] = from[r].min(k);
-        to[r] = to[r].max(k);
-    };
-    for b in 0..blocks {
-        let end = starts.get(b + 1).copied().unwrap_or(n);
-        for w in 0..words {
+    None
+}
+
+/// For each register the first and last instruction between which it is live; `usize::MAX` for one that never is.
+fn intervals(body: &Body<'_>, blocks: &Blocks, live: &Live) -> Vec<(usize, usize)> {
+    let mut of = vec![(usize::MAX, 0usize); body.regs.len()];
+    let mut touch = |r: usize, k: usize| of[r] = (of[r].0.min(k), of[r].1.max(k));
+    let (mut defs, mut uses) = (Vec::new(), Vec::new());
+    for b in 0..blocks.starts.len() {
+        let range = blocks.range(b);
+        for w in 0..live.words {
             let mut each = |mut bits: u64, k: usize| {
                 while bits != 0 {
                     touch(w * 64 + bits.trailing_zeros() as usize, k);
                     bits &= bits - 1;
                 }
             };
-            each(live_in[b * words + w], starts[b]);
-            each(live_out[b * words + w], end);
+            each(live.start[b * live.words + w], range.start);
+            each(live.end[b * live.words + w], range.end);
         }
-        for k in starts[b]..end {
+        for k in range {
             effects(&body.flats[k], &mut defs, &mut uses);
             for &r in defs.iter().chain(&uses) {
                 touch(r as usize, k);
             }
         }
     }
-    let mut order: Vec<usize> = (0..count).filter(|&r| body.regs[r].pred == 0 && from[r] != usize::MAX).collect();
-    order.sort_by_key(|&r| (from[r], r));
+    of
+}
+
+/// Gives each interval the first slot that is free; `None` if that needs more than the file can number.
+fn scan(body: &Body<'_>, first: u32, live: &[(usize, usize)]) -> Option<(Vec<u32>, u32)> {
+    let count = body.regs.len();
+    let mut order: Vec<usize> = (0..count).filter(|&r| body.regs[r].pred == 0 && live[r].0 != usize::MAX).collect();
+    order.sort_by_key(|&r| (live[r].0, r));
     // A pool for each width: the lanes of a wide register lie elsewhere in its units than those of narrow ones, so a unit
     // of both would let one lane write what another, at a different place of the program, still needs.
     let mut pools = [Vec::<usize>::new(), Vec::new()]; // The instruction from which a place is free.
     let mut place = vec![0usize; count];
     for &r in &order {
-        let pool = &mut pools[usize::from(unit(r) == 2)];
+        let pool = &mut pools[usize::from(unit(body, r) == 2)];
         // An instruction's destination never shares with its sources.
-        let at = pool.iter().position(|&f| f < from[r]).unwrap_or(pool.len());
-        // More than the file can number: the caller says so.
+        let at = pool.iter().position(|&f| f < live[r].0).unwrap_or(pool.len());
         if at > usize::from(u16::MAX) {
-            return apart();
+            return None;
         }
         if at == pool.len() {
             pool.push(0);
         }
-        pool[at] = to[r];
+        pool[at] = live[r].1;
         place[r] = at;
     }
     let narrow = pools[0].len() as u32;
     let mut slots = vec![first; count];
     for &r in &order {
-        slots[r] = first + if unit(r) == 2 { narrow + 2 * place[r] as u32 } else { place[r] as u32 };
+        slots[r] = first + if unit(body, r) == 2 { narrow + 2 * place[r] as u32 } else { place[r] as u32 };
     }
-    (slots, first + narrow + 2 * pools[1].len() as u32)
+    Some((slots, first + narrow + 2 * pools[1].len() as u32))
 }
