@@ -1,4 +1,4 @@
-//! The seam between the driver API and the machine: modules, kernels, launches and what comes of them.
+//! The interface between the driver API and the interpreter: memory, modules, launches.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -35,7 +35,7 @@ impl Module {
     }
 }
 
-/// The machine: one a process, its devices in one address space.
+/// The simulated machine: one per process, all devices in one address space.
 #[derive(Debug, Default)]
 pub struct Engine {
     space: Space,
@@ -52,7 +52,7 @@ impl Engine {
         &self.space
     }
 
-    /// Loads PTX text for a device: its variables get memory, its functions become programs.
+    /// Loads PTX text for a device: allocates its variables, lowers its kernels.
     pub fn load(&self, device: u32, profile: &Profile, image: &[u8]) -> Result<Arc<Module>, ptx::Error> {
         let lower::load::Loaded { kernels, globals } = lower::load::load(&self.space, device, profile.sm(), image)?;
         Ok(Arc::new(Module { kernels, globals }))
@@ -61,7 +61,7 @@ impl Engine {
     /// Frees a module's variables.
     pub fn unload(&self, module: &Module) {
         for (address, _) in module.globals.values() {
-            // Freed already by a caller that confused it with an allocation: nothing is left to do.
+            // A caller may have freed it by mistake already.
             let _ = self.space.free(*address);
         }
     }

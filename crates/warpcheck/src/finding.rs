@@ -1,4 +1,4 @@
-//! What a check has to say.
+//! Findings of the checks.
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use crate::memory::AllocationInfo;
 pub enum Check {
     /// Bounds, alignment, lifetime and rights.
     Mem,
-    /// Reads of bytes that nobody wrote.
+    /// Reads of bytes that were never written.
     Init,
     /// Conflicting accesses without order.
     Race,
@@ -36,7 +36,7 @@ pub enum FindingKind {
     WildAddress,
     /// A read of bytes that were never written.
     Uninitialised,
-    /// Two accesses, one a write, that nothing orders.
+    /// Two unordered accesses, one of them a write.
     Race,
     /// A barrier that only some threads of a warp reach together.
     BarrierDivergence,
@@ -46,7 +46,7 @@ pub enum FindingKind {
     BarrierAfterExit,
     /// A `.sync` instruction whose mask leaves out the thread that runs it, or names threads that never come.
     SyncMask,
-    /// Nobody can run on.
+    /// All threads wait: a deadlock.
     Deadlock,
     /// More instructions than the budget allows.
     Budget,
@@ -74,7 +74,7 @@ pub enum Access {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StateSpace {
-    /// An address that says itself which space it is in.
+    /// A generic address: its value determines the space.
     Generic,
     /// Global memory.
     Global,
@@ -114,7 +114,7 @@ pub struct Other {
     pub access: Access,
 }
 
-/// One fault of a kernel; equal ones (kind, instruction, other instruction) are counted, the first is told.
+/// One finding; equal ones (kind, instruction, other instruction) are counted, the first is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The check that found it.
@@ -143,8 +143,8 @@ pub struct Finding {
     pub allocation: Option<AllocationInfo>,
     /// The other side of a race.
     pub other: Option<Other>,
-    /// How often it happened.
+    /// Number of occurrences.
     pub count: u64,
-    /// All of it in a sentence.
+    /// The whole finding in a sentence.
     pub message: String,
 }

@@ -131,7 +131,7 @@ impl Harness {
         check(FUNCTION, unsafe { (self.set_options)(words.as_ptr()) })
     }
 
-    /// Forgets findings, counters, leaks and notes.
+    /// Clears findings, counters, leaks and notes.
     ///
     /// # Errors
     /// [`HarnessError::Call`] if called from a host function of a stream; so for the functions below.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{count::Counters, finding::Finding, profile::Profile, program::Program};
 
-/// What a launch is watched for, and how it runs.
+/// Checks, counters and schedule of a launch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchOptions {
     /// Report out-of-bounds, misaligned, freed, null and read-only accesses.
@@ -21,12 +21,12 @@ pub struct LaunchOptions {
     pub schedule: Option<u64>,
     /// Host threads; 0 is one for each core.
     pub threads: usize,
-    /// Instructions that one warp may run before the launch is given up.
+    /// Instructions per warp after which the launch is aborted.
     pub budget: u64,
 }
 
 impl Default for LaunchOptions {
-    /// No checks, no counters, all cores, a budget of 2³⁶ instructions a warp.
+    /// No checks, no counters, all cores, a budget of 2³⁶ instructions per warp.
     fn default() -> Self {
         LaunchOptions {
             mem: false,
@@ -48,7 +48,7 @@ impl LaunchOptions {
     }
 }
 
-/// Why a launch failed, as the driver has codes for it.
+/// Why a launch failed: the driver's error codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// `CUDA_ERROR_ILLEGAL_ADDRESS`.
@@ -63,7 +63,7 @@ pub enum Fault {
     InvalidPc,
     /// `CUDA_ERROR_ASSERT`.
     Assert,
-    /// `CUDA_ERROR_LAUNCH_TIMEOUT`: the budget is spent, or nobody can run on.
+    /// `CUDA_ERROR_LAUNCH_TIMEOUT`: the budget is spent, or a deadlock.
     LaunchTimeout,
     /// `CUDA_ERROR_LAUNCH_FAILED`: a `trap` among others.
     LaunchFailed,
@@ -93,17 +93,17 @@ pub struct Kernel {
     pub params: Vec<Param>,
     /// Length of the parameter block.
     pub param_bytes: usize,
-    /// Estimated registers a thread.
+    /// Estimated registers per thread.
     pub registers: u32,
     /// Bytes of shared memory that it declares.
     pub static_shared: u32,
-    /// Bytes of local memory a thread.
+    /// Bytes of local memory per thread.
     pub local_bytes: u32,
     /// Bytes of constants of its module.
     pub const_bytes: u32,
-    /// Most threads a block (`.maxntid`), 1024 where it does not say.
+    /// Maximum threads per block (`.maxntid`, default 1024).
     pub max_threads: u32,
-    /// Exactly these threads a block (`.reqntid`).
+    /// The required block shape (`.reqntid`).
     pub required_threads: Option<[u32; 3]>,
     /// The target of the PTX: 80 for `sm_80`.
     pub target: u32,
@@ -123,7 +123,7 @@ pub struct Launch<'a> {
     pub profile: &'a Profile,
     /// Blocks in x, y, z.
     pub grid: [u32; 3],
-    /// Threads a block in x, y, z.
+    /// Threads per block in x, y, z.
     pub block: [u32; 3],
     /// Bytes of dynamic shared memory.
     pub dynamic_shared: u32,
@@ -131,7 +131,7 @@ pub struct Launch<'a> {
     pub params: &'a [u8],
 }
 
-/// What came of a launch.
+/// The outcome of a launch.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Why it failed.

@@ -1,10 +1,10 @@
-//! What the user asks for, by environment variables or by name; a wrong value is an error.
+//! Options, from environment variables or `key=value` words; a wrong value is an error.
 
 use crate::launch::LaunchOptions;
 use crate::profile::{Profile, UnknownProfile};
 use std::path::PathBuf;
 
-/// The environment variables and the keys under which a harness sets the same.
+/// The environment variables and their keys in `key=value` words.
 pub const VARIABLES: [(&str, &str); 10] = [
     ("WARPCHECK_CHECK", "check"),
     ("WARPCHECK_COUNT", "count"),
@@ -21,11 +21,11 @@ pub const VARIABLES: [(&str, &str); 10] = [
 /// Variables of the tests and tools around the driver, which it does not read itself.
 const OTHERS: [&str; 1] = ["WARPCHECK_NVRTC"];
 
-/// All that can be chosen.
+/// All options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// What a launch is watched for, and how it runs. All checks unless chosen otherwise: who
-    /// loads this driver does so to have kernels proved.
+    /// Checks, counters and schedule of launches. All checks are on by default, since checking kernels is what
+    /// this driver is for.
     pub launch: LaunchOptions,
     /// Where the report goes as JSON; `%p` in the name stands for the process id.
     pub report: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub struct Options {
     pub devices: u32,
     /// Whether leaks, totals and the counter table are printed when the process ends.
     pub summary: bool,
-    /// Whether a launch waits for its end and answers with its own error.
+    /// Whether a launch waits for its end and returns its own error.
     pub blocking: bool,
 }
 
@@ -52,7 +52,7 @@ impl Default for Options {
     }
 }
 
-/// An option that cannot be taken as it stands.
+/// A wrong option.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionError {
     /// A key that does not exist.
@@ -69,7 +69,7 @@ pub enum OptionError {
         /// What was given.
         check: String,
     },
-    /// A number that is none, or out of range.
+    /// Not a number, or out of range.
     #[error("{name}={value:?}: expected {expected}")]
     Value {
         /// The option's name.
@@ -101,7 +101,7 @@ impl Options {
         Ok(options)
     }
 
-    /// Variables that look like this driver's and are not, such as misspelt ones.
+    /// Unknown variables that begin with `WARPCHECK_`, such as misspelt ones.
     pub fn unknown_variables() -> Vec<String> {
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         let known = |name: &str| OTHERS.contains(&name) || VARIABLES.iter().any(|(variable, _)| *variable == name);

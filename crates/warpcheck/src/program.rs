@@ -1,4 +1,4 @@
-//! The flat program: what a warp runs. Slots instead of names, targets resolved, the line table kept.
+//! The flat program that a warp runs: slots instead of names, resolved targets, a line table.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use crate::exec::ExecContext;
 use crate::finding::{Location, StateSpace};
 use crate::ptx::syntax::Ty;
 
-/// Runs one instruction for the lanes of a mask, which is not empty.
+/// Runs one instruction for the lanes of a non-empty mask.
 pub(crate) type Handler = unsafe fn(&mut ExecContext<'_>, &Inst, u32);
 
 /// A handler for each CPU level: portable, AVX2 with FMA, AVX-512.
@@ -156,7 +156,7 @@ pub(crate) enum Special {
     One,
 }
 
-/// Applies a scalar function lane by lane: for the many forms that no kernel is slow for.
+/// Applies a scalar function lane by lane: for the many rare forms.
 pub(crate) type ScalarFn = Box<dyn Fn(u64, u64, u64, u64) -> u64 + Send + Sync>;
 
 /// An operation given by a scalar function.
@@ -203,7 +203,7 @@ pub(crate) struct CallOp {
     pub(crate) save: Option<Frame>,
 }
 
-/// What a recursive function keeps in the register file, and its stack.
+/// The frame of a recursive function: what it saves, and its stack.
 #[derive(Debug, Clone)]
 pub(crate) struct Frame {
     pub(crate) regs: Vec<Reg>,

@@ -1,4 +1,4 @@
-//! What the user is told: findings as they happen, totals when the process ends, all of it as JSON.
+//! Output for the user: findings as they happen, totals at the end of the process, and everything as JSON.
 
 mod json;
 mod table;
@@ -17,19 +17,19 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Findings are printed up to this many; the rest is in the JSON.
+/// Maximum number of findings printed; the JSON has all.
 const MOST_PRINTED: usize = 200;
 
 /// A launch that is over.
 #[derive(Debug)]
 pub struct LaunchFacts<'a> {
-    /// The how-manieth launch of the process it was.
+    /// Sequence number of the launch in the process, from 1.
     pub number: u64,
     /// The kernel.
     pub kernel: &'a Kernel,
     /// Blocks in x, y, z.
     pub grid: [u32; 3],
-    /// Threads a block in x, y, z.
+    /// Threads per block in x, y, z.
     pub block: [u32; 3],
     /// The device's ordinal.
     pub device: u32,
@@ -81,7 +81,7 @@ impl Report {
             }),
         };
         report.set_options(options);
-        // Written at once: who waits for the file sees that the driver was there.
+        // Written at once, so that a reader of the file knows that the driver was loaded.
         report.state().write();
         report
     }
@@ -90,7 +90,7 @@ impl Report {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes over the options that concern the report.
+    /// Sets the options of the report.
     pub fn set_options(&self, options: &Options) {
         let mut state = self.state();
         state.path = options.report.as_deref().map(for_process);
@@ -98,7 +98,7 @@ impl Report {
         state.device = options.profile.name.clone();
     }
 
-    /// Takes what came of a launch: prints what is new of it, keeps all of it.
+    /// Adds the outcome of a launch and prints its new findings.
     pub fn launched(&self, facts: &LaunchFacts, outcome: Outcome) {
         if !outcome.printed.is_empty() {
             // The device's printf goes where the program's own does; a closed pipe is its problem.
@@ -121,7 +121,7 @@ impl Report {
         }
     }
 
-    /// A call that is not as it should be; said once.
+    /// A note on a wrong call, printed once.
     pub fn note(&self, text: &str) {
         let mut state = self.state();
         if state.said.insert(text.to_owned()) {
@@ -130,7 +130,7 @@ impl Report {
         }
     }
 
-    /// A function of the API that is not supported was called; said once.
+    /// A call of an unsupported function, printed once.
     pub fn unsupported(&self, name: &str) {
         let mut state = self.state();
         if !state.unsupported.iter().any(|known| known == name) {
@@ -139,17 +139,17 @@ impl Report {
         }
     }
 
-    /// An allocation was still there when its context went.
+    /// An allocation that was alive when its context was destroyed.
     pub fn leaked(&self, info: AllocationInfo) {
         self.state().leaks.push(info);
     }
 
-    /// How many findings there are since the last reset.
+    /// Number of findings since the last reset.
     pub fn count(&self) -> u64 {
         self.state().findings.len() as u64
     }
 
-    /// Forgets findings, counters, leaks and notes.
+    /// Clears findings, counters, leaks and notes.
     pub fn reset(&self) {
         let mut state = self.state();
         state.findings.clear();
@@ -161,7 +161,7 @@ impl Report {
         state.launches = 0;
     }
 
-    /// All that is known, with the allocations that are alive.
+    /// The whole report, with these live allocations as leaks.
     pub fn document(&self, live: &[AllocationInfo]) -> Document {
         self.state().document(live)
     }
@@ -255,7 +255,7 @@ impl State {
         }
     }
 
-    /// Writes the JSON to its file, whole or not at all.
+    /// Writes the JSON to its file, atomically.
     fn write(&self) {
         let Some(path) = &self.path else { return };
         if let Err(error) = write_whole(path, &self.document(&[])) {
@@ -282,7 +282,7 @@ fn for_process(path: &Path) -> PathBuf {
     }
 }
 
-/// Says a line on stderr in one piece, so that other threads' lines do not cut it.
+/// Prints a line to stderr in one piece, so that other threads' lines do not split it.
 fn say(text: &str) {
     // A process that closed its stderr wants no messages.
     let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());

@@ -1,6 +1,6 @@
-//! Loads that the checks have nothing against, which is nearly all of them: one pass over the lanes.
+//! Fast path for loads without a finding: one pass over the lanes.
 //!
-//! Where a lane is not plainly in order, the answer is `false` and the long way says what is the matter. What has been
+//! `false` means: take the slow path, which reports. Shadow updates made so far are idempotent.
 //! remembered by then is remembered again there, to no harm.
 
 use std::sync::atomic::{
@@ -17,10 +17,10 @@ use crate::exec::{
     lanes::{consecutive, lanes},
 };
 
-/// The bits above this tell launches apart.
+/// The bits from here up are the launch's number.
 const LAUNCH: u32 = 60;
 
-/// The lanes whose number is another than that of the next lane, the last lane among them; and whether the second half
+/// The lanes whose value differs from the next lane's, and the last lane; and whether the second half
 /// of the lanes repeats the first.
 #[inline(always)]
 fn repeats<const LEVEL: usize>(at: &[u32; 32]) -> (u32, bool) {
@@ -59,8 +59,8 @@ pub(crate) fn shared_load<const BYTES: u32, const LEVEL: usize>(
     }
     let warp = cx.warp;
     let block = &mut cx.checker.block;
-    // Lanes that read one word together are looked at once, as the last of them: those side by side, and where the
-    // warp's second half reads what the first does, both.
+    // Lanes that read the same word are checked once, as the last of them: adjacent lanes, and if the
+    // second half of the warp reads what the first does, both halves.
     let (mut last, mut joined) = (m, 0);
     if m == !0 {
         let (lanes, mirrored) = repeats::<LEVEL>(at);
@@ -143,7 +143,7 @@ pub(crate) fn global_load<const BYTES: u64>(cx: &mut ExecContext<'_>, place: u32
         let clocks = &cx.checker.block.clocks;
         let span = u64::from(TAGGED_CLOCKS);
         let (clock, floor) = (u64::from(clocks.now(warp)), u64::from(clocks.floor(warp)));
-        // Clocks that have wrapped are compared the long way.
+        // The slow path compares clocks that have wrapped.
         if clock >= span {
             return false;
         }
@@ -163,7 +163,7 @@ pub(crate) fn global_load<const BYTES: u64>(cx: &mut ExecContext<'_>, place: u32
                 pair[1].store(kept.0, Relaxed);
             }
         }
-        // A block on another host thread that writes these words now sees that they were read, or is seen here.
+        // Either a block on another host thread that writes these words sees this read, or its write is seen here.
         fence(SeqCst);
         for l in lanes(m) {
             let w = (host[l] - start) as usize / 4;

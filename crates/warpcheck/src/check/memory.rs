@@ -1,4 +1,4 @@
-//! Bounds, alignment, lifetime, rights.
+//! The mem check: bounds, alignment, lifetime, access rights.
 
 use super::{Details, add_finding};
 use crate::{
@@ -8,10 +8,10 @@ use crate::{
     memory::{AllocationInfo, Kind},
 };
 
-/// What is wrong with an address.
+/// The problem with an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Problem {
-    /// It runs over the end of what it starts in.
+    /// It exceeds the memory that it starts in.
     OutOfBounds,
     Misaligned,
     ReadOnly,
@@ -19,9 +19,9 @@ pub(crate) enum Problem {
     Nowhere,
 }
 
-/// Addresses below this are null with an offset.
+/// Addresses below this count as null pointers with an offset.
 const NULL_PAGES: u64 = 1 << 16;
-/// An address this near to an allocation ran over its end or before its start.
+/// An address this close to an allocation counts as out of its bounds.
 const NEAR: u64 = 1 << 21;
 
 fn verb(access: Access) -> &'static str {
@@ -42,7 +42,7 @@ fn name(space: StateSpace) -> &'static str {
     }
 }
 
-/// A lane's address is no good: the launch fails, and is told why if anybody asks.
+/// A lane's address is invalid: the launch fails; with the mem check there is a finding.
 #[cold]
 pub(crate) fn fault(
     cx: &mut ExecContext<'_>,
@@ -162,7 +162,7 @@ pub(crate) fn stack_overflow(cx: &mut ExecContext<'_>, lane: u32) {
     }
 }
 
-/// Arguments moved within a thread's local memory: the marks move along.
+/// Arguments are copied within a thread's local memory: copy the marks too.
 pub(crate) fn local_copy(cx: &mut ExecContext<'_>, lane: usize, to: u32, from: u32, bytes: u32) {
     if !cx.launch.options.init {
         return;

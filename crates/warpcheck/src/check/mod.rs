@@ -1,4 +1,4 @@
-//! The checks: each sees what a warp does to memory and may object.
+//! The checks: each observes the memory accesses of warps and may add findings.
 
 pub(crate) mod fast;
 pub(crate) mod memory;
@@ -20,7 +20,7 @@ use crate::{
 /// Equal findings are one.
 pub(crate) type Key = (FindingKind, u32, u32);
 
-/// What one host thread's blocks gave cause for.
+/// The findings, output and counters of one host thread's blocks.
 #[derive(Default)]
 pub(crate) struct Checker {
     findings: HashMap<Key, (u64, Finding)>,
@@ -32,9 +32,9 @@ pub(crate) struct Checker {
 /// What the checks keep per block.
 #[derive(Default)]
 pub(crate) struct BlockChecker {
-    /// Which bytes of shared and of local memory were written: one, else zero.
+    /// Per byte of shared and of local memory: 1 if it was written.
     written: Vec<u8>,
-    /// Bytes of shared memory that were not.
+    /// Number of shared-memory bytes never written.
     pub(crate) unwritten: usize,
     pub(crate) local_written: Vec<u8>,
     /// The last writer and reader of each word of shared memory.
@@ -42,7 +42,7 @@ pub(crate) struct BlockChecker {
     pub(crate) clocks: shadow::Clocks,
     pub(crate) fences: Vec<(u32, [u32; 32])>,
     pub(crate) acquired: Vec<order::Acquired>,
-    /// What was known to those who arrived at barriers in memory, by address.
+    /// The knowledge of the threads that arrived at memory barriers, by address.
     pub(crate) arrivals: HashMap<u64, [u32; 32]>,
     /// The same for `barrier.arrive`.
     pub(crate) arrive: [[u32; 32]; 16],
@@ -101,7 +101,7 @@ impl Checker {
             std::collections::hash_map::Entry::Occupied(mut o) => {
                 let (at, first) = o.get_mut();
                 let count = first.count + finding.count;
-                // The block with the lowest number tells it, whichever host thread ran first.
+                // The finding of the lowest block stays, so that the result does not depend on timing.
                 if block < *at {
                     (*at, *first) = (block, finding);
                 }
@@ -135,7 +135,7 @@ impl Checker {
     }
 }
 
-/// The parts of a finding that differ.
+/// The parts of a finding that the check provides.
 pub(crate) struct Details {
     pub(crate) check: Check,
     pub(crate) kind: FindingKind,
@@ -166,7 +166,7 @@ impl Details {
     }
 }
 
-/// Files a finding at the running instruction.
+/// Adds a finding at the current instruction.
 #[cold]
 pub(crate) fn add_finding(cx: &mut ExecContext<'_>, r: Details) {
     let launch = cx.launch;
@@ -201,12 +201,12 @@ pub(crate) fn add_finding(cx: &mut ExecContext<'_>, r: Details) {
         message,
     };
     let number = cx.number;
-    // A race is one whichever side came second.
+    // A race is the same whichever side came second.
     let key = if other_pc != u32::MAX && other_pc < pc { (r.kind, other_pc, pc) } else { (r.kind, pc, other_pc) };
     cx.checker.add(key, number, finding);
 }
 
-/// An access whose lanes all have memory: were the bytes written, and is it ordered?
+/// Checks a resolved access: initialised bytes and races.
 pub(crate) fn access(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, access: Access, strong: bool) {
     observe(cx, r, bytes, access, strong, 0);
 }
@@ -229,7 +229,7 @@ fn observe(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, access: Access, s
     }
 }
 
-/// Bytes that are read have to have been written; those that are written now have been.
+/// The init check: reports reads of bytes never written, and marks written bytes.
 fn written(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, access: Access) {
     for lane in r.lanes() {
         let at = r.address[lane];
@@ -270,7 +270,7 @@ fn written(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, access: Access) {
     }
 }
 
-/// How many bytes were never written.
+/// Number of bytes never written.
 fn zeros(marks: &[u8]) -> usize {
     marks.iter().filter(|mark| **mark == 0).count()
 }
@@ -311,7 +311,7 @@ fn uninitialised(cx: &mut ExecContext<'_>, r: &Resolved, lane: usize, offset: u6
     add_finding(cx, report);
 }
 
-/// A barrier in memory comes to be: a write that races with none of its kind.
+/// Initialises a memory barrier: a write that does not race with strong accesses.
 pub(crate) fn barrier_init(cx: &mut ExecContext<'_>, r: &Resolved) {
     let options = cx.launch.options;
     if options.init {
@@ -354,7 +354,7 @@ pub(crate) fn copy_started(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32) {
     }
 }
 
-/// A copy has been waited for: it is a write of its thread, now.
+/// A copy was waited for: counts as a write of its thread, now.
 pub(crate) fn copy_done(cx: &mut ExecContext<'_>, p: &crate::exec::memory::PendingCopy) {
     let block = &mut cx.checker.block;
     if cx.launch.options.init

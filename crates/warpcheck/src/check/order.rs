@@ -42,7 +42,7 @@ pub(crate) struct Acquired {
     clock: u32,
 }
 
-/// Acquisitions that a block remembers.
+/// Acquisitions kept per block.
 const REMEMBERED: usize = 256;
 /// How far releases are followed from block to block.
 const DEEPEST: u32 = 8;
@@ -53,7 +53,7 @@ impl Order {
     }
 }
 
-/// A fence: what the threads have done so far may be released by what follows. Scope 0 is the block's alone.
+/// A fence: the threads' next atomics release what they have done so far. Scope 0 is the block.
 pub(crate) fn fence(cx: &mut ExecContext<'_>, scope: u32, mask: u32) {
     if cx.launch.races.is_none() || scope == 0 {
         return;
@@ -69,7 +69,7 @@ pub(crate) fn fence(cx: &mut ExecContext<'_>, scope: u32, mask: u32) {
     f.1 = known;
 }
 
-/// Others' releases at these addresses happen before what follows.
+/// Acquires: other threads' releases at these addresses happen before what follows.
 pub(crate) fn acquire(cx: &mut ExecContext<'_>, r: &Resolved) {
     let Some(order) = &cx.launch.races else { return };
     let logs = order.logs.lock().unwrap_or_else(|e| e.into_inner());
@@ -96,7 +96,7 @@ pub(crate) fn acquire(cx: &mut ExecContext<'_>, r: &Resolved) {
     }
 }
 
-/// What came before is ordered before others' acquires at these addresses, if a fence or `.release` says so.
+/// Releases: what came before is ordered before other threads' acquires at these addresses, after a fence or with `.release`.
 pub(crate) fn release(cx: &mut ExecContext<'_>, r: &Resolved, always: bool) {
     let Some(order) = &cx.launch.races else { return };
     let warp = cx.warp;
@@ -130,7 +130,7 @@ fn visible<'c>(cx: &'c ExecContext<'_>, thread: u32) -> impl Iterator<Item = &'c
     block.acquired.iter().filter(move |a| own(a) || block.clocks.ordered(thread, a.thread, a.clock))
 }
 
-/// Whether an access of another block comes before what the running warp does now.
+/// Whether an access of another block happens before the current access of this warp.
 pub(crate) fn known(cx: &ExecContext<'_>, block: u64, thread: u32, clock: u32) -> bool {
     let Some(order) = &cx.launch.races else { return true };
     let logs = order.logs.lock().unwrap_or_else(|e| e.into_inner());
@@ -172,7 +172,7 @@ fn reaches(logs: &HashMap<u64, Log>, from: Vec<(u64, usize)>, block: u64, thread
             if direct.into_iter().any(|&k| covers(&log.entries[k].1)) {
                 return true;
             }
-            // Through a third block. The latest releases tell the most.
+            // Transitively, through a third block; the latest releases know the most.
             for (_, release) in log.entries[..length.min(log.entries.len())].iter().rev().take(4) {
                 next.extend(release.acquired.iter().filter(|&&(a, n)| a != address || n < length));
             }

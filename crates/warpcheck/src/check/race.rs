@@ -1,4 +1,4 @@
-//! Races: two accesses by different threads, one of them a write, that nothing orders.
+//! The race check: two unordered accesses by different threads, at least one of them a write.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
@@ -17,7 +17,7 @@ struct Conflict {
     /// The other side's block, when it is another one.
     block: Option<u64>,
     read: bool,
-    /// All that is known of the other side is that it is a reader in another block.
+    /// The other side is some reader in another block.
     elsewhere: bool,
 }
 
@@ -30,7 +30,7 @@ impl Conflict {
 /// Bits of a block's number in a tag.
 const BLOCKS: u32 = 15;
 
-/// Launches that entries tell apart; after as many the shadows are forgotten.
+/// Number of launches that entries can distinguish; then the shadow memory is cleared.
 pub(crate) const LAUNCHES: u64 = 15;
 
 /// The part of an entry's clock field that names launch and block.
@@ -54,7 +54,7 @@ fn words(at: u64, bytes: u32) -> impl Iterator<Item = (usize, u32)> {
     })
 }
 
-/// Looks at an access of several lanes, and remembers it.
+/// Checks an access and records it.
 pub(crate) fn access(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, kind: Access, strong: bool, silent: u32) {
     let place = cx.launch.program.code[cx.pc as usize].e;
     let warp = cx.warp;
@@ -82,8 +82,8 @@ pub(crate) fn access(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, kind: A
                 for (w, mask) in words(r.address[lane] - a.base, bytes) {
                     let me = Entry::new(now, thread, place, strong, mask);
                     let (writer, reader) = (&shadow[2 * w], &shadow[2 * w + 1]);
-                    // Blocks on other host threads look at the same words: each leaves its own entry before it looks at
-                    // the other's, so that of two that conflict one at least sees the other.
+                    // Blocks on other host threads check the same words: each writes its entry before it reads
+                    // the other's, so that at least one of two conflicting accesses sees the other.
                     let (old, seen);
                     if kind == Access::Read {
                         seen = Entry(reader.load(Relaxed));
@@ -130,7 +130,7 @@ fn here(e: Entry, base: u64) -> bool {
     e.0 != 0 && e.clock() / span == base / span
 }
 
-/// Whether what is known of a word's readers, `seen` the last, includes one of this launch in another block.
+/// Whether the readers of a word, `seen` the last, include one of this launch in another block.
 #[inline(always)]
 pub(super) fn elsewhere(seen: Entry, base: u64) -> bool {
     let span = u64::from(TAGGED_CLOCKS);

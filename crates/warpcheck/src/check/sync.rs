@@ -11,7 +11,7 @@ use crate::{
     launch::Fault,
 };
 
-/// Files a finding of this check, if it is on.
+/// Adds a finding of the sync check, if it is on.
 #[cold]
 pub(crate) fn report(cx: &mut ExecContext<'_>, kind: FindingKind, mask: u32, text: String) {
     if cx.launch.options.sync {
@@ -19,7 +19,7 @@ pub(crate) fn report(cx: &mut ExecContext<'_>, kind: FindingKind, mask: u32, tex
     }
 }
 
-/// `bar.warp.sync`: the lanes of the mask are in order from here on.
+/// `bar.warp.sync`: orders the lanes of the mask.
 pub(crate) fn warp(cx: &mut ExecContext<'_>, mask: u32) {
     if cx.launch.options.race {
         let warp = cx.warp;
@@ -39,7 +39,7 @@ pub(crate) fn arrive(cx: &mut ExecContext<'_>, id: usize) {
     }
 }
 
-/// A barrier opens: who waited, and should they have?
+/// A barrier opens: checks the threads that waited.
 pub(crate) fn barrier(
     cx: &mut ExecContext<'_>,
     warps: &[Warp],
@@ -141,7 +141,7 @@ pub(crate) fn budget(cx: &mut ExecContext<'_>, warp: &Warp) {
     }
 }
 
-/// A warp's lanes wait for each other for ever.
+/// The lanes of a warp are in a deadlock.
 #[cold]
 pub(crate) fn stuck(cx: &mut ExecContext<'_>, warp: &Warp) {
     if let Some(p) = warp.parked.iter().find(|p| p.wait != Wait::Barrier) {
@@ -153,7 +153,7 @@ pub(crate) fn stuck(cx: &mut ExecContext<'_>, warp: &Warp) {
     }
 }
 
-/// All warps wait, and no barrier is complete. Each comes with its barrier's number and count.
+/// All warps wait and no barrier is complete. Each warp with its barrier's number and count.
 #[cold]
 pub(crate) fn deadlock(cx: &mut ExecContext<'_>, waiting: &[(usize, Parked, usize, Option<u32>)]) {
     let Some(&(w, p, id, count)) = waiting.first() else { return };

@@ -169,7 +169,7 @@ impl Counting {
         }
     }
 
-    /// The counters, with what follows from how often each instruction ran.
+    /// The counters, including those derived from instruction counts.
     pub(crate) fn finish(self, program: &Program) -> Counters {
         let mut c = self.total;
         for (pc, &[runs, lanes]) in self.runs.iter().enumerate() {

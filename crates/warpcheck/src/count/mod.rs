@@ -1,4 +1,4 @@
-//! Counters of a launch, by the rules of the hardware.
+//! Counters of a launch, by the hardware's rules.
 
 mod sum;
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Counters {
     /// Instructions that warps ran.
     pub warp_instructions: u64,
-    /// Lanes that were active in them: 32 a warp instruction at best.
+    /// Active lanes, summed over warp instructions (at most 32 each).
     pub lane_instructions: u64,
     /// Warp instructions by class.
     pub classes: Classes,
@@ -28,7 +28,7 @@ pub struct Counters {
     pub global_load: Global,
     /// Global stores.
     pub global_store: Global,
-    /// Global atomics, a request a warp instruction.
+    /// Global atomics, one request per warp instruction.
     pub global_atomic: Global,
     /// Distinct bytes of global memory that the launch read and had not written before: compulsory traffic.
     pub unique_bytes_read: u64,
@@ -88,7 +88,7 @@ pub struct Global {
     pub requests: u64,
     /// Distinct 32-byte sectors, summed over requests.
     pub sectors: u64,
-    /// The least that could do: bytes / 32 a request, rounded up.
+    /// The minimum: bytes / 32 per request, rounded up.
     pub ideal_sectors: u64,
     /// Bytes that lanes asked for.
     pub bytes: u64,

@@ -1,9 +1,9 @@
-//! Device attributes: every `CU_DEVICE_ATTRIBUTE_*` of CUDA 12.9, answered from the profile.
+//! Device attributes: every `CU_DEVICE_ATTRIBUTE_*` of CUDA 12.9, computed from the profile.
 
 use super::result::{CuResult, DriverResult};
 use crate::profile::Profile;
 
-/// Textures and surfaces have no functions here; their limits are those of every device since Volta.
+/// Limits of textures and surfaces, which are not supported here: those of every device since Volta.
 const TEXTURES: [(u32, i32); 45] = [
     (14, 512),
     (21, 131_072),
@@ -52,7 +52,7 @@ const TEXTURES: [(u32, i32); 45] = [
     (112, 0),
 ];
 
-/// The value of an attribute; a number that names none is an invalid value.
+/// The value of an attribute; an unknown number is an invalid value.
 pub(super) fn of(profile: &Profile, ordinal: u32, attribute: u32) -> DriverResult<i32> {
     if let Some((_, value)) = TEXTURES.iter().find(|(number, _)| *number == attribute) {
         return Ok(*value);
@@ -71,7 +71,7 @@ pub(super) fn of(profile: &Profile, ordinal: u32, attribute: u32) -> DriverResul
         11 => i32::MAX as u32,
         12 => profile.registers_per_block,
         13 => profile.clock_khz,
-        // Copies overlap kernels, by two engines; kernels overlap each other.
+        // Two copy engines, which overlap with kernels; concurrent kernels.
         15 | 31 => 1,
         40 => 2,
         16 => profile.sms,

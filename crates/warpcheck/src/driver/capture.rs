@@ -1,4 +1,4 @@
-//! Stream capture: operations are recorded as the nodes of a graph and not run.
+//! Stream capture: operations become nodes of a graph instead of running.
 
 use super::context::Context;
 use super::ffi::{In, Out, api};
@@ -23,17 +23,17 @@ const GLOBAL: u32 = 0;
 const RELAXED: u32 = 2;
 
 thread_local! {
-    /// How the thread's own calls are held against captures (`CUstreamCaptureMode`).
+    /// The thread's capture mode (`CUstreamCaptureMode`): which of its calls invalidate captures.
     static MODE: Cell<u32> = const { Cell::new(GLOBAL) };
     /// The list that `cuStreamGetCaptureInfo` last gave a pointer to.
     static SHOWN: RefCell<Vec<NodeId>> = const { RefCell::new(Vec::new()) };
 }
 
-/// One capture, from its begin on one stream over all streams that join it.
+/// One capture: the stream that began it and all streams that joined.
 #[derive(Debug)]
 pub(super) struct Capture {
     id: u64,
-    /// The stream on which it began and has to end.
+    /// The stream that began the capture and must end it.
     origin: u64,
     context_handle: Handle,
     mode: u32,
@@ -57,7 +57,7 @@ struct Front {
 }
 
 impl Capture {
-    /// Records an operation of a stream that takes part.
+    /// Records an operation of a participating stream.
     pub fn record(&self, driver: &Driver, stream: &Arc<Stream>, work: Work) -> DriverResult {
         let after = self.front(stream)?;
         let node = self.graph.add(driver, work, after)?;
@@ -65,7 +65,7 @@ impl Capture {
         Ok(())
     }
 
-    /// Gives memory that was allocated in the capture to its graph.
+    /// Makes the graph own memory that was allocated during the capture.
     pub fn own(&self, address: u64) {
         self.graph.own(address);
     }
@@ -84,7 +84,7 @@ impl Capture {
         lock(&self.state).fronts.insert(stream.id, front);
     }
 
-    /// Takes a stream into the capture, its next node after these.
+    /// Adds a stream to the capture; its next node depends on these.
     pub fn join(self: &Arc<Self>, stream: &Arc<Stream>, after: &[NodeId]) -> DriverResult {
         if self.is_over() {
             return Err(CuResult::STREAM_CAPTURE_ISOLATION);
@@ -104,7 +104,7 @@ impl Capture {
         Ok(())
     }
 
-    /// Spoils the capture: it cannot end well any more.
+    /// Invalidates the capture: ending it returns an error.
     pub fn invalidate(&self) {
         lock(&self.state).invalid = true;
     }
@@ -114,7 +114,7 @@ impl Capture {
         lock(&self.state).over
     }
 
-    /// Ends the capture: lets all streams go and says whether all work was joined.
+    /// Ends the capture: releases all streams; returns whether all work was joined.
     fn end(&self) -> DriverResult {
         let mut state = lock(&self.state);
         state.over = true;
@@ -137,7 +137,7 @@ impl Capture {
     }
 }
 
-/// The captures that are going on in the process.
+/// The active captures of the process.
 #[derive(Debug, Default)]
 pub(super) struct Captures {
     count: AtomicUsize,
@@ -155,7 +155,7 @@ impl Captures {
         self.count.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// A stream goes away: a capture that it takes part in is spoilt, and over if it began there.
+    /// A stream is destroyed: its capture is invalidated, and ends if the stream began it.
     pub fn abandon(&self, driver: &Driver, stream: &Stream) {
         let Some(capture) = stream.capture() else { return };
         capture.invalidate();
@@ -163,7 +163,7 @@ impl Captures {
             // That it ends badly is known.
             let _ = capture.end();
             self.remove(capture.id);
-            // A graph that was given by the client may be gone already.
+            // The client may have destroyed its graph already.
             let _ = Graph::destroy(driver, capture.graph.handle);
         } else {
             stream.set_capture(None);
@@ -171,7 +171,7 @@ impl Captures {
         }
     }
 
-    /// Spoils and refuses if a capture fits.
+    /// Invalidates the captures that match and returns an error if there are any.
     fn refuse(&self, code: CuResult, fits: impl Fn(&Capture) -> bool) -> DriverResult {
         if self.count.load(Ordering::Acquire) == 0 {
             return Ok(());
@@ -184,7 +184,7 @@ impl Captures {
         answer
     }
 
-    /// For calls that CUDA calls potentially unsafe: the thread's mode decides.
+    /// For calls that CUDA calls potentially unsafe: the thread's capture mode decides.
     pub fn forbid(&self) -> DriverResult {
         let (mode, thread) = (MODE.get(), std::thread::current().id());
         self.refuse(CuResult::STREAM_CAPTURE_UNSUPPORTED, |capture| {
@@ -257,7 +257,7 @@ fn begin(
     Ok(())
 }
 
-/// What `cuStreamGetCaptureInfo` tells, where it is asked for.
+/// The results of `cuStreamGetCaptureInfo` that the client asked for.
 struct Info {
     status: Out<c_uint>,
     id: Out<u64>,
@@ -308,7 +308,7 @@ api! {
         begin(driver, stream, None, Vec::new(), mode)
     }
 
-    /// Starts to record the work of a stream into a graph that exists.
+    /// Starts to record the work of a stream into an existing graph.
     fn cuStreamBeginCaptureToGraph[driver](
         stream: Handle, graph: Handle, after: In<NodeId>, _edges: In<u64>, count: usize, mode: c_uint,
     ) {

@@ -1,9 +1,9 @@
-//! Modelled time: what an operation would cost on the device of the profile, in nanoseconds.
+//! Modelled time of an operation on the profile's device, in nanoseconds.
 //!
-//! A kernel's time is a roofline: the launch's fixed cost plus the longest of what its counters
-//! say each part of the device is busy for, at the profile's peaks. It ignores latency, so it is
-//! a lower bound that compares kernels and not a promise. Counters are kept with
-//! `WARPCHECK_COUNT=1`; without them a kernel costs its fixed cost and the time that the host took.
+//! A kernel's time is a roofline: a fixed cost per launch plus the time of the busiest unit, from the
+//! counters and the profile's peak rates. It ignores latency, so it is
+//! a lower bound, for comparing kernels, not a prediction. Counters are kept with
+//! `WARPCHECK_COUNT=1`; without them the time is the fixed cost plus the time of the simulation.
 //! Operations of different streams do not slow each other down.
 
 use super::work::{Copy, End, Fill};
@@ -19,7 +19,7 @@ const NODE: f64 = 1_000.0;
 const HOST_COPY: f64 = 6_000.0;
 /// Fixed cost of a copy or a fill on the device.
 const DEVICE_COPY: f64 = 2_000.0;
-/// A host function's share of the stream's time.
+/// Cost of a host function.
 pub(super) const HOST_FUNCTION: f64 = 10_000.0;
 
 /// The time of a copy.
@@ -47,7 +47,7 @@ pub(super) fn in_graph(kind: u32, alone: f64) -> f64 {
     if kind == KERNEL { alone - LAUNCH + NODE } else { alone }
 }
 
-/// How long the busiest part of the device works.
+/// Time of the busiest unit.
 pub(crate) fn busy(profile: &Profile, counters: &Counters) -> f64 {
     let clock = f64::from(profile.clock_khz) / 1e6; // GHz: cycles a nanosecond
     let sms = f64::from(profile.sms.min(counters.blocks.max(1) as u32));
@@ -55,19 +55,19 @@ pub(crate) fn busy(profile: &Profile, counters: &Counters) -> f64 {
     let sectors = [&counters.global_load, &counters.global_store, &counters.global_atomic].map(|g| g.sectors);
     let unique = counters.unique_bytes_read + counters.unique_bytes_written;
     let shared = counters.shared_load.wavefronts + counters.shared_store.wavefronts;
-    // 10^12 operations a second are 1000 a nanosecond.
+    // 10^12 operations per second are 1000 per nanosecond.
     [
-        // Each scheduler issues one instruction of a warp a cycle.
+        // Each scheduler issues one warp instruction per cycle.
         counters.warp_instructions as f64 / (sms * f64::from(profile.schedulers_per_sm) * clock),
         counters.flops_f32 as f64 * whole / (profile.fp32_tflops * 1e3),
         counters.flops_f64 as f64 * whole / (profile.fp64_tflops * 1e3),
         counters.flops_f16 as f64 * whole / (2.0 * profile.fp32_tflops * 1e3),
         counters.flops_tensor as f64 * whole / (profile.tensor_tflops * 1e3),
-        // What each SM asks of the second-level cache: 64 bytes a cycle.
+        // Each SM reads 64 bytes per cycle from L2.
         sectors.iter().sum::<u64>() as f64 * 32.0 / (sms * 64.0 * clock),
-        // What memory itself has to move at least.
+        // Compulsory traffic of device memory.
         unique as f64 / profile.bandwidth_gbps,
-        // One pass over the banks a cycle.
+        // One wavefront per cycle.
         shared as f64 / (sms * clock),
     ]
     .into_iter()

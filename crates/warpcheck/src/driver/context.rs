@@ -16,7 +16,7 @@ use std::thread::ThreadId;
 thread_local! {
     /// The thread's stack of contexts; the last one is current.
     static STACK: RefCell<Vec<Handle>> = const { RefCell::new(Vec::new()) };
-    /// The thread's modelled time in ns: it moves when the thread waits for a device.
+    /// The thread's modelled time in ns: it advances when the thread waits for a device.
     static HOST_TIME: Cell<f64> = const { Cell::new(0.0) };
 }
 
@@ -26,7 +26,7 @@ pub(super) const FLAGS: u32 = 0xff;
 /// The limits, by `CUlimit`, as a device starts with them.
 const LIMITS: [usize; 7] = [1024, 1 << 20, 8 << 20, 2, 2048, 64, 0];
 
-/// One context: a device with what was made on it.
+/// One context: a device and the objects created on it.
 #[derive(Debug)]
 pub(super) struct Context {
     pub handle: Handle,
@@ -34,7 +34,7 @@ pub(super) struct Context {
     pub device: u32,
     pub primary: bool,
     pub flags: AtomicU32,
-    /// The error that broke the context, and the same once the client has been shown it.
+    /// The error that broke the context, and the same once it has been returned to the client.
     error: AtomicU32,
     shown: AtomicU32,
     destroyed: AtomicBool,
@@ -76,7 +76,7 @@ impl Context {
         context
     }
 
-    /// Ends a context: waits for its work, then frees all that was made on it.
+    /// Destroys a context: waits for its work, then frees everything created on it.
     pub fn destroy(&self, driver: &Driver) {
         let _ = self.wait_all();
         self.destroyed.store(true, Ordering::Release);
@@ -88,8 +88,8 @@ impl Context {
         ownership::forget_context(driver, self);
     }
 
-    /// The error that the client has been shown, or that the context is gone. A fault of work
-    /// that nobody has waited for is not shown yet, as on a device that still runs it.
+    /// An error if the context is destroyed, or its error has been returned to the client. A fault of work
+    /// that nobody has waited for is not returned yet, as on a device that still runs it.
     pub fn check_error(&self) -> DriverResult {
         if self.destroyed.load(Ordering::Acquire) {
             return Err(CuResult::CONTEXT_IS_DESTROYED);
@@ -100,13 +100,13 @@ impl Context {
         }
     }
 
-    /// For calls that wait or ask: shows the error that broke the context; it sticks from now on.
+    /// For calls that wait or query: returns the error that broke the context; from now on every call does.
     pub fn sync_error(&self) -> DriverResult {
         self.shown.store(self.error.load(Ordering::Acquire), Ordering::Release);
         self.check_error()
     }
 
-    /// What has broken the context, shown or not; success if nothing has.
+    /// The error that broke the context, returned yet or not; success if there is none.
     pub fn error(&self) -> CuResult {
         CuResult(self.error.load(Ordering::Acquire))
     }
@@ -186,7 +186,7 @@ impl Context {
         }
     }
 
-    /// Waits for all work of the context; answers with what broke it.
+    /// Waits for all work of the context; returns the error that broke it.
     pub fn wait_all(&self) -> DriverResult {
         let mut time = 0.0f64;
         for stream in self.streams() {
@@ -209,7 +209,7 @@ pub(super) fn host_time() -> f64 {
     HOST_TIME.get()
 }
 
-/// The thread's current context; none is an invalid context.
+/// The thread's current context; without one an invalid-context error.
 pub(super) fn current(driver: &Driver) -> DriverResult<Arc<Context>> {
     let handle = current_handle().ok_or(CuResult::INVALID_CONTEXT)?;
     driver.contexts.find(handle).ok_or(CuResult::CONTEXT_IS_DESTROYED)
@@ -277,7 +277,7 @@ api! {
         create(driver, out, flags, device)
     }
 
-    /// Destroys a context with all that was made on it.
+    /// Destroys a context with everything created on it.
     fn cuCtxDestroy_v2[driver](handle: Handle) {
         if handle == 0 {
             return Err(CuResult::INVALID_VALUE);
@@ -300,7 +300,7 @@ api! {
         out.set(current_handle().unwrap_or(0))
     }
 
-    /// Makes a context current in place of the one that is; null removes it.
+    /// Replaces the current context; null removes it.
     fn cuCtxSetCurrent[driver](handle: Handle) {
         if handle != 0 && driver.contexts.find(handle).is_none() {
             return Err(CuResult::INVALID_CONTEXT);
@@ -420,7 +420,7 @@ api! {
         Ok(())
     }
 
-    /// Resets the persisting lines of the second-level cache: there are none.
+    /// Resets the persisting lines of L2: there are none.
     fn cuCtxResetPersistingL2Cache[_driver, _context]() {
         Ok(())
     }

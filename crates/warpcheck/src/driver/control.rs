@@ -1,6 +1,6 @@
-//! For programs that test kernels: options and findings of the driver that is loaded in the
-//! process, by functions that are not CUDA's. They work after `cuInit`; the library is the one
-//! that the CUDA client has loaded (`dlopen("libcuda.so")` gives it again).
+//! The exported `warpcheck_*` functions: options, findings and counters of the driver that is loaded in the
+//! process. They work after `cuInit`; the library is the one
+//! that the CUDA client has loaded (`dlopen("libcuda.so")` returns it). In Rust use [`crate::harness`].
 
 use super::ffi::{Out, Text, api};
 use super::result::{CuResult, DriverResult};
@@ -18,10 +18,10 @@ fn json<T: serde::Serialize>(out: Out<*mut c_char>, value: &T) -> DriverResult {
     give(out, serde_json::to_string(value).map_err(|_| CuResult::UNKNOWN)?)
 }
 
-/// Waits for all work, so that what is asked for is complete.
+/// Waits for all submitted work, so that findings and counters are complete.
 fn wait_for_work(driver: &Driver) {
     for context in driver.contexts.all() {
-        // A broken context is one of the things that the findings tell.
+        // The findings report a broken context.
         let _ = context.wait_all();
     }
 }
@@ -29,8 +29,8 @@ fn wait_for_work(driver: &Driver) {
 api! {
     /// Sets options: words `key=value`, separated by spaces or semicolons. The keys are `check`,
     /// `count`, `schedule`, `threads`, `budget`, `report`, `summary` and `blocking`; `profile` and
-    /// `devices` are fixed once `cuInit` has run. A wrong word changes nothing, is told on stderr
-    /// and answers `CUDA_ERROR_INVALID_VALUE`.
+    /// `devices` are fixed once `cuInit` has run. A wrong word changes nothing, prints the reason on stderr
+    /// and returns `CUDA_ERROR_INVALID_VALUE`.
     fn warpcheck_set_options[driver](text: Text) {
         wait_for_work(driver);
         let before = driver.options();
@@ -49,14 +49,14 @@ api! {
         Ok(())
     }
 
-    /// Forgets findings, counters, leaks and notes.
+    /// Clears findings, counters, leaks and notes.
     fn warpcheck_reset[driver]() {
         wait_for_work(driver);
         driver.report.reset();
         Ok(())
     }
 
-    /// How many findings there are since the last reset.
+    /// Number of findings since the last reset.
     fn warpcheck_findings_count[driver](out: Out<u64>) {
         wait_for_work(driver);
         out.set(driver.report.count())

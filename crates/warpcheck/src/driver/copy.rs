@@ -12,13 +12,13 @@ use super::work::{Copy, End, Work};
 use crate::memory::Kind;
 use std::sync::Arc;
 
-/// Whether an address is the client's own memory that the driver knows nothing of.
+/// Whether an address is pageable memory of the client: neither registered nor managed.
 fn pageable(driver: &Driver, end: &End) -> bool {
     let End::Host(address) = end else { return false };
     driver.engine.memory().lookup(*address as u64).is_none_or(|info| info.freed)
 }
 
-/// The host's end of a copy; an address of device memory is none.
+/// The host end of a copy; an error for an address of device memory.
 pub(super) fn host(driver: &Driver, address: usize) -> DriverResult<End> {
     let info = driver.engine.memory().lookup(address as u64).filter(|info| !info.freed);
     let device = info.is_some_and(|info| matches!(info.kind, Kind::Device | Kind::Global | Kind::Const));
@@ -28,13 +28,13 @@ pub(super) fn host(driver: &Driver, address: usize) -> DriverResult<End> {
     Ok(End::Host(address))
 }
 
-/// The device's end of a copy, all of it in one allocation.
+/// The device end of a copy, within one allocation.
 pub(super) fn device(driver: &Driver, address: u64, bytes: u64) -> DriverResult<End> {
     memory::range(driver, address, bytes)?;
     Ok(End::Device(address))
 }
 
-/// The end at an address of either side: unified addressing tells them apart.
+/// The end at an address of either side (unified addressing).
 pub(super) fn either(driver: &Driver, address: u64, bytes: u64) -> DriverResult<End> {
     match driver.engine.memory().lookup(address) {
         Some(_) => device(driver, address, bytes),
@@ -43,7 +43,7 @@ pub(super) fn either(driver: &Driver, address: u64, bytes: u64) -> DriverResult<
     }
 }
 
-/// Copies and waits: the call is over when the copy is.
+/// Copies and waits.
 pub(super) fn now(driver: &'static Driver, context: &Arc<Context>, copy: Copy) -> DriverResult {
     driver.forbid_during_capture()?;
     let stream = context.legacy();
@@ -55,7 +55,7 @@ pub(super) fn now(driver: &'static Driver, context: &Arc<Context>, copy: Copy) -
 }
 
 /// Copies in stream order. As with the real driver, pageable memory is read before the call
-/// returns, and a copy into pageable memory is over when the call is.
+/// returns, and a copy into pageable memory is synchronous.
 pub(super) fn later(driver: &'static Driver, stream: &Arc<Stream>, mut copy: Copy) -> DriverResult {
     let context = stream.context()?;
     context.check_error()?;

@@ -1,4 +1,4 @@
-//! Copies of rectangles and boxes.
+//! Copies of 2D and 3D regions.
 
 use super::copy::{device, either, host, later, now};
 use super::ffi::{In, api};
@@ -18,13 +18,13 @@ fn flat_side(side: Side2D) -> Side3D {
     Side3D { x_bytes, y, z: 0, lod: 0, memory, host, device, array, reserved: 0, pitch, height: 0 }
 }
 
-/// The end of a copy, and the bytes from row to row and from plane to plane.
+/// One end of a copy, with its row and plane pitch in bytes.
 fn end_of(driver: &Driver, side: Side3D, [width, height, depth]: [usize; 3]) -> DriverResult<(End, [usize; 2])> {
     let bad = CuResult::INVALID_VALUE;
     if side.lod != 0 {
         return Err(bad);
     }
-    // A pitch or height of 0 means rows, or planes, without space between.
+    // A pitch or height of 0 means contiguous rows or planes.
     let pitch = if side.pitch == 0 { side.x_bytes.checked_add(width).ok_or(bad)? } else { side.pitch };
     let rows = if side.height == 0 { side.y.checked_add(height).ok_or(bad)? } else { side.height };
     if (side.x_bytes + width > pitch && height > 1) || (side.y + height > rows && depth > 1) {
@@ -48,7 +48,7 @@ fn end_of(driver: &Driver, side: Side3D, [width, height, depth]: [usize; 3]) -> 
     Ok((end, [pitch, plane]))
 }
 
-/// The copy that a description asks for; none where it is empty.
+/// The described copy; `None` if it is empty.
 pub(super) fn copy_of(driver: &Driver, shape: &Copy3D) -> DriverResult<Option<Copy>> {
     let size = [shape.width_bytes, shape.height, shape.depth];
     if size.contains(&0) {

@@ -1,4 +1,4 @@
-//! Devices: how many there are, their names and sizes.
+//! Devices: count, names, sizes and identifiers.
 
 use super::attribute;
 use super::ffi::{Out, Text, api};
@@ -8,7 +8,7 @@ use super::structs::{DeviceProperties, Uuid};
 use crate::profile::Profile;
 use std::ffi::{c_char, c_int, c_uint};
 
-/// Stores a string with its end, cut where the client has no more room.
+/// Stores a NUL-terminated string, truncated to the client's buffer.
 fn set_text(out: Out<c_char>, room: c_int, text: &str) -> DriverResult {
     out.required()?;
     let room = usize::try_from(room).ok().filter(|room| *room > 0).ok_or(CuResult::INVALID_VALUE)?;
@@ -49,12 +49,12 @@ api! {
         set_text(out, room, &driver.device(device)?.profile.name)
     }
 
-    /// A number for the device that stays.
+    /// The device's UUID.
     fn cuDeviceGetUuid[driver](out: Out<Uuid>, device: c_int) {
         uuid(driver, out, device)
     }
 
-    /// A number for the device that stays.
+    /// The device's UUID.
     fn cuDeviceGetUuid_v2[driver](out: Out<Uuid>, device: c_int) {
         uuid(driver, out, device)
     }
@@ -78,7 +78,7 @@ api! {
         minor.set(profile.minor as c_int)
     }
 
-    /// The properties of a device that CUDA 1 knew.
+    /// The properties of a device, in CUDA 1's structure.
     fn cuDeviceGetProperties[driver](out: Out<DeviceProperties>, device: c_int) {
         let profile = &driver.device(device)?.profile;
         out.set(DeviceProperties {
@@ -110,7 +110,7 @@ api! {
         set_text(out, room, &bus_id(driver.device(device)?.ordinal))
     }
 
-    /// Whether a device supports an affinity of execution: none does.
+    /// Whether a device supports execution affinity: none does.
     fn cuDeviceGetExecAffinitySupport[driver](out: Out<c_int>, _kind: c_uint, device: c_int) {
         driver.device(device)?;
         out.set(0)

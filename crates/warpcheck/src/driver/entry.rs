@@ -5,7 +5,7 @@ use super::result::{CuResult, DriverResult};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::OnceLock;
 
-/// Names whose newest version depends on the version that the client was built for:
+/// Names with several versions, chosen by the version that the client was built for:
 /// the name, the first version of CUDA, what it is exported as. Newest first.
 const VERSIONS: [(&str, c_int, &str); 31] = [
     ("cuCtxCreate", 12050, "cuCtxCreate_v4"),
@@ -74,7 +74,7 @@ fn symbol(name: &str) -> Option<*mut c_void> {
     (!address.is_null()).then_some(address)
 }
 
-/// The entry point for a client of a version: the newest form that it can know.
+/// The newest entry point that a client of this version can know.
 fn find(name: &str, version: c_int) -> Result<*mut c_void, c_int> {
     let mut forms = VERSIONS.iter().filter(|(known, ..)| *known == name).peekable();
     if forms.peek().is_some() {
@@ -115,7 +115,7 @@ api! {
     ) {
         let found = look_up(name, out, version, flags)?;
         status.set_if(found);
-        // Who asks for the status gets success; who does not gets the error.
+        // With a status pointer the call succeeds and stores it; without one it returns the error.
         if found == FOUND || status.wanted() { Ok(()) } else { Err(CuResult::NOT_FOUND) }
     }
 
@@ -127,13 +127,13 @@ api! {
         }
     }
 
-    /// Tables of internal functions: there are none. NVRTC asks, and takes no for an answer.
+    /// Tables of internal functions: there are none. NVRTC asks for one and works without it.
     fn cuGetExportTable[](out: Out<*const c_void>, _id: usize) {
         out.set_if(std::ptr::null());
         Err(CuResult::NOT_FOUND)
     }
 
-    /// Starts a profiler: counters are kept anyway, if they are asked for.
+    /// Starts a profiler: no effect, counters do not depend on it.
     fn cuProfilerStart[_driver, _context]() {
         Ok(())
     }

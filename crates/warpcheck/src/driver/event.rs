@@ -1,4 +1,4 @@
-//! Events: marks in a stream, to wait for and to measure between.
+//! Events: recorded in streams, for waiting and timing.
 
 use super::capture::{Capture, NodeId};
 use super::context;
@@ -36,12 +36,12 @@ enum Mark {
 }
 
 impl Event {
-    /// Sets the mark to a moment that is over (a graph's event node).
+    /// Marks the event as complete at this time (for a graph's event node).
     pub fn mark_now(&self, time: f64) {
         *lock(&self.mark) = Mark::Placed(Fence::finished(time));
     }
 
-    /// Shows what broke the event's context.
+    /// Returns the error that broke the event's context.
     fn sync_error(&self, driver: &Driver) -> DriverResult {
         driver.contexts.find(self.context_handle).map_or(Ok(()), |context| context.sync_error())
     }
@@ -103,7 +103,7 @@ impl Event {
         }
     }
 
-    /// The fence to wait for; none if the event was never recorded.
+    /// The fence to wait for; `None` if the event was never recorded.
     fn fence(&self) -> DriverResult<Option<Arc<Fence>>> {
         match &*lock(&self.mark) {
             Mark::Never => Ok(None),
@@ -155,7 +155,7 @@ api! {
         out.set(driver.events.add(event))
     }
 
-    /// Destroys an event; who waits for it goes on waiting.
+    /// Destroys an event; waits for it go on.
     fn cuEventDestroy_v2[driver](event: Handle) {
         driver.events.remove(event).map(|_| ())
     }
@@ -175,7 +175,7 @@ api! {
         event.record(driver, &stream::named(driver, stream)?, flags == 1)
     }
 
-    /// Whether what an event marks is done.
+    /// Whether the work before an event is done.
     fn cuEventQuery[driver](event: Handle) {
         let event = event_of(driver, event)?;
         let fence = event.fence()?;
@@ -186,7 +186,7 @@ api! {
         }
     }
 
-    /// Waits for what an event marks.
+    /// Waits for the work before an event.
     fn cuEventSynchronize[driver](handle: Handle) {
         let event = event_of(driver, handle)?;
         let fence = event.fence()?;

@@ -1,7 +1,7 @@
-//! The border to C: how a driver function is declared, and pointers that come from outside.
+//! The C boundary: declaration of driver functions, and wrappers for the client's pointers.
 //!
-//! Every exported function is written with `api!`, which keeps panics from crossing the border,
-//! refuses calls that come too early, and finds the current context for those that need one.
+//! Every exported function is declared with `api!`, which stops panics at the boundary,
+//! rejects calls before `cuInit`, and finds the current context for functions that need one.
 
 use super::context::{self, Context};
 use super::result::{CuResult, DriverResult};
@@ -11,8 +11,8 @@ use std::ffi::{CStr, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// Declares functions of the driver API. In brackets stand the names under which the body
-/// sees what it needs: nothing, the driver (after `cuInit`), or also the current context.
+/// Declares functions of the driver API. In brackets are the names under which the body
+/// gets what it needs: nothing, the driver (after `cuInit`), or also the current context.
 macro_rules! api {
     ($($(#[$meta:meta])* fn $name:ident[$($need:ident),*]($($arg:ident: $ty:ty),* $(,)?) $body:block)*) => {$(
         $(#[$meta])*
@@ -43,7 +43,7 @@ thread_local! {
     static IN_HOST_FUNCTION: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs a client's callback, during which calls of the driver are refused.
+/// Runs a client's callback; driver calls in it return an error.
 pub(super) fn calling_back<T>(callback: impl FnOnce() -> T) -> T {
     IN_HOST_FUNCTION.with(|flag| flag.set(true));
     let value = callback();
@@ -86,7 +86,7 @@ pub(super) fn in_context(name: &str, body: impl FnOnce(&'static Driver, &Arc<Con
     })
 }
 
-/// A place where the client wants a value; may be null.
+/// An output pointer of the client; may be null.
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct Out<T>(*mut T);
@@ -99,12 +99,12 @@ impl<T> Clone for Out<T> {
 impl<T> Copy for Out<T> {}
 
 impl<T> Out<T> {
-    /// No place: the value is not wanted.
+    /// A null pointer.
     pub(super) const fn nowhere() -> Self {
         Out(std::ptr::null_mut())
     }
 
-    /// A place whose address the client passed as a number.
+    /// A pointer that the client passed as a number.
     pub(super) fn from_address(address: usize) -> Self {
         Out(address as *mut T)
     }
@@ -131,12 +131,12 @@ impl<T> Out<T> {
         !self.0.is_null()
     }
 
-    /// An invalid argument if the place is null.
+    /// An error if the pointer is null.
     pub(super) fn required(self) -> DriverResult {
         if self.wanted() { Ok(()) } else { Err(CuResult::INVALID_VALUE) }
     }
 
-    /// The value that stands there now (for parameters that go both ways).
+    /// The current value (for in-out parameters).
     pub(super) fn get(self) -> DriverResult<T>
     where
         T: Copy,
@@ -146,12 +146,12 @@ impl<T> Out<T> {
         Ok(unsafe { self.0.read_unaligned() })
     }
 
-    /// The place `index` elements further.
+    /// The pointer to element `index`.
     pub(super) fn at(self, index: usize) -> Out<T> {
         Out(self.0.wrapping_add(index))
     }
 
-    /// Stores a list of at most `room` values and says how many there are.
+    /// Stores at most `room` values; returns how many.
     pub(super) fn set_list(self, values: &[T], room: usize) -> usize
     where
         T: Copy,

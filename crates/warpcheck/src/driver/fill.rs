@@ -11,7 +11,7 @@ use super::work::{Fill, Work};
 use std::ffi::{c_uchar, c_uint, c_ushort};
 use std::sync::Arc;
 
-/// A fill, checked; none where it is empty.
+/// A checked fill; `None` if it is empty.
 pub(super) fn checked(driver: &Driver, fill: Fill) -> DriverResult<Option<Fill>> {
     let bad = CuResult::INVALID_VALUE;
     if fill.width == 0 || fill.height == 0 {

@@ -17,17 +17,17 @@ use std::sync::{Arc, Mutex};
 pub(super) struct Function {
     pub context_handle: Handle,
     pub device: u32,
-    /// Keeps the module's program alive while work waits that uses it.
+    /// Keeps the module's program alive for queued work.
     pub module: Arc<Loaded>,
     pub kernel: Arc<Kernel>,
     pub name: CString,
     settings: Arc<Settings>,
 }
 
-/// What a client may set of a function.
+/// The attributes of a function that a client can set.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
-    /// Dynamic shared memory that a launch may use; more than the default by opting in.
+    /// Dynamic shared memory that a launch may use, in bytes; more than the default after opting in.
     dynamic_shared: Mutex<Option<u32>>,
     carveout: Mutex<Option<i32>>,
     cache: AtomicU32,
@@ -117,7 +117,7 @@ impl Function {
     }
 }
 
-/// Registers a thread of the kernel has, as far as any thread can have them.
+/// Registers per thread, capped at the hardware's maximum.
 pub(super) fn registers(kernel: &Kernel) -> u32 {
     kernel.registers.clamp(1, Profile::MAX_REGISTERS_PER_THREAD)
 }
@@ -134,7 +134,7 @@ impl AllSettings {
 }
 
 /// The function of a handle; null and unknown ones are invalid handles. A kernel of a library
-/// stands for its function in the current context, as in CUDA.
+/// is converted to its function in the current context, as in CUDA.
 pub(super) fn named(driver: &Driver, handle: Handle) -> DriverResult<Arc<Function>> {
     if let Some(function) = driver.functions.find(handle) {
         return Ok(function);

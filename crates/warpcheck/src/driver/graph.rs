@@ -24,7 +24,7 @@ pub(super) struct Graph {
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub id: NodeId,
-    /// The node that this is a copy of, in a clone.
+    /// In a clone: the node that this one is a copy of.
     pub original: NodeId,
     pub work: Work,
     pub after: Vec<NodeId>,
@@ -39,7 +39,7 @@ impl Drop for GraphMemory {
     fn drop(&mut self) {
         if let Ok(driver) = state::driver() {
             for address in lock(&self.0).drain(..) {
-                // The client may have freed it, which ends it as well.
+                // The client may have freed it already.
                 let _ = ownership::release(driver, address);
             }
         }
@@ -167,8 +167,8 @@ pub(super) fn node(driver: &Driver, id: NodeId) -> DriverResult<(Arc<Graph>, Nod
     Ok((graph, node.ok_or(CuResult::INVALID_HANDLE)?))
 }
 
-/// Gives a list as CUDA does: only its length without a place; else as many as there is room for,
-/// the rest of the room filled with null.
+/// Returns a list as CUDA does: without a buffer its length; otherwise as many as fit,
+/// the rest of the buffer filled with null.
 fn give(values: &[Handle], place: Out<Handle>, count: Out<usize>) -> DriverResult {
     count.required()?;
     if !place.wanted() {
@@ -226,7 +226,7 @@ fn change_edges(
         if !graph.has(from) || !graph.has(to) || from == to {
             return Err(CuResult::INVALID_VALUE);
         }
-        // A dependency that would close a circle is refused.
+        // A dependency that would create a cycle is an error.
         if add && graph.ancestors(&[from]).contains(&to) {
             return Err(CuResult::INVALID_VALUE);
         }
@@ -245,7 +245,7 @@ fn change_edges(
     Ok(())
 }
 
-/// The graph in the language of Graphviz.
+/// The graph in Graphviz's DOT language.
 fn dot(nodes: &[Node]) -> String {
     let names = ["kernel", "memcpy", "memset", "host", "graph", "empty", "wait", "record"];
     let mut text = String::from("digraph warpcheck {\n");
@@ -255,7 +255,7 @@ fn dot(nodes: &[Node]) -> String {
             Work::Kernel(launch) => format!("{name} {}", launch.function.kernel.name),
             _ => name.to_owned(),
         };
-        // Writing into a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "  \"{:#x}\" [label=\"{label}\"];", node.id);
         for before in &node.after {
             let _ = writeln!(text, "  \"{before:#x}\" -> \"{:#x}\";", node.id);
@@ -274,7 +274,7 @@ api! {
         out.set(Graph::create(driver).handle)
     }
 
-    /// Destroys a graph; what was instantiated from it stays.
+    /// Destroys a graph; executable graphs made from it stay.
     fn cuGraphDestroy[driver](graph: Handle) {
         Graph::destroy(driver, graph)
     }
@@ -387,7 +387,7 @@ api! {
         Ok(())
     }
 
-    /// Writes a graph to a file in the language of Graphviz.
+    /// Writes a graph to a file in Graphviz's DOT language.
     fn cuGraphDebugDotPrint[driver](graph: Handle, path: Text, _flags: c_uint) {
         let text = dot(&driver.graphs.get(graph)?.nodes());
         std::fs::write(path.get()?, text).map_err(|_| CuResult::OPERATING_SYSTEM)

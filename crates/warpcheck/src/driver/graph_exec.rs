@@ -46,7 +46,7 @@ pub(super) struct Exec {
 }
 
 impl GraphPlan {
-    /// Orders the nodes of a graph: each as early as it stands in the graph and may.
+    /// Orders the nodes topologically, stable with respect to the graph's order.
     pub fn of(graph: &Graph) -> DriverResult<GraphPlan> {
         let mut open = graph.nodes();
         let mut place: HashMap<NodeId, usize> = HashMap::new();
@@ -79,7 +79,7 @@ impl GraphPlan {
         self.steps.iter().any(|step| step.enabled && step.work.calls_host())
     }
 
-    /// Runs all steps; answers with the modelled time of the longest path.
+    /// Runs all steps; returns the modelled time of the longest path.
     pub fn run(&self, driver: &'static Driver, context: &Arc<Context>, begun: f64) -> DriverResult<f64> {
         let mut ends: Vec<f64> = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
@@ -95,7 +95,7 @@ impl GraphPlan {
         Ok(ends.into_iter().fold(0.0, f64::max))
     }
 
-    /// Why this cannot take the place of another (`CUgraphExecUpdateResult`), with the step.
+    /// Why this plan cannot replace another one (`CUgraphExecUpdateResult`), with the step.
     fn differs(&self, other: &GraphPlan) -> Option<(c_uint, NodeId)> {
         if self.steps.len() != other.steps.len() {
             return Some((2, 0));
@@ -126,7 +126,7 @@ fn instantiate(driver: &Driver, out: Out<Handle>, graph: Handle, flags: u64) -> 
     out.set(driver.execs.add(Exec { plan: Mutex::new(Arc::new(plan)), flags }))
 }
 
-/// Changes a step of an instantiated graph; launches that wait keep the old one.
+/// Changes a step of an executable graph; queued launches keep the old one.
 fn change(driver: &Driver, exec: Handle, id: NodeId, change: impl FnOnce(&mut Step) -> DriverResult) -> DriverResult {
     let exec = driver.execs.get(exec)?;
     let mut plan = lock(&exec.plan);
@@ -164,7 +164,7 @@ api! {
         answer
     }
 
-    /// Makes a graph ready to launch, with a buffer for an error's text that stays empty.
+    /// Makes a graph ready to launch; the log buffer stays empty.
     fn cuGraphInstantiate_v2[driver](
         out: Out<Handle>, graph: Handle, node: Out<Handle>, log: Out<u8>, room: usize,
     ) {
@@ -181,12 +181,12 @@ api! {
         flags.set(driver.execs.get(exec)?.flags)
     }
 
-    /// Destroys an instantiated graph; launches that wait still run.
+    /// Destroys an executable graph; queued launches still run.
     fn cuGraphExecDestroy[driver](exec: Handle) {
         driver.execs.remove(exec).map(|_| ())
     }
 
-    /// Prepares a launch: nothing is left to prepare.
+    /// Uploads a graph: nothing to do.
     fn cuGraphUpload[driver](exec: Handle, stream: Handle) {
         driver.execs.get(exec)?;
         let stream = stream::named(driver, stream)?;
@@ -203,7 +203,7 @@ api! {
         stream.add(driver, Work::Graph(plan)).map(|_| ())
     }
 
-    /// Replaces what an instantiated graph does by another graph of the same shape.
+    /// Updates an executable graph from another graph of the same topology.
     fn cuGraphExecUpdate_v2[driver](exec: Handle, graph: Handle, result: Out<UpdateResult>) {
         result.required()?;
         let exec = driver.execs.get(exec)?;
@@ -213,7 +213,7 @@ api! {
             result.set(UpdateResult { result: code, error_node: node, error_from_node: 0 })?;
             return Err(CuResult::GRAPH_EXEC_UPDATE_FAILURE);
         }
-        // Steps keep the handles that the client knows them by.
+        // Steps keep the client's node handles.
         let mut steps = plan.steps.clone();
         for (old, new) in steps.iter_mut().zip(new.steps) {
             old.work = new.work;
@@ -254,17 +254,17 @@ api! {
         set(driver, exec, id, plan.map(|plan| Work::Graph(Arc::new(plan))))
     }
 
-    /// Sets the event of a node that marks it.
+    /// Sets the event of an event-record node.
     fn cuGraphExecEventRecordNodeSetEvent[driver](exec: Handle, id: Handle, event: Handle) {
         set(driver, exec, id, driver.events.get(event).map(Work::Record))
     }
 
-    /// Sets the event of a node that waits for it.
+    /// Sets the event of an event-wait node.
     fn cuGraphExecEventWaitNodeSetEvent[driver](exec: Handle, id: Handle, event: Handle) {
         set(driver, exec, id, driver.events.get(event).map(Work::Wait))
     }
 
-    /// Turns a kernel, copy or fill of an instantiated graph on or off.
+    /// Enables or disables a kernel, copy or fill node of an executable graph.
     fn cuGraphNodeSetEnabled[driver](exec: Handle, id: Handle, enabled: c_uint) {
         change(driver, exec, id, |step| {
             if enabled > 1 || step.kind > 2 {
@@ -275,7 +275,7 @@ api! {
         })
     }
 
-    /// Whether a node of an instantiated graph is on.
+    /// Whether a node of an executable graph is enabled.
     fn cuGraphNodeGetEnabled[driver](exec: Handle, id: Handle, enabled: Out<c_uint>) {
         enabled.required()?;
         let exec = driver.execs.get(exec)?;

@@ -82,13 +82,13 @@ fn work_of(driver: &Driver, id: NodeId) -> DriverResult<Work> {
     graph::node(driver, id).map(|(_, node)| node.work)
 }
 
-/// The description of a copy, as one that gives the same copy again.
+/// The description of a copy, in the client's structure.
 fn described(copy: &Copy) -> Copy3D {
     let side = |end: &End, [pitch, plane]: [usize; 2]| {
         let (memory, host, device) = match end {
             End::Device(address) => (2, 0, *address),
             End::Host(address) => (1, *address, 0),
-            // Staged copies are those of streams only.
+            // Only streams stage copies.
             End::Staged(data) => (1, data.as_ptr() as usize, 0),
         };
         let height = plane.checked_div(pitch).unwrap_or(0);
@@ -146,14 +146,14 @@ api! {
         Place { out, graph, after, count }.add(driver, filled(driver, node))
     }
 
-    /// Adds a function of the client.
+    /// Adds a host function.
     fn cuGraphAddHostNode[driver](
         out: Out<Handle>, graph: Handle, after: In<Handle>, count: usize, node: In<HostNode>,
     ) {
         Place { out, graph, after, count }.add(driver, host(node))
     }
 
-    /// Adds a whole graph, as it is now.
+    /// Adds a child graph: a copy of the graph as it is now.
     fn cuGraphAddChildGraphNode[driver](
         out: Out<Handle>, graph: Handle, after: In<Handle>, count: usize, child: Handle,
     ) {
@@ -176,7 +176,7 @@ api! {
         Place { out, graph, after, count }.add(driver, driver.events.get(event).map(Work::Wait))
     }
 
-    /// Adds an allocation: the memory lies there from now on, as long as the graph.
+    /// Adds an allocation node: the memory exists from now on, as long as the graph.
     fn cuGraphAddMemAllocNode[driver, context](
         out: Out<Handle>, graph: Handle, after: In<Handle>, count: usize,
         node: Out<AllocationNode>,
@@ -195,7 +195,7 @@ api! {
         Place { out, graph, after, count }.add(driver, Ok(Work::Allocate))
     }
 
-    /// Adds the end of an allocation.
+    /// Adds a free node.
     fn cuGraphAddMemFreeNode[driver](
         out: Out<Handle>, graph: Handle, after: In<Handle>, count: usize, address: u64,
     ) {
@@ -266,12 +266,12 @@ api! {
         set(driver, id, host(node))
     }
 
-    /// Sets the event of a node that marks it.
+    /// Sets the event of an event-record node.
     fn cuGraphEventRecordNodeSetEvent[driver](id: Handle, event: Handle) {
         set(driver, id, driver.events.get(event).map(Work::Record))
     }
 
-    /// Sets the event of a node that waits for it.
+    /// Sets the event of an event-wait node.
     fn cuGraphEventWaitNodeSetEvent[driver](id: Handle, event: Handle) {
         set(driver, id, driver.events.get(event).map(Work::Wait))
     }

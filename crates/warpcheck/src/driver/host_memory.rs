@@ -1,4 +1,4 @@
-//! Page-locked host memory: allocated here, or the client's own made known.
+//! Page-locked host memory: allocated here, or registered by the client.
 
 use super::context::Context;
 use super::ffi::{Out, api};
@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::ffi::c_uint;
 use std::sync::Mutex;
 
-/// The flags that a block was made known with, and by whom.
+/// The flags of a registered block, and its context.
 #[derive(Debug, Clone, Copy)]
 struct Block {
     flags: u32,
@@ -24,7 +24,7 @@ struct Block {
 pub(super) struct HostMemory(Mutex<HashMap<u64, Block>>);
 
 impl HostMemory {
-    /// Takes out the registered blocks of a context that goes away.
+    /// Removes and returns the registered blocks of a destroyed context.
     pub fn forget_context(&self, handle: Handle) -> Vec<u64> {
         let mut gone = Vec::new();
         lock(&self.0).retain(|address, block| {
@@ -103,7 +103,7 @@ api! {
         out.set(block.ok_or(CuResult::INVALID_VALUE)?.flags | 2)
     }
 
-    /// Makes the client's own memory known to the devices.
+    /// Registers the client's memory with the devices.
     fn cuMemHostRegister_v2[driver, context](address: usize, bytes: usize, flags: c_uint) {
         driver.forbid_during_capture()?;
         if address == 0 || bytes == 0 || flags > 15 {
@@ -119,7 +119,7 @@ api! {
         Ok(())
     }
 
-    /// Takes the client's own memory from the devices.
+    /// Unregisters the client's memory.
     fn cuMemHostUnregister[driver](address: usize) {
         driver.forbid_during_capture()?;
         if address == 0 {

@@ -24,7 +24,7 @@ const EXTRA_END: usize = 0;
 const EXTRA_POINTER: usize = 1;
 const EXTRA_SIZE: usize = 2;
 
-/// A kernel with all that a launch of it needs.
+/// A kernel and everything that a launch of it needs.
 #[derive(Debug)]
 pub(super) struct KernelLaunch {
     pub function: Arc<Function>,
@@ -33,7 +33,7 @@ pub(super) struct KernelLaunch {
     pub block: [u32; 3],
     pub dynamic_shared: u32,
     pub parameters: Vec<u8>,
-    /// Pointers to the parameters, for who asks a graph's node.
+    /// Pointers to the parameters, for queries of a graph node.
     pointers: OnceLock<Vec<usize>>,
 }
 
@@ -46,7 +46,7 @@ impl KernelLaunch {
         })
     }
 
-    /// Checks a launch as the driver does before anything runs.
+    /// Validates a launch, before anything runs.
     pub fn check(
         driver: &Driver,
         function_handle: Handle,
@@ -85,7 +85,7 @@ impl KernelLaunch {
         Ok(KernelLaunch { function, function_handle, grid, block, dynamic_shared, parameters, pointers })
     }
 
-    /// Runs the kernel; answers with its modelled time in ns.
+    /// Runs the kernel; returns its modelled time in ns.
     pub fn run(&self, driver: &Driver, context: &Context) -> DriverResult<f64> {
         let options = driver.options().launch;
         let profile = driver.profile(context.device);
@@ -134,7 +134,7 @@ fn code(fault: Fault) -> CuResult {
     }
 }
 
-/// The parameter block: from a pointer a parameter, or as a whole by the extra list.
+/// The parameter block: from one pointer per parameter, or as a whole from the extra list.
 fn parameters(kernel: &crate::launch::Kernel, values: In<*const u8>, extra: In<usize>) -> DriverResult<Vec<u8>> {
     let mut block = vec![0; kernel.param_bytes];
     if !values.is_null() && !extra.is_null() {
@@ -194,8 +194,8 @@ fn launch(
     stream.add(driver, Work::Kernel(Arc::new(launch))).map(|_| ())
 }
 
-/// A cooperative launch is refused: blocks run one after another on each host thread, so a grid
-/// that waits for itself would never end. The device's attribute says the same.
+/// A cooperative launch is an error: blocks run one after another on each host thread, so a grid
+/// barrier would never complete. The device's attribute says so.
 fn refuse_cooperative(driver: &Driver) -> DriverResult {
     driver.report.note(
         "a cooperative launch is refused: blocks do not all run at once here \
@@ -204,7 +204,7 @@ fn refuse_cooperative(driver: &Driver) -> DriverResult {
     Err(CuResult::NOT_SUPPORTED)
 }
 
-/// Checks the attributes of `cuLaunchKernelEx`: hints are ignored, what changes meaning is refused.
+/// Checks the attributes of `cuLaunchKernelEx`: hints are ignored, attributes that change semantics are errors.
 fn check_attributes(driver: &Driver, config: &LaunchConfig) -> DriverResult {
     let attributes = In::from_address(config.attributes as usize).list(config.count as usize);
     let attributes: Vec<super::structs::LaunchAttribute> = attributes?;
@@ -214,13 +214,13 @@ fn check_attributes(driver: &Driver, config: &LaunchConfig) -> DriverResult {
             0 | 1 | 3 | 5 | 8 | 9 | 10 | 14 => {}
             2 if attribute.value[0] == 0 => {}
             2 => return refuse_cooperative(driver),
-            // A cluster of one block is none.
+            // A cluster of one block is no cluster.
             4 | 11 if attribute.value[..3].iter().all(|extent| *extent <= 1) => {}
             4 | 11 => {
                 driver.report.note("a launch with clusters is refused: they are not supported");
                 return Err(CuResult::NOT_SUPPORTED);
             }
-            // A kernel that starts early may start late.
+            // Programmatic launch allows an early start and does not require it.
             6 => {}
             7 | 12 | 13 => return Err(CuResult::NOT_SUPPORTED),
             _ => return Err(CuResult::INVALID_VALUE),
@@ -251,7 +251,7 @@ api! {
         launch(driver, context, function, grid, block, shared_bytes, stream, (values, extra))
     }
 
-    /// Launches a kernel whose blocks wait for each other: not supported.
+    /// Launches a cooperative kernel: not supported.
     fn cuLaunchCooperativeKernel[driver, context](
         function: Handle,
         grid_x: c_uint, grid_y: c_uint, grid_z: c_uint,

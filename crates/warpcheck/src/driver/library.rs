@@ -65,7 +65,7 @@ impl LibraryKernel {
         Ok((handle, driver.functions.get(handle)?))
     }
 
-    /// The kernel's function on a device that the current context may not be of.
+    /// The kernel's function on a device, whichever context is current.
     fn function_on(&self, driver: &Driver, device: c_int) -> DriverResult<Arc<Function>> {
         driver.device(device)?;
         self.function(driver).map(|(_, function)| function)

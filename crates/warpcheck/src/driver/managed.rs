@@ -1,4 +1,4 @@
-//! Managed memory: one address for both sides, with hints about where it should lie.
+//! Managed memory: one address for host and devices, with hints about its location.
 
 use super::ffi::{In, Out, api};
 use super::ownership;
@@ -18,11 +18,11 @@ const ON_DEVICE: u32 = 1;
 const ON_HOST: u32 = 2;
 const ON_NODE: u32 = 3;
 const ON_THIS_NODE: u32 = 4;
-/// How the first version of the API calls the host, and "nowhere".
+/// The codes of the API's first version for the host and for "no location".
 const CPU: c_int = -1;
 const NOWHERE: c_int = -2;
 
-/// What was advised for an allocation.
+/// The advice given for an allocation.
 #[derive(Debug, Clone, Default)]
 struct Advice {
     read_mostly: bool,

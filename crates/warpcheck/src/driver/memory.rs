@@ -12,8 +12,8 @@ use std::ffi::c_uint;
 /// Pitched rows begin at multiples of this.
 const PITCH: usize = 512;
 
-/// The live allocation that holds a range; a range that no allocation holds is an invalid value,
-/// and the user is told what is wrong with it.
+/// The live allocation that contains a range; otherwise an invalid-value error,
+/// with the reason on stderr.
 pub(super) fn range(driver: &Driver, address: u64, bytes: u64) -> DriverResult<AllocationInfo> {
     let found = driver.engine.memory().lookup(address);
     let (what, info) = match found {
@@ -63,7 +63,7 @@ api! {
         out.set(ownership::allocate(driver, Kind::Device, context, 0, bytes as u64, "cuMemAlloc")?)
     }
 
-    /// Allocates device memory for rows that begin at good addresses.
+    /// Allocates device memory for aligned rows.
     fn cuMemAllocPitch_v2[driver, context](
         out: Out<u64>, pitch: Out<usize>, width: usize, height: usize, element: c_uint,
     ) {

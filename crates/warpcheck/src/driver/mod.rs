@@ -1,17 +1,17 @@
-//! The CUDA driver API: `extern "C"` functions, one file a chapter of NVIDIA's reference.
+//! The CUDA driver API: `extern "C"` functions, one file per chapter of NVIDIA's reference.
 //!
-//! **How work runs.** A stream is a queue. An operation whose stream is idle and whose
-//! dependencies are done runs at once, on the calling thread, before the call returns; so a
-//! program without host functions runs in its submission order and the same way every time.
-//! An operation that has to wait (behind a host function, behind another thread's kernel, behind
+//! **How work runs.** A stream is a queue. If its stream is idle and its
+//! dependencies are done, an operation runs on the calling thread before the call returns: a
+//! program without host functions is deterministic and runs in submission order.
+//! An operation that has to wait (for a host function, for another thread's kernel, for
 //! an event of such a stream) is queued and run by the stream's own thread, so that a host
-//! function may wait for the thread that submitted it, and queries answer `NOT_READY` until it
+//! function may wait for the thread that submitted it, and queries return `NOT_READY` until it
 //! is done. All of CUDA's orderings hold: within a stream, by events, and between the legacy
-//! stream and blocking ones. A kernel's fault appears where the real driver shows it, at the
-//! next call that waits or asks, and sticks from then on; with `CUDA_LAUNCH_BLOCKING=1` at the launch itself.
+//! stream and blocking ones. A kernel's fault is returned where the real driver returns it, by the
+//! next call that waits or queries and by all later ones; with `CUDA_LAUNCH_BLOCKING=1` by the launch itself.
 //!
-//! Handles are numbers looked up in tables and never followed, so a stale or made-up handle is
-//! an error code and not a crash.
+//! Handles are keys of tables and never dereferenced, so a stale or invalid handle gives
+//! an error code, not a crash.
 
 mod attribute;
 mod capture;

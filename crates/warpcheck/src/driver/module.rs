@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::ffi::{c_char, c_uint, c_void};
 use std::sync::{Arc, Mutex};
 
-/// The longest PTX that is read from a pointer without an end in sight.
+/// The longest PTX that is read from a pointer without a known length, in bytes.
 const MOST_TEXT: usize = 256 << 20;
 
 /// A module on a context.
@@ -22,7 +22,7 @@ pub(super) struct Loaded {
     pub device: u32,
     pub module: Arc<Module>,
     settings: AllSettings,
-    /// The handles given out, so that a function has one handle.
+    /// The functions' handles, so that each function has one.
     functions: Mutex<HashMap<String, Handle>>,
 }
 
@@ -31,7 +31,7 @@ impl Loaded {
     pub fn load(driver: &Driver, context: &Context, image: &[u8], log: &mut Log) -> DriverResult<Arc<Loaded>> {
         let profile = driver.profile(context.device);
         let module = driver.engine.load(context.device, profile, image).map_err(|error| {
-            // The error says the line, which no code of CUDA can.
+            // The error names the line, which an error code cannot.
             log.write(&format!("warpcheck: {error}"));
             driver.report.note(&format!("PTX is refused: {error}"));
             if error.unsupported_target { CuResult::NO_BINARY_FOR_GPU } else { CuResult::INVALID_PTX }
@@ -69,7 +69,7 @@ impl Loaded {
     /// Takes the module's functions out of the tables and frees its variables.
     pub fn unload(&self, driver: &Driver) {
         for (_, handle) in lock(&self.functions).drain() {
-            // Gone already where the whole context goes.
+            // Already removed if the context is being destroyed.
             let _ = driver.functions.remove(handle);
         }
         driver.engine.unload(&self.module);
@@ -80,7 +80,7 @@ const FATBIN: u32 = 0xba55_ed50;
 const WRAPPER: u32 = 0x4662_43b1;
 const ELF: u32 = 0x464c_457f;
 
-/// An image that a client points at; where its length is known, nothing beyond is read.
+/// An image in the client's memory; nothing beyond a known length is read.
 #[derive(Clone, Copy)]
 struct Image {
     pointer: In<u8>,
@@ -167,7 +167,7 @@ impl Image {
     }
 }
 
-/// The client's buffer for what a compiler would say, from the options of the JIT.
+/// The client's error log buffer, from the JIT options.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     buffer: Option<Out<c_char>>,
@@ -187,7 +187,7 @@ impl Log {
                     log.room = values.at(index).get()?;
                     log.written = Some(values.at(index));
                 }
-                // Limits and hints of a compiler that does not run here; unknown ones are wrong.
+                // Limits and hints for a compiler that does not run here; unknown options are errors.
                 key if key < 34 => {}
                 _ => return Err(CuResult::INVALID_VALUE),
             }
@@ -266,7 +266,7 @@ api! {
     fn cuModuleUnload[driver](module: Handle) {
         let module = driver.modules.remove(module)?;
         if let Some(context) = driver.contexts.find(module.context_handle) {
-            // Work that uses the module must be done; that the context is broken is told below.
+            // Work that uses the module must be done; a broken context is reported below.
             let _ = context.wait_all();
             module.unload(driver);
             return context.check_error();

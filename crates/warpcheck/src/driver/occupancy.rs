@@ -9,14 +9,14 @@ use super::table::Handle;
 use crate::profile::Profile;
 use std::ffi::{c_int, c_uint};
 
-/// Warps take registers for this many at once: a warp's scheduler has its own share of them.
+/// Registers are allocated to this many warps at once: each scheduler has its own register file.
 const WARP_GRANULARITY: u32 = 4;
 
 fn round_up(value: u32, multiple: u32) -> u32 {
     value.div_ceil(multiple.max(1)) * multiple.max(1)
 }
 
-/// What a block of a kernel takes of an SM.
+/// The resources of an SM that a block occupies.
 #[derive(Debug, Clone, Copy)]
 struct Block {
     threads: u32,
@@ -70,7 +70,7 @@ fn available_shared(profile: &Profile, function: &Function, blocks: u32, threads
     Ok(share.saturating_sub(taken).min(most) as usize)
 }
 
-/// The block size with the most threads at once, the largest of the best ones, and the grid that
+/// The block size with the most resident threads, the largest of the best ones, and the grid that
 /// fills the device with it.
 fn best_block(profile: &Profile, function: &Function, shared: impl Fn(u32) -> usize, limit: c_int) -> (u32, u32) {
     let most = function.max_threads(profile);
@@ -144,7 +144,7 @@ api! {
         active_blocks(driver, out, function, threads, shared, 0)
     }
 
-    /// Blocks of a kernel that an SM holds at once; the flag about caching changes nothing.
+    /// Blocks of a kernel that an SM holds at once; the caching flag has no effect.
     fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags[driver, _context](
         out: Out<c_int>, function: Handle, threads: c_int, shared: usize, flags: c_uint,
     ) {
@@ -165,7 +165,7 @@ api! {
         out.set(available_shared(profile, &function, blocks, threads)?)
     }
 
-    /// The block size that fills an SM best.
+    /// The block size with the highest occupancy.
     fn cuOccupancyMaxPotentialBlockSize[driver, _context](
         grid: Out<c_int>, block: Out<c_int>, function: Handle,
         by_size: SharedBySize, shared: usize, limit: c_int,
@@ -173,7 +173,7 @@ api! {
         potential(driver, (grid, block), function, by_size, shared, limit, 0)
     }
 
-    /// The block size that fills an SM best; the flag about caching changes nothing.
+    /// The block size with the highest occupancy; the caching flag has no effect.
     fn cuOccupancyMaxPotentialBlockSizeWithFlags[driver, _context](
         grid: Out<c_int>, block: Out<c_int>, function: Handle,
         by_size: SharedBySize, shared: usize, limit: c_int, flags: c_uint,

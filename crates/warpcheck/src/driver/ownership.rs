@@ -1,4 +1,4 @@
-//! Who owns what: allocations with their context and pool, and what a context takes with it.
+//! Ownership: allocations with their context and pool, and what is freed with a context.
 
 use super::context::Context;
 use super::result::{CuResult, DriverResult};
@@ -6,7 +6,7 @@ use super::state::{Driver, Owner};
 use super::table::{Handle, lock};
 use crate::memory::Kind;
 
-/// Memory of a kind on a device, for a context; the device's size is the limit.
+/// Allocates memory of a kind for a context, up to the device's memory size.
 pub(super) fn allocate(
     driver: &Driver,
     kind: Kind,
@@ -31,7 +31,7 @@ pub(super) fn allocate(
     Ok(address)
 }
 
-/// Ends an allocation that `allocate` made.
+/// Frees an allocation of `allocate`.
 pub(super) fn release(driver: &Driver, address: u64) -> DriverResult {
     let owner = lock(&driver.owners).remove(&address).ok_or(CuResult::INVALID_VALUE)?;
     driver.engine.memory().free(address).map_err(|_| CuResult::INVALID_VALUE)?;
@@ -41,7 +41,7 @@ pub(super) fn release(driver: &Driver, address: u64) -> DriverResult {
     Ok(())
 }
 
-/// Frees what was made on a context that is going away.
+/// Frees everything created on a context that is being destroyed.
 pub(super) fn forget_context(driver: &Driver, context: &Context) {
     let mine = |handle: Handle| handle == context.handle;
     for stream in driver.streams.retain(|stream| !mine(stream.context_handle)) {
@@ -61,7 +61,7 @@ pub(super) fn forget_context(driver: &Driver, context: &Context) {
         if let Some(info) = driver.engine.memory().lookup(address) {
             driver.report.leaked(info);
         }
-        // Found a line above, and only this thread destroys the context.
+        // Cannot fail: found above, and only this thread destroys the context.
         let _ = release(driver, address);
     }
     for address in driver.host_memory.forget_context(context.handle) {

@@ -1,4 +1,4 @@
-//! Peers: devices that touch each other's memory. All devices share one address space.
+//! Peers: devices that access each other's memory. All devices share one address space.
 
 use super::context;
 use super::ffi::{Out, api};
@@ -33,7 +33,7 @@ api! {
         })
     }
 
-    /// Lets the current context touch the memory of another.
+    /// Gives the current context access to the memory of another.
     fn cuCtxEnablePeerAccess[driver, context](peer: Handle, flags: c_uint) {
         if flags != 0 {
             return Err(CuResult::INVALID_VALUE);
@@ -54,7 +54,7 @@ api! {
         Ok(())
     }
 
-    /// Ends what `cuCtxEnablePeerAccess` began.
+    /// Revokes the access that `cuCtxEnablePeerAccess` gave.
     fn cuCtxDisablePeerAccess[driver, context](peer: Handle) {
         if peer == 0 || driver.contexts.find(peer).is_none() {
             return Err(CuResult::INVALID_CONTEXT);

@@ -84,8 +84,8 @@ api! {
         Ok(())
     }
 
-    /// Sets an attribute of an address: the one that can be set asks for copies that wait, and
-    /// copies wait here where it matters.
+    /// Sets an attribute of an address: the only one that can be set requests synchronous copies, and
+    /// copies are synchronous here where it matters.
     fn cuPointerSetAttribute[driver, _context](data: In<c_uint>, attribute: c_uint, address: u64) {
         data.get()?;
         if attribute != 6 || holder(driver, address).is_none() {

@@ -1,8 +1,8 @@
 //! Memory pools and allocation in stream order.
 //!
-//! An allocation lives from the call that makes it; a free happens when the stream comes to it,
-//! so that a use in another stream that nothing orders is seen. Freed memory goes back at once:
-//! what a pool reserves is what it has in use.
+//! An allocation exists from the call on; a free happens in stream order,
+//! so that an unordered use in another stream is detected. Freed memory returns to the device at once:
+//! a pool reserves what it has in use.
 
 use super::ffi::{In, Out, api};
 use super::ownership;
@@ -27,12 +27,12 @@ pub(super) struct Pool {
 
 #[derive(Debug, Default)]
 struct PoolState {
-    /// The three rules of reuse and the threshold of release, as the client set them.
+    /// The three reuse policies and the release threshold, as the client set them.
     reuse: [c_int; 3],
     threshold: u64,
     used: u64,
     high: u64,
-    /// The most that was reserved since it was last reset.
+    /// High watermark of reserved bytes since it was last reset.
     reserved_high: u64,
 }
 
@@ -88,7 +88,7 @@ fn free(driver: &'static Driver, address: u64, stream: &Arc<Stream>) -> DriverRe
         return Err(CuResult::INVALID_VALUE);
     }
     if context.error() != CuResult::SUCCESS {
-        // The queue is dead; the memory must not count as a leak.
+        // The context is broken, so the free will not run; the memory must not count as a leak.
         ownership::release(driver, address)?;
         return context.check_error();
     }
@@ -122,7 +122,7 @@ fn set_attribute(pool: &Pool, attribute: u32, value: In<u8>) -> DriverResult {
             state.reuse[attribute as usize - 1] = c_int::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         }
         4 => state.threshold = long()?,
-        // The high marks can only be brought down to what is in use.
+        // High watermarks can only be reset to the current use.
         6 if long()? == 0 => state.reserved_high = state.used,
         8 if long()? == 0 => state.high = state.used,
         _ => return Err(CuResult::INVALID_VALUE),
@@ -179,7 +179,7 @@ api! {
         Ok(())
     }
 
-    /// Gives memory back that a pool holds unused: it holds none.
+    /// Trims a pool: it holds no unused memory.
     fn cuMemPoolTrimTo[driver](pool: Handle, _keep: usize) {
         driver.pools.get(pool).map(|_| ())
     }
@@ -210,7 +210,7 @@ api! {
         Ok(())
     }
 
-    /// Which access a device has to a pool's memory: to read and to write.
+    /// A device's access to a pool's memory: read and write.
     fn cuMemPoolGetAccess[driver](flags: Out<c_uint>, pool: Handle, location: Out<Location>) {
         flags.required()?;
         driver.pools.get(pool)?;
@@ -218,19 +218,19 @@ api! {
         flags.set(3)
     }
 
-    /// The pool that a device had at first.
+    /// A device's default pool.
     fn cuDeviceGetDefaultMemPool[driver](out: Out<Handle>, device: c_int) {
         out.required()?;
         out.set(driver.device(device)?.default_pool)
     }
 
-    /// The pool that a device allocates from.
+    /// A device's current pool.
     fn cuDeviceGetMemPool[driver](out: Out<Handle>, device: c_int) {
         out.required()?;
         out.set(*lock(&driver.device(device)?.pool))
     }
 
-    /// Sets the pool that a device allocates from.
+    /// Sets a device's current pool.
     fn cuDeviceSetMemPool[driver](device: c_int, pool: Handle) {
         let device = driver.device(device)?;
         if driver.pools.get(pool)?.device != device.ordinal {
@@ -249,13 +249,13 @@ api! {
         value.set(0)
     }
 
-    /// Sets a high mark of graph memory: there is none.
+    /// Sets a high watermark of graph memory: there is none.
     fn cuDeviceSetGraphMemAttribute[driver](device: c_int, attribute: c_uint, _value: In<u64>) {
         driver.device(device)?;
         if matches!(attribute, 1 | 3) { Ok(()) } else { Err(CuResult::INVALID_VALUE) }
     }
 
-    /// Gives unused memory of graphs back: there is none.
+    /// Trims graph memory: there is none unused.
     fn cuDeviceGraphMemTrim[driver](device: c_int) {
         driver.device(device).map(|_| ())
     }

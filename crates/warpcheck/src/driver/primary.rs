@@ -8,7 +8,7 @@ use std::ffi::{c_int, c_uint};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A device's primary context and how often it is retained.
+/// A device's primary context and its reference count.
 #[derive(Debug, Default)]
 pub(super) struct Primary {
     context: Option<Arc<Context>>,
@@ -17,7 +17,7 @@ pub(super) struct Primary {
 }
 
 api! {
-    /// Retains the primary context, which is made when it is first wanted.
+    /// Retains the primary context; the first call creates it.
     fn cuDevicePrimaryCtxRetain[driver](out: Out<Handle>, device: c_int) {
         out.required()?;
         let device = driver.device(device)?;
@@ -47,7 +47,7 @@ api! {
         Ok(())
     }
 
-    /// Destroys the primary context whoever retains it.
+    /// Destroys the primary context, whatever its reference count.
     fn cuDevicePrimaryCtxReset_v2[driver](device: c_int) {
         let device = driver.device(device)?;
         let gone = {

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 
-/// The promise that an operation will be done, and the modelled time when it was.
+/// Signals the end of an operation, with its modelled time.
 #[derive(Debug, Default)]
 pub(super) struct Fence {
     done: AtomicBool,
@@ -21,24 +21,24 @@ pub(super) struct Fence {
 }
 
 impl Fence {
-    /// The fence of an operation that is over.
+    /// The fence of a finished operation.
     pub fn finished(time: f64) -> Arc<Fence> {
         let fence = Fence::default();
         fence.finish(time);
         Arc::new(fence)
     }
 
-    /// Whether the operation is over.
+    /// Whether the operation has finished.
     pub fn is_done(&self) -> bool {
         self.done.load(Ordering::Acquire)
     }
 
-    /// The modelled time at which it was over, in ns.
+    /// The modelled time at which it finished, in ns.
     pub fn time(&self) -> f64 {
         f64::from_bits(self.time.load(Ordering::Acquire))
     }
 
-    /// Waits until the operation is over.
+    /// Waits until the operation has finished.
     pub fn wait(&self) {
         let mut guard = lock(&self.lock);
         while !self.is_done() {
@@ -82,13 +82,13 @@ pub(super) struct Stream {
 #[derive(Debug)]
 struct QueueState {
     queue: VecDeque<Pending>,
-    /// An operation is running, on whichever thread.
+    /// An operation is running, on some thread.
     running: bool,
     /// The stream has a thread of its own.
     worker: bool,
     closed: bool,
     last: Arc<Fence>,
-    /// Modelled time at which the last operation was over.
+    /// Modelled time at which the last operation finished.
     time: f64,
     capture: Option<Arc<Capture>>,
 }
@@ -154,8 +154,8 @@ impl Stream {
         lock(&self.state).capture = capture;
     }
 
-    /// Adds an operation: recorded if the stream is capturing, else run or queued.
-    /// Answers with the fence to wait for, or none where it was recorded.
+    /// Adds an operation: records it if the stream is capturing, otherwise runs or queues it.
+    /// Returns the fence to wait for, or `None` if it was recorded.
     pub fn add(self: &Arc<Self>, driver: &'static Driver, work: Work) -> DriverResult<Option<Arc<Fence>>> {
         if let Some(capture) = self.capture() {
             capture.record(driver, self, work)?;
@@ -171,7 +171,7 @@ impl Stream {
         Ok(Some(fence))
     }
 
-    /// Runs an operation now if nothing stands before it, else queues it.
+    /// Runs an operation now if nothing precedes it, otherwise queues it.
     pub fn submit(
         self: &Arc<Self>,
         driver: &'static Driver,
@@ -240,7 +240,7 @@ impl Stream {
         pending.fence.finish(end);
     }
 
-    /// The life of the stream's own thread.
+    /// The loop of the stream's own thread.
     fn run_worker(self: Arc<Self>) {
         let Ok(driver) = state::driver() else { return };
         loop {

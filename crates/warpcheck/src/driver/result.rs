@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-/// What a driver function answers; a bare number, so that nothing a client passes is undefined.
+/// The result of a driver function; a plain number, so that every value from a client is defined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct CuResult(pub u32);

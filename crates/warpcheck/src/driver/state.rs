@@ -1,4 +1,4 @@
-//! The driver itself: made by `cuInit`, one a process, never dropped.
+//! The driver itself: created by `cuInit`, one per process, never dropped.
 
 use super::capture::Captures;
 use super::context::Context;
@@ -35,12 +35,12 @@ pub(super) struct Device {
     pub ordinal: u32,
     pub profile: Profile,
     pub primary: Mutex<Primary>,
-    /// The pool that allocations in stream order come from, and the one that it was at first.
+    /// The current pool for stream-ordered allocations, and the default one.
     pub pool: Mutex<Handle>,
     pub default_pool: Handle,
 }
 
-/// What belongs to an allocation besides what the engine knows of it.
+/// The driver's data of an allocation, beside the engine's.
 #[derive(Debug, Clone)]
 pub(super) struct Owner {
     pub context_handle: Handle,
@@ -118,7 +118,7 @@ impl Driver {
         usize::try_from(ordinal).ok().and_then(|ordinal| self.devices.get(ordinal)).ok_or(CuResult::INVALID_DEVICE)
     }
 
-    /// The profile of a device that exists.
+    /// The profile of an existing device.
     pub fn profile(&self, ordinal: u32) -> &Profile {
         &self.devices[ordinal as usize].profile
     }
@@ -139,7 +139,7 @@ impl Driver {
         self.options.read().unwrap_or_else(PoisonError::into_inner).blocking
     }
 
-    /// For calls that CUDA forbids while streams are being captured.
+    /// For calls that CUDA forbids during stream capture.
     pub fn forbid_during_capture(&self) -> DriverResult {
         self.captures.forbid()
     }
@@ -162,14 +162,14 @@ pub(super) fn driver() -> DriverResult<&'static Driver> {
     DRIVER.get().and_then(Option::as_ref).ok_or(CuResult::NOT_INITIALIZED)
 }
 
-/// What the process does at its end.
+/// Runs at the end of the process.
 extern "C" fn at_exit() {
     if let Ok(driver) = driver() {
         driver.report.finish(driver.leaks());
     }
 }
 
-/// Makes the driver if there is none yet.
+/// Creates the driver if there is none yet.
 fn init() -> DriverResult {
     let made = DRIVER.get_or_init(|| match Options::from_environment() {
         Ok(options) => {

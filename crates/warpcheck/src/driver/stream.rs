@@ -1,4 +1,4 @@
-//! Streams: making, waiting, asking.
+//! Streams: creation, synchronisation, queries.
 
 use super::context::{self, Context};
 use super::ffi::{Out, api};
@@ -23,7 +23,7 @@ fn create(driver: &Driver, context: &Arc<Context>, out: Out<Handle>, flags: u32,
     out.set(handle)
 }
 
-/// The stream that a client means, of whichever context; the default ones of the current one.
+/// The stream of a client's handle, in any context; default streams are those of the current one.
 pub(super) fn named(driver: &Driver, handle: Handle) -> DriverResult<Arc<Stream>> {
     match handle {
         0..=2 => context::current(driver)?.stream(driver, handle),
@@ -37,14 +37,14 @@ api! {
         create(driver, context, out, flags, 0)
     }
 
-    /// Creates a stream with a priority, brought into the range that the device has.
+    /// Creates a stream with a priority, clamped to the device's range.
     fn cuStreamCreateWithPriority[driver, context](
         out: Out<Handle>, flags: c_uint, priority: c_int,
     ) {
         create(driver, context, out, flags, priority)
     }
 
-    /// Destroys a stream; work that is in it still gets done.
+    /// Destroys a stream; queued work still runs.
     fn cuStreamDestroy_v2[driver](handle: Handle) {
         if handle <= 2 {
             return Err(CuResult::INVALID_VALUE);
@@ -127,7 +127,7 @@ api! {
         named(driver, from).map(|_| ())
     }
 
-    /// Ties managed memory to a stream: every stream may touch it anyway.
+    /// Attaches managed memory to a stream: no effect, every stream has access.
     fn cuStreamAttachMemAsync[driver, context](
         handle: Handle, pointer: u64, _length: usize, flags: c_uint,
     ) {
@@ -139,7 +139,7 @@ api! {
         stream.add(driver, Work::Nothing).map(|_| ())
     }
 
-    /// Calls a function of the client in stream order.
+    /// Calls a host function in stream order.
     fn cuLaunchHostFunc[driver](
         handle: Handle, function: Option<unsafe extern "C" fn(*mut std::ffi::c_void)>, data: usize,
     ) {
@@ -149,7 +149,7 @@ api! {
         stream.add(driver, Work::Host(HostFunction::Plain { function, data })).map(|_| ())
     }
 
-    /// Calls a function of the client in stream order, with the stream and its state.
+    /// Calls a host function in stream order, with the stream and its status.
     fn cuStreamAddCallback[driver](
         handle: Handle,
         function: Option<unsafe extern "C" fn(usize, CuResult, *mut std::ffi::c_void)>,

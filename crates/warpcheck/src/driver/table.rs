@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-/// A client's handle: pointer-sized, never followed.
+/// A client's handle: pointer-sized, never dereferenced.
 pub(super) type Handle = usize;
 
-/// Locks, and goes on with what is there if a thread panicked while it held the lock.
+/// Locks a mutex, ignoring poison.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -19,7 +19,7 @@ pub(super) fn next_id() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The live objects of one kind, by handle. Handles are never used again.
+/// The live objects of one kind, by handle. Handles are never reused.
 #[derive(Debug)]
 pub(super) struct Table<T> {
     objects: RwLock<HashMap<Handle, Arc<T>>>,
@@ -31,7 +31,7 @@ impl<T> Table<T> {
         Table { objects: RwLock::new(HashMap::new()) }
     }
 
-    /// A new handle, for an object that wants to know its own.
+    /// A new handle, for an object that stores its own.
     pub fn reserve() -> Handle {
         // High and odd enough not to be taken for an address of the process, and never 0, 1 or 2,
         // which stand for the default streams.
@@ -39,12 +39,12 @@ impl<T> Table<T> {
         NEXT.fetch_add(16, Ordering::Relaxed) as Handle
     }
 
-    /// Enters an object under a reserved handle.
+    /// Adds an object under a reserved handle.
     pub fn enter(&self, handle: Handle, object: Arc<T>) {
         self.objects.write().unwrap_or_else(PoisonError::into_inner).insert(handle, object);
     }
 
-    /// Enters an object under a new handle.
+    /// Adds an object under a new handle.
     pub fn add(&self, object: T) -> Handle {
         let handle = Self::reserve();
         self.enter(handle, Arc::new(object));
@@ -64,7 +64,7 @@ impl<T> Table<T> {
         self.find(handle).ok_or(CuResult::INVALID_HANDLE)
     }
 
-    /// Takes the object of a handle out.
+    /// Removes and returns the object of a handle.
     pub fn remove(&self, handle: Handle) -> DriverResult<Arc<T>> {
         if handle == 0 {
             return Err(CuResult::INVALID_VALUE);
@@ -78,7 +78,7 @@ impl<T> Table<T> {
         objects.values().cloned().collect()
     }
 
-    /// Takes out every object that does not satisfy the condition.
+    /// Removes and returns every object that does not satisfy the condition.
     pub fn retain(&self, keep: impl Fn(&T) -> bool) -> Vec<Arc<T>> {
         let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
         let mut gone = Vec::new();

@@ -1,10 +1,10 @@
-//! Every other entry point of the driver API of CUDA 12.9: looked up, it is there; called, it
-//! answers `CUDA_ERROR_NOT_SUPPORTED` and says so once on stderr.
+//! Every other entry point of CUDA 12.9's driver API. Each can be looked up; a call
+//! returns `CUDA_ERROR_NOT_SUPPORTED` and prints so once on stderr.
 
 use super::result::CuResult;
 use super::state;
 
-/// Says that a function is not supported, the first time that it is called.
+/// Prints that a function is not supported, the first time that it is called.
 fn refuse(name: &str) -> CuResult {
     super::ffi::anytime(name, || {
         match state::driver() {
@@ -15,7 +15,7 @@ fn refuse(name: &str) -> CuResult {
     })
 }
 
-/// Exports functions that take anything and refuse.
+/// Exports functions that ignore their arguments and return the error.
 macro_rules! unsupported {
     ($($name:ident)*) => {$(
         #[doc = concat!("`", stringify!($name), "` is not supported.")]

@@ -30,11 +30,11 @@ pub(super) enum Work {
     Record(Arc<Event>),
     /// A wait for an event, as a node of a graph.
     Wait(Arc<Event>),
-    /// Memory that a graph owns comes to life: it lies there as long as the graph.
+    /// Allocates memory of a graph: it exists as long as the graph.
     Allocate,
     /// The end of an allocation.
     Free(u64),
-    /// The end of memory that a graph owns: it stays, for the graph's next launch.
+    /// Frees memory of a graph: it stays mapped, for the graph's next launch.
     Retire(u64),
     /// A graph's nodes.
     Graph(Arc<GraphPlan>),
@@ -47,7 +47,7 @@ pub(super) enum End {
     Device(u64),
     /// An address of the process.
     Host(usize),
-    /// What stood at an address of the process when the client asked for the copy.
+    /// The bytes at an address of the process when the client asked for the copy.
     Staged(Arc<Vec<u8>>),
 }
 
@@ -59,7 +59,7 @@ pub(super) struct Copy {
     pub width: usize,
     pub height: usize,
     pub depth: usize,
-    /// Bytes from a row to the next, and from a plane to the next.
+    /// Row and plane pitch in bytes.
     pub to_pitch: [usize; 2],
     pub from_pitch: [usize; 2],
 }
@@ -75,7 +75,7 @@ pub(super) struct Fill {
     pub pitch: usize,
 }
 
-/// A function of the client to be called in stream order.
+/// A host function to be called in stream order.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum HostFunction {
     /// `cuLaunchHostFunc`.
@@ -85,7 +85,7 @@ pub(super) enum HostFunction {
 }
 
 impl Work {
-    /// Whether it may wait for the client's threads: by a function of the client, or an event.
+    /// Whether it may wait for the client's threads: in a host function, or for an event.
     pub fn calls_host(&self) -> bool {
         match self {
             Work::Host(_) | Work::Wait(_) => true,
@@ -94,14 +94,14 @@ impl Work {
         }
     }
 
-    /// Stands in for the operation where a fault came before it: only a callback is still called, to learn of that.
+    /// Replaces the operation after an earlier fault: only a callback is still called, with the error.
     pub fn skip(&self, status: CuResult) {
         if let Work::Host(function @ HostFunction::Callback { .. }) = self {
             function.call(status);
         }
     }
 
-    /// Runs the operation, which begins at a modelled time; answers with its modelled cost in ns.
+    /// Runs the operation, which begins at a modelled time; returns its modelled cost in ns.
     pub fn run(&self, driver: &'static Driver, context: &Arc<Context>, begun: f64) -> DriverResult<f64> {
         let profile = driver.profile(context.device);
         match self {
@@ -131,7 +131,7 @@ impl Work {
 }
 
 impl HostFunction {
-    /// Calls it, with what has become of the work before.
+    /// Calls it, with the status of the work before.
     fn call(&self, status: CuResult) {
         ffi::calling_back(|| match *self {
             // SAFETY: the client gave the function and its argument to be called here.
@@ -199,7 +199,7 @@ impl Copy {
             }
             (End::Staged(_), _) => return Err(CuResult::INVALID_VALUE),
         };
-        // What was checked when the client asked has been freed since.
+        // The memory was freed after the check at submission.
         done.map_err(|_| CuResult::ILLEGAL_ADDRESS)
     }
 }

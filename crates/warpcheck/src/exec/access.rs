@@ -1,5 +1,5 @@
-//! Loads and stores of 4, 8 and 16 bytes whose lanes all lie in one allocation or in shared memory, which is nearly all.
-//! Whatever is the matter, the general ones of [`super::memory`] see to it.
+//! Fast path for loads and stores of 4, 8 and 16 bytes with all lanes in one allocation or in shared memory.
+//! Everything else falls back to [`super::memory`].
 
 #[cfg(target_arch = "x86_64")]
 mod wide;
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{check, memory::Kind, program::Inst};
 
-/// The addresses, when all masked lanes lie inside the allocation of the last time and are aligned; else `None`.
+/// The addresses, if all masked lanes lie inside the cached allocation and are aligned.
 #[inline(always)]
 unsafe fn fast_global<const BYTES: u64>(cx: &ExecContext<'_>, i: &Inst, m: u32, write: bool) -> Option<[u64; 32]> {
     let cached = &cx.cache[i.e as usize];
@@ -26,7 +26,7 @@ unsafe fn fast_global<const BYTES: u64>(cx: &ExecContext<'_>, i: &Inst, m: u32, 
     let address = base.map(|b| b.wrapping_add(offset as u64));
     let (mut largest, mut low) = (0, 0);
     for (l, &a) in address.iter().enumerate() {
-        // A lane that is not masked counts as one at the base.
+        // Inactive lanes count as lanes at the base.
         let a = if m >> l & 1 != 0 { a } else { cached.base };
         largest = a.wrapping_sub(cached.base).max(largest);
         low |= a;
@@ -38,7 +38,7 @@ unsafe fn fast_global<const BYTES: u64>(cx: &ExecContext<'_>, i: &Inst, m: u32, 
     Some(address.map(|a| a.wrapping_add(delta)))
 }
 
-/// Remembers the allocation of the first lane for the next time.
+/// Caches the allocation of the first lane.
 #[cold]
 unsafe fn remember(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let op = &cx.program.mem[i.e as usize];
@@ -108,8 +108,8 @@ unsafe fn store_global<T: Copy, const BYTES: u64>(cx: &mut ExecContext<'_>, i: &
     }
 }
 
-/// Offsets into shared memory, and whether all masked lanes are inside and aligned. Base and offset are in the instruction, so
-/// that nothing else has to be in the cache.
+/// Offsets into shared memory, and whether all masked lanes are inside and aligned. Base and offset come from the
+/// instruction alone.
 #[inline(always)]
 unsafe fn fast_shared<const BYTES: u32>(cx: &ExecContext<'_>, i: &Inst, m: u32, at: &mut [u32; 32]) -> bool {
     if cx.shared_bytes < BYTES {
@@ -142,7 +142,7 @@ unsafe fn fast_shared<const BYTES: u32>(cx: &ExecContext<'_>, i: &Inst, m: u32, 
     largest <= limit && low & (BYTES - 1) == 0
 }
 
-/// Whether the checks have nothing to say of a load from shared memory at these offsets; they remember it.
+/// Whether a load from shared memory at these offsets is without findings; the checks record it.
 #[inline(always)]
 fn shared_is_clean<const BYTES: u32, const LEVEL: usize>(
     cx: &mut ExecContext<'_>,

@@ -11,9 +11,9 @@ use crate::{
     program::{BarOp, Kind, Reduce, Special},
 };
 
-/// Instructions that a warp runs before the next one of its block may.
+/// Instructions of a warp before the next warp of its block runs.
 const SLICE: u64 = 1 << 16;
-/// Atomics and strong accesses that a block runs before another block may.
+/// Atomics and strong accesses of a block before another block runs.
 const STRONG_SLICE: u32 = 1 << 14;
 
 /// 64-byte units, so that slots are aligned.
@@ -21,7 +21,7 @@ const STRONG_SLICE: u32 = 1 << 14;
 #[repr(align(64))]
 struct CacheLine(#[allow(dead_code)] [u32; 16]);
 
-/// Memory that handlers reach by pointers.
+/// Memory that handlers access by pointers.
 pub(crate) struct Arena(Vec<CacheLine>);
 
 impl Arena {
@@ -78,7 +78,7 @@ impl Block {
         }
     }
 
-    /// Becomes the block with this number, at its first instruction.
+    /// Resets to the first instruction of the block with this number.
     pub(crate) fn start(&mut self, cx: &mut ExecContext<'_>, number: u64) {
         let launch = cx.launch;
         let program = launch.program;
@@ -95,8 +95,8 @@ impl Block {
             let live = if lanes == 32 { !0 } else { (1 << lanes) - 1 };
             self.warps.push(Warp::new(live, program.entry));
         }
-        // Without checks nobody can tell what shared memory held before, except that it must not be another
-        // process's: it is this launch's own.
+        // Without checks the contents of shared memory are unspecified; it is this launch's own memory, so that
+        // nothing of another process shows.
         for w in 0..warps as usize {
             self.enter(cx, w);
             self.predicates[w * program.preds as usize] = !0;
@@ -158,7 +158,7 @@ impl Block {
                 std::mem::swap(&mut self.warps[w].stacks, &mut cx.stacks);
                 match status {
                     Status::Stop => return End::Stop,
-                    // A loop without an end may have a barrier in it: the budget holds there as well.
+                    // An endless loop may contain a barrier: check the budget here too.
                     Status::Yield | Status::Barrier => {
                         runnable |= status == Status::Yield;
                         if self.warps[w].spent > cx.launch.options.budget {
@@ -177,7 +177,7 @@ impl Block {
                     }
                     Status::Done => {}
                 }
-                // Named barriers open as soon as their count is there: the others may wait for these warps.
+                // Named barriers open as soon as their count is reached: other warps may wait for these.
             }
             let opened = self.open_barriers(cx);
             if !runnable && !opened {
@@ -198,7 +198,7 @@ impl Block {
         }
     }
 
-    /// The launch cannot go on: with checks the rest of the blocks still runs, so that findings do not depend on time.
+    /// The launch has failed: with checks the other blocks still run, so that findings do not depend on timing.
     fn give_up(&mut self, cx: &mut ExecContext<'_>) -> End {
         let options = cx.launch.options;
         if options.mem || options.sync { End::Done } else { End::Stop }
@@ -218,7 +218,7 @@ impl Block {
         }
     }
 
-    /// Lets go the warps at barriers that are complete. Returns whether any went.
+    /// Releases the warps at complete barriers. Returns whether there were any.
     fn open_barriers(&mut self, cx: &mut ExecContext<'_>) -> bool {
         let mut opened = false;
         // Arrivals that do not wait.
@@ -247,7 +247,7 @@ impl Block {
         opened
     }
 
-    /// Who waits at a barrier, which, and for how many.
+    /// Waiting threads at a barrier, its number, and its count.
     fn waiting(&mut self, cx: &mut ExecContext<'_>) -> Vec<(usize, super::warp::Parked, usize, Option<u32>)> {
         let mut out = Vec::new();
         for w in 0..self.warps.len() {
@@ -392,7 +392,7 @@ fn value(cx: &ExecContext<'_>, special: Special, lane: u32) -> u32 {
     }
 }
 
-/// Findings that only make sense when nobody was stopped by a fault.
+/// Findings that make sense only if no lane was stopped by a fault.
 pub(crate) fn undisturbed(warps: &[Warp]) -> bool {
     !warps.iter().any(|w| w.killed)
 }

@@ -1,4 +1,4 @@
-//! Calls, returns and jumps whose target differs by lane.
+//! Calls, returns and jumps with a target per lane.
 
 use super::{
     CODE_WINDOW, Event, ExecContext,
@@ -10,11 +10,11 @@ use crate::{
     program::{Inst, Kind, LocalPlace},
 };
 
-/// Frames that a thread may stack up before it has overflowed.
+/// Frames on a thread's stack before it overflows.
 const DEEPEST: usize = 1 << 20;
 
 impl Warp {
-    /// Sends the lanes where the instruction says.
+    /// Transfers control to the targets of the lanes.
     pub(super) unsafe fn transfer(&mut self, cx: &mut ExecContext<'_>, i: &Inst, pc: u32, m: u32) {
         let program = cx.program;
         // SAFETY: slots of the decoded program.
@@ -83,7 +83,7 @@ impl Warp {
     }
 }
 
-/// Before a recursive call: the caller's frame goes onto the lane's stack. `e` is the call.
+/// Before a recursive call: pushes the caller's frame onto the lane's stack. `e` is the call.
 pub(crate) unsafe fn save(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let Some(frame) = &cx.program.calls[i.e as usize].save else {
         return;
@@ -146,7 +146,7 @@ pub(crate) unsafe fn restore(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     }
 }
 
-/// Where a place lies in a lane's local memory.
+/// The offset of a place in a lane's local memory.
 pub(crate) unsafe fn local_at(cx: &ExecContext<'_>, place: LocalPlace, lane: usize) -> u32 {
     // SAFETY: a slot of the decoded program.
     let stack = place.stack.map_or(0, |s| unsafe { *cx.slot::<u32>(s).add(lane) });

@@ -1,4 +1,4 @@
-//! Lanes that talk: `shfl`, `vote`, `match`, `redux`, `activemask`.
+//! Warp collectives: `shfl`, `vote`, `match`, `redux`, `activemask`.
 
 use super::{ExecContext, lanes::lanes};
 use crate::program::Inst;

@@ -1,7 +1,7 @@
 //! `cp.async` and its groups, `mbarrier`.
 //!
-//! A copy takes effect when it is waited for, as late as hardware may do it: who does not wait reads what was there
-//! before, and the race check says so.
+//! A copy takes effect when it is waited for, the latest point that hardware allows: without the wait a thread reads the
+//! old contents, and the race check reports it.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -34,10 +34,10 @@ pub(crate) unsafe fn start(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
             counts[lane] = 0;
         }
         let target = resolve(cx, to, m, to.bytes, Access::Write);
-        // A source of which nothing is read may be anywhere.
+        // A source of zero bytes may be anywhere.
         let reading = lanes(m).filter(|&l| counts[l] > 0).fold(0, |s, l| s | 1 << l);
         let address = addresses(cx, from);
-        // Beyond what is read there need not be memory; the alignment is that of all bytes.
+        // Memory need not exist beyond the bytes read; the alignment is that of the full size.
         let aligned = |l: usize| address[l].is_multiple_of(u64::from(from.bytes));
         let partial = lanes(reading).filter(|&l| counts[l] < to.bytes && aligned(l)).fold(0, |s, l| s | 1 << l);
         let mut source = resolve_at(cx, from.space, address, reading & !partial, from.bytes, Access::Read);
@@ -98,7 +98,7 @@ impl ExecContext<'_> {
         self.committed[lane]
     }
 
-    /// Carries out the copies for which `ready` says so.
+    /// Performs the copies for which `ready` returns true.
     pub(crate) fn finish_copies(&mut self, ready: impl Fn(&PendingCopy) -> bool) {
         let all = std::mem::take(&mut self.copies);
         for p in all {
@@ -145,14 +145,14 @@ mod state {
     pub(super) fn expected(s: u64) -> u64 {
         s & COUNT
     }
-    /// Bytes still to come, as a signed number of 22 bits.
+    /// Pending transaction bytes, as a signed 22-bit number.
     pub(super) fn bytes(s: u64) -> i64 {
         (s << 1) as i64 >> 42
     }
     pub(super) fn pack(phase: u64, bytes: i64, pending: u64, expected: u64) -> u64 {
         phase << 63 | (bytes as u64 & ((1 << 22) - 1)) << 41 | (pending & COUNT) << 20 | expected & COUNT
     }
-    /// A phase that is complete is followed by the next.
+    /// Starts the next phase when this one is complete.
     pub(super) fn settle(s: u64) -> u64 {
         if pending(s) == 0 && bytes(s) == 0 { pack(phase(s) ^ 1, 0, expected(s), expected(s)) } else { s }
     }
@@ -179,7 +179,7 @@ pub(crate) unsafe fn mbarrier_init(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     }
 }
 
-/// `mbarrier.arrive` and its relatives; `b` holds what they do (see the decoder).
+/// `mbarrier.arrive` and its variants, encoded in `b` (see `lower/memory.rs`).
 pub(crate) unsafe fn mbarrier_arrive(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let op = &cx.program.mem[i.e as usize];
     let (tx, only_bytes, drop, complete) = (i.b & 1 != 0, i.b & 2 != 0, i.b & 4 != 0, i.b & 8 != 0);

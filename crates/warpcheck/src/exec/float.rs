@@ -1,4 +1,4 @@
-//! Floating point in round-to-nearest, the forms that kernels run all the time. The others go lane by lane through
+//! Floating point in round-to-nearest, the common forms. The others run lane by lane through
 //! `arith`.
 
 use super::{ExecContext, vector::levels};

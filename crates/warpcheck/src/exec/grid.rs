@@ -1,4 +1,4 @@
-//! A launch: blocks over host threads, and what they report put together.
+//! A launch: distributes blocks over host threads and merges their results.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,7 +36,7 @@ pub(crate) fn run(space: &Space, launch: &Launch<'_>, options: &LaunchOptions) -
         n => n,
     };
     let workers = workers.min(usize::try_from(blocks).unwrap_or(usize::MAX)).max(1);
-    // As many blocks may be under way as a device of this size holds, so that those that wait for each other do.
+    // As many blocks are resident as on a device of this size, so that blocks that wait for each other make progress.
     let resident = (launch.profile.sms as usize * 16).max(workers);
     let state = LaunchState {
         kernel: &kernel.name,
@@ -74,7 +74,7 @@ pub(crate) fn run(space: &Space, launch: &Launch<'_>, options: &LaunchOptions) -
     first.outcome(&state)
 }
 
-/// What one host thread has to say.
+/// The findings and fault of one host thread.
 struct WorkerResult {
     checker: Box<Checker>,
     fault: Option<Fault>,
@@ -100,7 +100,7 @@ impl WorkerResult {
     }
 }
 
-/// Which of two faults is the launch's, so that it does not depend on which came first.
+/// Priority of faults: the launch returns the lowest, so that the result does not depend on timing.
 pub(super) fn rank(fault: Fault) -> u32 {
     match fault {
         Fault::Assert => 0,
@@ -158,9 +158,9 @@ fn run_worker(launch: &LaunchState<'_>) -> WorkerResult {
         groups: 0,
         stacks: Vec::new(),
     };
-    // A thread that panics does not leave the others waiting for it.
+    // If this thread panics, the others stop waiting for it.
     let _end = EndWith(&launch.scheduler);
-    // A block that has ended leaves its memory to the next.
+    // The next block reuses the memory of a finished one.
     let mut spare: Option<Box<Block>> = None;
     while let Some(task) = launch.scheduler.take() {
         cx.sequence = task.sequence;

@@ -1,4 +1,4 @@
-//! Loads and stores: one allocation a warp access where it can be, a lane at a time where it must be.
+//! Loads and stores, the general path: lane by lane, any state space.
 
 use super::{ExecContext, LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW, lanes::lanes};
 use crate::{
@@ -8,11 +8,11 @@ use crate::{
     program::{Inst, MemOp},
 };
 
-/// Where the lanes of an access really go.
+/// The resolved addresses of an access.
 pub(crate) struct Resolved {
     /// The lanes that may go on.
     pub(crate) ok: u32,
-    /// Addresses as the instruction has them: offsets for shared and local memory.
+    /// Addresses in their state space: offsets for shared and local memory.
     pub(crate) address: [u64; 32],
     pub(crate) host: [*mut u8; 32],
     pub(crate) space: [StateSpace; 32],
@@ -92,7 +92,7 @@ pub(crate) fn resolve_at(
     out
 }
 
-/// Finds a lane's memory: sets `host` and `allocation`, or says what is wrong. `last` is the allocation of the lane before.
+/// Finds a lane's memory: sets `host` and `allocation`, or returns the problem. `last` is the previous lane's allocation.
 #[inline(always)]
 fn locate<'a>(
     cx: &ExecContext<'a>,
@@ -216,7 +216,7 @@ impl ExecContext<'_> {
         }
     }
 
-    /// An access that other blocks may answer to: it waits for its turn where turns matter.
+    /// An access that other blocks can observe: waits for the block's turn if the result depends on the order.
     pub(crate) fn strong_access(&mut self, r: &Resolved) {
         if r.lanes().any(|l| r.space[l] == StateSpace::Global) {
             self.strong += 1;
@@ -283,7 +283,7 @@ pub(crate) unsafe fn store(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     }
 }
 
-/// Lanes whose store changes nothing. Two threads that store the same value to one place are no race that anyone sees.
+/// Lanes whose store changes nothing: two threads that store the same value to one address are no observable race.
 unsafe fn silent_lanes(cx: &ExecContext<'_>, op: &MemOp, r: &Resolved) -> u32 {
     let mut silent = 0;
     let keep = if op.bytes == 8 { !0 } else { (1u64 << (8 * op.bytes)) - 1 };

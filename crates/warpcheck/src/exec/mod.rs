@@ -38,11 +38,11 @@ pub(crate) const WINDOW: u64 = 0x0100_0000_0000_0000;
 /// Addresses of functions, for indirect calls.
 pub(crate) const CODE_WINDOW: u64 = 0x0400_0000_0000_0000;
 
-/// What a handler tells the loop.
+/// A handler's request to the interpreter loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
     None,
-    /// The warp waits for another: let others run.
+    /// The warp waits for another one: yield.
     Yield,
     /// The launch is over.
     Stop,
@@ -50,7 +50,7 @@ pub(crate) enum Event {
     Kill,
 }
 
-/// The allocation that an instruction's addresses were in the last time.
+/// The allocation that an instruction last accessed.
 #[derive(Debug, Clone)]
 pub(crate) struct AllocCache {
     pub(crate) base: u64,
@@ -65,7 +65,7 @@ impl AllocCache {
         AllocCache { base: 0, size: 0, host: std::ptr::null_mut(), writable: false, allocation: None };
 }
 
-/// What all blocks of a launch share.
+/// The state that all blocks of a launch share (not GPU shared memory).
 pub(crate) struct LaunchState<'a> {
     pub(crate) kernel: &'a str,
     pub(crate) program: &'a Program,
@@ -82,12 +82,12 @@ pub(crate) struct LaunchState<'a> {
     pub(crate) launch: u64,
     pub(crate) scheduler: schedule::Scheduler,
     pub(crate) races: Option<crate::check::order::Order>,
-    /// Held while a store is looked at and done, when races are looked for: whether it changes anything is judged by
-    /// what lies there, which a block on another host thread must not change between its own look and its store.
+    /// Held while a store is checked and performed, with the race check: whether it changes anything depends on
+    /// the old contents, which a block on another host thread must not change in between.
     pub(crate) stores: std::sync::Mutex<()>,
 }
 
-/// The state of a host thread that runs blocks: what handlers see. Pointers are to the block and warp that run now.
+/// The state of a host thread that runs blocks, as handlers see it. Pointers are those of the current block and warp.
 pub(crate) struct ExecContext<'a> {
     pub(crate) regs: *mut u32,
     pub(crate) preds: *mut u32,
@@ -106,7 +106,7 @@ pub(crate) struct ExecContext<'a> {
     pub(crate) block: [u32; 3],
     /// The block's number in the grid.
     pub(crate) number: u64,
-    /// The place of the block's turn among those that take turns.
+    /// The block's position in the order of turns.
     pub(crate) sequence: u64,
     pub(crate) event: Event,
     pub(crate) fault: Option<Fault>,
@@ -130,7 +130,7 @@ impl ExecContext<'_> {
         thread_at(self.launch.block, self.warp * 32 + lane)
     }
 
-    /// The launch has failed, by this or by what weighs more: it does not depend on which came first.
+    /// Records a fault; the one of highest priority stays, so that the result does not depend on timing.
     pub(crate) fn fail(&mut self, fault: Fault) {
         if self.fault.is_none_or(|known| grid::rank(fault) < grid::rank(known)) {
             self.fault = Some(fault);

@@ -7,7 +7,7 @@ use crate::{
     program::{Inst, LocalCopy},
 };
 
-/// Longest text that a `%s` or a format may have.
+/// Longest format or `%s` text, in bytes.
 const LONGEST: usize = 1 << 16;
 
 /// Reads bytes at a generic address of one lane.
@@ -103,7 +103,7 @@ struct Arguments {
 
 impl Arguments {
     fn next(&mut self, cx: &mut ExecContext<'_>, bytes: u64) -> u64 {
-        // An address that wraps around is no memory either.
+        // An address that wraps around is invalid.
         self.at = self.at.checked_next_multiple_of(bytes).unwrap_or(0);
         let mut raw = [0u8; 8];
         peek(cx, self.lane, self.at, &mut raw[..bytes as usize]);

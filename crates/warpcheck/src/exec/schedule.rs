@@ -1,6 +1,6 @@
 //! Which block runs when.
 //!
-//! Blocks start in order (permuted by a seed if asked) on as many host threads as there are. Where the outcome of
+//! Blocks start in order (or permuted by a seed) on all host threads. If the result of
 //! atomics depends on their order, blocks take turns: the first such access of a block waits until all blocks before it
 //! have ended their slice, so that the result is that of one thread running them one after another.
 
@@ -122,7 +122,7 @@ impl Scheduler {
         }
     }
 
-    /// A slice has ended; a block that is not done comes back.
+    /// Ends a slice; an unfinished block is queued again.
     pub(crate) fn give_back(&self, sequence: u64, block: Option<Box<Block>>) {
         if self.ordered {
             self.wait_for_turn(sequence);

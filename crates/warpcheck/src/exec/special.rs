@@ -5,7 +5,7 @@ use crate::program::Inst;
 
 /// `%clock` and its like: `e` is the shift, `c` 1 for a wide register.
 pub(crate) unsafe fn clock(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
-    // An instruction a cycle; a read costs some, so that time moves between two reads.
+    // One instruction per cycle; a read costs a few, so that time advances between two reads.
     cx.clock += 16;
     let value = cx.clock >> i.e;
     // SAFETY: a slot of the decoded program.
@@ -21,7 +21,7 @@ pub(crate) unsafe fn sleep(cx: &mut ExecContext<'_>, _: &Inst, _: u32) {
     cx.event = super::Event::Yield;
 }
 
-/// An instruction that orders memory and does nothing else here.
+/// An instruction without effect here, such as a fence.
 pub(crate) unsafe fn fence(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     crate::check::order::fence(cx, i.e, m);
     std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);

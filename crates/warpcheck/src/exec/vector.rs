@@ -6,7 +6,7 @@
 
 use super::ExecContext;
 
-/// Lanes that are handled at once.
+/// Lanes per chunk.
 const CHUNK: usize = 16;
 
 /// Makes handlers of bodies, one for each CPU level, which a body may ask for as `LEVEL`.

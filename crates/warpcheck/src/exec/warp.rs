@@ -1,8 +1,8 @@
-//! The loop: a warp runs until all its lanes have exited, wait at a barrier, or its slice is over.
+//! The interpreter loop: a warp runs until all its lanes have exited or wait at a barrier, or its slice is over.
 //!
-//! Lanes that stand at the same instruction form a group; the group at the lowest address runs, until it branches
-//! apart or reaches another group and merges with it. Compilers lay out code so that this reconverges where hardware
-//! does. A group that spins while others could run gives way after a while, so that lanes may wait for each other.
+//! Lanes at the same instruction form a group; the group at the lowest address runs until it diverges
+//! or reaches another group and merges with it. Compilers lay out code so that this reconverges where hardware
+//! does. A group that spins while others could run yields after a while, so that lanes may wait for each other.
 
 use super::{Event, ExecContext};
 use crate::{check::sync, finding::FindingKind, program::Kind};
@@ -36,7 +36,7 @@ pub(crate) struct Parked {
 pub(crate) enum Status {
     /// All lanes have exited.
     Done,
-    /// All lanes that live wait at barriers.
+    /// All live lanes wait at barriers.
     Barrier,
     /// The slice is over; the warp can run on.
     Yield,
@@ -55,17 +55,17 @@ pub(crate) struct Warp {
     pub(crate) groups: Vec<Group>,
     pub(crate) parked: Vec<Parked>,
     pub(crate) spent: u64,
-    /// Lanes that were stopped by a fault: their absence is no fault of its own.
+    /// Lanes were stopped by a fault: their absence is not reported.
     pub(crate) killed: bool,
     pub(crate) copies: Vec<super::memory::PendingCopy>,
     pub(crate) committed: [u32; 32],
     /// Saved frames of recursive calls, by lane.
     pub(crate) stacks: Vec<Vec<u64>>,
-    /// A group that runs next although others stand lower.
+    /// A group that runs next although others are at lower addresses.
     favoured: Option<Group>,
 }
 
-/// Taken branches that a group may run while others wait for it.
+/// Backward branches of a group before waiting groups run.
 const PATIENCE: u32 = 4096;
 
 impl Warp {
@@ -142,7 +142,7 @@ impl Warp {
         Status::Stuck
     }
 
-    /// Wakes groups whose awaited lanes have all come or exited. Returns whether any woke.
+    /// Wakes groups whose awaited lanes have all arrived or exited. Returns whether there were any.
     fn release_members(&mut self) -> bool {
         let mut woke = false;
         let mut k = 0;
@@ -260,7 +260,7 @@ impl Warp {
                         (pc, mask) = (low.pc, low.mask);
                     }
                     if target <= at {
-                        // A loop: the places where a warp may be made to stop.
+                        // A backward branch: here a warp can be preempted.
                         if cx.clock >= end {
                             self.groups.push(Group { pc, mask });
                             return Some(Status::Yield);
@@ -268,7 +268,7 @@ impl Warp {
                         if !self.groups.is_empty() {
                             patience -= 1;
                             if patience == 0 {
-                                // Others have waited long enough: the one that has waited longest runs.
+                                // Other groups have waited long enough: run the one that has waited longest.
                                 self.favoured = Some(self.groups.remove(0));
                                 self.groups.push(Group { pc, mask });
                                 return None;
@@ -328,7 +328,7 @@ impl Warp {
                         charge!();
                         return None;
                     }
-                    // Lanes of different masks are different groups, although they are here together.
+                    // Lanes with different masks are different groups, although they are at the same instruction.
                     let mut rest = lanes;
                     while rest != 0 {
                         let same = self.same_members(cx, i, rest);
@@ -395,7 +395,7 @@ impl Warp {
         super::lanes::lanes(lanes).filter(|&l| masks[l] == first).fold(0, |m, l| m | 1 << l)
     }
 
-    /// Parks the lanes of a `.sync` instruction whose mask names lanes that are elsewhere. `false` when all are here.
+    /// Parks the lanes of a `.sync` instruction whose mask names lanes that have not arrived. `false` if all have.
     fn wait_for_members(&mut self, cx: &mut ExecContext<'_>, i: &crate::program::Inst, lanes: u32) -> bool {
         // SAFETY: operand `c` of such an instruction is the slot of its mask.
         let masks = unsafe { cx.slot::<[u32; 32]>(i.c).read() };
@@ -409,7 +409,7 @@ impl Warp {
                 let text = format!("lane {lane} is not in its own member mask {mask:#010x}");
                 sync::report(cx, FindingKind::SyncMask, 1 << lane, text);
             }
-            // The last warp of a block may be short: a mask of all 32 lanes names those that never were, and that is fine.
+            // The last warp of a block may be partial: a mask of all 32 lanes names lanes that do not exist, which is allowed.
             let ended = mask & self.exited;
             let differs = super::lanes::lanes(lanes & mask).any(|l| masks[l] != mask);
             if ended != 0 && !self.killed {

@@ -1,6 +1,6 @@
-//! Registers to slots: two registers share a slot when no instruction needs both.
+//! Register allocation: registers that are never live at once share a slot.
 //!
-//! Each lane of a slot belongs to one thread, so what is right for one thread's control flow is right for the warp.
+//! Each lane of a slot belongs to one thread, so liveness in one thread's control flow is enough.
 
 use super::flatten::{Base, Body, Opnd, RegId};
 

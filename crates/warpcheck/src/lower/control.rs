@@ -62,7 +62,7 @@ impl<'a> Decoder<'a, '_> {
         }
     }
 
-    /// The end of a function: results go to where the caller looks for them.
+    /// The end of a function: stores the results where the caller reads them.
     pub(super) fn ret(&mut self, f: &Context<'a>) -> Result<()> {
         if f.entry {
             let i = self.inst([special::nothing; 3], Kind::Exit, Class::Control);

@@ -10,7 +10,7 @@ use crate::{
     exec::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW, call, float as fop, integer as op, special},
 };
 
-/// The rounding modifier of an instruction, and whether it is one to an integral number.
+/// The rounding modifier of an instruction, and whether it rounds to an integer.
 pub(super) fn rounding(now: &Now<'_, '_>) -> (Rounding, bool, bool) {
     for m in &now.flat.instr.mods {
         let (r, integral) = match *m {

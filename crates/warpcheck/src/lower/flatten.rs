@@ -30,7 +30,7 @@ impl RegInfo {
     }
 }
 
-/// What a name outside brackets, or the base of an address, stands for.
+/// The meaning of a name outside brackets, or of the base of an address.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Base<'a> {
     Reg(RegId),

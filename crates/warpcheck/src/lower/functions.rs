@@ -1,4 +1,4 @@
-//! A kernel and the functions it calls, laid out as one program.
+//! A kernel and its callees, laid out as one program.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,11 +14,11 @@ const STACK: u32 = 1 << 16;
 /// Local memory that a thread may declare.
 const MOST_LOCAL: u64 = 512 << 10;
 
-/// Decodes a kernel with all that it calls.
+/// Lowers a kernel and the functions that it calls.
 pub(crate) fn program<'a>(unit: &Unit<'a>, symbols: &Symbols<'a>, kernel: &Function<'a>, sm: u32) -> Result<Program> {
     let functions = reachable(unit, symbols, kernel)?;
     let mut d = Decoder::new(unit, symbols, sm);
-    // Predicate 0 is always true, 1 takes what nobody reads.
+    // Predicate 0 is always true; 1 is the sink of unread results.
     d.next_pred = 1;
     layout_shared(&mut d, unit, &functions)?;
     let (edges, indirect) = call_edges(symbols, &functions);
@@ -196,7 +196,7 @@ fn names_in<'a>(f: &Function<'a>, calls: bool, indirect: &mut bool) -> Vec<&'a s
 
 type Edges = HashMap<u32, Vec<u32>>;
 
-/// Who calls whom by name, and who calls indirectly.
+/// The call graph by name, and the functions that call indirectly.
 fn call_edges(symbols: &Symbols<'_>, functions: &[Reached<'_, '_>]) -> (Edges, Vec<u32>) {
     let mut edges = Edges::new();
     let mut indirect = Vec::new();
@@ -434,7 +434,7 @@ fn reads(flat: &super::flatten::Flat<'_>, r: u32) -> bool {
     flat.operands.iter().skip(1).any(|o| inside(o, r))
 }
 
-/// A function starts by taking its arguments from where the caller has put them.
+/// The start of a function: loads the arguments from where the caller stored them.
 fn prologue<'a>(d: &mut Decoder<'a, '_>, c: &Context<'a>, f: &Function<'a>) -> Result<()> {
     if f.entry {
         return Ok(());

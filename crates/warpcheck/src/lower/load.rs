@@ -1,4 +1,4 @@
-//! A text becomes a module: its variables get memory, its kernels become programs.
+//! Loads PTX text as a module: allocates its variables, lowers its kernels.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -24,7 +24,7 @@ pub(crate) struct Loaded {
     pub(crate) globals: BTreeMap<String, (u64, u64)>,
 }
 
-/// Loads a text for a device of this compute capability.
+/// Loads PTX text for a device of this compute capability.
 pub(crate) fn load(space: &Space, device: u32, sm: u32, image: &[u8]) -> Result<Loaded, Error> {
     let image = match image.iter().position(|&b| b == 0) {
         Some(end) => &image[..end],
@@ -49,7 +49,7 @@ pub(crate) fn load(space: &Space, device: u32, sm: u32, image: &[u8]) -> Result<
     let out = build(space, device, &unit, &mut globals);
     if out.is_err() {
         for (address, _) in globals.values() {
-            // The module does not come to be; neither do its variables.
+            // The module fails to load: free its variables.
             let _ = space.free(*address);
         }
     }
@@ -140,7 +140,7 @@ fn build(
     Ok(kernels)
 }
 
-/// An estimate: what is live at once, and some for addresses.
+/// An estimate: live registers plus some for addresses.
 fn registers(program: &crate::program::Program) -> u32 {
     let constants: u32 = program.constants.iter().map(|c| if c.wide { 2 } else { 1 }).sum();
     (program.slots.saturating_sub(constants) + 6).next_multiple_of(8).clamp(16, 255)

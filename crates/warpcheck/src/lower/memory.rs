@@ -192,7 +192,7 @@ impl<'a> Decoder<'a, '_> {
         }
     }
 
-    /// Strong accesses to global memory make the outcome depend on who comes first.
+    /// With strong accesses to global memory the result depends on the order of blocks.
     fn order(&mut self, op: &MemOp) {
         if op.strong && matches!(op.space, StateSpace::Global | StateSpace::Generic) {
             self.out.ordered = true;

@@ -1,4 +1,4 @@
-//! The syntax tree to a flat program, one for each kernel with the functions that it calls.
+//! Lowering: the syntax tree becomes direct-threaded code, one flat program per kernel with its callees.
 
 pub(crate) mod allocate;
 mod compare;
@@ -60,7 +60,7 @@ pub(crate) enum Home {
     Global(u64),
 }
 
-/// What is known of a function while its body is decoded.
+/// The state of lowering a function's body.
 pub(crate) struct Context<'a> {
     pub(crate) body: Body<'a>,
     /// Slots of its registers.
@@ -415,7 +415,7 @@ impl<'a, 'u> Decoder<'a, 'u> {
         Ok(())
     }
 
-    /// What follows belongs to this line of the text, and to no instruction of it.
+    /// Sets the PTX line of generated instructions.
     pub(crate) fn begin(&mut self, ptx: u32) {
         self.line = SourceLine { file: 0, line: 0, ptx };
         self.guard = 0;

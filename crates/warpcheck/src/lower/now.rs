@@ -1,11 +1,11 @@
-//! The instruction that is being decoded.
+//! The instruction being lowered.
 
 use super::{
     Context, Error, Result, Ty,
     flatten::{Flat, Opnd},
 };
 
-/// An instruction that is being decoded.
+/// An instruction being lowered.
 pub(crate) struct Now<'c, 'a> {
     pub(crate) f: &'c Context<'a>,
     pub(crate) flat: &'c Flat<'a>,
@@ -41,7 +41,7 @@ impl<'c, 'a> Now<'c, 'a> {
         self.error("this form is not supported")
     }
 
-    /// Refuses an instruction that the target does not have.
+    /// An error if the target lacks the instruction.
     pub(crate) fn needs(&self, sm: u32, have: u32) -> Result<()> {
         if have < sm {
             let mut e = self.error(format!("needs sm_{sm} or newer, the target is sm_{have}"));

@@ -1,4 +1,4 @@
-//! One allocation: where it is, where its bytes lie, and which of them were ever written.
+//! One allocation: its addresses, its bytes, and which of them were written.
 
 use std::sync::{
     Arc, OnceLock,
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::mapping::Mapping;
 
-/// What an allocation is for; decides who may touch it and how.
+/// The kind of an allocation, which decides the access rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
-    /// Device memory; the host cannot follow its pointers.
+    /// Device memory; the host cannot dereference its pointers.
     Device,
     /// Unified memory: the same address on both sides.
     Managed,
@@ -26,7 +26,7 @@ pub enum Kind {
     Const,
 }
 
-/// What is known of an allocation, for findings and leak lists.
+/// A description of an allocation, for findings and leak lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllocationInfo {
     /// First address.
@@ -41,11 +41,11 @@ pub struct AllocationInfo {
     pub label: String,
     /// Whether it has been freed.
     pub freed: bool,
-    /// The how-manieth allocation of the process it is.
+    /// Sequence number of the allocation in the process, from 1.
     pub serial: u64,
 }
 
-/// An allocation with its bytes. Launches hold it by `Arc`, so that its memory outlives a free that comes too early.
+/// An allocation with its bytes. Launches hold it by `Arc`, so that its memory outlives a premature free.
 #[derive(Debug)]
 pub struct Allocation {
     pub(crate) base: u64,
@@ -55,9 +55,9 @@ pub struct Allocation {
     pub(crate) label: String,
     pub(crate) serial: u64,
     pub(crate) host: *mut u8,
-    /// A bit a byte, set when written; `None` where the host writes unseen.
+    /// One bit per byte, set when written; `None` if the host can write unobserved.
     pub(crate) written: Option<Mapping>,
-    /// For the race check: two words a word of memory, made on first use.
+    /// Shadow of the race check: two words per word of memory, allocated on first use.
     pub(crate) shadow: OnceLock<Option<Mapping>>,
     /// The age that the shadow's entries are of.
     pub(crate) age: AtomicU64,
@@ -104,7 +104,7 @@ impl Allocation {
         self.base + self.size
     }
 
-    /// Where the byte at `address` lies on the host; `address` must be inside.
+    /// The host pointer of the byte at `address`, which must be inside.
     pub(crate) fn at(&self, address: u64) -> *mut u8 {
         debug_assert!(address >= self.base && address <= self.end());
         // SAFETY: the offset lies within the allocation.
@@ -167,7 +167,7 @@ impl Allocation {
         }
     }
 
-    /// Forgets the race check's words when they are of another age: launches are told apart by few bits.
+    /// Clears the shadow words of another age: entries distinguish only a few launches.
     pub(crate) fn forget(&self, age: u64) {
         if let Some(Some(map)) = self.shadow.get()
             && self.age.swap(age, Ordering::Relaxed) != age
@@ -176,7 +176,7 @@ impl Allocation {
         }
     }
 
-    /// The race check's words: two for each four bytes.
+    /// The race check's shadow words: two per four bytes.
     pub(crate) fn shadow(&self) -> Option<&[AtomicU64]> {
         let map = self.shadow.get_or_init(|| Mapping::new((self.size as usize).div_ceil(4) * 16)).as_ref()?;
         // SAFETY: as for `bits`.

@@ -18,7 +18,7 @@ unsafe impl Sync for Mapping {}
 pub(crate) const PAGE: usize = 4096;
 
 impl Mapping {
-    /// `bytes` of zeros that may be read and written, or `None` where the system has no room.
+    /// `bytes` of readable and writable zeros; `None` if the system has no memory.
     pub(crate) fn new(bytes: usize) -> Option<Mapping> {
         Self::with(bytes, libc::PROT_READ | libc::PROT_WRITE)
     }
@@ -63,7 +63,7 @@ impl Mapping {
         }
     }
 
-    /// Gives `[offset, offset + bytes)` of a reservation rights to read and write.
+    /// Makes `[offset, offset + bytes)` of a reservation readable and writable.
     pub(crate) fn open(&self, offset: usize, bytes: usize) -> bool {
         debug_assert!(offset + bytes <= self.bytes);
         // SAFETY: the range lies inside this mapping, which this value owns.
@@ -72,7 +72,7 @@ impl Mapping {
         }
     }
 
-    /// Takes the rights away again and gives the pages back.
+    /// Makes the range inaccessible again and returns its pages.
     pub(crate) fn close(&self, offset: usize, bytes: usize) {
         debug_assert!(offset + bytes <= self.bytes);
         // SAFETY: the range lies inside this mapping; nobody may use it after its allocation is dropped.

@@ -16,7 +16,7 @@ use mapping::{Mapping, PAGE};
 
 /// Allocations lie at least this far apart, and a quarter of their own size.
 const GAP: u64 = 4 << 20;
-/// How many freed allocations are remembered to name them in findings.
+/// Number of freed allocations kept, to name them in findings.
 const REMEMBERED: usize = 1 << 16;
 
 /// No room for an allocation.
@@ -73,7 +73,7 @@ struct Inner {
     table: Option<Arc<Table>>,
 }
 
-/// The live allocations at a moment, sorted by address: what a launch may touch.
+/// A snapshot of the live allocations, sorted by address: what a launch may access.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     bases: Vec<u64>,
@@ -101,7 +101,7 @@ impl Default for Space {
 }
 
 impl Space {
-    /// An empty space; takes a large range of addresses and no memory.
+    /// An empty space; reserves a large range of addresses and no memory.
     pub fn new() -> Space {
         let reserve = [42, 40, 38, 36].into_iter().find_map(|log| Mapping::reserve(1usize << log)).map(Arc::new);
         Space { reserve, inner: RwLock::new(Inner::default()) }
@@ -184,7 +184,7 @@ impl Space {
         Ok(())
     }
 
-    /// Ends the allocation that starts at `address`.
+    /// Frees the allocation that starts at `address`.
     pub fn free(&self, address: u64) -> Result<(), AccessError> {
         let mut inner = self.write_lock();
         let Some(gone) = inner.live.remove(&address) else {
@@ -284,7 +284,7 @@ impl Space {
         Ok(())
     }
 
-    /// Copies within the space; what was never written stays so.
+    /// Copies within the space, with the marks of written bytes.
     pub fn copy(&self, to: u64, from: u64, bytes: u64) -> Result<(), AccessError> {
         if bytes == 0 {
             return Ok(());
@@ -297,7 +297,7 @@ impl Space {
         Ok(())
     }
 
-    /// Marks a range as written although nobody was seen writing it.
+    /// Marks a range as written.
     pub fn mark_written(&self, address: u64, bytes: u64) -> Result<(), AccessError> {
         let a = self.range(address, bytes)?;
         a.mark(address - a.base, bytes);
@@ -314,7 +314,7 @@ impl Space {
         self.read_lock().used.get(&device).copied().unwrap_or(0)
     }
 
-    /// What a launch that starts now may touch.
+    /// The allocations that a launch starting now may access.
     pub(crate) fn table(&self) -> Arc<Table> {
         if let Some(table) = &self.read_lock().table {
             return table.clone();
@@ -329,7 +329,7 @@ impl Space {
     }
 }
 
-/// What an allocation takes of its device's memory.
+/// The device memory that an allocation occupies, in bytes.
 fn charged(a: &Allocation) -> u64 {
     match a.kind {
         Kind::Device | Kind::Managed | Kind::Global | Kind::Const => a.size,

@@ -33,7 +33,7 @@ fn word(c: u8) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, b'_' | b'$' | b'%')
 }
 
-/// Splits the text; fails at the first character that PTX does not have.
+/// Splits the text into tokens; fails at the first invalid character.
 pub(crate) fn tokens(text: &str) -> Result<Vec<Token<'_>>, Error> {
     let mut lexer = Lexer { text, bytes: text.as_bytes(), at: 0, line: 1 };
     let mut out = Vec::with_capacity(text.len() / 4);

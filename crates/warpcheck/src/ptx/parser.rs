@@ -6,7 +6,7 @@ use super::{
     syntax::*,
 };
 
-/// Blocks nested deeper than this are no compiler's.
+/// Maximum nesting of blocks.
 const DEEPEST: usize = 64;
 
 /// Parses a whole text.

@@ -27,9 +27,9 @@ pub struct Document {
     pub kernels: Vec<KernelTotals>,
     /// Allocations that were not freed.
     pub leaks: Vec<AllocationInfo>,
-    /// Calls that were not as they should be.
+    /// Notes on wrong calls.
     pub notes: Vec<String>,
-    /// Functions that were called and are not supported.
+    /// Unsupported functions that were called.
     pub unsupported: Vec<String>,
 }
 
@@ -53,7 +53,7 @@ pub struct Reported {
     pub text: String,
 }
 
-/// What the launches of a kernel did together.
+/// Totals over the launches of a kernel.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct KernelTotals {
     /// The kernel.

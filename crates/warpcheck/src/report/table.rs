@@ -26,7 +26,7 @@ fn share(part: u64, whole: u64) -> String {
     if whole == 0 { "-".to_owned() } else { format!("{:.0}%", part as f64 * 100.0 / whole as f64) }
 }
 
-/// The real number and how many times the ideal it is.
+/// The number and its factor over the ideal.
 fn against(real: u64, ideal: u64) -> String {
     match (real, ideal) {
         (0, _) => "-".to_owned(),
@@ -88,8 +88,8 @@ fn time(ns: f64) -> String {
     }
 }
 
-/// The table, a line a kernel, the most expensive first. `x1.50` after sectors (of 32 bytes) and
-/// wavefronts says how many times the ideal they are.
+/// The table, one line per kernel, the most expensive first. `x1.50` after sectors (of 32 bytes) and
+/// wavefronts is the factor over the ideal.
 pub fn counter_table(kernels: &[&KernelTotals]) -> String {
     let mut kernels = kernels.to_vec();
     kernels.sort_by(|a, b| b.time_ns.total_cmp(&a.time_ns).then_with(|| a.name.cmp(&b.name)));

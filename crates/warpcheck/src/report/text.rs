@@ -1,4 +1,4 @@
-//! Findings and leaks for people, in the manner of a compiler.
+//! Findings and leaks as text, in the style of a compiler.
 
 use super::LaunchFacts;
 use crate::finding::{Access, Check, Finding, FindingKind, Location};

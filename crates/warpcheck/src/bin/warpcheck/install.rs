@@ -1,4 +1,4 @@
-//! `warpcheck install`: the driver as files, for those who set the loader's path themselves.
+//! `warpcheck install`: copies the driver into a folder, for use with `LD_LIBRARY_PATH`.
 
 use crate::{Failure, library};
 use clap::Args;
@@ -31,7 +31,7 @@ impl Install {
                 refuse_foreign(path)?;
             }
         }
-        // Whole or not at all: a program may be loading the old one.
+        // Atomic, since a program may be loading the old one.
         let part = self.folder.join(format!("libcuda.so.{}.part", std::process::id()));
         std::fs::copy(&library, &part).map_err(Failure::file("copy the library to", &part))?;
         std::fs::rename(&part, &file).map_err(Failure::file("write", &file))?;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use warpcheck::profile::Profile;
 
-/// Proves CUDA kernels on a machine without a GPU.
+/// Run and check CUDA programs on a machine without a GPU
 #[derive(Debug, Parser)]
 #[command(name = "warpcheck", version, about)]
 struct Cli {
@@ -29,7 +29,7 @@ enum Command {
     Profiles,
 }
 
-/// What went wrong in this program itself, with the next step in its text.
+/// An error of this program itself, with the next step in its text.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("cannot find libwarpcheck.so; looked at {}\nhint: build it with `cargo build --release -p warpcheck`, or name it with --library", list(.0))]

@@ -1,4 +1,4 @@
-//! The reports of all processes of a run, put together.
+//! Merges the reports of all processes of a run.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -32,12 +32,12 @@ pub struct Whole {
     kernels: BTreeMap<String, KernelTotals>,
     notes: Vec<String>,
     unsupported: Vec<String>,
-    /// Processes that ended without coming to their end.
+    /// Processes that ended abnormally.
     broken: Vec<u32>,
 }
 
 impl Whole {
-    /// Reads every report in a folder; one that cannot be read is said.
+    /// Reads every report in a folder; prints an error for one that cannot be read.
     pub fn read(folder: &Path) -> Whole {
         let mut whole = Whole::default();
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -84,7 +84,7 @@ impl Whole {
         }
     }
 
-    /// Says it all on stderr: findings again, since the program's own output may have hidden them.
+    /// Prints everything to stderr: findings again, since the program's own output may have hidden them.
     pub fn print(&self) {
         eprintln!();
         if self.processes == 0 {
@@ -113,7 +113,7 @@ impl Whole {
         );
     }
 
-    /// The run as one document, as a process's report with the process in each finding.
+    /// The run as one document: a process's report, with the process in each finding.
     pub fn document(&self) -> Value {
         json!({
             "version": 1,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 use warpcheck::options::Options;
 
-/// The status when this program itself could not do its work.
+/// The exit status when warpcheck itself fails.
 pub const OWN_FAILURE: u8 = 125;
 
 #[derive(Debug, Args)]
@@ -33,7 +33,7 @@ pub struct Run {
     /// Host threads for kernels, 0 for all cores
     #[arg(long, value_name = "N")]
     threads: Option<String>,
-    /// Instructions that a warp may run before its launch is given up
+    /// Instructions per warp after which a launch is aborted
     #[arg(long, value_name = "N")]
     budget: Option<String>,
     /// Write the report of all processes here as JSON [default: WARPCHECK_REPORT]
@@ -75,7 +75,7 @@ impl Run {
         Ok(self.status(status, &whole))
     }
 
-    /// The options as environment variables, checked here so that a wrong one is said at once.
+    /// The options as environment variables, checked here so that a wrong one is reported at once.
     fn environment(&self) -> Result<Vec<(&'static str, String)>, Failure> {
         let given = [
             ("WARPCHECK_CHECK", "check", &self.check, Some("all")),
@@ -141,7 +141,7 @@ impl Run {
     }
 }
 
-/// A folder of this run alone, gone when it ends.
+/// A temporary folder of this run, deleted at its end.
 struct PrivateFolder(PathBuf);
 
 impl PrivateFolder {
@@ -163,7 +163,7 @@ impl PrivateFolder {
 
 impl Drop for PrivateFolder {
     fn drop(&mut self) {
-        // What is left in the temporary folder harms nobody.
+        // Leftovers in the temporary folder are harmless.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

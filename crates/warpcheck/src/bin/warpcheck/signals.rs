@@ -1,4 +1,4 @@
-//! Passing signals on to the program that runs.
+//! Forwards signals to the program.
 
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::SeqCst};
 
@@ -24,8 +24,8 @@ extern "C" fn pass_on(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_v
     }
 }
 
-/// From now on signals are for the program, and this one lives until it has ended. To be called before it is started:
-/// it may say that it runs before [`forward_to`] knows of it.
+/// From now on signals are forwarded and do not end this process. Call it before the program starts:
+/// the program may receive signals before [`forward_to`] is called.
 pub fn hold() {
     for signal in SIGNALS {
         // SAFETY: the structure may be all zero before it is filled; the handler does only what

@@ -1,11 +1,11 @@
-//! Loads from shared memory in 512-bit vectors: tiles of matrices are read in few patterns, each with its own short way.
+//! Loads from shared memory in 512-bit vectors, with fast paths for the common patterns of matrix tiles.
 
 use std::arch::x86_64::*;
 
 use super::shared_is_clean;
 use crate::{exec::ExecContext, program::Inst};
 
-/// Loads four bytes a lane, all lanes taking part; `false` when something is the matter, with nothing done. `at` is
+/// Loads four bytes per lane, with all lanes active; `false` if the slow path has to, with nothing done. `at` is
 /// room for the offsets.
 ///
 /// # Safety
@@ -57,7 +57,7 @@ pub(super) unsafe fn load_shared<const LEVEL: usize>(cx: &mut ExecContext<'_>, i
         } else {
             let lanes = _mm512_set_epi32(60, 56, 52, 48, 44, 40, 36, 32, 28, 24, 20, 16, 12, 8, 4, 0);
             let row = |v, first| _mm512_cmpneq_epi32_mask(v, _mm512_add_epi32(first, lanes)) == 0;
-            // A half that reads a row of numbers side by side, or whatever it reads. Offsets lie below 2³¹.
+            // A half warp that reads consecutive words, or a gather. Offsets are below 2³¹.
             let half = |v, first| {
                 if row(v, first) {
                     _mm512_loadu_si512(read(v).cast())
