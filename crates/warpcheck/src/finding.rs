@@ -18,7 +18,7 @@ pub enum Check {
     Sync,
 }
 
-/// What is wrong.
+/// The problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FindingKind {
@@ -56,7 +56,7 @@ pub enum FindingKind {
     Trap,
 }
 
-/// What an instruction does to memory.
+/// How an instruction accesses memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
@@ -110,7 +110,7 @@ pub struct Other {
     pub block: [u32; 3],
     /// Its thread.
     pub thread: [u32; 3],
-    /// What it did.
+    /// How it accesses memory.
     pub access: Access,
 }
 
@@ -119,7 +119,7 @@ pub struct Other {
 pub struct Finding {
     /// The check that found it.
     pub check: Check,
-    /// What is wrong.
+    /// The problem.
     pub kind: FindingKind,
     /// The kernel's name.
     pub kernel: String,
@@ -131,13 +131,13 @@ pub struct Finding {
     pub block: [u32; 3],
     /// The thread, as `threadIdx`.
     pub thread: [u32; 3],
-    /// What the instruction does to memory.
+    /// How the instruction accesses memory.
     pub access: Access,
-    /// The state space that it does it to.
+    /// The state space of the access.
     pub space: StateSpace,
     /// The address; for shared and local memory the offset in the block's or thread's part.
     pub address: u64,
-    /// How many bytes one thread touches.
+    /// Bytes per thread.
     pub bytes: u32,
     /// The allocation that the address is in, or next to.
     pub allocation: Option<AllocationInfo>,

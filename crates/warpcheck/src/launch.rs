@@ -115,11 +115,11 @@ pub struct Kernel {
 /// A launch.
 #[derive(Debug, Clone, Copy)]
 pub struct Launch<'a> {
-    /// What to run.
+    /// The kernel to run.
     pub kernel: &'a Kernel,
     /// On which device.
     pub device: u32,
-    /// What that device is.
+    /// The device's profile.
     pub profile: &'a Profile,
     /// Blocks in x, y, z.
     pub grid: [u32; 3],
@@ -136,9 +136,9 @@ pub struct Launch<'a> {
 pub struct Outcome {
     /// Why it failed.
     pub error: Option<Fault>,
-    /// What the checks found.
+    /// The findings of the checks.
     pub findings: Vec<Finding>,
-    /// What it did, when asked.
+    /// The counters, if enabled.
     pub counters: Option<Counters>,
     /// What `printf` printed, in the order of blocks.
     pub printed: String,

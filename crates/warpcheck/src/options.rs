@@ -29,9 +29,9 @@ pub struct Options {
     pub launch: LaunchOptions,
     /// Where the report goes as JSON; `%p` in the name stands for the process id.
     pub report: Option<PathBuf>,
-    /// What the devices are.
+    /// The profile of all devices.
     pub profile: Profile,
-    /// How many devices there are.
+    /// Number of devices.
     pub devices: u32,
     /// Whether leaks, totals and the counter table are printed when the process ends.
     pub summary: bool,
@@ -66,7 +66,7 @@ pub enum OptionError {
     Check {
         /// The option's name.
         name: String,
-        /// What was given.
+        /// The given value.
         check: String,
     },
     /// Not a number, or out of range.
@@ -74,9 +74,9 @@ pub enum OptionError {
     Value {
         /// The option's name.
         name: String,
-        /// What was given.
+        /// The given value.
         value: String,
-        /// What can be given.
+        /// The allowed values.
         expected: &'static str,
     },
     /// A profile that does not exist.
@@ -84,7 +84,7 @@ pub enum OptionError {
     Profile {
         /// The option's name.
         name: String,
-        /// What is wrong.
+        /// The problem.
         error: UnknownProfile,
     },
 }

@@ -1,12 +1,12 @@
-//! The devices that warpcheck can be: the numbers a program may ask a GPU for.
+//! Device profiles: the properties that a program can query.
 //!
 //! A profile is a TOML file in `src/profile/`, built into the library. Nothing in the engine
-//! depends on a device's name; what a kernel may use (threads, registers, shared memory, the
-//! compute capability) and what a launch is modelled to cost both come from here.
+//! depends on a device's name; the limits of kernels (threads, registers, shared memory,
+//! compute capability) and the modelled time of a launch come from here.
 
 use serde::{Deserialize, Serialize};
 
-/// The profiles built in: the name that `WARPCHECK_PROFILE` takes, and the file.
+/// The built-in profiles: name (for `WARPCHECK_PROFILE`) and file.
 const BUILT_IN: [(&str, &str); 5] = [
     ("t4", include_str!("profile/t4.toml")),
     ("v100", include_str!("profile/v100.toml")),
@@ -15,11 +15,11 @@ const BUILT_IN: [(&str, &str); 5] = [
     ("h100", include_str!("profile/h100.toml")),
 ];
 
-/// One device: its limits, its clocks and its peaks.
+/// One device: limits, clocks and peak rates.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
-    /// What `cuDeviceGetName` answers.
+    /// The result of `cuDeviceGetName`.
     pub name: String,
     /// Compute capability, major.
     pub major: u32,
@@ -39,7 +39,7 @@ pub struct Profile {
     pub clock_khz: u32,
     /// Memory bandwidth in GB/s (10^9).
     pub bandwidth_gbps: f64,
-    /// Bandwidth between host and device in GB/s (10^9), as a large pinned copy gets it.
+    /// Bandwidth between host and device in GB/s (10^9), of a large pinned copy.
     pub host_bandwidth_gbps: f64,
     /// Peak of single-precision FMA in TFLOP/s.
     pub fp32_tflops: f64,
@@ -49,27 +49,27 @@ pub struct Profile {
     pub tensor_tflops: f64,
     /// Peak of the tensor cores, tf32 inputs, in TFLOP/s; 0 where there is no tf32.
     pub tf32_tflops: f64,
-    /// Shared memory that a block may use without asking, in bytes.
+    /// Shared memory that a block may use without opting in, in bytes.
     pub shared_per_block: u32,
     /// Shared memory that a block may use after opting in, in bytes.
     pub shared_per_block_optin: u32,
     /// Shared memory of an SM in bytes.
     pub shared_per_sm: u32,
-    /// Shared memory that the system takes from every block, in bytes.
+    /// Shared memory that the system reserves per block, in bytes.
     pub shared_reserved: u32,
-    /// Shared memory is given to a block in multiples of this.
+    /// Allocation granularity of shared memory in bytes.
     pub shared_granularity: u32,
     /// Registers (32 bits) that a block may use.
     pub registers_per_block: u32,
     /// Registers (32 bits) of an SM.
     pub registers_per_sm: u32,
-    /// Registers are given to a warp in multiples of this.
+    /// Allocation granularity of a warp's registers.
     pub register_granularity: u32,
     /// Threads resident on an SM.
     pub threads_per_sm: u32,
     /// Blocks resident on an SM.
     pub blocks_per_sm: u32,
-    /// Warp schedulers of an SM: each issues one instruction a cycle.
+    /// Warp schedulers per SM: each issues one instruction per cycle.
     pub schedulers_per_sm: u32,
     /// Integrated into the host's memory system.
     pub integrated: bool,
@@ -118,7 +118,7 @@ impl Profile {
 }
 
 impl Default for Profile {
-    /// The profile that a program gets that chooses none: an A100 with 40 GB.
+    /// The default profile: an A100 with 40 GB.
     fn default() -> Self {
         Profile::by_name("a100").expect("the default profile is built in and tested")
     }
@@ -137,7 +137,7 @@ mod tests {
             assert_eq!(profile.threads_per_sm % 32, 0, "{name}");
             assert!(profile.shared_per_block <= profile.shared_per_block_optin, "{name}");
             assert!(profile.shared_per_block_optin + profile.shared_reserved <= profile.shared_per_sm, "{name}");
-            // Two transfers a clock on every memory here: the bandwidth follows from clock and bus.
+            // Two transfers per clock for every memory here: the bandwidth follows from clock and bus.
             let bandwidth =
                 2.0 * f64::from(profile.memory_clock_khz) * 1e3 * f64::from(profile.memory_bus_bits) / 8.0 / 1e9;
             let ratio = bandwidth / profile.bandwidth_gbps;

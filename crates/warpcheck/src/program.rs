@@ -232,7 +232,7 @@ pub(crate) struct BarOp {
     pub(crate) reduce: Option<BarReduce>,
 }
 
-/// What `barrier.red` computes.
+/// The operation of `barrier.red`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BarReduce {
     pub(crate) op: Reduce,
@@ -292,7 +292,7 @@ pub(crate) struct Extra {
     pub(crate) mma: Option<crate::arith::mma::Form>,
 }
 
-/// Where an instruction comes from.
+/// The source position of an instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct SourceLine {
     pub(crate) file: u32,

@@ -1,4 +1,4 @@
-//! The `.approx` instructions, within the error PTX states, and the same bits on every machine.
+//! The `.approx` instructions: within PTX's error bounds, and the same bits on every machine.
 //!
 //! They are short polynomials in `.f64` without fused operations and without a call into the platform's mathematics
 //! library, whose last bits differ from CPU to CPU; without a branch where that is possible, so that a loop over lanes

@@ -9,7 +9,7 @@ pub const NAN_F32: f32 = f32::from_bits(0x7fff_ffff);
 /// PTX's canonical NaN of `.f64`.
 pub const NAN_F64: f64 = f64::from_bits(0x7fff_ffff_ffff_ffff);
 
-/// `.ftz`: a subnormal number becomes a zero of its sign.
+/// `.ftz`: flushes a subnormal number to zero, keeping the sign.
 #[inline(always)]
 pub fn flush_f32(x: f32) -> f32 {
     let bits = x.to_bits();
@@ -28,13 +28,13 @@ pub fn saturate_f64(x: f64) -> f64 {
     if x > 0.0 { if x < 1.0 { x } else { 1.0 } } else { 0.0 }
 }
 
-/// The number itself, or the canonical NaN.
+/// Replaces NaN by the canonical NaN.
 #[inline(always)]
 pub fn canonical_f32(x: f32) -> f32 {
     if x.is_nan() { NAN_F32 } else { x }
 }
 
-/// The number itself, or the canonical NaN.
+/// Replaces NaN by the canonical NaN.
 #[inline(always)]
 pub fn canonical_f64(x: f64) -> f64 {
     if x.is_nan() { NAN_F64 } else { x }
@@ -247,7 +247,7 @@ pub fn max_f64(a: f64, b: f64) -> f64 {
     if zeros { f64::from_bits(a.to_bits() & b.to_bits()) } else { greater }
 }
 
-/// A property that `testp` asks for.
+/// A property that `testp` tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Property {
     /// `.finite`: neither infinite nor NaN.

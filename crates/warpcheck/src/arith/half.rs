@@ -122,7 +122,7 @@ pub fn tf32_from_f32(x: f32, mode: Rounding) -> u32 {
     }
 }
 
-/// What `mma` reads of a `.tf32` register: the hardware ignores the low 13 bits.
+/// The bits of a `.tf32` register that `mma` reads: hardware ignores the low 13.
 #[inline(always)]
 pub fn tf32_operand(bits: u32) -> f32 {
     f32::from_bits(bits & !0x1fff)
@@ -169,7 +169,7 @@ impl Fp8 {
     }
 }
 
-/// `.ftz` of `.f16`: a subnormal number becomes a zero of its sign.
+/// `.ftz` of `.f16`: flushes a subnormal number to zero, keeping the sign.
 #[inline(always)]
 pub fn flush_f16(bits: u16) -> u16 {
     if bits & 0x7c00 == 0 { bits & 0x8000 } else { bits }
@@ -182,7 +182,7 @@ pub fn saturate_f16(bits: u16) -> u16 {
     if bits & 0x7fff > 0x7c00 || bits & 0x8000 != 0 { 0 } else { bits.min(0x3c00) }
 }
 
-/// `add.f16`. Rounding to `.f32` first does no harm: 24 bits ≥ 2 × 11 + 2.
+/// `add.f16`. Double rounding through `.f32` is exact: 24 bits ≥ 2 × 11 + 2.
 #[inline(always)]
 pub fn add_f16(a: u16, b: u16) -> u16 {
     f16_from_f32(f16_to_f32(a) + f16_to_f32(b))

@@ -3,7 +3,7 @@
 //! What is not here is one Rust method: `add`, `sub`, `mul.lo` wrap; `min`, `max`, `abs`, `neg` too (`abs` and `neg` of
 //! the smallest number are that number). `add.sat.s32`, `sub.sat.s32` saturate.
 
-/// `div` by zero: PTX leaves the result to the machine, which gives all ones.
+/// `div` by zero: unspecified in PTX; hardware gives all ones.
 #[inline(always)]
 pub fn div_u32(a: u32, b: u32) -> u32 {
     a.checked_div(b).unwrap_or(u32::MAX)

@@ -1,14 +1,14 @@
-//! `mma.sync` and `ldmatrix`/`stmatrix`: which lane holds which element, and what a product is.
+//! `mma.sync` and `ldmatrix`/`stmatrix`: fragment layouts, and the matrix product.
 //!
 //! # Layouts
 //!
-//! With g = lane / 4 and t = lane % 4, and `e` elements a 32-bit register (one for `.tf32` and `.f64`), register r's
+//! With g = lane / 4 and t = lane % 4, and `e` elements per 32-bit register (one for `.tf32` and `.f64`), register r's
 //! element j of a lane is
-//! - of A: row g + 8 (r & 1), column t·e + j + 4·e (r >> 1); with m8 there is one register a column group: row g,
+//! - of A: row g + 8 (r & 1), column t·e + j + 4·e (r >> 1); with m8 there is one register per column group: row g,
 //! - of B: row t·e + j + 4·e·r, column g,
 //! - of C and D: row g + 8 (i >> 1), column 2t + (i & 1) for the i-th element; with m8, i < 2.
 //!
-//! `m8n8k4` of `.f16` (Volta) is four products at once, one a quad pair: [`volta`].
+//! `m8n8k4` of `.f16` (Volta) is four products at once, one per quad pair: [`volta`].
 //!
 //! # Sums
 //!
@@ -16,7 +16,7 @@
 //! `d = c; for k in 0..K: d = d + a[k]·b[k]`, k ascending, each product and each sum rounded to nearest in `.f32`
 //! (products of `.f16`, `.bf16`, `.tf32` and the 8-bit formats are exact unless they leave `.f32`'s range); `.f16`
 //! accumulators are converted to `.f32` first and the sum is rounded to `.f16` once at the end; `.f64` is one fused
-//! multiply-add a step; integers wrap, or with `.satfinite` are computed exactly and clamped.
+//! multiply-add per step; integers wrap, or with `.satfinite` are computed exactly and clamped.
 
 use super::half::{self, Fp8};
 
@@ -64,7 +64,7 @@ impl Element {
         }
     }
 
-    /// Elements a register: a 64-bit register holds one `.f64`.
+    /// Elements per register: a 64-bit register holds one `.f64`.
     pub const fn per_register(self) -> u32 {
         if self.width() >= 32 { 1 } else { 32 / self.width() }
     }
@@ -145,7 +145,7 @@ impl Shape {
     }
 }
 
-/// What is done with a pair of elements.
+/// The operation on a pair of elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Operation {
     /// Multiply and add.

@@ -1,4 +1,4 @@
-//! What each PTX instruction computes, as pure functions on scalars.
+//! The results of PTX instructions, as pure functions on scalars.
 //!
 //! These are the definitions: no lanes, no registers, no memory. The executor calls them or is tested against them: what
 //! `exec/integer.rs` computes for 32 lanes at once is defined here lane by lane (shifts, `mul.hi`, `mul.wide`), and so are

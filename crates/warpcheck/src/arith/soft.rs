@@ -1,8 +1,8 @@
 //! Exact arithmetic on any binary floating-point format, rounded once.
 //!
 //! Every operation computes the infinitely precise result (as an integer significand, with everything below it
-//! collapsed into its last bit) and rounds it once. This is the definition the faster paths are held to, and the path
-//! taken for directed rounding, which a CPU offers only by changing its control word.
+//! collapsed into its last bit) and rounds it once. The faster paths are tested against this definition, which is also the path
+//! for directed rounding, for which a CPU would have to change its control word.
 
 use super::Rounding;
 
@@ -13,7 +13,7 @@ pub struct Format {
     pub exponent_bits: u32,
     /// Width of the fraction field (the significand without its hidden bit).
     pub fraction_bits: u32,
-    /// Whether the format has infinities; e4m3 has none, and one NaN pattern a sign.
+    /// Whether the format has infinities; e4m3 has none, and one NaN pattern per sign.
     pub infinities: bool,
 }
 

@@ -12,7 +12,7 @@ use crate::{
     finding::StateSpace,
 };
 
-/// What one release made known.
+/// The knowledge that one release published.
 #[derive(Debug, Clone)]
 struct Release {
     thread: u32,
@@ -33,7 +33,7 @@ pub(crate) struct Order {
     logs: Mutex<HashMap<u64, Log>>,
 }
 
-/// What a thread has acquired.
+/// The knowledge that a thread has acquired.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Acquired {
     address: u64,

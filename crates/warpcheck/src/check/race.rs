@@ -11,7 +11,7 @@ use crate::{
     finding::{Access, Check, FindingKind, Other, StateSpace},
 };
 
-/// What is told of a conflict.
+/// The data of a conflict.
 struct Conflict {
     other: Entry,
     /// The other side's block, when it is another one.
@@ -39,7 +39,7 @@ pub(super) fn tag(cx: &ExecContext<'_>) -> u64 {
     (launch << BLOCKS | block_tag(cx)) * u64::from(TAGGED_CLOCKS)
 }
 
-/// What is kept of the block's number.
+/// The bits of the block's number that are kept.
 pub(super) fn block_tag(cx: &ExecContext<'_>) -> u64 {
     cx.number & ((1 << BLOCKS) - 1)
 }

@@ -9,7 +9,7 @@ use crate::{
     program::{Class, Kind, Program},
 };
 
-/// What one host thread has counted.
+/// The counters of one host thread.
 #[derive(Default)]
 pub(crate) struct Counting {
     /// For each instruction: how often a warp ran it, and with how many lanes in all.

@@ -7,7 +7,7 @@ mod counting;
 pub(crate) use counting::Counting;
 use serde::{Deserialize, Serialize};
 
-/// What one launch did.
+/// The counters of a launch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Instructions that warps ran.
@@ -42,7 +42,7 @@ pub struct Counters {
     pub shared_atomics: u64,
     /// Lanes of global atomics.
     pub global_atomics: u64,
-    /// Barriers, one a warp that waits.
+    /// Barriers, one per waiting warp.
     pub barriers: u64,
     /// Blocks that ran.
     pub blocks: u64,
@@ -90,7 +90,7 @@ pub struct Global {
     pub sectors: u64,
     /// The minimum: bytes / 32 per request, rounded up.
     pub ideal_sectors: u64,
-    /// Bytes that lanes asked for.
+    /// Bytes accessed by lanes.
     pub bytes: u64,
 }
 
@@ -103,6 +103,6 @@ pub struct Shared {
     pub wavefronts: u64,
     /// Passes without conflicts.
     pub ideal_wavefronts: u64,
-    /// Bytes that lanes asked for.
+    /// Bytes accessed by lanes.
     pub bytes: u64,
 }

@@ -39,7 +39,7 @@ api! {
         out.set(driver.device(ordinal)?.ordinal as c_int)
     }
 
-    /// How many devices there are.
+    /// Number of devices.
     fn cuDeviceGetCount[driver](out: Out<c_int>) {
         out.set(driver.devices.len() as c_int)
     }

@@ -26,7 +26,7 @@ pub(super) struct Event {
 /// Where an event was last recorded.
 #[derive(Debug, Clone, Default)]
 enum Mark {
-    /// Nowhere: it counts as done.
+    /// Never: it counts as done.
     #[default]
     Never,
     /// In a stream.

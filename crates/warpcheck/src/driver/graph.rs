@@ -123,7 +123,7 @@ impl Graph {
         lock(&self.memory.0).push(address);
     }
 
-    /// What keeps the graph's memory alive.
+    /// The owner of the graph's memory.
     pub fn memory(&self) -> Arc<GraphMemory> {
         self.memory.clone()
     }
@@ -320,24 +320,24 @@ api! {
         edges(driver, graph, (from, to, data), count)
     }
 
-    /// What a node depends on.
+    /// The dependencies of a node.
     fn cuGraphNodeGetDependencies[driver](id: Handle, place: Out<Handle>, count: Out<usize>) {
         give(&node(driver, id)?.1.after, place, count)
     }
 
-    /// What a node depends on; edges carry no data.
+    /// The dependencies of a node; edges carry no data.
     fn cuGraphNodeGetDependencies_v2[driver](
         id: Handle, place: Out<Handle>, _data: Out<u64>, count: Out<usize>,
     ) {
         give(&node(driver, id)?.1.after, place, count)
     }
 
-    /// What depends on a node.
+    /// The nodes that depend on a node.
     fn cuGraphNodeGetDependentNodes[driver](id: Handle, place: Out<Handle>, count: Out<usize>) {
         give(&dependents(driver, id)?, place, count)
     }
 
-    /// What depends on a node; edges carry no data.
+    /// The nodes that depend on a node; edges carry no data.
     fn cuGraphNodeGetDependentNodes_v2[driver](
         id: Handle, place: Out<Handle>, _data: Out<u64>, count: Out<usize>,
     ) {

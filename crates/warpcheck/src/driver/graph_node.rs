@@ -16,7 +16,7 @@ use super::work::{Copy, End, Fill, HostFunction, Work};
 use crate::memory::Kind;
 use std::sync::Arc;
 
-/// Where a new node goes.
+/// Where to store a new node's handle.
 struct Place {
     out: Out<Handle>,
     graph: Handle,

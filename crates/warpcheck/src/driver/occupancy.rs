@@ -20,7 +20,7 @@ fn round_up(value: u32, multiple: u32) -> u32 {
 #[derive(Debug, Clone, Copy)]
 struct Block {
     threads: u32,
-    /// Registers a thread.
+    /// Registers per thread.
     registers: u32,
     /// Static and dynamic shared memory in bytes.
     shared: u32,

@@ -1,4 +1,4 @@
-//! Asking what an address is.
+//! Pointer attributes.
 
 use super::ffi::{In, Out, api};
 use super::result::{CuResult, DriverResult};

@@ -157,7 +157,7 @@ fn locate<'a>(
     }
 }
 
-/// Widens what was read to a register.
+/// Extends a loaded value to a register.
 #[inline(always)]
 fn extend(value: u64, bytes: u32, signed: bool) -> u64 {
     if !signed || bytes == 8 {

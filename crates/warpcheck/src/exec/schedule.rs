@@ -14,7 +14,7 @@ use std::{
 
 use super::block::Block;
 
-/// What a worker is to run next.
+/// The next task of a worker.
 pub(crate) struct Task {
     /// Its place in the order of slices.
     pub(crate) sequence: u64,
@@ -24,7 +24,7 @@ pub(crate) struct Task {
 pub(crate) enum What {
     /// The block with this number starts.
     Start(u64),
-    /// A block goes on.
+    /// A suspended block continues.
     Resume(Box<Block>),
 }
 

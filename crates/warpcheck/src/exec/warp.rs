@@ -127,7 +127,7 @@ impl Warp {
         status
     }
 
-    /// No group can run: what now?
+    /// The status of a warp without a runnable group.
     fn idle(&mut self) -> Status {
         if self.live == 0 {
             return Status::Done;

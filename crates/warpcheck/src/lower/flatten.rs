@@ -16,7 +16,7 @@ const MOST_REGISTERS: usize = 1 << 20;
 /// A register of the function: an index into [`Body::regs`].
 pub(crate) type RegId = u32;
 
-/// What is known of a register.
+/// The uses of a register.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RegInfo {
     pub(crate) ty: Ty,

@@ -173,7 +173,7 @@ fn initialise(space: &Space, symbols: &Symbols<'_>, v: &Variable<'_>) -> Result<
         return Ok(());
     };
     let fault = |e: crate::memory::AccessError| Error::new(v.line, e.to_string());
-    // What is not given is zero.
+    // Missing initial values are zero.
     let bytes = v.bytes();
     if bytes > 0 {
         space.mark_written(address, bytes).map_err(fault)?;

@@ -34,7 +34,7 @@ type Result<T> = std::result::Result<T, Error>;
 /// Instructions of a program.
 const MOST_INSTRUCTIONS: usize = 1 << 22;
 
-/// What module-level names stand for.
+/// The meaning of module-level names.
 #[derive(Debug, Default)]
 pub(crate) struct Symbols<'a> {
     /// Addresses of `.global` and `.const` variables.
@@ -44,13 +44,13 @@ pub(crate) struct Symbols<'a> {
 }
 
 impl Symbols<'_> {
-    /// The address that a function goes by.
+    /// The address of a function.
     pub(crate) fn code_address(number: u32) -> u64 {
         CODE_WINDOW + u64::from(number) * 16
     }
 }
 
-/// Where a function's variable lies.
+/// The location of a function's variable.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Home {
     /// An offset in the kernel's parameters.

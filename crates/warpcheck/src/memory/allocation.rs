@@ -31,13 +31,13 @@ pub enum Kind {
 pub struct AllocationInfo {
     /// First address.
     pub base: u64,
-    /// Bytes asked for.
+    /// Requested bytes.
     pub size: u64,
-    /// What it is for.
+    /// Its kind.
     pub kind: Kind,
     /// The device that it belongs to.
     pub device: u32,
-    /// What the allocator called it.
+    /// The label given by the allocating call.
     pub label: String,
     /// Whether it has been freed.
     pub freed: bool,

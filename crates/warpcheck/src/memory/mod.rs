@@ -23,7 +23,7 @@ const REMEMBERED: usize = 1 << 16;
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("no room for {bytes} bytes")]
 pub struct OutOfMemory {
-    /// What was asked for.
+    /// The requested bytes.
     pub bytes: u64,
 }
 

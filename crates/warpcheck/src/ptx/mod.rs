@@ -12,7 +12,7 @@ use thiserror::Error;
 pub struct Error {
     /// Line of the text, from 1.
     pub line: u32,
-    /// What is wrong with it.
+    /// The problem.
     pub message: String,
     /// Whether the PTX is for a newer target or version than the device has.
     pub unsupported_target: bool,

@@ -21,7 +21,7 @@ pub struct Document {
     pub device: String,
     /// Kernel launches.
     pub launches: u64,
-    /// What the checks found.
+    /// The findings of the checks.
     pub findings: Vec<Reported>,
     /// Totals by kernel.
     pub kernels: Vec<KernelTotals>,
@@ -64,11 +64,11 @@ pub struct KernelTotals {
     pub threads: u64,
     /// Modelled time in ns.
     pub time_ns: f64,
-    /// Registers a thread.
+    /// Registers per thread.
     pub registers: u32,
     /// Shared memory that it declares, in bytes.
     pub static_shared: u32,
-    /// Counters, if they were asked for.
+    /// Counters, if enabled.
     pub counters: Option<Counters>,
 }
 

@@ -54,7 +54,7 @@ fn check_name(check: Check) -> &'static str {
     }
 }
 
-/// What is wrong, in a few words.
+/// A short name of the problem.
 fn kind_text(kind: FindingKind) -> &'static str {
     match kind {
         FindingKind::OutOfBounds => "out of bounds",
