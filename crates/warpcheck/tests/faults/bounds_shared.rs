@@ -4,6 +4,7 @@ use crate::A::{Int, Zeros};
 use crate::{case, check};
 use warpcheck::finding::FindingKind::{self, OutOfBounds, WildAddress};
 
+const SOURCE: &str = include_str!("bounds_shared.cu");
 const OUT: &[FindingKind] = &[OutOfBounds];
 /// Far from everything, an address is simply wild.
 const FAR: &[FindingKind] = &[OutOfBounds, WildAddress];
@@ -11,199 +12,23 @@ const FAR: &[FindingKind] = &[OutOfBounds, WildAddress];
 #[test]
 fn of_shared_and_local_memory() {
     const Y: &[crate::A] = &[Zeros(256)];
-    check(&[
-        case(
-            "read above",
-            OUT,
-            (1, 64),
-            Y,
-            "(int* y) {
-            __shared__ int s[64];
-            int t = threadIdx.x;
-            s[t] = t;
-            __syncthreads();
-            y[t] = s[«t + 1¦63 - t»]; // FAULT
-        }",
-        ),
-        case(
-            "write above",
-            OUT,
-            (1, 64),
-            Y,
-            "(int* y) {
-            __shared__ int s[64];
-            int t = threadIdx.x;
-            s[«t + 1¦t»] = t; // FAULT
-            __syncthreads();
-            y[t] = s[«63¦t»];
-        }",
-        ),
-        case(
-            "write below",
-            OUT,
-            (1, 64),
-            Y,
-            "(int* y) {
-            __shared__ int s[64];
-            int t = threadIdx.x;
-            s[t «- 1¦»] = t; // FAULT
-            __syncthreads();
-            y[t] = s[«0¦t»];
-        }",
-        ),
-        case(
-            "far away",
-            FAR,
-            (1, 64),
-            Y,
-            "(int* y) {
-            __shared__ int s[64];
-            int t = threadIdx.x;
-            s[t] = t;
-            __syncthreads();
-            y[t] = s[t «+ 300000¦»]; // FAULT
-        }",
-        ),
-        case(
-            "less dynamic memory than used",
-            OUT,
-            (1, 64),
-            Y,
-            "(int* y) {
-            extern __shared__ int s[];
-            int t = threadIdx.x;
-            s[t] = t; // FAULT
-            __syncthreads();
-            y[t] = s[«0¦63 - t»];
-        }",
-        )
-        .shared(200, 256),
-        case(
-            "no dynamic memory at all",
-            OUT,
-            (1, 64),
-            Y,
-            "(int* y) {
-            extern __shared__ int s[];
-            int t = threadIdx.x;
-            s[t] = t; // FAULT
-            «¦__syncthreads(); y[t] = s[63 - t];»
-        }",
-        )
-        .shared(0, 256),
-        case(
-            "a tile without its padding",
-            OUT,
-            (1, 32),
-            &[Zeros(4096)],
-            "(int* y) {
-            __shared__ int s[32 * «32¦33»];
-            int t = threadIdx.x;
-            for (int i = 0; i < 32; i++)
-                s[t * 33 + i] = i; // FAULT
-            __syncwarp();
-            y[t] = s[t];
-        }",
-        ),
-        case(
-            "a vector over the end",
-            OUT,
-            (1, 32),
-            &[Zeros(512)],
-            "(float4* y) {
-            __shared__ __align__(16) float s[«127¦128»];
-            int t = threadIdx.x;
-            for (int i = 0; i < 3; i++) s[4 * t + i] = 0;
-            if (t < 31 «¦|| true») s[4 * t + 3] = 0;
-            __syncwarp();
-            y[t] = *(float4*)&s[4 * t]; // FAULT
-        }",
-        ),
-        case(
-            "an atomic over the end",
-            OUT,
-            (1, 32),
-            Y,
-            "(int* y) {
-            __shared__ int s[8];
-            int t = threadIdx.x;
-            if (t < 8) s[t] = 0;
-            __syncthreads();
-            atomicAdd(&s[t % «9¦8»], 1); // FAULT
-            __syncthreads();
-            if (t < 8) y[t] = s[t];
-        }",
-        ),
-        case(
-            "through a generic pointer",
-            OUT,
-            (1, 32),
-            Y,
-            "
-            __noinline__ __device__ void put(int* p, int i, int v) {
-                p[i] = v; // FAULT
-            }
-            kernel k(int* y) {
-                __shared__ int s[32];
-                int t = threadIdx.x;
-                put(s, t «+ 4¦», t);
-                __syncwarp();
-                y[t] = s[«8¦t»];
-            }",
-        ),
-        case(
-            "rows of a matrix for tensor cores",
-            OUT,
-            (1, 32),
-            Y,
-            r#"(int* y) {
-            __shared__ __align__(16) unsigned short s[8][8];
-            int t = threadIdx.x;
-            s[t / 4][t % 4] = t; s[t / 4][t % 4 + 4] = t;
-            __syncwarp();
-            unsigned a, from = (unsigned)__cvta_generic_to_shared(&s[t % 8 «+ 1¦»][0]);
-            asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];" : "=r"(a) : "r"(from) : "memory"); // FAULT
-            y[t] = a;
-        }"#,
-        ),
-        case(
-            "an asynchronous copy's target",
-            OUT,
-            (1, 32),
-            &[Zeros(512), Zeros(512)],
-            r#"(const int4* x, int4* y) {
-            __shared__ int4 s[32];
-            int t = threadIdx.x;
-            unsigned to = (unsigned)__cvta_generic_to_shared(&s[t «+ 1¦»]);
-            asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(to), "l"(x + t) : "memory"); // FAULT
-            asm volatile("cp.async.wait_all;" ::: "memory");
-            if (t < 31) y[t] = s[t «+ 1¦»];
-        }"#,
-        ),
-        case(
-            "a local array, read",
-            OUT,
-            (1, 32),
-            &[Zeros(128), Int(16)],
-            "(int* y, int n) {
-            int a[16];
-            for (int i = 0; i < 16; i++) a[i] = i * n;
-            y[threadIdx.x] = a[(threadIdx.x * 5) % (n «+ 1¦»)]; // FAULT
-        }",
-        ),
-        case(
-            "a local array, written",
-            OUT,
-            (1, 32),
-            &[Zeros(128), Int(16)],
-            "(int* y, int n) {
-            int a[16];
-            for (int i = 0; i < 16; i++) a[i] = i * n;
-            a[threadIdx.x % n «- 1¦»] = 3; // FAULT
-            int sum = 0;
-            for (int i = 0; i < n; i++) sum += a[(i * 7) % 16];
-            y[threadIdx.x] = sum;
-        }",
-        ),
-    ]);
+    check(
+        SOURCE,
+        &[
+            case("read above", OUT, (1, 64), Y),
+            case("write above", OUT, (1, 64), Y),
+            case("write below", OUT, (1, 64), Y),
+            case("far away", FAR, (1, 64), Y),
+            case("less dynamic memory than used", OUT, (1, 64), Y).shared(200, 256),
+            case("no dynamic memory at all", OUT, (1, 64), Y).shared(0, 256),
+            case("a tile without its padding", OUT, (1, 32), &[Zeros(4096)]),
+            case("a vector over the end", OUT, (1, 32), &[Zeros(512)]),
+            case("an atomic over the end", OUT, (1, 32), Y),
+            case("through a generic pointer", OUT, (1, 32), Y),
+            case("rows of a matrix for tensor cores", OUT, (1, 32), Y),
+            case("an asynchronous copy's target", OUT, (1, 32), &[Zeros(512), Zeros(512)]),
+            case("a local array, read", OUT, (1, 32), &[Zeros(128), Int(16)]),
+            case("a local array, written", OUT, (1, 32), &[Zeros(128), Int(16)]),
+        ],
+    );
 }

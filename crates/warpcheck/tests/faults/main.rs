@@ -1,6 +1,6 @@
 //! Planted faults: small kernels with exactly one known fault each, and their repaired twins.
 //!
-//! A case is CUDA C in which `«bad¦good»` is the first alternative in the faulty kernel and the second in its twin. The
+//! A case is CUDA C in a `.cu` file in which `«bad¦good»` is the first alternative in the faulty kernel and the second in its twin. The
 //! line with `// FAULT` is where the fault must be found; of a race `// OTHER` is the other side's. Every fault must be
 //! found in every order of warps and blocks, be of the right kind, at the right line, with nothing else found beside
 //! it; and nothing at all may be found in a twin.
@@ -50,7 +50,6 @@ pub enum A {
 pub struct Case {
     name: &'static str,
     kinds: &'static [FindingKind],
-    source: &'static str,
     grid: u32,
     block: [u32; 3],
     shared: (u32, u32),
@@ -58,16 +57,9 @@ pub struct Case {
     target: u32,
 }
 
-/// A case: its name, what must be found, blocks and threads a block, arguments, source. A source that begins with its
-/// parameters is the kernel alone.
-pub fn case(
-    name: &'static str,
-    kind: &'static [FindingKind],
-    (grid, block): (u32, u32),
-    args: &'static [A],
-    source: &'static str,
-) -> Case {
-    Case { name, kinds: kind, source, grid, block: [block, 1, 1], shared: (0, 0), args, target: 80 }
+/// A case: its name, what must be found, blocks and threads per block, arguments. Its source has that name in the `.cu` file.
+pub fn case(name: &'static str, kinds: &'static [FindingKind], (grid, block): (u32, u32), args: &'static [A]) -> Case {
+    Case { name, kinds, grid, block: [block, 1, 1], shared: (0, 0), args, target: 80 }
 }
 
 impl Case {
@@ -82,6 +74,12 @@ impl Case {
     }
 }
 
+/// The source of a case: what follows its heading `// == name`.
+fn source_of<'s>(sources: &'s str, name: &str) -> &'s str {
+    let mut parts = sources.split("// == ").skip(1).filter_map(|part| part.split_once('\n'));
+    parts.find(|(heading, _)| *heading == name).unwrap_or_else(|| panic!("no source for {name}")).1
+}
+
 /// One alternative of a source.
 fn choose(source: &str, bad: bool) -> String {
     let mut text = String::new();
@@ -94,12 +92,7 @@ fn choose(source: &str, bad: bool) -> String {
         rest = &rest[end + 2..];
     }
     text += rest;
-    let text = text.trim_start();
-    if text.starts_with('(') {
-        format!("extern \"C\" __global__ void k{text}")
-    } else {
-        text.replace("kernel k(", "extern \"C\" __global__ void k(")
-    }
+    text.replace("kernel k(", "extern \"C\" __global__ void k(")
 }
 
 fn lines(source: &str, mark: &str) -> Vec<u32> {
@@ -194,11 +187,12 @@ fn judge(case: &Case, source: &str, outcome: &Outcome) -> Result<(), String> {
 }
 
 /// Checks all cases of a chapter, and says everything that is wrong.
-pub fn check(cases: &[Case]) {
+pub fn check(sources: &str, cases: &[Case]) {
     let mut failures = Vec::new();
     let ways = [(None, 1), (Some(1), 2), (Some(2), 1), (Some(3), 2)];
     for case in cases {
-        let (bad, good) = (choose(case.source, true), choose(case.source, false));
+        let source = source_of(sources, case.name);
+        let (bad, good) = (choose(source, true), choose(source, false));
         let options =
             |(schedule, threads)| LaunchOptions { schedule, threads, budget: 300_000, ..LaunchOptions::checked() };
         let ptx = compile(&bad, case.target, &[]);

@@ -4,408 +4,50 @@ use crate::A::{Int, Zeros};
 use crate::{case, check};
 use warpcheck::finding::FindingKind::{self, Race};
 
+const SOURCE: &str = include_str!("race_shared.cu");
 const KIND: &[FindingKind] = &[Race];
 const Y: &[crate::A] = &[Zeros(512)];
 
 #[test]
 fn between_warps() {
-    check(&[
-        case(
-            "a neighbour read without a barrier",
-            KIND,
-            (1, 64),
-            Y,
-            "(int* y) {
-            __shared__ int s[64];
-            int t = threadIdx.x;
-            s[t] = t; // FAULT
-            «¦__syncthreads();»
-            y[t] = s[63 - t]; // OTHER
-        }",
-        ),
-        case(
-            "one word written by two warps",
-            KIND,
-            (1, 64),
-            Y,
-            "(int* y) {
-            __shared__ int s[32];
-            int t = threadIdx.x;
-            «¦if (t < 32)»
-            s[t % 32] = t; // FAULT
-            __syncthreads();
-            y[t] = s[t % 32];
-        }",
-        ),
-        case(
-            "the first barrier of a reduction left out",
-            KIND,
-            (1, 128),
-            Y,
-            "(int* y) {
-            __shared__ int s[128];
-            int t = threadIdx.x;
-            s[t] = t; // FAULT
-            «¦__syncthreads();»
-            if (t < 64) y[t] = s[t] + s[t + 64]; // OTHER
-        }",
-        ),
-        case(
-            "a tile overwritten while it is read",
-            KIND,
-            (1, 64),
-            &[Zeros(1024), Zeros(256)],
-            "(const int* x, int* y) {
-            __shared__ int s[64];
-            int t = threadIdx.x, sum = 0;
-            for (int i = 0; i < 4; i++) {
-                s[t] = x[64 * i + t]; // FAULT
-                __syncthreads();
-                sum += s[63 - t]; // OTHER
-                «¦__syncthreads();»
-            }
-            y[t] = sum;
-        }",
-        ),
-        case(
-            "the next broadcast before the last was read",
-            KIND,
-            (1, 96),
-            Y,
-            "(int* y) {
-            __shared__ int v;
-            int t = threadIdx.x, sum = 0;
-            for (int i = 0; i < 3; i++) {
-                if (t == 32 * i) v = i; // FAULT
-                __syncthreads();
-                sum += v; // OTHER
-                «¦__syncthreads();»
-            }
-            y[t] = sum;
-        }",
-        ),
-        case(
-            "an atomic against a plain read",
-            KIND,
-            (1, 64),
-            Y,
-            "(int* y) {
-            __shared__ int n;
-            int t = threadIdx.x;
-            if (t == 0) n = 0;
-            __syncthreads();
-            atomicAdd(&n, 1); // FAULT
-            «¦__syncthreads();»
-            if (t == 0) y[t] = n; // OTHER
-        }",
-        ),
-        case(
-            "an atomic against a plain write",
-            KIND,
-            (1, 64),
-            Y,
-            "(int* y) {
-            __shared__ int n;
-            int t = threadIdx.x;
-            if (t == 40) n = 5; // FAULT
-            «¦__syncthreads();»
-            if (t < 32) atomicMax(&n, t); // OTHER
-            __syncthreads();
-            y[t] = n;
-        }",
-        ),
-        case(
-            "a plain increment",
-            KIND,
-            (1, 64),
-            Y,
-            "(int* y) {
-            __shared__ int n;
-            int t = threadIdx.x;
-            if (t == 0) n = 0;
-            __syncthreads();
-            if (t % 32 == 0)
-                «n++¦atomicAdd(&n, 1)»; // FAULT
-            __syncthreads();
-            y[t] = n;
-        }",
-        ),
-        case(
-            "bins of a histogram",
-            KIND,
-            (1, 64),
-            Y,
-            "(int* y) {
-            __shared__ int s[8];
-            int t = threadIdx.x;
-            if (t < 8) s[t] = 0;
-            __syncthreads();
-            «s[t % 8] += 1¦atomicAdd(&s[t % 8], 1)»; // FAULT
-            __syncthreads();
-            y[t] = s[t % 8];
-        }",
-        ),
-        case(
-            "a barrier before the write instead of after",
-            KIND,
-            (1, 64),
-            Y,
-            "(int* y) {
-            __shared__ int s[64];
-            int t = threadIdx.x;
-            «__syncthreads();¦»
-            s[t] = t; // FAULT
-            «¦__syncthreads();»
-            y[t] = s[(t + 32) % 64]; // OTHER
-        }",
-        ),
-        case(
-            "a scan in place",
-            KIND,
-            (1, 64),
-            Y,
-            "(int* y) {
-            __shared__ int s[64];
-            int t = threadIdx.x;
-            s[t] = 1;
-            __syncthreads();
-            for (int o = 1; o < 64; o *= 2) {
-                int v = t >= o ? s[t - o] : 0; // OTHER
-                «¦__syncthreads();»
-                s[t] += v; // FAULT
-                __syncthreads();
-            }
-            y[t] = s[t];
-        }",
-        ),
-        case(
-            "a transpose without a barrier",
-            KIND,
-            (1, 0),
-            &[Zeros(1024), Zeros(1024)],
-            "(const int* x, int* y) {
-            __shared__ int s[16][17];
-            int i = threadIdx.x, j = threadIdx.y;
-            s[j][i] = x[j * 16 + i]; // FAULT
-            «¦__syncthreads();»
-            y[j * 16 + i] = s[i][j]; // OTHER
-        }",
-        )
-        .block(16, 16),
-        case(
-            "a barrier of half the block",
-            KIND,
-            (1, 128),
-            Y,
-            r#"(int* y) {
-            __shared__ int s[128];
-            int t = threadIdx.x;
-            s[t] = t; // FAULT
-            asm volatile("bar.sync %0, %1;" :: "r"(«1 + t / 64¦1»), "r"(«64¦128») : "memory");
-            y[t] = s[127 - t]; // OTHER
-        }"#,
-        ),
-        case(
-            "bytes of one word, overlapping",
-            KIND,
-            (1, 64),
-            Y,
-            "(int* y) {
-            __shared__ __align__(4) unsigned char s[256];
-            int t = threadIdx.x;
-            s[4 * (t % 32) + «1¦t / 32»] = t; // FAULT
-            __syncthreads();
-            y[t] = s[4 * (t % 32) + «1¦t / 32»];
-        }",
-        ),
-        case(
-            "a word over another's bytes",
-            KIND,
-            (1, 64),
-            Y,
-            "(int* y) {
-            __shared__ __align__(4) unsigned char s[256];
-            int t = threadIdx.x;
-            if (t < 32) *(int*)(s + 4 * t) = t; // FAULT
-            «¦__syncthreads();»
-            if (t >= 32) s[4 * (t - 32) + 3] = 1; // OTHER
-            __syncthreads();
-            y[t] = s[t];
-        }",
-        ),
-        case(
-            "dynamic memory used twice",
-            KIND,
-            (1, 64),
-            Y,
-            "(int* y) {
-            extern __shared__ int s[];
-            int t = threadIdx.x;
-            s[t] = t;
-            __syncthreads();
-            int v = s[63 - t]; // OTHER
-            «¦__syncthreads();»
-            float* f = (float*)s;
-            f[t] = v * 0.5f; // FAULT
-            __syncthreads();
-            y[t] = f[t / 2];
-        }",
-        )
-        .shared(256, 256),
-        case(
-            "vectors against words",
-            KIND,
-            (1, 64),
-            Y,
-            "(int* y) {
-            __shared__ __align__(16) int s[128];
-            int t = threadIdx.x;
-            if (t < 32) ((int4*)s)[t] = make_int4(t, t, t, t); // FAULT
-            «¦__syncthreads();»
-            if (t >= 32) y[t] = s[4 * (t - 32) + 2]; // OTHER
-        }",
-        ),
-        case(
-            "a barrier that only even rounds have",
-            KIND,
-            (1, 64),
-            &[Zeros(256), Int(4)],
-            "(int* y, int n) {
-            __shared__ int s[64];
-            int t = threadIdx.x, v = t;
-            for (int i = 0; i < n; i++) {
-                s[t] = v; // FAULT
-                «if (i % 2 == 0)¦» __syncthreads();
-                v += s[63 - t]; // OTHER
-                __syncthreads();
-            }
-            y[t] = v;
-        }",
-        ),
-        case(
-            "an asynchronous copy against its reader",
-            KIND,
-            (1, 64),
-            &[Zeros(1024), Zeros(1024)],
-            r#"(const int4* x, int4* y) {
-            __shared__ int4 s[64];
-            int t = threadIdx.x;
-            unsigned to = (unsigned)__cvta_generic_to_shared(&s[t]);
-            asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(to), "l"(x + t) : "memory"); // FAULT
-            asm volatile("cp.async.wait_all;" ::: "memory"); // FAULT
-            «¦__syncthreads();»
-            y[t] = s[63 - t]; // OTHER
-        }"#,
-        ),
-        case(
-            "a reduction without its barrier",
-            KIND,
-            (1, 128),
-            Y,
-            "(int* y) {
-            __shared__ int s[128];
-            int t = threadIdx.x;
-            s[t] = t;
-            __syncthreads();
-            for (int w = 64; w > 0; w >>= 1) {
-                if (t < w) s[t] += s[t + w]; // FAULT
-                «__syncwarp();¦__syncthreads();»
-            }
-            if (t == 0) *y = s[0];
-        }",
-        ),
-        case(
-            "a value broadcast without a barrier",
-            KIND,
-            (1, 64),
-            Y,
-            r#"(int* y) {
-            __shared__ int v[2];
-            int t = threadIdx.x;
-            if (t == 0) v[0] = y[0] + 42; // FAULT
-            asm volatile("" ::: "memory");
-            «if (t > 31)¦__syncthreads();»
-            y[t] = v[t >> 8]; // OTHER
-        }"#,
-        ),
-    ]);
+    check(
+        SOURCE,
+        &[
+            case("a neighbour read without a barrier", KIND, (1, 64), Y),
+            case("one word written by two warps", KIND, (1, 64), Y),
+            case("the first barrier of a reduction left out", KIND, (1, 128), Y),
+            case("a tile overwritten while it is read", KIND, (1, 64), &[Zeros(1024), Zeros(256)]),
+            case("the next broadcast before the last was read", KIND, (1, 96), Y),
+            case("an atomic against a plain read", KIND, (1, 64), Y),
+            case("an atomic against a plain write", KIND, (1, 64), Y),
+            case("a plain increment", KIND, (1, 64), Y),
+            case("bins of a histogram", KIND, (1, 64), Y),
+            case("a barrier before the write instead of after", KIND, (1, 64), Y),
+            case("a scan in place", KIND, (1, 64), Y),
+            case("a transpose without a barrier", KIND, (1, 0), &[Zeros(1024), Zeros(1024)]).block(16, 16),
+            case("a barrier of half the block", KIND, (1, 128), Y),
+            case("bytes of one word, overlapping", KIND, (1, 64), Y),
+            case("a word over another's bytes", KIND, (1, 64), Y),
+            case("dynamic memory used twice", KIND, (1, 64), Y).shared(256, 256),
+            case("vectors against words", KIND, (1, 64), Y),
+            case("a barrier that only even rounds have", KIND, (1, 64), &[Zeros(256), Int(4)]),
+            case("an asynchronous copy against its reader", KIND, (1, 64), &[Zeros(1024), Zeros(1024)]),
+            case("a reduction without its barrier", KIND, (1, 128), Y),
+            case("a value broadcast without a barrier", KIND, (1, 64), Y),
+        ],
+    );
 }
 
 #[test]
 fn within_a_warp() {
-    check(&[
-        case(
-            "lanes without __syncwarp",
-            KIND,
-            (1, 32),
-            Y,
-            "(int* y) {
-            __shared__ int s[32];
-            int t = threadIdx.x;
-            s[t] = t; // FAULT
-            «¦__syncwarp();»
-            y[t] = s[31 - t]; // OTHER
-        }",
-        ),
-        case(
-            "a warp's reduction without __syncwarp",
-            KIND,
-            (1, 32),
-            Y,
-            "(int* y) {
-            __shared__ int s[64];
-            int t = threadIdx.x;
-            s[t] = t; s[t + 32] = 0;
-            __syncwarp();
-            for (int w = 16; w > 0; w >>= 1) {
-                int v = s[t + w]; // OTHER
-                __syncwarp();
-                s[t] += v; // FAULT
-                «¦__syncwarp();»
-            }
-            y[t] = s[t];
-        }",
-        ),
-        case(
-            "two lanes write one word",
-            KIND,
-            (1, 32),
-            Y,
-            "(int* y) {
-            __shared__ int s[32];
-            int t = threadIdx.x;
-            s[t «/ 2¦»] = t; // FAULT
-            __syncwarp();
-            y[t] = s[t / 2];
-        }",
-        ),
-        case(
-            "branches of one warp",
-            KIND,
-            (1, 32),
-            Y,
-            "(int* y) {
-            __shared__ int s[32];
-            int t = threadIdx.x, v = 0;
-            if (t < 16) s[t] = t; // FAULT
-            «¦__syncwarp();»
-            if (t >= 16) v = s[t - 16]; // OTHER
-            y[t] = v;
-        }",
-        ),
-        case(
-            "a mask that leaves the writer out",
-            KIND,
-            (1, 32),
-            Y,
-            "(int* y) {
-            __shared__ int s[32];
-            int t = threadIdx.x;
-            s[t] = t; // FAULT
-            if (t < 16) __syncwarp(0xffff); else __syncwarp(0xffff0000);
-            «¦__syncwarp();»
-            y[t] = s[31 - t]; // OTHER
-        }",
-        ),
-    ]);
+    check(
+        SOURCE,
+        &[
+            case("lanes without __syncwarp", KIND, (1, 32), Y),
+            case("a warp's reduction without __syncwarp", KIND, (1, 32), Y),
+            case("two lanes write one word", KIND, (1, 32), Y),
+            case("branches of one warp", KIND, (1, 32), Y),
+            case("a mask that leaves the writer out", KIND, (1, 32), Y),
+        ],
+    );
 }
