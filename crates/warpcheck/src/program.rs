@@ -35,7 +35,7 @@ pub(crate) enum Kind {
     Trap,
 }
 
-/// One decoded instruction.
+/// One lowered instruction.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Inst {

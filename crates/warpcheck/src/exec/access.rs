@@ -20,7 +20,7 @@ unsafe fn fast_global<const BYTES: u64>(cx: &ExecContext<'_>, i: &Inst, m: u32, 
         return None;
     }
     let limit = cached.size - BYTES;
-    // SAFETY: a 64-bit slot of the decoded program.
+    // SAFETY: a 64-bit slot of the lowered program.
     let base = unsafe { cx.slot::<[u64; 32]>(i.a).read() };
     let offset = i.offset();
     let address = base.map(|b| b.wrapping_add(offset as u64));
@@ -60,7 +60,7 @@ unsafe fn remember(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
 /// A load of one element that fills its register.
 #[inline(always)]
 unsafe fn load_global<T: Copy, const BYTES: u64>(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
-    // SAFETY: `fast_global` has bounded every masked address; slots are the decoder's.
+    // SAFETY: `fast_global` has bounded every masked address; slots are those of lowering.
     unsafe {
         let Some(host) = fast_global::<BYTES>(cx, i, m, false) else {
             remember(cx, i, m);
@@ -118,7 +118,7 @@ unsafe fn fast_shared<const BYTES: u32>(cx: &ExecContext<'_>, i: &Inst, m: u32, 
     let limit = cx.shared_bytes - BYTES;
     let offset = i.offset();
     let (mut largest, mut low);
-    // SAFETY: a slot of the decoded program.
+    // SAFETY: a slot of the lowered program.
     unsafe {
         if i.wide {
             let base = cx.slot::<[u64; 32]>(i.a).read();
@@ -208,7 +208,7 @@ unsafe fn store_shared<T: Copy, const BYTES: u32>(cx: &mut ExecContext<'_>, i: &
 #[inline(always)]
 unsafe fn load_four<const LEVEL: usize>(cx: &mut ExecContext<'_>, i: &Inst, m: u32, shared: bool) {
     let op = &cx.program.mem[i.e as usize];
-    // SAFETY: as for the single-element ones; the decoder gives four 32-bit registers.
+    // SAFETY: as for the single-element ones; lowering gives four 32-bit registers.
     unsafe {
         let host: [u64; 32] = if shared {
             let mut at = [0; 32];

@@ -15,7 +15,7 @@ pub(crate) unsafe fn atomic(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let program = cx.program;
     let op = &program.mem[i.e as usize];
     let scalar = &program.scalars[usize::from(i.a) | usize::from(i.b) << 16];
-    // SAFETY: slots of the decoded program; `resolve` bounds every pointer.
+    // SAFETY: slots of the lowered program; `resolve` bounds every pointer.
     unsafe {
         let r = resolve(cx, op, m, op.bytes, Access::Atomic);
         cx.strong_access(&r);

@@ -259,7 +259,7 @@ impl Block {
                 let i = cx.program.code[p.pc as usize];
                 let op = &cx.program.bars[i.e as usize];
                 let count = op.count.map(|slot| {
-                    // SAFETY: a slot of the decoded program, read in an active lane.
+                    // SAFETY: a slot of the lowered program, read in an active lane.
                     unsafe { *cx.slot::<u32>(slot).add(p.mask.trailing_zeros() as usize) }
                 });
                 out.push((w, *p, barrier_id(cx, op, p.mask), count));
@@ -322,7 +322,7 @@ impl Block {
             match op_of(p.pc) {
                 Some(r) if r.op == Reduce::Popc => {
                     for lane in (0..32).filter(|l| p.mask >> l & 1 != 0) {
-                        // SAFETY: a slot of the decoded program.
+                        // SAFETY: a slot of the lowered program.
                         unsafe { *cx.slot::<u32>(r.d).add(lane) = count };
                     }
                 }
@@ -337,7 +337,7 @@ impl Block {
 }
 
 fn barrier_id(cx: &ExecContext<'_>, op: &BarOp, mask: u32) -> usize {
-    // SAFETY: a slot of the decoded program, read in an active lane.
+    // SAFETY: a slot of the lowered program, read in an active lane.
     let id = unsafe { *cx.slot::<u32>(op.id).add(mask.trailing_zeros() as usize) };
     (id & 15) as usize
 }
@@ -345,7 +345,7 @@ fn barrier_id(cx: &ExecContext<'_>, op: &BarOp, mask: u32) -> usize {
 /// Puts constants and fixed special registers into a warp's file.
 fn fill_registers(cx: &mut ExecContext<'_>) {
     let program = cx.program;
-    // SAFETY: slots of the decoded program lie inside the file.
+    // SAFETY: slots of the lowered program lie inside the file.
     unsafe {
         cx.regs.write_bytes(0, program.slots as usize * 32);
         for c in &program.constants {

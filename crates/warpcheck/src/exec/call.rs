@@ -17,7 +17,7 @@ impl Warp {
     /// Transfers control to the targets of the lanes.
     pub(super) unsafe fn transfer(&mut self, cx: &mut ExecContext<'_>, i: &Inst, pc: u32, m: u32) {
         let program = cx.program;
-        // SAFETY: slots of the decoded program.
+        // SAFETY: slots of the lowered program.
         unsafe {
             match i.kind {
                 Kind::Call => {
@@ -148,7 +148,7 @@ pub(crate) unsafe fn restore(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
 
 /// The offset of a place in a lane's local memory.
 pub(crate) unsafe fn local_at(cx: &ExecContext<'_>, place: LocalPlace, lane: usize) -> u32 {
-    // SAFETY: a slot of the decoded program.
+    // SAFETY: a slot of the lowered program.
     let stack = place.stack.map_or(0, |s| unsafe { *cx.slot::<u32>(s).add(lane) });
     place.offset.wrapping_add(stack)
 }
@@ -176,7 +176,7 @@ pub(crate) unsafe fn copy(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
 /// `a` 1 for a generic address.
 pub(crate) unsafe fn stack_address(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     for lane in lanes(m) {
-        // SAFETY: slots of the decoded program.
+        // SAFETY: slots of the lowered program.
         unsafe {
             let at = u64::from(i.e.wrapping_add(*cx.slot::<u32>(i.b).add(lane)));
             let window = if i.a != 0 { super::LOCAL_WINDOW } else { 0 };

@@ -6,7 +6,7 @@ use crate::program::Inst;
 /// `shfl.sync`: source `a`, lane `b`, clamp in the extra's first register, mode in its first number.
 pub(crate) unsafe fn shuffle(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let extra = &cx.program.extra[i.e as usize];
-    // SAFETY: slots of the decoded program.
+    // SAFETY: slots of the lowered program.
     unsafe {
         let source = cx.slot::<[u32; 32]>(i.a).read();
         let b = cx.slot::<[u32; 32]>(i.b).read();
@@ -51,7 +51,7 @@ pub(crate) unsafe fn vote(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
         1 => yes != 0,
         2 => yes == m || yes == 0,
         _ => {
-            // SAFETY: a slot of the decoded program.
+            // SAFETY: a slot of the lowered program.
             unsafe {
                 for lane in lanes(m) {
                     cx.slot::<u32>(i.d).add(lane).write(yes);
@@ -65,7 +65,7 @@ pub(crate) unsafe fn vote(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
 
 /// `activemask`.
 pub(crate) unsafe fn active(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
-    // SAFETY: a slot of the decoded program.
+    // SAFETY: a slot of the lowered program.
     unsafe {
         for lane in lanes(m) {
             cx.slot::<u32>(i.d).add(lane).write(m);
@@ -77,7 +77,7 @@ pub(crate) unsafe fn active(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
 pub(crate) unsafe fn matching(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let extra = &cx.program.extra[i.e as usize];
     let source = extra.regs[0].unwrap_or_default();
-    // SAFETY: slots of the decoded program.
+    // SAFETY: slots of the lowered program.
     unsafe {
         let values: [u64; 32] = std::array::from_fn(|l| cx.get(source, l));
         let all = extra.numbers[0] == 1;
@@ -99,7 +99,7 @@ pub(crate) unsafe fn matching(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
 
 /// `redux.sync`: source `a`; `e` is the operation.
 pub(crate) unsafe fn redux(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
-    // SAFETY: slots of the decoded program.
+    // SAFETY: slots of the lowered program.
     unsafe {
         let values = cx.slot::<[u32; 32]>(i.a).read();
         let take = |f: fn(u32, u32) -> u32| lanes(m).map(|l| values[l]).reduce(f).unwrap_or(0);
@@ -122,7 +122,7 @@ pub(crate) unsafe fn redux(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
 /// `elect.sync d|p`: the lowest lane.
 pub(crate) unsafe fn elect(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let leader = m.trailing_zeros();
-    // SAFETY: a slot of the decoded program.
+    // SAFETY: a slot of the lowered program.
     unsafe {
         if i.d != u16::MAX {
             for lane in lanes(m) {

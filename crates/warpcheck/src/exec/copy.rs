@@ -17,7 +17,7 @@ use crate::{check, finding::Access, program::Inst};
 pub(crate) unsafe fn start(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let program = cx.program;
     let (to, from) = (&program.mem[i.e as usize], &program.mem[i.e as usize + 1]);
-    // SAFETY: slots of the decoded program; both sides are resolved.
+    // SAFETY: slots of the lowered program; both sides are resolved.
     unsafe {
         let ignored = match i.c {
             0 => 0,
@@ -166,7 +166,7 @@ pub(crate) fn pending(s: u64) -> u64 {
 /// `mbarrier.init` (`b` is 1, the count in `a`) and `inval`.
 pub(crate) unsafe fn mbarrier_init(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let op = &cx.program.mem[i.e as usize];
-    // SAFETY: slots of the decoded program; the address is resolved.
+    // SAFETY: slots of the lowered program; the address is resolved.
     unsafe {
         let r = resolve(cx, op, m, 8, Access::Write);
         if cx.instrumented {

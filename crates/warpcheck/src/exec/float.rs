@@ -55,7 +55,7 @@ pub(crate) unsafe fn scalar(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let mut carry = 0u32;
     let read = |place: Option<&Place>, lane: usize| -> u64 {
         match place {
-            // SAFETY: slots and predicates of a decoded program lie inside the file.
+            // SAFETY: slots and predicates of a lowered program lie inside the file.
             Some(Place::Reg(r)) => unsafe {
                 if r.wide { *cx.slot::<u64>(r.slot).add(lane) } else { u64::from(*cx.slot::<u32>(r.slot).add(lane)) }
             },

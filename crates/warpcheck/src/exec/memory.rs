@@ -28,7 +28,7 @@ impl Resolved {
 /// The addresses of all lanes.
 #[inline(always)]
 pub(crate) unsafe fn addresses(cx: &ExecContext<'_>, op: &MemOp) -> [u64; 32] {
-    // SAFETY: the base is a slot of the decoded program.
+    // SAFETY: the base is a slot of the lowered program.
     unsafe {
         if op.wide {
             let base = cx.slot::<[u64; 32]>(op.base).read();
@@ -197,7 +197,7 @@ impl ExecContext<'_> {
     /// Writes one lane of a register.
     #[inline(always)]
     pub(crate) unsafe fn put(&self, r: crate::program::Reg, lane: usize, value: u64) {
-        // SAFETY: slots of a decoded program lie inside the file.
+        // SAFETY: slots of a lowered program lie inside the file.
         unsafe {
             if r.wide {
                 *self.slot::<u64>(r.slot).add(lane) = value;
@@ -230,7 +230,7 @@ impl ExecContext<'_> {
 /// Any load.
 pub(crate) unsafe fn load(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let op = &cx.program.mem[i.e as usize];
-    // SAFETY: slots of the decoded program; `resolve` bounds every pointer.
+    // SAFETY: slots of the lowered program; `resolve` bounds every pointer.
     unsafe {
         let r = resolve(cx, op, m, op.total(), Access::Read);
         if op.strong {
@@ -308,7 +308,7 @@ pub(crate) unsafe fn load_param(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
         raw[..bytes].copy_from_slice(source);
     }
     let value = extend(u64::from_le_bytes(raw), bytes as u32, i.b != 0);
-    // SAFETY: a slot of the decoded program.
+    // SAFETY: a slot of the lowered program.
     unsafe {
         for lane in lanes(m) {
             cx.put(crate::program::Reg { slot: i.d, wide: i.c != 0 }, lane, value);

@@ -61,7 +61,7 @@ unsafe fn argument(cx: &ExecContext<'_>, op: LocalCopy, lane: usize) -> u64 {
 pub(crate) unsafe fn vprintf(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let ops = [0, 1, 2].map(|k| cx.program.copies[i.e as usize + k]);
     for lane in lanes(m) {
-        // SAFETY: places of the decoded program.
+        // SAFETY: places of the lowered program.
         let (format, arguments) = unsafe { (argument(cx, ops[0], lane), argument(cx, ops[1], lane)) };
         let Some(format) = text(cx, lane, format) else { continue };
         let (line, count) = print(cx, lane, &format, arguments);
@@ -366,7 +366,7 @@ fn hexadecimal(v: f64, precision: Option<usize>) -> String {
 pub(crate) unsafe fn assert_failed(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let ops = [0, 1, 2, 3].map(|k| cx.program.copies[i.e as usize + k]);
     for lane in lanes(m) {
-        // SAFETY: places of the decoded program.
+        // SAFETY: places of the lowered program.
         let values = ops.map(|op| unsafe { argument(cx, op, lane) });
         let mut word =
             |k: usize| text(cx, lane, values[k]).map_or_else(String::new, |t| String::from_utf8_lossy(&t).into_owned());

@@ -8,7 +8,7 @@ pub(crate) unsafe fn clock(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     // One instruction per cycle; a read costs a few, so that time advances between two reads.
     cx.clock += 16;
     let value = cx.clock >> i.e;
-    // SAFETY: a slot of the decoded program.
+    // SAFETY: a slot of the lowered program.
     unsafe {
         for lane in lanes(m) {
             cx.put(crate::program::Reg { slot: i.d, wide: i.c != 0 }, lane, value);

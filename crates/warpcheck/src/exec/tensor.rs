@@ -17,7 +17,7 @@ use crate::{
 pub(crate) unsafe fn load_matrix(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let op = &cx.program.mem[i.e as usize];
     let count = usize::from(i.a);
-    // SAFETY: slots of the decoded program; every row is resolved.
+    // SAFETY: slots of the lowered program; every row is resolved.
     unsafe {
         // Lanes 8k to 8k + 7 give the rows of matrix k.
         let rows = if count == 4 { m } else { m & ((1 << (8 * count)) - 1) };
@@ -77,7 +77,7 @@ pub(crate) unsafe fn store_matrix(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
 
 /// `movmatrix`: a transposed 8 × 8 matrix between registers.
 pub(crate) unsafe fn move_matrix(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
-    // SAFETY: slots of the decoded program.
+    // SAFETY: slots of the lowered program.
     unsafe {
         let source = cx.slot::<[u32; 32]>(i.a).read();
         let at = |row: usize, column: usize| (source[row * 4 + column / 2] >> (16 * (column % 2))) & 0xffff;
@@ -95,7 +95,7 @@ unsafe fn multiply(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let slot = |k: usize| extra.regs[k].unwrap_or_default().slot;
     let (nd, na, nb, nc) =
         (extra.numbers[0] as usize, extra.numbers[1] as usize, extra.numbers[2] as usize, extra.numbers[3] as usize);
-    // SAFETY: slots of the decoded program.
+    // SAFETY: slots of the lowered program.
     unsafe {
         if form.a == Element::F64 {
             let take = |from: usize, n: usize| -> Vec<WideLanes> {

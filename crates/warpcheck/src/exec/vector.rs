@@ -18,7 +18,7 @@ macro_rules! levels {
             #[allow(dead_code)]
             const LEVEL: usize = 0;
             $(#[allow(non_snake_case, unused_unsafe)] pub(super) unsafe fn $name($cx: &mut ExecContext<'_>, $i: &Inst, $m: u32) {
-                // SAFETY: slots of a decoded instruction lie inside the register file.
+                // SAFETY: slots of a lowered instruction lie inside the register file.
                 unsafe { $body }
             })*
         }
@@ -113,7 +113,7 @@ impl ExecContext<'_> {
     #[inline(always)]
     pub(crate) fn slot<T>(&self, slot: u16) -> *mut T {
         let slot = apart(slot);
-        // SAFETY: slots of a decoded program lie inside the file.
+        // SAFETY: slots of a lowered program lie inside the file.
         unsafe { self.regs.add(usize::from(slot) * 32).cast() }
     }
 
@@ -216,7 +216,7 @@ impl ExecContext<'_> {
     /// A predicate's lanes.
     #[inline(always)]
     pub(crate) fn pred(&self, number: u16) -> u32 {
-        // SAFETY: predicate numbers of a decoded program lie inside the array.
+        // SAFETY: predicate numbers of a lowered program lie inside the array.
         unsafe { *self.preds.add(usize::from(number)) }
     }
 

@@ -194,7 +194,7 @@ impl Warp {
                 self.groups.push(Group { pc, mask });
                 return None;
             }
-            // SAFETY: the decoder ends every function with an exit, and targets are checked.
+            // SAFETY: lowering ends every function with an exit, and targets are checked.
             let i = unsafe { code.get_unchecked(pc as usize) };
             let lanes = {
                 let p = cx.pred(i.guard >> 1);
@@ -206,7 +206,7 @@ impl Warp {
             match i.kind {
                 Kind::Plain => {
                     if lanes != 0 {
-                        // SAFETY: handlers trust the decoder.
+                        // SAFETY: handlers trust lowering.
                         unsafe { (i.handler)(cx, i, lanes) };
                     }
                     pc += 1;

@@ -1,13 +1,13 @@
 //! Comparisons and selections.
 
-use super::{Class, Decoder, Now, Opnd, Place, Reg, Result, Ty};
+use super::{Class, Lowering, Now, Opnd, Place, Reg, Result, Ty};
 use crate::{
     arith::{float, half},
     exec::integer as op,
     program::Levels,
 };
 
-impl<'a> Decoder<'a, '_> {
+impl<'a> Lowering<'a, '_> {
     pub(super) fn selp(&mut self, now: &Now<'_, 'a>) -> Result<()> {
         let ty = now.ty()?;
         let d = self.dest_of(now, 0, ty)?;

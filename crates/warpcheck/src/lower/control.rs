@@ -1,12 +1,12 @@
 //! Branches, calls, exits.
 
-use super::{Base, CallOp, Class, Context, Decoder, Home, Kind, LocalCopy, LocalPlace, Now, Opnd, Result};
+use super::{Base, CallOp, Class, FunctionState, Home, Kind, LocalCopy, LocalPlace, Lowering, Now, Opnd, Result};
 use crate::{
     exec::{call, print, special},
     program::Frame,
 };
 
-impl<'a> Decoder<'a, '_> {
+impl<'a> Lowering<'a, '_> {
     pub(super) fn control(&mut self, now: &Now<'_, 'a>) -> Result<()> {
         let c = Class::Control;
         match now.flat.instr.op {
@@ -63,7 +63,7 @@ impl<'a> Decoder<'a, '_> {
     }
 
     /// The end of a function: stores the results where the caller reads them.
-    pub(super) fn ret(&mut self, f: &Context<'a>) -> Result<()> {
+    pub(super) fn ret(&mut self, f: &FunctionState<'a>) -> Result<()> {
         if f.entry {
             let i = self.inst([special::nothing; 3], Kind::Exit, Class::Control);
             return self.emit(i).map(|_| ());

@@ -1,6 +1,6 @@
 //! Moves, conversions, addresses.
 
-use super::{Base, Class, Decoder, Home, Kind, Now, Opnd, Place, Reg, Result, Ty};
+use super::{Base, Class, Home, Kind, Lowering, Now, Opnd, Place, Reg, Result, Ty};
 use crate::{
     arith::{
         Rounding,
@@ -48,7 +48,7 @@ fn scalar_type(ty: Ty) -> Option<Type> {
     })
 }
 
-impl<'a> Decoder<'a, '_> {
+impl<'a> Lowering<'a, '_> {
     pub(super) fn convert(&mut self, now: &Now<'_, 'a>) -> Result<()> {
         match now.flat.instr.op {
             "mov" => self.mov(now),

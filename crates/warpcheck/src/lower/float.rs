@@ -1,6 +1,6 @@
 //! Single and double precision.
 
-use super::{Class, Decoder, Now, Place, Result, Ty, convert::rounding};
+use super::{Class, Lowering, Now, Place, Result, Ty, convert::rounding};
 use crate::{
     arith::{
         Rounding, approx,
@@ -18,7 +18,7 @@ fn d(x: u64) -> f64 {
     f64::from_bits(x)
 }
 
-impl<'a> Decoder<'a, '_> {
+impl<'a> Lowering<'a, '_> {
     pub(super) fn float(&mut self, now: &Now<'_, 'a>) -> Result<()> {
         let name = now.flat.instr.op;
         let ty = now.ty()?;

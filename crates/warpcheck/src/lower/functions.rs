@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Base, Body, Context, Decoder, Home, LocalPlace, Opnd, Result, Symbols, allocate, control::aligned};
+use super::{Base, Body, FunctionState, Home, LocalPlace, Lowering, Opnd, Result, Symbols, allocate, control::aligned};
 use crate::program::{Entry, Program};
 use crate::ptx::{
     Error,
@@ -17,7 +17,7 @@ const MOST_LOCAL: u64 = 512 << 10;
 /// Lowers a kernel and the functions that it calls.
 pub(crate) fn program<'a>(unit: &Unit<'a>, symbols: &Symbols<'a>, kernel: &Function<'a>, sm: u32) -> Result<Program> {
     let functions = reachable(unit, symbols, kernel)?;
-    let mut d = Decoder::new(unit, symbols, sm);
+    let mut d = Lowering::new(unit, symbols, sm);
     // Predicate 0 is always true; 1 is the sink of unread results.
     d.next_pred = 1;
     layout_shared(&mut d, unit, &functions)?;
@@ -278,7 +278,7 @@ fn callees_first(functions: &[Reached<'_, '_>], edges: &Edges) -> Vec<usize> {
 }
 
 /// Gives shared variables of the module and of the functions their offsets.
-fn layout_shared<'a>(d: &mut Decoder<'a, '_>, unit: &Unit<'a>, functions: &[Reached<'_, 'a>]) -> Result<()> {
+fn layout_shared<'a>(d: &mut Lowering<'a, '_>, unit: &Unit<'a>, functions: &[Reached<'_, 'a>]) -> Result<()> {
     let mut used = HashSet::new();
     for f in functions {
         used.extend(mentioned(f.function, &mut false));
@@ -305,12 +305,12 @@ fn layout_shared<'a>(d: &mut Decoder<'a, '_>, unit: &Unit<'a>, functions: &[Reac
 
 /// Places a function's variables and registers.
 fn context<'f, 'a>(
-    d: &mut Decoder<'a, '_>,
+    d: &mut Lowering<'a, '_>,
     f: &'f Function<'a>,
     number: u32,
     recursive: bool,
     local: &mut u64,
-) -> Result<Context<'f>>
+) -> Result<FunctionState<'f>>
 where
     'a: 'f,
 {
@@ -403,7 +403,7 @@ where
             }
         }
     }
-    Ok(Context {
+    Ok(FunctionState {
         body,
         slots,
         homes,
@@ -435,7 +435,7 @@ fn reads(flat: &super::flatten::Flat<'_>, r: u32) -> bool {
 }
 
 /// The start of a function: loads the arguments from where the caller stored them.
-fn prologue<'a>(d: &mut Decoder<'a, '_>, c: &Context<'a>, f: &Function<'a>) -> Result<()> {
+fn prologue<'a>(d: &mut Lowering<'a, '_>, c: &FunctionState<'a>, f: &Function<'a>) -> Result<()> {
     if f.entry {
         return Ok(());
     }

@@ -1,12 +1,12 @@
 //! Half precision: `.f16`, `.bf16` and their pairs.
 
-use super::{Class, Decoder, Now, Result, Ty};
+use super::{Class, Lowering, Now, Result, Ty};
 use crate::arith::{
     approx,
     half::{self, MinMax},
 };
 
-impl<'a> Decoder<'a, '_> {
+impl<'a> Lowering<'a, '_> {
     pub(super) fn half(&mut self, now: &Now<'_, 'a>) -> Result<()> {
         let name = now.flat.instr.op;
         let ty = now.ty()?;

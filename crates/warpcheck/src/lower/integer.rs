@@ -1,6 +1,6 @@
 //! Integers, logic, shifts.
 
-use super::{Class, Decoder, Now, Opnd, Place, Reg, Result, Ty};
+use super::{Class, Lowering, Now, Opnd, Place, Reg, Result, Ty};
 use crate::{
     arith::{bits, half, integer as int},
     exec::integer as op,
@@ -12,7 +12,7 @@ fn s16(x: u64) -> i16 {
     x as i16
 }
 
-impl<'a> Decoder<'a, '_> {
+impl<'a> Lowering<'a, '_> {
     pub(super) fn integer(&mut self, now: &Now<'_, 'a>) -> Result<()> {
         let i = now.flat.instr;
         match i.op {

@@ -1,6 +1,6 @@
 //! Loads, stores, atomics, asynchronous copies, barriers in memory.
 
-use super::{Base, Class, Decoder, Home, Inst, Kind, MemOp, Now, Opnd, Place, Reg, Result, Ty};
+use super::{Base, Class, Home, Inst, Kind, Lowering, MemOp, Now, Opnd, Place, Reg, Result, Ty};
 use crate::{
     arith::{float, half},
     exec::{access, atomic, copy, memory as mem, special},
@@ -23,7 +23,7 @@ fn space(now: &Now<'_, '_>) -> StateSpace {
     StateSpace::Generic
 }
 
-impl<'a> Decoder<'a, '_> {
+impl<'a> Lowering<'a, '_> {
     pub(super) fn memory(&mut self, now: &Now<'_, 'a>) -> Result<()> {
         match now.flat.instr.op {
             "ld" | "ldu" => self.load(now),

@@ -61,7 +61,7 @@ pub(crate) enum Home {
 }
 
 /// The state of lowering a function's body.
-pub(crate) struct Context<'a> {
+pub(crate) struct FunctionState<'a> {
     pub(crate) body: Body<'a>,
     /// Slots of its registers.
     pub(crate) slots: Vec<u32>,
@@ -82,7 +82,7 @@ pub(crate) struct Context<'a> {
     pub(crate) used: Vec<bool>,
 }
 
-pub(crate) struct Decoder<'a, 'u> {
+pub(crate) struct Lowering<'a, 'u> {
     pub(crate) symbols: &'u Symbols<'a>,
     /// The device's compute capability.
     pub(crate) sm: u32,
@@ -108,9 +108,9 @@ pub(crate) struct Decoder<'a, 'u> {
     pub(crate) dynamic: Vec<(&'a str, u32)>,
 }
 
-impl<'a, 'u> Decoder<'a, 'u> {
-    pub(crate) fn new(unit: &'u Unit<'a>, symbols: &'u Symbols<'a>, sm: u32) -> Decoder<'a, 'u> {
-        Decoder {
+impl<'a, 'u> Lowering<'a, 'u> {
+    pub(crate) fn new(unit: &'u Unit<'a>, symbols: &'u Symbols<'a>, sm: u32) -> Lowering<'a, 'u> {
+        Lowering {
             symbols,
             sm,
             out: Program {
@@ -387,8 +387,8 @@ impl<'a, 'u> Decoder<'a, 'u> {
         self.plain([crate::exec::float::scalar; 3], class, 0, [0; 3], e)
     }
 
-    /// Decodes a body; its first instruction is the next one.
-    pub(crate) fn body(&mut self, f: &Context<'a>, end_line: u32) -> Result<()> {
+    /// Lowers a body; its first instruction is the next one.
+    pub(crate) fn body(&mut self, f: &FunctionState<'a>, end_line: u32) -> Result<()> {
         let mut starts = Vec::with_capacity(f.body.flats.len() + 1);
         for flat in &f.body.flats {
             starts.push(self.out.code.len() as u32);

@@ -1,13 +1,13 @@
 //! The instruction being lowered.
 
 use super::{
-    Context, Error, Result, Ty,
+    Error, FunctionState, Result, Ty,
     flatten::{Flat, Opnd},
 };
 
 /// An instruction being lowered.
 pub(crate) struct Now<'c, 'a> {
-    pub(crate) f: &'c Context<'a>,
+    pub(crate) f: &'c FunctionState<'a>,
     pub(crate) flat: &'c Flat<'a>,
 }
 

@@ -1,6 +1,6 @@
 //! Matrices: `ldmatrix`, `stmatrix`, `mma.sync`.
 
-use super::{Class, Decoder, Kind, Now, Opnd, Reg, Result, Ty};
+use super::{Class, Kind, Lowering, Now, Opnd, Reg, Result, Ty};
 use crate::{
     arith::mma::{Element, Form, Operation, Shape},
     exec::tensor,
@@ -8,7 +8,7 @@ use crate::{
     program::Extra,
 };
 
-impl<'a> Decoder<'a, '_> {
+impl<'a> Lowering<'a, '_> {
     pub(super) fn tensor(&mut self, now: &Now<'_, 'a>) -> Result<()> {
         match now.flat.instr.op {
             "ldmatrix" | "stmatrix" => self.matrix(now),

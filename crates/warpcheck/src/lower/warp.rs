@@ -1,12 +1,12 @@
 //! Lanes that talk, barriers, fences.
 
-use super::{Class, Decoder, Kind, Now, Opnd, Reg, Result, Ty};
+use super::{Class, Kind, Lowering, Now, Opnd, Reg, Result, Ty};
 use crate::{
     exec::{collective, special},
     program::{BarOp, BarReduce, Extra, Reduce},
 };
 
-impl<'a> Decoder<'a, '_> {
+impl<'a> Lowering<'a, '_> {
     pub(super) fn warp(&mut self, now: &Now<'_, 'a>) -> Result<()> {
         let i = now.flat.instr;
         match i.op {

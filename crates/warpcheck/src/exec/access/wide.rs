@@ -9,11 +9,11 @@ use crate::{exec::ExecContext, program::Inst};
 /// room for the offsets.
 ///
 /// # Safety
-/// The CPU has AVX-512 F; `i` is a load that the decoder made, of a register of 32 bits.
+/// The CPU has AVX-512 F; `i` is a load made by lowering, of a register of 32 bits.
 #[inline(always)]
 pub(super) unsafe fn load_shared<const LEVEL: usize>(cx: &mut ExecContext<'_>, i: &Inst, at: &mut [u32; 32]) -> bool {
     let Some(limit) = cx.shared_bytes.checked_sub(4) else { return false };
-    // SAFETY: slots of the decoded program; every offset is compared with the limit before it is used.
+    // SAFETY: slots of the lowered program; every offset is compared with the limit before it is used.
     unsafe {
         let (low, high, beyond) = if i.wide {
             let base = cx.slot::<u64>(i.a);
