@@ -237,7 +237,7 @@ impl<D: Device> Network<D> {
             }
         }
     }
-    /// The device and the parameters, to write them through [`Device::write`].
+    /// The device and the parameters, to write them through [`Memory::write`](crate::device::Memory::write).
     pub fn device_and_parameters(&mut self) -> (&D, &mut [Parameter<D::Buffer>]) {
         // The caller may exchange arrays, and a graph holds addresses.
         self.graphs.clear();

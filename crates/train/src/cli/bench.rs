@@ -175,7 +175,7 @@ fn peak<D: Device<Element = f32>>(device: &D, n: usize, limit: f64) -> anyhow::R
         let (accumulate, dw, db) = (false, &mut dw, &mut db);
         device.linear_backward_weight(LinearBackwardWeight { shape: &product, x: &x, dy: &dy, accumulate, dw, db })?;
         // Waits for the product.
-        device.read(&db, &mut [0.0])
+        device.read(db, &mut [0.0])
     })?;
     Ok(2.0 * product.multiply_adds() as f64 / times.into_iter().fold(f64::INFINITY, f64::min) / 1e9)
 }

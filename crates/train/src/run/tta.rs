@@ -46,6 +46,9 @@ struct View {
     weight: f32,
 }
 
+/// Writes the logits (N, classes) of normalised images (N, S, S, 3).
+pub type Predict<'a> = dyn FnMut(&[f32], &mut [f32]) -> alexnet_core::Result<()> + 'a;
+
 impl Tta {
     fn views(self) -> Vec<View> {
         let both = |shift, weight| [false, true].map(|mirrored| View { shift, mirrored, weight });
@@ -74,7 +77,7 @@ impl Tta {
     pub fn logits(
         self,
         image_size: usize,
-        predict: &mut dyn FnMut(&[f32], &mut [f32]) -> alexnet_core::Result<()>,
+        predict: &mut Predict<'_>,
         images: &[f32],
         logits: &mut [f32],
         scratch: &mut Vec<f32>,
