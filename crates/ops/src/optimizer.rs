@@ -11,20 +11,20 @@ pub struct Sgd {
     pub momentum: f64,
     /// wd.
     pub weight_decay: f64,
-    /// Whether to look ahead.
+    /// Whether to use Nesterov momentum.
     pub nesterov: bool,
-    /// Whether weight decay pulls on biases and on batch norm's γ and β too, as in PyTorch with one parameter group.
+    /// Whether weight decay applies to biases and to batch norm's γ and β too, as in PyTorch with one parameter group.
     pub decay_all: bool,
 }
 
 impl Sgd {
-    /// Whether the weight decay pulls on a parameter of this shape: on the weights of convolutions and linear layers,
-    /// which have more than one dimension; on the others with `decay_all` only.
+    /// Whether weight decay applies to a parameter of this shape: always to the weights of convolutions and linear layers,
+    /// which have more than one dimension, to others only with `decay_all`.
     pub const fn decays(&self, shape: &[usize]) -> bool {
         self.decay_all || shape.len() > 1
     }
 
-    /// The rule for a parameter of this shape.
+    /// The constants for a parameter of this shape: without weight decay where it does not apply.
     pub const fn of(&self, shape: &[usize]) -> Self {
         Self { weight_decay: if self.decays(shape) { self.weight_decay } else { 0.0 }, ..*self }
     }

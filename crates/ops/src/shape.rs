@@ -187,7 +187,7 @@ impl LrnShape {
     pub const fn len(&self) -> usize {
         self.pixels * self.channels
     }
-    /// Whether there is nothing to normalise.
+    /// Whether x has no elements.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -216,7 +216,7 @@ impl BatchNormShape {
     pub const fn len(&self) -> usize {
         self.rows * self.channels
     }
-    /// Whether there is nothing to normalise.
+    /// Whether x has no elements.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -248,7 +248,7 @@ impl FlattenShape {
     pub const fn len(&self) -> usize {
         self.batch * self.height * self.width * self.channels
     }
-    /// Whether there is nothing to reorder.
+    /// Whether x has no elements.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -328,7 +328,7 @@ pub struct MixShape {
     pub side: usize,
     /// C.
     pub channels: usize,
-    /// How.
+    /// MixUp or CutMix.
     pub mix: Mix,
 }
 

@@ -1,8 +1,8 @@
-//! A device is a set of operators on arrays that it owns.
+//! A device owns arrays ([`Memory`]), computes on them ([`Operators`]) and orders the work ([`Queue`]).
 //!
-//! Activations are NHWC, parameters lie as in PyTorch. An array may be longer than the shape needs
-//! (a short last batch uses the front); an array too short is [`alexnet_ops::Error::Length`].
-//! Every operator is deterministic: the same bits at any thread count.
+//! Activations are NHWC, parameters have PyTorch's layout. An array may be longer than its shape (a short last batch uses the
+//! front); one that is too short is [`alexnet_ops::Error::Length`]. Operators are deterministic: the same bits at any thread
+//! count.
 
 pub mod cpu;
 #[cfg(feature = "cuda")]
@@ -17,19 +17,19 @@ use crate::{Error, Result, Sgd};
 
 pub use alexnet_ops::Scaler;
 
-/// What is kept of a number where: bytes of one.
+/// Bytes per element, by kind of array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Storage {
-    /// Of a weight or bias, with all its copies.
+    /// Weights and biases, with all their copies.
     pub parameter: usize,
-    /// Of a parameter's gradient or momentum, of a loss.
+    /// Gradients and momentum of parameters; losses.
     pub gradient: usize,
-    /// Of an activation or its gradient.
+    /// Activations and their gradients.
     pub activation: usize,
 }
 
 impl Storage {
-    /// The same everywhere.
+    /// The same size for all arrays.
     pub const fn uniform(bytes: usize) -> Self {
         Self { parameter: bytes, gradient: bytes, activation: bytes }
     }
@@ -93,13 +93,13 @@ impl<B> Parameter<B> {
     }
 }
 
-/// Where arrays lie, and how they get there.
+/// Allocates arrays and copies to and from them.
 pub trait Memory:
     Arrays<Buffer: Sized + Send + Sync, Bytes: Sized + Send + Sync, Labels: Sized + Send + Sync> + Send + Sync
 {
-    /// The numbers of the host's side of [`Memory::write`] and [`Memory::read`].
+    /// Element type on the host, for [`Memory::write`] and [`Memory::read`].
     type Element: Element;
-    /// Sums over many batches.
+    /// The sums of losses and of correct predictions over many batches.
     type Totals: Send + Sync;
 
     /// Name for messages, such as `cpu (2 threads, avx512)`.
@@ -107,17 +107,17 @@ pub trait Memory:
 
     /// Allocates `len` zeros.
     fn zeros(&self, len: usize) -> Result<Self::Buffer>;
-    /// Allocates `len` zeros for activations or their gradients, which a device may store in fewer bits.
+    /// Allocates `len` zeros for activations or their gradients, which a device may store in half precision.
     fn activations(&self, len: usize) -> Result<Self::Buffer> {
         self.zeros(len)
     }
-    /// Allocates `len` zeros for a parameter, of which a device may keep copies in other forms.
+    /// Allocates `len` zeros for a parameter, of which a device may keep a second copy in half precision.
     fn weights(&self, len: usize) -> Result<Self::Buffer> {
         self.zeros(len)
     }
-    /// Allocates `len` bytes of zero.
+    /// Allocates `len` zero bytes.
     fn bytes(&self, len: usize) -> Result<Self::Bytes>;
-    /// Allocates `len` labels of zero.
+    /// Allocates `len` zero labels.
     fn labels(&self, len: usize) -> Result<Self::Labels>;
     /// Copies `from` into the front of `to`.
     fn write(&self, from: &[Self::Element], to: &mut Self::Buffer) -> Result<()>;
@@ -132,27 +132,27 @@ pub trait Memory:
     /// A device that does not [`augment`](Operators::augment); its own.
     fn write_bytes(&self, from: &[u8], to: &mut Self::Bytes) -> Result<()> {
         let _ = (from, to);
-        Err(self.lacks("a data set"))
+        Err(self.lacks("memory for data sets"))
     }
 
-    /// Two sums of zero.
+    /// Allocates the two sums, at zero.
     fn totals(&self) -> Result<Self::Totals>;
     /// Sets the sums of losses and of correct predictions.
     fn write_totals(&self, from: [f64; 2], to: &mut Self::Totals) -> Result<()>;
     /// The sums of losses and of correct predictions.
     fn read_totals(&self, from: &Self::Totals) -> Result<[f64; 2]>;
-    /// How it stores numbers.
+    /// Bytes per element of its arrays.
     fn storage(&self) -> Storage {
         Storage::uniform(size_of::<Self::Element>())
     }
-    /// The free and all bytes of a memory of its own.
+    /// Free and total bytes, for a device with memory of its own.
     ///
     /// # Errors
     /// The device's.
     fn memory(&self) -> Result<Option<(u64, u64)>> {
         Ok(None)
     }
-    /// Bytes that [`Memory::prepare`] would hold, where they can be told before.
+    /// Bytes that [`Memory::prepare`] would allocate; 0 where the device cannot tell.
     fn workspace(&self, operations: &[Operation], training: bool) -> u64 {
         let _ = (operations, training);
         0
@@ -162,8 +162,8 @@ pub trait Memory:
         Error::Device { device: self.name(), message: format!("this device has no {what}") }
     }
 
-    /// Reserves the scratch memory of `operations`, so that running them (or the same with a smaller
-    /// batch) allocates nothing. Returns the bytes it holds.
+    /// Allocates the workspace of `operations`, so that running them, or the same with a smaller batch, allocates nothing.
+    /// Returns its bytes.
     fn prepare(&self, operations: &[Operation], training: bool) -> Result<u64>;
 }
 
