@@ -22,7 +22,8 @@ fn stripes(philox: Philox, batch: u32) -> (Vec<f32>, Vec<u32>) {
     ((0..BATCH * SIZE * SIZE).map(pixel).collect(), labels)
 }
 
-fn train<D: Device<Element = f32>>(device: D) -> Result<()> {
+/// Trains for three epochs, then classifies images that the network has not seen.
+pub fn train<D: Device<Element = f32>>(device: D) -> Result<()> {
     let kinds = [
         LayerKind::Conv { filters: 8, kernel: 3, stride: 1, padding: 1, groups: 1 },
         LayerKind::BatchNorm { epsilon: 1e-5, momentum: 0.1 },
