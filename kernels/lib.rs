@@ -5,12 +5,13 @@
 //! code is cached on disk ([`cache`]).
 //!
 //! ```no_run
+//! use alexnet_kernels::arguments::ReluForward;
 //! use alexnet_kernels::{Kernels, Number, Precision};
 //!
 //! let kernels = Kernels::new(0, Precision::Fp32)?;
 //! let mut x = kernels.zeros(Number::F32, 3)?;
 //! kernels.write(&[-1.0f32, 0.5, 2.0], &mut x)?;
-//! kernels.relu_forward(3, &mut x)?;
+//! kernels.relu_forward(ReluForward { len: 3, x: &mut x })?;
 //! let mut y = [0.0f32; 3];
 //! kernels.read(&x, &mut y)?;
 //! assert_eq!(y, [0.0, 0.5, 2.0]);
@@ -62,7 +63,7 @@ mod timer;
 mod total;
 mod turn;
 
-pub use alexnet_ops::{Number, Precision, Scaler};
+pub use alexnet_ops::{Number, Precision, Scaler, arguments};
 pub use array::{Array, Host};
 pub use ema::Averages;
 pub use error::{Error, Result};

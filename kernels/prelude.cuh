@@ -101,7 +101,7 @@ DEVICE float warp_max(float x) {
     return x;
 }
 
-// ---- Philox4x32-10, as crates/core/src/random.rs ------------------------------------------------------------------
+// ---- Philox4x32-10, as crates/ops/src/random.rs -------------------------------------------------------------------
 
 DEVICE uint4 philox(uint4 counter, u32 key0, u32 key1) {
 #pragma unroll

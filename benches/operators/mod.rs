@@ -138,8 +138,10 @@ fn numbers(len: usize) -> impl Iterator<Item = f32> {
     (0..len.div_ceil(4)).flat_map(move |i| philox.block(99, 0, i as u64)).take(len).map(|w| uniform_f32(w) * 2.0 - 1.0)
 }
 
+/// Runs the benches of an operator on the CPU.
+pub type Bench = fn(&mut criterion::Criterion);
 /// The benches of the CPU by operator.
-pub const CPU: [(&str, fn(&mut criterion::Criterion)); 14] = [
+pub const CPU: [(&str, Bench); 14] = [
     ("add", add::cpu::bench),
     ("avgpool", avgpool::cpu::bench),
     ("batchnorm", batchnorm::cpu::bench),
