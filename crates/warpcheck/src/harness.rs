@@ -50,19 +50,23 @@ pub enum HarnessError {
     },
 }
 
+type SetOptions = unsafe extern "C" fn(*const c_char) -> u32;
+type Reset = unsafe extern "C" fn() -> u32;
+type GetCount = unsafe extern "C" fn(*mut u64) -> u32;
+type Free = unsafe extern "C" fn(*mut c_char) -> u32;
 type GetText = unsafe extern "C" fn(*mut *mut c_char) -> u32;
 
 /// The driver loaded in this process. Functions wait for all submitted work first. Findings and counters belong to the
 /// process, so tests that read them must not run at the same time (keep the harness in a `Mutex`).
 #[derive(Debug)]
 pub struct Harness {
-    set_options: unsafe extern "C" fn(*const c_char) -> u32,
-    reset: unsafe extern "C" fn() -> u32,
-    findings_count: unsafe extern "C" fn(*mut u64) -> u32,
+    set_options: SetOptions,
+    reset: Reset,
+    findings_count: GetCount,
     findings: GetText,
     counters: GetText,
     report: GetText,
-    free: unsafe extern "C" fn(*mut c_char) -> u32,
+    free: Free,
 }
 
 impl Harness {
@@ -104,15 +108,15 @@ impl Harness {
         // SAFETY: the types are those in `driver/control.rs`, and that of `cuInit`.
         unsafe {
             let harness = Harness {
-                set_options: std::mem::transmute::<*mut c_void, _>(symbol(c"warpcheck_set_options")?),
-                reset: std::mem::transmute::<*mut c_void, _>(symbol(c"warpcheck_reset")?),
-                findings_count: std::mem::transmute::<*mut c_void, _>(symbol(c"warpcheck_findings_count")?),
+                set_options: std::mem::transmute::<*mut c_void, SetOptions>(symbol(c"warpcheck_set_options")?),
+                reset: std::mem::transmute::<*mut c_void, Reset>(symbol(c"warpcheck_reset")?),
+                findings_count: std::mem::transmute::<*mut c_void, GetCount>(symbol(c"warpcheck_findings_count")?),
                 findings: std::mem::transmute::<*mut c_void, GetText>(symbol(c"warpcheck_findings_json")?),
                 counters: std::mem::transmute::<*mut c_void, GetText>(symbol(c"warpcheck_counters_json")?),
                 report: std::mem::transmute::<*mut c_void, GetText>(symbol(c"warpcheck_report_json")?),
-                free: std::mem::transmute::<*mut c_void, _>(symbol(c"warpcheck_free")?),
+                free: std::mem::transmute::<*mut c_void, Free>(symbol(c"warpcheck_free")?),
             };
-            let init: unsafe extern "C" fn(u32) -> u32 = std::mem::transmute::<*mut c_void, _>(symbol(c"cuInit")?);
+            let init = std::mem::transmute::<*mut c_void, unsafe extern "C" fn(u32) -> u32>(symbol(c"cuInit")?);
             check("cuInit", init(0))?;
             Ok(harness)
         }
