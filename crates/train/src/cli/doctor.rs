@@ -24,7 +24,7 @@ pub struct Args {
     /// Does nothing if it is there already.
     #[arg(long)]
     fetch_nvrtc: bool,
-    /// Fail unless this device works: auto, cpu, cuda or cuda:N
+    /// Fail unless this works: auto, cpu, cuda or cuda:N
     ///
     /// With cuda or cuda:N, every kernel is compiled and loaded.
     #[arg(long, default_value_t = DeviceKind::Auto)]

@@ -37,7 +37,7 @@ pub struct Args {
     /// Side of the images in pixels [default: the variant's, if it fits]
     #[arg(long, value_name = "N")]
     resize: Option<usize>,
-    /// The network has residual shortcuts (a PyTorch file does not record this)
+    /// The network has residual shortcuts (.pth files do not record this)
     #[arg(long)]
     residual: bool,
     /// cifar10, names with commas, or a file of names [default: the file's]
