@@ -119,9 +119,15 @@ fn an_empty_checksum_is_none() {
 fn weights_that_are_no_numbers_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("last.safetensors");
-    let mut saved = filled();
-    saved.device_and_parameters().1[0].value[5] = f32::NAN;
-    save(&path, &saved, &metadata()).unwrap();
+    let mut diverged = filled();
+    diverged.device_and_parameters().1[0].value[5] = f32::NAN;
+    assert!(matches!(save(&path, &diverged, &metadata()), Err(Error::NotFinite { .. })) && !path.exists());
+    // Another program may have written such a file.
+    save(&path, &filled(), &metadata()).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let first = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[first + 5 * size_of::<f32>()..][..size_of::<f32>()].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&path, bytes).unwrap();
     let error = crate::import::open(&path).unwrap().initialise(&mut network(4), false).unwrap_err().to_string();
     assert!(error.contains("the tensor features.0.weight of") && error.ends_with("has the value NaN"), "{error}");
 }
