@@ -64,7 +64,7 @@ fn what_goes_out_comes_back_bit_for_bit() {
     place.fail(
         "import a.pth -o x.safetensors --arch original",
         1,
-        &["a.pth holds no AlexNet", "hint: name the --arch"],
+        &["a.pth does not hold a known AlexNet", "hint: name the --arch"],
     );
     assert!(!place.path("x.safetensors").exists());
 }

@@ -71,6 +71,6 @@ fn a_batch_norm_without_weights_before_it_is_an_error() {
         let model = Model { architecture: &architecture, classes: &[], parameters: Vec::new() };
         let Err(Error::Layer { layer, reason }) = fold(&model) else { panic!("{kinds:?} is folded") };
         assert_eq!(layer, format!("features.{}", kinds.iter().position(|kind| *kind == NORM).unwrap()));
-        assert!(reason.contains("the convolution or linear layer before it"), "{reason}");
+        assert!(reason.contains("right after a convolution or a linear layer"), "{reason}");
     }
 }

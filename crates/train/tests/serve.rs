@@ -172,7 +172,7 @@ fn what_is_refused() {
     refused(server.post("/predict", "", b""), 422, "empty");
     refused(server.post("/predict", "", &file[..file.len() / 2]), 422, "");
     refused(server.post("/predict?top=0", "", &file), 400, "top must be a number");
-    refused(server.post("/predict?tip=1", "", &file), 400, "not tip");
+    refused(server.post("/predict?tip=1", "", &file), 400, "unknown parameter tip");
     refused(server.post("/predict", "Origin: http://evil.example\r\n", &file), 403, "other origins");
     assert_eq!(server.post("/predict", &format!("Origin: http://{}\r\n", server.address), &file).0, 200);
     let port = server.address.rsplit(':').next().unwrap();
