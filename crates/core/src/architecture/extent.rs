@@ -72,7 +72,6 @@ pub(super) fn output_extent(spec: &LayerSpec, input: Extent, image: usize) -> Re
             }
             Ok(input)
         }
-        LayerKind::Relu | LayerKind::Add { .. } => Ok(input),
         LayerKind::Flatten => Ok(Extent { height: 1, width: 1, channels: input.len() }),
         LayerKind::Linear { outputs } => {
             if input.height != 1 || input.width != 1 {
@@ -83,6 +82,8 @@ pub(super) fn output_extent(spec: &LayerSpec, input: Extent, image: usize) -> Re
             }
             Ok(Extent { height: 1, width: 1, channels: outputs })
         }
+        // Operators on single elements.
+        _ => Ok(input),
     }
 }
 
