@@ -11,6 +11,13 @@ pub const fn output_side(input: usize, kernel: usize, stride: usize, padding: us
     }
 }
 
+const fn output_side_or_zero(input: usize, kernel: usize, stride: usize, padding: usize) -> usize {
+    match output_side(input, kernel, stride, padding) {
+        Some(side) => side,
+        None => 0,
+    }
+}
+
 /// Convolution: x (N, H, W, C) with w (K, C/groups, R, R) gives y (N, P, Q, K).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvShape {
@@ -37,17 +44,11 @@ pub struct ConvShape {
 impl ConvShape {
     /// P, the output's height. The window must fit (see [`output_side`]).
     pub const fn output_height(&self) -> usize {
-        match output_side(self.height, self.kernel, self.stride, self.padding) {
-            Some(side) => side,
-            None => 0,
-        }
+        output_side_or_zero(self.height, self.kernel, self.stride, self.padding)
     }
     /// Q, the output's width.
     pub const fn output_width(&self) -> usize {
-        match output_side(self.width, self.kernel, self.stride, self.padding) {
-            Some(side) => side,
-            None => 0,
-        }
+        output_side_or_zero(self.width, self.kernel, self.stride, self.padding)
     }
     /// Elements of x.
     pub const fn input_len(&self) -> usize {
@@ -109,17 +110,11 @@ pub struct MaxPoolShape {
 impl MaxPoolShape {
     /// P, the output's height.
     pub const fn output_height(&self) -> usize {
-        match output_side(self.height, self.kernel, self.stride, self.padding) {
-            Some(side) => side,
-            None => 0,
-        }
+        output_side_or_zero(self.height, self.kernel, self.stride, self.padding)
     }
     /// Q, the output's width.
     pub const fn output_width(&self) -> usize {
-        match output_side(self.width, self.kernel, self.stride, self.padding) {
-            Some(side) => side,
-            None => 0,
-        }
+        output_side_or_zero(self.width, self.kernel, self.stride, self.padding)
     }
     /// Elements of x.
     pub const fn input_len(&self) -> usize {
