@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use alexnet_core::{Cpu, Cuda, Precision};
-use alexnet_train::data::resize;
+use alexnet_train::data::decode;
 use alexnet_train::run::checkpoint;
 use alexnet_train::run::classifier::{Classifier, architecture_of, checkpoint_of, top};
 
@@ -30,7 +30,7 @@ pub fn classify(classifier: &mut Classifier, picture: &Path) -> Result<Vec<(Stri
     // RGB bytes (side, side, 3): the shorter side resized, the middle cut out, as in evaluation.
     let side = classifier.side();
     let mut pixels = vec![0; side * side * 3];
-    resize::decode_file(picture, side, &mut pixels)?;
+    decode::decode_file(picture, side, &mut pixels)?;
     let probabilities = classifier.classify([pixels.as_slice()])?;
     let best = top(&probabilities[0], 3);
     Ok(best.into_iter().map(|(class, probability)| (classifier.classes()[class].clone(), probability)).collect())

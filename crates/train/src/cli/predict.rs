@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::hint;
 use super::model::{DeviceArgs, LoadedCheckpoint};
-use crate::data::{DataError, folder, resize};
+use crate::data::{DataError, decode, folder, resize};
 use crate::print::{cut, cut_start, notice, pad, say, terminal, widest};
 use crate::run::classifier::{Classifier, top};
 use crate::run::{Error, Tta};
@@ -145,14 +145,14 @@ fn walk(folder: &Path, images: &mut Vec<PathBuf>) -> Result<(), DataError> {
 fn decode(path: &Path, side: usize) -> Result<Vec<u8>, DataError> {
     let mut pixels = vec![0; side * side * 3];
     if path.as_os_str() != "-" {
-        resize::decode_file(path, side, &mut pixels)?;
+        decode::decode_file(path, side, &mut pixels)?;
         return Ok(pixels);
     }
     let fail = |reason| DataError::Decode { path: "standard input".into(), reason };
     let mut bytes = Vec::new();
     let stdin = std::io::stdin().lock();
     stdin.take(LARGEST_INPUT).read_to_end(&mut bytes).map_err(DataError::io("read", Path::new("standard input")))?;
-    let (full, width, height) = resize::decode(Cursor::new(&bytes), bytes.len() as u64).map_err(fail)?;
+    let (full, width, height) = decode::decode(Cursor::new(&bytes), bytes.len() as u64).map_err(fail)?;
     resize::resize(&full, width, height, side, &mut pixels).map_err(fail)?;
     Ok(pixels)
 }

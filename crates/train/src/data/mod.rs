@@ -9,6 +9,7 @@ pub mod augment;
 pub mod cache;
 pub mod cifar;
 pub mod dataset;
+pub mod decode;
 pub mod download;
 pub mod error;
 pub mod fetch;

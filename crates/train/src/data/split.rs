@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::error::{DataError, Result};
-use super::resize;
+use super::{decode, resize};
 
 /// Labelled images, in memory or as files that are decoded when needed. Clones share the images.
 #[derive(Clone, Debug)]
@@ -140,7 +140,7 @@ impl Split {
             Images::Files { folders, names } => {
                 scratch.resize(image_size * image_size * 3, 0);
                 let path = folders[self.0.labels[index] as usize].join(&*names[index]);
-                resize::decode_file(&path, image_size, scratch)?;
+                decode::decode_file(&path, image_size, scratch)?;
             }
         }
         Ok(scratch)

@@ -6,7 +6,7 @@ use std::time::Instant;
 use alexnet_core::{Architecture, LayerKind};
 use serde_json::{Value, json};
 
-use crate::data::resize;
+use crate::data::{decode, resize};
 use crate::picture::{self, Picture};
 use crate::run::Result;
 use crate::run::classifier::{Classifier, top};
@@ -35,7 +35,7 @@ impl Decoded {
     /// # Errors
     /// The reason, as text for the client.
     pub fn new(bytes: &[u8], side: usize) -> Result<Self, String> {
-        let (full, width, height) = resize::decode(Cursor::new(bytes), bytes.len() as u64)?;
+        let (full, width, height) = decode::decode(Cursor::new(bytes), bytes.len() as u64)?;
         let mut pixels = vec![0; side * side * 3];
         resize::resize(&full, width, height, side, &mut pixels)?;
         Ok(Self { width, height, pixels })
