@@ -4,6 +4,7 @@
 //! - [`run`]: settings, the training loop, checkpoints, evaluation, and [`run::classifier::Classifier`] for inference.
 //! - [`import`] and [`export`]: weights of other programs; ONNX, TorchScript, PyTorch and safetensors files.
 //! - [`serve`] and [`report`]: the web page that classifies pictures, and the page about runs.
+//! - [`file_kind`]: what kind of file some bytes are, for messages.
 //! - [`cli`]: one file per subcommand.
 //!
 //! The layers and the devices are those of [`alexnet_core`]. `examples/classify_picture.rs` in the source tree loads a
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod data;
 pub mod export;
 mod file_error;
+pub mod file_kind;
 mod hex;
 pub mod import;
 pub mod picture;
