@@ -15,7 +15,7 @@ use alexnet_train::cli::hint::of_run;
 use alexnet_train::data::{Dataset, Loader, LoaderOptions, Options, Split};
 use alexnet_train::import;
 use alexnet_train::run::checkpoint;
-use alexnet_train::run::evaluate::evaluate;
+use alexnet_train::run::evaluate::{Protocol, evaluate};
 use alexnet_train::run::schedule::Schedule;
 use alexnet_train::run::trainer::Step;
 use alexnet_train::run::{Config, Error, Outcome, Stop, Tta};
@@ -273,8 +273,16 @@ fn averaged_and_evaluated(batch_norm: bool) {
                 Network::new(Arc::new(Cpu::new(1).unwrap()), architecture_of(&config), 100, false).unwrap();
             fill(&mut network);
             let split = small::dataset(&config).test;
-            let result =
-                evaluate(&mut network, &split, None, Tta::None, 1, &Stop::default(), &mut |_| ()).unwrap().unwrap();
+            let result = evaluate(
+                &mut network,
+                &split,
+                None,
+                Protocol { threads: 1, ..Protocol::default() },
+                &Stop::default(),
+                &mut |_| (),
+            )
+            .unwrap()
+            .unwrap();
             (result.loss, result.accuracy())
         };
         let last = run.join("last.safetensors");
@@ -342,7 +350,16 @@ fn mean_of_views(tta: Tta, shifts: &[(i32, f64)]) {
     let found = record.test_loss.unwrap();
     let roundings = 2.0 * shifts.len() as f64;
     assert!((found - loss).abs() <= roundings * 2f64.powi(-24) * largest.max(1.0), "{found} {loss}");
-    let plain = evaluate(&mut network, &split, None, Tta::None, 1, &Stop::default(), &mut |_| ()).unwrap().unwrap();
+    let plain = evaluate(
+        &mut network,
+        &split,
+        None,
+        Protocol { threads: 1, ..Protocol::default() },
+        &Stop::default(),
+        &mut |_| (),
+    )
+    .unwrap()
+    .unwrap();
     assert!((plain.loss - loss).abs() > 1e-4, "the views change nothing");
 }
 
@@ -357,7 +374,16 @@ fn epochs_are_judged_by_what_is_held_out_and_the_test_comes_last() {
     let test = |file: &str, split: &Split| {
         let mut network = Network::new(Arc::new(Cpu::new(1).unwrap()), architecture(), 100, false).unwrap();
         checkpoint::open(&run.join(file)).unwrap().restore(&mut network).unwrap();
-        evaluate(&mut network, split, None, Tta::None, 1, &Stop::default(), &mut |_| ()).unwrap().unwrap()
+        evaluate(
+            &mut network,
+            split,
+            None,
+            Protocol { threads: 1, ..Protocol::default() },
+            &Stop::default(),
+            &mut |_| (),
+        )
+        .unwrap()
+        .unwrap()
     };
     let val = dataset.val.unwrap();
     assert_eq!((val.len(), dataset.train.len()), (100, 100));
@@ -422,12 +448,16 @@ fn the_test_counts_every_image_once() {
         let mut network = Network::new(Arc::new(Cpu::new(threads).unwrap()), architecture(), batch, false).unwrap();
         network.initialise(Philox::new(1)).unwrap();
         let mut seen = Vec::new();
-        let evaluation =
-            evaluate(&mut network, &dataset.test, None, Tta::None, threads, &Stop::default(), &mut |batch| {
-                seen.push(batch.done())
-            })
-            .unwrap()
-            .unwrap();
+        let evaluation = evaluate(
+            &mut network,
+            &dataset.test,
+            None,
+            Protocol { threads, ..Protocol::default() },
+            &Stop::default(),
+            &mut |batch| seen.push(batch.done()),
+        )
+        .unwrap()
+        .unwrap();
         assert_eq!(seen.last(), Some(&250));
         assert_eq!(evaluation.images, 250);
         assert!(evaluation.confusion.iter().all(|row| row.iter().sum::<u64>() == 25));

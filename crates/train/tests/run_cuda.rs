@@ -12,9 +12,9 @@ use alexnet_core::device::cuda::{Cuda, Precision};
 use alexnet_core::network::MicroBatch;
 use alexnet_core::random::Philox;
 use alexnet_kernels::nvrtc;
-use alexnet_train::data::TransformConfig;
+use alexnet_train::data::{Preprocess, TransformConfig};
 use alexnet_train::run::batch_source::{BatchSource, DeviceDataset};
-use alexnet_train::run::evaluate::{Classified, evaluate};
+use alexnet_train::run::evaluate::{Classified, Protocol, evaluate};
 use alexnet_train::run::metrics::Record;
 use alexnet_train::run::scaling::Scaling;
 use alexnet_train::run::trainer::Step;
@@ -133,6 +133,10 @@ fn batches_made_on_the_device_are_the_hosts_bit_for_bit() {
         (all, 1.0, 0.2, 0.0, Precision::Bf16),
     ] {
         let config = Config { augment: augment.parse().unwrap(), jitter, mixup, cutmix, ..long() };
+        let preprocess = match precision {
+            Precision::Fp32 => Preprocess::CIFAR10,
+            _ => Preprocess { resize: None, ..Preprocess::imagenet(32) },
+        };
         let dataset = dataset(&config);
         let device = Arc::new(Cuda::new(0, precision).unwrap());
         // A learning rate of 0 and no dropout: the logits tell the images.
@@ -142,12 +146,13 @@ fn batches_made_on_the_device_are_the_hosts_bit_for_bit() {
             network
         });
         let [mut ours, mut hosts] = networks;
-        let resident =
-            DeviceDataset::new(&ours, &dataset.train, config.transforms()).unwrap().expect("images of the right size");
+        let resident = DeviceDataset::new(&ours, &dataset.train, config.transforms(), &preprocess)
+            .unwrap()
+            .expect("images of the right size");
         let (epoch, first) = (3, 2);
         let split = &dataset.train;
-        let mut made = BatchSource::train(&config, 32, split, Some(&resident), epoch, first).unwrap();
-        let mut loaded = BatchSource::train(&config, 32, split, None, epoch, first).unwrap();
+        let mut made = BatchSource::train(&config, preprocess, 32, split, Some(&resident), epoch, first).unwrap();
+        let mut loaded = BatchSource::train(&config, preprocess, 32, split, None, epoch, first).unwrap();
         for _ in first..25 {
             let n = made.advance().unwrap();
             assert_eq!(loaded.advance().unwrap(), n);
@@ -170,25 +175,28 @@ fn batches_made_on_the_device_are_the_hosts_bit_for_bit() {
 fn an_evaluation_on_the_device_is_the_hosts() {
     let driver = driver();
     let dataset = dataset(&long());
+    let preprocess = Preprocess { resize: None, ..Preprocess::imagenet(32) };
+    let protocol = Protocol { preprocess, threads: 1, ..Protocol::default() };
     for precision in [Precision::Fp32, Precision::Fp16] {
         let device = Arc::new(Cuda::new(0, precision).unwrap());
         // Batches of 16, 16 and 8: the second is captured, and the graph is launched for it.
         let mut network = Network::new(device, architecture(), 16, false).unwrap();
         network.initialise(Philox::new(1)).unwrap();
         network.use_cuda_graph(true);
-        let resident = DeviceDataset::new(&network, &dataset.test, TransformConfig::NONE).unwrap();
+        let resident = DeviceDataset::new(&network, &dataset.test, TransformConfig::NONE, &preprocess).unwrap();
         assert!(resident.is_some());
         let [ours, hosts] = [resident.as_ref(), None].map(|resident| {
             let (mut logits, stop) = (Vec::new(), Stop::default());
             let mut seen = |batch: Classified<'_>| logits.extend(batch.logits.iter().map(|x| x.to_bits()));
-            let found = evaluate(&mut network, &dataset.test, resident, Tta::None, 1, &stop, &mut seen);
+            let found = evaluate(&mut network, &dataset.test, resident, protocol, &stop, &mut seen);
             (found.unwrap().unwrap(), logits)
         });
         assert!(ours == hosts, "{precision:?}");
         assert_eq!((ours.0.images, network.captured_graphs()), (40, 2));
         // Further views are made on the host.
         let dataset = (&dataset.test, resident.as_ref());
-        let mirrored = evaluate(&mut network, dataset.0, dataset.1, Tta::Mirror, 1, &Stop::default(), &mut |_| ());
+        let mirror = Protocol { tta: Tta::Mirror, ..protocol };
+        let mirrored = evaluate(&mut network, dataset.0, dataset.1, mirror, &Stop::default(), &mut |_| ());
         assert_ne!(mirrored.unwrap().unwrap().loss, ours.0.loss);
     }
     driver.assert_clean();

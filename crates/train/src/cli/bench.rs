@@ -15,7 +15,7 @@ use alexnet_core::shape::LinearShape;
 use alexnet_core::{Architecture, Cpu, Device, Sgd};
 
 use super::device::{self, AnyDevice};
-use crate::data::Split;
+use crate::data::{Preprocess, Split};
 #[cfg(feature = "cuda")]
 use crate::print::notice;
 use crate::print::say;
@@ -209,15 +209,15 @@ fn on<D: Device<Element = f32>, E>(
     let (layers, arch) = (architecture.trace()?, architecture.name.clone());
     let pixels = (0..batch * architecture.image_len()).map(|i| (i % 251) as u8).collect();
     let labels = (0..batch).map(|i| (i % architecture.classes) as u32).collect();
-    let split = Split::in_memory(pixels, size, labels);
+    let (split, preprocess) = (Split::in_memory(pixels, size, labels), Preprocess::default());
     let mut network = Network::new(device.clone(), architecture, batch, true)?;
     let philox = Philox::new(0);
     network.initialise(philox)?;
     network.use_cuda_graph(true);
-    let dataset = DeviceDataset::new(&network, &split, config.transforms())?;
+    let dataset = DeviceDataset::new(&network, &split, config.transforms(), &preprocess)?;
     // As in `train`, by epochs of one batch. On the host the one that is ready stands for those of the loader's threads.
     let source = |epoch| -> anyhow::Result<_> {
-        let mut source = BatchSource::train(config, size, &split, dataset.as_ref(), epoch, 0)?;
+        let mut source = BatchSource::train(config, preprocess, size, &split, dataset.as_ref(), epoch, 0)?;
         source.advance()?;
         Ok(source)
     };

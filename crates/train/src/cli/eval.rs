@@ -58,8 +58,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(data) => data.clone(),
         None => Config::parse(&metadata.config, path)?.data,
     };
-    let size = architecture_of(metadata, path)?.image_size;
-    let mut dataset = Dataset::open(&data, &data::Options { image_size: size, ..hint::data_options() })?;
+    let (image_size, resize) = (architecture_of(metadata, path)?.image_size, metadata.preprocess.resize);
+    let mut dataset = Dataset::open(&data, &data::Options { image_size, resize, ..hint::data_options() })?;
     dataset.test = dataset.test.limit(args.limit_test.unwrap_or(usize::MAX));
     same_classes(&metadata.classes, &dataset)?;
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use alexnet_core::random::Philox;
 use alexnet_core::{Cpu, Network};
 
+use super::hint;
 use super::output;
-use crate::data::cifar;
+use crate::data::{Normalise, cifar};
 use crate::import::recognise::{Known, recognise};
 use crate::import::{self, WeightFile};
 use crate::print::say;
@@ -45,6 +46,12 @@ pub struct Args {
     /// A file has one name per line. Without --classes and without names in the file, classes are numbered.
     #[arg(long, value_name = "NAMES")]
     classes: Option<String>,
+    /// cifar10, imagenet or M,S: how pixels are scaled [default: the file's]
+    ///
+    /// What the weights were trained with, see `alexnet train --help`. Of a file that does not record it, imagenet for
+    /// torchvision's AlexNet or 1000 classes, else cifar10.
+    #[arg(long, alias = "normalize", value_name = "NAME|M,S")]
+    normalise: Option<Normalise>,
     /// Initialise the last layer anew
     ///
     /// Use it when --classes has another number of classes than the file.
@@ -62,6 +69,10 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut config = Config { resize: args.resize, seed: args.seed, ..Config::default() };
     config.validate(&crate::run::config::flag)?;
+    if args.normalise == Some(Normalise::Auto) {
+        let message = "--normalise auto needs training images, which import does not read";
+        return Err(hint::usage(message, "give cifar10, imagenet or numbers, or leave it out"));
+    }
     output::check_free(&args.output, args.force)?;
     let mut weights = import::open(&args.file).map_err(Error::from)?;
     let known =
@@ -80,7 +91,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     config.groups = model.groups;
     config.batch_norm = model.batch_norm;
     config.residual = model.residual;
+    let preprocess = import::preprocess(&weights, &model, args.normalise).map_err(Error::from)?;
     let metadata = Metadata {
+        preprocess,
         data: TrainedOn { name: "imported".into(), fingerprint: String::new() },
         classes,
         config: config.to_toml()?,
@@ -106,6 +119,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         metadata.classes.len(),
         summary::grouped(parameters as u64)
     ));
+    say(&format!("input: {}", metadata.preprocess.describe(metadata.model.image_size)));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::hint;
 use super::model::{DeviceArgs, LoadedCheckpoint};
-use crate::data::{DataError, decode, folder, resize};
+use crate::data::{DataError, Fit, decode, folder, resize};
 use crate::print::{cut, cut_start, notice, pad, say, terminal, widest};
 use crate::run::classifier::{Classifier, top};
 use crate::run::{Error, Tta};
@@ -67,8 +67,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let bar = progress(images.len(), batch);
     let mut broken = 0;
     for images in images.chunks(batch) {
-        let side = classifier.side();
-        let decoded: Vec<Result<Vec<u8>, DataError>> = images.par_iter().map(|image| decode(image, side)).collect();
+        let fit = classifier.fit();
+        let decoded: Vec<Result<Vec<u8>, DataError>> = images.par_iter().map(|image| decode(image, fit)).collect();
         let mut results = predict(&mut classifier, &decoded)?.into_iter();
         for (image, decoded) in images.iter().zip(decoded) {
             let line = match decoded {
@@ -142,10 +142,10 @@ fn walk(folder: &Path, images: &mut Vec<PathBuf>) -> Result<(), DataError> {
     Ok(())
 }
 
-fn decode(path: &Path, side: usize) -> Result<Vec<u8>, DataError> {
-    let mut pixels = vec![0; side * side * 3];
+fn decode(path: &Path, fit: Fit) -> Result<Vec<u8>, DataError> {
+    let mut pixels = vec![0; fit.crop * fit.crop * 3];
     if path.as_os_str() != "-" {
-        decode::decode_file(path, side, &mut pixels)?;
+        decode::decode_file(path, fit, &mut pixels)?;
         return Ok(pixels);
     }
     let fail = |reason| DataError::Decode { path: "standard input".into(), reason };
@@ -153,7 +153,7 @@ fn decode(path: &Path, side: usize) -> Result<Vec<u8>, DataError> {
     let stdin = std::io::stdin().lock();
     stdin.take(LARGEST_INPUT).read_to_end(&mut bytes).map_err(DataError::io("read", Path::new("standard input")))?;
     let (full, width, height) = decode::decode(Cursor::new(&bytes), bytes.len() as u64).map_err(fail)?;
-    resize::resize(&full, width, height, side, &mut pixels).map_err(fail)?;
+    resize::resize(&full, width, height, fit, &mut pixels).map_err(fail)?;
     Ok(pixels)
 }
 

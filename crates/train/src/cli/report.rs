@@ -97,7 +97,7 @@ fn open(args: &Args, path: &Path) -> anyhow::Result<Run> {
                 Err(Error::Memory { largest: Some(largest), .. }) => loaded.classifier(&args.device, largest)?,
                 opened => opened?,
             };
-            let dataset = dataset(args, &config, &classifier, metadata.model.image_size)?;
+            let dataset = dataset(args, &config, &classifier)?;
             Some(test(&mut classifier, &dataset, args.device.limits(BATCH)?.thread_count(), args.mistakes)?)
         }
     };
@@ -113,9 +113,10 @@ fn open(args: &Args, path: &Path) -> anyhow::Result<Run> {
 }
 
 /// The run's test images.
-fn dataset(args: &Args, config: &Config, classifier: &Classifier, side: usize) -> anyhow::Result<Dataset> {
+fn dataset(args: &Args, config: &Config, classifier: &Classifier) -> anyhow::Result<Dataset> {
     let data = args.data.as_deref().unwrap_or(&config.data);
-    let mut dataset = Dataset::open(data, &data::Options { image_size: side, ..hint::data_options() })?;
+    let (image_size, resize) = (classifier.side(), classifier.preprocess().resize);
+    let mut dataset = Dataset::open(data, &data::Options { image_size, resize, ..hint::data_options() })?;
     let limit = args.limit_test.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)).or(config.limit_test);
     dataset.test = dataset.test.limit(limit.unwrap_or(usize::MAX));
     super::eval::same_classes(classifier.classes(), &dataset)?;

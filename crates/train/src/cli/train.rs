@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::augmentation::Augmentation;
+use crate::data::Normalise;
 use crate::print::say;
 use crate::run::config::{self, Arch, Config, DeviceKind, Precision, as_text};
 use crate::run::schedule::Schedule;
@@ -59,6 +60,14 @@ pub struct Args {
     /// Resize images to NxN pixels [default: the variant's size]
     #[arg(long, value_name = "N", help_heading = "Network")]
     resize: Option<usize>,
+    /// cifar10, imagenet, auto or M,S: how pixels are scaled [default: cifar10]
+    ///
+    /// Each channel x of 0..1 becomes (x - mean)/deviation. imagenet also resizes the shorter side to 256 of 224 before
+    /// the centre crop, as torchvision does; auto computes both numbers from the training images; M,S gives them, or six
+    /// with commas for R,G,B. With --init the default is what the weights were trained with: as the file records it, else
+    /// imagenet for torchvision's AlexNet. The numbers are kept in the checkpoint and used wherever it is.
+    #[arg(long, alias = "normalize", value_name = "NAME|M,S", help_heading = "Network")]
+    normalise: Option<Normalise>,
     /// Groups of the 2nd, 4th and 5th convolution of `original` [default: 1]
     ///
     /// 2 as on the two GPUs of 2012.
@@ -306,6 +315,7 @@ mod tests {
             no_shuffle: true,
             arch: Arch::Original,
             resize: Some(3),
+            normalise: Some("0.5,0.25".parse().unwrap()),
             groups: 2,
             dropout: 0.25,
             batch_norm: true,

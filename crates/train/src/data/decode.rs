@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Seek};
 use std::path::Path;
 
 use super::error::{DataError, Result};
+use super::preprocess::Fit;
 use super::resize::resize;
 
 /// Largest width or height of an image file.
@@ -14,17 +15,17 @@ const MAX_BYTES: u64 = 512 << 20;
 /// Upper limit of pixel bytes per byte of file; deflate reaches 1032.
 const MAX_RATIO: u64 = 1100;
 
-/// Decodes a PNG or JPEG file (by its contents, not its name) to RGB, resized to `image_size`×`image_size` into `out`.
+/// Decodes a PNG or JPEG file (by its contents, not its name) to RGB, resized as `fit` says into `out`.
 ///
 /// # Errors
 /// [`DataError::Decode`] with the path. An image whose declared size is out of proportion to the file is refused before
 /// anything is allocated for it.
-pub fn decode_file(path: &Path, image_size: usize, out: &mut [u8]) -> Result<()> {
+pub fn decode_file(path: &Path, fit: impl Into<Fit>, out: &mut [u8]) -> Result<()> {
     let file = File::open(path).map_err(DataError::io("read", path))?;
     let bytes = file.metadata().map_err(DataError::io("read", path))?.len();
     let fail = |reason: String| DataError::Decode { path: path.into(), reason };
     let (pixels, width, height) = decode(BufReader::new(file), bytes).map_err(fail)?;
-    resize(&pixels, width, height, image_size, out).map_err(fail)
+    resize(&pixels, width, height, fit, out).map_err(fail)
 }
 
 /// Decodes an image file of `bytes` bytes to RGB; returns pixels (HWC), width and height.

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::dataset::Dataset;
 use super::error::{DataError, Result};
+use super::preprocess::Fit;
 use super::split::Split;
 use crate::hex::hex;
 
@@ -27,7 +28,7 @@ pub fn is_one(path: &Path) -> bool {
 ///
 /// # Errors
 /// See [`DataError`]: nothing found, an empty class, different classes in the two folders, an image that cannot be decoded.
-pub fn open(path: &Path, image_size: usize, memory: u64) -> Result<Dataset> {
+pub fn open(path: &Path, fit: Fit, memory: u64) -> Result<Dataset> {
     let train_path = path.join("train");
     if !train_path.is_dir() {
         return Err(DataError::NothingFound { path: path.into(), found: describe(path)? });
@@ -43,9 +44,8 @@ pub fn open(path: &Path, image_size: usize, memory: u64) -> Result<Dataset> {
         return Err(DataError::Classes { train: train_path, test: test_path, difference });
     }
     let fingerprint = fingerprint(&classes, [&train, &test]);
-    let bytes = (train.len() + test.len()) as u64 * (image_size * image_size * 3) as u64;
-    let (train, test) =
-        if bytes <= memory { (train.into_memory(image_size)?, test.into_memory(image_size)?) } else { (train, test) };
+    let bytes = (train.len() + test.len()) as u64 * (fit.crop * fit.crop * 3) as u64;
+    let (train, test) = if bytes <= memory { (train.into_memory(fit)?, test.into_memory(fit)?) } else { (train, test) };
     let name = path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     Ok(Dataset {
         name: name.unwrap_or_else(|| path.display().to_string()),

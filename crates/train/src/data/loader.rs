@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use super::augment::{Normalize, SampledTransform, TransformConfig, crop_and_flip, draw};
 use super::error::{DataError, Result};
 use super::order;
+use super::preprocess::{Fit, Preprocess};
 use super::split::Split;
 
 /// Number of finished batches kept ready.
@@ -27,6 +28,8 @@ pub struct LoaderOptions {
     pub batch_size: usize,
     /// Height and width of the images in a batch: the network's input size.
     pub image_size: usize,
+    /// Resizing and normalisation.
+    pub preprocess: Preprocess,
     /// Use the order of [`order::shuffled`] instead of the split's own.
     pub shuffle: bool,
     /// Augmentation.
@@ -46,6 +49,7 @@ impl Default for LoaderOptions {
         LoaderOptions {
             batch_size: 128,
             image_size: super::cifar::SIZE,
+            preprocess: Preprocess::default(),
             shuffle: false,
             transforms: TransformConfig::NONE,
             seed: 0,
@@ -130,7 +134,8 @@ impl Loader {
         let (back, returned) = sync_channel(PREFETCH + 2);
         let cancelled = Arc::new(AtomicBool::new(false));
         // Copying an image that needs no work costs less than handing it to another thread.
-        let ready = split.image_size() == Some(options.image_size) && options.transforms.rand_augment.is_none();
+        let fit = options.preprocess.fit(options.image_size);
+        let ready = split.is_ready(fit) && options.transforms.rand_augment.is_none();
         let threads = if ready { 1 } else { options.threads };
         let pool = (threads != 1)
             .then(|| {
@@ -146,7 +151,8 @@ impl Loader {
             split: split.clone(),
             order: options.shuffle.then(|| order::shuffled(split.len(), options.seed, options.epoch)),
             philox: Philox::new(options.seed),
-            normalize: Normalize::default(),
+            normalize: Normalize::new(options.preprocess.mean, options.preprocess.std),
+            fit,
             options,
             cancelled: cancelled.clone(),
         };
@@ -218,6 +224,7 @@ struct Maker {
     order: Option<Vec<u32>>,
     philox: Philox,
     normalize: Normalize,
+    fit: Fit,
     options: LoaderOptions,
     cancelled: Arc<AtomicBool>,
 }
@@ -279,7 +286,7 @@ impl Maker {
         }
         let options = &self.options;
         SCRATCH.with_borrow_mut(|[scratch, changed, spare]| {
-            let pixels = self.split.image(index, options.image_size, scratch)?;
+            let pixels = self.split.image(index, self.fit, scratch)?;
             let draw = draw(&self.philox, options.epoch, index as u64, options.image_size, &options.transforms);
             let Some(rand_augment) = options.transforms.rand_augment else {
                 self.normalize.apply(pixels, options.image_size, &draw, out);

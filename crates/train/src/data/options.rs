@@ -6,6 +6,7 @@ use super::cifar;
 use super::error::{DataError, Result};
 use super::fetch::Sources;
 use super::manifest::Manifest;
+use super::preprocess::Fit;
 use super::report::Reporter;
 
 /// What [`Dataset::open`](super::Dataset::open) may use.
@@ -14,6 +15,8 @@ pub struct Options {
     /// Height and width to which the images of a folder are resized: the network's input size, by default
     /// [`cifar::SIZE`]. CIFAR-10 itself stays at 32 here; the loader resizes it.
     pub image_size: usize,
+    /// The shorter side to which they are resized before their centre is cropped; `image_size` if `None`.
+    pub resize: Option<usize>,
     /// Folders whose resized images take at most this many bytes are decoded at once and kept in memory; images of
     /// larger ones are decoded when a batch needs them.
     pub memory: u64,
@@ -36,6 +39,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             image_size: cifar::SIZE,
+            resize: None,
             memory: 512 << 20,
             folder: None,
             cache: None,
@@ -48,6 +52,11 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The lengths to which the images of a folder are resized and cropped.
+    pub fn fit(&self) -> Fit {
+        Fit { short: self.resize.unwrap_or(self.image_size), crop: self.image_size }
+    }
+
     /// From the environment: `ALEXNET_DATA`, the user's cache folder, events on standard error.
     pub fn from_env() -> Self {
         Options {

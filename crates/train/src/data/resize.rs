@@ -1,7 +1,7 @@
 //! Resizes images to the network's input size.
 //!
 //! The filter is bilinear and antialiased (its support grows when an image shrinks, as in PIL and torchvision). The
-//! shorter side is fitted and the centre cropped, so that the aspect ratio stays.
+//! shorter side is fitted and the centre cropped, so that the aspect ratio stays. See [`Fit`] for the lengths.
 
 use std::cell::RefCell;
 
@@ -9,15 +9,24 @@ use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
+use super::preprocess::Fit;
+
 thread_local! {
     static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
 }
 
-/// Resizes an RGB image (HWC) to `image_size`×`image_size` into `out`: shorter side fitted, centre cropped.
+/// Resizes an RGB image (HWC) to `fit.crop`×`fit.crop` into `out`: shorter side resized, centre cropped.
+///
+/// If the shorter side is to be the crop's, the source is cropped to a square and resized at once. Otherwise the result is
+/// that of torchvision's `Resize(fit.short)` and `CenterCrop(fit.crop)` on a PIL image, with its rounding of lengths.
 ///
 /// # Errors
-/// Width and height do not match the length of `pixels`, or `image_size` that of `out`.
-pub fn resize(pixels: &[u8], width: usize, height: usize, image_size: usize, out: &mut [u8]) -> Result<(), String> {
+/// Width and height do not match the length of `pixels`, or `fit.crop` that of `out`.
+pub fn resize(pixels: &[u8], width: usize, height: usize, fit: impl Into<Fit>, out: &mut [u8]) -> Result<(), String> {
+    let Fit { short, crop: image_size } = fit.into();
+    if short != image_size {
+        return resize_and_crop(pixels, [width, height], short, image_size, out);
+    }
     if width == image_size && height == image_size && pixels.len() == out.len() {
         out.copy_from_slice(pixels);
         return Ok(());
@@ -31,6 +40,29 @@ pub fn resize(pixels: &[u8], width: usize, height: usize, image_size: usize, out
         .use_alpha(false)
         .fit_into_destination(None);
     // The typed call: the generic one compiles the code for every pixel type.
+    RESIZER
+        .with_borrow_mut(|resizer| resizer.resize_typed(&source, &mut target, &options))
+        .map_err(|error| error.to_string())
+}
+
+/// As torchvision's `Resize(short)` and `CenterCrop(crop)`; only the pixels within the crop are computed.
+fn resize_and_crop(pixels: &[u8], size: [usize; 2], short: usize, crop: usize, out: &mut [u8]) -> Result<(), String> {
+    let source = TypedImageRef::<U8x3>::from_buffer(size[0] as u32, size[1] as u32, pixels);
+    let source = source.map_err(|error| error.to_string())?;
+    let target = TypedImage::<U8x3>::from_buffer(crop as u32, crop as u32, out);
+    let mut target = target.map_err(|error| error.to_string())?;
+    let shorter = size[0].min(size[1]);
+    let boxed = size.map(|side| {
+        let resized = if side == shorter { short } else { short * side / shorter };
+        let scale = side as f64 / resized as f64;
+        // Python rounds half to even.
+        let start = ((resized - crop) as f64 / 2.0).round_ties_even();
+        (start * scale, crop as f64 * scale)
+    });
+    let options = ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
+        .use_alpha(false)
+        .crop(boxed[0].0, boxed[1].0, boxed[0].1, boxed[1].1);
     RESIZER
         .with_borrow_mut(|resizer| resizer.resize_typed(&source, &mut target, &options))
         .map_err(|error| error.to_string())

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::error::{DataError, Result};
+use super::preprocess::Fit;
 use super::{decode, resize};
 
 /// Labelled images, in memory or as files that are decoded when needed. Clones share the images.
@@ -21,8 +22,8 @@ struct Inner {
 
 #[derive(Debug)]
 enum Images {
-    /// All images, NHWC with 3 channels, height = width = `image_size`.
-    Memory { pixels: Vec<u8>, image_size: usize },
+    /// All images, NHWC with 3 channels, height = width = `image_size`. `fit` if they were resized and cropped by it.
+    Memory { pixels: Vec<u8>, image_size: usize, fit: Option<Fit> },
     /// One folder per class, and the name of each image in the folder of its label.
     Files { folders: Vec<PathBuf>, names: Vec<Box<OsStr>> },
 }
@@ -34,7 +35,13 @@ impl Split {
     /// If there are not `image_size`·`image_size`·3 bytes per label.
     pub fn in_memory(pixels: Vec<u8>, image_size: usize, labels: Vec<u32>) -> Self {
         assert_eq!(pixels.len(), labels.len() * image_size * image_size * 3, "bytes of {} images", labels.len());
-        Split(Arc::new(Inner { labels, images: Images::Memory { pixels, image_size } }))
+        Split(Arc::new(Inner { labels, images: Images::Memory { pixels, image_size, fit: None } }))
+    }
+
+    /// These images in memory are the crops that `fit` makes of larger pictures.
+    fn fitted(pixels: Vec<u8>, labels: Vec<u32>, fit: Fit) -> Self {
+        assert_eq!(pixels.len(), labels.len() * fit.crop * fit.crop * 3, "bytes of {} images", labels.len());
+        Split(Arc::new(Inner { labels, images: Images::Memory { pixels, image_size: fit.crop, fit: Some(fit) } }))
     }
 
     /// Images as files: image i is `folders[labels[i]]/names[i]`.
@@ -78,6 +85,16 @@ impl Split {
         }
     }
 
+    /// Whether the images are in memory as `fit` makes them.
+    pub fn is_ready(&self, fit: Fit) -> bool {
+        match self.0.images {
+            Images::Memory { image_size, fit: made, .. } => {
+                made == Some(fit) || (fit.short == fit.crop && image_size == fit.crop)
+            }
+            Images::Files { .. } => false,
+        }
+    }
+
     /// The file of image `index`, if images are files.
     pub fn file(&self, index: usize) -> Option<PathBuf> {
         match &self.0.images {
@@ -107,13 +124,13 @@ impl Split {
         let kept = || indices.iter().copied();
         let labels = kept().map(|i| self.0.labels[i]).collect();
         match &self.0.images {
-            Images::Memory { pixels, image_size } => {
+            Images::Memory { pixels, image_size, fit } => {
                 let bytes = image_size * image_size * 3;
-                Split::in_memory(
-                    kept().flat_map(|i| &pixels[i * bytes..][..bytes]).copied().collect(),
-                    *image_size,
-                    labels,
-                )
+                let pixels = kept().flat_map(|i| &pixels[i * bytes..][..bytes]).copied().collect();
+                match fit {
+                    Some(fit) => Split::fitted(pixels, labels, *fit),
+                    None => Split::in_memory(pixels, *image_size, labels),
+                }
             }
             Images::Files { folders, names } => {
                 Split::in_files(folders.clone(), kept().map(|i| names[i].clone()).collect(), labels)
@@ -121,26 +138,27 @@ impl Split {
         }
     }
 
-    /// Image `index` as RGB (`image_size`, `image_size`, 3). Borrows from the split if it can, else fills `scratch`.
+    /// Image `index` as RGB (`fit.crop`, `fit.crop`, 3). Borrows from the split if it can, else fills `scratch`.
     ///
     /// # Errors
     /// [`DataError::Decode`] or [`DataError::Io`] with the path of a file that cannot be read.
-    pub fn image<'a>(&'a self, index: usize, image_size: usize, scratch: &'a mut Vec<u8>) -> Result<&'a [u8]> {
+    pub fn image<'a>(&'a self, index: usize, fit: impl Into<Fit>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8]> {
+        let fit = fit.into();
         match &self.0.images {
-            Images::Memory { pixels, image_size: own } => {
+            Images::Memory { pixels, image_size: own, .. } => {
                 let bytes = own * own * 3;
                 let image = &pixels[index * bytes..][..bytes];
-                if *own == image_size {
+                if self.is_ready(fit) {
                     return Ok(image);
                 }
-                scratch.resize(image_size * image_size * 3, 0);
-                resize::resize(image, *own, *own, image_size, scratch)
+                scratch.resize(fit.crop * fit.crop * 3, 0);
+                resize::resize(image, *own, *own, fit, scratch)
                     .map_err(|reason| DataError::Decode { path: format!("image {index}").into(), reason })?;
             }
             Images::Files { folders, names } => {
-                scratch.resize(image_size * image_size * 3, 0);
+                scratch.resize(fit.crop * fit.crop * 3, 0);
                 let path = folders[self.0.labels[index] as usize].join(&*names[index]);
-                decode::decode_file(&path, image_size, scratch)?;
+                decode::decode_file(&path, fit, scratch)?;
             }
         }
         Ok(scratch)
@@ -152,23 +170,47 @@ impl Split {
         (0..self.len()).into_par_iter().map_init(Vec::new, fault).flatten().collect()
     }
 
-    /// Decodes all images and keeps them in memory at `image_size`, on all cores.
+    /// Sum and sum of squares of all bytes of each channel, of the images as `fit` makes them, on all cores.
     ///
     /// # Errors
     /// The first image, in order, that cannot be decoded.
-    pub fn into_memory(&self, image_size: usize) -> Result<Split> {
-        let bytes = image_size * image_size * 3;
+    pub(super) fn moments(&self, fit: Fit) -> Result<[[u128; 3]; 2]> {
+        let sums = |scratch: &mut Vec<u8>, index| -> Result<[[u64; 3]; 2]> {
+            let mut sums = [[0; 3]; 2];
+            for pixel in self.image(index, fit, scratch)?.as_chunks::<3>().0 {
+                for (c, &value) in pixel.iter().enumerate() {
+                    sums[0][c] += u64::from(value);
+                    sums[1][c] += u64::from(value) * u64::from(value);
+                }
+            }
+            Ok(sums)
+        };
+        let images: Vec<Result<_>> = (0..self.len()).into_par_iter().map_init(Vec::new, sums).collect();
+        let mut total = [[0u128; 3]; 2];
+        for sums in images {
+            total.as_flattened_mut().iter_mut().zip(sums?.as_flattened()).for_each(|(to, sum)| *to += u128::from(*sum));
+        }
+        Ok(total)
+    }
+
+    /// Decodes all images and keeps them in memory as `fit` makes them, on all cores.
+    ///
+    /// # Errors
+    /// The first image, in order, that cannot be decoded.
+    pub fn into_memory(&self, fit: impl Into<Fit>) -> Result<Split> {
+        let fit = fit.into();
+        let bytes = fit.crop * fit.crop * 3;
         let mut pixels = vec![0; self.len() * bytes];
         let results: Vec<Result<()>> = pixels
             .par_chunks_exact_mut(bytes.max(1))
             .enumerate()
             .map_init(Vec::new, |scratch, (index, out)| {
-                out.copy_from_slice(self.image(index, image_size, scratch)?);
+                out.copy_from_slice(self.image(index, fit, scratch)?);
                 Ok(())
             })
             .collect();
         results.into_iter().collect::<Result<()>>()?;
-        Ok(Split::in_memory(pixels, image_size, self.0.labels.clone()))
+        Ok(Split::fitted(pixels, self.0.labels.clone(), fit))
     }
 }
 

@@ -4,6 +4,8 @@ pub mod pickle;
 pub mod pytorch;
 pub mod recognise;
 
+mod preprocess;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +13,8 @@ use alexnet_core::device::Parameter;
 use alexnet_core::{Device, Network};
 
 use crate::run::checkpoint;
+
+pub use preprocess::preprocess;
 
 /// Why weights cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +47,14 @@ pub enum Error {
         name: String,
         /// NaN or an infinity.
         value: f32,
+    },
+    /// The file records a preprocessing that this program does not do.
+    #[error("{} records a preprocessing that this program does not do: {reason}", path.display())]
+    Preprocess {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
     },
     /// The last layer has another number of classes than requested.
     #[error("{} has a last layer of {found} classes, {wanted} are wanted", path.display())]

@@ -6,9 +6,9 @@ use alexnet_core::{Device, Network};
 
 use super::config::Config;
 use super::error::Result;
-use crate::data::augment::{MEAN, STD, TransformConfig};
+use crate::data::augment::TransformConfig;
 use crate::data::mix::MixConfig;
-use crate::data::{Batch, Loader, LoaderOptions, Split, order};
+use crate::data::{Batch, Loader, LoaderOptions, Preprocess, Split, order};
 
 /// A split's images on the device, in bytes (images, S, S, 3).
 pub struct DeviceDataset<D: Device> {
@@ -18,13 +18,18 @@ pub struct DeviceDataset<D: Device> {
 
 impl<D: Device<Element = f32>> DeviceDataset<D> {
     /// Copies the images there. None where the host has to make the batches: for a device without memory of its own, for
-    /// images in files or of another size, for RandAugment, and if the device's memory is full.
+    /// images in files or not yet resized, for RandAugment, and if the device's memory is full.
     ///
     /// # Errors
     /// The device's.
-    pub fn new(network: &Network<D>, split: &Split, transforms: TransformConfig) -> Result<Option<Self>> {
-        let (device, size) = (network.device(), network.architecture().image_size);
-        let suits = split.image_size() == Some(size) && transforms.rand_augment.is_none() && device.memory()?.is_some();
+    pub fn new(
+        network: &Network<D>,
+        split: &Split,
+        transforms: TransformConfig,
+        preprocess: &Preprocess,
+    ) -> Result<Option<Self>> {
+        let (device, fit) = (network.device(), preprocess.fit(network.architecture().image_size));
+        let suits = split.is_ready(fit) && transforms.rand_augment.is_none() && device.memory()?.is_some();
         let Some(pixels) = split.pixels().filter(|_| suits) else { return Ok(None) };
         match device.bytes(pixels.len()) {
             Ok(mut images) => {
@@ -41,6 +46,7 @@ impl<D: Device<Element = f32>> DeviceDataset<D> {
 pub struct BatchSource<'a, D: Device> {
     source: Source<'a, D>,
     transforms: TransformConfig,
+    preprocess: Preprocess,
     mix: MixConfig,
     seed: u64,
     epoch: u32,
@@ -71,6 +77,7 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
     /// Threads that cannot be started.
     pub fn train(
         config: &Config,
+        preprocess: Preprocess,
         size: usize,
         split: &'a Split,
         dataset: Option<&'a DeviceDataset<D>>,
@@ -80,6 +87,7 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
         let options = LoaderOptions {
             batch_size: config.batch_size,
             image_size: size,
+            preprocess,
             shuffle: !config.no_shuffle,
             transforms: config.transforms(),
             seed: config.seed,
@@ -98,10 +106,11 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
         network: &Network<D>,
         split: &'a Split,
         dataset: Option<&'a DeviceDataset<D>>,
+        preprocess: Preprocess,
         threads: usize,
     ) -> Result<Self> {
         let (batch_size, image_size) = (network.max_batch(), network.architecture().image_size);
-        let options = LoaderOptions { batch_size, image_size, threads, ..LoaderOptions::default() };
+        let options = LoaderOptions { batch_size, image_size, preprocess, threads, ..LoaderOptions::default() };
         Self::new(options, MixConfig::default(), split, dataset)
     }
 
@@ -111,7 +120,7 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
         split: &'a Split,
         dataset: Option<&'a DeviceDataset<D>>,
     ) -> Result<Self> {
-        let LoaderOptions { batch_size, shuffle, transforms, seed, epoch, first_batch, .. } = options;
+        let LoaderOptions { batch_size, preprocess, shuffle, transforms, seed, epoch, first_batch, .. } = options;
         let source = match dataset {
             Some(dataset) => {
                 let order = match shuffle {
@@ -123,7 +132,7 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
             }
             None => Source::Loader { loader: Loader::new(split, options)?, batch: None },
         };
-        Ok(Self { source, transforms, mix, seed, epoch })
+        Ok(Self { source, transforms, preprocess, mix, seed, epoch })
     }
 
     /// Goes to the next batch and returns how many images it has; none after the last.
@@ -189,8 +198,8 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
                     flip,
                     jitter,
                     cutout,
-                    mean: MEAN,
-                    std: STD,
+                    mean: self.preprocess.mean,
+                    std: self.preprocess.std,
                 };
                 network.load_from(&dataset.images, &shape, indices, labels)?;
                 start / batch_size

@@ -2,8 +2,8 @@
 //!
 //! Tensors: the parameters under torchvision's names, the optimiser's momentum under `momentum.NAME`, and under
 //! `ema.NAME` the moving average if the run keeps one; everything but a resumed run uses the average then. The file's
-//! `__metadata__` has strings only, as the format demands: `format_version`, `architecture`, `data`, `classes`, `config`,
-//! `seed`, `step`, `progress`, and `checksum`, the SHA-256 of the whole file with 64 zeros in place of the checksum.
+//! `__metadata__` has strings only, as the format demands: `format_version`, `architecture`, `preprocess`, `data`, `classes`,
+//! `config`, `seed`, `step`, `progress`, and `checksum`, the SHA-256 of the whole file with 64 zeros in place of the checksum.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::model::Model;
 use super::scaling::Scaling;
+use crate::data::Preprocess;
 use crate::hex::hex;
 use crate::{FileError, atomic_file};
 
@@ -127,6 +128,8 @@ pub struct Metadata {
     pub seed: u64,
     /// Progress of a run.
     pub progress: Progress,
+    /// How its images are resized and normalised.
+    pub preprocess: Preprocess,
 }
 
 /// Writes a checkpoint atomically.
@@ -190,6 +193,7 @@ fn header<'a>(metadata: &Metadata, tensors: impl Iterator<Item = (&'a str, &'a [
         "checksum": NO_CHECKSUM,
         "format_version": FORMAT_VERSION,
         "architecture": json(serde_json::to_string(&metadata.model)),
+        "preprocess": metadata.preprocess.to_json(metadata.model.image_size).to_string(),
         "data": json(serde_json::to_string(&metadata.data)),
         "classes": json(serde_json::to_string(&metadata.classes)),
         "config": metadata.config,
@@ -350,13 +354,21 @@ pub fn open(path: &Path) -> Result<Checkpoint> {
         return Err(Error::Damaged { path: path.to_owned() });
     }
     let parsed = |key: &str, error: serde_json::Error| foreign(format!("its `{key}` cannot be read: {error}"));
+    let model: Model = serde_json::from_str(get("architecture")?).map_err(|e| parsed("architecture", e))?;
+    let preprocess = match strings.get("preprocess") {
+        Some(text) => Preprocess::from_json(text, model.image_size)
+            .map_err(|reason| foreign(format!("its `preprocess` cannot be used: {reason}")))?,
+        // From before it was recorded.
+        None => Preprocess::CIFAR10,
+    };
     let metadata = Metadata {
-        model: serde_json::from_str(get("architecture")?).map_err(|e| parsed("architecture", e))?,
+        model,
         data: serde_json::from_str(get("data")?).map_err(|e| parsed("data", e))?,
         classes: serde_json::from_str(get("classes")?).map_err(|e| parsed("classes", e))?,
         config: get("config")?.into(),
         seed: get("seed")?.parse().map_err(|_| foreign("its `seed` is not a number".into()))?,
         progress: serde_json::from_str(get("progress")?).map_err(|e| parsed("progress", e))?,
+        preprocess,
     };
     Ok(Checkpoint { weights, metadata })
 }

@@ -8,11 +8,11 @@ use super::batch_source::DeviceDataset;
 use super::checkpoint::{Checkpoint, Metadata};
 use super::config::{Config, LARGEST_IMAGE};
 use super::error::{Error, Result};
-use super::evaluate::{Classified, Evaluation, evaluate};
+use super::evaluate::{Classified, Evaluation, Protocol, evaluate};
 use super::stop::Stop;
 use super::tta::Tta;
-use crate::data::Split;
 use crate::data::augment::{Normalize, SampledTransform, TransformConfig};
+use crate::data::{Fit, Preprocess, Split};
 
 /// A network for inference on a device whose type is not known at compile time.
 pub trait DynNetwork: Send {
@@ -30,8 +30,7 @@ pub trait DynNetwork: Send {
     fn evaluate(
         &mut self,
         split: &Split,
-        tta: Tta,
-        threads: usize,
+        protocol: Protocol,
         seen: &mut dyn FnMut(Classified<'_>),
     ) -> Result<Evaluation>;
 }
@@ -55,12 +54,11 @@ impl<D: Device<Element = f32>> DynNetwork for Network<D> {
     fn evaluate(
         &mut self,
         split: &Split,
-        tta: Tta,
-        threads: usize,
+        protocol: Protocol,
         seen: &mut dyn FnMut(Classified<'_>),
     ) -> Result<Evaluation> {
-        let dataset = DeviceDataset::new(self, split, TransformConfig::NONE)?;
-        let evaluation = evaluate(self, split, dataset.as_ref(), tta, threads, &Stop::default(), seen)?;
+        let dataset = DeviceDataset::new(self, split, TransformConfig::NONE, &protocol.preprocess)?;
+        let evaluation = evaluate(self, split, dataset.as_ref(), protocol, &Stop::default(), seen)?;
         Ok(evaluation.unwrap_or_else(|| unreachable!("nobody asked it to stop")))
     }
 }
@@ -100,6 +98,7 @@ pub fn architecture_of(metadata: &Metadata, path: &Path) -> Result<Architecture>
 /// A network with its classes' names.
 pub struct Classifier {
     network: Box<dyn DynNetwork>,
+    preprocess: Preprocess,
     normalize: Normalize,
     classes: Vec<String>,
     images: Vec<f32>,
@@ -122,10 +121,11 @@ impl Classifier {
         let mut network = Network::new(device, architecture, batch, false)?;
         checkpoint.restore(&mut network)?;
         network.use_cuda_graph(true);
-        let Metadata { classes, config, .. } = checkpoint.metadata();
+        let Metadata { classes, config, preprocess, .. } = checkpoint.metadata();
         Ok(Self {
             network: Box::new(network),
-            normalize: Normalize::default(),
+            preprocess: *preprocess,
+            normalize: Normalize::new(preprocess.mean, preprocess.std),
             classes: classes.clone(),
             images: Vec::new(),
             tta: Config::tta_of_run(config),
@@ -146,6 +146,16 @@ impl Classifier {
     /// Side of the images in pixels.
     pub fn side(&self) -> usize {
         self.network.architecture().image_size
+    }
+
+    /// How the network's images are made of pictures: the lengths for [`resize`](crate::data::resize::resize).
+    pub fn fit(&self) -> Fit {
+        self.preprocess.fit(self.side())
+    }
+
+    /// Resizing and normalisation of the network's images.
+    pub fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
     }
 
     /// The classes' probabilities (N, classes) for RGB images (S, S, 3) of the network's size.
@@ -202,7 +212,8 @@ impl Classifier {
         threads: usize,
         seen: &mut dyn FnMut(Classified<'_>),
     ) -> Result<Evaluation> {
-        self.network.evaluate(split, self.tta, threads, seen)
+        let protocol = Protocol { preprocess: self.preprocess, tta: self.tta, threads };
+        self.network.evaluate(split, protocol, seen)
     }
 }
 
@@ -237,6 +248,7 @@ mod tests {
             config: String::new(),
             seed: 0,
             progress: Progress::default(),
+            preprocess: Preprocess::default(),
         };
         assert!(architecture_of(&metadata(32), Path::new("a")).is_ok());
         for side in [0, 4097, 1 << 32, (1 << 63) + 1, usize::MAX] {

@@ -10,7 +10,7 @@ use super::model::Model;
 use super::schedule::{LearningRate, Schedule};
 use super::tta::Tta;
 use crate::data::mix::MixConfig;
-use crate::data::{Augment, RandAugment, TransformConfig};
+use crate::data::{Augment, Normalise, RandAugment, TransformConfig};
 
 pub(crate) mod as_text;
 mod device;
@@ -83,6 +83,8 @@ pub struct Config {
     pub arch: Arch,
     /// Image size of the network; the variant's own if `None`.
     pub resize: Option<usize>,
+    /// Mean and deviation of the images; that of the weights in `init`, else CIFAR-10's, if `None`.
+    pub normalise: Option<Normalise>,
     /// Groups of the 2nd, 4th and 5th convolution of `original`.
     pub groups: usize,
     /// Rate of the dropout layers.
@@ -165,6 +167,7 @@ impl Default for Config {
             no_shuffle: false,
             arch: Arch::Cifar,
             resize: None,
+            normalise: None,
             groups: 1,
             dropout: 0.5,
             batch_norm: false,

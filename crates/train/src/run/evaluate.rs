@@ -6,7 +6,7 @@ use super::batch_source::{BatchSource, DeviceDataset};
 use super::error::Result;
 use super::stop::Stop;
 use super::tta::Tta;
-use crate::data::Split;
+use crate::data::{Preprocess, Split};
 
 /// How a network classifies a split.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +65,18 @@ impl Classified<'_> {
     }
 }
 
-/// Classifies `split` in batches of [`Network::max_batch`], each image by its views of `tta`: out of `dataset`, which is the
+/// How images are evaluated.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Protocol {
+    /// Resizing and normalisation.
+    pub preprocess: Preprocess,
+    /// The views of an image whose logits are averaged.
+    pub tta: Tta,
+    /// Threads that decode and resize; 0: all cores.
+    pub threads: usize,
+}
+
+/// Classifies `split` in batches of [`Network::max_batch`], each image as `protocol` says: out of `dataset`, which is the
 /// split on the device, or else by a loader. `seen` gets every batch. None if it was asked to stop before the end.
 ///
 /// # Errors
@@ -74,14 +85,14 @@ pub fn evaluate<D: Device<Element = f32>>(
     network: &mut Network<D>,
     split: &Split,
     dataset: Option<&DeviceDataset<D>>,
-    tta: Tta,
-    threads: usize,
+    protocol: Protocol,
     stop: &Stop,
     seen: &mut dyn FnMut(Classified<'_>),
 ) -> Result<Option<Evaluation>> {
+    let Protocol { preprocess, tta, threads } = protocol;
     let (classes, image_size) = (network.architecture().classes, network.architecture().image_size);
     // Further views are made of images on the host.
-    let mut batches = BatchSource::evaluate(network, split, dataset.filter(|_| tta == Tta::None), threads)?;
+    let mut batches = BatchSource::evaluate(network, split, dataset.filter(|_| tta == Tta::None), preprocess, threads)?;
     let mut logits = vec![0.0; network.max_batch() * classes];
     let mut scratch = Vec::new();
     let mut total = Evaluation { loss: 0.0, images: 0, confusion: vec![vec![0; classes]; classes] };

@@ -5,7 +5,7 @@ use alexnet_core::{Device, Network};
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
 use super::error::Result;
-use crate::data::{Loader, LoaderOptions, Split};
+use crate::data::{Loader, LoaderOptions, Preprocess, Split};
 
 /// Number of patches from which the covariance is estimated.
 const WINDOWS: usize = 100_000;
@@ -55,6 +55,7 @@ pub fn identity<D: Device<Element = f32>>(network: &mut Network<D>) -> Result<()
 pub fn whiten<D: Device<Element = f32>>(
     network: &mut Network<D>,
     images: &Split,
+    preprocess: Preprocess,
     seed: u64,
     threads: usize,
 ) -> Result<()> {
@@ -63,7 +64,9 @@ pub fn whiten<D: Device<Element = f32>>(
         _ => None,
     });
     let Some((name, filters, kernel)) = first else { return Ok(()) };
-    let moments = moments(images, network.architecture().image_size, kernel, seed, threads)?;
+    let image_size = network.architecture().image_size;
+    let options = LoaderOptions { image_size, preprocess, seed, threads, ..LoaderOptions::default() };
+    let moments = moments(images, kernel, options)?;
     let rows = directions(moments);
     let (device, parameters) = network.device_and_parameters();
     let Some(parameter) = parameters.iter_mut().find(|parameter| parameter.name == name) else { return Ok(()) };
@@ -82,11 +85,11 @@ pub fn whiten<D: Device<Element = f32>>(
 }
 
 /// E[p·pᵀ] of patches p of the normalised images, laid out (C, R, S) like the weights of a filter.
-fn moments(images: &Split, image_size: usize, kernel: usize, seed: u64, threads: usize) -> Result<DMatrix<f64>> {
+fn moments(images: &Split, kernel: usize, options: LoaderOptions) -> Result<DMatrix<f64>> {
+    let image_size = options.image_size;
     let side = image_size / kernel;
     let needed = WINDOWS.div_ceil(side * side).min(images.len());
-    let options =
-        LoaderOptions { batch_size: 16, image_size, shuffle: true, seed, threads, ..LoaderOptions::default() };
+    let options = LoaderOptions { batch_size: 16, shuffle: true, ..options };
     let len = 3 * kernel * kernel;
     let mut sum = DMatrix::zeros(len, len);
     let mut seen = 0;
@@ -181,7 +184,7 @@ mod tests {
         let images = Dataset::open("sample", &crate::data::Options::default()).unwrap().train.limit(60);
         let mut network = network(Variant::Modern, Options::new(32, 10));
         let before = parameters(&network);
-        whiten(&mut network, &images, 5, 1).unwrap();
+        whiten(&mut network, &images, Preprocess::default(), 5, 1).unwrap();
         let after = parameters(&network);
         assert_eq!(after[1..], before[1..]);
 

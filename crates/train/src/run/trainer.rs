@@ -13,7 +13,7 @@ use super::batch_source::{BatchSource, DeviceDataset};
 use super::checkpoint::{self, Metadata, Progress, TrainedOn};
 use super::config::Config;
 use super::error::{Error, Result};
-use super::evaluate::{Classified, Evaluation, evaluate};
+use super::evaluate::{Classified, Evaluation, Protocol, evaluate};
 use super::folder::{Outputs, RunFolder, now};
 use super::metrics::Record;
 use super::model::Model;
@@ -21,7 +21,7 @@ use super::scaling::Scaling;
 use super::schedule::LearningRate;
 use super::stop::Stop;
 use crate::data::augment::TransformConfig;
-use crate::data::{DataError, Dataset};
+use crate::data::{DataError, Dataset, Preprocess};
 
 /// How a run ended, if not with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,10 +77,10 @@ struct DeviceDatasets<D: Device> {
 }
 
 impl<D: Device<Element = f32>> DeviceDatasets<D> {
-    fn new(network: &Network<D>, config: &Config, dataset: &Dataset) -> Result<Self> {
-        let evaluated = |split| DeviceDataset::new(network, split, TransformConfig::NONE);
+    fn new(network: &Network<D>, config: &Config, preprocess: &Preprocess, dataset: &Dataset) -> Result<Self> {
+        let evaluated = |split| DeviceDataset::new(network, split, TransformConfig::NONE, preprocess);
         Ok(Self {
-            train: DeviceDataset::new(network, &dataset.train, config.transforms())?,
+            train: DeviceDataset::new(network, &dataset.train, config.transforms(), preprocess)?,
             val: dataset.val.as_ref().map_or(Ok(None), evaluated)?,
             test: evaluated(&dataset.test)?,
         })
@@ -93,6 +93,8 @@ pub struct Trainer<'a, D: Device<Element = f32>> {
     pub network: Network<D>,
     /// The network's name in checkpoints.
     pub model: Model,
+    /// Resizing and normalisation of the images.
+    pub preprocess: Preprocess,
     /// The settings.
     pub config: &'a Config,
     /// The images, limited as the settings say.
@@ -140,7 +142,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             (None, _) => self.progress.scaling = None,
         }
         self.network.use_cuda_graph(!self.config.no_graph);
-        let datasets = DeviceDatasets::new(&self.network, self.config, self.dataset)?;
+        let datasets = DeviceDatasets::new(&self.network, self.config, &self.preprocess, self.dataset)?;
         while self.progress.epoch < self.config.epochs {
             if self.stop.requested() {
                 return Ok(Outcome::Interrupted);
@@ -169,7 +171,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         }
         let (size, epoch) = (self.network.architecture().image_size, self.progress.epoch as u32);
         let first = self.progress.step_in_epoch * config.accumulate;
-        let mut batches = BatchSource::train(config, size, split, dataset, epoch, first)?;
+        let mut batches = BatchSource::train(config, self.preprocess, size, split, dataset, epoch, first)?;
         // Running sums continue from their values: when they are read makes no difference to their bits.
         self.network.set_metrics(Metrics { loss: self.progress.loss_sum, correct: self.progress.correct })?;
         let pause = Duration::try_from_secs_f64(config.save_every).unwrap_or(Duration::MAX);
@@ -318,11 +320,12 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             ),
         ] {
             let Some(split) = split else { continue };
-            let (dataset, threads, tta, stop) =
-                (dataset.as_ref(), self.config.thread_count(), self.config.tta, &self.stop);
+            let (dataset, stop) = (dataset.as_ref(), &self.stop);
+            let protocol =
+                Protocol { preprocess: self.preprocess, tta: self.config.tta, threads: self.config.thread_count() };
             let mut tell = |batch: Classified<'_>| observer.test(batch.done(), split.len());
             let found =
-                self.network.averaged(|network| evaluate(network, split, dataset, tta, threads, stop, &mut tell))?;
+                self.network.averaged(|network| evaluate(network, split, dataset, protocol, stop, &mut tell))?;
             let Some(found) = found else { return Ok(false) };
             if !found.loss.is_finite() {
                 let rate = rate.at(self.progress.step.saturating_sub(1));
@@ -398,6 +401,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             config: self.config.to_toml()?,
             seed: self.config.seed,
             progress: self.progress.clone(),
+            preprocess: self.preprocess,
         };
         self.folder.save(&self.network, &metadata, best).map_err(|error| match error {
             Error::Checkpoint(checkpoint::Error::NotFinite { value, .. }) => {

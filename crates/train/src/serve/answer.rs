@@ -6,7 +6,7 @@ use std::time::Instant;
 use alexnet_core::{Architecture, LayerKind};
 use serde_json::{Value, json};
 
-use crate::data::{decode, resize};
+use crate::data::{Fit, decode, resize};
 use crate::picture::{self, Picture};
 use crate::run::Result;
 use crate::run::classifier::{Classifier, top};
@@ -34,10 +34,10 @@ impl Decoded {
     ///
     /// # Errors
     /// The reason, as text for the client.
-    pub fn new(bytes: &[u8], side: usize) -> Result<Self, String> {
+    pub fn new(bytes: &[u8], fit: Fit) -> Result<Self, String> {
         let (full, width, height) = decode::decode(Cursor::new(bytes), bytes.len() as u64)?;
-        let mut pixels = vec![0; side * side * 3];
-        resize::resize(&full, width, height, side, &mut pixels)?;
+        let mut pixels = vec![0; fit.crop * fit.crop * 3];
+        resize::resize(&full, width, height, fit, &mut pixels)?;
         Ok(Self { width, height, pixels })
     }
 }
@@ -51,6 +51,11 @@ impl Model {
     /// Side of the network's images.
     pub fn side(&self) -> usize {
         self.classifier.side()
+    }
+
+    /// How pictures are resized and cropped for the network.
+    pub fn fit(&self) -> Fit {
+        self.classifier.fit()
     }
 
     /// The body of `GET /model`.

@@ -25,6 +25,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::data::Fit;
 pub use answer::Model;
 
 const PAGE: &str = include_str!("page.html");
@@ -53,8 +54,8 @@ type Refusal = (StatusCode, String);
 
 struct Server {
     model: Mutex<Model>,
-    /// Side of the network's images.
-    side: usize,
+    /// How pictures are resized and cropped for the network.
+    fit: Fit,
     limits: Limits,
     /// Accepted Host headers.
     hosts: Vec<String>,
@@ -64,7 +65,7 @@ struct Server {
 impl Server {
     fn new(model: Model, limits: Limits, address: SocketAddr) -> Self {
         Self {
-            side: model.side(),
+            fit: model.fit(),
             model: Mutex::new(model),
             limits,
             hosts: hosts(address),
@@ -231,7 +232,7 @@ async fn predict(server: &Arc<Server>, request: Request<Incoming>) -> Result<Res
         let _permit = permit;
         // Decoded before the lock is taken, so that a large picture delays no other request.
         let picture =
-            answer::Decoded::new(&body, server.side).map_err(|reason| (StatusCode::UNPROCESSABLE_ENTITY, reason))?;
+            answer::Decoded::new(&body, server.fit).map_err(|reason| (StatusCode::UNPROCESSABLE_ENTITY, reason))?;
         let answer = lock(&server).predict(&picture, top, layers);
         answer.map(|answer| json(&answer)).map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
     });

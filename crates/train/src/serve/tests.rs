@@ -6,6 +6,7 @@ use alexnet_core::random::Philox;
 use alexnet_core::{Cpu, Network};
 
 use super::*;
+use crate::data::Preprocess;
 use crate::data::cifar::CLASSES;
 use crate::run::checkpoint::{self, Metadata, Progress, TrainedOn};
 use crate::run::classifier::{Classifier, architecture_of};
@@ -20,6 +21,7 @@ fn model() -> Model {
         config: String::new(),
         seed: 1,
         progress: Progress::default(),
+        preprocess: Preprocess::default(),
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("last.safetensors");

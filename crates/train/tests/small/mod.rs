@@ -8,7 +8,7 @@ use std::sync::Arc;
 use alexnet_core::device::Parameter;
 use alexnet_core::random::Philox;
 use alexnet_core::{Architecture, Device, LayerKind, LayerSpec, Network};
-use alexnet_train::data::{Dataset, Options};
+use alexnet_train::data::{Dataset, Options, Preprocess};
 use alexnet_train::run::checkpoint::{self, Progress};
 use alexnet_train::run::metrics::Record;
 use alexnet_train::run::model::Model;
@@ -143,8 +143,16 @@ pub fn go<D: Device<Element = f32>>(
     };
     let mut outputs = folder.outputs(progress.epoch)?;
     let model = Model { variant: "small".into(), image_size: 32, groups: 1, dropout: 0.5, ..Model::default() };
-    let mut trainer =
-        Trainer { network, model, config, dataset: &dataset, folder: &folder, stop: stop.clone(), progress };
+    let mut trainer = Trainer {
+        network,
+        model,
+        preprocess: Preprocess::default(),
+        config,
+        dataset: &dataset,
+        folder: &folder,
+        stop: stop.clone(),
+        progress,
+    };
     if !resumes {
         trainer.save()?;
     }

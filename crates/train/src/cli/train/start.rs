@@ -10,8 +10,8 @@ use anyhow::Context;
 
 use crate::cli::device::{self, AnyDevice};
 use crate::cli::hint;
-use crate::data::{self, Dataset};
-use crate::import;
+use crate::data::{self, Dataset, Normalise, Preprocess};
+use crate::import::{self, WeightFile};
 use crate::print::{notice, say};
 use crate::run::checkpoint::{self, Checkpoint, Progress};
 use crate::run::config::Config;
@@ -84,7 +84,18 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     let Start { config, out, resumed, stop } = start;
     let average = config.ema > 0.0;
     memory::fits(&*device, &architecture(&config, 10)?, config.batch_size, memory::Use::Training { average })?;
-    let dataset = open_data(&config)?;
+    let mut weights = match (&config.init, &resumed) {
+        (Some(file), None) => Some(import::open(Path::new(file)).map_err(Error::from)?),
+        _ => None,
+    };
+    let mut preprocess = match &resumed {
+        Some(Resumed { checkpoint, .. }) => checkpoint.metadata().preprocess,
+        None => preprocess(&config, weights.as_ref())?,
+    };
+    let dataset = open_data(&config, &preprocess)?;
+    if config.normalise == Some(Normalise::Auto) && resumed.is_none() {
+        preprocess = preprocess.measured(&dataset.train, config.image_size())?;
+    }
     if let Some(Resumed { checkpoint, .. }) = &resumed {
         same_data(checkpoint, &dataset)?;
     }
@@ -100,9 +111,10 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
             }
             checkpoint.restore(&mut network)?;
         }
-        None => initialise(&mut network, &config, &dataset)?,
+        None => initialise(&mut network, &config, &dataset, &preprocess, weights.as_mut())?,
     }
-    describe(&network, &dataset, &config, free)?;
+    drop(weights);
+    describe(&network, &dataset, &config, &preprocess, free)?;
 
     let fresh = resumed.is_none();
     let (folder, progress) = match resumed {
@@ -117,7 +129,8 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
         }
     }
     .clone();
-    let mut trainer = Trainer { network, model, config: &config, dataset: &dataset, folder: &folder, stop, progress };
+    let mut trainer =
+        Trainer { network, model, preprocess, config: &config, dataset: &dataset, folder: &folder, stop, progress };
     let mut outputs = match begin(&mut trainer, fresh) {
         Ok(outputs) => outputs,
         Err(error) => {
@@ -135,9 +148,19 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     Ok(outcome)
 }
 
+/// The preprocessing of a new run; with `--normalise auto` its numbers are still to be measured.
+fn preprocess(config: &Config, weights: Option<&WeightFile>) -> Result<Preprocess, Error> {
+    match (weights, config.normalise) {
+        (Some(weights), given) => Ok(import::preprocess(weights, &config.model(), given)?),
+        (None, Some(given)) => Ok(given.preprocess(Preprocess::CIFAR10, config.image_size())),
+        (None, None) => Ok(Preprocess::CIFAR10),
+    }
+}
+
 /// The data set, its validation images held out and limited as the settings say.
-fn open_data(config: &Config) -> anyhow::Result<Dataset> {
-    let options = data::Options { image_size: config.image_size(), ..hint::data_options() };
+fn open_data(config: &Config, preprocess: &Preprocess) -> anyhow::Result<Dataset> {
+    let (image_size, resize) = (config.image_size(), preprocess.resize);
+    let options = data::Options { image_size, resize, ..hint::data_options() };
     let mut dataset = Dataset::open(&config.data, &options)?;
     if let Some(count) = config.val {
         if count >= dataset.train.len() {
@@ -156,6 +179,8 @@ fn initialise<D: Device<Element = f32>>(
     network: &mut Network<D>,
     config: &Config,
     dataset: &Dataset,
+    preprocess: &Preprocess,
+    weights: Option<&mut WeightFile>,
 ) -> Result<(), Error> {
     if config.init.is_none() || config.replace_classifier {
         network.initialise(Philox::new(config.seed))?;
@@ -164,10 +189,10 @@ fn initialise<D: Device<Element = f32>>(
         initial::identity(network)?;
     }
     if config.whiten {
-        initial::whiten(network, &dataset.train, config.seed, config.thread_count())?;
+        initial::whiten(network, &dataset.train, *preprocess, config.seed, config.thread_count())?;
     }
-    if let Some(init) = &config.init {
-        import::open(Path::new(init))?.initialise(network, config.replace_classifier)?;
+    if let Some(weights) = weights {
+        weights.initialise(network, config.replace_classifier)?;
     }
     if config.ema > 0.0 {
         network.keep_average()?;
@@ -180,6 +205,7 @@ fn describe<D: Device<Element = f32>>(
     network: &Network<D>,
     dataset: &Dataset,
     config: &Config,
+    preprocess: &Preprocess,
     free: Option<u64>,
 ) -> anyhow::Result<()> {
     say(&format!(
@@ -194,6 +220,7 @@ fn describe<D: Device<Element = f32>>(
     let model = config.model();
     say(&format!("device   {}", network.device().name()));
     say(&format!("network  {}, images {1}x{1}", model.variant, model.image_size));
+    say(&format!("input    {}", preprocess.describe(model.image_size)));
     say(summary::table(network.architecture())?.trim_end());
     say(&format!("memory   {}", memory::line(&network.memory_plan(), free)));
     Ok(())

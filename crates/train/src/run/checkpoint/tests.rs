@@ -34,6 +34,7 @@ fn metadata() -> Metadata {
             best_accuracy: Some(1.0 / 3.0),
             ..Default::default()
         },
+        preprocess: Preprocess::imagenet(32),
     }
 }
 
