@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use alexnet_core::{Architecture, Error, LayerKind, LayerSpec, Network, Reference};
+use alexnet_train::data::Preprocess;
 use alexnet_train::export::fold::fold;
 use alexnet_train::export::{Model, Tensor};
 
@@ -49,7 +50,7 @@ fn the_folded_network_is_the_same() {
     let specs = architecture.parameters().unwrap().into_iter().zip(&values);
     let parameters =
         specs.map(|(spec, bytes)| Tensor { name: spec.name, shape: spec.shape, bytes: bytes.into() }).collect();
-    let model = Model { architecture: &architecture, classes: &[], parameters };
+    let model = Model { architecture: &architecture, classes: &[], preprocess: Preprocess::default(), parameters };
     let before = logits(&architecture, &model.parameters);
     let (folded, parameters) = fold(&model).unwrap();
     let names: Vec<&str> = folded.layers.iter().map(|layer| layer.name.rsplit_once('.').unwrap().1).collect();
@@ -68,7 +69,12 @@ fn the_folded_network_is_the_same() {
 fn a_batch_norm_without_weights_before_it_is_an_error() {
     for kinds in [&[NORM, LayerKind::Flatten][..], &[CONV, LayerKind::Relu, NORM]] {
         let architecture = architecture(kinds);
-        let model = Model { architecture: &architecture, classes: &[], parameters: Vec::new() };
+        let model = Model {
+            architecture: &architecture,
+            classes: &[],
+            preprocess: Preprocess::default(),
+            parameters: Vec::new(),
+        };
         let Err(Error::Layer { layer, reason }) = fold(&model) else { panic!("{kinds:?} is folded") };
         assert_eq!(layer, format!("features.{}", kinds.iter().position(|kind| *kind == NORM).unwrap()));
         assert!(reason.contains("right after a convolution or a linear layer"), "{reason}");

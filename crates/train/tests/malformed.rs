@@ -179,6 +179,7 @@ fn safetensors_file() -> Vec<u8> {
 
 fn pytorch_file() -> Vec<u8> {
     use alexnet_core::{Architecture, LayerKind, LayerSpec};
+    use alexnet_train::data::Preprocess;
     use alexnet_train::export::{Model, Tensor, pytorch};
     let layers = vec![LayerSpec { name: "features.0".into(), kind: LayerKind::Relu }];
     let architecture = Architecture { name: "small".into(), image_size: 3, channels: 3, classes: 2, layers };
@@ -187,7 +188,13 @@ fn pytorch_file() -> Vec<u8> {
         .iter()
         .map(|(name, shape, bytes)| Tensor { name: name.clone(), shape: shape.clone(), bytes: bytes.into() })
         .collect();
-    pytorch::to_bytes(&Model { architecture: &architecture, classes: &[], parameters }).unwrap()
+    pytorch::to_bytes(&Model {
+        architecture: &architecture,
+        classes: &[],
+        preprocess: Preprocess::default(),
+        parameters,
+    })
+    .unwrap()
 }
 
 /// PyTorch's format before zip: magic number, version, system, state dict, keys, then each storage.

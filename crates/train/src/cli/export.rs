@@ -18,8 +18,8 @@ use crate::run::classifier::architecture_of;
 /// Write a network as ONNX, TorchScript, .pth or safetensors
 ///
 /// ONNX and TorchScript take float images (N, 3, side, side), normalised as in training, and return logits (N,
-/// classes), for any N. In ONNX they are named `input` and `output`. The class names are in the ONNX file's metadata
-/// and in TorchScript's extra file classes.json.
+/// classes), for any N. In ONNX they are named `input` and `output`. The class names and the
+/// preprocessing are in the ONNX file's metadata, and in TorchScript's extra files classes.json and preprocess.json.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Run folder (its best.safetensors) or checkpoint file
@@ -87,7 +87,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let bytes = loaded.checkpoint.parameter(&spec.name, &spec.shape).map_err(Error::from)?;
         parameters.push(export::Tensor { name: spec.name, shape: spec.shape, bytes: bytes.into() });
     }
-    let model = export::Model { architecture: &architecture, classes: &loaded.metadata().classes, parameters };
+    let (classes, preprocess) = (&loaded.metadata().classes[..], loaded.metadata().preprocess);
+    let model = export::Model { architecture: &architecture, classes, preprocess, parameters };
     let bytes = match format {
         Format::Onnx => onnx::to_bytes(&model, wrapping)?,
         Format::Torchscript => torchscript::to_bytes(&model, wrapping)?,
@@ -107,5 +108,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let size = gib(bytes.len() as u64);
     say(&format!("wrote {}: {}, {size}, {input}{output}", args.output.display(), architecture.name));
+    let inside = if args.with_preprocess { "input: bytes, normalised inside as" } else { "input:" };
+    say(&format!("{inside} {}", preprocess.describe(architecture.image_size)));
     Ok(ExitCode::SUCCESS)
 }

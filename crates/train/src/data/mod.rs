@@ -23,6 +23,7 @@ pub mod options;
 pub mod order;
 pub mod preprocess;
 pub mod report;
+pub mod resample;
 pub mod resize;
 pub mod sample;
 pub mod split;

@@ -10,6 +10,7 @@ use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::preprocess::Fit;
+use super::resample;
 
 thread_local! {
     static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
@@ -45,27 +46,17 @@ pub fn resize(pixels: &[u8], width: usize, height: usize, fit: impl Into<Fit>, o
         .map_err(|error| error.to_string())
 }
 
-/// As torchvision's `Resize(short)` and `CenterCrop(crop)`; only the pixels within the crop are computed.
+/// As torchvision's `Resize(short)` and `CenterCrop(crop)` of a PIL image.
 fn resize_and_crop(pixels: &[u8], size: [usize; 2], short: usize, crop: usize, out: &mut [u8]) -> Result<(), String> {
-    let source = TypedImageRef::<U8x3>::from_buffer(size[0] as u32, size[1] as u32, pixels);
-    let source = source.map_err(|error| error.to_string())?;
-    let target = TypedImage::<U8x3>::from_buffer(crop as u32, crop as u32, out);
-    let mut target = target.map_err(|error| error.to_string())?;
     let shorter = size[0].min(size[1]);
-    let boxed = size.map(|side| {
-        let resized = if side == shorter { short } else { short * side / shorter };
-        let scale = side as f64 / resized as f64;
-        // Python rounds half to even.
-        let start = ((resized - crop) as f64 / 2.0).round_ties_even();
-        (start * scale, crop as f64 * scale)
-    });
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
-        .use_alpha(false)
-        .crop(boxed[0].0, boxed[1].0, boxed[0].1, boxed[1].1);
-    RESIZER
-        .with_borrow_mut(|resizer| resizer.resize_typed(&source, &mut target, &options))
-        .map_err(|error| error.to_string())
+    if shorter == 0 || pixels.len() != size[0] * size[1] * 3 || short < crop || out.len() != crop * crop * 3 {
+        return Err(format!("{} bytes do not hold an image of {}x{} pixels", pixels.len(), size[0], size[1]));
+    }
+    let resized = size.map(|side| short * side / shorter);
+    // Python rounds half to even.
+    let start = resized.map(|side| ((side - crop) as f64 / 2.0).round_ties_even() as usize);
+    resample::bilinear(pixels, size, resized, start, crop, out);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -11,14 +11,25 @@ use std::borrow::Cow;
 
 use alexnet_core::Architecture;
 
+use crate::data::Preprocess;
+
 /// The input of every exporter: the layers and their parameters.
 pub struct Model<'a> {
     /// The layers.
     pub architecture: &'a Architecture,
     /// The names of the classes in order.
     pub classes: &'a [String],
+    /// How pictures are resized and normalised.
+    pub preprocess: Preprocess,
     /// The parameters in the network's order.
     pub parameters: Vec<Tensor<'a>>,
+}
+
+impl Model<'_> {
+    /// The preprocessing as JSON, as every format records it.
+    pub fn preprocess_json(&self) -> String {
+        self.preprocess.to_json(self.architecture.image_size).to_string()
+    }
 }
 
 /// A parameter's value.

@@ -1,7 +1,8 @@
 //! ONNX: writes the graph as a protocol buffer `onnx.ModelProto`; field numbers are those of `onnx.proto`.
 //!
 //! The input is `input`: normalised float (N, 3, H, W), or with preprocessing uint8 (N, H, W, 3);
-//! the output is `output` (N, classes). N is any batch. The metadata's `classes` is the JSON list of their names.
+//! the output is `output` (N, classes). N is any batch. The metadata's `classes` is the JSON list of their names, and
+//! `preprocess` how pictures become the input, whose numbers are also keys of their own.
 
 use alexnet_core::LayerKind;
 use alexnet_core::architecture::TracedLayer;
@@ -9,7 +10,7 @@ use alexnet_core::shape::AvgPoolShape;
 
 use super::fold::fold;
 use super::{Model, Wrapping};
-use crate::data::augment::{MEAN, STD};
+use crate::data::Preprocess;
 use crate::protobuf::Message;
 
 const FLOAT: i64 = 1;
@@ -30,7 +31,7 @@ pub fn to_bytes(model: &Model<'_>, wrapping: Wrapping) -> alexnet_core::Result<V
     }
     let mut value = "input".to_owned();
     if wrapping.preprocess {
-        value = graph.preprocess(value);
+        value = graph.preprocess(value, &model.preprocess);
     }
     let mut inputs = Vec::new();
     for layer in architecture.trace()? {
@@ -56,15 +57,38 @@ pub fn to_bytes(model: &Model<'_>, wrapping: Wrapping) -> alexnet_core::Result<V
         .message(11, &input)
         .message(12, &output);
     let opset = Message::new().bytes(1, "").int(2, OPSET);
-    let classes = Message::new().bytes(1, "classes").bytes(2, serde_json::json!(model.classes).to_string());
+    let properties = properties(model);
     let model = Message::new()
         .int(1, IR_VERSION)
         .bytes(2, "alexnet")
         .bytes(3, env!("CARGO_PKG_VERSION"))
         .message(7, &graph)
         .message(8, &opset)
-        .message(14, &classes);
+        .messages(14, properties);
     Ok(model.into_bytes())
+}
+
+/// The entries of `metadata_props`.
+fn properties(model: &Model<'_>) -> Vec<Message> {
+    let preprocess = model.preprocess.to_json(model.architecture.image_size);
+    let entry = |key: &str, value: &str| Message::new().bytes(1, key).bytes(2, value);
+    let mut entries = vec![
+        entry("classes", &serde_json::json!(model.classes).to_string()),
+        entry("preprocess", &preprocess.to_string()),
+    ];
+    for (key, value) in [
+        ("mean", "mean"),
+        ("std", "std"),
+        ("channel_order", "channels"),
+        ("range", "range"),
+        ("resize", "resize"),
+        ("image_size", "crop"),
+        ("interpolation", "interpolation"),
+    ] {
+        let value = &preprocess[value];
+        entries.push(entry(key, &value.as_str().map_or_else(|| value.to_string(), String::from)));
+    }
+    entries
 }
 
 #[derive(Default)]
@@ -93,13 +117,13 @@ impl Graph {
     }
 
     /// uint8 (N, H, W, 3) to normalised float (N, 3, H, W), with the operations in the order of evaluation.
-    fn preprocess(&mut self, input: String) -> String {
+    fn preprocess(&mut self, input: String, preprocess: &Preprocess) -> String {
         let float = self.node("Cast", "preprocess.float", &[&input], &[int("to", FLOAT)]);
         let full = self.constant("preprocess.255", &[], &[255.0]);
         let unit = self.node("Div", "preprocess.unit", &[&float, &full], &[]);
-        let mean = self.constant("preprocess.mean", &[3], &MEAN);
+        let mean = self.constant("preprocess.mean", &[3], &preprocess.mean);
         let centred = self.node("Sub", "preprocess.centred", &[&unit, &mean], &[]);
-        let std = self.constant("preprocess.std", &[3], &STD);
+        let std = self.constant("preprocess.std", &[3], &preprocess.std);
         let normalised = self.node("Div", "preprocess.normalised", &[&centred, &std], &[]);
         self.node("Transpose", "preprocess", &[&normalised], &[ints("perm", &[0, 3, 1, 2])])
     }

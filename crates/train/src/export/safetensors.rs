@@ -4,12 +4,13 @@ use super::Model;
 use crate::run::model;
 
 /// The bytes of the file. Its metadata have `format` (`pt`, as other libraries write it), and for [`crate::import`]
-/// `architecture` and `classes` as JSON.
+/// `architecture`, `classes` and `preprocess` as JSON.
 pub fn to_bytes(model: &Model<'_>, network: &model::Model) -> Vec<u8> {
     let mut header = serde_json::Map::new();
     let metadata = serde_json::json!({
         "format": "pt",
         "architecture": serde_json::json!(network).to_string(),
+        "preprocess": model.preprocess_json(),
         "classes": serde_json::json!(model.classes).to_string(),
     });
     header.insert("__metadata__".into(), metadata);

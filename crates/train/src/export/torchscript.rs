@@ -2,7 +2,7 @@
 //!
 //! It holds the source of `forward` in TorchScript's subset of Python, and a pickle of the module's attributes. The
 //! submodules have torchvision's names, so `state_dict()` has them, too. The extra file `classes.json` lists the class
-//! names.
+//! names, `preprocess.json` says how pictures become the input.
 
 use std::fmt::Write as _;
 use std::io::Cursor;
@@ -14,7 +14,6 @@ use super::fold::fold;
 use super::pickle::Pickle;
 use super::pytorch::Archive;
 use super::{Model, Tensor, Wrapping};
-use crate::data::augment::{MEAN, STD};
 
 /// The format's version since PyTorch 1.12.
 const VERSION: &str = "10";
@@ -35,7 +34,8 @@ pub enum Error {
 /// # Errors
 /// Layers that do not fit each other; an archive that cannot be written.
 pub fn to_bytes(model: &Model<'_>, wrapping: Wrapping) -> Result<Vec<u8>, Error> {
-    let constants = [MEAN, STD].map(|values| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
+    let constants = [model.preprocess.mean, model.preprocess.std]
+        .map(|values| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
     let (architecture, mut tensors) = fold(model)?;
     if wrapping.preprocess {
         for (name, bytes) in ["mean", "std"].into_iter().zip(&constants) {
@@ -48,6 +48,7 @@ pub fn to_bytes(model: &Model<'_>, wrapping: Wrapping) -> Result<Vec<u8>, Error>
     archive.record("data.pkl", &attributes(&tensors))?;
     archive.record("code/__torch__.py", code.as_bytes())?;
     archive.record("extra/classes.json", serde_json::json!(model.classes).to_string().as_bytes())?;
+    archive.record("extra/preprocess.json", model.preprocess_json().as_bytes())?;
     archive.record("constants.pkl", &{
         let mut pickle = Pickle::new();
         pickle.empty_tuple();

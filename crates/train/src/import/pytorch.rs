@@ -256,6 +256,7 @@ mod tests {
     use alexnet_core::{Architecture, LayerKind, LayerSpec};
 
     use super::*;
+    use crate::data::Preprocess;
     use crate::export::{Model, Tensor as Exported, pytorch};
 
     fn file() -> (Vec<u8>, Vec<u8>) {
@@ -267,7 +268,16 @@ mod tests {
             Exported { name: "features.0.weight".into(), shape: vec![2, 3, 3, 3], bytes: bytes.as_slice().into() },
             Exported { name: "features.0.bias".into(), shape: vec![2], bytes: bytes[..8].into() },
         ];
-        (pytorch::to_bytes(&Model { architecture: &architecture, classes: &[], parameters }).unwrap(), bytes)
+        (
+            pytorch::to_bytes(&Model {
+                architecture: &architecture,
+                classes: &[],
+                preprocess: Preprocess::default(),
+                parameters,
+            })
+            .unwrap(),
+            bytes,
+        )
     }
 
     fn opened(bytes: &[u8]) -> Result<StateDict, Error> {
