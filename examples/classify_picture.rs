@@ -28,9 +28,9 @@ pub fn load(path: &Path) -> Result<Classifier, Box<dyn Error>> {
 /// The three most probable classes of a PNG or JPEG file.
 pub fn classify(classifier: &mut Classifier, picture: &Path) -> Result<Vec<(String, f64)>, Box<dyn Error>> {
     // RGB bytes (side, side, 3): the shorter side resized, the middle cut out, as in evaluation.
-    let side = classifier.side();
-    let mut pixels = vec![0; side * side * 3];
-    decode::decode_file(picture, side, &mut pixels)?;
+    let fit = classifier.fit();
+    let mut pixels = vec![0; fit.crop * fit.crop * 3];
+    decode::decode_file(picture, fit, &mut pixels)?;
     let probabilities = classifier.classify([pixels.as_slice()])?;
     let best = top(&probabilities[0], 3);
     Ok(best.into_iter().map(|(class, probability)| (classifier.classes()[class].clone(), probability)).collect())

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use alexnet_train::data::{cifar, decode, resize};
+use alexnet_train::data::{Fit, cifar, decode, resize};
 use alexnet_train::import;
 use alexnet_train::import::recognise::{Known, recognise};
 use alexnet_train::run::checkpoint;
@@ -261,7 +261,11 @@ fn picture(format: image::ImageFormat) -> Vec<u8> {
 
 fn decode(bytes: &[u8]) -> bool {
     let Ok((pixels, width, height)) = decode::decode(Cursor::new(bytes), bytes.len() as u64) else { return false };
-    resize::resize(&pixels, width, height, 32, &mut vec![0; 32 * 32 * 3]).is_ok()
+    let mut out = vec![0; 32 * 32 * 3];
+    let cropped = resize::resize(&pixels, width, height, Fit { short: 36, crop: 32 }, &mut out);
+    let fitted = resize::resize(&pixels, width, height, 32, &mut out);
+    assert_eq!(cropped.is_ok(), fitted.is_ok());
+    fitted.is_ok()
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What `alexnet export` writes, opened by those it is for: onnx's checker, onnxruntime, `torch.jit.load`, a plain
-//! PyTorch module, the safetensors package.
+//! PyTorch module, the safetensors package. What `alexnet` sees of pictures is compared with torchvision.
 //!
 //! Run it with `cargo test --release --package alexnet-train --test python --test browser -- --ignored`. It makes a Python
 //! environment in the user's cache folder by pip, once (5 GB: PyTorch on PyPI comes with CUDA's libraries);
@@ -46,11 +46,12 @@ fn logits(place: &Place, checkpoint_path: &Path) {
     )
     .unwrap();
     checkpoint.restore(&mut network).unwrap();
+    let preprocess = metadata.preprocess;
     let split = Dataset::open("sample", &Options::default()).unwrap().test.limit(IMAGES);
     let (mut pixels, mut scratch) = (Vec::new(), Vec::new());
-    (0..IMAGES).for_each(|index| pixels.extend(split.image(index, side, &mut scratch).unwrap()));
+    (0..IMAGES).for_each(|index| pixels.extend(split.image(index, preprocess.fit(side), &mut scratch).unwrap()));
     fs::write(place.path("pixels.u8"), pixels).unwrap();
-    let options = LoaderOptions { batch_size: IMAGES, image_size: side, ..LoaderOptions::default() };
+    let options = LoaderOptions { batch_size: IMAGES, image_size: side, preprocess, ..LoaderOptions::default() };
     let batch = Loader::new(&split, options).unwrap().next().unwrap().unwrap();
     network.predict(batch.images()).unwrap();
     let mut logits = vec![0.0; IMAGES * 10];
@@ -59,21 +60,24 @@ fn logits(place: &Place, checkpoint_path: &Path) {
     write(place.path("logits.f32"), &logits);
 }
 
-fn proof(variant: &str, groups: &str, side: &str) {
+/// Runs a script of `tests/python` on the folder and prints what it says.
+fn python(place: &Place, script: &str, arguments: &[&str]) {
     let python = environment::python(&PACKAGES, "5 GB").unwrap_or_else(|error| panic!("{error}"));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(script);
+    let mut command = Command::new(&python);
+    command.arg(script).arg(arguments[0]).arg(place.path("")).args(&arguments[1..]);
+    let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", python.display()));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    print!("{arguments:?}:\n{}", text(&output.stdout));
+}
+
+fn proof(variant: &str, groups: &str, side: &str) {
     let place = Place::new();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/proof.py");
     let plain = variant;
     let residual = if plain.ends_with("-residual") { "--residual" } else { "" };
     let variant = variant.trim_end_matches("-residual").trim_end_matches("-batch-norm");
-    let call = |action: &str| {
-        let mut command = Command::new(&python);
-        command.arg(&script).arg(action).arg(place.path("")).args([plain, groups, side]);
-        let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", python.display()));
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(output.status.success(), "{plain}, {action}: {}{}", text(&output.stdout), text(&output.stderr));
-        print!("{plain}, groups {groups}:\n{}", text(&output.stdout));
-    };
+    let call = |action: &str| python(&place, "proof.py", &[action, plain, groups, side]);
     call("make");
     // The shapes tell the variant; only `paper-k11` at its own side must be told from others with as many features.
     let out = place.succeed(&format!("import source.pth -o checkpoint.safetensors --classes cifar10 {residual}"));
@@ -91,6 +95,19 @@ fn proof(variant: &str, groups: &str, side: &str) {
         place.succeed(&format!("export {name}.safetensors -o {name}-out.pth"));
     }
     call("check");
+}
+
+#[test]
+#[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
+fn imported_weights_see_what_torchvisions_preset_shows_them() {
+    let place = Place::new();
+    python(&place, "preset.py", &["make"]);
+    let out = place.succeed("import alexnet.pth -o alexnet.safetensors");
+    assert!(out.contains("torchvision, images 224x224, 1000 classes"), "{out}");
+    assert!(out.contains("mean 0.485 0.456 0.406 and std 0.229 0.224 0.225, Resize 256, CenterCrop 224"), "{out}");
+    let lines = place.succeed("predict alexnet.safetensors photos --json --top 1000 --device cpu");
+    fs::write(place.path("predict.jsonl"), lines).unwrap();
+    python(&place, "preset.py", &["check"]);
 }
 
 #[test]

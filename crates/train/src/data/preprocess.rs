@@ -275,7 +275,7 @@ mod tests {
             ("mean", json!([0.5, 0.5])),
             ("mean", json!([1e30, 0.5, 0.5])),
             ("resize", json!(100)),
-            ("resize", json!(1 << 40)),
+            ("resize", json!(1u64 << 40)),
             ("resize", json!(-1)),
             ("crop", json!(0)),
             ("channels", json!("BGR")),

@@ -49,7 +49,12 @@ pub fn resize(pixels: &[u8], width: usize, height: usize, fit: impl Into<Fit>, o
 /// As torchvision's `Resize(short)` and `CenterCrop(crop)` of a PIL image.
 fn resize_and_crop(pixels: &[u8], size: [usize; 2], short: usize, crop: usize, out: &mut [u8]) -> Result<(), String> {
     let shorter = size[0].min(size[1]);
-    if shorter == 0 || pixels.len() != size[0] * size[1] * 3 || short < crop || out.len() != crop * crop * 3 {
+    if shorter == 0
+        || crop == 0
+        || pixels.len() != size[0] * size[1] * 3
+        || short < crop
+        || out.len() != crop * crop * 3
+    {
         return Err(format!("{} bytes do not hold an image of {}x{} pixels", pixels.len(), size[0], size[1]));
     }
     let resized = size.map(|side| short * side / shorter);

@@ -1,6 +1,6 @@
 //! Evaluation of the test images for the report, with the most confident mistakes.
 
-use crate::data::Dataset;
+use crate::data::{Dataset, Fit};
 use crate::picture::Picture;
 use crate::run::Result;
 use crate::run::classifier::{Classifier, softmax, top};
@@ -57,10 +57,13 @@ pub fn test(classifier: &mut Classifier, dataset: &Dataset, threads: usize, most
         wrong.truncate(most);
     })?;
     let shown = split.image_size().unwrap_or(side).min(LARGEST_PICTURE);
+    // Of files, the part that the network sees.
+    let Fit { short, crop } = if split.image_size().is_none() { classifier.fit() } else { shown.into() };
+    let fit = Fit { short: short * shown / crop, crop: shown };
     let mut scratch = Vec::new();
     let mut mistakes = Vec::new();
     for (index, class, taken_for, confidence, own) in wrong {
-        let picture = Picture::from_rgb(shown, split.image(index, shown, &mut scratch)?);
+        let picture = Picture::from_rgb(shown, split.image(index, fit, &mut scratch)?);
         mistakes.push(Mistake { class, taken_for, confidence, own, picture });
     }
     Ok(Tested { dataset: dataset.name.clone(), classes, evaluation, mistakes })

@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 import torch
 import torchvision
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -121,11 +122,33 @@ def equal(what, found, expected):
         assert torch.equal(a.view(torch.int32), b.view(torch.int32)), f"{what}: {name} differs"
 
 
-def read_onnx(path, images):
+def recorded(preprocess, variant, side):
+    """The preprocessing in a file: ImageNet's for torchvision's architecture, else CIFAR-10's."""
+    imagenet = variant == "torchvision"
+    assert preprocess == {
+        "mean": [0.485, 0.456, 0.406] if imagenet else [0.4914, 0.4822, 0.4465],
+        "std": [0.229, 0.224, 0.225] if imagenet else [0.2023, 0.1994, 0.201],
+        "resize": 256 if imagenet else side,
+        "crop": side,
+        "interpolation": "bilinear",
+        "antialias": True,
+        "channels": "RGB",
+        "range": [0, 1],
+    }, preprocess
+
+
+def read_onnx(path, images, variant, side):
     onnx.checker.check_model(str(path), full_check=True)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     assert [i.name for i in session.get_inputs()] == ["input"] and [o.name for o in session.get_outputs()] == ["output"]
-    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"])[2] == "bird"
+    notes = session.get_modelmeta().custom_metadata_map
+    assert json.loads(notes["classes"])[2] == "bird"
+    preprocess = json.loads(notes["preprocess"])
+    recorded(preprocess, variant, side)
+    assert [json.loads(notes[key]) for key in ["mean", "std", "range", "resize", "image_size"]] == [
+        preprocess[key] for key in ["mean", "std", "range", "resize", "crop"]
+    ]
+    assert (notes["channel_order"], notes["interpolation"]) == ("RGB", "bilinear")
     whole = session.run(None, {"input": images})[0]
     for count in [1, 5]:
         part = session.run(None, {"input": images[:count]})[0]
@@ -133,10 +156,11 @@ def read_onnx(path, images):
     return whole
 
 
-def read_script(path, images):
-    extra = {"classes.json": ""}
+def read_script(path, images, variant, side):
+    extra = {"classes.json": "", "preprocess.json": ""}
     script = torch.jit.load(str(path), _extra_files=extra)
     assert json.loads(extra["classes.json"])[2] == "bird"
+    recorded(json.loads(extra["preprocess.json"]), variant, side)
     with torch.inference_mode():
         return script.eval()(torch.from_numpy(images)).numpy(), script.state_dict()
 
@@ -156,8 +180,8 @@ def check(folder, variant, groups, side):
     plain.load_state_dict(state)
     with torch.inference_mode():
         close("plain PyTorch module", ours, plain(torch.from_numpy(images)).numpy())
-    close("onnxruntime", ours, read_onnx(folder / "out.onnx", images))
-    scripted, own = read_script(folder / "out.pt", images)
+    close("onnxruntime", ours, read_onnx(folder / "out.onnx", images, variant, side))
+    scripted, own = read_script(folder / "out.pt", images, variant, side)
     close("torch.jit.load", ours, scripted)
     if any(name.endswith("running_mean") for name in source):
         # The batch norms are part of the layers before them: the last layer alone is as it was.
@@ -170,8 +194,8 @@ def check(folder, variant, groups, side):
     # Probabilities from uint8 images, each format against our logits.
     powers = np.exp(ours - ours.max(1, keepdims=True), dtype=np.float64)
     probabilities = powers / powers.sum(1, keepdims=True)
-    for what, found in [("ONNX", read_onnx(folder / "whole.onnx", pixels)),
-                        ("TorchScript", read_script(folder / "whole.pt", pixels)[0])]:
+    for what, found in [("ONNX", read_onnx(folder / "whole.onnx", pixels, variant, side)),
+                        ("TorchScript", read_script(folder / "whole.pt", pixels, variant, side)[0])]:
         worst = np.abs(found - probabilities).max()
         # d softmax ≤ half of twice the largest change of a logit.
         assert worst <= TOLERANCE * np.abs(ours).max(), f"{what} with preprocessing and softmax: {worst:.2e}"
@@ -179,6 +203,8 @@ def check(folder, variant, groups, side):
 
     # In the order of the file; the package itself sorts by name.
     for name in ["out.safetensors", "checkpoint.safetensors"]:
+        with safe_open(folder / name, "pt") as file:
+            recorded(json.loads(file.metadata()["preprocess"]), variant, side)
         opened = load_file(folder / name)
         equal(name, {key: opened[key] for key in source}, source)
         assert set(opened) == set(source)
