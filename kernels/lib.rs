@@ -69,7 +69,7 @@ pub use ema::Averages;
 pub use error::{Error, Result};
 pub use gemm::{Epilogue, Gemm, Transpose};
 pub use graph::Graph;
-pub use sgd::Parameters;
+pub use sgd::{ParameterGroup, Parameters};
 pub use timer::Event;
 pub use turn::Turn;
 

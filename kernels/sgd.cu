@@ -20,7 +20,7 @@ struct Entry {
     u32 len;
     u32 first_block;
     u32 decays;  // 0: no weight decay, as for biases
-    u32 unused;
+    float rate;  // factor of the learning rate
 };
 struct Table {
     Entry entries[ENTRIES];
@@ -56,6 +56,7 @@ KERNEL void __launch_bounds__(256) sgd(const __grid_constant__ Table table, u32 
     float unscale = 1.0f / scaler->scale;
     const Entry& e = find(table, entries, blockIdx.x);
     if (!e.decays) optimizer.decay = 0.0f;
+    optimizer.rate *= e.rate;
     float *w = e.w, *v = e.v;
     const float* g = e.g;
     T* copy = e.copy;

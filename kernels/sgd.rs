@@ -23,11 +23,20 @@ struct Entry {
     len: u32,
     first_block: u32,
     decays: u32,
-    unused: u32,
+    rate: f32,
 }
 // SAFETY: the same words in the same order, without padding.
 unsafe impl table::Entry for Entry {
     const OPERATOR: &'static str = NAME;
+}
+
+/// The settings of one parameter, as those of a parameter group in PyTorch.
+#[derive(Clone, Copy, Debug)]
+pub struct ParameterGroup {
+    /// Whether weight decay applies to it.
+    pub decays: bool,
+    /// Factor of the optimizer's learning rate.
+    pub rate: f32,
 }
 
 /// The arrays that an update reads and writes.
@@ -35,15 +44,14 @@ unsafe impl table::Entry for Entry {
 pub struct Parameters<'a>(Tables<'a, Entry>);
 
 impl<'a> Parameters<'a> {
-    /// Adds a parameter of `len` elements with its gradient, its momentum and its copy in the storage type;
-    /// `decays` says whether weight decay applies to it.
+    /// Adds a parameter of `len` elements with its gradient, its momentum and its copy in the storage type.
     ///
     /// # Errors
     /// An array that is too short or of another type.
     pub fn push(
         &mut self,
         len: usize,
-        decays: bool,
+        group: ParameterGroup,
         w: &'a mut Array,
         g: &'a Array,
         v: &'a mut Array,
@@ -57,8 +65,9 @@ impl<'a> Parameters<'a> {
         }
         let copy = copy.map_or(0, |copy| copy.address());
         let [w, g, v] = [w.address(), g.address(), v.address()];
+        let ParameterGroup { decays, rate } = group;
         let decays = decays.into();
-        self.0.push(len, |len, first_block| Entry { w, g, v, copy, len, first_block, decays, unused: 0 })
+        self.0.push(len, |len, first_block| Entry { w, g, v, copy, len, first_block, decays, rate })
     }
 }
 

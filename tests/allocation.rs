@@ -82,6 +82,7 @@ fn main() {
                 gradient: Some(large()),
                 momentum: Some(large()),
                 average: Some(large()),
+                rate: 1.0,
             }];
             assert!(cpu.uses_winograd(&winograd) && !cpu.uses_winograd(&direct));
             let before = ALLOCATIONS.load(Ordering::Relaxed);

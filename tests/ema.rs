@@ -24,7 +24,7 @@ proptest! {
         for (level, found) in on_all(|cpu| {
             let (value, average) = (array(cpu, &w), Some(array(cpu, &e)));
             let mut parameters =
-                [Parameter { name: "w".into(), shape: vec![len], value, gradient: None, momentum: None, average }];
+                [Parameter { name: "w".into(), shape: vec![len], value, gradient: None, momentum: None, average, rate: 1.0 }];
             cpu.ema(decay, &mut parameters).unwrap();
             assert_eq!(parameters[0].value[..], w[..]);
             vec![parameters[0].average.as_ref().unwrap().to_vec()]
@@ -58,7 +58,7 @@ fn an_average_that_equals_its_weight_stays() {
             let [value, average] = [(); 2].map(|()| array(&cpus[0], &numbers));
             let (shape, average) = (vec![1000], Some(average));
             let mut parameters =
-                [Parameter { name: "w".into(), shape, value, gradient: None, momentum: None, average }];
+                [Parameter { name: "w".into(), shape, value, gradient: None, momentum: None, average, rate: 1.0 }];
             cpus[0].ema(decay, &mut parameters).unwrap();
             assert_eq!(parameters[0].average.as_ref().unwrap()[..], numbers[..]);
         }

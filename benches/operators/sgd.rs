@@ -1,6 +1,6 @@
 use alexnet_core::Sgd;
 use alexnet_core::architecture::LayerKind;
-use alexnet_kernels::{Array, Number, Parameters, Result, Scaler};
+use alexnet_kernels::{Array, Number, ParameterGroup, Parameters, Result, Scaler};
 
 use super::{Case, Net, floats, stored};
 
@@ -38,7 +38,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
         Ok(Box::new(move || {
             let mut table = Parameters::default();
             for (w, g, v, copy) in &mut parameters {
-                table.push(w.len(), true, w, g, v, copy.as_mut())?;
+                table.push(w.len(), ParameterGroup { decays: true, rate: 1.0 }, w, g, v, copy.as_mut())?;
             }
             kernels.sgd(&table, &optimizer, &mut scaler, None)
         }))

@@ -79,7 +79,7 @@ pub const RULE: Sgd = Sgd { learning_rate: 0.0, momentum: 0.9, weight_decay: 5e-
 pub fn parameter(len: usize) -> Parameter<Array<f32>> {
     let [value, gradient, momentum, average] = [(); 4].map(|()| array(len));
     let [gradient, momentum, average] = [gradient, momentum, average].map(Some);
-    Parameter { name: "w".into(), shape: vec![len, 1], value, gradient, momentum, average }
+    Parameter { name: "w".into(), shape: vec![len, 1], value, gradient, momentum, average, rate: 1.0 }
 }
 
 /// What a call has to do.

@@ -24,7 +24,7 @@ fn every_average_of_more_than_one_launch() {
                     device.write(&numbers(i, len, Precision::Fp32), &mut average).unwrap();
                     let value = floats(device, &numbers(100 + i, len, Precision::Fp32));
                     let (name, shape, average) = (format!("p{i}"), vec![len], Some(average));
-                    Parameter { name, shape, value, gradient: None, momentum: None, average }
+                    Parameter { name, shape, value, gradient: None, momentum: None, average, rate: 1.0 }
                 };
                 let mut parameters: Vec<_> = (0..70).zip(LENGTHS.iter().cycle()).map(parameter).collect();
                 device.ema(decay, &mut parameters).unwrap();

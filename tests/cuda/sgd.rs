@@ -23,6 +23,8 @@ fn parameters(device: &Cuda, gradient_scale: f32) -> Vec<Parameter<alexnet_core:
             gradient: Some(floats(device, &gradient)),
             momentum: Some(floats(device, &numbers(200 + i, len, Precision::Fp32))),
             average: None,
+            // Every third one has a rate of its own, as --lr-features gives.
+            rate: if i.is_multiple_of(3) { 0.25 } else { 1.0 },
         }
     };
     // More than one launch takes.
@@ -52,6 +54,8 @@ fn every_parameter_of_more_than_one_launch() {
                 let (mut new_w, mut new_v) = (w.clone(), v.clone());
                 let optimizer =
                     if i % 2 == 0 || decay_all { optimizer } else { Sgd { weight_decay: 0.0, ..optimizer } };
+                let rate = if i % 3 == 0 { 0.25 } else { 1.0 };
+                let optimizer = Sgd { learning_rate: rate * optimizer.learning_rate, ..optimizer };
                 reference::sgd(&optimizer, &mut new_w, &g, &mut new_v);
                 // All terms of v; each is off by the rounding of its factor and of the operations it goes through.
                 let all = |j: usize| g[j].abs() + 0.05 * w[j].abs() + 0.9 * v[j].abs();

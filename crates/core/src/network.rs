@@ -189,7 +189,7 @@ impl<D: Device> Network<D> {
             let trained = training && !spec.statistic;
             let (gradient, momentum) = if trained { (Some(zeros()?), Some(zeros()?)) } else { (None, None) };
             let value = if spec.statistic { zeros()? } else { device.weights(spec.len())? };
-            Ok(Parameter { name: spec.name, shape: spec.shape, value, gradient, momentum, average: None })
+            Ok(Parameter { name: spec.name, shape: spec.shape, value, gradient, momentum, average: None, rate: 1.0 })
         };
         architecture.parameters()?.into_iter().map(allocate).collect()
     }
@@ -236,6 +236,12 @@ impl<D: Device> Network<D> {
                 self.plan.momentum -= bytes;
             }
         }
+    }
+    /// Sets the factor of the learning rate of every layer by its name; 1 until then.
+    pub fn set_rates(&mut self, rate: impl Fn(&str) -> f64) {
+        // A graph holds the factors; the optimizer's learning rate it reads from memory.
+        self.graphs.clear();
+        self.parameters.iter_mut().for_each(|parameter| parameter.rate = rate(parameter.layer()));
     }
     /// The device and the parameters, to write them through [`Memory::write`](crate::device::Memory::write).
     pub fn device_and_parameters(&mut self) -> (&D, &mut [Parameter<D::Buffer>]) {

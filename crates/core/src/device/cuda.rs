@@ -7,7 +7,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use alexnet_kernels::{self as kernels, Array, Averages, Kernels, Parameters};
+use alexnet_kernels::{self as kernels, Array, Averages, Kernels, ParameterGroup, Parameters};
 use alexnet_ops::{Number, Scaler, expect_len};
 use half::{bf16, f16};
 
@@ -382,9 +382,10 @@ impl Operators for Cuda {
         let mut table = Parameters::default();
         for parameter in parameters {
             let (len, decays) = (parameter.len(), optimizer.decays(&parameter.shape));
+            let group = ParameterGroup { decays, rate: parameter.rate as f32 };
             if let (Some(gradient), Some(momentum)) = (&parameter.gradient, &mut parameter.momentum) {
                 let Buffer { array, copy } = &mut parameter.value;
-                self.ok(table.push(len, decays, array, &gradient.array, &mut momentum.array, copy.as_mut()))?;
+                self.ok(table.push(len, group, array, &gradient.array, &mut momentum.array, copy.as_mut()))?;
             }
         }
         let Scratch { optimizer, scaler, .. } = &mut *scratch;

@@ -76,12 +76,18 @@ pub struct Parameter<B> {
     pub momentum: Option<B>,
     /// e, the moving average of w; absent unless one is kept.
     pub average: Option<B>,
+    /// Factor of the optimizer's learning rate, usually 1.
+    pub rate: f64,
 }
 
 impl<B> Parameter<B> {
     /// Name of the layer that it is of, such as `features.0`.
     pub fn layer(&self) -> &str {
         self.name.rsplit_once('.').map_or(self.name.as_str(), |(layer, _)| layer)
+    }
+    /// The optimizer's constants for this parameter: its own learning rate, and weight decay where it applies.
+    pub fn sgd(&self, optimizer: &Sgd) -> Sgd {
+        Sgd { learning_rate: optimizer.learning_rate * self.rate, ..optimizer.of(&self.shape) }
     }
     /// Number of elements.
     pub fn len(&self) -> usize {

@@ -109,8 +109,9 @@ impl<T: Element> Operators for Reference<T> {
 
     fn sgd(&self, optimizer: &Sgd, parameters: &mut [Parameter<Vec<T>>]) -> Result<()> {
         for parameter in parameters {
+            let optimizer = parameter.sgd(optimizer);
             if let (Some(gradient), Some(momentum)) = (&parameter.gradient, &mut parameter.momentum) {
-                reference::sgd(&optimizer.of(&parameter.shape), &mut parameter.value, gradient, momentum);
+                reference::sgd(&optimizer, &mut parameter.value, gradient, momentum);
             }
         }
         Ok(())

@@ -294,12 +294,13 @@ impl Operators for Cpu {
     fn linear_backward_update(&self, a: LinearBackwardUpdate<'_, Self>) -> Result<bool> {
         const NAME: &str = "linear_backward_update";
         let LinearBackwardUpdate { shape: s, x, dy, sgd, weight, db } = a;
+        let optimizer = &weight.sgd(sgd);
         let Some(momentum) = &mut weight.momentum else { return Ok(false) };
         let (x, dy) = (front(NAME, "x", x, s.input_len())?, front(NAME, "dy", dy, s.output_len())?);
         let value = front_mut(NAME, "w", weight.value.as_mut_slice(), s.weight_len())?;
         let momentum = front_mut(NAME, "v", momentum.as_mut_slice(), s.weight_len())?;
         let db = front_mut(NAME, "db", db.as_mut_slice(), s.outputs)?;
-        let gradient = linear::Gradient::Update { optimizer: &sgd.of(&weight.shape), value, momentum };
+        let gradient = linear::Gradient::Update { optimizer, value, momentum };
         linear::backward_weight(&self.context, s, x, dy, gradient, db)?;
         Ok(true)
     }

@@ -15,8 +15,8 @@ const CHUNK: usize = 64 << 10;
 /// See [`Operators::sgd`](crate::device::Operators::sgd).
 pub fn run(context: &Context, optimizer: &Sgd, parameters: &mut [Parameter<Array<f32>>]) {
     for parameter in parameters {
+        let optimizer = &parameter.sgd(optimizer);
         let (Some(gradient), Some(momentum)) = (&parameter.gradient, &mut parameter.momentum) else { continue };
-        let optimizer = &optimizer.of(&parameter.shape);
         let len = parameter.value.len().min(gradient.len()).min(momentum.len());
         let value = SyncPtr(parameter.value.as_mut_slice().as_mut_ptr());
         let momentum = SyncPtr(momentum.as_mut_slice().as_mut_ptr());
