@@ -2,9 +2,13 @@
 
 mod support;
 
-use alexnet_core::device::Operators;
-use alexnet_core::device::Parameter;
-use alexnet_core::{Sgd, reference};
+use std::sync::Arc;
+
+use alexnet_core::device::cpu::Level;
+use alexnet_core::device::{Device, Element, Operators, Parameter};
+use alexnet_core::network::MicroBatch;
+use alexnet_core::random::Philox;
+use alexnet_core::{Architecture, Cpu, LayerKind, LayerSpec, Network, Reference, Sgd, reference};
 use proptest::prelude::*;
 use support::*;
 
@@ -63,5 +67,50 @@ fn a_parameter_without_gradient_stays() {
             [Parameter { name: "w".into(), shape: vec![2], value, gradient: None, momentum: None, average: None, rate: 1.0 }];
         cpus[0].sgd(&optimizer, &mut parameters).unwrap();
         assert_eq!(parameters[0].value[..], [1.0, 2.0]);
+    }
+}
+
+/// A convolution and a linear layer, whose update the CPU fuses with its gradient, each with a rate of its own: one step
+/// against the definition on networks in f64.
+#[test]
+fn a_layer_moves_by_its_own_rate() {
+    const RULE: Sgd =
+        Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov: true, decay_all: false };
+    fn stepped<D: Device>(device: Arc<D>, rates: [f64; 2], from: fn(f32) -> D::Element) -> Vec<Vec<f64>> {
+        let kinds = [
+            ("features.0", LayerKind::Conv { filters: 4, kernel: 3, stride: 1, padding: 1, groups: 1 }),
+            ("flatten", LayerKind::Flatten),
+            ("classifier.0", LayerKind::Linear { outputs: 3 }),
+        ];
+        let layers = kinds.into_iter().map(|(name, kind)| LayerSpec { name: name.into(), kind }).collect();
+        let architecture = Architecture { name: "two".into(), image_size: 5, channels: 2, classes: 3, layers };
+        let mut network = Network::new(device, architecture, 4, true).unwrap();
+        network.initialise(Philox::new(3)).unwrap();
+        network.set_rates(|layer| rates[usize::from(layer.starts_with("classifier"))]);
+        let images: Vec<_> = values(7, 4 * 5 * 5 * 2).into_iter().map(from).collect();
+        network.load(&images, &[0, 1, 2, 0]).unwrap();
+        network.step(&MicroBatch::whole(Philox::new(3), 0, 4, 0.1), Some(&RULE)).unwrap();
+        let read = |parameter: &Parameter<D::Buffer>| {
+            let mut host = vec![D::Element::from_f64(0.0); parameter.len()];
+            network.device().read(&parameter.value, &mut host).unwrap();
+            host.into_iter().map(Element::to_f64).collect()
+        };
+        network.parameters().iter().map(read).collect()
+    }
+    let reference = |rates| stepped(Arc::new(Reference::<f64>::new()), rates, f64::from);
+    // v is the same in all: the way w goes is proportional to the rate.
+    let (still, whole, found) = (reference([0.0, 0.0]), reference([1.0, 1.0]), reference([0.125, 2.0]));
+    for (p, rate) in [0.125, 0.125, 2.0, 2.0].into_iter().enumerate() {
+        for ((still, whole), found) in still[p].iter().zip(&whole[p]).zip(&found[p]) {
+            assert!((still + rate * (whole - still) - found).abs() < 1e-14, "{p}: {found}");
+        }
+        assert!(whole[p] != still[p] && found[p] != whole[p]);
+    }
+    for level in Level::available() {
+        let ours = stepped(Arc::new(Cpu::with(2, level).unwrap()), [0.125, 2.0], |x| x);
+        for (ours, expected) in ours.iter().flatten().zip(found.iter().flatten()) {
+            // Gradients are sums of 100 products of numbers below 1, forward and backward.
+            assert!((ours - expected).abs() < 2.0 * 2.0 * 200.0 * U, "{ours} {expected}");
+        }
     }
 }

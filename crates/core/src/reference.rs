@@ -5,6 +5,7 @@
 
 mod batch;
 mod conv;
+mod crop;
 mod linear;
 mod loss;
 mod norm;
@@ -15,6 +16,7 @@ mod pool;
 pub use crate::device::reference::Reference;
 pub use batch::*;
 pub use conv::*;
+pub use crop::*;
 pub use linear::*;
 pub use loss::*;
 pub use norm::*;

@@ -19,6 +19,10 @@ pub mod purpose {
     pub const MIX: u32 = 6;
     /// RandAugment; counted as [`AUGMENT`] is, the block being the image's index and the operation's number above 32 bits.
     pub const RAND_AUGMENT: u32 = 7;
+    /// The box of a resized crop; counted as [`AUGMENT`] is, the block being the image's index and the attempt above 32 bits.
+    pub const RESIZED_CROP: u32 = 8;
+    /// The order of the images of each class for a balanced epoch; `step` is the epoch.
+    pub const BALANCE: u32 = 9;
     /// Dropout masks of the layer with index `layer`; `step` is the optimiser's step.
     pub const fn dropout(layer: u32) -> u32 {
         0x100 + layer

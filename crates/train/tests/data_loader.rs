@@ -15,7 +15,8 @@ fn numbered(n: usize, size: usize) -> Split {
 
 /// Every transformation, for images of 8×8.
 fn all() -> TransformConfig {
-    TransformConfig { padding: 3, flip: true, rand_augment: Some("2,15".parse().unwrap()), jitter: 0.5, cutout: 4 }
+    let rand_augment = Some("2,15".parse().unwrap());
+    TransformConfig { padding: 3, flip: true, rand_augment, jitter: 0.5, cutout: 4, ..TransformConfig::NONE }
 }
 
 /// Index, labels, and the bits of the images of each batch.

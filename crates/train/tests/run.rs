@@ -12,10 +12,11 @@ use alexnet_core::device::Memory;
 use alexnet_core::device::cpu::Cpu;
 use alexnet_core::random::Philox;
 use alexnet_train::cli::hint::of_run;
-use alexnet_train::data::{Dataset, Loader, LoaderOptions, Options, Split};
+use alexnet_train::data::{Balance, Dataset, Loader, LoaderOptions, Options, Split};
 use alexnet_train::import;
 use alexnet_train::run::checkpoint;
 use alexnet_train::run::evaluate::{Protocol, evaluate};
+use alexnet_train::run::metrics::Record;
 use alexnet_train::run::schedule::Schedule;
 use alexnet_train::run::trainer::Step;
 use alexnet_train::run::{Config, Error, Outcome, Stop, Tta};
@@ -107,6 +108,59 @@ fn stopped_and_resumed(config: &Config) {
         assert!(saved(&run.join("last.safetensors")) == expected);
         assert!(saved(&run.join("best.safetensors")) == saved(&reference.path().join("run/best.safetensors")));
     }
+}
+
+#[test]
+fn patience_ends_a_run_also_one_that_was_stopped_and_resumed() {
+    // With a learning rate of 0 no epoch is better than the first. With images held out the test set is used at the end.
+    for val in [None, Some(30)] {
+        let config = Config { lr: 0.0, epochs: 9, patience: 3, val, ..config() };
+        let (reference, _) = uninterrupted(&config);
+        let expected = records(&reference.path().join("run"));
+        let tested = |records: &[Record]| records.iter().map(|r| r.test_acc.is_some()).collect::<Vec<_>>();
+        assert_eq!(tested(&expected), if val.is_none() { [true; 4] } else { [false, false, false, true] });
+        for at in 1..=expected.last().unwrap().step {
+            let folder = tempfile::tempdir().unwrap();
+            let run = folder.path().join("run");
+            let (stop, mut steps) = (Stop::default(), 0);
+            let step = Box::new(|_: Step| {
+                steps += 1;
+                if steps == at {
+                    stop.request();
+                }
+            });
+            let mut watch = Watch { step: Some(step), ..Watch::default() };
+            assert_eq!(go(&run, &config, 1, &stop, &mut watch).unwrap().0, Outcome::Interrupted);
+            let mut watch = Watch::default();
+            assert_eq!(go(&run, &config, 1, &Stop::default(), &mut watch).unwrap().0, Outcome::Finished);
+            assert_eq!(records(&run), expected, "stopped after step {at}");
+            assert!(watch.notes[0].starts_with("no new best in 3 evaluations"), "{:?}", watch.notes);
+            // It has ended; a larger patience goes on.
+            go(&run, &config, 1, &Stop::default(), &mut Watch::default()).unwrap();
+            assert_eq!(records(&run).len(), 4);
+            go(&run, &Config { patience: 5, ..config.clone() }, 1, &Stop::default(), &mut Watch::default()).unwrap();
+            assert_eq!(records(&run).len(), 6);
+        }
+    }
+}
+
+#[test]
+fn features_have_a_rate_of_their_own() {
+    let state = |lr_features| uninterrupted(&Config { lr_features, ..config() }).1;
+    let (plain, initial) = (state(None), uninterrupted(&Config { epochs: 0, ..config() }).1);
+    assert!(state(Some(0.05)) == plain, "the same rate gives the same bits");
+    let frozen = state(Some(0.0));
+    let weights = |state: &State| state.iter().map(|(weights, _)| weights.clone()).collect::<Vec<_>>();
+    let (frozen, slow, initial) = (weights(&frozen), weights(&state(Some(0.005))), weights(&initial));
+    assert!(frozen[..2] == initial[..2] && frozen[2..] != initial[2..], "features stay, the classifier learns");
+    assert!(slow[0] != initial[0] && slow[0] != weights(&plain)[0]);
+    stopped_and_resumed(&Config { lr_features: Some(0.01), ..config() });
+}
+
+#[test]
+fn a_balanced_run_of_resized_crops_is_stopped_and_resumed() {
+    let augment = "resized-crop,flip,cutout".parse().unwrap();
+    stopped_and_resumed(&Config { augment, balance: Balance::Sampler, crop_padding: None, ..everything() });
 }
 
 #[test]

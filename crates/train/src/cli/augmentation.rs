@@ -2,17 +2,18 @@
 
 use serde::Serialize;
 
-use crate::data::{Augment, RandAugment};
+use crate::data::{Augment, CropScale, RandAugment};
 use crate::run::config::as_text;
 
 /// See [`Config`](crate::run::Config).
 #[derive(Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Augmentation {
-    /// crop, flip, cutout, with commas; or none [default: crop,flip]
+    /// crop, resized-crop, flip, cutout; or none [default: crop,flip]
     ///
-    /// Random transformations of training images. crop shifts the image, black beyond its border; flip mirrors it;
-    /// cutout sets a square to the mean.
+    /// Random transformations of training images, with commas. crop shifts the image, black beyond its border;
+    /// resized-crop takes a box of the original picture and resizes it (torchvision's RandomResizedCrop); flip mirrors
+    /// the image; cutout sets a square to the mean.
     #[arg(long, value_name = "LIST", help_heading = "Data")]
     #[serde(serialize_with = "as_text::serialize_some", skip_serializing_if = "Option::is_none")]
     augment: Option<Augment>,
@@ -21,6 +22,11 @@ pub struct Augmentation {
     /// 4 pixels for 32x32 images.
     #[arg(long, value_name = "PIXELS", help_heading = "Data")]
     crop_padding: Option<usize>,
+    /// With `resized-crop`: share of the area that a box takes [default: 0.08,1]
+    ///
+    /// Least and largest share. The box's width is 3/4 to 4/3 of its height.
+    #[arg(long, value_name = "A,B", help_heading = "Data")]
+    crop_scale: Option<CropScale>,
     /// With `cutout`: side of the square in pixels [default: side / 2]
     ///
     /// 16 pixels for 32x32 images. The square is clipped at the border.

@@ -97,6 +97,10 @@ pub fn of_run(error: &run::Error) -> Option<String> {
 fn of_conflict(key: &str) -> Option<&'static str> {
     Some(match key {
         "crop-padding" => "add crop to --augment, or leave --crop-padding out",
+        "augment" => "crop is for small images of one size, resized-crop for photos: leave one of them out",
+        "crop-scale" => "add resized-crop to --augment, as in --augment resized-crop,flip, or leave --crop-scale out",
+        "balance" => "leave one of them out",
+        "lr-features" => "give the peak rates of both, such as --lr 0.01 --lr-features 0.001",
         "cutout" => "add cutout to --augment, as in --augment crop,flip,cutout, or leave --cutout out",
         "nesterov" => "give --momentum 0.9, or leave --nesterov out",
         "groups" => "add --arch original, or leave --groups out",

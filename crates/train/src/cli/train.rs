@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::augmentation::Augmentation;
-use crate::data::Normalise;
+use crate::data::{Balance, Normalise};
 use crate::print::say;
 use crate::run::config::{self, Arch, Config, DeviceKind, Precision, as_text};
 use crate::run::schedule::Schedule;
@@ -50,6 +50,12 @@ pub struct Args {
     #[command(flatten)]
     #[serde(flatten)]
     augmentation: Augmentation,
+    /// What to do about classes of different sizes [default: none]
+    ///
+    /// sampler draws every class equally often, its images again and again if it is small, each time transformed in
+    /// another way; batches for a GPU are then made on the CPU.
+    #[arg(long, help_heading = "Data")]
+    balance: Option<Balance>,
     /// Keep the training images in their order
     #[arg(long, value_name = "BOOL", help_heading = "Data", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     no_shuffle: Option<bool>,
@@ -133,6 +139,12 @@ pub struct Args {
     /// Learning rate [default: 0.01]
     #[arg(long, value_name = "RATE", help_heading = "Optimiser")]
     lr: Option<f64>,
+    /// Learning rate of the feature layers [default: --lr]
+    ///
+    /// Of the layers features.*, for fine-tuning: a tenth of --lr keeps what --init gave. The classifier has --lr; both
+    /// follow the schedule.
+    #[arg(long, value_name = "RATE", help_heading = "Optimiser")]
+    lr_features: Option<f64>,
     /// Momentum of SGD [default: 0.9]
     #[arg(long, value_name = "M", help_heading = "Optimiser")]
     momentum: Option<f64>,
@@ -208,14 +220,19 @@ pub struct Args {
     /// Evaluate after every Nth epoch and the last [default: 1]
     #[arg(long, value_name = "N", help_heading = "Run")]
     test_every: Option<usize>,
+    /// End the run after N evaluations without a new best [default: 0]
+    ///
+    /// The best epoch stays in best.safetensors. 0: never.
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    patience: Option<usize>,
     /// Folder of the run [default: runs/ARCH-N, the first free N]
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     #[serde(skip)]
     out: Option<PathBuf>,
     /// Continue the run in this folder
     ///
-    /// It keeps its settings; only --epochs, --threads, --device, --precision, --no-graph, --data, --save-every and
-    /// --test-every may change.
+    /// It keeps its settings; only --epochs, --patience, --threads, --device, --precision, --no-graph, --data,
+    /// --save-every and --test-every may change.
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["out", "config", "recipe", "runs"])]
     #[serde(skip)]
     resume: Option<PathBuf>,
@@ -260,8 +277,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let config = run.with(args)?;
             config.validate(&config::flag)?;
             config.may_resume(&run)?;
+            let (done, stale) = (summary::count(resumed.epochs(), "epoch"), resumed.stale());
+            if config.out_of_patience(stale) {
+                let stale = summary::count(stale, "evaluation");
+                say(&format!(
+                    "{} ended after {done}: no new best in {stale}; a larger --patience, or 0, trains it further",
+                    path.display()
+                ));
+                return Ok(ExitCode::SUCCESS);
+            }
             if resumed.epochs() >= config.epochs {
-                let done = summary::count(resumed.epochs(), "epoch");
                 say(&format!("{} is complete after {done}; --epochs N trains it further", path.display()));
                 return Ok(ExitCode::SUCCESS);
             }
@@ -285,7 +310,7 @@ mod tests {
 
     use super::*;
     use crate::cli::help;
-    use crate::data::{Augment, RandAugment};
+    use crate::data::{Augment, CropScale, RandAugment};
 
     #[derive(clap::Parser)]
     struct Alone {
@@ -307,6 +332,8 @@ mod tests {
             limit_test: Some(2),
             augment: Augment::NONE,
             crop_padding: Some(11),
+            crop_scale: Some(CropScale { least: 0.25, most: 0.5 }),
+            balance: Balance::Sampler,
             cutout: Some(12),
             jitter: 0.5,
             rand_augment: Some(RandAugment { operations: 3, magnitude: 10 }),
@@ -329,6 +356,7 @@ mod tests {
             batch_size: 5,
             accumulate: 6,
             lr: 0.125,
+            lr_features: Some(0.0625),
             momentum: 0.75,
             nesterov: true,
             weight_decay: 0.5,
@@ -341,6 +369,7 @@ mod tests {
             gamma: 0.875,
             warmup: 1.5,
             test_every: 3,
+            patience: 9,
             seed: 8,
             device: DeviceKind::Cpu,
             precision: Precision::Tf32,

@@ -12,9 +12,11 @@ use alexnet_core::shape::AugmentShape;
 
 use super::error::{DataError, Result};
 pub use rand_augment::RandAugment;
+pub use resized_crop::CropScale;
 
 pub mod jitter;
 pub mod rand_augment;
+pub mod resized_crop;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +30,8 @@ pub const STD: [f32; 3] = [0.2023, 0.1994, 0.2010];
 pub struct Augment {
     /// Random shift, black beyond the border.
     pub crop: bool,
+    /// A random box of the original picture, resized.
+    pub resized_crop: bool,
     /// Random horizontal flip.
     pub flip: bool,
     /// Set a random square to the mean.
@@ -36,17 +40,23 @@ pub struct Augment {
 
 impl Augment {
     /// No transformation.
-    pub const NONE: Augment = Augment { crop: false, flip: false, cutout: false };
+    pub const NONE: Augment = Augment { crop: false, resized_crop: false, flip: false, cutout: false };
     /// Crop and flip.
-    pub const DEFAULT: Augment = Augment { crop: true, flip: true, cutout: false };
+    pub const DEFAULT: Augment = Augment { crop: true, flip: true, ..Augment::NONE };
 
-    const WORDS: [&str; 3] = ["crop", "flip", "cutout"];
+    const WORDS: [&str; 4] = ["crop", "resized-crop", "flip", "cutout"];
+
+    /// Whether each transformation is on whose size is a setting of its own, and the setting's key.
+    pub(crate) fn sized(self) -> [(bool, &'static str); 3] {
+        [(self.crop, "crop-padding"), (self.resized_crop, "crop-scale"), (self.cutout, "cutout")]
+    }
 
     /// These transformations with their default sizes for images of `image_size`.
     pub fn at(self, image_size: usize) -> TransformConfig {
         let or_zero = |on, value| if on { value } else { 0 };
         TransformConfig {
             padding: or_zero(self.crop, image_size / 8),
+            resized_crop: self.resized_crop.then(CropScale::default),
             flip: self.flip,
             cutout: or_zero(self.cutout, (image_size / 2).max(1)),
             ..TransformConfig::NONE
@@ -66,13 +76,14 @@ impl std::str::FromStr for Augment {
         for word in text.split(',') {
             match word.trim() {
                 "crop" => augment.crop = true,
+                "resized-crop" => augment.resized_crop = true,
                 "flip" => augment.flip = true,
                 "cutout" => augment.cutout = true,
                 _ => {
                     return Err(DataError::Setting {
                         what: "augmentation",
                         value: format!("`{text}`"),
-                        expected: "none, or some of crop,flip,cutout",
+                        expected: "none, or some of crop,resized-crop,flip,cutout",
                     });
                 }
             }
@@ -83,7 +94,7 @@ impl std::str::FromStr for Augment {
 
 impl std::fmt::Display for Augment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let on = [self.crop, self.flip, self.cutout];
+        let on = [self.crop, self.resized_crop, self.flip, self.cutout];
         let words: Vec<&str> = Self::WORDS.into_iter().zip(on).filter_map(|(word, on)| on.then_some(word)).collect();
         f.write_str(if words.is_empty() { "none".into() } else { words.join(",") }.as_str())
     }
@@ -94,6 +105,8 @@ impl std::fmt::Display for Augment {
 pub struct TransformConfig {
     /// Largest shift of the crop in pixels.
     pub padding: usize,
+    /// Area of the box of a resized crop; `None`: no resized crop.
+    pub resized_crop: Option<CropScale>,
     /// Random horizontal flip.
     pub flip: bool,
     /// RandAugment of the cropped and flipped bytes.
@@ -107,7 +120,12 @@ pub struct TransformConfig {
 impl TransformConfig {
     /// Only the normalisation.
     pub const NONE: TransformConfig =
-        TransformConfig { padding: 0, flip: false, rand_augment: None, jitter: 0.0, cutout: 0 };
+        TransformConfig { padding: 0, resized_crop: None, flip: false, rand_augment: None, jitter: 0.0, cutout: 0 };
+
+    /// Whether only the host can make the batches: RandAugment and the resized crop are not among the device's operators.
+    pub fn on_host(&self) -> bool {
+        self.rand_augment.is_some() || self.resized_crop.is_some()
+    }
 
     /// The shape of the operator `augment`, for one image.
     pub fn shape(&self, philox: Philox, epoch: u32, side: usize) -> AugmentShape {

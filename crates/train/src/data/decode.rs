@@ -15,6 +15,19 @@ const MAX_BYTES: u64 = 512 << 20;
 /// Upper limit of pixel bytes per byte of file; deflate reaches 1032.
 const MAX_RATIO: u64 = 1100;
 
+/// A picture as it was decoded: RGB pixels (HWC), width and height.
+pub type Decoded = (Vec<u8>, usize, usize);
+
+/// Decodes a PNG or JPEG file (by its contents, not its name) to RGB, at its own size.
+///
+/// # Errors
+/// As [`decode_file`].
+pub fn decode_original(path: &Path) -> Result<Decoded> {
+    let file = File::open(path).map_err(DataError::io("read", path))?;
+    let bytes = file.metadata().map_err(DataError::io("read", path))?.len();
+    decode(BufReader::new(file), bytes).map_err(|reason| DataError::Decode { path: path.into(), reason })
+}
+
 /// Decodes a PNG or JPEG file (by its contents, not its name) to RGB, resized as `fit` says into `out`.
 ///
 /// # Errors

@@ -28,7 +28,7 @@ pub fn is_one(path: &Path) -> bool {
 ///
 /// # Errors
 /// See [`DataError`]: nothing found, an empty class, different classes in the two folders, an image that cannot be decoded.
-pub fn open(path: &Path, fit: Fit, memory: u64) -> Result<Dataset> {
+pub fn open(path: &Path, fit: Fit, memory: u64, originals: bool) -> Result<Dataset> {
     let train_path = path.join("train");
     if !train_path.is_dir() {
         return Err(DataError::NothingFound { path: path.into(), found: describe(path)? });
@@ -45,7 +45,8 @@ pub fn open(path: &Path, fit: Fit, memory: u64) -> Result<Dataset> {
     }
     let fingerprint = fingerprint(&classes, [&train, &test]);
     let bytes = (train.len() + test.len()) as u64 * (fit.crop * fit.crop * 3) as u64;
-    let (train, test) = if bytes <= memory { (train.into_memory(fit)?, test.into_memory(fit)?) } else { (train, test) };
+    let keep = |split: Split, as_file: bool| if as_file { Ok(split) } else { split.into_memory(fit) };
+    let (train, test) = (keep(train, originals || bytes > memory)?, keep(test, bytes > memory)?);
     let name = path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     Ok(Dataset {
         name: name.unwrap_or_else(|| path.display().to_string()),

@@ -14,7 +14,8 @@ use rayon::prelude::*;
 
 use super::augment::{Normalize, SampledTransform, TransformConfig, crop_and_flip, draw};
 use super::error::{DataError, Result};
-use super::order;
+use super::augment::resized_crop::resize_box;
+use super::order::{self, Draw};
 use super::preprocess::{Fit, Preprocess};
 use super::split::Split;
 
@@ -32,6 +33,8 @@ pub struct LoaderOptions {
     pub preprocess: Preprocess,
     /// Use the order of [`order::shuffled`] instead of the split's own.
     pub shuffle: bool,
+    /// With `shuffle`: draw every class equally often, see [`order::balanced`].
+    pub balanced: bool,
     /// Augmentation.
     pub transforms: TransformConfig,
     /// Seed of order and augmentation.
@@ -51,6 +54,7 @@ impl Default for LoaderOptions {
             image_size: super::cifar::SIZE,
             preprocess: Preprocess::default(),
             shuffle: false,
+            balanced: false,
             transforms: TransformConfig::NONE,
             seed: 0,
             epoch: 0,
@@ -135,7 +139,7 @@ impl Loader {
         let cancelled = Arc::new(AtomicBool::new(false));
         // Copying an image that needs no work costs less than handing it to another thread.
         let fit = options.preprocess.fit(options.image_size);
-        let ready = split.is_ready(fit) && options.transforms.rand_augment.is_none();
+        let ready = split.is_ready(fit) && !options.transforms.on_host();
         let threads = if ready { 1 } else { options.threads };
         let pool = (threads != 1)
             .then(|| {
@@ -149,7 +153,7 @@ impl Loader {
         let next = options.first_batch.min(batches);
         let maker = Maker {
             split: split.clone(),
-            order: options.shuffle.then(|| order::shuffled(split.len(), options.seed, options.epoch)),
+            order: order::draws(split.labels(), &options),
             philox: Philox::new(options.seed),
             normalize: Normalize::new(options.preprocess.mean, options.preprocess.std),
             fit,
@@ -221,7 +225,7 @@ impl Drop for Loader {
 /// State of the background thread.
 struct Maker {
     split: Split,
-    order: Option<Vec<u32>>,
+    order: Option<Vec<Draw>>,
     philox: Philox,
     normalize: Normalize,
     fit: Fit,
@@ -230,7 +234,7 @@ struct Maker {
 }
 
 thread_local! {
-    static SCRATCH: std::cell::RefCell<[Vec<u8>; 3]> = const { std::cell::RefCell::new([const { Vec::new() }; 3]) };
+    static SCRATCH: std::cell::RefCell<[Vec<u8>; 4]> = const { std::cell::RefCell::new([const { Vec::new() }; 4]) };
 }
 
 impl Maker {
@@ -261,9 +265,9 @@ impl Maker {
         let first = index * self.options.batch_size;
         let count = self.options.batch_size.min(self.split.len() - first);
         let image = self.options.image_size * self.options.image_size * 3;
-        let at = |i: usize| self.order.as_ref().map_or(first + i, |order| order[first + i] as usize);
+        let at = |i: usize| self.order.as_ref().map_or(Draw::of(first + i), |order| order[first + i]);
         buffers.labels.clear();
-        buffers.labels.extend((0..count).map(|i| self.split.labels()[at(i)]));
+        buffers.labels.extend((0..count).map(|i| self.split.labels()[at(i).index as usize]));
         buffers.images.resize(count * image, 0.0);
         let Some(pool) = pool else {
             return buffers.images.chunks_exact_mut(image).enumerate().try_for_each(|(i, out)| self.image(at(i), out));
@@ -280,21 +284,32 @@ impl Maker {
         failure.map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    fn image(&self, index: usize, out: &mut [f32]) -> Result<()> {
+    fn image(&self, drawn: Draw, out: &mut [f32]) -> Result<()> {
         if self.cancelled.load(Ordering::Relaxed) {
             return Ok(());
         }
         let options = &self.options;
-        SCRATCH.with_borrow_mut(|[scratch, changed, spare]| {
-            let pixels = self.split.image(index, self.fit, scratch)?;
-            let draw = draw(&self.philox, options.epoch, index as u64, options.image_size, &options.transforms);
+        let (index, element) = (drawn.index as usize, drawn.element());
+        SCRATCH.with_borrow_mut(|[scratch, changed, spare, cropped]| {
+            let pixels = match options.transforms.resized_crop {
+                None => self.split.image(index, self.fit, scratch)?,
+                Some(scale) => {
+                    let (original, width, height) = self.split.original(index, scratch)?;
+                    let from = scale.sample(&self.philox, options.epoch, element, [width, height]);
+                    cropped.resize(options.image_size * options.image_size * 3, 0);
+                    resize_box(original, width, &from, options.image_size, spare, cropped)
+                        .map_err(|reason| DataError::Decode { path: format!("image {index}").into(), reason })?;
+                    &*cropped
+                }
+            };
+            let draw = draw(&self.philox, options.epoch, element, options.image_size, &options.transforms);
             let Some(rand_augment) = options.transforms.rand_augment else {
                 self.normalize.apply(pixels, options.image_size, &draw, out);
                 return Ok(());
             };
             changed.resize(pixels.len(), 0);
             crop_and_flip(pixels, options.image_size, &draw, changed);
-            rand_augment.apply(&self.philox, options.epoch, index as u64, options.image_size, changed, spare);
+            rand_augment.apply(&self.philox, options.epoch, element, options.image_size, changed, spare);
             let rest = SampledTransform { right: 0, down: 0, flip: false, ..draw };
             self.normalize.apply(changed, options.image_size, &rest, out);
             Ok(())

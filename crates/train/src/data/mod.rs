@@ -29,12 +29,13 @@ pub mod sample;
 pub mod split;
 mod validation;
 
-pub use augment::{Augment, RandAugment, TransformConfig};
+pub use augment::{Augment, CropScale, RandAugment, TransformConfig};
 pub use dataset::Dataset;
 pub use error::{DataError, Result};
 pub use fetch::Sources;
 pub use loader::{Batch, Loader, LoaderOptions};
 pub use options::Options;
+pub use order::Balance;
 pub use preprocess::{Fit, Normalise, Preprocess};
 pub use report::{Event, Reporter};
 pub use split::Split;

@@ -80,7 +80,7 @@ impl Dataset {
         if let Some(found) = official_folder(path, &options.manifest) {
             return official(&found, &options.manifest, format!("folder {}", found.display()));
         }
-        folder::open(path, options.fit(), options.memory)
+        folder::open(path, options.fit(), options.memory, options.originals)
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Options {
     /// Folders whose resized images take at most this many bytes are decoded at once and kept in memory; images of
     /// larger ones are decoded when a batch needs them.
     pub memory: u64,
+    /// Keep the training images of a folder as files whatever they take: a resized crop needs the original pictures.
+    pub originals: bool,
     /// The folder of `ALEXNET_DATA`, for `auto` and `cifar10`: the data set in it is opened, or CIFAR-10 is downloaded
     /// into it.
     pub folder: Option<PathBuf>,
@@ -41,6 +43,7 @@ impl Default for Options {
             image_size: cifar::SIZE,
             resize: None,
             memory: 512 << 20,
+            originals: false,
             folder: None,
             cache: None,
             sources: Sources::default(),

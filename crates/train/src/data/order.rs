@@ -3,7 +3,88 @@
 //! A Fisher-Yates shuffle with Philox: starting from 0, 1, …, n − 1, for i = n − 1 down to 1, elements i and
 //! j = below(word(SHUFFLE, epoch, i), i + 1) are swapped. The word is a pure function of seed, epoch and i.
 
+//!
+//! A balanced epoch draws as many images, but every class equally often. The n mod K classes that get one more than
+//! n / K (K: classes that have images) are those from number `epoch` on, cyclically. The images of a class are drawn in
+//! passes, each pass in a Fisher-Yates order of its own, so that no image is drawn twice more often than another of its
+//! class. The words of all passes, class by class, are those of BALANCE in sequence; the whole is then put in the order
+//! of `shuffled`.
+
 use alexnet_core::random::{Philox, below, purpose};
+use serde::{Deserialize, Serialize};
+
+use super::loader::LoaderOptions;
+
+/// What is done about classes of different sizes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// Nothing: large classes count more
+    #[default]
+    None,
+    /// Draw every class equally often
+    Sampler,
+}
+
+/// An image of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw {
+    /// Its index in the split.
+    pub index: u32,
+    /// How often it came before in the epoch, in a balanced one.
+    pub repeat: u32,
+}
+
+impl Draw {
+    /// The image at `index`, for the first time.
+    pub fn of(index: usize) -> Self {
+        Self { index: index as u32, repeat: 0 }
+    }
+
+    /// What counts its random numbers: each time it is drawn it is transformed in another way. Bits 32 to 39 are left to
+    /// the attempts and operations of one transformation.
+    pub fn element(self) -> u64 {
+        u64::from(self.index) | u64::from(self.repeat) << 40
+    }
+}
+
+/// The order that a loader's options ask for; `None`: the split's own.
+pub fn draws(labels: &[u32], options: &LoaderOptions) -> Option<Vec<Draw>> {
+    let &LoaderOptions { shuffle, balanced: balance, seed, epoch, .. } = options;
+    shuffle.then(|| match balance {
+        true => balanced(labels, seed, epoch),
+        false => shuffled(labels.len(), seed, epoch).into_iter().map(|index| Draw::of(index as usize)).collect(),
+    })
+}
+
+/// The order of a balanced `epoch` over images with these labels.
+pub fn balanced(labels: &[u32], seed: u64, epoch: u32) -> Vec<Draw> {
+    let philox = Philox::new(seed);
+    let mut members = vec![Vec::new(); labels.iter().max().map_or(0, |&most| most as usize + 1)];
+    for (index, &label) in labels.iter().enumerate() {
+        members[label as usize].push(index as u32);
+    }
+    members.retain(|class| !class.is_empty());
+    let classes = members.len();
+    let mut words = (0..).map(|element| philox.word(purpose::BALANCE, epoch, element));
+    let mut drawn = Vec::with_capacity(labels.len());
+    for (number, class) in members.iter_mut().enumerate() {
+        let place = (number + classes - epoch as usize % classes) % classes;
+        let quota = labels.len() / classes + usize::from(place < labels.len() % classes);
+        let end = drawn.len() + quota;
+        for repeat in 0.. {
+            if drawn.len() == end {
+                break;
+            }
+            for (i, word) in (1..class.len()).rev().zip(&mut words) {
+                class.swap(i, below(word, i as u32 + 1) as usize);
+            }
+            let left = end - drawn.len();
+            drawn.extend(class.iter().take(left).map(|&index| Draw { index, repeat }));
+        }
+    }
+    shuffled(labels.len(), seed, epoch).into_iter().map(|i| drawn[i as usize]).collect()
+}
 
 /// The order in which `epoch` visits `n` images.
 pub fn shuffled(n: usize, seed: u64, epoch: u32) -> Vec<u32> {
@@ -36,6 +117,38 @@ mod tests {
     fn small_and_empty() {
         assert!(shuffled(0, 1, 1).is_empty());
         assert_eq!(shuffled(1, 1, 1), [0]);
+    }
+
+    #[test]
+    fn a_balanced_epoch_draws_every_class_equally_often() {
+        // 8 : 4 : 1, and a class without images.
+        let labels: Vec<u32> = [(0, 80), (1, 40), (3, 10)].into_iter().flat_map(|(l, n)| vec![l; n]).collect();
+        let labels = &labels[..];
+        for epoch in 0..3 {
+            let drawn = &balanced(labels, 7, epoch)[..];
+            assert_eq!(drawn.len(), 130);
+            let of = |label: u32| drawn.iter().filter(move |draw| labels[draw.index as usize] == label);
+            // 130 = 3·43 + 1: the one more goes round.
+            let expected = [0, 1, 2].map(|number| 43 + usize::from(number == epoch as usize));
+            assert_eq!([0, 1, 3].map(|label| of(label).count()), expected);
+            // Within a class no image is drawn twice more often than another, and repeats are counted.
+            for index in 120..130 {
+                let mut repeats: Vec<u32> = of(3).filter(|draw| draw.index == index).map(|draw| draw.repeat).collect();
+                repeats.sort_unstable();
+                assert!([4, 5].contains(&repeats.len()) && repeats.iter().copied().eq(0..repeats.len() as u32));
+            }
+            assert!(of(0).all(|draw| draw.repeat == 0));
+            assert_eq!(drawn, balanced(labels, 7, epoch));
+            assert_ne!(drawn, balanced(labels, 8, epoch));
+        }
+        // Another part of the large class in the next epoch.
+        let part = |epoch| {
+            let mut part: Vec<u32> = balanced(labels, 7, epoch).iter().map(|d| d.index).filter(|&i| i < 80).collect();
+            part.sort_unstable();
+            part
+        };
+        assert_ne!(part(0), part(1));
+        assert!(balanced(&[], 1, 1).is_empty());
     }
 
     #[test]

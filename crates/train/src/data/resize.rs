@@ -32,17 +32,27 @@ pub fn resize(pixels: &[u8], width: usize, height: usize, fit: impl Into<Fit>, o
         out.copy_from_slice(pixels);
         return Ok(());
     }
-    let source = TypedImageRef::<U8x3>::from_buffer(width as u32, height as u32, pixels);
-    let source = source.map_err(|error| error.to_string())?;
-    let target = TypedImage::<U8x3>::from_buffer(image_size as u32, image_size as u32, out);
-    let mut target = target.map_err(|error| error.to_string())?;
     let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
         .use_alpha(false)
         .fit_into_destination(None);
+    convolve(pixels, [width, height], image_size, out, &options)
+}
+
+fn convolve(
+    pixels: &[u8],
+    [width, height]: [usize; 2],
+    image_size: usize,
+    out: &mut [u8],
+    options: &ResizeOptions,
+) -> Result<(), String> {
+    let source = TypedImageRef::<U8x3>::from_buffer(width as u32, height as u32, pixels);
+    let source = source.map_err(|error| error.to_string())?;
+    let target = TypedImage::<U8x3>::from_buffer(image_size as u32, image_size as u32, out);
+    let mut target = target.map_err(|error| error.to_string())?;
     // The typed call: the generic one compiles the code for every pixel type.
     RESIZER
-        .with_borrow_mut(|resizer| resizer.resize_typed(&source, &mut target, &options))
+        .with_borrow_mut(|resizer| resizer.resize_typed(&source, &mut target, options))
         .map_err(|error| error.to_string())
 }
 
@@ -62,6 +72,15 @@ fn resize_and_crop(pixels: &[u8], size: [usize; 2], short: usize, crop: usize, o
     let start = resized.map(|side| ((side - crop) as f64 / 2.0).round_ties_even() as usize);
     resample::bilinear(pixels, size, resized, start, crop, out);
     Ok(())
+}
+
+/// Resizes an RGB image (HWC) to `image_size`×`image_size` into `out`, whatever its aspect ratio.
+///
+/// # Errors
+/// As [`resize`].
+pub fn stretch(pixels: &[u8], width: usize, height: usize, image_size: usize, out: &mut [u8]) -> Result<(), String> {
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
+    convolve(pixels, [width, height], image_size, out, &options)
 }
 
 #[cfg(test)]

@@ -164,6 +164,26 @@ impl Split {
         Ok(scratch)
     }
 
+    /// Image `index` as it is, before any resizing: its pixels (H, W, 3), width and height. Borrows from the split if it
+    /// can, else fills `scratch`. In memory that is the image at the split's own size.
+    ///
+    /// # Errors
+    /// As [`Split::image`].
+    pub fn original<'a>(&'a self, index: usize, scratch: &'a mut Vec<u8>) -> Result<(&'a [u8], usize, usize)> {
+        match &self.0.images {
+            Images::Memory { pixels, image_size, .. } => {
+                let bytes = image_size * image_size * 3;
+                Ok((&pixels[index * bytes..][..bytes], *image_size, *image_size))
+            }
+            Images::Files { folders, names } => {
+                let path = folders[self.0.labels[index] as usize].join(&*names[index]);
+                let (pixels, width, height) = decode::decode_original(&path)?;
+                *scratch = pixels;
+                Ok((scratch, width, height))
+            }
+        }
+    }
+
     /// Reads every image and returns the errors of those that cannot be read, in order.
     pub fn faults(&self, image_size: usize) -> Vec<DataError> {
         let fault = |scratch: &mut Vec<u8>, index| self.image(index, image_size, scratch).err();

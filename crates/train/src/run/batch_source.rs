@@ -8,7 +8,7 @@ use super::config::Config;
 use super::error::Result;
 use crate::data::augment::TransformConfig;
 use crate::data::mix::MixConfig;
-use crate::data::{Batch, Loader, LoaderOptions, Preprocess, Split, order};
+use crate::data::{Balance, Batch, Loader, LoaderOptions, Preprocess, Split, order};
 
 /// A split's images on the device, in bytes (images, S, S, 3).
 pub struct DeviceDataset<D: Device> {
@@ -18,7 +18,7 @@ pub struct DeviceDataset<D: Device> {
 
 impl<D: Device<Element = f32>> DeviceDataset<D> {
     /// Copies the images there. None where the host has to make the batches: for a device without memory of its own, for
-    /// images in files or not yet resized, for RandAugment, and if the device's memory is full.
+    /// images in files or not yet resized, for RandAugment and resized crops, and if the device's memory is full.
     ///
     /// # Errors
     /// The device's.
@@ -29,7 +29,7 @@ impl<D: Device<Element = f32>> DeviceDataset<D> {
         preprocess: &Preprocess,
     ) -> Result<Option<Self>> {
         let (device, fit) = (network.device(), preprocess.fit(network.architecture().image_size));
-        let suits = split.is_ready(fit) && transforms.rand_augment.is_none() && device.memory()?.is_some();
+        let suits = split.is_ready(fit) && !transforms.on_host() && device.memory()?.is_some();
         let Some(pixels) = split.pixels().filter(|_| suits) else { return Ok(None) };
         match device.bytes(pixels.len()) {
             Ok(mut images) => {
@@ -89,6 +89,7 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
             image_size: size,
             preprocess,
             shuffle: !config.no_shuffle,
+            balanced: config.balance == Balance::Sampler,
             transforms: config.transforms(),
             seed: config.seed,
             epoch,
@@ -187,7 +188,7 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
             }
             Source::Device { dataset, order, batch_size, start, end, labels, .. } => {
                 let indices = &order[*start..*end];
-                let TransformConfig { padding, flip, jitter, cutout, rand_augment: _ } = self.transforms;
+                let TransformConfig { padding, flip, jitter, cutout, rand_augment: _, resized_crop: _ } = self.transforms;
                 let shape = AugmentShape {
                     batch: indices.len(),
                     images: dataset.len,

@@ -99,9 +99,16 @@ pub struct Progress {
     pub seconds: f64,
     /// The best test accuracy so far.
     pub best_accuracy: Option<f64>,
+    /// Evaluations since the best one, for --patience.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stale: usize,
     /// State of loss scaling, with --precision fp16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// The data set of a run.

@@ -10,7 +10,7 @@ use super::model::Model;
 use super::schedule::{LearningRate, Schedule};
 use super::tta::Tta;
 use crate::data::mix::MixConfig;
-use crate::data::{Augment, Normalise, RandAugment, TransformConfig};
+use crate::data::{Augment, Balance, CropScale, Normalise, RandAugment, TransformConfig};
 
 pub(crate) mod as_text;
 mod device;
@@ -67,6 +67,8 @@ pub struct Config {
     pub augment: Augment,
     /// Largest shift of a crop in pixels; an eighth of the image size if `None`.
     pub crop_padding: Option<usize>,
+    /// Least and largest share of a picture's area that a resized crop takes; 0.08 to 1 if `None`.
+    pub crop_scale: Option<CropScale>,
     /// Height and width of cutout's square in pixels; half the image size if `None`.
     pub cutout: Option<usize>,
     /// Strength of the colour jitter.
@@ -77,6 +79,8 @@ pub struct Config {
     pub mixup: f64,
     /// α of CutMix; 0: off.
     pub cutmix: f64,
+    /// What is done about classes of different sizes.
+    pub balance: Balance,
     /// Keep the training images in order.
     pub no_shuffle: bool,
     /// The variant of AlexNet.
@@ -111,6 +115,8 @@ pub struct Config {
     pub accumulate: usize,
     /// Learning rate.
     pub lr: f64,
+    /// Learning rate of the layers `features.*`; `lr` if `None`.
+    pub lr_features: Option<f64>,
     /// Momentum of SGD.
     pub momentum: f64,
     /// Nesterov momentum.
@@ -135,6 +141,8 @@ pub struct Config {
     pub warmup: f64,
     /// Epochs between two evaluations.
     pub test_every: usize,
+    /// Evaluations without a new best after which the run ends; 0: never.
+    pub patience: usize,
     /// Seed of all randomness.
     pub seed: u64,
     /// Device to compute on.
@@ -159,11 +167,13 @@ impl Default for Config {
             limit_test: None,
             augment: Augment::DEFAULT,
             crop_padding: None,
+            crop_scale: None,
             cutout: None,
             jitter: 0.0,
             rand_augment: None,
             mixup: 0.0,
             cutmix: 0.0,
+            balance: Balance::None,
             no_shuffle: false,
             arch: Arch::Cifar,
             resize: None,
@@ -181,6 +191,7 @@ impl Default for Config {
             batch_size: 128,
             accumulate: 1,
             lr: 0.01,
+            lr_features: None,
             momentum: 0.9,
             nesterov: false,
             weight_decay: 5e-4,
@@ -193,6 +204,7 @@ impl Default for Config {
             gamma: 0.1,
             warmup: 0.0,
             test_every: 1,
+            patience: 0,
             seed: 0,
             device: DeviceKind::Auto,
             precision: Precision::Fp32,
@@ -205,8 +217,8 @@ impl Default for Config {
 
 /// The settings that may change when a run is resumed: none affects the steps done so far. Another device or precision
 /// rounds differently from then on.
-pub const MAY_CHANGE: [&str; 8] =
-    ["epochs", "threads", "device", "precision", "no-graph", "data", "save-every", "test-every"];
+pub const MAY_CHANGE: [&str; 9] =
+    ["epochs", "patience", "threads", "device", "precision", "no-graph", "data", "save-every", "test-every"];
 
 impl Config {
     /// Reads a file; missing keys have their default.
@@ -271,9 +283,10 @@ impl Config {
             table.remove("resize");
         }
         let augment = given.get("augment").and_then(|list| list.as_str()?.parse::<Augment>().ok());
-        let on = augment.map_or((true, true), |augment| (augment.crop, augment.cutout));
-        for (_, key) in [(on.0, "crop-padding"), (on.1, "cutout")].iter().filter(|(on, _)| !on) {
-            table.remove(*key);
+        for (on, key) in augment.into_iter().flat_map(|augment| augment.sized()) {
+            if !on {
+                table.remove(key);
+            }
         }
         table.extend(given);
         if table.get("freeze").is_some_and(|layers| layers.as_str() == Some("none")) {
@@ -288,6 +301,14 @@ impl Config {
         self.freeze.iter().flat_map(|list| list.split(',')).any(|name| within(name.trim()))
     }
 
+    /// Factor of the learning rate of a layer.
+    pub fn rate_of(&self, layer: &str) -> f64 {
+        match self.lr_features {
+            Some(rate) if layer.starts_with("features.") && self.lr > 0.0 => rate / self.lr,
+            _ => 1.0,
+        }
+    }
+
     /// Height and width of the network's images.
     pub fn image_size(&self) -> usize {
         self.resize.unwrap_or(self.arch.variant().image_size())
@@ -298,6 +319,7 @@ impl Config {
         let default = self.augment.at(self.image_size());
         TransformConfig {
             padding: self.crop_padding.unwrap_or(default.padding),
+            resized_crop: default.resized_crop.map(|scale| self.crop_scale.unwrap_or(scale)),
             cutout: self.cutout.unwrap_or(default.cutout),
             rand_augment: self.rand_augment,
             jitter: self.jitter as f32,
@@ -339,6 +361,11 @@ impl Config {
             epoch_steps,
             total_steps: epoch_steps * self.epochs as u64,
         }
+    }
+
+    /// Whether a run ends after so many evaluations without a new best.
+    pub fn out_of_patience(&self, stale: usize) -> bool {
+        self.patience > 0 && stale >= self.patience
     }
 
     /// Number of threads to start.

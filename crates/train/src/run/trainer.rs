@@ -20,8 +20,9 @@ use super::model::Model;
 use super::scaling::Scaling;
 use super::schedule::LearningRate;
 use super::stop::Stop;
+use super::summary::count;
 use crate::data::augment::TransformConfig;
-use crate::data::{DataError, Dataset, Preprocess};
+use crate::data::{Balance, DataError, Dataset, Preprocess, Split};
 
 /// How a run ended, if not with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,11 @@ impl<D: Device<Element = f32>> DeviceDatasets<D> {
     fn new(network: &Network<D>, config: &Config, preprocess: &Preprocess, dataset: &Dataset) -> Result<Self> {
         let evaluated = |split| DeviceDataset::new(network, split, TransformConfig::NONE, preprocess);
         Ok(Self {
-            train: DeviceDataset::new(network, &dataset.train, config.transforms(), preprocess)?,
+            // A balanced epoch draws images again, each time transformed in another way: the loader counts the times.
+            train: match config.balance {
+                Balance::Sampler => None,
+                _ => DeviceDataset::new(network, &dataset.train, config.transforms(), preprocess)?,
+            },
             val: dataset.val.as_ref().map_or(Ok(None), evaluated)?,
             test: evaluated(&dataset.test)?,
         })
@@ -141,9 +146,10 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             // Begun in fp16, resumed in another precision.
             (None, _) => self.progress.scaling = None,
         }
+        self.network.set_rates(|layer| self.config.rate_of(layer));
         self.network.use_cuda_graph(!self.config.no_graph);
         let datasets = DeviceDatasets::new(&self.network, self.config, &self.preprocess, self.dataset)?;
-        while self.progress.epoch < self.config.epochs {
+        while self.progress.epoch < self.config.epochs && !self.config.out_of_patience(self.progress.stale) {
             if self.stop.requested() {
                 return Ok(Outcome::Interrupted);
             }
@@ -286,7 +292,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
                 observer.note(&format!(
                     "step {}: {} left out, a gradient was infinite or NaN; the loss is now scaled by {}",
                     self.progress.step,
-                    super::summary::count(skipped as usize, "update"),
+                    count(skipped as usize, "update"),
                     new.loss_scale
                 ));
             }
@@ -307,37 +313,27 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         let epoch = self.progress.epoch + 1;
         let last = epoch == self.config.epochs;
         let due = last || epoch.is_multiple_of(self.config.test_every);
-        // With images held out, the test set is used once, at the end.
-        let held_out = self.dataset.val.is_some();
-        let (mut val, mut test) = (None, None);
-        for (split, dataset, result, what) in [
-            (self.dataset.val.as_ref().filter(|_| due), &datasets.val, &mut val, "the val loss"),
-            (
-                Some(&self.dataset.test).filter(|_| if held_out { last } else { due }),
-                &datasets.test,
-                &mut test,
-                "the test loss",
-            ),
-        ] {
-            let Some(split) = split else { continue };
-            let (dataset, stop) = (dataset.as_ref(), &self.stop);
-            let protocol =
-                Protocol { preprocess: self.preprocess, tta: self.config.tta, threads: self.config.thread_count() };
-            let mut tell = |batch: Classified<'_>| observer.test(batch.done(), split.len());
-            let found =
-                self.network.averaged(|network| evaluate(network, split, dataset, protocol, stop, &mut tell))?;
-            let Some(found) = found else { return Ok(false) };
-            if !found.loss.is_finite() {
-                let rate = rate.at(self.progress.step.saturating_sub(1));
-                return Err(self.diverged(what, found.loss, self.progress.step, rate));
-            }
-            *result = Some(found);
+        let (mut val, mut test, mut ends) = (None, None, last);
+        // With images held out, the test set is used once, at the end: after the last epoch, or when patience is over.
+        if let Some(split) = self.dataset.val.as_ref().filter(|_| due) {
+            let Some(found) = self.evaluate(rate, split, datasets.val.as_ref(), "the val loss", observer)? else {
+                return Ok(false);
+            };
+            ends |= self.config.out_of_patience(self.stale_after(found.accuracy()));
+            val = Some(found);
+        }
+        if if self.dataset.val.is_some() { ends } else { due } {
+            let split = &self.dataset.test;
+            let Some(found) = self.evaluate(rate, split, datasets.test.as_ref(), "the test loss", observer)? else {
+                return Ok(false);
+            };
+            test = Some(found);
         }
         let lr = rate.at(self.progress.step.saturating_sub(1));
         let record = self.record(val.as_ref(), test.as_ref(), lr, start.elapsed().as_secs_f64());
         let (_, _, accuracy) = record.selection_metric();
-        // NaN where this epoch was not evaluated.
-        let best = !accuracy.is_nan() && self.progress.best_accuracy.is_none_or(|best| accuracy > best);
+        let best = self.is_best(accuracy);
+        let stale = self.stale_after(accuracy);
         // Metrics before checkpoint: a process killed in between repeats the epoch's end, and the line that is already there
         // is dropped then. The other way round the line could be lost.
         outputs.metrics.append(&record)?;
@@ -347,11 +343,53 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             step: self.progress.step,
             best_accuracy: if best { Some(accuracy) } else { self.progress.best_accuracy },
             scaling: self.progress.scaling,
+            stale,
             ..Progress::default()
         };
         self.save_as(best)?;
         observer.epoch(&record, best);
+        if self.config.out_of_patience(stale) && !last {
+            let (stale, path) = (count(stale, "evaluation"), self.folder.path().display());
+            observer.note(&format!("no new best in {stale}: the run ends (--patience); {path}/best.safetensors is the best"));
+        }
         Ok(true)
+    }
+
+    /// Evaluates a split with the averaged weights, if there are. None if it was asked to stop.
+    fn evaluate(
+        &mut self,
+        rate: &LearningRate,
+        split: &Split,
+        dataset: Option<&DeviceDataset<D>>,
+        what: &'static str,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Evaluation>> {
+        let Config { tta, .. } = *self.config;
+        let protocol = Protocol { preprocess: self.preprocess, tta, threads: self.config.thread_count() };
+        let stop = &self.stop;
+        let mut tell = |batch: Classified<'_>| observer.test(batch.done(), split.len());
+        let found = self.network.averaged(|network| evaluate(network, split, dataset, protocol, stop, &mut tell))?;
+        match found {
+            Some(found) if !found.loss.is_finite() => {
+                let rate = rate.at(self.progress.step.saturating_sub(1));
+                Err(self.diverged(what, found.loss, self.progress.step, rate))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// Whether this value of the selection metric is a new best; NaN where the epoch was not evaluated.
+    fn is_best(&self, accuracy: f64) -> bool {
+        !accuracy.is_nan() && self.progress.best_accuracy.is_none_or(|best| accuracy > best)
+    }
+
+    /// Evaluations since the best one, after an epoch with this value.
+    fn stale_after(&self, accuracy: f64) -> usize {
+        match () {
+            () if accuracy.is_nan() => self.progress.stale,
+            () if self.is_best(accuracy) => 0,
+            () => self.progress.stale + 1,
+        }
     }
 
     fn record(&self, val: Option<&Evaluation>, test: Option<&Evaluation>, lr: f64, test_seconds: f64) -> Record {

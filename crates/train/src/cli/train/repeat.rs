@@ -41,7 +41,8 @@ pub fn run(config: &Config, runs: usize, out: Option<&Path>) -> anyhow::Result<O
                 return Err(hint::usage(message, "give the other runs' --epochs, or another folder with --out"));
             }
         }
-        if resumed.as_ref().is_none_or(|resumed| resumed.epochs() < config.epochs) {
+        let ended = |run: &Resumed| run.epochs() >= config.epochs || config.out_of_patience(run.stale());
+        if !resumed.as_ref().is_some_and(ended) {
             say(&format!("\nseed {seed}, run {} of {runs}", records.len() + 1));
             let outcome = Start { config, out: Some(&path), resumed, stop: &stop }.run()?;
             if outcome == Outcome::Interrupted {

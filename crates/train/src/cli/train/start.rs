@@ -41,6 +41,11 @@ impl Resumed {
         Config::of_run(&self.checkpoint.metadata().config, &self.folder.last())
     }
 
+    /// Evaluations since the best one.
+    pub fn stale(&self) -> usize {
+        self.checkpoint.metadata().progress.stale
+    }
+
     /// Number of finished epochs.
     pub fn epochs(&self) -> usize {
         self.checkpoint.metadata().progress.epoch
@@ -159,8 +164,8 @@ fn preprocess(config: &Config, weights: Option<&WeightFile>) -> Result<Preproces
 
 /// The data set, its validation images held out and limited as the settings say.
 fn open_data(config: &Config, preprocess: &Preprocess) -> anyhow::Result<Dataset> {
-    let (image_size, resize) = (config.image_size(), preprocess.resize);
-    let options = data::Options { image_size, resize, ..hint::data_options() };
+    let (image_size, resize, originals) = (config.image_size(), preprocess.resize, config.augment.resized_crop);
+    let options = data::Options { image_size, resize, originals, ..hint::data_options() };
     let mut dataset = Dataset::open(&config.data, &options)?;
     if let Some(count) = config.val {
         if count >= dataset.train.len() {

@@ -3,7 +3,8 @@ use alexnet_core::random::purpose;
 use alexnet_core::reference::{jitter_factors, transform};
 use proptest::prelude::*;
 
-const ALL: TransformConfig = TransformConfig { padding: 4, flip: true, rand_augment: None, jitter: 0.5, cutout: 16 };
+const ALL: TransformConfig =
+    TransformConfig { padding: 4, flip: true, jitter: 0.5, cutout: 16, ..TransformConfig::NONE };
 
 #[test]
 fn draws_are_the_documented_words() {

@@ -16,13 +16,16 @@ fn defaults_are_valid_and_survive_toml() {
     let changed = Config {
         limit_train: Some(7),
         init: Some("a \"b\".safetensors".into()),
-        augment: Augment { crop: true, flip: false, cutout: true },
+        augment: Augment { crop: true, flip: false, cutout: true, ..Augment::NONE },
         cutout: Some(5),
         crop_padding: Some(3),
         jitter: 0.4,
         cutmix: 1.0,
         rand_augment: Some("2,9".parse().unwrap()),
         lr: 0.1 + 0.2,
+        lr_features: Some(0.1 / 3.0),
+        balance: Balance::Sampler,
+        patience: 7,
         schedule: Schedule::Cosine,
         arch: Arch::PaperK11,
         batch_norm: true,
@@ -61,6 +64,12 @@ fn every_limit_names_flag_value_and_what_is_allowed() {
         ("crop-padding", |c| c.crop_padding = Some(0)),
         ("crop-padding", |c| c.crop_padding = Some(33)),
         ("crop-padding", |c| (c.crop_padding, c.augment) = (Some(2), Augment::NONE)),
+        ("augment", |c| c.augment = "crop,resized-crop".parse().unwrap()),
+        ("crop-scale", |c| c.crop_scale = Some("0.5,1".parse().unwrap())),
+        ("balance", |c| (c.balance, c.no_shuffle) = (Balance::Sampler, true)),
+        ("lr-features", |c| c.lr_features = Some(-1.0)),
+        ("lr-features", |c| c.lr_features = Some(f64::NAN)),
+        ("lr-features", |c| (c.lr_features, c.lr) = (Some(0.1), 0.0)),
         ("cutout", |c| c.cutout = Some(8)),
         ("cutout", |c| c.cutout = Some(40)),
         ("mixup", |c| c.mixup = -1.0),
@@ -95,7 +104,7 @@ fn every_limit_names_flag_value_and_what_is_allowed() {
 #[test]
 fn a_resumed_run_keeps_what_its_steps_depend_on() {
     let run = Config::default();
-    let may = Config { epochs: 5, threads: 3, save_every: 1.0, test_every: 4, data: "sample".into(), ..run.clone() };
+    let may = Config { epochs: 5, threads: 3, save_every: 1.0, test_every: 4, patience: 2, data: "sample".into(), ..run.clone() };
     may.may_resume(&run).unwrap();
     let error = Config { lr: 0.5, ..run.clone() }.may_resume(&run).unwrap_err().to_string();
     assert_eq!(error, "--lr 0.5 contradicts the run, which was started with lr = 0.01");

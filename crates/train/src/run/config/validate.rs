@@ -1,6 +1,7 @@
 //! Limits of the settings.
 
 use super::{Arch, Config, DeviceKind, Precision};
+use crate::data::{Augment, Balance};
 use crate::run::error::{Error, Result};
 
 /// The largest image size of a network: the bytes that follow from it still fit the counters.
@@ -80,6 +81,9 @@ impl Config {
                 return refuse(name, key, value, "a number from 0 to below 1");
             }
         }
+        if let Some(rate) = self.lr_features.filter(|rate| !(rate.is_finite() && *rate >= 0.0)) {
+            return refuse(name, "lr-features", rate, "a finite number, 0 or more");
+        }
         if !(0.0..=1.0).contains(&self.jitter) {
             return refuse(name, "jitter", self.jitter, "a number from 0 to 1");
         }
@@ -107,9 +111,20 @@ impl Config {
 
     fn check_conflicts(&self, name: Name) -> Result<()> {
         let weights = format!("cannot be used with {}", name("init"));
+        let Augment { crop, resized_crop, .. } = self.augment;
         let conflicts = [
             ("crop-padding", self.crop_padding.is_some() && !self.augment.crop, {
                 format!("is given, but {} has no crop", name("augment"))
+            }),
+            ("augment", crop && resized_crop, "has crop and resized-crop, which exclude each other".into()),
+            ("crop-scale", self.crop_scale.is_some() && !resized_crop, {
+                format!("is given, but {} has no resized-crop", name("augment"))
+            }),
+            ("balance", self.balance == Balance::Sampler && self.no_shuffle, {
+                format!("is sampler, which draws at random, but {} keeps the order", name("no-shuffle"))
+            }),
+            ("lr-features", self.lr_features.is_some_and(|rate| rate > 0.0) && self.lr == 0.0, {
+                format!("is given, but {} is 0; both follow the same schedule", name("lr"))
             }),
             ("cutout", self.cutout.is_some() && !self.augment.cutout, {
                 format!("is given, but {} has no cutout", name("augment"))
