@@ -147,7 +147,8 @@ fn an_update_at_once_has_the_bits_of_gradient_then_update() {
                     value: array(cpu, &w),
                     gradient: Some(unwritten(cpu, s.weight_len())),
                     momentum: Some(array(cpu, &v)),
-                    average: None, rate: 1.0,
+                    average: None,
+                    rate: 1.0,
                 };
                 let [mut once, mut twice] = [parameter(), parameter()];
                 let [mut db, mut db2] = [unwritten(cpu, outputs), unwritten(cpu, outputs)];

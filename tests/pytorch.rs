@@ -246,7 +246,8 @@ fn decay_with_one_and_two_parameter_groups() {
             value: list(4, i),
             gradient: Some(Vec::new()),
             momentum: Some(vec![0.0; 6]),
-            average: None, rate: 1.0,
+            average: None,
+            rate: 1.0,
         };
         let mut parameters = [(0, vec![2, 3]), (1, vec![6])].map(parameter);
         for step in 0..3 {

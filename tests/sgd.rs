@@ -63,8 +63,15 @@ fn a_parameter_without_gradient_stays() {
     let optimizer = Sgd { learning_rate: 1.0, momentum: 0.9, weight_decay: 0.1, nesterov: false, decay_all: true };
     for cpus in cpus() {
         let value = array(&cpus[0], &[1.0, 2.0]);
-        let mut parameters =
-            [Parameter { name: "w".into(), shape: vec![2], value, gradient: None, momentum: None, average: None, rate: 1.0 }];
+        let mut parameters = [Parameter {
+            name: "w".into(),
+            shape: vec![2],
+            value,
+            gradient: None,
+            momentum: None,
+            average: None,
+            rate: 1.0,
+        }];
         cpus[0].sgd(&optimizer, &mut parameters).unwrap();
         assert_eq!(parameters[0].value[..], [1.0, 2.0]);
     }
@@ -74,8 +81,7 @@ fn a_parameter_without_gradient_stays() {
 /// against the definition on networks in f64.
 #[test]
 fn a_layer_moves_by_its_own_rate() {
-    const RULE: Sgd =
-        Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov: true, decay_all: false };
+    const RULE: Sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov: true, decay_all: false };
     fn stepped<D: Device>(device: Arc<D>, rates: [f64; 2], from: fn(f32) -> D::Element) -> Vec<Vec<f64>> {
         let kinds = [
             ("features.0", LayerKind::Conv { filters: 4, kernel: 3, stride: 1, padding: 1, groups: 1 }),

@@ -29,13 +29,7 @@ const RATIO: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
 /// the box √(area·r) wide and √(area/r) high, rounded half to even. If it has pixels and fits, its left is
 /// `below(w[2], width − w + 1)` and its top `below(w[3], height − h + 1)`. If no attempt fits, it is the largest box in
 /// the centre whose ratio is within ¾ and 4/3.
-pub fn sample_box(
-    philox: &Philox,
-    epoch: u32,
-    index: u64,
-    [width, height]: [usize; 2],
-    scale: [f64; 2],
-) -> CropBox {
+pub fn sample_box(philox: &Philox, epoch: u32, index: u64, [width, height]: [usize; 2], scale: [f64; 2]) -> CropBox {
     let uniform = |word: u32| f64::from(word) / 4_294_967_296.0;
     let between = |[least, most]: [f64; 2], word: u32| least + uniform(word) * (most - least);
     for attempt in 0..ATTEMPTS {
@@ -44,8 +38,8 @@ pub fn sample_box(
         let ratio = between(RATIO.map(f64::ln), word[1]).exp();
         let [w, h] = [(area * ratio).sqrt(), (area / ratio).sqrt()].map(|side| side.round_ties_even() as usize);
         if (1..=width).contains(&w) && (1..=height).contains(&h) {
-            let [left, top] = [(word[2], width - w), (word[3], height - h)]
-                .map(|(word, room)| below(word, room as u32 + 1) as usize);
+            let [left, top] =
+                [(word[2], width - w), (word[3], height - h)].map(|(word, room)| below(word, room as u32 + 1) as usize);
             return CropBox { left, top, width: w, height: h };
         }
     }

@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{hint, output};
+use super::{advice, hint, output};
 use crate::data::manifest::{Manifest, OFFICIAL_FOLDER, official_folder, read_file};
 use crate::data::{DataError, Dataset, Options, Split};
 use crate::print::{cut, pad, terminal, widest};
+use crate::run::Config;
 
 mod draw;
 mod speed;
@@ -80,7 +81,11 @@ fn fetch(data: &str, options: &Options) -> anyhow::Result<String> {
 
 fn show(data: &str, options: &Options) -> anyhow::Result<String> {
     match local(data, options) {
-        Ok(dataset) => Ok(describe(&dataset)),
+        Ok(dataset) => {
+            let advice = [advice::small_input, advice::imbalance].map(|of| of(&dataset, &Config::default()));
+            let advice: String = advice.into_iter().flatten().map(|line| format!("\n{line}\n")).collect();
+            Ok(describe(&dataset) + &advice)
+        }
         Err(DataError::Missing { path }) if matches!(data, "auto" | "cifar10") => Ok(format!(
             "CIFAR-10 is not there: {} is missing.\n\
              `alexnet data fetch` downloads it (so does `alexnet train`); `--data sample` trains without it.\n",

@@ -16,7 +16,7 @@ use crate::run::{Tta, summary};
 
 /// Evaluate a network on test images
 ///
-/// Prints loss, accuracy, accuracy per class and the confusion matrix.
+/// Prints loss, accuracy, balanced accuracy, macro-averaged F1, accuracy per class and the confusion matrix.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Run folder (its best.safetensors) or checkpoint file
@@ -43,7 +43,8 @@ pub struct Args {
     device: DeviceArgs,
     /// Print one JSON object
     ///
-    /// Keys: loss, accuracy, per_class, confusion (rows true, columns predicted), images, classes, dataset, tta.
+    /// Keys: loss, accuracy, balanced_accuracy, macro_f1, top5_accuracy (null with fewer than 10 classes), per_class,
+    /// confusion (rows true, columns predicted), images, classes, dataset, tta.
     #[arg(long)]
     json: bool,
 }
@@ -97,6 +98,9 @@ fn json(evaluation: &Evaluation, dataset: &Dataset, tta: Tta) -> anyhow::Result<
     let object = serde_json::json!({
         "loss": evaluation.loss,
         "accuracy": evaluation.accuracy(),
+        "balanced_accuracy": evaluation.balanced_accuracy(),
+        "macro_f1": evaluation.macro_f1(),
+        "top5_accuracy": evaluation.top5(),
         "per_class": evaluation.per_class(),
         "confusion": evaluation.confusion,
         "images": evaluation.images,
@@ -129,13 +133,16 @@ fn text(
     );
     let _ = writeln!(
         out,
-        "{} test images of {}{}: Loss={:.4}, Acc={:.2}%\n",
+        "{} test images of {}{}: Loss={:.4}, Acc={:.2}%",
         evaluation.images,
         dataset.name,
         tta.label(),
         evaluation.loss,
         evaluation.accuracy() * 100.0
     );
+    let top5 = evaluation.top5().map_or_else(String::new, |share| format!(", Top-5 Acc={:.2}%", share * 100.0));
+    let (balanced, f1) = (evaluation.balanced_accuracy() * 100.0, evaluation.macro_f1());
+    let _ = writeln!(out, "Balanced Acc={balanced:.2}%, Macro F1={f1:.4}{top5}\n");
     let names = &dataset.classes;
     let label = widest(names.iter().map(String::as_str)).min(20);
     for ((name, row), (class, share)) in
@@ -187,7 +194,7 @@ mod tests {
 
     fn evaluation(classes: usize) -> Evaluation {
         let confusion = (0..classes).map(|i| (0..classes).map(|j| ((i * 7 + j * 3) % 11) as u64).collect()).collect();
-        Evaluation { loss: 1.5, images: 9, confusion }
+        Evaluation { loss: 1.5, images: 9, confusion, within_five: 3 }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod advice;
 mod augmentation;
 mod bench;
 mod complete;

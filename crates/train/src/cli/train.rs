@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::augmentation::Augmentation;
+use super::hint;
 use crate::data::{Balance, Normalise};
 use crate::print::say;
 use crate::run::config::{self, Arch, Config, DeviceKind, Precision, as_text};
@@ -110,7 +111,8 @@ pub struct Args {
     init: Option<String>,
     /// Load every layer except the last from --init
     ///
-    /// Use it when your classes differ from the file's.
+    /// Use it when your classes differ from the file's. Without --recipe and --config, the settings are then those of
+    /// --recipe finetune.
     #[arg(long, value_name = "BOOL", help_heading = "Network", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     replace_classifier: Option<bool>,
     /// Layers to leave untrained, such as features.0 [default: none]
@@ -255,17 +257,31 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
+impl Args {
+    /// The recipe of a fine-tuning that names neither recipe nor settings.
+    fn fine_tunes(&self) -> Option<Recipe> {
+        let named = self.recipe.is_some() || self.config.is_some() || self.resume.is_some();
+        let tunes = self.init.is_some() && self.replace_classifier == Some(true);
+        (tunes && !named).then_some(Recipe::Finetune)
+    }
+}
+
 /// Trains.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (mut config, resumed) = match &args.resume {
         None => {
             let config = match (&args.config, args.recipe) {
                 (Some(file), _) => Config::read(file)?,
-                (None, Some(recipe)) => recipe.config()?,
-                (None, None) => Config::default(),
+                (None, recipe) => recipe.or(args.fine_tunes()).map_or(Ok(Config::default()), Recipe::config)?,
             };
             let config = config.with(args)?;
             config.validate(&config::flag)?;
+            if args.recipe == Some(Recipe::Finetune) && config.init.is_none() {
+                return Err(hint::usage("--recipe finetune needs weights to start from", "give them with --init FILE"));
+            }
+            if args.fine_tunes().is_some() {
+                say("settings of --recipe finetune, as --init and --replace-classifier are given; flags win");
+            }
             if let Some(out) = &args.out {
                 RunFolder::check_free(out)?;
             }

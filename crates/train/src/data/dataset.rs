@@ -13,6 +13,10 @@ pub struct Dataset {
     pub source: String,
     /// The folder that holds it; `None` for the embedded sample.
     pub path: Option<PathBuf>,
+    /// Width and height of the training pictures before any resizing, where they differ the median: see [`extent`].
+    ///
+    /// [`extent`]: super::extent
+    pub extent: Option<[u32; 2]>,
     /// Class names, indexed by label.
     pub classes: Vec<String>,
     /// Training images.

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::dataset::Dataset;
 use super::error::{DataError, Result};
+use super::extent;
 use super::preprocess::Fit;
 use super::split::Split;
 use crate::hex::hex;
@@ -45,6 +46,7 @@ pub fn open(path: &Path, fit: Fit, memory: u64, originals: bool) -> Result<Datas
     }
     let fingerprint = fingerprint(&classes, [&train, &test]);
     let bytes = (train.len() + test.len()) as u64 * (fit.crop * fit.crop * 3) as u64;
+    let extent = extent::typical(&train);
     let keep = |split: Split, as_file: bool| if as_file { Ok(split) } else { split.into_memory(fit) };
     let (train, test) = (keep(train, originals || bytes > memory)?, keep(test, bytes > memory)?);
     let name = path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
@@ -52,6 +54,7 @@ pub fn open(path: &Path, fit: Fit, memory: u64, originals: bool) -> Result<Datas
         name: name.unwrap_or_else(|| path.display().to_string()),
         source: format!("folder {}", path.display()),
         path: Some(path.into()),
+        extent,
         classes,
         train,
         test,

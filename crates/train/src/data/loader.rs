@@ -12,9 +12,9 @@ use std::thread::JoinHandle;
 use alexnet_core::random::Philox;
 use rayon::prelude::*;
 
+use super::augment::resized_crop::resize_box;
 use super::augment::{Normalize, SampledTransform, TransformConfig, crop_and_flip, draw};
 use super::error::{DataError, Result};
-use super::augment::resized_crop::resize_box;
 use super::order::{self, Draw};
 use super::preprocess::{Fit, Preprocess};
 use super::split::Split;

@@ -12,6 +12,7 @@ pub mod dataset;
 pub mod decode;
 pub mod download;
 pub mod error;
+pub mod extent;
 pub mod fetch;
 pub mod folder;
 pub mod loader;

@@ -97,6 +97,7 @@ pub fn official(folder: &Path, manifest: &Manifest, source: String) -> Result<Da
         name: "cifar10".into(),
         source,
         path: Some(folder.into()),
+        extent: None,
         classes: CLASSES.map(String::from).to_vec(),
         train: cifar::split(&files[train.clone()], &paths[train])?,
         test: cifar::split(&files[test..], &paths[test..])?,

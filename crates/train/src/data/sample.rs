@@ -30,6 +30,7 @@ pub fn open() -> Result<Dataset> {
         name: "sample".into(),
         source: format!("embedded sample of CIFAR-10 ({TRAIN} training and {TEST} test images)"),
         path: None,
+        extent: None,
         classes: CLASSES.map(String::from).to_vec(),
         train: cifar::split(&[train], &["sample.bin"])?,
         test: cifar::split(&[test], &["sample.bin"])?,

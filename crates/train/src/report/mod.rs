@@ -188,11 +188,17 @@ fn section(run: &Run, several: bool) -> String {
     if let Some(tested) = &run.tested {
         let _ = writeln!(
             html,
-            "<section><h2>Test{of}</h2>\n<p>{} test images of {}: {:.2}% correct, loss {:.4}.</p>\n<div class=\"plots\">",
+            "<section><h2>Test{of}</h2>\n<p>{} test images of {}: {:.2}% correct, loss {:.4}; balanced accuracy {:.2}%, macro F1 {:.4}{}.</p>\n<div class=\"plots\">",
             grouped(tested.evaluation.images as u64),
             escape(&tested.dataset),
             tested.evaluation.accuracy() * 100.0,
-            tested.evaluation.loss
+            tested.evaluation.loss,
+            tested.evaluation.balanced_accuracy() * 100.0,
+            tested.evaluation.macro_f1(),
+            tested
+                .evaluation
+                .top5()
+                .map_or_else(String::new, |share| format!(", top-5 accuracy {:.2}%", share * 100.0)),
         );
         for plot in test_plots(run) {
             let _ = writeln!(html, "<figure>{}</figure>", plot.svg);

@@ -188,7 +188,8 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
             }
             Source::Device { dataset, order, batch_size, start, end, labels, .. } => {
                 let indices = &order[*start..*end];
-                let TransformConfig { padding, flip, jitter, cutout, rand_augment: _, resized_crop: _ } = self.transforms;
+                let TransformConfig { padding, flip, jitter, cutout, rand_augment: _, resized_crop: _ } =
+                    self.transforms;
                 let shape = AugmentShape {
                     batch: indices.len(),
                     images: dataset.len,

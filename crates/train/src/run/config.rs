@@ -288,6 +288,14 @@ impl Config {
                 table.remove(key);
             }
         }
+        // Another rate alone keeps the ratio of the features' rate to it.
+        if let (Some(lr), None, Some(features)) =
+            (given.get("lr").and_then(toml::Value::as_float), given.get("lr-features"), self.lr_features)
+            && self.lr > 0.0
+            && lr != self.lr
+        {
+            table.insert("lr-features".into(), (features / self.lr * lr).into());
+        }
         table.extend(given);
         if table.get("freeze").is_some_and(|layers| layers.as_str() == Some("none")) {
             table.remove("freeze");

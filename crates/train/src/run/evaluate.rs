@@ -17,7 +17,12 @@ pub struct Evaluation {
     pub images: usize,
     /// How many images of each class (row) were classified as each class (column).
     pub confusion: Vec<Vec<u64>>,
+    /// Images whose class is among the five with the largest logits.
+    pub within_five: u64,
 }
+
+/// With fewer classes, top-5 accuracy is not reported: at random it would be more than a half.
+const LEAST_FOR_TOP5: usize = 10;
 
 impl Evaluation {
     /// Share of the images that were classified correctly.
@@ -33,6 +38,28 @@ impl Evaluation {
             (images > 0).then(|| row[class] as f64 / images as f64)
         };
         self.confusion.iter().enumerate().map(share).collect()
+    }
+
+    /// Mean of the accuracies of the classes that have images: scikit-learn's `balanced_accuracy_score`. 0 without images.
+    pub fn balanced_accuracy(&self) -> f64 {
+        mean(self.per_class().into_iter().flatten())
+    }
+
+    /// Mean of the classes' F1, 2·correct / (images of the class + images classified as it): scikit-learn's
+    /// `f1_score(average="macro")`. Classes that have no image and that no image was classified as are left out; a class
+    /// whose images were all missed has F1 0. 0 without images.
+    pub fn macro_f1(&self) -> f64 {
+        let taken = |class: usize| self.confusion.iter().map(|row| row[class]).sum::<u64>();
+        let f1 = |(class, row): (usize, &Vec<u64>)| {
+            let sum = row.iter().sum::<u64>() + taken(class);
+            (sum > 0).then(|| 2.0 * row[class] as f64 / sum as f64)
+        };
+        mean(self.confusion.iter().enumerate().filter_map(f1))
+    }
+
+    /// Share of the images whose class is among the five with the largest logits; none with fewer than 10 classes.
+    pub fn top5(&self) -> Option<f64> {
+        (self.confusion.len() >= LEAST_FOR_TOP5).then(|| self.within_five as f64 / self.images.max(1) as f64)
     }
 
     /// The confusions, most frequent first: images, their class, the class they were classified as.
@@ -95,7 +122,7 @@ pub fn evaluate<D: Device<Element = f32>>(
     let mut batches = BatchSource::evaluate(network, split, dataset.filter(|_| tta == Tta::None), preprocess, threads)?;
     let mut logits = vec![0.0; network.max_batch() * classes];
     let mut scratch = Vec::new();
-    let mut total = Evaluation { loss: 0.0, images: 0, confusion: vec![vec![0; classes]; classes] };
+    let mut total = Evaluation { loss: 0.0, images: 0, confusion: vec![vec![0; classes]; classes], within_five: 0 };
     loop {
         let count = batches.advance()?;
         if count == 0 {
@@ -122,6 +149,7 @@ pub fn evaluate<D: Device<Element = f32>>(
         for (&label, logits) in batches.labels().iter().zip(logits.chunks_exact(classes)) {
             total.loss += cross_entropy(logits, label as usize);
             total.confusion[label as usize][first_largest(logits)] += 1;
+            total.within_five += u64::from(rank(logits, label as usize) < 5);
         }
         seen(Classified { first: total.images, labels: batches.labels(), logits });
         total.images += count;
@@ -135,6 +163,18 @@ fn cross_entropy(logits: &[f32], label: usize) -> f64 {
     let most = f64::from(logits[first_largest(logits)]);
     let sum: f64 = logits.iter().map(|&x| (f64::from(x) - most).exp()).sum();
     most + sum.ln() - f64::from(logits[label])
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, n) = values.fold((0.0, 0), |(sum, n), value| (sum + value, n + 1));
+    sum / n.max(1) as f64
+}
+
+/// How many classes come before `label`, by logit and then by number; all that are not comparable do.
+fn rank(logits: &[f32], label: usize) -> usize {
+    let own = logits[label];
+    let behind = |(class, &x): (usize, &f32)| x < own || (x == own && class >= label);
+    logits.len() - logits.iter().enumerate().filter(|&other| behind(other)).count()
 }
 
 fn first_largest(values: &[f32]) -> usize {
@@ -154,10 +194,32 @@ mod tests {
     #[test]
     fn per_class_is_the_diagonal_over_the_row() {
         let confusion = vec![vec![3, 1, 0], vec![0, 0, 0], vec![2, 2, 0]];
-        let evaluation = Evaluation { loss: 1.0, images: 8, confusion };
+        let evaluation = Evaluation { loss: 1.0, images: 8, confusion, within_five: 8 };
         assert_eq!(evaluation.per_class(), [Some(0.75), None, Some(0.0)]);
         assert_eq!(evaluation.accuracy(), 0.375);
         assert_eq!(evaluation.pairs(), [(2, 2, 0), (2, 2, 1), (1, 0, 1)]);
+    }
+
+    #[test]
+    fn balanced_accuracy_and_f1_as_scikit_learn() {
+        // sklearn.metrics, y = [0]*10 + [1]*5 + [2]*2 and all but two taken for 0: a 1 taken for 1, a 2 for 3.
+        let confusion = vec![vec![10, 0, 0, 0, 0], vec![4, 1, 0, 0, 0], vec![1, 0, 0, 1, 0], vec![0; 5], vec![0; 5]];
+        let evaluation = Evaluation { loss: 1.0, images: 17, confusion, within_five: 0 };
+        // Recall of the classes that have images: 1, 1/5, 0.
+        assert!((evaluation.balanced_accuracy() - 0.4).abs() < 1e-15);
+        // F1 of 0: 20/25; of 1: 2/6; of 2 and of 3, which only was predicted: 0. Class 4 is left out.
+        assert!((evaluation.macro_f1() - (0.8 + 1.0 / 3.0) / 4.0).abs() < 1e-15);
+        assert_eq!(evaluation.top5(), None);
+        let none = Evaluation { loss: 0.0, images: 0, confusion: vec![vec![0; 12]; 12], within_five: 0 };
+        assert_eq!((none.balanced_accuracy(), none.macro_f1(), none.top5()), (0.0, 0.0, Some(0.0)));
+    }
+
+    #[test]
+    fn the_rank_of_a_class() {
+        let logits = [0.5, 2.0, 0.5, -1.0, 0.5];
+        assert_eq!([0, 1, 2, 3, 4].map(|class| rank(&logits, class)), [1, 0, 2, 4, 3]);
+        assert_eq!(rank(&[f32::NAN; 7], 3), 7);
+        assert_eq!(rank(&[0.0, f32::NAN, 1.0], 2), 1);
     }
 
     #[test]

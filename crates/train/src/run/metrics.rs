@@ -29,12 +29,24 @@ pub struct Record {
     /// Test accuracy, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_acc: Option<f64>,
+    /// Mean of the test accuracies of the classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_balanced_acc: Option<f64>,
+    /// Mean of the classes' F1 on the test images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_macro_f1: Option<f64>,
     /// Mean loss of the images that --val holds out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_loss: Option<f64>,
     /// Accuracy on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_acc: Option<f64>,
+    /// Mean of the accuracies of the classes on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_balanced_acc: Option<f64>,
+    /// Mean of the classes' F1 on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_macro_f1: Option<f64>,
     /// Training images per second, without the evaluation.
     pub images_per_s: f64,
     /// Seconds of training and evaluation.
@@ -129,8 +141,12 @@ mod tests {
             train_acc: 0.233,
             test_loss: Some(1.7),
             test_acc: Some(0.383),
+            test_balanced_acc: Some(0.383),
+            test_macro_f1: Some(0.37),
             val_loss: None,
             val_acc: None,
+            val_balanced_acc: None,
+            val_macro_f1: None,
             images_per_s: 512.0,
             seconds: 100.0,
             dataset: "cifar10".into(),
@@ -186,7 +202,8 @@ mod tests {
         assert_eq!(record(1).selection_metric(), ("test", 1.7, 0.383));
         let held_out = Record { val_loss: Some(1.5), val_acc: Some(0.4), ..record(1) };
         assert_eq!(held_out.selection_metric(), ("val", 1.5, 0.4));
-        let before_the_last = Record { test_loss: None, test_acc: None, ..held_out };
+        let before_the_last =
+            Record { test_loss: None, test_acc: None, test_balanced_acc: None, test_macro_f1: None, ..held_out };
         assert_eq!(before_the_last.selection_metric(), ("val", 1.5, 0.4));
         let text = serde_json::to_string(&before_the_last).unwrap();
         assert!(!text.contains("test"), "{text}");
@@ -206,6 +223,8 @@ mod tests {
             "train_acc",
             "test_loss",
             "test_acc",
+            "test_balanced_acc",
+            "test_macro_f1",
             "images_per_s",
             "seconds",
             "dataset",

@@ -18,6 +18,8 @@ pub enum Recipe {
     Modern,
     /// `modern`'s network in about ten minutes: a triangular learning rate over 7 epochs
     Fast,
+    /// Fine-tuning on photos: --init FILE --replace-classifier; a new head at 0.01, features at 0.001; 20 epochs
+    Finetune,
 }
 
 impl Recipe {
@@ -29,6 +31,7 @@ impl Recipe {
             Self::StrongBn => ("strong-bn.toml", include_str!("../../recipes/strong-bn.toml")),
             Self::Modern => ("modern.toml", include_str!("../../recipes/modern.toml")),
             Self::Fast => ("fast.toml", include_str!("../../recipes/fast.toml")),
+            Self::Finetune => ("finetune.toml", include_str!("../../recipes/finetune.toml")),
         }
     }
 

@@ -350,7 +350,9 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         observer.epoch(&record, best);
         if self.config.out_of_patience(stale) && !last {
             let (stale, path) = (count(stale, "evaluation"), self.folder.path().display());
-            observer.note(&format!("no new best in {stale}: the run ends (--patience); {path}/best.safetensors is the best"));
+            observer.note(&format!(
+                "no new best in {stale}: the run ends (--patience); {path}/best.safetensors is the best"
+            ));
         }
         Ok(true)
     }
@@ -402,8 +404,12 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             train_acc: correct as f64 / images.max(1) as f64,
             test_loss: test.map(|test| test.loss),
             test_acc: test.map(Evaluation::accuracy),
+            test_balanced_acc: test.map(Evaluation::balanced_accuracy),
+            test_macro_f1: test.map(Evaluation::macro_f1),
             val_loss: val.map(|val| val.loss),
             val_acc: val.map(Evaluation::accuracy),
+            val_balanced_acc: val.map(Evaluation::balanced_accuracy),
+            val_macro_f1: val.map(Evaluation::macro_f1),
             images_per_s: rate_of(images, seconds),
             seconds: seconds + test_seconds,
             dataset: self.dataset.name.clone(),
@@ -469,8 +475,10 @@ fn write_events(outputs: &mut Outputs, record: &Record) -> std::io::Result<()> {
         ("train/accuracy", Some(record.train_acc)),
         ("val/loss", record.val_loss),
         ("val/accuracy", record.val_acc),
+        ("val/macro_f1", record.val_macro_f1),
         ("test/loss", record.test_loss),
         ("test/accuracy", record.test_acc),
+        ("test/macro_f1", record.test_macro_f1),
         ("learning_rate", Some(record.lr)),
         ("images_per_s", Some(record.images_per_s)),
     ];

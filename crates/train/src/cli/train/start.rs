@@ -9,7 +9,7 @@ use alexnet_core::{Architecture, Device, Network};
 use anyhow::Context;
 
 use crate::cli::device::{self, AnyDevice};
-use crate::cli::hint;
+use crate::cli::{advice, hint};
 use crate::data::{self, Dataset, Normalise, Preprocess};
 use crate::import::{self, WeightFile};
 use crate::print::{notice, say};
@@ -222,6 +222,9 @@ fn describe<D: Device<Element = f32>>(
         dataset.classes.len(),
         dataset.source
     ));
+    for line in [advice::small_input(dataset, config), advice::imbalance(dataset, config)].into_iter().flatten() {
+        notice(&line);
+    }
     let model = config.model();
     say(&format!("device   {}", network.device().name()));
     say(&format!("network  {}, images {1}x{1}", model.variant, model.image_size));

@@ -104,7 +104,15 @@ fn every_limit_names_flag_value_and_what_is_allowed() {
 #[test]
 fn a_resumed_run_keeps_what_its_steps_depend_on() {
     let run = Config::default();
-    let may = Config { epochs: 5, threads: 3, save_every: 1.0, test_every: 4, patience: 2, data: "sample".into(), ..run.clone() };
+    let may = Config {
+        epochs: 5,
+        threads: 3,
+        save_every: 1.0,
+        test_every: 4,
+        patience: 2,
+        data: "sample".into(),
+        ..run.clone()
+    };
     may.may_resume(&run).unwrap();
     let error = Config { lr: 0.5, ..run.clone() }.may_resume(&run).unwrap_err().to_string();
     assert_eq!(error, "--lr 0.5 contradicts the run, which was started with lr = 0.01");
