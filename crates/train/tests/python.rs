@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use alexnet_core::random::Philox;
 use alexnet_core::{Cpu, Network};
-use alexnet_train::data::{Dataset, Loader, LoaderOptions, Options};
+use alexnet_train::data::augment::resized_crop::resize_box;
+use alexnet_train::data::{CropScale, Dataset, Loader, LoaderOptions, Options};
 use alexnet_train::run::checkpoint;
 use command::Place;
 
@@ -156,4 +158,41 @@ fn modern() {
 #[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
 fn modern_with_shortcuts() {
     proof("modern-residual", "1", "32");
+}
+
+/// Pixels of given boxes, and the distribution of 10,000 sampled ones.
+#[test]
+#[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
+fn resized_crops_are_those_of_torchvision() {
+    let python = environment::python(&PACKAGES, "5 GB").unwrap_or_else(|error| panic!("{error}"));
+    let (place, philox) = (Place::new(), Philox::new(1));
+    let (width, height) = (173, 131);
+    // A gradient with noise: a filter that is off by a fraction of a pixel shows.
+    let byte = |i: usize| (i / 3 % width + i / 3 / width * 3 / 4 + philox.word(0, 0, i as u64) as usize % 64) as u8;
+    let picture: Vec<u8> = (0..width * height * 3).map(byte).collect();
+    let (mut bytes, mut crops) = (Vec::new(), Vec::new());
+    for (i, size) in (0..60).zip([8, 32, 64, 224].into_iter().cycle()) {
+        let from = CropScale::default().sample(&philox, 0, i, [width, height]);
+        let mut out = vec![0; size * size * 3];
+        resize_box(&picture, width, &from, size, &mut Vec::new(), &mut out).unwrap();
+        bytes.extend(out);
+        crops.push([from.left, from.top, from.width, from.height, size]);
+    }
+    let sample = |extent: [usize; 2], least, most| {
+        let of = |i| CropScale { least, most }.sample(&philox, 1, i, extent);
+        let boxes = (0..10_000).map(of).map(|b| [b.left, b.top, b.width, b.height]);
+        serde_json::json!({ "extent": extent, "scale": [least, most], "boxes": boxes.collect::<Vec<_>>() })
+    };
+    // Photos on their side and upright, and one so long that most attempts fail and the centre is taken.
+    let samples = [sample([400, 300], 0.08, 1.0), sample([300, 400], 0.35, 1.0), sample([500, 100], 0.3, 1.0)];
+    let cases = serde_json::json!({ "extent": [width, height], "crops": crops, "samples": samples });
+    for (name, bytes) in [("picture.u8", picture), ("crops.u8", bytes), ("crops.json", cases.to_string().into_bytes())]
+    {
+        fs::write(place.path(name), bytes).unwrap();
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/resized_crop.py");
+    let output = Command::new(&python).arg(script).arg(place.path("")).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    print!("{}", text(&output.stdout));
 }
