@@ -66,7 +66,10 @@ fn words_round_trip() {
     }
     assert_eq!("flip, crop".parse::<Augment>().unwrap(), Augment::DEFAULT);
     let error = "crop,flop".parse::<Augment>().unwrap_err();
-    assert_eq!(error.to_string(), "augmentation is `crop,flop`, expected none, or some of crop,resized-crop,flip,cutout");
+    assert_eq!(
+        error.to_string(),
+        "augmentation is `crop,flop`, expected none, or some of crop,resized-crop,flip,cutout"
+    );
 }
 
 #[test]
