@@ -154,7 +154,11 @@ fn checkpoints_that_are_damaged_or_belong_elsewhere() {
             image(&place.path(&format!("pets/{split}/{class}/1.png")));
         }
     }
-    place.fail("eval run --data pets", 1, &["the checkpoint has 10 classes, pets has 2", "hint: "]);
+    place.fail(
+        "eval run --data pets",
+        1,
+        &["pets has 2 classes that the network was not trained on: cat, dog", "hint: "],
+    );
     place.fail("train --resume run --epochs 1 --data pets", 1, &["the run was trained on sample, but pets", "hint: "]);
     assert!(!place.path("run/best.safetensors").exists() && place.read("run/metrics.jsonl").is_empty());
 }

@@ -50,7 +50,7 @@ fn any_size_and_colour_type() {
     std::fs::copy(at("5 jpeg.JPEG"), at("7 jpeg.png")).unwrap();
     save(&folder.path().join("test/x/1.png"), colour, |image| image);
     let dataset = open(folder.path()).unwrap();
-    assert_eq!((dataset.train.len(), dataset.test.len(), dataset.classes), (8, 1, vec!["x".to_string()]));
+    assert_eq!((dataset.train.len(), dataset.test.len(), &dataset.classes[..]), (8, 1, &["x".to_string()][..]));
     let grey = DynamicImage::ImageRgb8(image::RgbImage::from_pixel(1, 1, image::Rgb(colour))).into_luma8()[(0, 0)][0];
     for index in 0..8 {
         let mut scratch = Vec::new();
@@ -91,13 +91,6 @@ fn the_fingerprint_tells_folders_apart() {
     assert_eq!(fingerprint(&one), fingerprint(&two));
     save(&two.path().join("train/cat/2.png"), [0; 3], |image| image);
     assert_ne!(fingerprint(&one), fingerprint(&two));
-}
-
-#[test]
-fn val_comes_before_test() {
-    let folder = two_classes();
-    save(&folder.path().join("test/elk/1.png"), [0; 3], |image| image);
-    assert_eq!(open(folder.path()).unwrap().test.len(), 2);
 }
 
 #[test]
@@ -152,13 +145,13 @@ fn an_image_that_does_not_decode_is_named() {
 fn an_empty_class_is_named() {
     let folder = two_classes();
     std::fs::create_dir(folder.path().join("train/eel")).unwrap();
-    std::fs::write(folder.path().join("train/eel/a.webp"), "x").unwrap();
+    std::fs::write(folder.path().join("train/eel/a.txt"), "x").unwrap();
     let error = open(folder.path()).unwrap_err();
-    assert!(error.to_string().ends_with("train/eel has no PNG or JPEG image (but 1 other file)"), "{error}");
+    assert!(error.to_string().ends_with("train/eel has no picture, but 1 file: 1 .txt"), "{error}");
     let folder = two_classes();
     std::fs::remove_file(folder.path().join("val/dog/1.png")).unwrap();
     let error = open(folder.path()).unwrap_err();
-    assert!(error.to_string().ends_with("val/dog has no PNG or JPEG image"), "{error}");
+    assert!(error.to_string().ends_with("val/dog has no picture"), "{error}");
 }
 
 #[test]
@@ -188,8 +181,6 @@ fn nothing_found_says_what_is_there() {
     std::fs::write(folder.path().join("a.zip"), "x").unwrap();
     assert!(message().ends_with("it has a.zip"), "{}", message());
     std::fs::create_dir(folder.path().join("train")).unwrap();
-    assert!(message().ends_with("there is train, but neither val nor test"), "{}", message());
-    std::fs::create_dir(folder.path().join("val")).unwrap();
     assert!(message().ends_with("train: it has no class folders"), "{}", message());
 
     let error = open(&folder.path().join("nowhere")).unwrap_err();

@@ -100,7 +100,7 @@ fn a_network_is_tuned_to_other_classes() {
     assert_eq!(named(&place, "tuned/last.safetensors", "classifier.6.bias")[0].1.len(), 8);
     assert!(named(&place, "tuned/last.safetensors", "momentum.features.").is_empty());
     let last = place.metrics("tuned").pop().unwrap();
-    assert_eq!(last["test_acc"], 1.0, "black and white are told apart: {last}");
+    assert_eq!(last["val_acc"], 1.0, "black and white are told apart: {last}");
     assert!(place.succeed("predict tuned data/val/dark/0.png --device cpu").starts_with("dark"));
 
     // Stopped after two epochs and gone on with, it ends bit for bit where it ended.

@@ -12,7 +12,7 @@ use alexnet_core::device::Memory;
 use alexnet_core::device::cpu::Cpu;
 use alexnet_core::random::Philox;
 use alexnet_train::cli::hint::of_run;
-use alexnet_train::data::{Balance, Dataset, Loader, LoaderOptions, Options, Split};
+use alexnet_train::data::{Balance, Dataset, HoldOut, Loader, LoaderOptions, Options, Split};
 use alexnet_train::import;
 use alexnet_train::run::checkpoint;
 use alexnet_train::run::evaluate::{Protocol, evaluate};
@@ -113,7 +113,7 @@ fn stopped_and_resumed(config: &Config) {
 #[test]
 fn patience_ends_a_run_also_one_that_was_stopped_and_resumed() {
     // With a learning rate of 0 no epoch is better than the first. With images held out the test set is used at the end.
-    for val in [None, Some(30)] {
+    for val in [None, Some(HoldOut::Count(30))] {
         let config = Config { lr: 0.0, epochs: 9, patience: 3, val, ..config() };
         let (reference, _) = uninterrupted(&config);
         let expected = records(&reference.path().join("run"));
@@ -419,7 +419,7 @@ fn mean_of_views(tta: Tta, shifts: &[(i32, f64)]) {
 
 #[test]
 fn epochs_are_judged_by_what_is_held_out_and_the_test_comes_last() {
-    let config = Config { val: Some(100), epochs: 3, ..config() };
+    let config = Config { val: Some(HoldOut::Count(100)), epochs: 3, ..config() };
     let (folder, _) = uninterrupted(&config);
     let run = folder.path().join("run");
     let records = records(&run);

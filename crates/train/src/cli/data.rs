@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use super::{advice, hint, output};
 use crate::data::manifest::{Manifest, OFFICIAL_FOLDER, official_folder, read_file};
-use crate::data::{DataError, Dataset, Options, Split};
+use crate::data::{DataError, Dataset, Options, Role, Split};
 use crate::print::{cut, pad, terminal, widest};
 use crate::run::Config;
 
@@ -22,8 +22,8 @@ pub struct Args {
     action: Option<Action>,
     /// auto, cifar10, sample or a folder [env: ALEXNET_DATA]
     ///
-    /// A folder holds CIFAR-10's official files, or train/CLASS/*.png|jpg and val/CLASS/ (or test/CLASS/). ALEXNET_DATA
-    /// names the folder that auto and cifar10 use in place of the user's cache folder.
+    /// A folder holds CIFAR-10's official files, or pictures in train/CLASS/, val/CLASS/ and test/CLASS/, or in CLASS/.
+    /// ALEXNET_DATA names the folder that auto and cifar10 use in place of the user's cache folder.
     #[arg(long, value_name = "DATA", default_value = "auto", global = true)]
     data: String,
 }
@@ -154,14 +154,14 @@ fn verify(data: &str, options: &Options) -> Result<(String, Option<DataError>), 
         None => Dataset::open("sample", options)?,
     };
     let mut bad = Vec::new();
-    for split in [&dataset.train, &dataset.test] {
+    for (_, split) in dataset.splits() {
         bad.extend(split.faults(options.image_size));
     }
     text += &describe(&dataset);
     for error in &bad {
         let _ = writeln!(text, "BAD: {error}");
     }
-    let images = dataset.train.len() + dataset.test.len();
+    let images: usize = dataset.splits().map(|(_, split)| split.len()).sum();
     let _ = writeln!(text, "{} of {images} images decode.", images - bad.len());
     Ok((text, bad.into_iter().next()))
 }
@@ -178,15 +178,31 @@ fn describe(dataset: &Dataset) -> String {
         Some(size) => format!("{} images {size}×{size} in memory", split.len()),
         None => format!("{} files, decoded as needed", split.len()),
     };
-    let _ = writeln!(text, "training   {}", kind(&dataset.train));
-    let _ = writeln!(text, "test       {}", kind(&dataset.test));
+    for (role, split) in dataset.splits() {
+        let _ = writeln!(text, "{:<9}  {}{}", role.to_string(), kind(split), purpose(dataset, role));
+    }
     let classes = dataset.classes.len();
-    let (train, test) = (dataset.train.counts(classes), dataset.test.counts(classes));
-    let room = terminal().map_or(usize::MAX, |columns| columns.saturating_sub(20));
+    let columns: Vec<(Role, Vec<usize>)> =
+        dataset.splits().map(|(role, split)| (role, split.counts(classes))).collect();
+    let room = terminal().map_or(usize::MAX, |width| width.saturating_sub(2 + 12 * columns.len()));
     let width = widest(dataset.classes.iter().map(String::as_str)).min(room).max(5);
-    let _ = writeln!(text, "\n{:<width$}  {:>8}  {:>8}", "class", "training", "test");
-    for ((name, train), test) in dataset.classes.iter().zip(train).zip(test) {
-        let _ = writeln!(text, "{}  {train:>8}  {test:>8}", pad(&cut(name, width), width));
+    let cells = |cell: &dyn Fn(&(Role, Vec<usize>)) -> String| -> String {
+        columns.iter().map(|column| format!("  {:>10}", cell(column))).collect()
+    };
+    let _ = writeln!(text, "\n{:<width$}{}", "class", cells(&|(role, _)| role.to_string()));
+    for (class, name) in dataset.classes.iter().enumerate() {
+        let _ = writeln!(text, "{}{}", pad(&cut(name, width), width), cells(&|(_, counts)| counts[class].to_string()));
     }
     text
+}
+
+/// What the images of a folder are used for, where its name does not say it.
+fn purpose(dataset: &Dataset, role: Role) -> &'static str {
+    match role {
+        Role::Train if dataset.scored().is_none() => " (hold some out with --val 20%)",
+        Role::Val => ", which choose the best epoch",
+        Role::Test if dataset.val.is_none() => ", which choose the best epoch too, unless --val is given",
+        Role::Test => ", used once, after the last epoch",
+        Role::Train => "",
+    }
 }

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::dataset::{self, Choice, Scored};
 use super::model::{DeviceArgs, LoadedCheckpoint};
 use super::{hint, output};
-use crate::data::{self, Dataset};
+use crate::data::{self, Role};
 use crate::print::{cut, pad, pad_start, prefix, terminal, widest};
 use crate::run::checkpoint::Metadata;
 use crate::run::classifier::architecture_of;
@@ -16,21 +17,31 @@ use crate::run::{Tta, summary};
 
 /// Evaluate a network on test images
 ///
-/// Prints loss, accuracy, balanced accuracy, macro-averaged F1, accuracy per class and the confusion matrix.
+/// Prints loss, accuracy, balanced accuracy, macro-averaged F1, accuracy per class and the confusion matrix. Of folders of
+/// pictures only the one that is evaluated is read; classes are matched by name, and some of the network's may have no
+/// pictures.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Run folder (its best.safetensors) or checkpoint file
     ///
-    /// best.safetensors is the state with the best test accuracy, or with --val the best on the held-out images; before
-    /// the first epoch is done, last.safetensors is taken.
+    /// best.safetensors is the state with the best accuracy on the validation images, or the test images where there are
+    /// none; before the first epoch is done, last.safetensors is taken.
     #[arg(value_name = "RUN_OR_CHECKPOINT")]
     path: PathBuf,
     /// auto, cifar10, sample or a folder [default: the run's data]
+    ///
+    /// A folder needs no training pictures: DIR/test/CLASS/, DIR/val/CLASS/, or DIR/CLASS/.
     #[arg(long, value_name = "DATA")]
     data: Option<String>,
-    /// Use only N test images, spread over the set [default: all]
+    /// Images to evaluate [default: test, else val]
+    #[arg(long)]
+    split: Option<Role>,
+    /// Use only N images, spread over the set [default: all]
     #[arg(long, value_name = "N")]
     limit_test: Option<usize>,
+    /// Leave broken pictures out, and name them
+    #[arg(long)]
+    skip_broken: bool,
     /// Images per batch; the results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch_size: usize,
@@ -44,7 +55,8 @@ pub struct Args {
     /// Print one JSON object
     ///
     /// Keys: loss, accuracy, balanced_accuracy, macro_f1, top5_accuracy (null with fewer than 10 classes), per_class,
-    /// confusion (rows true, columns predicted), images, classes, dataset, tta.
+    /// confusion (rows true, columns predicted), images, classes, dataset, split (train, val, test or null), broken
+    /// (number of pictures left out), tta.
     #[arg(long)]
     json: bool,
 }
@@ -55,46 +67,25 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     limits.validate(&config::flag)?;
     let loaded = LoadedCheckpoint::new(&args.path)?;
     let (metadata, path) = (loaded.metadata(), &loaded.path);
-    let data = match &args.data {
-        Some(data) => data.clone(),
-        None => Config::parse(&metadata.config, path)?.data,
-    };
     let (image_size, resize) = (architecture_of(metadata, path)?.image_size, metadata.preprocess.resize);
-    let mut dataset = Dataset::open(&data, &data::Options { image_size, resize, ..hint::data_options() })?;
-    dataset.test = dataset.test.limit(args.limit_test.unwrap_or(usize::MAX));
-    same_classes(&metadata.classes, &dataset)?;
+    let options = data::Options { image_size, resize, ..hint::data_options() };
+    let choice =
+        Choice { data: args.data.as_deref(), role: args.split, limit: args.limit_test, skip_broken: args.skip_broken };
+    let scored = dataset::scored(&choice, &loaded, &options)?;
 
     let mut classifier = loaded.classifier(&args.device, args.batch_size)?;
     let tta = args.tta.unwrap_or(classifier.tta);
     classifier.tta = tta;
-    let evaluation = classifier.evaluate(&dataset.test, limits.thread_count(), &mut |_| ())?;
+    let evaluation = classifier.evaluate(&scored.split, limits.thread_count(), &mut |_| ())?;
     let text = match args.json {
-        true => json(&evaluation, &dataset, tta)?,
-        false => text(&evaluation, path, metadata, &dataset, tta, terminal().unwrap_or(100)),
+        true => json(&evaluation, &scored, metadata, tta)?,
+        false => text(&evaluation, path, metadata, &scored, tta, terminal().unwrap_or(100)),
     };
     output::print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Checks that the data have the classes that the network was trained on.
-pub fn same_classes(trained: &[String], dataset: &Dataset) -> anyhow::Result<()> {
-    let fail = |message| {
-        Err(hint::failure(message, "give the data it was trained on, or data with the same classes, with --data"))
-    };
-    let found = &dataset.classes;
-    if found.len() != trained.len() {
-        return fail(format!("the checkpoint has {} classes, {} has {}", trained.len(), dataset.name, found.len()));
-    }
-    match (0..found.len()).find(|&class| found[class] != trained[class]) {
-        Some(class) => fail(format!(
-            "class {class} is `{}` in the checkpoint and `{}` in {}",
-            trained[class], found[class], dataset.name
-        )),
-        None => Ok(()),
-    }
-}
-
-fn json(evaluation: &Evaluation, dataset: &Dataset, tta: Tta) -> anyhow::Result<String> {
+fn json(evaluation: &Evaluation, scored: &Scored, metadata: &Metadata, tta: Tta) -> anyhow::Result<String> {
     let object = serde_json::json!({
         "loss": evaluation.loss,
         "accuracy": evaluation.accuracy(),
@@ -104,22 +95,17 @@ fn json(evaluation: &Evaluation, dataset: &Dataset, tta: Tta) -> anyhow::Result<
         "per_class": evaluation.per_class(),
         "confusion": evaluation.confusion,
         "images": evaluation.images,
-        "classes": dataset.classes,
-        "dataset": dataset.name,
+        "classes": metadata.classes,
+        "dataset": scored.name,
+        "split": scored.role.map(Role::word),
+        "broken": scored.broken.len(),
         "tta": tta,
     });
     Ok(format!("{object}\n"))
 }
 
 /// The result for people, in lines of up to `width` columns.
-fn text(
-    evaluation: &Evaluation,
-    path: &Path,
-    metadata: &Metadata,
-    dataset: &Dataset,
-    tta: Tta,
-    width: usize,
-) -> String {
+fn text(evaluation: &Evaluation, path: &Path, metadata: &Metadata, scored: &Scored, tta: Tta, width: usize) -> String {
     let mut out = String::new();
     let progress = &metadata.progress;
     // Writing to a String does not fail.
@@ -133,9 +119,10 @@ fn text(
     );
     let _ = writeln!(
         out,
-        "{} test images of {}{}: Loss={:.4}, Acc={:.2}%",
+        "{} {} of {}{}: Loss={:.4}, Acc={:.2}%",
         evaluation.images,
-        dataset.name,
+        scored.images(),
+        scored.name,
         tta.label(),
         evaluation.loss,
         evaluation.accuracy() * 100.0
@@ -143,7 +130,7 @@ fn text(
     let top5 = evaluation.top5().map_or_else(String::new, |share| format!(", Top-5 Acc={:.2}%", share * 100.0));
     let (balanced, f1) = (evaluation.balanced_accuracy() * 100.0, evaluation.macro_f1());
     let _ = writeln!(out, "Balanced Acc={balanced:.2}%, Macro F1={f1:.4}{top5}\n");
-    let names = &dataset.classes;
+    let names = &metadata.classes;
     let label = widest(names.iter().map(String::as_str)).min(20);
     for ((name, row), (class, share)) in
         names.iter().zip(&evaluation.confusion).zip(evaluation.per_class().into_iter().enumerate())

@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::Path;
 
-use crate::data::{self, DataError};
+use crate::data::{self, DataError, Role};
 use crate::import;
 use crate::run::config::MAY_CHANGE;
 use crate::run::{self, checkpoint};
@@ -107,6 +107,7 @@ fn of_conflict(key: &str) -> Option<&'static str> {
         "whiten" | "identity" => "leave one of them out",
         "batch-size" => "--accumulate does not help: it normalises each of its batches by itself",
         "replace-classifier" => "give them with --init FILE",
+        "val" => "leave --val out, or rename the folder of validation images",
         "warmup" => "give a shorter --warmup or more --epochs",
         "precision" => "give --precision fp32, or use --device cuda",
         _ => return None,
@@ -196,7 +197,7 @@ pub fn of_data(error: &DataError) -> String {
     match error {
         DataError::Io(error) => of_data_io(error),
         DataError::NothingFound { .. } => {
-            "expected data_batch_1.bin … data_batch_5.bin and test_batch.bin, or train/CLASS/*.png|jpg with val/CLASS/*.png|jpg; `--data sample` needs no files".into()
+            "expected train/CLASS/ and val/CLASS/ with pictures, CLASS/ with pictures and --val 20%, or data_batch_1.bin … data_batch_5.bin and test_batch.bin; `--data sample` needs no files".into()
         }
         DataError::Missing { .. } => {
             "run `alexnet data fetch` to download CIFAR-10 into the cache, and use `--data auto`".into()
@@ -209,7 +210,19 @@ pub fn of_data(error: &DataError) -> String {
             "{} is not an official CIFAR-10 file; `alexnet data fetch` downloads the official ones",
             file_name(path)
         ),
-        DataError::Decode { .. } => "replace the image or move it out of the class folder".into(),
+        DataError::Decode { .. } => {
+            "replace the image, or leave it out with --skip-broken; `alexnet data --data DIR verify` lists all broken ones; after removing some, a run goes on with --resume RUN --accept-data-changes".into()
+        }
+        DataError::AllBroken { .. } => "check whether the disk is there and the pictures have a format that can be read; `alexnet data --data DIR verify` says what is wrong with each".into(),
+        DataError::TwoFolders { .. } => "keep one of them, or rename the other, which is then left out".into(),
+        DataError::NoSplit { role: Role::Train, .. } => "choose another --split".into(),
+        DataError::NoSplit { .. } => {
+            "name the folder with the pictures to score, DIR/CLASS/…, or choose another --split".into()
+        }
+        DataError::NoClasses { .. } => {
+            "sort the pictures into one folder per class; `alexnet predict RUN DIR` classifies pictures without labels".into()
+        }
+        DataError::Annotation { .. } => "a line is: PICTURE, a tab, CLASS; or put the pictures into class folders and remove the file".into(),
         DataError::EmptyClass { .. } => "put images into the folder or remove it; every folder counts as a class".into(),
         DataError::Classes { .. } => "give both folders the same class folders, spelt the same".into(),
         DataError::Fetch { cache, .. } => format!(

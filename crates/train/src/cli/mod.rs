@@ -5,6 +5,7 @@ mod augmentation;
 mod bench;
 mod complete;
 mod data;
+mod dataset;
 mod device;
 mod doctor;
 mod eval;

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::hint;
 use super::model::{DeviceArgs, LoadedCheckpoint};
+use crate::data::passed_over::PassedOver;
 use crate::data::{DataError, Fit, decode, folder, resize};
 use crate::print::{cut, cut_start, notice, pad, say, terminal, widest};
 use crate::run::classifier::{Classifier, top};
@@ -120,26 +121,19 @@ fn images(arguments: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
             images.push(argument.clone());
             continue;
         }
-        let before = images.len();
-        walk(argument, &mut images)?;
-        if images.len() == before {
-            let message = format!("{} has no pictures", argument.display());
+        let mut passed = PassedOver::default();
+        let names = folder::pictures(argument, &mut passed)?;
+        if names.is_empty() {
+            let others = if passed.is_empty() { String::new() } else { format!(", but {passed}") };
+            let message = format!("{} has no pictures{others}", argument.display());
             return Err(hint::failure(message, "give a folder with .png, .jpg or .jpeg files"));
         }
+        if !passed.is_empty() {
+            notice(&format!("passed over in {}: {passed}", argument.display()));
+        }
+        images.extend(names.iter().map(|name| argument.join(&**name)));
     }
     Ok(images)
-}
-
-/// The pictures in a folder, then those in its subfolders. Links to folders are not followed: they may form a cycle.
-fn walk(folder: &Path, images: &mut Vec<PathBuf>) -> Result<(), DataError> {
-    let entries = folder::entries(folder)?;
-    images.extend(entries.iter().filter(|path| folder::is_image(path)).cloned());
-    for path in entries {
-        if path.is_dir() && !path.is_symlink() {
-            walk(&path, images)?;
-        }
-    }
-    Ok(())
 }
 
 fn decode(path: &Path, fit: Fit) -> Result<Vec<u8>, DataError> {

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::dataset::{self, Choice};
 use super::hint;
 use super::model::{DeviceArgs, LoadedCheckpoint};
 use super::output;
-use crate::data::{self, Dataset};
+use crate::data;
 use crate::print::say;
 use crate::report::test::test;
 use crate::report::{self, Plot, Run, plot};
-use crate::run::classifier::Classifier;
 use crate::run::{Config, Error};
 
 /// Test images per batch.
@@ -97,8 +97,19 @@ fn open(args: &Args, path: &Path) -> anyhow::Result<Run> {
                 Err(Error::Memory { largest: Some(largest), .. }) => loaded.classifier(&args.device, largest)?,
                 opened => opened?,
             };
-            let dataset = dataset(args, &config, &classifier)?;
-            Some(test(&mut classifier, &dataset, args.device.limits(BATCH)?.thread_count(), args.mistakes)?)
+            let limit = args.limit_test.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)).or(config.limit_test);
+            let choice = Choice { data: args.data.as_deref(), role: None, limit, skip_broken: config.skip_broken };
+            let (image_size, resize) = (classifier.side(), classifier.preprocess().resize);
+            let options = data::Options { image_size, resize, ..hint::data_options() };
+            let scored = dataset::scored(&choice, &loaded, &options)?;
+            Some(test(
+                &mut classifier,
+                &scored.split,
+                &scored.images(),
+                &scored.name,
+                args.device.limits(BATCH)?.thread_count(),
+                args.mistakes,
+            )?)
         }
     };
     Ok(Run {
@@ -110,15 +121,4 @@ fn open(args: &Args, path: &Path) -> anyhow::Result<Run> {
         filters: loaded.filters()?,
         tested,
     })
-}
-
-/// The run's test images.
-fn dataset(args: &Args, config: &Config, classifier: &Classifier) -> anyhow::Result<Dataset> {
-    let data = args.data.as_deref().unwrap_or(&config.data);
-    let (image_size, resize) = (classifier.side(), classifier.preprocess().resize);
-    let mut dataset = Dataset::open(data, &data::Options { image_size, resize, ..hint::data_options() })?;
-    let limit = args.limit_test.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)).or(config.limit_test);
-    dataset.test = dataset.test.limit(limit.unwrap_or(usize::MAX));
-    super::eval::same_classes(classifier.classes(), &dataset)?;
-    Ok(dataset)
 }

@@ -8,13 +8,14 @@ use serde::Serialize;
 
 use super::augmentation::Augmentation;
 use super::hint;
-use crate::data::{Balance, Normalise};
+use crate::data::{Balance, HoldOut, Normalise};
 use crate::print::say;
 use crate::run::config::{self, Arch, Config, DeviceKind, Precision, as_text};
 use crate::run::schedule::Schedule;
 use crate::run::stop::INTERRUPTED;
 use crate::run::{Outcome, Recipe, RunFolder, Tta, summary};
 
+mod data;
 mod repeat;
 mod start;
 
@@ -32,22 +33,35 @@ pub struct Args {
     /// auto, cifar10, sample or a folder [default: auto] [env: ALEXNET_DATA]
     ///
     /// auto: CIFAR-10 from the cache, else downloaded, else the sample of 1,000 images in the binary. A folder holds
-    /// CIFAR-10's official files, or train/CLASS/*.png|jpg and val/CLASS/ (or test/CLASS/). ALEXNET_DATA names the
-    /// folder that auto and cifar10 use in place of the cache.
+    /// CIFAR-10's official files, or pictures in train/CLASS/, val/CLASS/ and test/CLASS/ (one of the last two is
+    /// enough), or with --val in train/CLASS/ or CLASS/ alone. ALEXNET_DATA names the folder that auto and cifar10 use
+    /// in place of the cache.
     #[arg(long, value_name = "DATA", help_heading = "Data")]
     data: Option<String>,
     /// Use only N training images, spread over the set [default: all]
     #[arg(long, value_name = "N", help_heading = "Data")]
     limit_train: Option<usize>,
-    /// Evaluate each epoch on N held-out training images [default: none]
+    /// Choose the best epoch by N, or 10%, held-out training images [default: none]
     ///
-    /// The test set is then used once, at the end. Every class gives its share; the images are the same for every
-    /// --seed. --limit-train limits what is left.
+    /// A number, or a share such as 20% or 0.2. The test set is then used once, at the end; a folder val/ is such a
+    /// test set if there is no other. Every class gives its share; the images are the same for every --seed.
+    /// --limit-train limits what is left.
+    #[arg(long, value_name = "N|SHARE", help_heading = "Data")]
+    val: Option<HoldOut>,
+    /// Hold out other images: the number of the choice [default: 0]
     #[arg(long, value_name = "N", help_heading = "Data")]
-    val: Option<usize>,
+    val_seed: Option<u32>,
     /// Use only N test images, spread over the set [default: all]
+    ///
+    /// Also of a folder's own validation images.
     #[arg(long, value_name = "N", help_heading = "Data")]
     limit_test: Option<usize>,
+    /// Leave broken pictures out and list them in RUN/broken.txt
+    ///
+    /// The next picture of its class takes the place of a broken training picture; validation and test pictures are
+    /// checked at the start and the broken ones left out.
+    #[arg(long, value_name = "BOOL", help_heading = "Data", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    skip_broken: Option<bool>,
     #[command(flatten)]
     #[serde(flatten)]
     augmentation: Augmentation,
@@ -233,11 +247,17 @@ pub struct Args {
     out: Option<PathBuf>,
     /// Continue the run in this folder
     ///
-    /// It keeps its settings; only --epochs, --patience, --threads, --device, --precision, --no-graph, --data,
+    /// It keeps its settings; only --epochs, --patience, --threads, --device, --precision, --no-graph, --data, --skip-broken,
     /// --save-every and --test-every may change.
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["out", "config", "recipe", "runs"])]
     #[serde(skip)]
     resume: Option<PathBuf>,
+    /// With --resume: take data whose files were added or removed
+    ///
+    /// The classes must be the same. The epoch goes on at its step, in the order of the new set.
+    #[arg(long, help_heading = "Run", requires = "resume")]
+    #[serde(skip)]
+    accept_data_changes: bool,
     /// Train N runs, with the seeds from --seed on, and summarise them
     ///
     /// Each goes to DIR/seed-S. At the end the test accuracies after the last epoch, their mean and their standard
@@ -312,7 +332,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     config.resize = Some(config.image_size());
     let outcome = match args.runs {
         Some(runs) => repeat::run(&config, runs.into(), args.out.as_deref())?,
-        None => Start { config, out: args.out.as_deref(), resumed, stop: &OnceCell::new() }.run()?,
+        None => {
+            let (out, accept_data_changes) = (args.out.as_deref(), args.accept_data_changes);
+            Start { config, out, resumed, accept_data_changes, stop: &OnceCell::new() }.run()?
+        }
     };
     Ok(match outcome {
         Outcome::Finished => ExitCode::SUCCESS,
@@ -344,7 +367,9 @@ mod tests {
         let changed = Config {
             data: "sample".into(),
             limit_train: Some(1),
-            val: Some(3),
+            val: Some(HoldOut::Percent(12.5)),
+            val_seed: 3,
+            skip_broken: true,
             limit_test: Some(2),
             augment: Augment::NONE,
             crop_padding: Some(11),
@@ -413,7 +438,7 @@ mod tests {
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         let table = toml::Table::try_from(Config::default()).unwrap();
         // All other settings say their default; these are off.
-        let switches = ["nesterov", "decay-all", "tta", "no-shuffle", "no-graph", "replace-classifier"];
+        let switches = ["skip-broken", "nesterov", "decay-all", "tta", "no-shuffle", "no-graph", "replace-classifier"];
         let switches = [&switches[..], &["batch-norm", "residual", "whiten", "identity"]].concat();
         for (key, value) in table.iter().filter(|(key, _)| !switches.contains(&key.as_str())) {
             let value = match value {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::dataset::Role;
+use super::passed_over::PassedOver;
 use crate::FileError;
 
 /// An error while finding, downloading, checking or reading a data set.
@@ -65,20 +67,64 @@ pub enum DataError {
         /// The decoder's message.
         reason: String,
     },
+    /// All pictures of a class, or of a split, are broken.
+    #[error("every picture in {path} is broken", path = path.display())]
+    AllBroken {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A class folder has no images.
-    #[error("class folder {path} has no PNG or JPEG image{}", other_files(*others), path = path.display())]
+    #[error("class folder {path} has no picture{}", other_files(others), path = path.display())]
     EmptyClass {
         /// The folder.
         path: PathBuf,
-        /// How many other files it has.
-        others: usize,
+        /// The other files.
+        others: PassedOver,
     },
-    /// Training and test images have different classes.
+    /// Two folders have names of the same role.
+    #[error("{first} and {second} are both {role} folders", first = first.display(), second = second.display())]
+    TwoFolders {
+        /// What both are for.
+        role: Role,
+        /// One folder.
+        first: PathBuf,
+        /// The other one.
+        second: PathBuf,
+    },
+    /// There are no images of the role asked for.
+    #[error("{path} has no {role} pictures: {found}", path = path.display())]
+    NoSplit {
+        /// The folder.
+        path: PathBuf,
+        /// The role.
+        role: Role,
+        /// What is there instead.
+        found: String,
+    },
+    /// Pictures of a split are not in class folders.
+    #[error("{path} has {pictures} pictures, but no class folders", path = path.display())]
+    NoClasses {
+        /// The folder.
+        path: PathBuf,
+        /// Pictures in it.
+        pictures: usize,
+    },
+    /// A line of a list of pictures and classes cannot be used.
+    #[error("{path}, line {line}: {reason}", path = path.display())]
+    Annotation {
+        /// The list.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Training images and others have different classes.
     #[error("{train} and {test} have different classes: {difference}", train = train.display(), test = test.display())]
     Classes {
         /// The folder of training images.
         train: PathBuf,
-        /// The folder of test images.
+        /// The folder of the other images.
         test: PathBuf,
         /// Which class is in which folder only.
         difference: String,
@@ -123,11 +169,14 @@ impl DataError {
 
     /// Whether data exist and are wrong, as opposed to missing or unreachable.
     pub fn is_bad_data(&self) -> bool {
-        use DataError::{Classes, Decode, EmptyClass, Label, WrongHash, WrongSize};
-        matches!(
-            self,
-            WrongSize { .. } | WrongHash { .. } | Label { .. } | Decode { .. } | EmptyClass { .. } | Classes { .. }
-        )
+        use DataError::{
+            AllBroken, Annotation, Classes, Decode, EmptyClass, Label, NoClasses, TwoFolders, WrongHash, WrongSize,
+        };
+        matches!(self, WrongSize { .. } | WrongHash { .. } | Label { .. } | Decode { .. } | EmptyClass { .. })
+            || matches!(
+                self,
+                Classes { .. } | TwoFolders { .. } | NoClasses { .. } | Annotation { .. } | AllBroken { .. }
+            )
     }
 }
 
@@ -135,12 +184,8 @@ fn truncated(actual: u64, expected: u64) -> &'static str {
     if actual < expected { ": it is truncated" } else { ": it is too long" }
 }
 
-fn other_files(others: usize) -> String {
-    match others {
-        0 => String::new(),
-        1 => " (but 1 other file)".into(),
-        n => format!(" (but {n} other files)"),
-    }
+fn other_files(others: &PassedOver) -> String {
+    if others.is_empty() { String::new() } else { format!(", but {others}") }
 }
 
 fn list(tried: &[(String, String)]) -> String {
@@ -155,7 +200,9 @@ mod tests {
     fn messages_name_file_and_size() {
         let error = DataError::WrongSize { path: "/d/data_batch_3.bin".into(), actual: 7, expected: 30_730_000 };
         assert_eq!(error.to_string(), "/d/data_batch_3.bin has 7 bytes, expected 30730000: it is truncated");
-        let error = DataError::EmptyClass { path: "/d/train/cat".into(), others: 2 };
-        assert_eq!(error.to_string(), "class folder /d/train/cat has no PNG or JPEG image (but 2 other files)");
+        let mut others = PassedOver::default();
+        others.add(Path::new("a.txt"));
+        let error = DataError::EmptyClass { path: "/d/train/cat".into(), others };
+        assert_eq!(error.to_string(), "class folder /d/train/cat has no picture, but 1 file: 1 .txt");
     }
 }

@@ -1,112 +1,221 @@
-//! Folders of images: `train/` and `val/` (or `test/`), each with one folder of PNG or JPEG images per class.
+//! Folders of images: a training, a validation and a test folder, each with one folder of images per class; or the class
+//! folders alone.
 //!
-//! Classes are the folders' names in byte order, as torchvision's `ImageFolder` numbers them; images are in byte
-//! order of their names within their class. Hidden entries and files of other kinds are skipped.
+//! **Names.** `train` or `training`; `val`, `valid`, `validation` or `dev`; `test`, `testing`, `eval` or `evaluation`,
+//! in any case. Classes are the folders' names in byte order, as torchvision's `ImageFolder` numbers them; images are
+//! found at any depth below them, in its order. A `val_annotations.txt`, as Tiny-ImageNet has, names the classes of a
+//! split without class folders. Hidden entries are skipped; what else is not read is counted and reported.
 //!
-//! **Memory.** If all resized images fit [`Options::memory`](super::Options::memory) (512 MiB by default) they are
-//! decoded at once. For larger folders only the names are kept, about 60 bytes per image (80 MB for ImageNet's 1.3
-//! million); the loader decodes each image when it makes its batch, on all cores, within
-//! [`LoaderOptions::memory`](super::LoaderOptions::memory).
+//! **Memory.** [`list`] keeps names only, about 60 bytes per image (80 MB for ImageNet's 1.3 million). If all resized
+//! images fit [`Options::memory`](super::Options::memory) (512 MiB by default) they are decoded at once; else the loader
+//! decodes each image when it makes its batch, on all cores, within [`LoaderOptions::memory`](super::LoaderOptions::memory).
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use unicode_normalization::UnicodeNormalization;
 
-use super::dataset::Dataset;
+use super::dataset::{Dataset, Role};
 use super::error::{DataError, Result};
 use super::extent;
-use super::preprocess::Fit;
+use super::options::Options;
+use super::passed_over::PassedOver;
 use super::split::Split;
 use crate::hex::hex;
 
+mod annotations;
+mod layout;
+mod walk;
+
+pub use layout::{Layout, find, role_of};
+pub use walk::{Entry, Kind, entries, is_picture, pictures};
+
 /// Whether `path` looks like folders of images.
 pub fn is_one(path: &Path) -> bool {
-    path.join("train").is_dir()
+    match find(path) {
+        Ok(layout) => layout.of(Role::Train).is_some() || layout.classes,
+        // Which [`list`] names.
+        Err(error) => error.is_bad_data(),
+    }
 }
 
-/// Opens the folders below `path`; decodes all images at once if they take at most `memory` bytes.
+/// Classes and the images of one split.
+struct Scan {
+    folder: PathBuf,
+    classes: Vec<String>,
+    split: Split,
+}
+
+/// Lists the images below `path`; decodes none.
 ///
 /// # Errors
-/// See [`DataError`]: nothing found, an empty class, different classes in the two folders, an image that cannot be decoded.
-pub fn open(path: &Path, fit: Fit, memory: u64, originals: bool) -> Result<Dataset> {
-    let train_path = path.join("train");
-    if !train_path.is_dir() {
-        return Err(DataError::NothingFound { path: path.into(), found: describe(path)? });
+/// See [`DataError`]: nothing found, two folders of one role, an empty class, different classes in two folders.
+pub fn list(path: &Path, options: &Options) -> Result<Dataset> {
+    let mut layout = find(path)?;
+    let nothing = |found| DataError::NothingFound { path: path.into(), found };
+    if layout.is_empty() {
+        return Err(nothing(describe(path)?));
     }
-    let test_path =
-        ["val", "test"].map(|name| path.join(name)).into_iter().find(|path| path.is_dir()).ok_or_else(|| {
-            DataError::NothingFound { path: path.into(), found: "there is train, but neither val nor test".into() }
-        })?;
-    let (classes, train) = scan(&train_path)?;
-    let (test_classes, test) = scan(&test_path)?;
-    if classes != test_classes {
-        let difference = difference(&classes, &test_classes, &train_path, &test_path);
-        return Err(DataError::Classes { train: train_path, test: test_path, difference });
+    let mut passed = std::mem::take(&mut layout.passed);
+    let root = layout.classes.then_some(path);
+    let Some(train_folder) = layout.of(Role::Train).or(root) else {
+        return Err(nothing(format!("there is no folder train, but {}", describe(path)?)));
+    };
+    let train = scan(train_folder, &mut passed)?;
+    let mut held_out = [None, None];
+    for (role, split) in [Role::Val, Role::Test].into_iter().zip(&mut held_out) {
+        if let Some(folder) = layout.of(role) {
+            *split = scan_held_out(folder, role, &train.classes, &mut passed, options)?;
+        }
     }
-    let fingerprint = fingerprint(&classes, [&train, &test]);
-    let bytes = (train.len() + test.len()) as u64 * (fit.crop * fit.crop * 3) as u64;
-    let extent = extent::typical(&train);
-    let keep = |split: Split, as_file: bool| if as_file { Ok(split) } else { split.into_memory(fit) };
-    let (train, test) = (keep(train, originals || bytes > memory)?, keep(test, bytes > memory)?);
-    let name = path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    for other in held_out.iter().flatten() {
+        if train.classes != other.classes {
+            let difference = difference(&train.classes, &other.classes, &train.folder, &other.folder);
+            return Err(DataError::Classes { train: train.folder, test: other.folder.clone(), difference });
+        }
+    }
+    report(path, &passed, options);
+    let [val, test] = held_out.map(|scan| scan.map(|scan| scan.split));
+    // Of the test images only where they choose the best epoch: a run depends on the others.
+    let judged = val.as_ref().or(test.as_ref());
+    let fingerprint = fingerprint(&train.classes, [Some(&train.split), judged].into_iter().flatten());
     Ok(Dataset {
-        name: name.unwrap_or_else(|| path.display().to_string()),
+        name: name_of(path),
         source: format!("folder {}", path.display()),
         path: Some(path.into()),
-        extent,
-        classes,
-        train,
-        test,
-        val: None,
+        extent: extent::typical(&train.split),
+        classes: train.classes,
+        train: train.split,
+        test: test.unwrap_or_else(Split::empty),
+        val,
         warning: None,
         fingerprint,
     })
 }
 
+/// The images of one split alone: those of `role`, by default the test images, else the validation images; or those of
+/// the class folders in `path` itself. Looks into no other folder. `known` are the classes that annotations may name.
+///
+/// # Errors
+/// As [`list`]; there is no such split.
+pub fn list_split(
+    path: &Path,
+    role: Option<Role>,
+    known: &[String],
+    options: &Options,
+) -> Result<(Option<Role>, Vec<String>, Split)> {
+    let layout = find(path)?;
+    let missing = |role, found| DataError::NoSplit { path: path.into(), role, found };
+    let mut passed = PassedOver::default();
+    if layout.classes {
+        let Scan { classes, split, .. } = scan(path, &mut passed)?;
+        report(path, &passed, options);
+        return Ok((None, classes, split));
+    }
+    let wanted = match &role {
+        Some(role) => std::slice::from_ref(role),
+        None => &[Role::Test, Role::Val],
+    };
+    for &role in wanted {
+        let Some(folder) = layout.of(role) else { continue };
+        let found = match role {
+            Role::Train => Some(scan(folder, &mut passed)?),
+            role => scan_held_out(folder, role, known, &mut passed, options)?,
+        };
+        if let Some(Scan { classes, split, .. }) = found {
+            report(folder, &passed, options);
+            return Ok((Some(role), classes, split));
+        }
+    }
+    Err(match layout.is_empty() && role.is_none() {
+        true => match pictures(path, &mut passed)?.len() {
+            0 => DataError::NothingFound { path: path.into(), found: describe(path)? },
+            pictures => DataError::NoClasses { path: path.into(), pictures },
+        },
+        false => missing(role.unwrap_or(Role::Test), describe(path)?),
+    })
+}
+
+fn report(path: &Path, passed: &PassedOver, options: &Options) {
+    if !passed.is_empty() {
+        options.report.note(format!("passed over in {}: {passed}", path.display()));
+    }
+}
+
+/// The folder's own name.
+pub fn name_of(path: &Path) -> String {
+    let name = path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    name.unwrap_or_else(|| path.display().to_string())
+}
+
 /// The classes below `path` and their images.
-fn scan(path: &Path) -> Result<(Vec<String>, Split)> {
-    let folders: Vec<PathBuf> = entries(path)?.into_iter().filter(|path| path.is_dir()).collect();
+fn scan(path: &Path, passed: &mut PassedOver) -> Result<Scan> {
+    let all = entries(path)?;
+    layout::loose_pictures(&all, passed);
+    let folders: Vec<PathBuf> =
+        all.iter().filter(|entry| entry.kind == Kind::Folder).map(|entry| entry.path.clone()).collect();
     if folders.is_empty() {
-        return Err(DataError::NothingFound { path: path.into(), found: "it has no class folders".into() });
+        return Err(match all.iter().filter(|entry| entry.kind == Kind::Picture).count() {
+            0 => DataError::NothingFound { path: path.into(), found: "it has no class folders".into() },
+            pictures => DataError::NoClasses { path: path.into(), pictures },
+        });
     }
     let mut names: Vec<Box<OsStr>> = Vec::new();
     let mut labels = Vec::new();
     for (label, folder) in folders.iter().enumerate() {
-        let (images, others): (Vec<PathBuf>, Vec<PathBuf>) =
-            entries(folder)?.into_iter().partition(|path| is_image(path));
+        let mut others = PassedOver::default();
+        let images = pictures(folder, &mut others)?;
         if images.is_empty() {
-            return Err(DataError::EmptyClass { path: folder.clone(), others: others.len() });
+            return Err(DataError::EmptyClass { path: folder.clone(), others });
         }
+        passed.merge(&others);
         labels.extend(std::iter::repeat_n(label as u32, images.len()));
-        names.extend(images.iter().filter_map(|path| path.file_name()).map(Box::from));
+        names.extend(images);
     }
     let classes =
         folders.iter().map(|folder| folder.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect();
-    Ok((classes, Split::in_files(folders, names, labels)))
+    Ok(Scan { folder: path.into(), classes, split: Split::in_files(folders, names, labels) })
 }
 
-/// The entries of `path` in byte order, without hidden ones.
-pub(crate) fn entries(path: &Path) -> Result<Vec<PathBuf>> {
-    let mut entries = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(DataError::io("read", path))? {
-        let entry = entry.map_err(DataError::io("read", path))?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            entries.push(entry.path());
-        }
+/// The images of a validation or test folder. `None`, with a note, for one that is empty, and for test pictures without
+/// labels. `known`: the classes of the training images.
+fn scan_held_out(
+    path: &Path,
+    role: Role,
+    known: &[String],
+    passed: &mut PassedOver,
+    options: &Options,
+) -> Result<Option<Scan>> {
+    let all = entries(path)?;
+    if let Some((split, unlabelled)) = annotations::read(path, known)? {
+        passed.merge(&unlabelled);
+        return Ok(Some(Scan { folder: path.into(), classes: known.to_vec(), split }));
     }
-    fn bytes(path: &Path) -> &[u8] {
-        path.file_name().unwrap_or_default().as_encoded_bytes()
+    let folders: Vec<&Entry> = all.iter().filter(|entry| entry.kind == Kind::Folder).collect();
+    let ours = |entry: &&Entry| known.iter().any(|class| *class == entry.name.to_string_lossy());
+    // Pictures of an unlabelled test set lie side by side, in Tiny-ImageNet in `images`.
+    let unlabelled = match folders[..] {
+        [] => true,
+        [only] => only.name.eq_ignore_ascii_case("images") && !ours(&only),
+        _ => false,
+    };
+    if !unlabelled {
+        return scan(path, passed).map(Some);
     }
-    entries.sort_by(|a, b| bytes(a).cmp(bytes(b)));
-    Ok(entries)
+    let pictures = pictures(path, &mut PassedOver::default())?.len();
+    if pictures > 0 && role != Role::Test {
+        return Err(DataError::NoClasses { path: path.into(), pictures });
+    }
+    let reason = match pictures {
+        0 => "it has no pictures".into(),
+        n => format!("its {n} pictures have no labels (class folders)"),
+    };
+    options.report.note(format!("{} is not used: {reason}", path.display()));
+    Ok(None)
 }
 
-pub(crate) fn is_image(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    matches!(extension.as_str(), "png" | "jpg" | "jpeg") && !path.is_dir()
-}
-
+/// What two lists of classes differ in. Names that differ by their Unicode normalisation only look alike, so it is said.
 fn difference(train: &[String], test: &[String], train_path: &Path, test_path: &Path) -> String {
     let only = |here: &[String], there: &[String], path: &Path| {
         let mut names: Vec<&str> = here.iter().filter(|name| !there.contains(name)).map(String::as_str).collect();
@@ -115,12 +224,29 @@ fn difference(train: &[String], test: &[String], train_path: &Path, test_path: &
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         (!names.is_empty()).then(|| format!("only {} has {}{more}", path.display(), names.join(", ")))
     };
-    [only(train, test, train_path), only(test, train, test_path)].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    let mut parts: Vec<String> =
+        [only(train, test, train_path), only(test, train, test_path)].into_iter().flatten().collect();
+    parts.extend(look_alike(train, test));
+    parts.join("; ")
+}
+
+/// Says of the first class that is in both lists but for its Unicode normalisation how it is written in each.
+pub fn look_alike(train: &[String], test: &[String]) -> Option<String> {
+    let form = |name: &str| match () {
+        () if name.nfc().eq(name.chars()) => "composed characters (NFC)",
+        () if name.nfd().eq(name.chars()) => "decomposed characters (NFD, as macOS writes them)",
+        () => "both kinds of characters",
+    };
+    let alike = |a: &&String, b: &&String| a != b && a.nfc().eq(b.nfc());
+    train.iter().filter(|name| !test.contains(name)).find_map(|ours| {
+        let theirs = test.iter().find(|theirs| alike(&ours, theirs))?;
+        Some(format!("the two names {ours} differ by Unicode normalisation only: {} and {}", form(ours), form(theirs)))
+    })
 }
 
 fn describe(path: &Path) -> Result<String> {
     let names: Vec<String> =
-        entries(path)?.iter().map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect();
+        entries(path)?.into_iter().map(|entry| entry.name.to_string_lossy().into_owned()).collect();
     Ok(match names.len() {
         0 => "it is empty".into(),
         1..=6 => format!("it has {}", names.join(", ")),
@@ -129,7 +255,7 @@ fn describe(path: &Path) -> Result<String> {
 }
 
 /// Hash of the classes and of each image's label and name, not of the pixels.
-fn fingerprint(classes: &[String], splits: [&Split; 2]) -> String {
+fn fingerprint<'a>(classes: &[String], splits: impl Iterator<Item = &'a Split>) -> String {
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());
@@ -140,8 +266,7 @@ fn fingerprint(classes: &[String], splits: [&Split; 2]) -> String {
         add(&(split.len() as u64).to_le_bytes());
         for (index, label) in split.labels().iter().enumerate() {
             add(&label.to_le_bytes());
-            let file = split.file(index).unwrap_or_default();
-            add(file.file_name().unwrap_or_default().as_encoded_bytes());
+            add(split.name(index).unwrap_or_default().as_encoded_bytes());
         }
     }
     hex(&hash.finalize())[..16].to_string()

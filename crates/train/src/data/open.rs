@@ -18,24 +18,39 @@ impl Dataset {
     /// - `cifar10`: the cached copy, else a fresh download, which is verified and cached.
     /// - `auto`: the same; if every source fails, the embedded sample with a warning.
     /// - `sample`: the images embedded in the binary; reads no file.
-    /// - anything else is a folder: the official binary files, or `train/` and `val/` (or `test/`) with one folder
-    ///   of PNG or JPEG images per class.
+    /// - anything else is a folder: the official binary files, or [folders of images](super::folder), which are decoded
+    ///   at once if they fit [`Options::memory`].
     ///
     /// # Errors
     /// See [`DataError`]; `auto` fails only if the folder that the user named holds bad data.
     pub fn open(spec: &str, options: &Options) -> Result<Self> {
+        Self::list(spec, options)?.loaded(options)
+    }
+
+    /// As [`Dataset::open`], but without decoding images of folders.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`].
+    pub fn list(spec: &str, options: &Options) -> Result<Self> {
         match spec {
             "sample" => sample::open(),
             "cifar10" => Self::open_cifar10(options),
             "auto" => match &options.folder {
-                Some(folder) if folder::is_one(folder) => Self::open_folder(folder, options),
+                Some(folder) if folder::is_one(folder) => Self::list_folder(folder, options),
                 _ => Self::open_cifar10(options).or_else(|error| match error {
                     error if options.folder.is_some() && error.is_bad_data() => Err(error),
                     error => Self::fallback(&error, options),
                 }),
             },
-            folder => Self::open_folder(Path::new(folder), options),
+            folder => Self::list_folder(Path::new(folder), options),
         }
+    }
+
+    fn loaded(mut self, options: &Options) -> Result<Self> {
+        if self.fits(options.image_size, options.memory) {
+            self.load(options.fit(), options.originals)?;
+        }
+        Ok(self)
     }
 
     /// CIFAR-10 from the cache, else fetched.
@@ -71,16 +86,36 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// Opens a folder: official files in it or in its `cifar-10-batches-bin`, or folders of images.
+    /// Opens a folder: one of [`Dataset::open_format`], or folders of images.
     ///
     /// # Errors
     /// See [`DataError`].
     pub fn open_folder(path: &Path, options: &Options) -> Result<Self> {
+        Self::list_folder(path, options)?.loaded(options)
+    }
+
+    /// As [`Dataset::open_folder`], but without decoding images.
+    ///
+    /// # Errors
+    /// See [`DataError`].
+    pub fn list_folder(path: &Path, options: &Options) -> Result<Self> {
+        match Self::open_format(path, options)? {
+            Some(dataset) => Ok(dataset),
+            None => folder::list(path, options),
+        }
+    }
+
+    /// Opens a data set that has a format of its own: the official files of CIFAR-10 in `path` or in its
+    /// `cifar-10-batches-bin`. `None` if there is none of these, as for folders of images.
+    ///
+    /// # Errors
+    /// The path is not a folder that can be read; its files are bad.
+    pub fn open_format(path: &Path, options: &Options) -> Result<Option<Self>> {
         std::fs::read_dir(path).map_err(DataError::io("read", path))?;
         if let Some(found) = official_folder(path, &options.manifest) {
-            return official(&found, &options.manifest, format!("folder {}", found.display()));
+            return official(&found, &options.manifest, format!("folder {}", found.display())).map(Some);
         }
-        folder::open(path, options.fit(), options.memory, options.originals)
+        Ok(None)
     }
 }
 

@@ -1,18 +1,22 @@
 //! Labelled images, in memory or as files.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::broken::BrokenPictures;
 use super::error::{DataError, Result};
 use super::preprocess::Fit;
 use super::{decode, resize};
 
 /// Labelled images, in memory or as files that are decoded when needed. Clones share the images.
+///
+/// A split that [skips broken pictures](Split::skipping) shows in place of each the next one of its class, so that its
+/// length, its labels, and the random numbers of all other images stay the same.
 #[derive(Clone, Debug)]
-pub struct Split(Arc<Inner>);
+pub struct Split(Arc<Inner>, Option<BrokenPictures>);
 
 #[derive(Debug)]
 struct Inner {
@@ -24,7 +28,7 @@ struct Inner {
 enum Images {
     /// All images, NHWC with 3 channels, height = width = `image_size`. `fit` if they were resized and cropped by it.
     Memory { pixels: Vec<u8>, image_size: usize, fit: Option<Fit> },
-    /// One folder per class, and the name of each image in the folder of its label.
+    /// One folder per class, and the path of each image in the folder of its label.
     Files { folders: Vec<PathBuf>, names: Vec<Box<OsStr>> },
 }
 
@@ -35,13 +39,13 @@ impl Split {
     /// If there are not `image_size`·`image_size`·3 bytes per label.
     pub fn in_memory(pixels: Vec<u8>, image_size: usize, labels: Vec<u32>) -> Self {
         assert_eq!(pixels.len(), labels.len() * image_size * image_size * 3, "bytes of {} images", labels.len());
-        Split(Arc::new(Inner { labels, images: Images::Memory { pixels, image_size, fit: None } }))
+        Split(Arc::new(Inner { labels, images: Images::Memory { pixels, image_size, fit: None } }), None)
     }
 
     /// These images in memory are the crops that `fit` makes of larger pictures.
     fn fitted(pixels: Vec<u8>, labels: Vec<u32>, fit: Fit) -> Self {
         assert_eq!(pixels.len(), labels.len() * fit.crop * fit.crop * 3, "bytes of {} images", labels.len());
-        Split(Arc::new(Inner { labels, images: Images::Memory { pixels, image_size: fit.crop, fit: Some(fit) } }))
+        Split(Arc::new(Inner { labels, images: Images::Memory { pixels, image_size: fit.crop, fit: Some(fit) } }), None)
     }
 
     /// Images as files: image i is `folders[labels[i]]/names[i]`.
@@ -51,7 +55,12 @@ impl Split {
     pub fn in_files(folders: Vec<PathBuf>, names: Vec<Box<OsStr>>, labels: Vec<u32>) -> Self {
         assert_eq!(names.len(), labels.len(), "names and labels");
         assert!(labels.iter().all(|&label| (label as usize) < folders.len()), "a folder for each label");
-        Split(Arc::new(Inner { labels, images: Images::Files { folders, names } }))
+        Split(Arc::new(Inner { labels, images: Images::Files { folders, names } }), None)
+    }
+
+    /// No images.
+    pub fn empty() -> Self {
+        Split::in_files(Vec::new(), Vec::new(), Vec::new())
     }
 
     /// Number of images.
@@ -103,6 +112,14 @@ impl Split {
         }
     }
 
+    /// The name of image `index` within the folder of its class, if images are files.
+    pub fn name(&self, index: usize) -> Option<&OsStr> {
+        match &self.0.images {
+            Images::Memory { .. } => None,
+            Images::Files { names, .. } => Some(&names[index]),
+        }
+    }
+
     /// Number of images per class.
     pub fn counts(&self, classes: usize) -> Vec<usize> {
         let mut counts = vec![0; classes];
@@ -123,7 +140,7 @@ impl Split {
     pub(super) fn select(&self, indices: &[usize]) -> Split {
         let kept = || indices.iter().copied();
         let labels = kept().map(|i| self.0.labels[i]).collect();
-        match &self.0.images {
+        let selected = match &self.0.images {
             Images::Memory { pixels, image_size, fit } => {
                 let bytes = image_size * image_size * 3;
                 let pixels = kept().flat_map(|i| &pixels[i * bytes..][..bytes]).copied().collect();
@@ -135,6 +152,56 @@ impl Split {
             Images::Files { folders, names } => {
                 Split::in_files(folders.clone(), kept().map(|i| names[i].clone()).collect(), labels)
             }
+        };
+        Split(selected.0, self.1.clone())
+    }
+
+    /// The images with other labels: `map[label]` in place of each, of `classes` classes.
+    ///
+    /// # Panics
+    /// If a label has no place in `map`, or two labels have the same.
+    pub fn relabelled(&self, map: &[u32], classes: usize) -> Split {
+        let labels = self.0.labels.iter().map(|&label| map[label as usize]).collect();
+        match &self.0.images {
+            Images::Memory { pixels, image_size, fit } => match fit {
+                Some(fit) => Split::fitted(pixels.clone(), labels, *fit),
+                None => Split::in_memory(pixels.clone(), *image_size, labels),
+            },
+            Images::Files { folders, names } => {
+                let mut moved = vec![PathBuf::new(); classes];
+                map.iter().zip(folders).for_each(|(&label, folder)| moved[label as usize].clone_from(folder));
+                Split::in_files(moved, names.clone(), labels)
+            }
+        }
+    }
+
+    /// The same images, with the next readable one of its class in place of each that is broken; `broken` gets to know
+    /// of these.
+    pub fn skipping(&self, broken: &BrokenPictures) -> Split {
+        Split(self.0.clone(), Some(broken.clone()))
+    }
+
+    /// The broken pictures found so far, if they are skipped.
+    pub fn broken(&self) -> Option<&BrokenPictures> {
+        self.1.as_ref()
+    }
+
+    /// The images that can be decoded; reads them all, on all cores. `broken` gets to know of the others.
+    ///
+    /// # Errors
+    /// A file cannot be read for another reason; no image is left.
+    pub fn without_broken(&self, fit: impl Into<Fit>, broken: &BrokenPictures) -> Result<Split> {
+        let fit = fit.into();
+        let good = |scratch: &mut Vec<u8>, index| match self.image(index, fit, scratch) {
+            Ok(_) => Ok(true),
+            Err(error) => broken.add(error).map(|()| false),
+        };
+        let good: Vec<bool> = (0..self.len()).into_par_iter().map_init(Vec::new, good).collect::<Result<_>>()?;
+        let kept: Vec<usize> = (0..self.len()).filter(|&index| good[index]).collect();
+        match kept.len() {
+            0 if !self.is_empty() => Err(self.all_broken(0)),
+            n if n == self.len() => Ok(self.clone()),
+            _ => Ok(self.select(&kept)),
         }
     }
 
@@ -155,10 +222,9 @@ impl Split {
                 resize::resize(image, *own, *own, fit, scratch)
                     .map_err(|reason| DataError::Decode { path: format!("image {index}").into(), reason })?;
             }
-            Images::Files { folders, names } => {
+            Images::Files { .. } => {
                 scratch.resize(fit.crop * fit.crop * 3, 0);
-                let path = folders[self.0.labels[index] as usize].join(&*names[index]);
-                decode::decode_file(&path, fit, scratch)?;
+                self.readable(index, |path| decode::decode_file(path, fit, scratch))?;
             }
         }
         Ok(scratch)
@@ -175,13 +241,31 @@ impl Split {
                 let bytes = image_size * image_size * 3;
                 Ok((&pixels[index * bytes..][..bytes], *image_size, *image_size))
             }
-            Images::Files { folders, names } => {
-                let path = folders[self.0.labels[index] as usize].join(&*names[index]);
-                let (pixels, width, height) = decode::decode_original(&path)?;
+            Images::Files { .. } => {
+                let (pixels, width, height) = self.readable(index, decode::decode_original)?;
                 *scratch = pixels;
                 Ok((scratch, width, height))
             }
         }
+    }
+
+    /// Reads the file of image `index`, or if it is broken and such are skipped, the next one of its class.
+    fn readable<T>(&self, index: usize, mut read: impl FnMut(&Path) -> Result<T>) -> Result<T> {
+        let mut read = |index| read(&self.file(index).unwrap_or_default());
+        let Some(broken) = &self.1 else { return read(index) };
+        let labels = &self.0.labels;
+        for other in (index..self.len()).chain(0..index).filter(|&other| labels[other] == labels[index]) {
+            match read(other) {
+                Ok(found) => return Ok(found),
+                Err(error) => broken.add(error)?,
+            }
+        }
+        Err(self.all_broken(index))
+    }
+
+    fn all_broken(&self, index: usize) -> DataError {
+        let file = self.file(index).unwrap_or_default();
+        DataError::AllBroken { path: file.parent().map_or_else(|| file.clone(), PathBuf::from) }
     }
 
     /// Reads every image and returns the errors of those that cannot be read, in order.
@@ -230,7 +314,7 @@ impl Split {
             })
             .collect();
         results.into_iter().collect::<Result<()>>()?;
-        Ok(Split::fitted(pixels, self.0.labels.clone(), fit))
+        Ok(Split(Split::fitted(pixels, self.0.labels.clone(), fit).0, self.1.clone()))
     }
 }
 

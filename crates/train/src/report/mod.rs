@@ -188,8 +188,9 @@ fn section(run: &Run, several: bool) -> String {
     if let Some(tested) = &run.tested {
         let _ = writeln!(
             html,
-            "<section><h2>Test{of}</h2>\n<p>{} test images of {}: {:.2}% correct, loss {:.4}; balanced accuracy {:.2}%, macro F1 {:.4}{}.</p>\n<div class=\"plots\">",
+            "<section><h2>Test{of}</h2>\n<p>{} {} of {}: {:.2}% correct, loss {:.4}; balanced accuracy {:.2}%, macro F1 {:.4}{}.</p>\n<div class=\"plots\">",
             grouped(tested.evaluation.images as u64),
+            tested.images,
             escape(&tested.dataset),
             tested.evaluation.accuracy() * 100.0,
             tested.evaluation.loss,
@@ -211,8 +212,9 @@ fn section(run: &Run, several: bool) -> String {
         if !tested.mistakes.is_empty() {
             let _ = writeln!(
                 html,
-                "<section><h2>Most confident mistakes{of}</h2>\n<p>Misclassified test images, the most \
-                 confident first.</p>\n<ul class=\"mistakes\">"
+                "<section><h2>Most confident mistakes{of}</h2>\n<p>Misclassified {}, the most \
+                 confident first.</p>\n<ul class=\"mistakes\">",
+                tested.images
             );
             for mistake in &tested.mistakes {
                 let _ = writeln!(

@@ -1,6 +1,6 @@
 //! Evaluation of the test images for the report, with the most confident mistakes.
 
-use crate::data::{Dataset, Fit};
+use crate::data::{Fit, Split};
 use crate::picture::Picture;
 use crate::run::Result;
 use crate::run::classifier::{Classifier, softmax, top};
@@ -27,6 +27,8 @@ pub struct Mistake {
 pub struct Tested {
     /// Name of the data set.
     pub dataset: String,
+    /// What was evaluated: `test images`, `validation images`.
+    pub images: String,
     /// The classes' names.
     pub classes: Vec<String>,
     /// Loss and confusion.
@@ -35,12 +37,19 @@ pub struct Tested {
     pub mistakes: Vec<Mistake>,
 }
 
-/// Evaluates the test images and keeps the `most` most confident mistakes.
+/// Evaluates the `images` of `dataset` in `split` and keeps the `most` most confident mistakes.
 ///
 /// # Errors
 /// An image cannot be read; the device failed.
-pub fn test(classifier: &mut Classifier, dataset: &Dataset, threads: usize, most: usize) -> Result<Tested> {
-    let (side, split) = (classifier.side(), &dataset.test);
+pub fn test(
+    classifier: &mut Classifier,
+    split: &Split,
+    images: &str,
+    dataset: &str,
+    threads: usize,
+    most: usize,
+) -> Result<Tested> {
+    let side = classifier.side();
     let classes = classifier.classes().to_vec();
     // Image, true class, predicted class, and the probabilities of the predicted and the true class.
     let mut wrong: Vec<(usize, usize, usize, f64, f64)> = Vec::new();
@@ -66,5 +75,5 @@ pub fn test(classifier: &mut Classifier, dataset: &Dataset, threads: usize, most
         let picture = Picture::from_rgb(shown, split.image(index, fit, &mut scratch)?);
         mistakes.push(Mistake { class, taken_for, confidence, own, picture });
     }
-    Ok(Tested { dataset: dataset.name.clone(), classes, evaluation, mistakes })
+    Ok(Tested { dataset: dataset.into(), images: images.into(), classes, evaluation, mistakes })
 }

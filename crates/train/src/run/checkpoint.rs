@@ -97,8 +97,11 @@ pub struct Progress {
     pub images: u64,
     /// Seconds spent in the current epoch.
     pub seconds: f64,
-    /// The best test accuracy so far.
+    /// The best validation (or test) accuracy so far.
     pub best_accuracy: Option<f64>,
+    /// The loss of that epoch; absent in older checkpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_loss: Option<f64>,
     /// Evaluations since the best one, for --patience.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub stale: usize,

@@ -10,7 +10,7 @@ use super::model::Model;
 use super::schedule::{LearningRate, Schedule};
 use super::tta::Tta;
 use crate::data::mix::MixConfig;
-use crate::data::{Augment, Balance, CropScale, Normalise, RandAugment, TransformConfig};
+use crate::data::{Augment, Balance, CropScale, HoldOut, Normalise, RandAugment, TransformConfig};
 
 pub(crate) mod as_text;
 mod device;
@@ -58,10 +58,14 @@ pub struct Config {
     pub data: String,
     /// Maximum number of training images.
     pub limit_train: Option<usize>,
-    /// Number of training images held out for validation.
-    pub val: Option<usize>,
+    /// Training images held out for validation.
+    pub val: Option<HoldOut>,
+    /// Which of them are held out.
+    pub val_seed: u32,
     /// Maximum number of test images.
     pub limit_test: Option<usize>,
+    /// Leave broken pictures out.
+    pub skip_broken: bool,
     /// Augmentation of the training images.
     #[serde(with = "as_text")]
     pub augment: Augment,
@@ -164,7 +168,9 @@ impl Default for Config {
             data: "auto".into(),
             limit_train: None,
             val: None,
+            val_seed: 0,
             limit_test: None,
+            skip_broken: false,
             augment: Augment::DEFAULT,
             crop_padding: None,
             crop_scale: None,
@@ -217,8 +223,18 @@ impl Default for Config {
 
 /// The settings that may change when a run is resumed: none affects the steps done so far. Another device or precision
 /// rounds differently from then on.
-pub const MAY_CHANGE: [&str; 9] =
-    ["epochs", "patience", "threads", "device", "precision", "no-graph", "data", "save-every", "test-every"];
+pub const MAY_CHANGE: [&str; 10] = [
+    "epochs",
+    "patience",
+    "threads",
+    "device",
+    "precision",
+    "no-graph",
+    "data",
+    "skip-broken",
+    "save-every",
+    "test-every",
+];
 
 impl Config {
     /// Reads a file; missing keys have their default.

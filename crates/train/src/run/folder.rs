@@ -1,5 +1,7 @@
-//! The folder of a run: `config.toml`, `metrics.jsonl`, TensorBoard events, `last.safetensors`, `best.safetensors`.
+//! The folder of a run: `config.toml`, `metrics.jsonl`, TensorBoard events, `last.safetensors`, `best.safetensors`, and of
+//! data in files `files.txt` and `broken.txt`.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +22,8 @@ const HEAD: &str = "# The settings of this run. To start another with them: alex
 pub const METRICS: &str = "metrics.jsonl";
 const LAST: &str = "last.safetensors";
 const BEST: &str = "best.safetensors";
+const BROKEN: &str = "broken.txt";
+const FILES: &str = "files.txt";
 const EVENTS: &str = "events.out.tfevents.";
 
 /// A run's folder, locked against other processes while this value lives.
@@ -124,6 +128,35 @@ impl RunFolder {
         atomic_file::write(&path, true, text.as_bytes()).map_err(Error::io("write", &path))
     }
 
+    /// Adds lines to the list of broken pictures, `broken.txt`, and returns its path. A line is a path, a tab and a
+    /// reason; a path is listed once.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn add_broken(&self, lines: &[String]) -> Result<PathBuf> {
+        let path = self.path.join(BROKEN);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            text => text.map_err(Error::io("read", &path))?,
+        };
+        let picture = |line: &str| line.split('\t').next().unwrap_or_default().to_owned();
+        let mut listed: BTreeMap<String, String> = text.lines().map(|line| (picture(line), line.into())).collect();
+        let before = listed.len();
+        for line in lines {
+            listed.entry(picture(line)).or_insert_with(|| line.clone());
+        }
+        if listed.len() > before {
+            let text: String = listed.values().flat_map(|line| [line, "\n"]).collect();
+            atomic_file::write(&path, true, text.as_bytes()).map_err(Error::io("write", &path))?;
+        }
+        Ok(path)
+    }
+
+    /// The list of the run's files, `files.txt`.
+    pub fn files(&self) -> PathBuf {
+        self.path.join(FILES)
+    }
+
     /// Opens metrics and events for a run with `epochs` finished epochs.
     ///
     /// # Errors
@@ -155,7 +188,7 @@ impl RunFolder {
     pub fn abandon(self) {
         let id = format!(".{}", std::process::id());
         let ours = |name: &str| {
-            [CONFIG, METRICS, LAST].contains(&name)
+            [CONFIG, METRICS, LAST, BROKEN, FILES].contains(&name)
                 || (name.starts_with(EVENTS) && name.ends_with(&id))
                 || name.contains(UNFINISHED)
         };

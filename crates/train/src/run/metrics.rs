@@ -23,7 +23,7 @@ pub struct Record {
     /// Training accuracy, likewise, from 0 to 1.
     pub train_acc: f64,
     /// Mean test loss after the epoch, without smoothing and dropout. Only after epochs that --test-every selects; with
-    /// --val only after the last.
+    /// validation images only after the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_loss: Option<f64>,
     /// Test accuracy, from 0 to 1.
@@ -35,7 +35,7 @@ pub struct Record {
     /// Mean of the classes' F1 on the test images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_macro_f1: Option<f64>,
-    /// Mean loss of the images that --val holds out.
+    /// Mean loss of the validation images: a folder's own, or those that --val holds out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_loss: Option<f64>,
     /// Accuracy on them.
@@ -59,7 +59,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// The split that selects the best epoch, `val` or (without --val) `test`, with its loss and accuracy; NaN if the
+    /// The split that selects the best epoch, `val` or (without validation images) `test`, with its loss and accuracy; NaN if the
     /// epoch was not evaluated.
     pub fn selection_metric(&self) -> (&'static str, f64, f64) {
         let known = |value: Option<f64>| value.unwrap_or(f64::NAN);
@@ -67,6 +67,11 @@ impl Record {
             Some(accuracy) => ("val", known(self.val_loss), accuracy),
             None => ("test", known(self.test_loss), known(self.test_acc)),
         }
+    }
+
+    /// The split whose accuracy the run reports, `test`, or `val` where there is no test set, with the accuracy.
+    pub fn reported(&self) -> (&'static str, Option<f64>) {
+        if self.test_acc.is_some() { ("test", self.test_acc) } else { ("val", self.val_acc) }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod classifier;
 pub mod config;
 pub mod error;
 pub mod evaluate;
+pub mod file_list;
 pub mod folder;
 pub mod initial;
 pub mod memory;

@@ -124,8 +124,8 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
     /// Trains until all epochs are done or it is asked to stop.
     ///
     /// # Errors
-    /// The loss or a weight is infinite or NaN; an image cannot be read; a file cannot be written. The last good checkpoint
-    /// stays.
+    /// The loss or a weight is infinite or NaN; a file cannot be written: the last good checkpoint stays. An image cannot be
+    /// read: the state before it is saved, as if it was asked to stop.
     pub fn run(&mut self, outputs: &mut Outputs, observer: &mut dyn Observer) -> Result<Outcome> {
         let images = self.dataset.train.len();
         let rate = self.config.learning_rate(images);
@@ -149,18 +149,45 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         self.network.set_rates(|layer| self.config.rate_of(layer));
         self.network.use_cuda_graph(!self.config.no_graph);
         let datasets = DeviceDatasets::new(&self.network, self.config, &self.preprocess, self.dataset)?;
+        let mut broken = 0;
+        self.record_broken(&mut broken, observer)?;
         while self.progress.epoch < self.config.epochs && !self.config.out_of_patience(self.progress.stale) {
             if self.stop.requested() {
                 return Ok(Outcome::Interrupted);
             }
-            if !self.train_epoch(&rate, datasets.train.as_ref(), outputs, observer)?
-                || !self.finish_epoch(&rate, &datasets, outputs, observer)?
-            {
-                self.save_as(false)?;
-                return Ok(Outcome::Interrupted);
+            let trained = self.train_epoch(&rate, datasets.train.as_ref(), outputs, observer);
+            self.record_broken(&mut broken, observer)?;
+            let finished = match trained {
+                Ok(true) => self.finish_epoch(&rate, &datasets, outputs, observer),
+                stopped => stopped,
+            };
+            match finished {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.save_as(false)?;
+                    return Ok(Outcome::Interrupted);
+                }
+                // The weights are good: nothing that was trained is lost.
+                Err(error @ Error::Loading(_)) => {
+                    outputs.events.flush().map_err(Error::io("write events in", self.folder.path()))?;
+                    self.save_as(false)?;
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(Outcome::Finished)
+    }
+
+    /// Lists the broken pictures that were left out in the run's folder, and says how many there are if there are more
+    /// than `known`.
+    fn record_broken(&self, known: &mut usize, observer: &mut dyn Observer) -> Result<()> {
+        let Some(broken) = self.dataset.train.broken().filter(|broken| broken.len() > *known) else { return Ok(()) };
+        *known = broken.len();
+        let list = self.folder.add_broken(&broken.lines())?;
+        let pictures = super::summary::count(*known, "broken picture");
+        observer.note(&format!("left out {pictures}, listed in {}", list.display()));
+        Ok(())
     }
 
     /// The remaining steps of an epoch. False if it was asked to stop.
@@ -187,7 +214,15 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         while self.progress.step_in_epoch < steps {
             let start = Instant::now();
             let (learning_rate, before) = (rate.at(self.progress.step), self.progress.loss_sum);
-            let images = self.step(&mut batches, learning_rate)?;
+            let images = match self.step(&mut batches, learning_rate) {
+                Ok(images) => images,
+                Err(error) => {
+                    if matches!(error, Error::Loading(_)) {
+                        self.read_metrics(true, learning_rate, observer)?;
+                    }
+                    return Err(error);
+                }
+            };
             let progress = &mut self.progress;
             progress.step += 1;
             progress.step_in_epoch += 1;
@@ -261,12 +296,24 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
     /// One update from its micro-batches, queued. Returns how many images it had.
     fn step(&mut self, batches: &mut BatchSource<'_, D>, learning_rate: f64) -> Result<usize> {
         let images = self.images_of_step();
+        // A picture may be broken after some micro-batches of the step, which is then repeated when the run is resumed.
+        let before = match self.config.accumulate > 1 && self.dataset.train.pixels().is_none() {
+            true => Some(self.statistics()?),
+            false => None,
+        };
         let mut done = 0;
         while done < images {
-            let loaded = batches.advance()?;
-            if loaded == 0 {
-                return Err(DataError::Thread("it ended before the epoch did".into()).into());
-            }
+            let loaded = match batches.advance() {
+                Ok(0) => Err(DataError::Thread("it ended before the epoch did".into()).into()),
+                loaded => loaded,
+            };
+            let loaded = match (loaded, &before) {
+                (Err(error), Some(before)) if done > 0 => {
+                    self.restore(before)?;
+                    return Err(error);
+                }
+                (loaded, _) => loaded?,
+            };
             batches.load(&mut self.network)?;
             let sgd = (done + loaded >= images).then(|| self.sgd(learning_rate));
             self.network.step(&self.micro(done, images), sgd.as_ref())?;
@@ -274,6 +321,29 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         }
         self.average()?;
         Ok(images)
+    }
+
+    /// What micro-batches change before the update: the sums of the metrics, and the running statistics of batch norms.
+    fn statistics(&mut self) -> Result<(Metrics, Vec<Vec<f32>>)> {
+        let metrics = self.network.metrics()?;
+        let mut values = Vec::new();
+        for parameter in self.network.parameters().iter().filter(|parameter| is_statistic(&parameter.name)) {
+            let mut value = vec![0.0; parameter.len()];
+            self.network.device().read(&parameter.value, &mut value).map_err(alexnet_core::Error::from)?;
+            values.push(value);
+        }
+        Ok((metrics, values))
+    }
+
+    fn restore(&mut self, (metrics, values): &(Metrics, Vec<Vec<f32>>)) -> Result<()> {
+        // What is queued writes them too.
+        self.network.metrics()?;
+        let (device, parameters) = self.network.device_and_parameters();
+        let statistics = parameters.iter_mut().filter(|parameter| is_statistic(&parameter.name));
+        for (parameter, value) in statistics.zip(values) {
+            device.write(value, &mut parameter.value).map_err(alexnet_core::Error::from)?;
+        }
+        Ok(self.network.set_metrics(*metrics)?)
     }
 
     /// Takes note of the results of the steps: if they are `due`, waiting for what is queued, or else if that takes no
@@ -322,7 +392,8 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             ends |= self.config.out_of_patience(self.stale_after(found.accuracy()));
             val = Some(found);
         }
-        if if self.dataset.val.is_some() { ends } else { due } {
+        let tested = if self.dataset.val.is_some() { ends } else { due };
+        if tested && !self.dataset.test.is_empty() {
             let split = &self.dataset.test;
             let Some(found) = self.evaluate(rate, split, datasets.test.as_ref(), "the test loss", observer)? else {
                 return Ok(false);
@@ -331,9 +402,10 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         }
         let lr = rate.at(self.progress.step.saturating_sub(1));
         let record = self.record(val.as_ref(), test.as_ref(), lr, start.elapsed().as_secs_f64());
-        let (_, _, accuracy) = record.selection_metric();
-        let best = self.is_best(accuracy);
+        let (_, loss, accuracy) = record.selection_metric();
+        let best = self.is_best(accuracy, loss);
         let stale = self.stale_after(accuracy);
+        let Progress { best_accuracy, best_loss, .. } = self.progress;
         // Metrics before checkpoint: a process killed in between repeats the epoch's end, and the line that is already there
         // is dropped then. The other way round the line could be lost.
         outputs.metrics.append(&record)?;
@@ -341,7 +413,8 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         self.progress = Progress {
             epoch,
             step: self.progress.step,
-            best_accuracy: if best { Some(accuracy) } else { self.progress.best_accuracy },
+            best_accuracy: if best { Some(accuracy) } else { best_accuracy },
+            best_loss: if best { Some(loss) } else { best_loss },
             scaling: self.progress.scaling,
             stale,
             ..Progress::default()
@@ -380,16 +453,22 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         }
     }
 
-    /// Whether this value of the selection metric is a new best; NaN where the epoch was not evaluated.
-    fn is_best(&self, accuracy: f64) -> bool {
+    /// Whether this value of the selection metric is a new best; NaN where the epoch was not evaluated. Of equals the one
+    /// with the lower loss wins: small validation sets tie often.
+    fn is_best(&self, accuracy: f64, loss: f64) -> bool {
+        let Progress { best_accuracy, best_loss, .. } = self.progress;
+        self.is_higher(accuracy) || (best_accuracy == Some(accuracy) && best_loss.is_some_and(|best| loss < best))
+    }
+
+    fn is_higher(&self, accuracy: f64) -> bool {
         !accuracy.is_nan() && self.progress.best_accuracy.is_none_or(|best| accuracy > best)
     }
 
-    /// Evaluations since the best one, after an epoch with this value.
+    /// Evaluations since the accuracy last rose, after an epoch with this value.
     fn stale_after(&self, accuracy: f64) -> usize {
         match () {
             () if accuracy.is_nan() => self.progress.stale,
-            () if self.is_best(accuracy) => 0,
+            () if self.is_higher(accuracy) => 0,
             () => self.progress.stale + 1,
         }
     }
@@ -460,6 +539,10 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         let (epoch, kept) = (self.progress.epoch + 1, self.folder.last());
         Error::Diverged { what, value, step, epoch, learning_rate, kept }
     }
+}
+
+fn is_statistic(name: &str) -> bool {
+    name.ends_with(".running_mean") || name.ends_with(".running_var")
 }
 
 /// Steps between two points of the curve of the training loss.

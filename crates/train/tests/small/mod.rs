@@ -62,8 +62,8 @@ pub fn config() -> Config {
 
 pub fn dataset(config: &Config) -> Dataset {
     let mut dataset = Dataset::open("sample", &Options::default()).unwrap();
-    if let Some(count) = config.val {
-        dataset.hold_out(count);
+    if let Some(val) = config.val {
+        dataset.hold_out(val.of(dataset.train.len()), config.val_seed);
     }
     dataset.train = dataset.train.limit(config.limit_train.unwrap());
     dataset.test = dataset.test.limit(config.limit_test.unwrap());
@@ -123,8 +123,19 @@ pub fn go<D: Device<Element = f32>>(
     stop: &Stop,
     watch: &mut Watch,
 ) -> Result<(Outcome, State), Error> {
+    go_on(device, path, config, &dataset(config), stop, watch)
+}
+
+/// The same on a data set of one's own, of ten classes.
+pub fn go_on<D: Device<Element = f32>>(
+    device: Arc<D>,
+    path: &Path,
+    config: &Config,
+    dataset: &Dataset,
+    stop: &Stop,
+    watch: &mut Watch,
+) -> Result<(Outcome, State), Error> {
     let mut network = Network::new(device, architecture_of(config), config.batch_size, true)?;
-    let dataset = dataset(config);
     let resumes = path.join("last.safetensors").exists();
     let (folder, progress) = if resumes {
         let folder = RunFolder::reopen(path)?;
@@ -148,7 +159,7 @@ pub fn go<D: Device<Element = f32>>(
         model,
         preprocess: Preprocess::default(),
         config,
-        dataset: &dataset,
+        dataset,
         folder: &folder,
         stop: stop.clone(),
         progress,

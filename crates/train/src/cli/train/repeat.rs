@@ -44,7 +44,7 @@ pub fn run(config: &Config, runs: usize, out: Option<&Path>) -> anyhow::Result<O
         let ended = |run: &Resumed| run.epochs() >= config.epochs || config.out_of_patience(run.stale());
         if !resumed.as_ref().is_some_and(ended) {
             say(&format!("\nseed {seed}, run {} of {runs}", records.len() + 1));
-            let outcome = Start { config, out: Some(&path), resumed, stop: &stop }.run()?;
+            let outcome = Start { config, out: Some(&path), resumed, accept_data_changes: false, stop: &stop }.run()?;
             if outcome == Outcome::Interrupted {
                 notice(&format!("the other runs: the same command with --out {}", folder.display()));
                 return Ok(outcome);
@@ -52,26 +52,28 @@ pub fn run(config: &Config, runs: usize, out: Option<&Path>) -> anyhow::Result<O
         }
         records.push((seed, last_record(&path)?));
     }
-    let accuracies: Vec<f64> = records.iter().filter_map(|(_, record)| record.test_acc).collect();
+    let accuracies: Vec<f64> = records.iter().filter_map(|(_, record)| record.reported().1).collect();
+    let split = records.first().map_or("test", |(_, record)| record.reported().0);
     let (mean, deviation) = statistics(&accuracies);
     say("");
     for (seed, record) in &records {
         let epochs = summary::count(record.epoch, "epoch");
-        say(&format!("seed {seed}: test accuracy {:.2}% after {epochs}", record.test_acc.unwrap_or(f64::NAN) * 100.0));
+        let accuracy = record.reported().1.unwrap_or(f64::NAN);
+        say(&format!("seed {seed}: {split} accuracy {:.2}% after {epochs}", accuracy * 100.0));
     }
     let spread = deviation.map_or_else(String::new, |d| format!(", standard deviation {:.2}%", d * 100.0));
-    say(&format!("test accuracy {:.2}%{spread}, n = {}", mean * 100.0, accuracies.len()));
+    say(&format!("{split} accuracy {:.2}%{spread}, n = {}", mean * 100.0, accuracies.len()));
     let path = folder.join("summary.json");
-    output::write(&path, json(&records, mean, deviation).as_bytes(), true)?;
+    output::write(&path, json(&records, split, mean, deviation).as_bytes(), true)?;
     say(&format!("wrote {}", path.display()));
     Ok(Outcome::Finished)
 }
 
-/// The record of the last epoch, which has a test accuracy.
+/// The record of the last epoch, which has a test accuracy, or a validation accuracy where there is no test set.
 fn last_record(run: &Path) -> anyhow::Result<Record> {
     let path = run.join(METRICS);
-    metrics::read(&path)?.pop().filter(|record| record.test_acc.is_some()).ok_or_else(|| {
-        let message = format!("{} does not end with a test accuracy", path.display());
+    metrics::read(&path)?.pop().filter(|record| record.reported().1.is_some()).ok_or_else(|| {
+        let message = format!("{} does not end with an accuracy", path.display());
         hint::failure(message, "remove the folder of this run and repeat the command")
     })
 }
@@ -84,7 +86,7 @@ fn statistics(values: &[f64]) -> (f64, Option<f64>) {
     (mean, (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()))
 }
 
-fn json(records: &[(u64, Record)], mean: f64, deviation: Option<f64>) -> String {
+fn json(records: &[(u64, Record)], split: &str, mean: f64, deviation: Option<f64>) -> String {
     let runs: Vec<_> = records
         .iter()
         .map(|(seed, record)| {
@@ -94,7 +96,7 @@ fn json(records: &[(u64, Record)], mean: f64, deviation: Option<f64>) -> String 
         })
         .collect();
     let test = serde_json::json!({ "mean": mean, "standard_deviation": deviation, "n": records.len() });
-    format!("{:#}\n", serde_json::json!({ "test_acc": test, "runs": runs }))
+    format!("{:#}\n", serde_json::json!({ format!("{split}_acc"): test, "runs": runs }))
 }
 
 #[cfg(test)]

@@ -8,20 +8,24 @@ use alexnet_core::random::Philox;
 use alexnet_core::{Architecture, Device, Network};
 use anyhow::Context;
 
+use super::data::{self, RunData};
 use crate::cli::device::{self, AnyDevice};
 use crate::cli::{advice, hint};
-use crate::data::{self, Dataset, Normalise, Preprocess};
+use crate::data::{Dataset, Normalise, Preprocess};
 use crate::import::{self, WeightFile};
 use crate::print::{notice, say};
-use crate::run::checkpoint::{self, Checkpoint, Progress};
+use crate::run::checkpoint::{self, Checkpoint, Metadata, Progress};
 use crate::run::config::Config;
-use crate::run::folder::Outputs;
+use crate::run::file_list::FileList;
+use crate::run::folder::{METRICS, Outputs};
+use crate::run::metrics::Record;
 use crate::run::progress::Screen;
 use crate::run::{Error, Observer, Outcome, RunFolder, Stop, Trainer, initial, memory, summary};
 
 /// A run that is resumed.
 pub struct Resumed {
-    folder: RunFolder,
+    /// The run's folder.
+    pub(super) folder: RunFolder,
     checkpoint: Checkpoint,
 }
 
@@ -41,9 +45,14 @@ impl Resumed {
         Config::of_run(&self.checkpoint.metadata().config, &self.folder.last())
     }
 
+    /// What its checkpoint says.
+    pub(super) fn metadata(&self) -> &Metadata {
+        self.checkpoint.metadata()
+    }
+
     /// Evaluations since the best one.
     pub fn stale(&self) -> usize {
-        self.checkpoint.metadata().progress.stale
+        self.metadata().progress.stale
     }
 
     /// Number of finished epochs.
@@ -60,6 +69,8 @@ pub struct Start<'a> {
     pub out: Option<&'a Path>,
     /// The run to resume.
     pub resumed: Option<Resumed>,
+    /// Whether a resumed run may go on with data whose files were added or removed.
+    pub accept_data_changes: bool,
     /// Set when the process starts to handle signals: only once there is a run to save.
     pub stop: &'a OnceCell<Stop>,
 }
@@ -86,7 +97,7 @@ fn architecture(config: &Config, classes: usize) -> anyhow::Result<Architecture>
 
 /// Trains on a device.
 fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::Result<Outcome> {
-    let Start { config, out, resumed, stop } = start;
+    let Start { config, out, resumed, accept_data_changes, stop } = start;
     let average = config.ema > 0.0;
     memory::fits(&*device, &architecture(&config, 10)?, config.batch_size, memory::Use::Training { average })?;
     let mut weights = match (&config.init, &resumed) {
@@ -97,12 +108,9 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
         Some(Resumed { checkpoint, .. }) => checkpoint.metadata().preprocess,
         None => preprocess(&config, weights.as_ref())?,
     };
-    let dataset = open_data(&config, &preprocess)?;
+    let RunData { dataset, files, changed } = data::open(&config, &preprocess, resumed.as_ref(), accept_data_changes)?;
     if config.normalise == Some(Normalise::Auto) && resumed.is_none() {
         preprocess = preprocess.measured(&dataset.train, config.image_size())?;
-    }
-    if let Some(Resumed { checkpoint, .. }) = &resumed {
-        same_data(checkpoint, &dataset)?;
     }
     let architecture = architecture(&config, dataset.classes.len())?;
     let (_, free) = memory::fits(&*device, &architecture, config.batch_size, memory::Use::Training { average })?;
@@ -123,7 +131,13 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
 
     let fresh = resumed.is_none();
     let (folder, progress) = match resumed {
-        Some(Resumed { folder, checkpoint }) => (folder, checkpoint.metadata().progress.clone()),
+        Some(Resumed { folder, checkpoint }) => {
+            let mut progress = checkpoint.metadata().progress.clone();
+            if progress.best_loss.is_none() {
+                progress.best_loss = best_loss(&folder, progress.best_accuracy)?;
+            }
+            (folder, progress)
+        }
         None => (RunFolder::create(out, &model.variant)?, Progress::default()),
     };
     let stop = match stop.get() {
@@ -136,7 +150,7 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     .clone();
     let mut trainer =
         Trainer { network, model, preprocess, config: &config, dataset: &dataset, folder: &folder, stop, progress };
-    let mut outputs = match begin(&mut trainer, fresh) {
+    let mut outputs = match begin(&mut trainer, fresh, files.as_ref(), changed) {
         Ok(outputs) => outputs,
         Err(error) => {
             if fresh {
@@ -148,8 +162,14 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     let mut screen = Screen::new();
     let outcome = trainer.run(&mut outputs, &mut screen as &mut dyn Observer);
     screen.clear();
+    if let Err(Error::Loading(_)) = &outcome {
+        let Progress { epoch, step_in_epoch, .. } = trainer.progress;
+        let path = folder.path().display();
+        let at = format!("epoch {} after step {step_in_epoch}", epoch + 1);
+        notice(&format!("stopped in {at}; the state is saved, go on with: alexnet train --resume {path}"));
+    }
     let outcome = outcome?;
-    conclude(outcome, trainer.progress.best_accuracy, &folder, &config);
+    conclude(outcome, &trainer, &folder);
     Ok(outcome)
 }
 
@@ -160,23 +180,6 @@ fn preprocess(config: &Config, weights: Option<&WeightFile>) -> Result<Preproces
         (None, Some(given)) => Ok(given.preprocess(Preprocess::CIFAR10, config.image_size())),
         (None, None) => Ok(Preprocess::CIFAR10),
     }
-}
-
-/// The data set, its validation images held out and limited as the settings say.
-fn open_data(config: &Config, preprocess: &Preprocess) -> anyhow::Result<Dataset> {
-    let (image_size, resize, originals) = (config.image_size(), preprocess.resize, config.augment.resized_crop);
-    let options = data::Options { image_size, resize, originals, ..hint::data_options() };
-    let mut dataset = Dataset::open(&config.data, &options)?;
-    if let Some(count) = config.val {
-        if count >= dataset.train.len() {
-            let expected = format!("fewer than the {} training images", dataset.train.len());
-            return Err(Error::Setting { name: "--val".into(), value: count.to_string(), expected }.into());
-        }
-        dataset.hold_out(count);
-    }
-    dataset.train = dataset.train.limit(config.limit_train.unwrap_or(usize::MAX));
-    dataset.test = dataset.test.limit(config.limit_test.unwrap_or(usize::MAX));
-    Ok(dataset)
 }
 
 /// The weights of a new run.
@@ -213,15 +216,8 @@ fn describe<D: Device<Element = f32>>(
     preprocess: &Preprocess,
     free: Option<u64>,
 ) -> anyhow::Result<()> {
-    say(&format!(
-        "data     {}: {} training{} and {} test images, {} classes ({})",
-        dataset.name,
-        summary::grouped(dataset.train.len() as u64),
-        dataset.val.as_ref().map_or_else(String::new, |val| format!(", {} val", summary::grouped(val.len() as u64))),
-        summary::grouped(dataset.test.len() as u64),
-        dataset.classes.len(),
-        dataset.source
-    ));
+    say(&data::line(dataset));
+    data::only_held_out(dataset, config).iter().for_each(|line| say(line));
     for line in [advice::small_input(dataset, config), advice::imbalance(dataset, config)].into_iter().flatten() {
         notice(&line);
     }
@@ -235,12 +231,21 @@ fn describe<D: Device<Element = f32>>(
 }
 
 /// Writes the settings and, for a new run, the first checkpoint; opens metrics and events; prints the run's line.
-fn begin<D: Device<Element = f32>>(trainer: &mut Trainer<'_, D>, fresh: bool) -> Result<Outputs, Error> {
+fn begin<D: Device<Element = f32>>(
+    trainer: &mut Trainer<'_, D>,
+    fresh: bool,
+    files: Option<&FileList>,
+    changed: bool,
+) -> Result<Outputs, Error> {
     let config = trainer.config;
     trainer.folder.write_config(&config.to_toml()?)?;
     let outputs = trainer.folder.outputs(trainer.progress.epoch)?;
-    if fresh {
+    if fresh || changed {
         trainer.save()?;
+    }
+    let list = trainer.folder.files();
+    if let Some(files) = files.filter(|_| fresh || changed || !list.exists()) {
+        files.write(&list)?;
     }
     let Progress { epoch, step_in_epoch, .. } = trainer.progress;
     let from = match fresh {
@@ -254,15 +259,22 @@ fn begin<D: Device<Element = f32>>(trainer: &mut Trainer<'_, D>, fresh: bool) ->
     Ok(outputs)
 }
 
+/// The loss of the epoch with the best accuracy, for runs whose checkpoints do not have it.
+fn best_loss(folder: &RunFolder, best_accuracy: Option<f64>) -> Result<Option<f64>, Error> {
+    let records = crate::run::metrics::read(&folder.path().join(METRICS))?;
+    let best = records.iter().map(Record::selection_metric).find(|(_, _, accuracy)| Some(*accuracy) == best_accuracy);
+    Ok(best.map(|(_, loss, _)| loss))
+}
+
 /// Prints how the run ended and the command for the next step.
-fn conclude(outcome: Outcome, best: Option<f64>, folder: &RunFolder, config: &Config) {
+fn conclude<D: Device<Element = f32>>(outcome: Outcome, trainer: &Trainer<'_, D>, folder: &RunFolder) {
     let path = folder.path().display();
-    match (outcome, best) {
+    match (outcome, trainer.progress.best_accuracy) {
         (Outcome::Interrupted, _) => {
             notice(&format!("interrupted; the state is saved, resume it with: alexnet train --resume {path}"));
         }
         (Outcome::Finished, Some(best)) => {
-            let split = if config.val.is_some() { "val" } else { "test" };
+            let split = if trainer.dataset.val.is_some() { "validation" } else { "test" };
             say(&format!("best {split} accuracy {:.2}%; evaluate it with: alexnet eval {path}", best * 100.0));
         }
         (Outcome::Finished, None) => say(&format!("wrote {}", folder.last().display())),
@@ -284,15 +296,4 @@ fn freeze<D: Device<Element = f32>>(network: &mut Network<D>, config: &Config) -
         true => Err(hint::usage(format!("--freeze {list} leaves nothing to train"), "leave a layer out of it")),
         false => Ok(()),
     }
-}
-
-/// That a run is resumed on the data it was started with.
-fn same_data(checkpoint: &Checkpoint, dataset: &Dataset) -> anyhow::Result<()> {
-    let run = &checkpoint.metadata().data;
-    if run.fingerprint == dataset.fingerprint {
-        return Ok(());
-    }
-    let message =
-        format!("the run was trained on {}, but {} ({}) is other data", run.name, dataset.name, dataset.source);
-    Err(hint::failure(message, "give the run's own data with --data, or start a new run"))
 }

@@ -59,7 +59,7 @@ fn every_limit_names_flag_value_and_what_is_allowed() {
         ("resize", |c| c.resize = Some(0)),
         ("resize", |c| c.resize = Some(100_000)),
         ("limit-train", |c| c.limit_train = Some(0)),
-        ("val", |c| c.val = Some(0)),
+        ("val", |c| c.val = Some(crate::data::HoldOut::Count(0))),
         ("limit-test", |c| c.limit_test = Some(0)),
         ("crop-padding", |c| c.crop_padding = Some(0)),
         ("crop-padding", |c| c.crop_padding = Some(33)),

@@ -40,7 +40,7 @@ impl Config {
             ("groups", Some(self.groups)),
             ("resize", self.resize),
             ("limit-train", self.limit_train),
-            ("val", self.val),
+            ("val", self.val.map(|val| val.of(usize::MAX))),
             ("limit-test", self.limit_test),
             ("crop-padding", self.crop_padding),
             ("cutout", self.cutout),
