@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use super::{advice, hint, output};
 use crate::data::manifest::{Manifest, OFFICIAL_FOLDER, official_folder, read_file};
-use crate::data::{DataError, Dataset, Options, Role, Split};
+use crate::data::{DataError, Dataset, Options, Preprocess, Role, Split};
 use crate::print::{cut, pad, terminal, widest};
 use crate::run::Config;
 
@@ -180,6 +180,13 @@ fn describe(dataset: &Dataset) -> String {
     };
     for (role, split) in dataset.splits() {
         let _ = writeln!(text, "{:<9}  {}{}", role.to_string(), kind(split), purpose(dataset, role));
+    }
+    if let Some(size) = dataset.train.image_size()
+        && let Ok(measured) = Preprocess::default().measured(&dataset.train, size)
+    {
+        let list = |values: [f32; 3]| values.map(|x| format!("{x:.4}")).join(" ");
+        // The numbers of `--normalise auto`.
+        let _ = writeln!(text, "pixels     mean {}, deviation {}", list(measured.mean), list(measured.std));
     }
     let classes = dataset.classes.len();
     let columns: Vec<(Role, Vec<usize>)> =

@@ -116,6 +116,7 @@ fn open(args: &Args, path: &Path) -> anyhow::Result<Run> {
         name,
         path: path.into(),
         records: crate::run::metrics::read(&path.join("metrics.jsonl"))?,
+        input: metadata.preprocess.describe(metadata.model.image_size),
         network: format!("{}, {1}×{1}", metadata.model.variant, metadata.model.image_size),
         config: metadata.config.clone(),
         filters: loaded.filters()?,

@@ -29,6 +29,8 @@ pub struct Run {
     pub config: String,
     /// One line about the network.
     pub network: String,
+    /// How pictures become its input.
+    pub input: String,
     /// First-layer filters.
     pub filters: Option<Picture>,
     /// The evaluation of the test images, unless it was left out.
@@ -241,8 +243,9 @@ fn section(run: &Run, several: bool) -> String {
     }
     let _ = writeln!(
         html,
-        "<section><h2>Configuration{of}</h2>\n<p>{}</p>\n<pre>{}</pre></section>",
+        "<section><h2>Configuration{of}</h2>\n<p>{}</p>\n<p>Input: {}</p>\n<pre>{}</pre></section>",
         escape(&run.path.display().to_string()),
+        escape(&run.input),
         escape(run.config.trim())
     );
     html

@@ -65,6 +65,7 @@ impl Model {
             "name": self.name,
             "variant": architecture.name,
             "side": architecture.image_size,
+            "preprocess": self.classifier.preprocess().to_json(architecture.image_size),
             "device": self.classifier.network().device_name(),
             "classes": self.classifier.classes(),
             "filters": self.filters.as_ref().map(Picture::url),
