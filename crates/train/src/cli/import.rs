@@ -46,7 +46,7 @@ pub struct Args {
     /// A file has one name per line. Without --classes and without names in the file, classes are numbered.
     #[arg(long, value_name = "NAMES")]
     classes: Option<String>,
-    /// cifar10, imagenet or M,S: how pixels are scaled [default: the file's]
+    /// Mean and deviation: cifar10, imagenet or M,S [default: the file's]
     ///
     /// What the weights were trained with, see `alexnet train --help`. Of a file that does not record it, imagenet for
     /// torchvision's AlexNet or 1000 classes, else cifar10.

@@ -81,7 +81,7 @@ pub struct Args {
     /// Resize images to NxN pixels [default: the variant's size]
     #[arg(long, value_name = "N", help_heading = "Network")]
     resize: Option<usize>,
-    /// cifar10, imagenet, auto or M,S: how pixels are scaled [default: cifar10]
+    /// Mean and deviation: cifar10, imagenet, auto or M,S [default: cifar10]
     ///
     /// Each channel x of 0..1 becomes (x - mean)/deviation. imagenet also resizes the shorter side to 256 of 224 before
     /// the centre crop, as torchvision does; auto computes both numbers from the training images; M,S gives them, or six
