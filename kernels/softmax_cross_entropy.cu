@@ -6,6 +6,9 @@
 // where target[i] = other + own·((i = label ? λ : 0) + (i = second ? 1 − λ : 0)), own = 1 − ε and other = ε/K. Without
 // second labels λ is 1. λ is in memory, so that a captured step can be replayed with another.
 //
+// With class weights w (K floats, null: all 1) every target[i] is w[i] times that, and the softmax in dx is multiplied by their
+// sum W, as is ln Σ exp in the loss.
+//
 // logits, dlogits (N, K) of T; labels and second (N); weight, which is λ, one float; losses and correct (N) of float. A block
 // processes `rows` rows, at most 32, which it loads as one contiguous run into shared memory; then one warp per row. Labels,
 // losses and correct are loaded and stored for all rows at once. If a row is too long for that (`rows` = 0), a block reads one
@@ -26,7 +29,12 @@ DEVICE float value(bf16 x) { return to_float(x); }
 struct Labels {
     u32 first, second;
     float weight, rest;
+    u32 heavier;  // the one with the larger share
 };
+
+DEVICE Labels labels_of(u32 first, u32 second, float weight) {
+    return {first, second, weight, 1.0f - weight, weight >= 0.5f ? first : second};
+}
 
 // A share of 0 contributes 0, even if the logit is −∞.
 DEVICE float part(float share, float x) { return share == 0.0f ? 0.0f : share * x; }
@@ -34,7 +42,7 @@ DEVICE float part(float share, float x) { return share == 0.0f ? 0.0f : share * 
 // One row by one warp; `x` is float in shared memory, or T in global memory. Writes the loss to `loss`, 1 or 0 for a correct
 // prediction to `hit`, and dx to `put(i, gradient)`.
 template <typename From, typename Put>
-DEVICE void row(const From* x, Labels labels, float* loss, float* hit, const Loss& s, bool gradient, Put put) {
+DEVICE void row(const From* x, Labels labels, const float* class_weights, float* loss, float* hit, const Loss& s, bool gradient, Put put) {
     u32 lane = threadIdx.x % 32;
     float largest = -INFINITY;
     u32 where = 0xffffffffu;
@@ -52,11 +60,25 @@ DEVICE void row(const From* x, Labels labels, float* loss, float* hit, const Los
         where = 0;
         largest = value(x[0]);
     }
-    float sum = 0.0f, differences = 0.0f;
-    for (u32 i = lane; i < s.classes; i += 32) {
-        float difference = value(x[i]) - largest;
-        sum += expf(difference);
-        differences += difference;
+    float sum = 0.0f, differences = 0.0f, total = 1.0f;
+    if (class_weights == nullptr) {
+        for (u32 i = lane; i < s.classes; i += 32) {
+            float difference = value(x[i]) - largest;
+            sum += expf(difference);
+            differences += difference;
+        }
+    } else {
+        float weights = 0.0f;
+        for (u32 i = lane; i < s.classes; i += 32) {
+            float difference = value(x[i]) - largest;
+            sum += expf(difference);
+            differences += part(class_weights[i], difference);
+            weights += class_weights[i];
+        }
+        // A label that is no class adds nothing to the target.
+        labels.weight *= labels.first < s.classes ? class_weights[labels.first] : 0.0f;
+        labels.rest *= labels.second < s.classes ? class_weights[labels.second] : 0.0f;
+        total = s.other * warp_sum(weights) + s.own * (labels.weight + labels.rest);
     }
     sum = warp_sum(sum);
     differences = warp_sum(differences);
@@ -65,22 +87,26 @@ DEVICE void row(const From* x, Labels labels, float* loss, float* hit, const Los
             return label < s.classes ? part(share, value(x[label]) - largest) : 0.0f;
         };
         float both = own(labels.first, labels.weight) + own(labels.second, labels.rest);
-        *loss = logf(sum) - s.own * both - part(s.other, differences);
-        *hit = where == (labels.weight >= 0.5f ? labels.first : labels.second) ? 1.0f : 0.0f;
+        float log_sum = logf(sum);
+        if (class_weights != nullptr) log_sum *= total;
+        *loss = log_sum - s.own * both - part(s.other, differences);
+        *hit = where == labels.heavier ? 1.0f : 0.0f;
     }
     if (!gradient) return;
     // `put` may overwrite x: each lane its own elements, which the others have read before.
     __syncwarp();
     for (u32 i = lane; i < s.classes; i += 32) {
         float share = (i == labels.first ? labels.weight : 0.0f) + (i == labels.second ? labels.rest : 0.0f);
-        float target = s.other + s.own * share;
-        put(i, (expf(value(x[i]) - largest) / sum - target) / s.divisor);
+        float softmax = expf(value(x[i]) - largest) / sum, even = s.other;
+        if (class_weights != nullptr) softmax *= total, even *= class_weights[i];
+        float target = even + s.own * share;
+        put(i, (softmax - target) / s.divisor);
     }
 }
 
 // Shared memory: rows · K floats. A null dlogits means no gradient. loss_scale is one float.
 KERNEL void __launch_bounds__(256)
-    softmax_cross_entropy(const T* logits, const u32* labels, const u32* second, const float* weight, float* losses,
+    softmax_cross_entropy(const T* logits, const u32* labels, const u32* second, const float* weight, const float* class_weights, float* losses,
                           float* correct, T* dlogits, const float* loss_scale, Loss s) {
     extern __shared__ float cached[];
     __shared__ u32 own_labels[2][32];
@@ -94,8 +120,8 @@ KERNEL void __launch_bounds__(256)
         if (threadIdx.x >= 32) return;
         u64 start = (u64)n * s.classes;
         float scale = shared_scale;
-        Labels both = {labels[n], second[n], shared_weight, 1.0f - shared_weight};
-        row(logits + start, both, losses + n, correct + n, s, dlogits != nullptr,
+        Labels both = labels_of(labels[n], second[n], shared_weight);
+        row(logits + start, both, class_weights, losses + n, correct + n, s, dlogits != nullptr,
             [&](u32 i, float gradient) { dlogits[start + i] = from_float<T>(gradient * scale); });
         return;
     }
@@ -111,7 +137,7 @@ KERNEL void __launch_bounds__(256)
     for (u32 r = threadIdx.x / 32; r < rows; r += 8) {
         float* x = cached + r * s.classes;
         u32 label = own_labels[0][r], other = second == labels ? label : own_labels[1][r];
-        row(x, {label, other, shared_weight, 1.0f - shared_weight}, &found[0][r], &found[1][r], s, dlogits != nullptr,
+        row(x, labels_of(label, other, shared_weight), class_weights, &found[0][r], &found[1][r], s, dlogits != nullptr,
             [&](u32 i, float gradient) { x[i] = gradient * scale; });
     }
     __syncthreads();

@@ -35,7 +35,8 @@ impl Kernels {
     /// # Errors
     /// An array of another type or too short; the driver's.
     pub fn softmax_cross_entropy(&self, a: SoftmaxCrossEntropy<'_, Self>, loss_scale: &Array) -> Result<()> {
-        let SoftmaxCrossEntropy { shape: s, logits, labels, second, losses, correct, dlogits } = a.view(self)?;
+        let SoftmaxCrossEntropy { shape: s, logits, labels, second, class_weights, losses, correct, dlogits } =
+            a.view(self)?;
         const NAME: &str = SoftmaxCrossEntropy::<Kernels>::NAME;
         let len = s.batch * s.classes;
         loss_scale.expect(NAME, "loss_scale", Number::F32, 1)?;
@@ -61,7 +62,7 @@ impl Kernels {
         let grid = Grid::new([blocks as u32, 1, 1], THREADS).shared((rows * s.classes * 4) as u32);
         let launch = self.launch("softmax_cross_entropy", NAME)?.array(logits).array(labels);
         let launch = launch.optional(second.map(|(labels, _)| labels)).optional(second.map(|(_, weight)| weight));
-        let launch = launch.array_mut(losses);
+        let launch = launch.optional(class_weights).array_mut(losses);
         let launch = launch.array_mut(correct).optional_mut(dlogits).array(loss_scale).value(argument);
         // SAFETY: the blocks cover all rows, clipped to the batch; the shared memory holds a block's rows.
         unsafe { launch.run(grid) }

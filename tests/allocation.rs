@@ -181,6 +181,7 @@ fn main() {
                     logits: &x,
                     labels: &labels,
                     second: None,
+                    class_weights: None,
                     losses: &mut dw,
                     correct: &mut db,
                     dlogits: Some(&mut dx),

@@ -280,9 +280,37 @@ fn the_reference_mixes_labels_as_pytorch_does() {
             logits: &logits,
             labels: &labels[0],
             second,
+            class_weights: None,
             losses: &mut losses,
             correct: &mut correct,
             dlogits: to,
+        });
+        let expected = ["losses", "gradient"].into_iter().flat_map(|key| case[key].as_array().unwrap());
+        for (ours, torch) in losses.iter().chain(&gradient).zip(expected) {
+            assert!((ours - number(torch)).abs() <= 1e-12, "{case}: {ours} {torch}");
+        }
+    }
+}
+
+#[test]
+fn the_reference_weighs_classes_as_pytorch_does() {
+    let fixture = fixture("weighted_loss.json");
+    let labels = [(7, 3), (3, 1)].map(|(a, b)| (0..6).map(|i| (a * i + b) % 10).collect::<Vec<u32>>());
+    for (index, case) in fixture.as_array().unwrap().iter().enumerate() {
+        let shape = LossShape { batch: 6, classes: 10, smoothing: number(&case["smoothing"]), divisor: 6 };
+        let logits: Vec<f64> = uniforms(5, 100 + index as u32, 60).map(|u| u * 8.0 - 4.0).collect();
+        let class_weights: Vec<f64> = uniforms(5, 200 + index as u32, 10).map(|u| u * 2.0).collect();
+        let (mut losses, mut correct, mut gradient) = (vec![0.0; 6], vec![0.0; 6], vec![0.0; 60]);
+        let share = case["share"].as_f64().map(|share| [share]);
+        reference::softmax_cross_entropy(SoftmaxCrossEntropy {
+            shape: &shape,
+            logits: &logits,
+            labels: &labels[0],
+            second: share.as_ref().map(|share| (&labels[1][..], &share[..])),
+            class_weights: Some(&class_weights),
+            losses: &mut losses,
+            correct: &mut correct,
+            dlogits: Some(&mut gradient),
         });
         let expected = ["losses", "gradient"].into_iter().flat_map(|key| case[key].as_array().unwrap());
         for (ours, torch) in losses.iter().chain(&gradient).zip(expected) {

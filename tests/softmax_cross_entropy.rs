@@ -9,14 +9,16 @@ use alexnet_core::{Error, reference};
 use proptest::prelude::*;
 use support::*;
 
-fn check(s: &LossShape, logits: &[f32], labels: &[u32], second: Option<(&[u32], f32)>) {
+fn check(s: &LossShape, logits: &[f32], labels: &[u32], second: Option<(&[u32], f32)>, class_weights: Option<&[f32]>) {
     let (mut losses, mut correct, mut dlogits) = (vec![0.0; s.batch], vec![0.0; s.batch], vec![0.0; logits.len()]);
     let wide_second = second.map(|(labels, weight)| (labels, [f64::from(weight)]));
+    let wide_weights = class_weights.map(wide);
     reference::softmax_cross_entropy(SoftmaxCrossEntropy {
         shape: s,
         logits: &wide(logits),
         labels,
         second: wide_second.as_ref().map(|(labels, weight)| (*labels, &weight[..])),
+        class_weights: wide_weights.as_deref(),
         losses: &mut losses,
         correct: &mut correct,
         dlogits: Some(&mut dlogits),
@@ -32,11 +34,14 @@ fn check(s: &LossShape, logits: &[f32], labels: &[u32], second: Option<(&[u32], 
             (to, array(cpu, &[weight]))
         });
         let second = second.as_ref().map(|(labels, weight)| (labels, weight));
+        let class_weights = class_weights.map(|weights| array(cpu, weights));
+        let class_weights = class_weights.as_ref();
         cpu.softmax_cross_entropy(SoftmaxCrossEntropy {
             shape: s,
             logits: &x,
             labels: &to,
             second,
+            class_weights,
             losses: &mut losses,
             correct: &mut correct,
             dlogits: Some(&mut dlogits),
@@ -48,6 +53,7 @@ fn check(s: &LossShape, logits: &[f32], labels: &[u32], second: Option<(&[u32], 
             logits: &x,
             labels: &to,
             second,
+            class_weights,
             losses: &mut losses,
             correct: &mut correct,
             dlogits: None,
@@ -69,14 +75,17 @@ proptest! {
     #[test]
     fn any_shape(
         batch in 1usize..40, classes in 1usize..30, smoothing in 0.0..0.5f64, more in 0usize..9, scale in 0.1..80f32,
-        seed: u32, weight in proptest::option::of(0f32..=1.0),
+        seed: u32, weight in proptest::option::of(0f32..=1.0), weighted: bool,
     ) {
         let s = LossShape { batch, classes, smoothing, divisor: batch + more };
         let logits: Vec<f32> = values(seed.into(), batch * classes).iter().map(|x| x * scale).collect();
         let labels: Vec<u32> = (0..batch as u32).map(|n| n.wrapping_mul(7).wrapping_add(seed) % classes as u32).collect();
         // Now and then the same label twice.
         let second: Vec<u32> = (0..batch as u32).map(|n| (n * 5 + seed % 3) % classes as u32).collect();
-        check(&s, &logits, &labels, weight.map(|weight| (&second[..], weight)));
+        let class_weights = magnitudes(&values(u64::from(seed) + 1, classes));
+        let class_weights: Vec<f32> = class_weights.into_iter().map(|weight| weight as f32).collect();
+        let class_weights = weighted.then_some(&class_weights[..]);
+        check(&s, &logits, &labels, weight.map(|weight| (&second[..], weight)), class_weights);
     }
 }
 
@@ -93,6 +102,7 @@ fn a_label_that_is_no_class_is_an_error() {
             logits: &array(cpu, &[0.0; 6]),
             labels: &labels,
             second: None,
+            class_weights: None,
             losses: &mut losses,
             correct: &mut correct,
             dlogits: None,
@@ -104,6 +114,7 @@ fn a_label_that_is_no_class_is_an_error() {
             logits: &array(cpu, &[0.0; 6]),
             labels: &own,
             second: Some(second),
+            class_weights: None,
             losses: &mut losses,
             correct: &mut correct,
             dlogits: None,
@@ -125,6 +136,7 @@ fn a_nan_shows_in_the_loss() {
                 logits: &array(cpu, &x),
                 labels: &labels,
                 second: None,
+                class_weights: None,
                 losses: &mut losses,
                 correct: &mut correct,
                 dlogits: None,

@@ -12,16 +12,24 @@ fn loss_hits_and_gradient() {
     for precision in PRECISIONS {
         // One class; rows that fill no warp; AlexNet's; more than a block's shared memory holds.
         for (batch, classes) in [(1, 1), (3, 2), (33, 10), (5, 33), (2, 1000), (17, 700), (2, 9000)] {
-            for (smoothing, weight) in
-                [(0.0, None), (0.1, None), (0.0, Some(0.3)), (0.1, Some(0.8f32)), (0.1, Some(1.0))]
-            {
+            for (smoothing, weight, weighted) in [
+                (0.0, None, false),
+                (0.1, None, false),
+                (0.0, Some(0.3), false),
+                (0.1, Some(0.8f32), false),
+                (0.1, Some(1.0), false),
+                (0.0, None, true),
+                (0.1, Some(0.8), true),
+            ] {
+                let class_weight = |class: usize| if weighted { 0.25 * (class % 8) as f32 } else { 1.0 };
+                let class_weights: Vec<f32> = (0..classes).map(class_weight).collect();
                 let s = LossShape { batch, classes, smoothing, divisor: batch + 1 };
                 let spread: f32 = if classes > 100 { 8.0 } else { 3.0 };
                 let logits: Vec<f32> =
                     numbers(1, batch * classes, precision).iter().map(|x| stored(x * spread, precision)).collect();
                 let labels: Vec<u32> = (0..batch).map(|n| (n * 7 % classes) as u32).collect();
                 let second: Vec<u32> = (0..batch).map(|n| (n * 3 / 2 % classes) as u32).collect();
-                let what = format!("{s:?} {precision:?} {weight:?}");
+                let what = format!("{s:?} {precision:?} {weight:?} {weighted}");
                 let found = gpu.run(&what, precision, |device| {
                     let x = activations(device, &logits);
                     let mut on_device = device.labels(batch).unwrap();
@@ -34,6 +42,7 @@ fn loss_hits_and_gradient() {
                         (labels, floats(device, &[weight]))
                     });
                     let second = second.as_ref().map(|(labels, weight)| (labels, weight));
+                    let on_device_weights = weighted.then(|| floats(device, &class_weights));
                     let mut run = |dx| {
                         device
                             .softmax_cross_entropy(SoftmaxCrossEntropy {
@@ -41,6 +50,7 @@ fn loss_hits_and_gradient() {
                                 logits: &x,
                                 labels: &on_device,
                                 second,
+                                class_weights: on_device_weights.as_ref(),
                                 losses: &mut losses,
                                 correct: &mut correct,
                                 dlogits: dx,
@@ -56,12 +66,13 @@ fn loss_hits_and_gradient() {
                 let mut dx = vec![0f64; logits.len()];
                 let logits = wide(&logits);
                 let both = weight.map(|weight| (&second[..], [f64::from(weight)]));
-                let (l, c) = (&mut losses, &mut correct);
+                let (l, c, class_weights) = (&mut losses, &mut correct, wide(&class_weights));
                 reference::softmax_cross_entropy(SoftmaxCrossEntropy {
                     shape: &s,
                     logits: &logits,
                     labels: &labels,
                     second: both.as_ref().map(|(labels, weight)| (*labels, &weight[..])),
+                    class_weights: weighted.then_some(&class_weights[..]),
                     losses: l,
                     correct: c,
                     dlogits: Some(&mut dx),
@@ -73,6 +84,10 @@ fn loss_hits_and_gradient() {
                 let (k, d) = (classes as f64, 2.0 * f64::from(spread));
                 let others = if smoothing > 0.0 { (k + 8.0) * d } else { 0.0 };
                 let loss = (d + 2.0 + k) + 2.0 * k.ln() + 9.0 * d + others + 2.0 * (k.ln() + 2.0 * d);
+                // With class weights every term is of 1.75 times that at most, and rounded once more; their weighted sum is
+                // off by k + 8 roundings.
+                let (most, sum, more) = if weighted { (1.75, k + 8.0, 2.0) } else { (1.0, 0.0, 0.0) };
+                let loss = most * (loss + sum * k.ln() + more * 2.0 * d);
                 assert_close(&what, &found[0], &losses, |_| loss * U);
                 // softmax is off by both, of itself; then the target of five roundings and more, a difference with it and a
                 // division. In half
@@ -87,8 +102,9 @@ fn loss_hits_and_gradient() {
                     };
                     let weight = f64::from(weight.unwrap_or(1.0));
                     let target = smoothing / k + share(&labels, weight) + share(&second, 1.0 - weight);
+                    let target = class_weights[i % classes] * target;
                     let softmax = dx[i] * divisor + target;
-                    let error = softmax * (k + 2.0 * d + 6.0) + 6.0 * target + 2.0 * (softmax - target).abs();
+                    let error = softmax * (k + 2.0 * d + 6.0 + sum) + (6.0 + more) * target + 2.0 * (softmax - target).abs();
                     error * U / divisor * scale + roundoff(scaled[i], precision)
                 });
             }

@@ -109,6 +109,7 @@ fn train(precision: Precision, graph: bool) -> (Vec<u64>, usize, u64) {
     let mut network = cuda(precision);
     // A layer in two learns at half the rate, whatever the schedule.
     network.set_rates(|layer| if layer.len().is_multiple_of(2) { 0.5 } else { 1.0 });
+    network.set_class_weights(&[0.5, 1.5, 1.0, 1.0]).unwrap();
     network.use_cuda_graph(graph);
     let mut allocations = 0;
     for step in 0..6 {

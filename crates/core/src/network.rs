@@ -129,6 +129,8 @@ pub struct Network<D: Device> {
     indices: Option<D::Labels>,
     /// The second labels and λ of batches that are mixed; none until one is.
     second: Option<(D::Labels, D::Buffer)>,
+    /// The weight of each class in the loss; none: all 1.
+    class_weights: Option<D::Buffer>,
     /// Whether what is loaded is mixed.
     mixed: bool,
     /// Images that are loaded.
@@ -169,6 +171,7 @@ impl<D: Device> Network<D> {
             earlier: Metrics::default(),
             indices: None,
             second: None,
+            class_weights: None,
             mixed: false,
             loaded: 0,
             device,
@@ -242,6 +245,20 @@ impl<D: Device> Network<D> {
         // A graph holds the factors; the optimizer's learning rate it reads from memory.
         self.graphs.clear();
         self.parameters.iter_mut().for_each(|parameter| parameter.rate = rate(parameter.layer()));
+    }
+    /// Sets the weight of each class in the loss of [`Network::step`], see [`SoftmaxCrossEntropy`]; all are 1 until then.
+    ///
+    /// # Errors
+    /// Not one weight per class; the device's.
+    ///
+    /// [`SoftmaxCrossEntropy`]: crate::arguments::SoftmaxCrossEntropy
+    pub fn set_class_weights(&mut self, weights: &[D::Element]) -> Result<()> {
+        equal("class weights", weights.len(), self.architecture.classes)?;
+        self.graphs.clear();
+        let mut to = self.device.zeros(weights.len())?;
+        self.device.write(weights, &mut to)?;
+        self.class_weights = Some(to);
+        Ok(())
     }
     /// The device and the parameters, to write them through [`Memory::write`](crate::device::Memory::write).
     pub fn device_and_parameters(&mut self) -> (&D, &mut [Parameter<D::Buffer>]) {

@@ -295,6 +295,10 @@ arguments! { $ for_each_operator:
 /// `losses`\[n\] = −Σ target·ln softmax(logits\[n\]); `correct`\[n\] = 1 if the first largest logit is the label's, else 0;
 /// `dlogits` = (softmax − target) / divisor, if asked for.
 ///
+/// With `class_weights` w each class's term has its weight: `losses`\[n\] = −Σ w·target·ln softmax, `dlogits` = (softmax·Σ
+/// w·target − w·target) / divisor. This is PyTorch's `CrossEntropyLoss(weight=w, reduction="none")` for targets that are
+/// probabilities, and for class indices; PyTorch's mean over class indices divides by Σ w\[label\] instead of the divisor.
+///
 /// With `second` labels and their λ, the first number of an array, the target is λ times that of the labels and 1 − λ
 /// times that of the second ones; `correct` counts the label with the larger share, the first of equals.
 pub struct SoftmaxCrossEntropy<'a, A: Arrays> {
@@ -306,6 +310,8 @@ pub struct SoftmaxCrossEntropy<'a, A: Arrays> {
     pub labels: &'a A::Labels,
     /// The labels of the images that were mixed in, and λ.
     pub second: Option<(&'a A::Labels, &'a A::Buffer)>,
+    /// (K), one weight per class; all 1 if `None`.
+    pub class_weights: Option<&'a A::Buffer>,
     /// (N).
     pub losses: &'a mut A::Buffer,
     /// (N).
@@ -337,6 +343,10 @@ impl<'a, A: Arrays> SoftmaxCrossEntropy<'a, A> {
             logits: view.stored(argument("logits", all), self.logits)?,
             labels: view.labels(argument("labels", batch), self.labels)?,
             second,
+            class_weights: self
+                .class_weights
+                .map(|weights| view.float(argument("class weights", self.shape.classes), weights))
+                .transpose()?,
             losses: view.float_mut(argument("losses", batch), self.losses)?,
             correct: view.float_mut(argument("correct", batch), self.correct)?,
             dlogits: self.dlogits.map(|dlogits| view.stored_mut(argument("dlogits", all), dlogits)).transpose()?,

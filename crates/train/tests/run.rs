@@ -164,6 +164,17 @@ fn a_balanced_run_of_resized_crops_is_stopped_and_resumed() {
 }
 
 #[test]
+fn classes_are_weighed_by_their_images() {
+    let weighed = Config { balance: Balance::Weights, limit_train: Some(90), ..config() };
+    stopped_and_resumed(&Config { balance: Balance::Weights, ..everything() });
+    // 90 images spread over 10 classes of 100 are 9 of each: all weights are 1, and only roundings differ.
+    let (plain, equal) =
+        (uninterrupted(&Config { balance: Balance::None, ..weighed.clone() }).1, uninterrupted(&weighed).1);
+    let worst = floats(&plain).into_iter().zip(floats(&equal)).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(worst < 1e-4, "{worst}");
+}
+
+#[test]
 fn stopped_during_the_test() {
     let (reference, expected) = uninterrupted(&config());
     let folder = tempfile::tempdir().unwrap();

@@ -192,6 +192,7 @@ impl<D: Device> Network<D> {
             logits,
             labels: &self.labels,
             second,
+            class_weights: self.class_weights.as_ref(),
             losses,
             correct,
             dlogits,

@@ -99,7 +99,7 @@ fn of_conflict(key: &str) -> Option<&'static str> {
         "crop-padding" => "add crop to --augment, or leave --crop-padding out",
         "augment" => "crop is for small images of one size, resized-crop for photos: leave one of them out",
         "crop-scale" => "add resized-crop to --augment, as in --augment resized-crop,flip, or leave --crop-scale out",
-        "balance" => "leave one of them out",
+        "balance" => "leave one of them out, or use --balance weights",
         "lr-features" => "give the peak rates of both, such as --lr 0.01 --lr-features 0.001",
         "cutout" => "add cutout to --augment, as in --augment crop,flip,cutout, or leave --cutout out",
         "nesterov" => "give --momentum 0.9, or leave --nesterov out",

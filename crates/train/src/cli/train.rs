@@ -68,7 +68,8 @@ pub struct Args {
     /// What to do about classes of different sizes [default: none]
     ///
     /// sampler draws every class equally often, its images again and again if it is small, each time transformed in
-    /// another way; batches for a GPU are then made on the CPU.
+    /// another way; batches for a GPU are then made on the CPU. weights multiplies the loss by images / (classes x
+    /// images of the class), scikit-learn's balanced weights.
     #[arg(long, help_heading = "Data")]
     balance: Option<Balance>,
     /// Keep the training images in their order

@@ -24,6 +24,8 @@ pub enum Balance {
     None,
     /// Draw every class equally often
     Sampler,
+    /// Give the images of small classes more weight in the loss
+    Weights,
 }
 
 /// An image of an epoch.
@@ -55,6 +57,16 @@ pub fn draws(labels: &[u32], options: &LoaderOptions) -> Option<Vec<Draw>> {
         true => balanced(labels, seed, epoch),
         false => shuffled(labels.len(), seed, epoch).into_iter().map(|index| Draw::of(index as usize)).collect(),
     })
+}
+
+/// The weight of each of `classes` in the loss: images / (classes with images · images of the class), scikit-learn's
+/// `class_weight="balanced"`, whose mean over the images is 1; 0 for a class without images.
+pub fn class_weights(labels: &[u32], classes: usize) -> Vec<f32> {
+    let mut counts = vec![0usize; classes];
+    labels.iter().for_each(|&label| counts[label as usize] += 1);
+    let present = counts.iter().filter(|&&count| count > 0).count();
+    let weight = |count: usize| labels.len() as f64 / (present * count) as f64;
+    counts.iter().map(|&count| if count > 0 { weight(count) as f32 } else { 0.0 }).collect()
 }
 
 /// The order of a balanced `epoch` over images with these labels.
@@ -149,6 +161,16 @@ mod tests {
         };
         assert_ne!(part(0), part(1));
         assert!(balanced(&[], 1, 1).is_empty());
+    }
+
+    #[test]
+    fn class_weights_are_scikit_learns() {
+        // compute_class_weight("balanced", classes=[0, 1, 3], y=[0]*8 + [1]*4 + [3]) = 13/24, 13/12, 13/3.
+        let labels: Vec<u32> = [(0, 8), (1, 4), (3, 1)].into_iter().flat_map(|(l, n)| vec![l; n]).collect();
+        let weights = class_weights(&labels, 4);
+        assert_eq!(weights, [13.0 / 24.0, 13.0 / 12.0, 0.0, 13.0 / 3.0]);
+        let mean: f32 = labels.iter().map(|&label| weights[label as usize]).sum::<f32>() / 13.0;
+        assert!((mean - 1.0).abs() < 1e-6);
     }
 
     #[test]

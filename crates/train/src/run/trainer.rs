@@ -22,7 +22,7 @@ use super::schedule::LearningRate;
 use super::stop::Stop;
 use super::summary::count;
 use crate::data::augment::TransformConfig;
-use crate::data::{Balance, DataError, Dataset, Preprocess, Split};
+use crate::data::{Balance, DataError, Dataset, Preprocess, Split, order};
 
 /// How a run ended, if not with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +147,10 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             (None, _) => self.progress.scaling = None,
         }
         self.network.set_rates(|layer| self.config.rate_of(layer));
+        if self.config.balance == Balance::Weights {
+            let classes = self.network.architecture().classes;
+            self.network.set_class_weights(&order::class_weights(self.dataset.train.labels(), classes))?;
+        }
         self.network.use_cuda_graph(!self.config.no_graph);
         let datasets = DeviceDatasets::new(&self.network, self.config, &self.preprocess, self.dataset)?;
         let mut broken = 0;

@@ -315,8 +315,9 @@ impl Operators for Cpu {
         let a = a.view(&FRONTS)?;
         a.check_labels()?;
         let second = a.second.map(|(labels, weight)| (labels, weight[0]));
-        let (losses, correct) = (a.losses, a.correct);
-        softmax_cross_entropy::run(&self.context, a.shape, a.logits, a.labels, second, [losses, correct], a.dlogits);
+        let outputs = [a.losses, a.correct];
+        let target = softmax_cross_entropy::Target { labels: a.labels, second, class_weights: a.class_weights };
+        softmax_cross_entropy::run(&self.context, a.shape, a.logits, target, outputs, a.dlogits);
         Ok(())
     }
 
