@@ -18,7 +18,7 @@ use crate::run::checkpoint::{self, Checkpoint, Metadata, Progress};
 use crate::run::config::Config;
 use crate::run::file_list::FileList;
 use crate::run::folder::{METRICS, Outputs};
-use crate::run::metrics::Record;
+use crate::run::metrics::{self, Record};
 use crate::run::progress::Screen;
 use crate::run::{Error, Observer, Outcome, RunFolder, Stop, Trainer, initial, memory, summary};
 
@@ -261,7 +261,7 @@ fn begin<D: Device<Element = f32>>(
 
 /// The loss of the epoch with the best accuracy, for runs whose checkpoints do not have it.
 fn best_loss(folder: &RunFolder, best_accuracy: Option<f64>) -> Result<Option<f64>, Error> {
-    let records = crate::run::metrics::read(&folder.path().join(METRICS))?;
+    let records = metrics::read(&folder.path().join(METRICS))?;
     let best = records.iter().map(Record::selection_metric).find(|(_, _, accuracy)| Some(*accuracy) == best_accuracy);
     Ok(best.map(|(_, loss, _)| loss))
 }
@@ -275,9 +275,25 @@ fn conclude<D: Device<Element = f32>>(outcome: Outcome, trainer: &Trainer<'_, D>
         }
         (Outcome::Finished, Some(best)) => {
             let split = if trainer.dataset.val.is_some() { "validation" } else { "test" };
-            say(&format!("best {split} accuracy {:.2}%; evaluate it with: alexnet eval {path}", best * 100.0));
+            let balanced = balanced_where_it_differs(folder, best);
+            say(&format!(
+                "best {split} accuracy {:.2}%{balanced}; evaluate it with: alexnet eval {path}",
+                best * 100.0
+            ));
         }
         (Outcome::Finished, None) => say(&format!("wrote {}", folder.last().display())),
+    }
+}
+
+/// The balanced accuracy of the best epoch, where accuracy alone would flatter it: large classes make up for small ones.
+fn balanced_where_it_differs(folder: &RunFolder, best: f64) -> String {
+    let records = metrics::read(&folder.path().join(METRICS)).unwrap_or_default();
+    let best_first = |a: &&Record, b: &&Record| a.selection_metric().1.total_cmp(&b.selection_metric().1);
+    let of_best = records.iter().filter(|record| record.selection_metric().2 == best).min_by(best_first);
+    let balanced = of_best.and_then(|record| record.val_balanced_acc.or(record.test_balanced_acc));
+    match balanced.filter(|balanced| best - balanced >= 0.05) {
+        Some(balanced) => format!(" (balanced {:.2}%)", balanced * 100.0),
+        None => String::new(),
     }
 }
 
