@@ -68,4 +68,40 @@ fn torchvision_weights_are_tuned_at_224() {
     let loss = record["train_loss"].as_f64().unwrap();
     // Small activations and small new weights: at first no class is preferred by much.
     assert!((loss - 10f64.ln()).abs() < 0.5, "{record}");
+
+    // With the settings that the two flags bring: the loss of a few images falls.
+    let out = place.succeed(
+        "train --data sample --limit-train 8 --limit-test 2 --batch-size 8 --epochs 5 --dropout 0 --device cpu --lr 0.02 \
+         --init imagenet.safetensors --replace-classifier --freeze features,classifier.1 --out default",
+    );
+    assert!(out.contains("settings of --recipe finetune"), "{out}");
+    let config = String::from_utf8(place.read("default/config.toml")).unwrap();
+    for line in [
+        "arch = \"torchvision\"",
+        "augment = \"resized-crop,flip\"",
+        "crop-scale = \"0.35,1\"",
+        "balance = \"sampler\"",
+        "patience = 8",
+        "label-smoothing = 0.1",
+        // Flags win; another --lr alone keeps the ratio.
+        "lr = 0.02",
+        "lr-features = 0.002",
+        "epochs = 5",
+    ] {
+        assert!(config.lines().any(|found| found == line), "no `{line}` in {config}");
+    }
+    let losses: Vec<f64> = place.metrics("default").iter().map(|r| r["train_loss"].as_f64().unwrap()).collect();
+    assert!(losses[4] < losses[0] - 0.2, "{losses:?}");
+    // As torchvision's weights were trained: ImageNet's numbers, Resize(256), CenterCrop(224).
+    let checkpoint = place.read("default/last.safetensors");
+    let (_, header) = SafeTensors::read_metadata(&checkpoint).unwrap();
+    let preprocess: serde_json::Value =
+        serde_json::from_str(&header.metadata().as_ref().unwrap()["preprocess"]).unwrap();
+    assert_eq!((&preprocess["resize"], &preprocess["crop"]), (&256.into(), &224.into()), "{preprocess}");
+    assert_eq!(preprocess["mean"], serde_json::json!([0.485, 0.456, 0.406]));
+    place.fail(
+        "train --recipe finetune --data sample",
+        2,
+        &["needs weights to start from", "hint: give them with --init FILE"],
+    );
 }
