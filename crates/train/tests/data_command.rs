@@ -141,6 +141,13 @@ fn the_speed_is_measured_and_augmented_images_are_drawn() {
     assert!((1..8).all(|row| cell(row) != cell(row - 1)), "every epoch differs");
     let (code, _, error) = data(folder.path(), &arguments);
     assert!(code == 1 && error.contains("drawn.png already exists") && error.contains("--force"), "{error}");
+    let png = folder.path().join("boxes.png");
+    let boxes = ["augment", "--data", "sample", "-o", png.to_str().unwrap(), "--augment", "resized-crop,flip"];
+    let (code, _, error) = data(folder.path(), &[&boxes[..], &["--crop-scale", "0.1,0.3"]].concat());
+    assert_eq!(code, 0, "{error}");
+    let (code, _, error) = data(folder.path(), &["augment", "-o", "x.png", "--augment", "crop,resized-crop"]);
+    assert!(code == 2 && error.contains("--augment has crop and resized-crop, which exclude each other"), "{error}");
+    assert!(error.contains("hint: crop is for small images of one size, resized-crop for photos"), "{error}");
     let (code, _, error) = data(folder.path(), &["augment", "-o", "x.png", "--cutout", "4"]);
     assert!(code == 2 && error.contains("--cutout is given, but --augment has no cutout"), "{error}");
 }

@@ -6,6 +6,7 @@ mod command;
 use std::path::Path;
 
 use alexnet_core::random::{Philox, uniform_f32};
+use alexnet_train::data::{CropScale, Dataset, Loader, LoaderOptions, Options, TransformConfig};
 use command::Place;
 use image::RgbImage;
 
@@ -88,4 +89,33 @@ fn fine_tuning_is_good_by_default_where_training_from_scratch_has_hardly_begun()
     println!("{}{}", tuned.out, tuned.error);
     let scratch = place.run(&format!("train --data new {common} --augment resized-crop,flip --crop-scale 0.35,1 --schedule cosine --warmup 1 --nesterov --label-smoothing 0.1 --epochs 6 --out scratch"));
     println!("{}{}", scratch.out, scratch.error);
+}
+
+#[test]
+fn a_box_is_taken_from_the_picture_and_not_from_what_was_shrunk() {
+    let folder = tempfile::tempdir().unwrap();
+    // Pixels that alternate between black and white: shrunk to 16×16 they are grey.
+    let board = RgbImage::from_fn(128, 128, |x, y| image::Rgb([((x + y) % 2 * 255) as u8; 3]));
+    for name in ["train/a", "val/a"] {
+        std::fs::create_dir_all(folder.path().join(name)).unwrap();
+        board.save(folder.path().join(name).join("board.png")).unwrap();
+    }
+    let open = |originals| {
+        let options = Options { image_size: 16, originals, ..Options::default() };
+        Dataset::open(folder.path().to_str().unwrap(), &options).unwrap()
+    };
+    let (shrunk, kept) = (open(false), open(true));
+    assert_eq!((shrunk.train.image_size(), shrunk.extent), (Some(16), Some([128, 128])));
+    assert_eq!((kept.train.image_size(), kept.test.image_size()), (None, Some(16)));
+    // A box of an eighth of each side is enlarged little, if at all: black and white remain.
+    let scale = CropScale { least: 0.015, most: 0.016 };
+    let transforms = TransformConfig { resized_crop: Some(scale), ..TransformConfig::NONE };
+    let contrast = |dataset: &Dataset| {
+        let options = LoaderOptions { image_size: 16, transforms, shuffle: true, ..LoaderOptions::default() };
+        let batch = Loader::new(&dataset.train, options).unwrap().next().unwrap().unwrap();
+        let (least, most) = batch.images().iter().fold((f32::MAX, f32::MIN), |(a, b), &x| (a.min(x), b.max(x)));
+        most - least
+    };
+    // White and black are about 5 deviations apart.
+    assert!(contrast(&kept) > 3.0 && contrast(&shrunk) < 0.5, "{} {}", contrast(&kept), contrast(&shrunk));
 }
