@@ -9,18 +9,14 @@ use crate::support::{PRECISIONS, U, activations, assert_close, floats, gpu, numb
 #[test]
 fn loss_hits_and_gradient() {
     let gpu = gpu();
-    for precision in PRECISIONS {
+    for (weighted, precision) in [false, true].into_iter().flat_map(|weighted| PRECISIONS.map(|precision| (weighted, precision))) {
         // One class; rows that fill no warp; AlexNet's; more than a block's shared memory holds.
         for (batch, classes) in [(1, 1), (3, 2), (33, 10), (5, 33), (2, 1000), (17, 700), (2, 9000)] {
-            for (smoothing, weight, weighted) in [
-                (0.0, None, false),
-                (0.1, None, false),
-                (0.0, Some(0.3), false),
-                (0.1, Some(0.8f32), false),
-                (0.1, Some(1.0), false),
-                (0.0, None, true),
-                (0.1, Some(0.8), true),
-            ] {
+            let (plain, with_weights) = (
+                [(0.0, None), (0.1, None), (0.0, Some(0.3)), (0.1, Some(0.8f32)), (0.1, Some(1.0))],
+                [(0.0, None), (0.1, Some(0.8))],
+            );
+            for &(smoothing, weight) in if weighted { &with_weights[..] } else { &plain } {
                 let class_weight = |class: usize| if weighted { 0.25 * (class % 8) as f32 } else { 1.0 };
                 let class_weights: Vec<f32> = (0..classes).map(class_weight).collect();
                 let s = LossShape { batch, classes, smoothing, divisor: batch + 1 };
