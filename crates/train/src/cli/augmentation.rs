@@ -22,7 +22,7 @@ pub struct Augmentation {
     /// 4 pixels for 32x32 images.
     #[arg(long, value_name = "PIXELS", help_heading = "Data")]
     crop_padding: Option<usize>,
-    /// With `resized-crop`: share of the area that a box takes [default: 0.08,1]
+    /// With `resized-crop`: share of the area in a box [default: 0.08,1]
     ///
     /// Least and largest share. The box's width is 3/4 to 4/3 of its height.
     #[arg(long, value_name = "A,B", help_heading = "Data")]

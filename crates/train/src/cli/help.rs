@@ -39,7 +39,7 @@ const EXAMPLES: [(&str, &str); 18] = [
         "train",
         "alexnet train --data sample --recipe fast    offline, in a minute\n\
          alexnet train --recipe strong --device cuda\n\
-         alexnet train --data pictures/ --arch torchvision --batch-size 32\n\
+         alexnet train --data pictures/ --init weights.pth --replace-classifier\n\
          alexnet train --resume runs/cifar-1 --epochs 120",
     ),
     ("eval", "alexnet eval runs/cifar-1\nalexnet eval runs/cifar-1/last.safetensors --tta=shifts --json"),
