@@ -134,7 +134,7 @@ fn patience_ends_a_run_also_one_that_was_stopped_and_resumed() {
             let mut watch = Watch::default();
             assert_eq!(go(&run, &config, 1, &Stop::default(), &mut watch).unwrap().0, Outcome::Finished);
             assert_eq!(records(&run), expected, "stopped after step {at}");
-            assert!(watch.notes[0].starts_with("no new best in 3 evaluations"), "{:?}", watch.notes);
+            assert!(watch.notes[0].starts_with("accuracy has not risen in 3 evaluations"), "{:?}", watch.notes);
             // It has ended; a larger patience goes on.
             go(&run, &config, 1, &Stop::default(), &mut Watch::default()).unwrap();
             assert_eq!(records(&run).len(), 4);

@@ -237,9 +237,9 @@ pub struct Args {
     /// Evaluate after every Nth epoch and the last [default: 1]
     #[arg(long, value_name = "N", help_heading = "Run")]
     test_every: Option<usize>,
-    /// End the run after N evaluations without a new best [default: 0]
+    /// End the run after N evaluations without a rise in accuracy [default: 0]
     ///
-    /// The best epoch stays in best.safetensors. 0: never.
+    /// Of the validation images, else of the test images. The best epoch stays in best.safetensors. 0: never.
     #[arg(long, value_name = "N", help_heading = "Run")]
     patience: Option<usize>,
     /// Folder of the run [default: runs/ARCH-N, the first free N]
@@ -318,7 +318,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             if config.out_of_patience(stale) {
                 let stale = summary::count(stale, "evaluation");
                 say(&format!(
-                    "{} ended after {done}: no new best in {stale}; a larger --patience, or 0, trains it further",
+                    "{} ended after {done}: accuracy has not risen in {stale}; a larger --patience, or 0, trains it further",
                     path.display()
                 ));
                 return Ok(ExitCode::SUCCESS);

@@ -145,7 +145,7 @@ pub struct Config {
     pub warmup: f64,
     /// Epochs between two evaluations.
     pub test_every: usize,
-    /// Evaluations without a new best after which the run ends; 0: never.
+    /// evaluations without a higher accuracy after which the run ends; 0: never.
     pub patience: usize,
     /// Seed of all randomness.
     pub seed: u64,
@@ -387,7 +387,7 @@ impl Config {
         }
     }
 
-    /// Whether a run ends after so many evaluations without a new best.
+    /// Whether a run ends after so many evaluations without a higher accuracy.
     pub fn out_of_patience(&self, stale: usize) -> bool {
         self.patience > 0 && stale >= self.patience
     }
