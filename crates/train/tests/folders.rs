@@ -77,7 +77,7 @@ fn the_only_held_out_folder_is_called_what_it_is() {
     place.classes("v/validation", 2);
     let out = place.succeed(&format!("{TRAIN} v --out v-run"));
     assert!(out.contains("4 training and 4 validation images"), "{out}");
-    assert!(out.contains("the validation images choose the best epoch; there is no separate test set"), "{out}");
+    assert!(out.contains("validation/ is used to choose the best epoch; no separate test set"), "{out}");
     assert!(out.contains("Val Acc=") && !out.contains("Test Acc="), "{out}");
     assert_eq!(place.metrics("v-run").iter().map(keys).collect::<Vec<_>>(), [[true, false]; 2]);
     assert!(place.succeed("eval v-run --device cpu").contains("4 validation images of v"));
@@ -89,7 +89,10 @@ fn the_only_held_out_folder_is_called_what_it_is() {
     place.classes("t/train", 2);
     place.classes("t/test", 2);
     let out = place.succeed(&format!("{TRAIN} t --epochs 1 --out t-run"));
-    assert!(out.contains("the test images choose the best epoch; there is no separate validation set"), "{out}");
+    assert!(
+        out.contains("test/ is used to choose the best epoch; no separate validation set (--val 20% makes one)"),
+        "{out}"
+    );
     assert_eq!(place.metrics("t-run").iter().map(keys).collect::<Vec<_>>(), [[false, true]]);
 
     place.classes("t/val", 1);
@@ -165,7 +168,7 @@ fn nested_classes_and_what_is_passed_over() {
         std::os::unix::fs::symlink("..", place.path("d/train/ant/more/back")).unwrap();
         std::os::unix::fs::symlink("more", place.path("d/train/ant/again")).unwrap();
     }
-    let said = "passed over in d: 5 files: 2 .heic (convert them to JPEG";
+    let said = "d: passed over 5 files: 2 .heic (convert them to JPEG";
     let done = place.run("data --data d show");
     assert!(done.code == 0 && done.error.contains(said), "{done:?}");
     for part in
@@ -176,9 +179,9 @@ fn nested_classes_and_what_is_passed_over() {
     assert!(done.out.lines().any(|line| line.split_whitespace().eq(["ant", "4", "1"])), "{}", done.out);
     assert!(place.notices("data --data d verify").contains(said));
     assert!(place.notices(&format!("{TRAIN} d --epochs 0 --out run")).contains(said));
-    assert!(place.notices("eval run --device cpu").contains("passed over in d/val: 1 file: 1 .avif"));
+    assert!(place.notices("eval run --device cpu").contains("d/val: passed over 1 file: 1 .avif"));
     assert!(
-        place.notices("predict run d/train/bee --device cpu").contains("passed over in d/train/bee: 2 files: 2 .heic")
+        place.notices("predict run d/train/bee --device cpu").contains("d/train/bee: passed over 2 files: 2 .heic")
     );
     let done = place.run("report run --device cpu");
     assert!(done.code == 0 && done.error.contains("1 .avif"), "{done:?}");

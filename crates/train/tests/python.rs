@@ -114,6 +114,40 @@ fn imported_weights_see_what_torchvisions_preset_shows_them() {
 
 #[test]
 #[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
+fn pictures_have_the_order_and_labels_of_image_folder() {
+    let place = Place::new();
+    // Names whose order depends on whether folders or whole paths are compared, and on bytes.
+    let names = [
+        "b/1.png",
+        "b/10.png",
+        "b/9.png",
+        "b/z/1.png",
+        "b/z-/1.png",
+        "b/z/y/0.PNG",
+        "b/Z.jpg",
+        "B/é/2.png",
+        "B/e.jpeg",
+        "ä/1.png",
+    ];
+    for name in names {
+        for split in ["train", "val"] {
+            let path = place.path(&format!("pictures/{split}/{name}"));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "not opened").unwrap();
+        }
+    }
+    let folder = place.path("pictures");
+    let dataset = Dataset::list_folder(&folder, &Options::default()).unwrap();
+    let path = |index| dataset.train.file(index).unwrap().strip_prefix(place.path("")).unwrap().to_owned();
+    let images: Vec<(PathBuf, u32)> =
+        (0..dataset.train.len()).map(|index| (path(index), dataset.train.labels()[index])).collect();
+    let ours = serde_json::json!({ "classes": dataset.classes, "images": images });
+    fs::write(place.path("ours.json"), ours.to_string()).unwrap();
+    python(&place, "folders.py", &["check"]);
+}
+
+#[test]
+#[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
 fn cifar() {
     proof("cifar", "1", "32");
 }

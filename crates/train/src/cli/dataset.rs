@@ -138,8 +138,8 @@ fn open(
         ("auto" | "cifar10" | "sample", _) => None,
         (folder, _) => Some(std::path::Path::new(folder)),
     };
-    let pictures = path.map(|path| Ok::<_, DataError>(Dataset::open_format(path, options)?.is_none())).transpose()?;
-    let of_folder = path.filter(|_| pictures == Some(true));
+    let format = path.map(|path| Dataset::open_format(path, options)).transpose()?.flatten();
+    let of_folder = path.filter(|_| format.is_none());
     let splits = config.filter(|config| config.val.is_some());
     // The run's own data, part of which it held out.
     if let (Some(config), Some(path)) = (splits, of_folder)
@@ -154,7 +154,10 @@ fn open(
         let (role, names, split) = folder::list_split(path, choice.role, &metadata.classes, options)?;
         return Ok((role, names, split, folder::name_of(path)));
     }
-    let mut dataset = Dataset::list(data, options)?;
+    let mut dataset = match format {
+        Some(dataset) => dataset,
+        None => Dataset::list(data, options)?,
+    };
     if let Some(config) = splits.filter(|_| dataset.fingerprint == metadata.data.fingerprint) {
         hold_out(&mut dataset, config, kept)?;
     }

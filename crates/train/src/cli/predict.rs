@@ -129,7 +129,7 @@ fn images(arguments: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
             return Err(hint::failure(message, "give a folder with .png, .jpg or .jpeg files"));
         }
         if !passed.is_empty() {
-            notice(&format!("passed over in {}: {passed}", argument.display()));
+            notice(&format!("{}: passed over {passed}", argument.display()));
         }
         images.extend(names.iter().map(|name| argument.join(&**name)));
     }

@@ -139,7 +139,7 @@ pub fn list_split(
 
 fn report(path: &Path, passed: &PassedOver, options: &Options) {
     if !passed.is_empty() {
-        options.report.note(format!("passed over in {}: {passed}", path.display()));
+        options.report.note(format!("{}: passed over {passed}", path.display()));
     }
 }
 

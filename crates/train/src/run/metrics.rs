@@ -84,6 +84,12 @@ pub fn read(path: &Path) -> Result<Vec<Record>> {
     Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
 }
 
+/// The loss of the first epoch with the accuracy of the best one, for checkpoints that do not hold it.
+pub fn loss_of_best(records: &[Record], best_accuracy: Option<f64>) -> Option<f64> {
+    let best = records.iter().map(Record::selection_metric).find(|(_, _, accuracy)| Some(*accuracy) == best_accuracy);
+    best.map(|(_, loss, _)| loss)
+}
+
 /// The file, open for appending.
 #[derive(Debug)]
 pub struct Metrics {
@@ -157,6 +163,15 @@ mod tests {
             dataset: "cifar10".into(),
             scaling: None,
         }
+    }
+
+    #[test]
+    fn the_loss_of_an_older_runs_best_is_in_its_records() {
+        let of = |epoch, accuracy, loss| Record { test_acc: Some(accuracy), test_loss: Some(loss), ..record(epoch) };
+        let records = [of(1, 0.5, 1.5), of(2, 0.75, 1.25), of(3, 0.75, 1.0)];
+        // Before ties went to the lower loss, the first one was kept.
+        assert_eq!(loss_of_best(&records, Some(0.75)), Some(1.25));
+        assert_eq!([loss_of_best(&records, Some(0.8)), loss_of_best(&[], None)], [None; 2]);
     }
 
     fn epochs(path: &Path) -> Vec<usize> {

@@ -3,7 +3,7 @@
 use super::start::Resumed;
 use crate::cli::dataset::{classes, hold_out};
 use crate::cli::hint;
-use crate::data::{self, BrokenPictures, Dataset, Fit, Preprocess, Role, Split};
+use crate::data::{self, BrokenPictures, Dataset, Fit, Preprocess, Role, Split, folder};
 use crate::print::notice;
 use crate::run::checkpoint::Metadata;
 use crate::run::config::Config;
@@ -126,10 +126,15 @@ pub fn only_held_out(dataset: &Dataset, config: &Config) -> Option<String> {
     if matches!(config.data.as_str(), "auto" | "cifar10" | "sample") {
         return None;
     }
-    let (held_out, missing) = match (dataset.split(Role::Val), dataset.split(Role::Test)) {
-        (Some(_), None) => ("validation", "there is no separate test set"),
-        (None, Some(_)) => ("test", "there is no separate validation set (--val 20% makes one)"),
+    let (role, missing) = match (dataset.split(Role::Val), dataset.split(Role::Test)) {
+        (Some(_), None) => (Role::Val, "no separate test set"),
+        (None, Some(_)) => (Role::Test, "no separate validation set (--val 20% makes one)"),
         _ => return None,
     };
-    Some(format!("         the {held_out} images choose the best epoch; {missing}"))
+    let layout = dataset.path.as_ref().and_then(|path| folder::find(path).ok()).unwrap_or_default();
+    let what = match layout.of(role).and_then(|folder| folder.file_name()) {
+        Some(name) => format!("{}/ is", name.to_string_lossy()),
+        None => format!("the {role} images are"),
+    };
+    Some(format!("         {what} used to choose the best epoch; {missing}"))
 }

@@ -134,7 +134,8 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
         Some(Resumed { folder, checkpoint }) => {
             let mut progress = checkpoint.metadata().progress.clone();
             if progress.best_loss.is_none() {
-                progress.best_loss = best_loss(&folder, progress.best_accuracy)?;
+                let records = metrics::read(&folder.path().join(METRICS))?;
+                progress.best_loss = metrics::loss_of_best(&records, progress.best_accuracy);
             }
             (folder, progress)
         }
@@ -257,13 +258,6 @@ fn begin<D: Device<Element = f32>>(
     let path = trainer.folder.path().display();
     say(&format!("run      {path}: {epochs} of {steps}, seed {}{from}", config.seed));
     Ok(outputs)
-}
-
-/// The loss of the epoch with the best accuracy, for runs whose checkpoints do not have it.
-fn best_loss(folder: &RunFolder, best_accuracy: Option<f64>) -> Result<Option<f64>, Error> {
-    let records = metrics::read(&folder.path().join(METRICS))?;
-    let best = records.iter().map(Record::selection_metric).find(|(_, _, accuracy)| Some(*accuracy) == best_accuracy);
-    Ok(best.map(|(_, loss, _)| loss))
 }
 
 /// Prints how the run ended and the command for the next step.
