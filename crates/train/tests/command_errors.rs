@@ -150,15 +150,11 @@ fn checkpoints_that_are_damaged_or_belong_elsewhere() {
 
     // Other data than it was trained on.
     for split in ["train", "val"] {
-        for class in ["cat", "dog"] {
+        for class in ["cat", "newt"] {
             image(&place.path(&format!("pets/{split}/{class}/1.png")));
         }
     }
-    place.fail(
-        "eval run --data pets",
-        1,
-        &["pets has 2 classes that the network was not trained on: cat, dog", "hint: "],
-    );
+    place.fail("eval run --data pets", 1, &["pets has 1 class that the network was not trained on: newt", "hint: "]);
     place.fail("train --resume run --epochs 1 --data pets", 1, &["the run was trained on sample, but pets", "hint: "]);
     assert!(!place.path("run/best.safetensors").exists() && place.read("run/metrics.jsonl").is_empty());
 }

@@ -41,9 +41,9 @@ pub struct Args {
     /// Use only N training images, spread over the set [default: all]
     #[arg(long, value_name = "N", help_heading = "Data")]
     limit_train: Option<usize>,
-    /// Choose the best epoch by N, or 10%, held-out training images [default: none]
+    /// Choose the best epoch by N or N% held-out images [default: none]
     ///
-    /// A number, or a share such as 20% or 0.2. The test set is then used once, at the end; a folder val/ is such a
+    /// Training images: a number, or a share such as 20% or 0.2. The test set is then used once, at the end; a folder val/ is such a
     /// test set if there is no other. Every class gives its share; the images are the same for every --seed.
     /// --limit-train limits what is left.
     #[arg(long, value_name = "N|SHARE", help_heading = "Data")]
