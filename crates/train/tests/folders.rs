@@ -48,7 +48,8 @@ fn validation_chooses_and_the_test_set_is_used_once() {
     }
     let out = place.succeed(&format!("{TRAIN} d --out run"));
     assert!(out.contains("8 training, 4 validation and 2 test images, 2 classes"), "{out}");
-    assert!(out.contains("best validation accuracy ") && !out.contains("no separate"), "{out}");
+    assert!(out.contains("best validation accuracy ") && out.contains("% after the last epoch; "), "{out}");
+    assert!(!out.contains("no separate"), "{out}");
     assert_eq!(place.metrics("run").iter().map(keys).collect::<Vec<_>>(), [[true, false], [true, true]]);
     for (flags, images) in
         [("", "2 test images"), ("--split val", "4 validation images"), ("--split train", "8 training")]

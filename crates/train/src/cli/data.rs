@@ -179,7 +179,7 @@ fn describe(dataset: &Dataset) -> String {
         None => format!("{} files, decoded as needed", split.len()),
     };
     for (role, split) in dataset.splits() {
-        let _ = writeln!(text, "{:<9}  {}{}", role.to_string(), kind(split), purpose(dataset, role));
+        let _ = writeln!(text, "{:<10} {}{}", role.to_string(), kind(split), purpose(dataset, role));
     }
     if let Some(size) = dataset.train.image_size()
         && let Ok(measured) = Preprocess::default().measured(&dataset.train, size)

@@ -270,8 +270,14 @@ fn conclude<D: Device<Element = f32>>(outcome: Outcome, trainer: &Trainer<'_, D>
         (Outcome::Finished, Some(best)) => {
             let split = if trainer.dataset.val.is_some() { "validation" } else { "test" };
             let balanced = balanced_where_it_differs(folder, best);
+            // The test set's, where validation images chose the best epoch.
+            let last = metrics::read(&folder.path().join(METRICS)).ok().and_then(|mut records| records.pop());
+            let tested = last.filter(|_| trainer.dataset.val.is_some()).and_then(|record| record.test_acc);
+            let test = tested.map_or_else(String::new, |accuracy| {
+                format!(", test accuracy {:.2}% after the last epoch", accuracy * 100.0)
+            });
             say(&format!(
-                "best {split} accuracy {:.2}%{balanced}; evaluate it with: alexnet eval {path}",
+                "best {split} accuracy {:.2}%{balanced}{test}; evaluate it with: alexnet eval {path}",
                 best * 100.0
             ));
         }
