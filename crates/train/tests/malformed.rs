@@ -220,7 +220,7 @@ fn legacy_file() -> Vec<u8> {
 
 /// Everything that `import` does with a file.
 fn import(path: &Path) -> bool {
-    let Ok(mut weights) = import::open(path) else { return false };
+    let Ok(mut weights) = import::open(path, None) else { return false };
     let _ = recognise(&weights, Known::default());
     let _ = (weights.note("architecture"), weights.note("classes"));
     let names: Vec<String> = weights.shapes().into_iter().map(|(name, _)| name).collect();
@@ -301,7 +301,7 @@ fn refused(bytes: &[u8]) -> String {
     let before = HELD.load(Ordering::Relaxed);
     MOST.store(before, Ordering::Relaxed);
     let path = scratch.write(bytes);
-    let error = match import::open(&path) {
+    let error = match import::open(&path, None) {
         Err(error) => error.to_string(),
         Ok(mut weights) => {
             let names: Vec<String> = weights.shapes().into_iter().map(|(name, _)| name).collect();

@@ -388,7 +388,7 @@ fn averaged_and_evaluated(batch_norm: bool) {
         let record = records(&run).pop().unwrap();
         let recorded = (record.test_loss.unwrap(), record.test_acc.unwrap());
         assert_eq!(test(&|network| checkpoint::open(&last).unwrap().restore(network).unwrap()), recorded);
-        assert_eq!(test(&|network| import::open(&last).unwrap().initialise(network, false).unwrap()), recorded);
+        assert_eq!(test(&|network| import::open(&last, None).unwrap().initialise(network, false).unwrap()), recorded);
         let own = test(&|network| {
             let (device, parameters) = network.device_and_parameters();
             for (parameter, (weights, _)) in parameters.iter_mut().zip(&state) {

@@ -74,7 +74,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Err(hint::usage(message, "give cifar10, imagenet or numbers, or leave it out"));
     }
     output::check_free(&args.output, args.force)?;
-    let mut weights = import::open(&args.file).map_err(Error::from)?;
+    let mut weights = import::open(&args.file, None).map_err(Error::from)?;
     let known =
         Known { variant: args.arch.map(Arch::variant), image: args.resize, groups: None, residual: args.residual };
     let (model, found) = recognise(&weights, known).map_err(Error::from)?;

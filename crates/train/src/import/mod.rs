@@ -1,11 +1,14 @@
 //! Import of weights from other programs: safetensors files and PyTorch state dicts.
 
+mod choose;
+mod names;
 pub mod pickle;
+mod preprocess;
 pub mod pytorch;
 pub mod recognise;
+mod zipped;
 
-mod preprocess;
-
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -72,8 +75,9 @@ pub enum Error {
 pub struct WeightFile {
     path: PathBuf,
     file: Contents,
-    /// Common prefix of all names, such as `module.`.
-    prefix: String,
+    /// torchvision's name, where a tensor has one, and its name in the file.
+    names: Vec<(String, String)>,
+    remark: Option<String>,
 }
 
 enum Contents {
@@ -81,29 +85,58 @@ enum Contents {
     PyTorch(Box<pytorch::StateDict>),
 }
 
-/// Opens a safetensors file or a PyTorch state dict; the contents tell which.
+/// Opens a safetensors file or a PyTorch state dict; the contents tell which. `key` names the dict of a PyTorch file, or the
+/// prefix of the names, that is to be taken; without it the most likely is.
 ///
 /// # Errors
 /// The file cannot be read or is neither.
-pub fn open(path: &Path) -> Result<WeightFile, Error> {
+pub fn open(path: &Path, key: Option<&str>) -> Result<WeightFile, Error> {
     let mut start = Vec::new();
     // If the file cannot be opened, the attempt below reports it.
     let opened = std::fs::File::open(path).and_then(|file| file.take(16).read_to_end(&mut start));
-    let file = if opened.is_ok() && pytorch::recognises(&start) {
-        let state = pytorch::open(path).map_err(|source| Error::PyTorch { path: path.into(), source })?;
-        Contents::PyTorch(Box::new(state))
-    } else {
-        Contents::Safetensors(checkpoint::open_weights(path)?)
-    };
-    let mut weights = WeightFile { path: path.into(), file, prefix: String::new() };
-    let first = ".features.0.weight";
-    let names: Vec<String> = weights.shapes().into_iter().map(|(name, _)| name).collect();
-    if !names.iter().any(|name| *name == first[1..])
-        && let Some(name) = names.iter().find(|name| name.ends_with(first) && !name.starts_with("momentum."))
-    {
-        weights.prefix = name[..name.len() - first.len() + 1].to_owned();
+    if opened.is_ok() && pytorch::recognises(&start) {
+        return open_pytorch(path, key).map_err(|source| Error::PyTorch { path: path.into(), source });
     }
-    Ok(weights)
+    let file = checkpoint::open_weights(path)?;
+    let raw: Vec<String> = file.shapes().into_iter().map(|(name, _)| name).collect();
+    let mut groups = names::groups(&raw.iter().map(String::as_str).collect::<Vec<_>>());
+    if let Some(key) = key {
+        groups.retain(|group| group.prefix == key);
+        if groups.is_empty() {
+            let reason = format!("no tensors named `{key}.{}` and so on", names::FIRST);
+            return Err(Error::Unrecognised { path: path.into(), reason });
+        }
+    }
+    let mut own = Vec::new();
+    let mut taken = HashSet::new();
+    for (name, index) in groups.into_iter().next().map(|group| group.names).unwrap_or_default() {
+        taken.insert(index);
+        own.push((name, raw[index].clone()));
+    }
+    let others = raw.iter().enumerate().filter(|(index, _)| !taken.contains(index));
+    own.extend(others.map(|(_, name)| (name.clone(), name.clone())));
+    Ok(WeightFile { path: path.into(), file: Contents::Safetensors(file), names: own, remark: None })
+}
+
+fn open_pytorch(path: &Path, key: Option<&str>) -> Result<WeightFile, pytorch::Error> {
+    let mut state = pytorch::open(path, key)?;
+    let mut remark = None;
+    if let Some(other) = state.others.first().cloned() {
+        let same = if state.same_values(&other)? { "has the same values" } else { "differs" };
+        remark = Some(format!(
+            "{}: took {}; {} fits too and {same} (alexnet import --key {} takes it)",
+            path.display(),
+            quoted(&state.label),
+            quoted(&other.label),
+            other.label
+        ));
+    }
+    let names = state.shapes().map(|(name, _)| (name.to_owned(), name.to_owned())).collect();
+    Ok(WeightFile { path: path.into(), file: Contents::PyTorch(Box::new(state)), names, remark })
+}
+
+fn quoted(label: &str) -> String {
+    if label.is_empty() { "the tensors without a prefix".into() } else { format!("`{label}`") }
 }
 
 impl WeightFile {
@@ -112,14 +145,20 @@ impl WeightFile {
         &self.path
     }
 
-    /// Names, without the common prefix, and shapes, in the file's order.
+    /// What its user should know: that it holds other weights that fit.
+    pub fn remark(&self) -> Option<&str> {
+        self.remark.as_deref()
+    }
+
+    /// Names, without wrappers' prefixes, and shapes.
     pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
-        let shapes = match &self.file {
-            Contents::Safetensors(file) => file.shapes(),
-            Contents::PyTorch(state) => state.shapes().map(|(name, shape)| (name.to_owned(), shape.to_vec())).collect(),
+        let found: std::collections::HashMap<String, Vec<usize>> = match &self.file {
+            Contents::Safetensors(file) => file.shapes().into_iter().collect(),
+            Contents::PyTorch(state) => {
+                state.shapes().filter_map(|(name, shape)| Some((name.to_owned(), shape?.to_vec()))).collect()
+            }
         };
-        let own = |(name, shape): (String, _)| Some((name.strip_prefix(&self.prefix)?.to_owned(), shape));
-        shapes.into_iter().filter_map(own).collect()
+        self.names.iter().filter_map(|(name, raw)| Some((name.clone(), found.get(raw)?.clone()))).collect()
     }
 
     /// A string from the metadata of a safetensors file.
@@ -135,11 +174,11 @@ impl WeightFile {
     /// # Errors
     /// It is missing, or not of a floating-point type.
     pub fn read(&mut self, name: &str) -> Result<Vec<f32>, Error> {
-        let name = format!("{}{name}", self.prefix);
+        let raw = self.names.iter().find(|(own, _)| own == name).map_or(name, |(_, raw)| raw);
         match &mut self.file {
-            Contents::Safetensors(file) => Ok(file.read(&name)?),
+            Contents::Safetensors(file) => Ok(file.read(raw)?),
             Contents::PyTorch(state) => {
-                state.read(&name).map_err(|source| Error::PyTorch { path: self.path.clone(), source })
+                state.read(raw).map_err(|source| Error::PyTorch { path: self.path.clone(), source })
             }
         }
     }
@@ -163,9 +202,14 @@ impl WeightFile {
             if replace && is_last {
                 continue;
             }
-            let fail = |reason| checkpoint::Error::Tensor { path: self.path.clone(), name: own.clone(), reason };
+            let path = self.path.clone();
+            let fail = |reason| checkpoint::Error::Tensor { path: path.clone(), name: own.clone(), reason };
             let found = shapes.iter().find(|(name, _)| name == own).map(|(_, shape)| shape);
-            let shape = found.ok_or_else(|| fail("is missing".into()))?;
+            let Some(shape) = found else {
+                // A weight that an unknown function would make is named as such.
+                self.read(own)?;
+                return Err(fail("is missing".into()).into());
+            };
             if *shape != parameter.shape {
                 return Err(match (is_last, shape.first(), parameter.shape.first()) {
                     (true, Some(&found), Some(&wanted)) if shape[1..] == parameter.shape[1..] => {

@@ -1,14 +1,21 @@
-//! Reads the pickles of PyTorch state dicts, and no others.
+//! Reads pickles: those of PyTorch state dicts, of protocols 0 to 5, and what training scripts put beside the weights.
 //!
-//! A pickle is a program for a stack machine that may call any function of any Python module. This reader knows the
-//! opcodes and the five functions that a state dict needs, and refuses every other by name. It executes nothing: a tensor
-//! becomes a description of bytes in the archive.
+//! A pickle is a program for a stack machine that may call any function of any Python module. This reader executes nothing:
+//! a tensor becomes a description of bytes in the archive, and an object of any other class stays an opaque [`Object`] with
+//! the name of its class. What could run code or programs, or reach files, is refused by name (`pickle/globals.rs`).
 
+mod globals;
+mod numpy;
+mod text;
 mod value;
 
 use std::rc::Rc;
 
-pub use value::{ElementType, Error, Known, Storage, Tensor, Value};
+pub use numpy::Array;
+pub use value::{ElementType, Error, Known, Object, Storage, Tensor, Value};
+
+use globals::known;
+use text::{integer, opcode_name, unescape, unicode};
 
 /// Most values of a pickle; a state dict of 10,000 tensors needs fewer.
 const MOST_VALUES: usize = 1 << 20;
@@ -23,11 +30,13 @@ struct Machine<'a> {
     memo: Vec<Option<Value>>,
     dicts: Vec<Dict>,
     lists: Vec<Vec<Value>>,
+    objects: Vec<Object>,
+    storages: Vec<Rc<Storage>>,
     /// Values in dicts, lists, tuples and tensors, which outlive the stack.
     entries: usize,
 }
 
-/// Keys and values in order.
+/// Keys and values in order; a number as a key is written as text, other keys are skipped.
 pub type Dict = Vec<(Rc<str>, Value)>;
 
 /// The contents of a pickle.
@@ -39,6 +48,10 @@ pub struct Pickle {
     pub dicts: Vec<Dict>,
     /// All lists, likewise.
     pub lists: Vec<Vec<Value>>,
+    /// All objects of unknown classes, likewise.
+    pub objects: Vec<Object>,
+    /// All storages, whether a tensor of the dict uses them or not.
+    pub storages: Vec<Rc<Storage>>,
     /// Length of the pickle in bytes.
     pub len: usize,
 }
@@ -46,7 +59,7 @@ pub struct Pickle {
 /// Reads the pickle at the start of `bytes`.
 ///
 /// # Errors
-/// A pickle that is not a state dict's.
+/// A pickle that is cut short or malformed, that refers to what could run, or that holds more than any state dict.
 pub fn read(bytes: &[u8]) -> Result<Pickle, Error> {
     let mut machine = Machine {
         bytes,
@@ -56,6 +69,8 @@ pub fn read(bytes: &[u8]) -> Result<Pickle, Error> {
         memo: Vec::new(),
         dicts: Vec::new(),
         lists: Vec::new(),
+        objects: Vec::new(),
+        storages: Vec::new(),
         entries: 0,
     };
     loop {
@@ -66,7 +81,8 @@ pub fn read(bytes: &[u8]) -> Result<Pickle, Error> {
         let opcode = machine.take::<1>()?[0];
         if opcode == b'.' {
             let root = machine.pop("a value before the end")?;
-            return Ok(Pickle { root, dicts: machine.dicts, lists: machine.lists, len: machine.at });
+            let Machine { dicts, lists, objects, storages, at: len, .. } = machine;
+            return Ok(Pickle { root, dicts, lists, objects, storages, len });
         }
         machine.step(opcode, start)?;
     }
@@ -154,12 +170,25 @@ impl Machine<'_> {
     fn append(&mut self, values: Vec<Value>) -> Result<(), Error> {
         self.entries += values.len();
         match self.stack.last() {
-            Some(&Value::List(list)) => {
-                self.lists[list].extend(values);
-                Ok(())
-            }
-            _ => self.malformed("elements need a list below them"),
+            Some(&Value::List(list)) => self.lists[list].extend(values),
+            Some(&Value::Object(object)) => self.objects[object].items.extend(values),
+            _ => return self.malformed("elements need a list below them"),
         }
+        Ok(())
+    }
+
+    fn new_list(&mut self, values: Vec<Value>) -> Value {
+        self.entries += 1 + values.len();
+        self.lists.push(values);
+        Value::List(self.lists.len() - 1)
+    }
+
+    /// What a call of an unknown function would give.
+    fn new_object(&mut self, global: Rc<str>, arguments: Value) -> Value {
+        // An object is as large as some values.
+        self.entries += 6;
+        self.objects.push(Object { global, arguments, state: Value::None, items: Vec::new() });
+        Value::Object(self.objects.len() - 1)
     }
 
     fn new_dict(&mut self) -> Value {
@@ -168,22 +197,38 @@ impl Machine<'_> {
         Value::Dict(self.dicts.len() - 1)
     }
 
-    /// Puts pairs of key and value into the dict on top; other keys than strings are skipped.
+    /// Puts pairs of key and value into the dict on top.
     fn set_items(&mut self, items: Vec<Value>) -> Result<(), Error> {
-        let Some(&Value::Dict(dict)) = self.stack.last() else {
-            return self.malformed("items need a dict below them");
-        };
         if !items.len().is_multiple_of(2) {
             return self.malformed("a key without a value");
         }
+        let dict = match self.stack.last() {
+            Some(&Value::Dict(dict)) => dict,
+            Some(&Value::Object(object)) => {
+                self.entries += items.len();
+                self.objects[object].items.extend(items);
+                return Ok(());
+            }
+            _ => return self.malformed("items need a dict below them"),
+        };
+        self.put(dict, items);
+        Ok(())
+    }
+
+    fn put(&mut self, dict: usize, items: Vec<Value>) {
         self.entries += items.len();
         let mut items = items.into_iter();
         while let (Some(key), Some(value)) = (items.next(), items.next()) {
-            if let Value::String(key) = key {
-                self.dicts[dict].push((key, value));
-            }
+            let key = match key {
+                Value::String(key) => key,
+                Value::Int(number) => number.to_string().into(),
+                key => match key.text() {
+                    Some(text) => text.into(),
+                    None => continue,
+                },
+            };
+            self.dicts[dict].push((key, value));
         }
-        Ok(())
     }
 
     fn step(&mut self, opcode: u8, start: usize) -> Result<(), Error> {
@@ -213,10 +258,53 @@ impl Machine<'_> {
                 let value = long(self.take_slice(len)?);
                 self.stack.push(value);
             }
+            // LONG4
+            0x8b => {
+                let len = u32::from_le_bytes(self.take()?) as usize;
+                let value = long(self.take_slice(len)?);
+                self.stack.push(value);
+            }
+            // INT, LONG, FLOAT: a line of text
+            b'I' | b'L' => {
+                let value = integer(&self.line()?);
+                self.stack.push(value);
+            }
+            b'F' => {
+                self.line()?;
+                self.stack.push(Value::Number);
+            }
             // BINFLOAT
             b'G' => {
                 self.take::<8>()?;
                 self.stack.push(Value::Number);
+            }
+            // BINUNICODE8, BINBYTES8, BYTEARRAY8
+            0x8d | 0x8e | 0x96 => {
+                let len = usize::try_from(u64::from_le_bytes(self.take()?)).unwrap_or(usize::MAX);
+                let value = match opcode {
+                    0x8d => Value::String(self.text(len)?),
+                    _ => Value::Bytes(self.take_slice(len)?.into()),
+                };
+                self.stack.push(value);
+            }
+            // BINBYTES, SHORT_BINBYTES; of Python 2 STRING, BINSTRING, SHORT_BINSTRING, UNICODE
+            b'B' | b'T' => {
+                let len = u32::from_le_bytes(self.take()?) as usize;
+                let bytes = self.take_slice(len)?.into();
+                self.stack.push(Value::Bytes(bytes));
+            }
+            b'C' | b'U' => {
+                let len = self.take::<1>()?[0].into();
+                let bytes = self.take_slice(len)?.into();
+                self.stack.push(Value::Bytes(bytes));
+            }
+            b'S' => {
+                let bytes = unescape(&self.line()?);
+                self.stack.push(Value::Bytes(bytes.into()));
+            }
+            b'V' => {
+                let text = unicode(&self.line()?);
+                self.stack.push(Value::String(text.into()));
             }
             // BINUNICODE, SHORT_BINUNICODE
             b'X' => {
@@ -242,17 +330,22 @@ impl Machine<'_> {
                 let values = self.since_mark()?;
                 self.push_tuple(values)?;
             }
-            b']' => {
-                self.stack.push(Value::List(self.lists.len()));
-                self.lists.push(Vec::new());
-                self.entries += 1;
+            // EMPTY_LIST, EMPTY_SET; LIST, FROZENSET
+            b']' | 0x8f => {
+                let list = self.new_list(Vec::new());
+                self.stack.push(list);
             }
-            // APPEND, APPENDS
+            b'l' | 0x91 => {
+                let values = self.since_mark()?;
+                let list = self.new_list(values);
+                self.stack.push(list);
+            }
+            // APPEND; APPENDS, ADDITEMS
             b'a' => {
                 let value = self.pop("an element to append")?;
                 self.append(vec![value])?;
             }
-            b'e' => {
+            b'e' | 0x90 => {
                 let values = self.since_mark()?;
                 self.append(values)?;
             }
@@ -260,6 +353,27 @@ impl Machine<'_> {
                 let dict = self.new_dict();
                 self.stack.push(dict);
             }
+            // DICT
+            b'd' => {
+                let items = self.since_mark()?;
+                let dict = self.new_dict();
+                self.stack.push(dict);
+                self.set_items(items)?;
+            }
+            // POP, POP_MARK, DUP
+            b'0' => {
+                // At a mark, the mark itself is taken off.
+                if self.marks.last().is_some_and(|&mark| mark == self.stack.len()) {
+                    self.marks.pop();
+                } else {
+                    self.pop("a value to drop")?;
+                }
+            }
+            b'1' => drop(self.since_mark()?),
+            b'2' => match self.stack.last().cloned() {
+                Some(value) => self.stack.push(value),
+                None => return self.malformed("nothing to copy"),
+            },
             // SETITEM, SETITEMS
             b's' => {
                 let value = self.pop("a value to set")?;
@@ -270,7 +384,13 @@ impl Machine<'_> {
                 let items = self.since_mark()?;
                 self.set_items(items)?;
             }
-            // BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET
+            // PUT, GET, BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET
+            b'p' | b'g' => {
+                let Ok(index) = self.line()?.trim().parse::<usize>() else {
+                    return self.malformed("a number to remember by");
+                };
+                if opcode == b'p' { self.remember(index)? } else { self.recall(index)? }
+            }
             b'q' => {
                 let index = self.take::<1>()?[0].into();
                 self.remember(index)?;
@@ -296,7 +416,7 @@ impl Machine<'_> {
             0x93 => {
                 let name = self.pop("a name")?;
                 let module = self.pop("a module")?;
-                let (Value::String(module), Value::String(name)) = (module, name) else {
+                let (Some(module), Some(name)) = (module.text(), name.text()) else {
                     return self.malformed("a global needs two strings");
                 };
                 self.stack.push(Value::Global(known(&module, &name)?));
@@ -304,8 +424,8 @@ impl Machine<'_> {
             // BINPERSID
             b'Q' => {
                 let id = self.pop("a persistent id")?;
-                let storage = self.storage(&id)?;
-                self.stack.push(storage);
+                let value = self.persistent(&id)?;
+                self.stack.push(value);
             }
             // REDUCE
             b'R' => {
@@ -314,12 +434,33 @@ impl Machine<'_> {
                 let value = self.call(&function, &arguments)?;
                 self.stack.push(value);
             }
-            // BUILD: a state dict's own attributes, `_metadata`, which hold no tensors.
-            b'b' => {
-                self.pop("a state")?;
-                if !matches!(self.stack.last(), Some(Value::Dict(_))) {
-                    return self.malformed("a state is given to something that is no dict");
+            // NEWOBJ, NEWOBJ_EX
+            0x81 | 0x92 => {
+                if opcode == 0x92 {
+                    self.pop("keywords of a call")?;
                 }
+                let arguments = self.pop("arguments of a class")?;
+                let class = self.pop("a class")?;
+                let value = self.call(&class, &arguments)?;
+                self.stack.push(value);
+            }
+            // INST, OBJ
+            b'i' => {
+                let (module, name) = (self.line()?, self.line()?);
+                let class = Value::Global(known(&module, &name)?);
+                self.call_with_marked(&class)?;
+            }
+            b'o' => {
+                let mark = self.marks.last().copied().unwrap_or(usize::MAX);
+                if mark >= self.stack.len() {
+                    return self.malformed("a class with its arguments");
+                }
+                let class = self.stack.remove(mark);
+                self.call_with_marked(&class)?;
+            }
+            b'b' => {
+                let state = self.pop("a state")?;
+                self.build(state)?;
             }
             // FRAME
             0x95 => {
@@ -330,55 +471,140 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn storage(&self, id: &Value) -> Result<Value, Error> {
-        if let Value::Tuple(id, _) = id
-            && let [
-                Value::String(kind),
-                Value::Global(Known::Storage(element)),
-                Value::String(key),
-                Value::String(_),
-                len,
-                ..,
-            ] = id.as_slice()
-            && &**kind == "storage"
-            && let Some(len) = len.int()
-        {
-            return Ok(Value::Storage(Rc::new(Storage { key: key.to_string(), element: *element, len })));
+    /// The state of an object; that of a dict, such as a state dict's `_metadata`, and of a tensor hold no weights.
+    fn build(&mut self, state: Value) -> Result<(), Error> {
+        match (self.stack.last(), &state) {
+            (Some(&Value::Object(object)), _) => self.objects[object].state = state,
+            (Some(Value::Dict(_)), _) => (),
+            // `Tensor.__setstate__` with other values than the tensor was made with.
+            (Some(Value::Tensor(_)), Value::Tuple(values, _))
+                if matches!(values.first(), Some(Value::Storage(_) | Value::Tensor(_))) =>
+            {
+                return self.malformed("a tensor that is given other values is not read");
+            }
+            (Some(Value::Tensor(_)), _) => (),
+            _ => return self.malformed("a state is given to something that has none"),
         }
-        self.malformed("a persistent id must name a storage")
+        Ok(())
+    }
+
+    /// What a persistent id of PyTorch's stands for.
+    fn persistent(&mut self, id: &Value) -> Result<Value, Error> {
+        let Value::Tuple(id, _) = id else { return self.malformed("a persistent id must name a storage") };
+        match (id.first().and_then(Value::text).as_deref(), id.as_slice()) {
+            (Some("storage"), [_, Value::Global(Known::Storage(element)), key, location, len, rest @ ..]) => {
+                let (Some(key), Some(_), Some(len)) = (key.text(), location.text(), len.int()) else {
+                    return self.malformed("a storage needs a key, a device and a length");
+                };
+                // The older format: a part of the storage, as (key, offset, length).
+                let part = match rest.first() {
+                    Some(Value::Tuple(view, _)) => match view.as_slice() {
+                        [_, offset, count] => offset.int().zip(count.int()).map(|(start, count)| (start, count)),
+                        _ => None,
+                    },
+                    _ => Some((0, len)),
+                };
+                let part = part.and_then(|(start, count)| Some(start..start.checked_add(count)?));
+                let Some(part) = part.filter(|part| part.end <= len) else {
+                    return self.malformed("a part of a storage lies outside of it");
+                };
+                self.entries += 4;
+                let storage = Rc::new(Storage { key: key.into_owned(), element: *element, len, part });
+                self.storages.push(Rc::clone(&storage));
+                Ok(Value::Storage(storage))
+            }
+            (Some("storage"), [_, Value::Global(Known::Other(class)), ..]) => {
+                Ok(self.new_object(Rc::clone(class), Value::None))
+            }
+            // The older format of whole models: a class with its source text.
+            (Some("module"), [_, class @ Value::Global(_), ..]) => Ok(class.clone()),
+            _ => self.malformed("a persistent id must name a storage"),
+        }
+    }
+
+    /// A call with the values since the mark.
+    fn call_with_marked(&mut self, class: &Value) -> Result<(), Error> {
+        let arguments = self.since_mark()?;
+        self.push_tuple(arguments)?;
+        let arguments = self.pop("arguments of a class")?;
+        let value = self.call(class, &arguments)?;
+        self.stack.push(value);
+        Ok(())
     }
 
     fn call(&mut self, function: &Value, arguments: &Value) -> Result<Value, Error> {
-        let (Value::Global(function), Value::Tuple(arguments, _)) = (function, arguments) else {
+        let function = match function {
+            Value::Global(function) => function,
+            // What an unknown call gives may be called.
+            Value::Object(object) => &Known::Other(Rc::clone(&self.objects[*object].global)),
+            _ => return self.malformed("a call needs a function and a tuple"),
+        };
+        let Value::Tuple(values, _) = arguments else {
             return self.malformed("a call needs a function and a tuple");
         };
-        match (function, arguments.as_slice()) {
-            (Known::OrderedDict, []) => Ok(self.new_dict()),
-            (Known::RebuildParameter, [Value::Tensor(tensor), ..]) => Ok(Value::Tensor(Rc::clone(tensor))),
+        Ok(match (function, values.as_slice()) {
+            (Known::DefaultDict, _) | (Known::OrderedDict, []) => self.new_dict(),
+            (Known::OrderedDict, [pairs]) => return self.ordered_dict(pairs),
+            (Known::Encode, [text, ..]) => match text.text() {
+                Some(text) => Value::Bytes(latin_1(&text)),
+                None => return self.malformed("text to encode"),
+            },
+            (Known::RebuildParameter, [Value::Tensor(tensor), ..]) => Value::Tensor(Rc::clone(tensor)),
+            (Known::RebuildFromType, [function @ Value::Global(_), Value::Global(_), arguments @ Value::Tuple(..), ..]) => {
+                let (function, arguments) = (function.clone(), arguments.clone());
+                // Once: the function is not this one again.
+                match function {
+                    Value::Global(Known::RebuildFromType) => self.new_object("torch._tensor._rebuild_from_type_v2".into(), arguments),
+                    function => return self.call(&function, &arguments),
+                }
+            }
             (Known::RebuildTensor, [Value::Storage(storage), offset, shape, strides, ..]) => {
                 match (offset.int(), shape.ints(), strides.ints()) {
                     (Some(offset), Some(shape), Some(strides)) if shape.len() == strides.len() && shape.len() <= 16 => {
                         // Counted, since shape and strides are copied out of their tuples.
                         self.entries += 2 * shape.len();
                         let storage = Storage::clone(storage);
-                        Ok(Value::Tensor(Rc::new(Tensor { storage, offset, shape, strides })))
+                        Value::Tensor(Rc::new(Tensor { storage, offset, shape, strides }))
                     }
-                    _ => self.malformed("a tensor's offset, shape and strides must be numbers"),
+                    _ => return self.malformed("a tensor's offset, shape and strides must be numbers"),
                 }
             }
-            _ => self.malformed("a function is called with the wrong arguments"),
+            (Known::Other(name), _) => self.new_object(Rc::clone(name), arguments.clone()),
+            (other, _) => {
+                // A tensor of an opaque storage, or of a kind that is not read, is opaque itself.
+                let name = other.name();
+                self.new_object(name.into(), arguments.clone())
+            }
+        })
+    }
+
+    /// Python 2's `OrderedDict([[key, value], …])`.
+    fn ordered_dict(&mut self, pairs: &Value) -> Result<Value, Error> {
+        let Value::List(list) = *pairs else { return self.malformed("a dict of something that is no list of pairs") };
+        let pairs = self.lists[list].clone();
+        let mut items = Vec::with_capacity(2 * pairs.len());
+        for pair in &pairs {
+            let pair = match pair {
+                Value::List(pair) => &self.lists[*pair],
+                Value::Tuple(pair, _) => &**pair,
+                _ => return self.malformed("a pair of key and value"),
+            };
+            let [key, value] = pair.as_slice() else { return self.malformed("a pair of key and value") };
+            items.extend([key.clone(), value.clone()]);
         }
+        let dict = self.new_dict();
+        if let Value::Dict(dict) = dict {
+            self.put(dict, items);
+        }
+        Ok(dict)
     }
 }
 
-fn known(module: &str, name: &str) -> Result<Known, Error> {
-    let refuse = || Error::Global(format!("{module}.{name}"));
-    match (module, name) {
-        ("collections", "OrderedDict") => Ok(Known::OrderedDict),
-        ("torch._utils", "_rebuild_tensor_v2") => Ok(Known::RebuildTensor),
-        ("torch._utils", "_rebuild_parameter") => Ok(Known::RebuildParameter),
-        ("torch", _) => ElementType::of_storage(name).map(Known::Storage).ok_or_else(refuse),
-        _ => Err(refuse()),
+/// The bytes of text that stands for bytes, a character each.
+fn latin_1(text: &str) -> Rc<[u8]> {
+    match text.chars().map(|c| u8::try_from(c).ok()).collect::<Option<Vec<u8>>>() {
+        Some(bytes) => bytes.into(),
+        None => text.as_bytes().into(),
     }
 }
 
@@ -393,39 +619,5 @@ fn long(bytes: &[u8]) -> Value {
     Value::Int(i64::from_le_bytes(value))
 }
 
-/// The names of opcodes that a hostile pickle is likely to have.
-fn opcode_name(opcode: u8) -> String {
-    let name = match opcode {
-        b'i' => "INST",
-        b'o' => "OBJ",
-        0x81 => "NEWOBJ",
-        0x92 => "NEWOBJ_EX",
-        b'P' => "PERSID",
-        0x82 => "EXT1",
-        0x83 => "EXT2",
-        0x84 => "EXT4",
-        b'0' => "POP",
-        b'1' => "POP_MARK",
-        b'2' => "DUP",
-        b'I' => "INT",
-        b'L' => "LONG",
-        b'F' => "FLOAT",
-        b'S' => "STRING",
-        b'T' => "BINSTRING",
-        b'U' => "SHORT_BINSTRING",
-        b'V' => "UNICODE",
-        b'B' => "BINBYTES",
-        b'C' => "SHORT_BINBYTES",
-        0x8b => "LONG4",
-        0x8d => "BINUNICODE8",
-        0x8e => "BINBYTES8",
-        0x8f => "EMPTY_SET",
-        0x90 => "ADDITEMS",
-        0x91 => "FROZENSET",
-        0x96 => "BYTEARRAY8",
-        0x97 => "NEXT_BUFFER",
-        0x98 => "READONLY_BUFFER",
-        _ => return format!("{opcode:#04x}"),
-    };
-    name.into()
-}
+#[cfg(test)]
+mod tests;

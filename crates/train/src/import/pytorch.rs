@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::rc::Rc;
 
-use zip::{CompressionMethod, ZipArchive};
-
-use super::pickle::{self, ElementType, Pickle, Storage, Tensor, Value};
+use super::choose::{self, Candidate, Entry};
+use super::pickle::{self, ElementType, Pickle, Storage, Tensor};
+use super::zipped::Archive;
 
 /// First bytes of the older format: protocol 2 and a ten-byte integer, 0x1950a86a20f9469cfc6c.
 const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
@@ -23,6 +24,9 @@ pub enum Error {
     /// Not a zip archive, or a truncated one.
     #[error("the archive is damaged: {0}")]
     Zip(#[from] zip::result::ZipError),
+    /// The file, or a record, is not as PyTorch writes it.
+    #[error("{0}")]
+    Damaged(String),
     /// A record that PyTorch does not write.
     #[error("the archive's record `{name}` is refused: {reason}")]
     Record {
@@ -36,7 +40,7 @@ pub enum Error {
     Pickle(#[from] pickle::Error),
     /// The file has no state dict.
     #[error("the file holds no state dict: {0}")]
-    NoStateDict(&'static str),
+    NoStateDict(String),
     /// A tensor that does not fit its storage or the file.
     #[error("tensor `{name}` {reason}")]
     Tensor {
@@ -50,15 +54,21 @@ pub enum Error {
 /// Where the bytes of each storage are.
 enum Records {
     /// Records `FOLDER/data/KEY` of a zip archive.
-    Zip { archive: Box<ZipArchive<BufReader<File>>>, folder: String },
+    Zip { archive: Box<Archive>, folder: String },
     /// Offsets in the file, by key.
     Legacy { file: BufReader<File>, offsets: HashMap<String, u64> },
 }
 
 /// A state dict; its tensors are read on demand.
 pub struct StateDict {
-    tensors: Vec<(String, Tensor)>,
+    entries: Vec<(String, Entry)>,
+    /// The other dicts in the file whose names fit.
+    pub(super) others: Vec<Candidate>,
+    /// Which dict it is, as [`Candidate::label`].
+    pub(super) label: String,
     records: Records,
+    /// The storage that was read last: many tensors may be views of one.
+    last: Option<(String, Rc<[f32]>)>,
 }
 
 /// Whether a file starts like a PyTorch file.
@@ -66,71 +76,51 @@ pub fn recognises(start: &[u8]) -> bool {
     start.starts_with(b"PK\x03\x04") || start.starts_with(LEGACY_MAGIC)
 }
 
-/// Opens a state dict, or a checkpoint that holds one under `state_dict` or `model`.
+/// Opens a state dict, or a checkpoint that holds one in any dict (see [`choose`](super::choose)); `key` names one.
 ///
 /// # Errors
 /// The file cannot be read, or is not a PyTorch state dict.
-pub fn open(path: &Path) -> Result<StateDict, Error> {
+pub fn open(path: &Path, key: Option<&str>) -> Result<StateDict, Error> {
     let mut file = BufReader::new(File::open(path)?);
     let mut start = Vec::new();
     file.by_ref().take(LEGACY_MAGIC.len() as u64).read_to_end(&mut start)?;
     file.seek(SeekFrom::Start(0))?;
-    if start == LEGACY_MAGIC { open_legacy(file) } else { open_zip(file) }
+    let (pickle, records) = if start == LEGACY_MAGIC { open_legacy(file)? } else { open_zip(file)? };
+    let (chosen, others) = choose::choose(&pickle, key).map_err(Error::NoStateDict)?;
+    Ok(StateDict { entries: chosen.entries, others, label: chosen.label, records, last: None })
 }
 
-fn open_zip(file: BufReader<File>) -> Result<StateDict, Error> {
-    let mut archive = Box::new(ZipArchive::new(file)?);
+fn open_zip(file: BufReader<File>) -> Result<(Pickle, Records), Error> {
+    let mut archive = Box::new(Archive::open(file)?);
     let refuse = |name: &str, reason| Error::Record { name: name.into(), reason };
-    let names = archive.file_names().map(|name| Ok(name?.into_owned())).collect::<Result<Vec<String>, Error>>()?;
+    let no_state = |reason: &str| Error::NoStateDict(reason.into());
+    let names = archive.names()?;
     for name in &names {
         if name.starts_with('/') || name.contains('\\') || name.split('/').any(|part| part == "..") {
             return Err(refuse(name, "its path leads out of the archive"));
         }
     }
     let name = names.iter().find(|name| name.ends_with("/data.pkl"));
-    let name = name.ok_or(Error::NoStateDict("the archive has no data.pkl"))?;
+    let name = name.ok_or_else(|| no_state("the archive has no data.pkl"))?;
     let folder = name.trim_end_matches("data.pkl").to_owned();
-    if archive.index_for_name(&format!("{folder}code/__torch__.py")).is_some() {
-        return Err(Error::NoStateDict("it is a TorchScript archive; save the module's state_dict() instead"));
+    if names.iter().any(|name| name.starts_with(&format!("{folder}code/"))) {
+        return Err(no_state("it is a TorchScript archive; save the module's state_dict() instead"));
     }
-    if let Some(index) = archive.index_for_name(&format!("{folder}byteorder")) {
-        let mut order = String::new();
-        archive.by_index(index)?.take(16).read_to_string(&mut order)?;
-        if order.trim() != "little" {
+    if names.contains(&format!("{folder}byteorder")) {
+        let order = archive.read(&format!("{folder}byteorder"), 16)?;
+        if order.trim_ascii() != b"little" {
             return Err(refuse("byteorder", "only little-endian archives are read"));
         }
     }
-    let bytes = read_record(&mut archive, name, LARGEST_PICKLE)?;
-    let tensors = tensors(pickle::read(&bytes)?)?;
-    Ok(StateDict { tensors, records: Records::Zip { archive, folder } })
-}
-
-/// Reads a record of up to `most` bytes.
-fn read_record(archive: &mut ZipArchive<BufReader<File>>, name: &str, most: u64) -> Result<Vec<u8>, Error> {
-    let refuse = |reason| Error::Record { name: name.into(), reason };
-    let record = match archive.by_name(name) {
-        Err(zip::result::ZipError::FileNotFound) => return Err(refuse("it is missing")),
-        other => other?,
-    };
-    if record.compression() != CompressionMethod::Stored {
-        return Err(refuse("it is compressed, which PyTorch's records never are"));
-    }
-    if record.size() > most {
-        return Err(refuse("it is too large"));
-    }
-    // The declared size is only a bound: memory grows with the bytes read.
-    let (declared, mut bytes) = (record.size(), Vec::new());
-    record.take(most).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 != declared {
-        return Err(refuse("it is shorter than the archive says"));
-    }
-    Ok(bytes)
+    let bytes = archive.read(name, LARGEST_PICKLE)?;
+    Ok((pickle::read(&bytes)?, Records::Zip { archive, folder }))
 }
 
 /// The older format: five pickles (magic number, version, system, state dict, keys), then per key the number of elements
 /// and the elements.
-fn open_legacy(mut file: BufReader<File>) -> Result<StateDict, Error> {
+fn open_legacy(mut file: BufReader<File>) -> Result<(Pickle, Records), Error> {
     let size = file.get_ref().metadata()?.len();
+    let no_state = |reason: &str| Error::NoStateDict(reason.into());
     let mut front = Vec::new();
     file.by_ref().take(LARGEST_PICKLE).read_to_end(&mut front)?;
     let mut at = 0;
@@ -140,50 +130,36 @@ fn open_legacy(mut file: BufReader<File>) -> Result<StateDict, Error> {
         Ok(pickle)
     };
     let (_magic, _version, _system) = (next()?, next()?, next()?);
-    let tensors = tensors(next()?)?;
+    let pickle = next()?;
     let keys = next()?;
-    let Value::List(list) = keys.root else { return Err(Error::NoStateDict("the list of storages is missing")) };
+    let keys = keys.list(&keys.root).ok_or_else(|| no_state("the list of storages is missing"))?;
     let elements: HashMap<&str, ElementType> =
-        tensors.iter().map(|(_, tensor)| (tensor.storage.key.as_str(), tensor.storage.element)).collect();
+        pickle.storages.iter().map(|storage| (storage.key.as_str(), storage.element)).collect();
     let mut offsets = HashMap::new();
     let mut offset = at as u64;
-    for key in &keys.lists[list] {
-        let Value::String(key) = key else { return Err(Error::NoStateDict("a storage's key is no string")) };
-        let Some(element) = elements.get(&**key) else {
-            return Err(Error::NoStateDict("it lists a storage that no tensor uses"));
+    for key in keys {
+        let key = key.text().ok_or_else(|| no_state("a storage's key is no string"))?;
+        let Some(element) = elements.get(&*key) else {
+            return Err(no_state("it lists a storage that nothing in it uses"));
         };
+        let short = || Error::Damaged("the file ends before its last tensor: it was cut short".into());
         let mut len = [0; 8];
         file.seek(SeekFrom::Start(offset))?;
-        file.read_exact(&mut len)?;
-        offsets.insert(key.to_string(), offset + 8);
+        file.read_exact(&mut len).map_err(|_| short())?;
+        offsets.insert(key.into_owned(), offset + 8);
         let end = u64::from_le_bytes(len).checked_mul(element.bytes() as u64).and_then(|n| n.checked_add(offset + 8));
-        offset = end.filter(|&end| end <= size).ok_or(Error::NoStateDict("a storage is longer than the file"))?;
+        offset = end.filter(|&end| end <= size).ok_or_else(short)?;
     }
-    Ok(StateDict { tensors, records: Records::Legacy { file, offsets } })
-}
-
-/// The tensors of the dict, or of a nested dict with a usual name for a state dict.
-fn tensors(pickle: Pickle) -> Result<Vec<(String, Tensor)>, Error> {
-    let Value::Dict(mut dict) = pickle.root else { return Err(Error::NoStateDict("its value is no dict")) };
-    let within = |(key, value): &(std::rc::Rc<str>, Value)| match value {
-        Value::Dict(inner) if matches!(&**key, "state_dict" | "model" | "model_state_dict") => Some(*inner),
-        _ => None,
-    };
-    if let Some(inner) = pickle.dicts[dict].iter().find_map(within) {
-        dict = inner;
-    }
-    let tensor = |(key, value): &(std::rc::Rc<str>, Value)| match value {
-        Value::Tensor(tensor) => Some((key.to_string(), Tensor::clone(tensor))),
-        _ => None,
-    };
-    let tensors: Vec<_> = pickle.dicts[dict].iter().filter_map(tensor).collect();
-    if tensors.is_empty() { Err(Error::NoStateDict("it has no tensors")) } else { Ok(tensors) }
+    Ok((pickle, Records::Legacy { file, offsets }))
 }
 
 impl StateDict {
-    /// Names and shapes in order.
-    pub fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
-        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()))
+    /// Names and shapes in order; `None` for what is no tensor that could be read.
+    pub fn shapes(&self) -> impl Iterator<Item = (&str, Option<&[usize]>)> {
+        self.entries.iter().map(|(name, entry)| match entry {
+            Entry::Tensor(tensor) => (name.as_str(), Some(tensor.shape.as_slice())),
+            Entry::Opaque(_) => (name.as_str(), None),
+        })
     }
 
     /// Reads a tensor as f32, in row order.
@@ -191,14 +167,50 @@ impl StateDict {
     /// # Errors
     /// The tensor is missing, not of a floating-point type, or does not fit its storage or the file.
     pub fn read(&mut self, name: &str) -> Result<Vec<f32>, Error> {
+        match self.entries.iter().find(|(key, _)| key == name) {
+            Some((_, Entry::Tensor(tensor))) => {
+                let tensor = Rc::clone(tensor);
+                self.values(name, &tensor)
+            }
+            Some((_, Entry::Opaque(global))) => Err(unread(name, global)),
+            None => Err(Error::Tensor { name: name.into(), reason: "is missing".into() }),
+        }
+    }
+
+    /// Whether the tensors of `other` have the values of this dict's tensors of the same names.
+    ///
+    /// # Errors
+    /// A tensor cannot be read.
+    pub(super) fn same_values(&mut self, other: &Candidate) -> Result<bool, Error> {
+        let own: HashMap<String, Rc<Tensor>> = self
+            .entries
+            .iter()
+            .filter_map(|(name, entry)| Some((name.clone(), Rc::clone(entry.tensor()?))))
+            .collect();
+        for (name, entry) in &other.entries {
+            let (Some(theirs), Some(ours)) = (entry.tensor(), own.get(name)) else { continue };
+            if theirs == ours || matches!(ours.storage.element, ElementType::Other(_)) {
+                continue;
+            }
+            let (theirs, ours) = (self.values(name, theirs)?, self.values(name, ours)?);
+            if bytemuck::cast_slice::<f32, u8>(&theirs) != bytemuck::cast_slice::<f32, u8>(&ours) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn values(&mut self, name: &str, tensor: &Tensor) -> Result<Vec<f32>, Error> {
         let fail = |reason: String| Error::Tensor { name: name.into(), reason };
-        let found = self.tensors.iter().find(|(key, _)| key == name);
-        let tensor = &found.ok_or_else(|| fail("is missing".into()))?.1;
-        let Storage { key, element, len } = &tensor.storage;
+        let Storage { key, element, len, .. } = &tensor.storage;
+        let outside = || fail("reaches beyond its storage".into());
+        if let Some((_, storage)) = self.last.as_ref().filter(|(last, _)| last == key) {
+            return gather(tensor, storage).ok_or_else(outside);
+        }
         let bytes = (*len as u64).checked_mul(element.bytes() as u64);
         let bytes = bytes.ok_or_else(|| fail("has a storage longer than any file".into()))?;
         let storage = match &mut self.records {
-            Records::Zip { archive, folder } => read_record(archive, &format!("{folder}data/{key}"), bytes)?,
+            Records::Zip { archive, folder } => archive.read(&format!("{folder}data/{key}"), bytes)?,
             Records::Legacy { file, offsets } => {
                 let offset = offsets.get(key).ok_or_else(|| fail("has no storage in the file".into()))?;
                 file.seek(SeekFrom::Start(*offset))?;
@@ -211,8 +223,16 @@ impl StateDict {
             return Err(fail(format!("has a storage of {} bytes, not {bytes}", storage.len())));
         }
         let storage = floats(&storage, *element).ok_or_else(|| fail("is not of floating-point numbers".into()))?;
-        gather(tensor, &storage).ok_or_else(|| fail("reaches beyond its storage".into()))
+        let values = gather(tensor, &storage).ok_or_else(outside)?;
+        self.last = (values.len() < storage.len()).then(|| (key.clone(), storage.into()));
+        Ok(values)
     }
+}
+
+/// A weight that an unknown function would make.
+pub(super) fn unread(name: &str, global: &str) -> Error {
+    let reason = format!("is made by `{global}`, which is not read and was not called");
+    Error::Tensor { name: name.into(), reason }
 }
 
 fn floats(bytes: &[u8], element: ElementType) -> Option<Vec<f32>> {
@@ -221,13 +241,14 @@ fn floats(bytes: &[u8], element: ElementType) -> Option<Vec<f32>> {
         ElementType::Double => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
         ElementType::Half => bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
         ElementType::BFloat16 => bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect(),
-        ElementType::Integer(_) => return None,
+        ElementType::Other(_) => return None,
     })
 }
 
 /// The view's elements in row order; `None` if one lies outside the storage. A view may repeat elements (stride 0), so its
 /// size is checked against the storage before memory is allocated.
 fn gather(tensor: &Tensor, storage: &[f32]) -> Option<Vec<f32>> {
+    let storage = storage.get(tensor.storage.part.clone())?;
     let len = tensor.shape.iter().try_fold(1usize, |len, &side| len.checked_mul(side))?;
     if len > storage.len() {
         return None;
@@ -284,7 +305,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.pth");
         std::fs::write(&path, bytes).unwrap();
-        open(&path)
+        open(&path, None)
     }
 
     #[test]
@@ -292,7 +313,7 @@ mod tests {
         let (file, bytes) = file();
         assert!(recognises(&file));
         let mut state = opened(&file).unwrap();
-        let shapes: Vec<_> = state.shapes().map(|(name, shape)| (name.to_owned(), shape.to_vec())).collect();
+        let shapes: Vec<_> = state.shapes().map(|(name, shape)| (name.to_owned(), shape.unwrap().to_vec())).collect();
         assert_eq!(
             shapes,
             [("features.0.weight".to_owned(), vec![2, 3, 3, 3]), ("features.0.bias".to_owned(), vec![2])]
@@ -317,7 +338,7 @@ mod tests {
         let refused = |pickle: &[u8]| pickle::read(pickle).unwrap_err().to_string();
         assert!(refused(b"\x80\x02cos\nsystem\nX\x02\0\0\0ls\x85R.").contains("`os.system`"));
         assert!(refused(b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.").contains("`builtins.eval`"));
-        assert!(refused(b"(S'ls'\nios\nsystem\n.").contains("STRING"));
+        assert!(refused(b"(S'ls'\nios\nsystem\n.").contains("`os.system`"));
         assert!(refused(b"\x80\x02ctorch\nload\n.").contains("`torch.load`"));
         let deep = [&b"\x80\x02)"[..], &[0x85; 1000], b"."].concat();
         assert_eq!(pickle::read(&deep).unwrap_err(), pickle::Error::TooLarge);

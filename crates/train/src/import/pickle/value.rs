@@ -1,5 +1,6 @@
 //! The values of a pickle, and the reasons to refuse one.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::{DEEPEST, MOST_VALUES};
@@ -18,8 +19,8 @@ pub enum Error {
         /// Where.
         at: usize,
     },
-    /// A function or class that no state dict needs.
-    #[error("the pickle refers to `{0}`, which no state dict needs; it is refused and was not called")]
+    /// A function that could do harm, if something called it.
+    #[error("the pickle refers to `{0}`, which can run code or reach files; it is refused and was not called")]
     Global(String),
     /// An opcode that does not fit the stack.
     #[error("the pickle is malformed at byte {at}: {reason}")]
@@ -45,8 +46,8 @@ pub enum ElementType {
     Half,
     /// bfloat16.
     BFloat16,
-    /// Integers of this many bytes: counted, never read.
-    Integer(usize),
+    /// Integers and others of this many bytes: counted, never read.
+    Other(usize),
 }
 
 impl ElementType {
@@ -56,10 +57,12 @@ impl ElementType {
             "DoubleStorage" => Self::Double,
             "HalfStorage" => Self::Half,
             "BFloat16Storage" => Self::BFloat16,
-            "LongStorage" => Self::Integer(8),
-            "IntStorage" => Self::Integer(4),
-            "ShortStorage" => Self::Integer(2),
-            "CharStorage" | "ByteStorage" | "BoolStorage" => Self::Integer(1),
+            "ComplexDoubleStorage" => Self::Other(16),
+            "LongStorage" | "ComplexFloatStorage" => Self::Other(8),
+            "IntStorage" | "QInt32Storage" => Self::Other(4),
+            "ShortStorage" => Self::Other(2),
+            "CharStorage" | "ByteStorage" | "BoolStorage" | "UntypedStorage" | "QInt8Storage" | "QUInt8Storage"
+            | "QUInt4x2Storage" | "QUInt2x4Storage" => Self::Other(1),
             _ => return None,
         })
     }
@@ -70,7 +73,7 @@ impl ElementType {
             Self::Float => 4,
             Self::Double => 8,
             Self::Half | Self::BFloat16 => 2,
-            Self::Integer(bytes) => bytes,
+            Self::Other(bytes) => bytes,
         }
     }
 }
@@ -82,8 +85,10 @@ pub struct Storage {
     pub key: String,
     /// Type of the elements.
     pub element: ElementType,
-    /// Number of elements.
+    /// Number of elements of the record.
     pub len: usize,
+    /// The part of the record that this storage is, in elements: all of it, but for views of PyTorch's old format.
+    pub part: std::ops::Range<usize>,
 }
 
 /// A view of a storage.
@@ -91,12 +96,25 @@ pub struct Storage {
 pub struct Tensor {
     /// Where the elements are.
     pub storage: Storage,
-    /// The first element.
+    /// The first element, counted from the start of the storage's part.
     pub offset: usize,
     /// Its shape.
     pub shape: Vec<usize>,
     /// Strides in elements, one per dimension.
     pub strides: Vec<usize>,
+}
+
+/// What an unknown class or function would make, if it were called: nothing was.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// The class or function, as `module.name`.
+    pub global: Rc<str>,
+    /// What it would be called with.
+    pub arguments: Value,
+    /// What its `__setstate__` would be called with, last.
+    pub state: Value,
+    /// Elements appended, keys and values set.
+    pub items: Vec<Value>,
 }
 
 /// A value on the stack.
@@ -112,31 +130,59 @@ pub enum Value {
     Number,
     /// A string.
     String(Rc<str>),
+    /// Bytes, or a string of Python 2, which may be either.
+    Bytes(Rc<[u8]>),
     /// A tuple, with its depth.
     Tuple(Rc<Vec<Value>>, u8),
-    /// A list, by its number in [`Pickle::lists`](super::Pickle::lists).
+    /// A list or a set, by its number in [`Pickle::lists`](super::Pickle::lists).
     List(usize),
-    /// A dict or OrderedDict, by its number in [`Pickle::dicts`](super::Pickle::dicts): a dict may hold itself.
+    /// A dict or one of its kin, by its number in [`Pickle::dicts`](super::Pickle::dicts): a dict may hold itself.
     Dict(usize),
-    /// One of the known functions and classes.
+    /// A function or class.
     Global(Known),
     /// What a persistent id stands for.
     Storage(Rc<Storage>),
     /// A tensor.
     Tensor(Rc<Tensor>),
+    /// An object of an unknown class, by its number in [`Pickle::objects`](super::Pickle::objects).
+    Object(usize),
 }
 
 /// The functions and classes of a state dict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Known {
     /// `collections.OrderedDict`.
     OrderedDict,
-    /// `torch._utils._rebuild_tensor_v2`.
+    /// `collections.defaultdict`.
+    DefaultDict,
+    /// `_codecs.encode`: bytes in a pickle of protocol 2.
+    Encode,
+    /// `torch._utils._rebuild_tensor` and its successor.
     RebuildTensor,
-    /// `torch._utils._rebuild_parameter`.
+    /// `torch._utils._rebuild_parameter` and its kin: what is given first.
     RebuildParameter,
+    /// `torch._tensor._rebuild_from_type_v2`: a tensor with attributes.
+    RebuildFromType,
     /// `torch.FloatStorage` and its kin.
     Storage(ElementType),
+    /// Any other, as `module.name`.
+    Other(Rc<str>),
+}
+
+impl Known {
+    /// As `module.name`.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::OrderedDict => "collections.OrderedDict",
+            Self::DefaultDict => "collections.defaultdict",
+            Self::Encode => "_codecs.encode",
+            Self::RebuildTensor => "torch._utils._rebuild_tensor_v2",
+            Self::RebuildParameter => "torch._utils._rebuild_parameter",
+            Self::RebuildFromType => "torch._tensor._rebuild_from_type_v2",
+            Self::Storage(_) => "torch storage",
+            Self::Other(name) => name,
+        }
+    }
 }
 
 impl Value {
@@ -144,11 +190,24 @@ impl Value {
         if let Self::Tuple(_, depth) = self { *depth } else { 0 }
     }
 
+    /// A number of elements.
     pub(super) fn int(&self) -> Option<usize> {
         if let Self::Int(value) = self { usize::try_from(*value).ok() } else { None }
     }
 
     pub(super) fn ints(&self) -> Option<Vec<usize>> {
         if let Self::Tuple(values, _) = self { values.iter().map(Self::int).collect() } else { None }
+    }
+
+    /// A string; of Python 2's, the one that its bytes are in UTF-8, else in Latin-1.
+    pub fn text(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::String(text) => Some(Cow::Borrowed(text)),
+            Self::Bytes(bytes) => Some(match std::str::from_utf8(bytes) {
+                Ok(text) => Cow::Borrowed(text),
+                Err(_) => bytes.iter().map(|&byte| char::from(byte)).collect(),
+            }),
+            _ => None,
+        }
     }
 }

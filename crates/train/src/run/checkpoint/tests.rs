@@ -76,7 +76,7 @@ fn weights_alone_leave_the_momentum() {
     let saved = filled();
     save(&path, &saved, &metadata()).unwrap();
     let mut other = network(4);
-    crate::import::open(&path).unwrap().initialise(&mut other, false).unwrap();
+    crate::import::open(&path, None).unwrap().initialise(&mut other, false).unwrap();
     for (other, saved) in tensors(&other).into_iter().zip(tensors(&saved)) {
         assert_eq!(other.0, saved.0);
         assert!(other.1.iter().all(|&v| v == 0.0));
@@ -129,7 +129,7 @@ fn weights_that_are_no_numbers_are_refused() {
     let first = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     bytes[first + 5 * size_of::<f32>()..][..size_of::<f32>()].copy_from_slice(&f32::NAN.to_le_bytes());
     fs::write(&path, bytes).unwrap();
-    let error = crate::import::open(&path).unwrap().initialise(&mut network(4), false).unwrap_err().to_string();
+    let error = crate::import::open(&path, None).unwrap().initialise(&mut network(4), false).unwrap_err().to_string();
     assert!(error.starts_with("tensor features.0.weight of ") && error.ends_with("has the value NaN"), "{error}");
 }
 

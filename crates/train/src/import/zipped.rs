@@ -1,0 +1,89 @@
+//! The records of a zip archive, each checked before it is believed.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+
+use flate2::Crc;
+use zip::result::ZipError;
+use zip::{CompressionMethod, ZipArchive};
+
+use super::pytorch::Error;
+
+/// Bytes that a record may take beyond what its compressed bytes give reason for.
+const LEAST: u64 = 16 << 20;
+/// Weights are hardly compressed; a bomb is by 1032.
+const RATIO: u64 = 20;
+
+/// An open archive.
+pub(super) struct Archive {
+    zip: ZipArchive<BufReader<File>>,
+    /// `torch.serialization.set_crc32_options(False)` writes 0 for every checksum.
+    checksums: bool,
+}
+
+impl Archive {
+    /// Opens an archive whose records do not share bytes.
+    pub fn open(file: BufReader<File>) -> Result<Self, Error> {
+        let damaged = |reason: &str| Error::Damaged(reason.into());
+        let mut zip = ZipArchive::new(file).map_err(|error| match error {
+            ZipError::InvalidArchive(_) => {
+                damaged("the archive's directory, at the end of the file, is missing or damaged: the file was cut short")
+            }
+            other => other.into(),
+        })?;
+        if zip.has_overlapping_entries()? {
+            return Err(damaged("two records of the archive share bytes, which PyTorch's never do"));
+        }
+        let mut checksums = false;
+        for index in 0..zip.len() {
+            let record = zip.by_index_raw(index)?;
+            checksums |= record.crc32() != 0;
+        }
+        Ok(Self { zip, checksums })
+    }
+
+    /// The names of its records.
+    pub fn names(&self) -> Result<Vec<String>, Error> {
+        self.zip.file_names().map(|name| Ok(name?.into_owned())).collect()
+    }
+
+    /// Reads a record of up to `most` bytes, which PyTorch stores as they are; one that another program compressed is
+    /// inflated, within bounds.
+    pub fn read(&mut self, name: &str, most: u64) -> Result<Vec<u8>, Error> {
+        let refuse = |reason| Error::Record { name: name.into(), reason };
+        let Some(index) = self.zip.index_for_name(name) else { return Err(refuse("it is missing")) };
+        let record = self.zip.by_index_raw(index)?;
+        let (declared, packed, method) = (record.size(), record.compressed_size(), record.compression());
+        if record.encrypted() {
+            return Err(refuse("it is encrypted"));
+        }
+        if declared > most {
+            return Err(refuse("it is too large"));
+        }
+        let checksum = record.crc32();
+        // The declared size is only a bound: memory grows with the bytes read.
+        let mut bytes = Vec::new();
+        match method {
+            CompressionMethod::Stored => {
+                record.take(declared).read_to_end(&mut bytes)?;
+            }
+            CompressionMethod::DEFLATE if declared <= packed.saturating_mul(RATIO).saturating_add(LEAST) => {
+                let inflated = flate2::read::DeflateDecoder::new(record).take(declared + 1).read_to_end(&mut bytes);
+                inflated.map_err(|_| refuse("its compressed bytes are damaged"))?;
+            }
+            CompressionMethod::DEFLATE => return Err(refuse("it is compressed more than weights can be")),
+            _ => return Err(refuse("it is compressed by a method that is not read; write it again with torch.save")),
+        }
+        if bytes.len() as u64 != declared {
+            return Err(refuse("its length is not the one that the archive says"));
+        }
+        if self.checksums {
+            let mut crc = Crc::new();
+            crc.update(&bytes);
+            if crc.sum() != checksum {
+                return Err(refuse("its checksum does not match its bytes: the file is damaged"));
+            }
+        }
+        Ok(bytes)
+    }
+}
