@@ -69,6 +69,8 @@ pub enum FileKind {
     Hdf5,
     Onnx,
     TfLite,
+    SavedModel,
+    CoreMl,
     Gguf,
     // Data.
     Idx,
@@ -190,6 +192,10 @@ impl FileKind {
             [0x80, 2..=5, ..] => K::Pickle,
             [b'(' | b'}' | b']', b'd' | b'l' | b'p' | b'i' | b'q', ..] if start.len() > 8 => K::Pickle,
             _ if is_safetensors(start) => K::Safetensors,
+            // A version, then a message: of a SavedModel (schema 1: its graph), of Core ML (its description). ONNX has the
+            // producer's name there.
+            [0x08, 1, 0x12, rest @ ..] if !begins_with_text(rest) => K::SavedModel,
+            [0x08, 1..=16, 0x12, rest @ ..] if !begins_with_text(rest) => K::CoreMl,
             // ir_version, then the tag of a field of a ModelProto.
             [0x08, 1..=16, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..] => K::Onnx,
             _ if start.len() >= 512 && tar_header(start) => tar(start),
@@ -320,6 +326,8 @@ impl FileKind {
             K::Hdf5 => "an HDF5 file (Keras)",
             K::Onnx => "an ONNX model",
             K::TfLite => "a TensorFlow Lite model",
+            K::SavedModel => "a TensorFlow SavedModel",
+            K::CoreMl => "a Core ML model",
             K::Gguf => "a GGUF model",
             K::Idx => "an idx file (MNIST)",
             K::Mat => "a MATLAB file",
@@ -347,7 +355,8 @@ impl FileKind {
             K::Pdf | K::PostScript | K::Office | K::Html | K::Xml | K::Json | K::Text => Group::Document,
             K::Zip | K::Gzip | K::Tar | K::SevenZip | K::Rar | K::Xz | K::Bzip2 | K::Zstd => Group::Archive,
             K::Safetensors | K::PyTorchZip | K::PyTorchLegacy | K::PyTorchTar | K::Pickle => Group::Weights,
-            K::NumPy | K::NumPyZip | K::Keras | K::Hdf5 | K::Onnx | K::TfLite | K::Gguf => Group::Weights,
+            K::NumPy | K::NumPyZip | K::Keras | K::Hdf5 | K::Onnx | K::TfLite => Group::Weights,
+            K::SavedModel | K::CoreMl | K::Gguf => Group::Weights,
             K::Idx | K::Mat | K::Parquet | K::Arrow | K::Sqlite => Group::Data,
             K::Empty | K::GitLfs | K::AppleDouble | K::Ole | K::Executable | K::Zeros | K::Unknown => Group::Other,
         }
@@ -405,6 +414,19 @@ fn tar_header(start: &[u8]) -> bool {
 /// The size of the second header is one of those that exist.
 fn is_bmp(start: &[u8]) -> bool {
     matches!(start.get(14..18), Some([12 | 16 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0])) || start.len() < 18
+}
+
+/// Whether the field of a protobuf message, from its length on, is text.
+fn begins_with_text(field: &[u8]) -> bool {
+    match field {
+        // Longer than any program's name.
+        [] => false,
+        [len, ..] if *len >= 128 => false,
+        [len, rest @ ..] => {
+            let text = &rest[..rest.len().min((*len).into())];
+            text.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ')
+        }
+    }
 }
 
 /// The length of a JSON object, then the object.

@@ -33,6 +33,7 @@ pub mod import;
 pub mod picture;
 pub mod print;
 pub mod protobuf;
+mod regular_file;
 pub mod report;
 pub mod run;
 pub mod serve;

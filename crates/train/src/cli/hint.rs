@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 
 use crate::data::{self, DataError, Role};
+use crate::file_kind::{FileKind, Group};
 use crate::import;
 use crate::run::config::MAY_CHANGE;
 use crate::run::{self, checkpoint};
@@ -57,6 +58,7 @@ pub fn of_run(error: &run::Error) -> Option<String> {
     use run::Error;
     Some(match error {
         Error::Conflict { key, .. } => return of_conflict(key).map(String::from),
+        Error::NotTheFiles { key, fits, .. } => format!("leave --{key} out: it is taken from the file; or give --{key} {fits}"),
         Error::Config { .. } => "`alexnet train --help` lists the settings; a key is a flag without its dashes".into(),
         Error::Io(error) => return of_io(&error.source).map(String::from),
         Error::Exists { path } => format!(
@@ -125,6 +127,7 @@ pub fn of_io(error: &io::Error) -> Option<&'static str> {
         }
         io::ErrorKind::NotFound => "check the path",
         io::ErrorKind::IsADirectory => "give a file, not a folder",
+        io::ErrorKind::InvalidInput => "save it to a file, and give that",
         io::ErrorKind::NotADirectory => "a part of the path is a file, not a folder; choose another",
         _ => return None,
     })
@@ -140,6 +143,7 @@ pub fn of_checkpoint(error: &checkpoint::Error) -> Option<String> {
              a run folder has last.safetensors and best.safetensors"
                 .into()
         }
+        Error::WrongKind { kind, .. } => of_kind(*kind).into(),
         Error::Damaged { .. } => "use another copy: a run folder has last.safetensors and best.safetensors".into(),
         Error::Foreign { .. } => {
             "`alexnet import FILE -o CHECKPOINT` makes a checkpoint of other programs' weights".into()
@@ -149,6 +153,38 @@ pub fn of_checkpoint(error: &checkpoint::Error) -> Option<String> {
         Error::NotFinite { .. } => return None,
         Error::Core(error) => return of_network(error),
     })
+}
+
+/// For a file of another kind in the place of a checkpoint or of weights.
+fn of_kind(kind: FileKind) -> &'static str {
+    use FileKind as K;
+    match kind {
+        K::GitLfs => "run `git lfs pull`, or download the file itself: this text only says where it is",
+        K::Html => {
+            "the download gave a web page, not the file: take the link of the raw file, and sign in where one has to"
+        }
+        K::Empty => "download or copy it again",
+        K::Hdf5 | K::Keras | K::TfLite | K::SavedModel => {
+            "weights of Keras and TensorFlow have another order of axes; take PyTorch's: a .pth state dict or .safetensors"
+        }
+        K::CoreMl | K::Onnx | K::Gguf => {
+            "an exported model is not read back; give the run, or the .pth or .safetensors file that it was made from"
+        }
+        K::NumPy | K::NumPyZip | K::Mat | K::Pickle => {
+            "save the weights with torch.save(model.state_dict(), FILE) or safetensors.torch.save_file, then use \
+             `alexnet import`"
+        }
+        K::PyTorchTar => {
+            "write it again with a PyTorch that reads it: torch.save(torch.load(FILE, weights_only=False), NEW); only do so \
+             if you trust FILE"
+        }
+        K::Gzip | K::Zip | K::Tar | K::SevenZip | K::Rar | K::Xz | K::Bzip2 | K::Zstd => {
+            "unpack it and give the file of weights that is in it"
+        }
+        K::Text | K::Json => "give a run folder, or its best.safetensors or last.safetensors",
+        kind if kind.group() == Group::Picture => "the run comes first, as in `alexnet predict RUN PICTURE`",
+        _ => "give a run folder, a checkpoint (.safetensors), or weights of PyTorch (.pth) for `alexnet import`",
+    }
 }
 
 /// For weights from another program.

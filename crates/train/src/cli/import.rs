@@ -1,23 +1,18 @@
 //! `alexnet import`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-
-use alexnet_core::random::Philox;
-use alexnet_core::{Cpu, Network};
 
 use super::hint;
 use super::output;
-use crate::data::{Normalise, cifar};
-use crate::import::recognise::{Known, recognise};
-use crate::import::{self, WeightFile};
-use crate::print::say;
-use crate::run::checkpoint::{self, Metadata, Progress, TrainedOn};
-use crate::run::classifier::architecture_of;
-use crate::run::config::Arch;
-use crate::run::model::Model;
-use crate::run::{Config, Error, memory, summary};
+use crate::data::Normalise;
+use crate::import::recognise::Known;
+use crate::import::{self, classes, convert};
+use crate::print::{notice, say};
+use crate::run::checkpoint;
+use crate::run::classifier::checkpoint_of;
+use crate::run::config::{self, Arch};
+use crate::run::{Config, Error, summary};
 
 /// Make a checkpoint from safetensors or PyTorch weights
 ///
@@ -26,7 +21,7 @@ use crate::run::{Config, Error, memory, summary};
 /// itself, to `alexnet train --init`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// File with the weights: .safetensors, .pth or .pt
+    /// File with the weights (.safetensors, .pth, .pt) or run folder
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Checkpoint to write
@@ -41,9 +36,16 @@ pub struct Args {
     /// The network has residual shortcuts (.pth files do not record this)
     #[arg(long)]
     residual: bool,
-    /// cifar10, names with commas, or a file of names [default: the file's]
+    /// Which of several networks in the file to take, such as model_ema
     ///
-    /// A file has one name per line. Without --classes and without names in the file, classes are numbered.
+    /// The keys that lead to it and the prefix of its names, with dots. Without --key it is the file's only or most usual
+    /// one: state_dict, model and the like before averages.
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// cifar10, imagenet, names with commas, or a file of names [default: the file's]
+    ///
+    /// A file has one name per line. Without --classes and without names in the file, torchvision's weights for 1,000
+    /// classes have ImageNet's names, and others are numbered.
     #[arg(long, value_name = "NAMES")]
     classes: Option<String>,
     /// Mean and deviation: cifar10, imagenet or M,S [default: the file's]
@@ -67,48 +69,28 @@ pub struct Args {
 
 /// Imports.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut config = Config { resize: args.resize, seed: args.seed, ..Config::default() };
-    config.validate(&crate::run::config::flag)?;
+    Config { resize: args.resize, seed: args.seed, ..Config::default() }.validate(&config::flag)?;
     if args.normalise == Some(Normalise::Auto) {
         let message = "--normalise auto needs training images, which import does not read";
         return Err(hint::usage(message, "give cifar10, imagenet or numbers, or leave it out"));
     }
     output::check_free(&args.output, args.force)?;
-    let mut weights = import::open(&args.file, None).map_err(Error::from)?;
-    let known =
-        Known { variant: args.arch.map(Arch::variant), image: args.resize, groups: None, residual: args.residual };
-    let (model, found) = recognise(&weights, known).map_err(Error::from)?;
-    let classes = match &args.classes {
-        Some(words) => names(words)?,
-        None => recorded_names(&weights, found),
-    };
-    let wanted = classes.len();
-    if wanted != found && !args.replace_classifier {
-        return Err(Error::from(import::Error::Classes { path: args.file.clone(), found, wanted }).into());
-    }
-    config.arch = arch(&model);
-    config.resize = Some(model.image_size);
-    config.groups = model.groups;
-    config.batch_norm = model.batch_norm;
-    config.residual = model.residual;
-    let preprocess = import::preprocess(&weights, &model, args.normalise).map_err(Error::from)?;
-    let metadata = Metadata {
-        preprocess,
-        data: TrainedOn { name: "imported".into(), fingerprint: String::new() },
-        classes,
-        config: config.to_toml()?,
+    let path = checkpoint_of(&args.file)?;
+    let mut weights = import::open(&path, args.key.as_deref()).map_err(Error::from)?;
+    let options = convert::Options {
+        known: Known {
+            variant: args.arch.map(Arch::variant),
+            image: args.resize,
+            groups: None,
+            residual: args.residual,
+        },
+        classes: args.classes.as_deref().map(classes::given).transpose()?,
+        normalise: args.normalise,
+        replace_classifier: args.replace_classifier,
         seed: args.seed,
-        progress: Progress::default(),
-        model,
     };
-    let architecture = architecture_of(&metadata, &args.file)?;
-    let device = Cpu::new(0)?;
-    memory::fits(&device, &architecture, 1, memory::Use::Inference)?;
-    let mut network = Network::new(Arc::new(device), architecture, 1, false)?;
-    if args.replace_classifier {
-        network.initialise(Philox::new(args.seed))?;
-    }
-    weights.initialise(&mut network, args.replace_classifier).map_err(Error::from)?;
+    let (network, metadata) = convert::network(&mut weights, options)?;
+    weights.remarks(network.parameters()).iter().for_each(|remark| notice(remark));
     checkpoint::save(&args.output, &network, &metadata)?;
     let parameters = network.architecture().parameter_count()?;
     say(&format!(
@@ -121,38 +103,4 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     ));
     say(&format!("input: {}", metadata.preprocess.describe(metadata.model.image_size)));
     Ok(ExitCode::SUCCESS)
-}
-
-fn arch(model: &Model) -> Arch {
-    use clap::ValueEnum;
-    let named = Arch::value_variants().iter().find(|arch| arch.variant().name() == model.variant);
-    named.copied().unwrap_or(Arch::Cifar)
-}
-
-/// The names in the file's metadata, or the classes' numbers.
-fn recorded_names(weights: &WeightFile, count: usize) -> Vec<String> {
-    let noted = weights.note("classes").and_then(|note| serde_json::from_str::<Vec<String>>(&note).ok());
-    noted.filter(|names| names.len() == count).unwrap_or_else(|| (0..count).map(|class| class.to_string()).collect())
-}
-
-/// The names that `--classes` gives.
-fn names(words: &str) -> Result<Vec<String>, Error> {
-    if words == "cifar10" {
-        return Ok(cifar::CLASSES.map(String::from).to_vec());
-    }
-    let path = Path::new(words);
-    let names: Vec<String> = if path.is_file() {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-        text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
-    } else {
-        words.split(',').map(|name| name.trim().to_owned()).collect()
-    };
-    if names.is_empty() || names.iter().any(String::is_empty) {
-        return Err(Error::Setting {
-            name: "--classes".into(),
-            value: format!("`{words}`"),
-            expected: "cifar10, a file with one name per line, or names separated by commas".into(),
-        });
-    }
-    Ok(names)
 }

@@ -3,10 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::device::{self, AnyDevice};
+use crate::file_kind::FileKind;
+use crate::import::{self, convert};
 use crate::picture;
+use crate::print::notice;
 use crate::run::checkpoint::{self, Checkpoint, Metadata};
 use crate::run::classifier::{Classifier, architecture_of, checkpoint_of};
 use crate::run::config::{self, Config, DeviceKind};
+use crate::run::model::Model;
 use crate::run::{Result, memory};
 
 /// Flags that choose the device.
@@ -36,6 +40,17 @@ impl DeviceArgs {
     }
 }
 
+/// The checkpoint that `alexnet import` would make of weights from another program.
+fn imported(path: &Path) -> Result<Checkpoint> {
+    let mut weights = import::open(path, None)?;
+    let (network, metadata) = convert::network(&mut weights, convert::Options::default())?;
+    weights.remarks(network.parameters()).iter().for_each(|remark| notice(remark));
+    let Model { variant, image_size: side, .. } = &metadata.model;
+    let classes = metadata.classes.len();
+    notice(&format!("{}: weights only, taken as {variant}, images {side}x{side}, {classes} classes", path.display()));
+    Ok(checkpoint::in_memory(path, &network, &metadata)?)
+}
+
 /// An open checkpoint and its file.
 pub struct LoadedCheckpoint {
     /// The file.
@@ -45,13 +60,22 @@ pub struct LoadedCheckpoint {
 }
 
 impl LoadedCheckpoint {
-    /// Opens a run's best checkpoint, or a checkpoint file.
+    /// Opens a run's best checkpoint, a checkpoint file, or weights of another program: PyTorch's, or safetensors.
     ///
     /// # Errors
     /// There is none; the file is damaged or not a checkpoint of this program.
     pub fn new(path: &Path) -> Result<Self> {
+        use checkpoint::Error;
         let path = checkpoint_of(path)?;
-        let checkpoint = checkpoint::open(&path)?;
+        let checkpoint = match checkpoint::open(&path) {
+            Err(Error::WrongKind { kind, .. })
+                if matches!(kind, FileKind::PyTorchZip | FileKind::PyTorchLegacy | FileKind::Zip) =>
+            {
+                imported(&path)?
+            }
+            Err(Error::Foreign { own: false, .. }) => imported(&path)?,
+            opened => opened?,
+        };
         Ok(Self { path, checkpoint })
     }
 

@@ -9,11 +9,13 @@ use serde::Serialize;
 use super::augmentation::Augmentation;
 use super::hint;
 use crate::data::{Balance, HoldOut, Normalise};
+use crate::import::convert;
 use crate::print::say;
+use crate::regular_file;
 use crate::run::config::{self, Arch, Config, DeviceKind, Precision, as_text};
 use crate::run::schedule::Schedule;
 use crate::run::stop::INTERRUPTED;
-use crate::run::{Outcome, Recipe, RunFolder, Tta, summary};
+use crate::run::{Error, Outcome, Recipe, RunFolder, Tta, summary};
 
 mod data;
 mod repeat;
@@ -119,9 +121,10 @@ pub struct Args {
     /// As far as it has filters and channels.
     #[arg(long, value_name = "BOOL", help_heading = "Network", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     identity: Option<bool>,
-    /// Start from a safetensors file or a PyTorch state dict
+    /// Start from weights: safetensors, a PyTorch file, or a run
     ///
-    /// Tensors are matched by name (torchvision's names).
+    /// Tensors are matched by name (torchvision's names). The file's --arch, --resize, --groups, --batch-norm and
+    /// --residual are taken; another value given for one of them is an error. Of a run its best checkpoint is taken.
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     init: Option<String>,
     /// Load every layer except the last from --init
@@ -295,7 +298,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 (Some(file), _) => Config::read(file)?,
                 (None, recipe) => recipe.or(args.fine_tunes()).map_or(Ok(Config::default()), Recipe::config)?,
             };
-            let config = config.with(args)?;
+            let mut config = config.with(args)?;
+            if config.init.is_some() {
+                let chosen = chosen(args)?;
+                convert::take_network(&mut config, &|key| chosen.contains_key(key))?;
+            }
             config.validate(&config::flag)?;
             if args.recipe == Some(Recipe::Finetune) && config.init.is_none() {
                 return Err(hint::usage("--recipe finetune needs weights to start from", "give them with --init FILE"));
@@ -342,6 +349,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Outcome::Finished => ExitCode::SUCCESS,
         Outcome::Interrupted => ExitCode::from(INTERRUPTED as u8),
     })
+}
+
+/// The settings that the user chose: flags, and the keys of --config or --recipe.
+fn chosen(args: &Args) -> Result<toml::Table, Error> {
+    let mut table = toml::Table::try_from(args).unwrap_or_default();
+    let text = match (&args.config, args.recipe) {
+        (Some(file), _) => regular_file::read_text(file).map_err(Error::io("read", file))?,
+        (None, Some(recipe)) => recipe.file().1.into(),
+        (None, None) => String::new(),
+    };
+    table.extend(text.parse::<toml::Table>().unwrap_or_default());
+    Ok(table)
 }
 
 #[cfg(test)]

@@ -56,7 +56,8 @@ pub(super) fn choose(pickle: &Pickle, key: Option<&str>) -> Result<(Candidate, V
     if let Some(key) = key {
         let labels = found.iter().map(|candidate| format!("`{}`", candidate.label)).collect::<Vec<_>>().join(", ");
         let index = found.iter().position(|candidate| candidate.label == key);
-        let index = index.ok_or_else(|| format!("no `{key}` in it has the names of an AlexNet; these have: {labels}"))?;
+        let index =
+            index.ok_or_else(|| format!("no `{key}` in it has the names of an AlexNet; these have: {labels}"))?;
         return Ok((found.swap_remove(index), Vec::new()));
     }
     if found.is_empty() {
@@ -128,20 +129,23 @@ impl Search<'_> {
             }
         }
         entries.reverse();
-        let tensors: Vec<_> = entries.iter().filter(|(_, e)| e.tensor().is_some()).map(|(key, _)| Rc::clone(key)).collect();
+        let tensors: Vec<_> =
+            entries.iter().filter(|(_, e)| e.tensor().is_some()).map(|(key, _)| Rc::clone(key)).collect();
         if !tensors.is_empty() && self.largest.as_ref().is_none_or(|(_, largest)| tensors.len() > largest.len()) {
             self.largest = Some((label.to_owned(), tensors));
         }
         let names: Vec<&str> = entries.iter().map(|(key, _)| &**key).collect();
         for group in groups(&names) {
-            let label = [label, &group.prefix].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".");
+            let label =
+                [label, &group.prefix].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".");
             let mut own: Vec<(String, Entry)> =
                 group.names.iter().map(|(name, index)| (name.clone(), entries[*index].1.clone())).collect();
             let named = own.len();
             let taken: HashSet<usize> = group.names.iter().map(|&(_, index)| index).collect();
-            let others = entries.iter().enumerate().filter(|(index, (_, entry))| {
-                !taken.contains(index) && entry.tensor().is_some()
-            });
+            let others = entries
+                .iter()
+                .enumerate()
+                .filter(|(index, (_, entry))| !taken.contains(index) && entry.tensor().is_some());
             own.extend(others.map(|(_, (name, entry))| (name.to_string(), entry.clone())));
             let usual = label.split('.').next().and_then(|key| USUAL.iter().position(|usual| *usual == key));
             let place = if label.is_empty() { 0 } else { usual.map_or(USUAL.len() + 1, |place| place + 1) };

@@ -1,6 +1,8 @@
 //! Import of weights from other programs: safetensors files and PyTorch state dicts.
 
 mod choose;
+pub mod classes;
+pub mod convert;
 mod names;
 pub mod pickle;
 mod preprocess;
@@ -9,12 +11,13 @@ pub mod recognise;
 mod zipped;
 
 use std::collections::HashSet;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use alexnet_core::device::Parameter;
 use alexnet_core::{Device, Network};
 
+use crate::FileError;
+use crate::file_kind::FileKind;
 use crate::run::checkpoint;
 
 pub use preprocess::preprocess;
@@ -91,10 +94,8 @@ enum Contents {
 /// # Errors
 /// The file cannot be read or is neither.
 pub fn open(path: &Path, key: Option<&str>) -> Result<WeightFile, Error> {
-    let mut start = Vec::new();
-    // If the file cannot be opened, the attempt below reports it.
-    let opened = std::fs::File::open(path).and_then(|file| file.take(16).read_to_end(&mut start));
-    if opened.is_ok() && pytorch::recognises(&start) {
+    let kind = FileKind::of_file(path).map_err(|error| checkpoint::Error::from(FileError::on("read", path)(error)))?;
+    if matches!(kind, FileKind::PyTorchZip | FileKind::PyTorchLegacy | FileKind::Zip) {
         return open_pytorch(path, key).map_err(|source| Error::PyTorch { path: path.into(), source });
     }
     let file = checkpoint::open_weights(path)?;
@@ -145,9 +146,25 @@ impl WeightFile {
         &self.path
     }
 
-    /// What its user should know: that it holds other weights that fit.
-    pub fn remark(&self) -> Option<&str> {
-        self.remark.as_deref()
+    /// What its user should know: other weights in it that fit, and tensors that a network with these parameters leaves
+    /// unused.
+    pub fn remarks<B>(&self, parameters: &[Parameter<B>]) -> Vec<String> {
+        let mut remarks: Vec<String> = self.remark.iter().cloned().collect();
+        // A run's checkpoint has momentum and averages besides.
+        if self.note("format_version").is_none() {
+            let used = |name: &str| parameters.iter().any(|parameter| parameter.name == name);
+            let shapes = self.shapes();
+            let unused = shapes.iter().map(|(name, _)| name.as_str());
+            let unused: Vec<&str> =
+                unused.filter(|name| !used(name) && !name.ends_with("num_batches_tracked")).collect();
+            if !unused.is_empty() {
+                let some = unused.iter().take(3).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                let more = if unused.len() > 3 { " …" } else { "" };
+                let count = crate::run::summary::count(unused.len(), "tensor");
+                remarks.push(format!("{}: {count} left unused: {some}{more}", self.path.display()));
+            }
+        }
+        remarks
     }
 
     /// Names, without wrappers' prefixes, and shapes.

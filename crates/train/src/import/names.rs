@@ -4,8 +4,20 @@ use std::collections::{BTreeSet, HashMap};
 
 /// What wrappers call the module inside: `DataParallel`, `torch.compile`, FSDP, Lightning, and classes of scripts.
 const WRAPPERS: [&str; 14] = [
-    "module", "_orig_mod", "model", "_model", "net", "network", "backbone", "base_model", "encoder", "alexnet",
-    "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "trunk",
+    "module",
+    "_orig_mod",
+    "model",
+    "_model",
+    "net",
+    "network",
+    "backbone",
+    "base_model",
+    "encoder",
+    "alexnet",
+    "_forward_module",
+    "_fsdp_wrapped_module",
+    "_checkpoint_wrapped_module",
+    "trunk",
 ];
 /// The first tensor of every variant.
 pub(super) const FIRST: &str = "features.0.weight";
@@ -44,7 +56,8 @@ pub(super) fn groups(names: &[&str]) -> Vec<Group> {
     // Wrappers around parts of one network: `backbone.features.0.weight` beside `classifier.1.weight`.
     let bare = |prefix: &str| prefix.split('.').filter(|part| !WRAPPERS.contains(part)).collect::<Vec<_>>().join(".");
     let merged = collect(&split, &bare);
-    let unique = |group: &Group| group.names.iter().map(|(name, _)| name).collect::<BTreeSet<_>>().len() == group.names.len();
+    let unique =
+        |group: &Group| group.names.iter().map(|(name, _)| name).collect::<BTreeSet<_>>().len() == group.names.len();
     let mut groups: Vec<Group> = match merged.iter().all(unique) {
         true => merged,
         false => collect(&split, &str::to_owned),
@@ -57,7 +70,8 @@ pub(super) fn groups(names: &[&str]) -> Vec<Group> {
 fn collect(split: &[Option<(&str, String)>], key: &dyn Fn(&str) -> String) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
-    for (index, (prefix, name)) in split.iter().enumerate().filter_map(|(index, split)| Some((index, split.as_ref()?))) {
+    for (index, (prefix, name)) in split.iter().enumerate().filter_map(|(index, split)| Some((index, split.as_ref()?)))
+    {
         let place = *places.entry(key(prefix)).or_insert_with(|| {
             groups.push(Group { prefix: (*prefix).to_owned(), names: Vec::new() });
             groups.len() - 1
@@ -67,12 +81,20 @@ fn collect(split: &[Option<(&str, String)>], key: &dyn Fn(&str) -> String) -> Ve
     groups
 }
 
+/// Whether a name is that of a weight of a layer, and of no batch norm's counter.
+pub(super) fn is_weight(name: &str) -> bool {
+    matches!(split(name), Some(("", own)) if own == name) && !name.ends_with(".num_batches_tracked")
+}
+
 /// Whether a key is that of an average of the weights, or of anything else that is taken only if there is nothing more
 /// likely.
 pub(super) fn is_average(key: &str) -> bool {
     key.split(['.', '_', '-']).any(|word| {
         let word = word.to_ascii_lowercase();
-        matches!(word.as_str(), "ema" | "swa" | "avg" | "average" | "averaged" | "teacher" | "momentum" | "shadow" | "key")
+        matches!(
+            word.as_str(),
+            "ema" | "swa" | "avg" | "average" | "averaged" | "teacher" | "momentum" | "shadow" | "key"
+        )
     })
 }
 

@@ -550,11 +550,16 @@ impl Machine<'_> {
                 None => return self.malformed("text to encode"),
             },
             (Known::RebuildParameter, [Value::Tensor(tensor), ..]) => Value::Tensor(Rc::clone(tensor)),
-            (Known::RebuildFromType, [function @ Value::Global(_), Value::Global(_), arguments @ Value::Tuple(..), ..]) => {
+            (
+                Known::RebuildFromType,
+                [function @ Value::Global(_), Value::Global(_), arguments @ Value::Tuple(..), ..],
+            ) => {
                 let (function, arguments) = (function.clone(), arguments.clone());
                 // Once: the function is not this one again.
                 match function {
-                    Value::Global(Known::RebuildFromType) => self.new_object("torch._tensor._rebuild_from_type_v2".into(), arguments),
+                    Value::Global(Known::RebuildFromType) => {
+                        self.new_object("torch._tensor._rebuild_from_type_v2".into(), arguments)
+                    }
                     function => return self.call(&function, &arguments),
                 }
             }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::choose::{self, Candidate, Entry};
 use super::pickle::{self, ElementType, Pickle, Storage, Tensor};
 use super::zipped::Archive;
+use crate::regular_file;
 
 /// First bytes of the older format: protocol 2 and a ten-byte integer, 0x1950a86a20f9469cfc6c.
 const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
@@ -81,7 +82,7 @@ pub fn recognises(start: &[u8]) -> bool {
 /// # Errors
 /// The file cannot be read, or is not a PyTorch state dict.
 pub fn open(path: &Path, key: Option<&str>) -> Result<StateDict, Error> {
-    let mut file = BufReader::new(File::open(path)?);
+    let mut file = BufReader::new(regular_file::open(path)?);
     let mut start = Vec::new();
     file.by_ref().take(LEGACY_MAGIC.len() as u64).read_to_end(&mut start)?;
     file.seek(SeekFrom::Start(0))?;
@@ -182,11 +183,8 @@ impl StateDict {
     /// # Errors
     /// A tensor cannot be read.
     pub(super) fn same_values(&mut self, other: &Candidate) -> Result<bool, Error> {
-        let own: HashMap<String, Rc<Tensor>> = self
-            .entries
-            .iter()
-            .filter_map(|(name, entry)| Some((name.clone(), Rc::clone(entry.tensor()?))))
-            .collect();
+        let own: HashMap<String, Rc<Tensor>> =
+            self.entries.iter().filter_map(|(name, entry)| Some((name.clone(), Rc::clone(entry.tensor()?)))).collect();
         for (name, entry) in &other.entries {
             let (Some(theirs), Some(ours)) = (entry.tensor(), own.get(name)) else { continue };
             if theirs == ours || matches!(ours.storage.element, ElementType::Other(_)) {

@@ -24,6 +24,9 @@ pub struct Known {
 /// Image sides to try, since shapes need not determine the side.
 const SIDES: std::ops::RangeInclusive<usize> = 1..=512;
 
+/// torchvision first: `paper-k11` at 224 pixels has the same tensors.
+const ALL: [Variant; 5] = [Variant::Torchvision, Variant::Cifar, Variant::PaperK11, Variant::Original, Variant::Modern];
+
 /// Returns the network and its number of classes.
 ///
 /// The variant's default side is tried first: several sides may lead to the same shapes.
@@ -37,8 +40,7 @@ pub fn recognise(weights: &WeightFile, known: Known) -> Result<(Model, usize), E
     let noted = weights.note("architecture").and_then(|note| serde_json::from_str::<Model>(&note).ok());
     let mut candidates: Vec<Model> = noted.into_iter().filter(|model| model.image_size <= LARGEST_IMAGE).collect();
     let batch_norm = shapes.keys().any(|name| name.ends_with(".running_mean"));
-    // torchvision first: `paper-k11` at 224 pixels has the same tensors.
-    for variant in [Variant::Torchvision, Variant::Cifar, Variant::PaperK11, Variant::Original, Variant::Modern] {
+    for variant in ALL {
         let grouped: &[usize] = if variant == Variant::Original { &[1, 2] } else { &[1] };
         for &groups in grouped {
             let others = SIDES.filter(|_| variant != Variant::Torchvision);
@@ -63,23 +65,75 @@ pub fn recognise(weights: &WeightFile, known: Known) -> Result<(Model, usize), E
             && known.groups.is_none_or(|groups| groups == model.groups)
     });
     let fits = candidates.into_iter().find_map(|model| fits(&shapes, &model).map(|classes| (model, classes)));
-    fits.ok_or_else(|| match shapes.get("features.0.weight") {
-        Some(shape) => fail(format!("its features.0.weight has shape {shape:?}, and no variant has its other tensors")),
-        None => fail("it has no tensor features.0.weight".into()),
-    })
+    fits.ok_or_else(|| fail(nearest(&shapes, known, batch_norm)))
 }
 
 /// The number of classes, if the shapes are those of the model's parameters.
 fn fits(shapes: &HashMap<String, Vec<usize>>, model: &Model) -> Option<usize> {
-    // Only the shape of the last parameter depends on the number of classes.
-    let last = model.architecture(1)?.layers.last()?.name.clone();
-    let classes = *shapes.get(&format!("{last}.bias"))?.first()?;
-    let architecture = model.architecture(classes)?;
     // A cheap test first: `trace` follows an image through all layers.
     let conv = shapes.get("features.0.weight")?;
     if !matches!(conv.as_slice(), [_, 3, height, width] if height == width && *height <= model.image_size + 4) {
         return None;
     }
-    let parameters = architecture.parameters().ok()?;
+    let classes = classes(shapes, model)?;
+    let parameters = model.architecture(classes)?.parameters().ok()?;
     parameters.iter().all(|spec| shapes.get(&spec.name) == Some(&spec.shape)).then_some(classes)
+}
+
+/// The number of classes of the last layer, the only one whose shape depends on it.
+fn classes(shapes: &HashMap<String, Vec<usize>>, model: &Model) -> Option<usize> {
+    let last = model.architecture(1)?.layers.last()?.name.clone();
+    let of = |kind: &str| shapes.get(&format!("{last}.{kind}"))?.first().copied();
+    of("bias").or_else(|| of("weight")).filter(|&classes| classes > 0)
+}
+
+/// Which tensors of a model are missing, have another shape, or are too much; most of them by name.
+pub fn differences(shapes: &HashMap<String, Vec<usize>>, model: &Model) -> Vec<String> {
+    let classes = classes(shapes, model).unwrap_or(1000);
+    let parameters = model.architecture(classes).and_then(|architecture| architecture.parameters().ok());
+    let Some(parameters) = parameters else { return vec![format!("{0}x{0} images are too small", model.image_size)] };
+    let mut found: Vec<String> = parameters
+        .iter()
+        .filter_map(|spec| match shapes.get(&spec.name) {
+            None => Some(format!("tensor `{}` is missing", spec.name)),
+            Some(shape) if *shape != spec.shape => {
+                Some(format!("tensor `{}` has shape {shape:?}, the network needs {:?}", spec.name, spec.shape))
+            }
+            Some(_) => None,
+        })
+        .collect();
+    let mut extra: Vec<&String> = shapes
+        .keys()
+        .filter(|name| super::names::is_weight(name) && !parameters.iter().any(|spec| spec.name == **name))
+        .collect();
+    extra.sort();
+    found.extend(extra.iter().map(|name| format!("tensor `{name}` is too much")));
+    found
+}
+
+/// Why no variant fits: the nearest, and what it needs.
+fn nearest(shapes: &HashMap<String, Vec<usize>>, known: Known, batch_norm: bool) -> String {
+    if !shapes.contains_key("features.0.weight") {
+        let mut names: Vec<&str> = shapes.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        let some = names.iter().take(4).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let more = if names.len() > 4 { " …" } else { "" };
+        return format!("it has no tensor features.0.weight; its {} tensors are {some}{more}", names.len());
+    }
+    let variants = known.variant.map_or_else(|| ALL.to_vec(), |variant| vec![variant]);
+    let nearest = variants
+        .into_iter()
+        .map(|variant| {
+            let image_size = known.image.unwrap_or(variant.image_size());
+            let groups = known.groups.unwrap_or(1);
+            let residual = known.residual;
+            let variant = variant.name().to_owned();
+            Model { variant, image_size, groups, dropout: 0.5, batch_norm, residual }
+        })
+        .map(|model| (differences(shapes, &model), model))
+        .min_by_key(|(differences, _)| differences.len());
+    let Some((differences, model)) = nearest else { return "no variant has its tensors".into() };
+    let some = differences.iter().take(3).cloned().collect::<Vec<_>>().join("; ");
+    let more = if differences.len() > 3 { format!("; and {} more", differences.len() - 3) } else { String::new() };
+    format!("the nearest is {} at {1}x{1}, but {some}{more}", model.variant, model.image_size)
 }

@@ -26,9 +26,9 @@ impl Archive {
     pub fn open(file: BufReader<File>) -> Result<Self, Error> {
         let damaged = |reason: &str| Error::Damaged(reason.into());
         let mut zip = ZipArchive::new(file).map_err(|error| match error {
-            ZipError::InvalidArchive(_) => {
-                damaged("the archive's directory, at the end of the file, is missing or damaged: the file was cut short")
-            }
+            ZipError::InvalidArchive(_) => damaged(
+                "the archive's directory, at the end of the file, is missing or damaged: the file was cut short",
+            ),
             other => other.into(),
         })?;
         if zip.has_overlapping_entries()? {

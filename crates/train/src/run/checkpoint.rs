@@ -6,20 +6,21 @@
 //! `config`, `seed`, `step`, `progress`, and `checksum`, the SHA-256 of the whole file with 64 zeros in place of the checksum.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use alexnet_core::{Device, Network};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::model::Model;
 use super::scaling::Scaling;
 use crate::data::Preprocess;
+use crate::file_kind::{FileKind, START};
 use crate::hex::hex;
-use crate::{FileError, atomic_file};
+use crate::{FileError, atomic_file, regular_file};
 
 /// The format that this program writes, and the only one that it reads.
 const FORMAT_VERSION: &str = "1";
@@ -48,6 +49,16 @@ pub enum Error {
         path: PathBuf,
         /// What is missing.
         reason: String,
+        /// Whether a version of this program wrote it.
+        own: bool,
+    },
+    /// A file of another kind.
+    #[error("{} is not a checkpoint: it is {kind}", path.display())]
+    WrongKind {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        kind: FileKind,
     },
     /// The checksum does not match the contents.
     #[error("{} is damaged: its checksum does not match its contents", path.display())]
@@ -148,11 +159,11 @@ pub struct Metadata {
 /// The file cannot be written, or a weight is infinite or NaN (the old file stays); the device failed.
 pub fn save<D: Device<Element = f32>>(path: &Path, network: &Network<D>, metadata: &Metadata) -> Result<()> {
     let failed = |error| FileError::on("write", path)(error).into();
-    atomic_file::write_with(path, true, failed, |file| write(file, network, metadata, failed))
+    atomic_file::write_with(path, true, failed, |file: &mut File| write(file, network, metadata, failed))
 }
 
 fn write<D: Device<Element = f32>>(
-    file: &mut File,
+    file: &mut (impl Write + Seek),
     network: &Network<D>,
     metadata: &Metadata,
     failed: impl Fn(io::Error) -> Error,
@@ -251,14 +262,48 @@ pub struct Weights {
 /// # Errors
 /// The file cannot be read or is not a complete safetensors file.
 pub fn open_weights(path: &Path) -> Result<Weights> {
-    let bytes = fs::read(path).map_err(FileError::on("read", path))?;
-    match SafeTensors::deserialize(&bytes) {
-        Ok(_) => Ok(Weights { path: path.to_owned(), bytes }),
-        Err(error) => Err(Error::Malformed { path: path.to_owned(), reason: error.to_string() }),
+    let mut file = regular_file::open(path).map_err(FileError::on("read", path))?;
+    let mut bytes = Vec::new();
+    Read::by_ref(&mut file).take(START as u64).read_to_end(&mut bytes).map_err(FileError::on("read", path))?;
+    // Before a file of any size is read: what is of another kind is named.
+    let kind = FileKind::of(&bytes);
+    if !matches!(kind, FileKind::Safetensors | FileKind::Zeros | FileKind::Unknown) {
+        return Err(Error::WrongKind { path: path.to_owned(), kind });
+    }
+    file.read_to_end(&mut bytes).map_err(FileError::on("read", path))?;
+    Weights::of(path, bytes)
+}
+
+/// Why a file is no complete safetensors file.
+fn reason(bytes: &[u8], error: &SafeTensorError) -> String {
+    if FileKind::of(bytes) != FileKind::Safetensors {
+        return format!("it is {}", FileKind::of(bytes));
+    }
+    let has = bytes.len() as u64;
+    let header = bytes.first_chunk().map_or(0, |len| u64::from_le_bytes(*len)).saturating_add(8);
+    let Some(json) = usize::try_from(header).ok().and_then(|end| bytes.get(8..end)) else {
+        return format!("it ends after {has} bytes, within its header of {header}: it was cut short");
+    };
+    match serde_json::from_slice::<safetensors::tensor::Metadata>(json) {
+        Ok(metadata) if header + metadata.data_len() as u64 > has => {
+            let needs = header + metadata.data_len() as u64;
+            format!("it ends after {has} of {needs} bytes: it was cut short")
+        }
+        Ok(metadata) if header + (metadata.data_len() as u64) < has => {
+            format!("it has {} bytes more than its header says", has - header - metadata.data_len() as u64)
+        }
+        _ => error.to_string(),
     }
 }
 
 impl Weights {
+    fn of(path: &Path, bytes: Vec<u8>) -> Result<Self> {
+        match SafeTensors::deserialize(&bytes) {
+            Ok(_) => Ok(Self { path: path.to_owned(), bytes }),
+            Err(error) => Err(Error::Malformed { path: path.to_owned(), reason: reason(&bytes, &error) }),
+        }
+    }
+
     fn tensors(&self) -> SafeTensors<'_> {
         SafeTensors::deserialize(&self.bytes).expect("the file was checked when it was opened")
     }
@@ -348,8 +393,27 @@ pub struct Checkpoint {
 /// # Errors
 /// The file cannot be read, is truncated or damaged, or is not a checkpoint of this program.
 pub fn open(path: &Path) -> Result<Checkpoint> {
-    let weights = open_weights(path)?;
-    let foreign = |reason: String| Error::Foreign { path: path.to_owned(), reason };
+    checked(open_weights(path)?)
+}
+
+/// The checkpoint that [`save`] would write to `path`, in memory.
+///
+/// # Errors
+/// As [`save`].
+pub fn in_memory<D: Device<Element = f32>>(
+    path: &Path,
+    network: &Network<D>,
+    metadata: &Metadata,
+) -> Result<Checkpoint> {
+    let mut bytes = io::Cursor::new(Vec::new());
+    write(&mut bytes, network, metadata, |error| FileError::on("write", path)(error).into())?;
+    checked(Weights::of(path, bytes.into_inner())?)
+}
+
+fn checked(weights: Weights) -> Result<Checkpoint> {
+    let path = weights.path.clone();
+    let own = weights.note("format_version").is_some();
+    let foreign = |reason: String| Error::Foreign { path: path.to_owned(), reason, own };
     let malformed =
         |error: safetensors::SafeTensorError| Error::Malformed { path: path.to_owned(), reason: error.to_string() };
     let (_, header) = SafeTensors::read_metadata(&weights.bytes).map_err(malformed)?;

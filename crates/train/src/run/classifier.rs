@@ -83,7 +83,7 @@ pub fn checkpoint_of(path: &Path) -> Result<PathBuf> {
 /// # Errors
 /// A variant that this program does not know; a size of images, or a number of classes, that it cannot have.
 pub fn architecture_of(metadata: &Metadata, path: &Path) -> Result<Architecture> {
-    let foreign = |reason| super::checkpoint::Error::Foreign { path: path.into(), reason };
+    let foreign = |reason| super::checkpoint::Error::Foreign { path: path.into(), reason, own: true };
     let unknown = || foreign(format!("its variant `{}` is unknown", metadata.model.variant));
     let side = metadata.model.image_size;
     if side > LARGEST_IMAGE {

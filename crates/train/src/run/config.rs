@@ -242,7 +242,7 @@ impl Config {
     /// # Errors
     /// The file cannot be read, is not TOML, has an unknown key, or a value that is not allowed.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = crate::regular_file::read_text(path).map_err(Error::io("read", path))?;
         let config = Self::parse(&text, path)?;
         config.validate(&|key| format!("{key} in {}", path.display()))?;
         Ok(config)

@@ -31,6 +31,20 @@ pub enum Error {
         /// Which settings, and how.
         message: String,
     },
+    /// A setting of the network is not that of the file of weights it starts from.
+    #[error("--{key} {value} does not fit {}, which is --{key} {fits}{tensor}", path.display())]
+    NotTheFiles {
+        /// The setting.
+        key: &'static str,
+        /// The user's value.
+        value: String,
+        /// The file.
+        path: PathBuf,
+        /// The value that fits.
+        fits: String,
+        /// A tensor that is missing, too much, or of another shape.
+        tensor: String,
+    },
     /// A configuration file cannot be parsed.
     #[error("cannot read the configuration {}: {message}", path.display())]
     Config {
@@ -163,6 +177,7 @@ impl Error {
             self,
             Self::Setting { .. }
                 | Self::Conflict { .. }
+                | Self::NotTheFiles { .. }
                 | Self::ForeignConfig { .. }
                 | Self::Config { .. }
                 | Self::Changed { .. }

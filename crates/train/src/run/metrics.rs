@@ -80,7 +80,7 @@ impl Record {
 /// # Errors
 /// The file cannot be read.
 pub fn read(path: &Path) -> Result<Vec<Record>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = crate::regular_file::read_text(path).map_err(Error::io("read", path))?;
     Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
 }
 

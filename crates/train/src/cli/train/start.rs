@@ -15,6 +15,7 @@ use crate::data::{Dataset, Normalise, Preprocess};
 use crate::import::{self, WeightFile};
 use crate::print::{notice, say};
 use crate::run::checkpoint::{self, Checkpoint, Metadata, Progress};
+use crate::run::classifier::checkpoint_of;
 use crate::run::config::Config;
 use crate::run::file_list::FileList;
 use crate::run::folder::{METRICS, Outputs};
@@ -101,7 +102,7 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     let average = config.ema > 0.0;
     memory::fits(&*device, &architecture(&config, 10)?, config.batch_size, memory::Use::Training { average })?;
     let mut weights = match (&config.init, &resumed) {
-        (Some(file), None) => Some(import::open(Path::new(file)).map_err(Error::from)?),
+        (Some(file), None) => Some(import::open(&checkpoint_of(Path::new(file))?, None).map_err(Error::from)?),
         _ => None,
     };
     let mut preprocess = match &resumed {
@@ -202,6 +203,7 @@ fn initialise<D: Device<Element = f32>>(
     }
     if let Some(weights) = weights {
         weights.initialise(network, config.replace_classifier)?;
+        weights.remarks(network.parameters()).iter().for_each(|remark| notice(remark));
     }
     if config.ema > 0.0 {
         network.keep_average()?;

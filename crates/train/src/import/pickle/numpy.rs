@@ -45,7 +45,9 @@ impl Pickle {
             return None;
         };
         let dtype = self.objects.get(*dtype)?;
-        let (Value::Tuple(arguments, _), Value::Tuple(order, _)) = (&dtype.arguments, &dtype.state) else { return None };
+        let (Value::Tuple(arguments, _), Value::Tuple(order, _)) = (&dtype.arguments, &dtype.state) else {
+            return None;
+        };
         let code = arguments.first().filter(|_| &*dtype.global == "numpy.dtype")?;
         let order = order.get(1)?.text()?;
         let code = match code {

@@ -74,9 +74,8 @@ fn every_protocol_spells_the_same_values() {
 
 #[test]
 fn a_part_of_a_storage_stays_a_part() {
-    let storage = |view: &[u8]| {
-        [b"\x80\x02(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x08", view, b"tQ."].concat()
-    };
+    let storage =
+        |view: &[u8]| [b"\x80\x02(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x08", view, b"tQ."].concat();
     let Value::Storage(part) = read(&storage(b"(U\x012K\x02K\x03t")).unwrap().root else { panic!() };
     assert_eq!((part.len, part.part.clone()), (8, 2..5));
     let Value::Storage(whole) = read(&storage(b"N")).unwrap().root else { panic!() };

@@ -1,5 +1,6 @@
 //! Whole, cut, flipped and foreign files.
 
+use std::fs;
 use std::sync::Arc;
 
 use alexnet_core::random::Philox;

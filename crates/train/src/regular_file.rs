@@ -1,0 +1,79 @@
+//! Opens the files that a user names: checkpoints, weights, settings, lists.
+//!
+//! A device or a pipe may never end, and reading a part of it takes that part away from whoever reads it next. So what is
+//! no regular file is refused before it is opened.
+
+use std::fs::{File, FileType};
+use std::io::{Error, ErrorKind, Read, Result};
+use std::path::Path;
+
+/// Opens a regular file for reading.
+///
+/// # Errors
+/// The system's; [`ErrorKind::IsADirectory`] for a folder, [`ErrorKind::InvalidInput`] for a device, a pipe or a socket.
+pub fn open(path: &Path) -> Result<File> {
+    let kind = std::fs::metadata(path)?.file_type();
+    if kind.is_dir() {
+        return Err(Error::new(ErrorKind::IsADirectory, "it is a folder"));
+    }
+    if !kind.is_file() {
+        return Err(Error::new(ErrorKind::InvalidInput, format!("it is {}, not a file", special(kind))));
+    }
+    File::open(path)
+}
+
+/// The text of a regular file.
+///
+/// # Errors
+/// As [`open`]; the file is not in UTF-8.
+pub fn read_text(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    open(path)?.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(unix)]
+fn special(kind: FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    if kind.is_fifo() {
+        "a pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+#[cfg(not(unix))]
+fn special(_: FileType) -> &'static str {
+    "a device"
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_are_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pipe, socket, link) =
+            (folder.path().join("pipe"), folder.path().join("socket"), folder.path().join("link"));
+        // `mkfifo` is a program; a socket needs none.
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success());
+        for (path, word) in [
+            ("/dev/zero".as_ref(), "a device"),
+            (&*link, "a device"),
+            (&*socket, "a socket"),
+            (folder.path(), "a folder"),
+        ] {
+            assert!(open(path).unwrap_err().to_string().contains(word), "{}", path.display());
+        }
+        assert!(!made || open(&pipe).unwrap_err().to_string().contains("a pipe"));
+        let file = folder.path().join("file");
+        std::fs::write(&file, "text").unwrap();
+        std::os::unix::fs::symlink(&file, folder.path().join("other")).unwrap();
+        assert_eq!(read_text(&folder.path().join("other")).unwrap(), "text");
+    }
+}
