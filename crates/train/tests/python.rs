@@ -112,6 +112,30 @@ fn imported_weights_see_what_torchvisions_preset_shows_them() {
     python(&place, "preset.py", &["check"]);
 }
 
+/// Weights as training scripts save them, imported bit for bit; and ImageNet's names.
+#[test]
+#[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
+fn weights_of_training_scripts() {
+    let python = environment::python(&PACKAGES, "5 GB").unwrap_or_else(|error| panic!("{error}"));
+    let place = Place::new();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/weights.py");
+    let call = |action: &str| {
+        let output = Command::new(&python).arg(&script).arg(action).arg(place.path("")).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{action}: {}{}", text(&output.stdout), text(&output.stderr));
+        print!("{}", text(&output.stdout));
+    };
+    call("make");
+    for line in fs::read_to_string(place.path("cases.txt")).unwrap().lines() {
+        let (name, _) = line.split_once(' ').unwrap();
+        let out = place.succeed(&format!("import {name} -o {name}.out.safetensors"));
+        assert!(out.contains("modern, images 32x32, 10 classes"), "{name}: {out}");
+    }
+    call("check");
+    let names = fs::read_to_string(place.path("imagenet.txt")).unwrap();
+    assert_eq!(names.lines().collect::<Vec<_>>(), alexnet_train::import::classes::imagenet());
+}
+
 #[test]
 #[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
 fn pictures_have_the_order_and_labels_of_image_folder() {

@@ -251,3 +251,6 @@ impl WeightFile {
 fn last_layer<B>(parameters: &[Parameter<B>]) -> String {
     parameters.last().map_or("", Parameter::layer).to_owned()
 }
+
+#[cfg(test)]
+mod tests;
