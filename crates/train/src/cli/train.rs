@@ -124,7 +124,8 @@ pub struct Args {
     /// Start from weights: safetensors, a PyTorch file, or a run
     ///
     /// Tensors are matched by name (torchvision's names). The file's --arch, --resize, --groups, --batch-norm and
-    /// --residual are taken; another value given for one of them is an error. Of a run its best checkpoint is taken.
+    /// --residual are taken, also in place of a recipe's; another value given for one of them is an error. Of a run its
+    /// best checkpoint is taken.
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     init: Option<String>,
     /// Load every layer except the last from --init
@@ -351,15 +352,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The settings that the user chose: flags, and the keys of --config or --recipe.
+/// The settings that the user chose: flags, and the keys of --config. A recipe's network gives way to that of --init.
 fn chosen(args: &Args) -> Result<toml::Table, Error> {
     let mut table = toml::Table::try_from(args).unwrap_or_default();
-    let text = match (&args.config, args.recipe) {
-        (Some(file), _) => regular_file::read_text(file).map_err(Error::io("read", file))?,
-        (None, Some(recipe)) => recipe.file().1.into(),
-        (None, None) => String::new(),
-    };
-    table.extend(text.parse::<toml::Table>().unwrap_or_default());
+    if let Some(file) = &args.config {
+        let text = regular_file::read_text(file).map_err(Error::io("read", file))?;
+        table.extend(text.parse::<toml::Table>().unwrap_or_default());
+    }
     Ok(table)
 }
 
