@@ -90,7 +90,7 @@ fn what_does_not_fit() {
     fs::write(place.path("file"), "").unwrap();
     place.fail(&format!("{SHORT} --epochs 1 --out file/run"), 1, &["cannot create file/run", "hint: "]);
     place.fail(&format!("{SHORT} --init none.safetensors"), 1, &["none.safetensors", "hint: check the path"]);
-    place.fail(&format!("{SHORT} --init file"), 1, &["file is not a complete safetensors file", "hint: "]);
+    place.fail(&format!("{SHORT} --init file"), 1, &["file is not a checkpoint: it is an empty file", "hint: "]);
     place.fail("train --resume nowhere", 1, &["error: no such folder: nowhere", "hint: "]);
     fs::create_dir(place.path("empty")).unwrap();
     place.fail("train --resume empty", 1, &["empty is not a run folder: it has no last.safetensors"]);
@@ -139,12 +139,16 @@ fn checkpoints_that_are_damaged_or_belong_elsewhere() {
     place.fail(
         "eval foreign.safetensors",
         1,
-        &["is not a checkpoint of this program", "hint: `alexnet import FILE -o CHECKPOINT`"],
+        &["foreign.safetensors does not hold a known AlexNet", "no tensor features.0.weight", "`a`", "hint: "],
     );
     place.fail(
         &format!("{SHORT} --arch paper-k11 --init run/last.safetensors --out other"),
-        1,
-        &["run/last.safetensors: tensor `features.0.weight` has shape [64, 3, 3, 3], the network needs [64, 3, 11, 11]", "hint: choose the --arch"],
+        2,
+        &[
+            "--arch paper-k11 does not fit run/last.safetensors, which is --arch cifar",
+            "tensor `features.0.weight` has shape [64, 3, 3, 3], the network needs [64, 3, 11, 11]",
+            "hint: leave --arch out",
+        ],
     );
     assert!(!place.path("other").exists());
 

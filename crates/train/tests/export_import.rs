@@ -59,7 +59,11 @@ fn what_goes_out_comes_back_bit_for_bit() {
 
     place.fail("export run -o x.bin", 2, &["x.bin has no extension that names a format", "hint: add --format"]);
     place.fail("export run -o x.pth --softmax", 2, &["--softmax and --with-preprocess need", "hint: "]);
-    place.fail("import a.onnx -o x.safetensors", 1, &["a.onnx is not a complete safetensors file"]);
+    place.fail(
+        "import a.onnx -o x.safetensors",
+        1,
+        &["a.onnx is not a checkpoint: it is an ONNX model", "hint: an exported model is not read back"],
+    );
     place.fail("import a.pt -o x.safetensors", 1, &["a.pt: ", "TorchScript", "hint: save the weights alone"]);
     place.fail(
         "import a.pth -o x.safetensors --arch original",

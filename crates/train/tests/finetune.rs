@@ -45,7 +45,7 @@ fn torchvision_weights_are_tuned_at_224() {
         .collect();
     safetensors::serialize_to_file(views, None, &place.path("imagenet.safetensors")).unwrap();
 
-    let train = "train --arch torchvision --data sample --limit-train 4 --limit-test 2 --batch-size 2 --epochs 1 \
+    let train = "train --data sample --limit-train 4 --limit-test 2 --batch-size 2 --epochs 1 \
                  --device cpu --lr 0.001 --init imagenet.safetensors --freeze features,classifier.1 --out tuned";
     let words =
         ["imagenet.safetensors has a last layer of 1000 classes, 10 are wanted", "hint: add --replace-classifier"];

@@ -58,7 +58,7 @@ pub fn of_run(error: &run::Error) -> Option<String> {
     use run::Error;
     Some(match error {
         Error::Conflict { key, .. } => return of_conflict(key).map(String::from),
-        Error::NotTheFiles { key, fits, .. } => format!("leave --{key} out: it is taken from the file; or give --{key} {fits}"),
+        Error::NotTheFiles { key, fits, .. } => format!("leave --{key} out: it is taken from the file; or give {}", run::error::typed(key, fits)),
         Error::Config { .. } => "`alexnet train --help` lists the settings; a key is a flag without its dashes".into(),
         Error::Io(error) => return of_io(&error.source).map(String::from),
         Error::Exists { path } => format!(
@@ -189,10 +189,16 @@ fn of_kind(kind: FileKind) -> &'static str {
 
 /// For weights from another program.
 fn of_import(error: &import::Error) -> Option<String> {
-    use import::Error;
+    use import::{Error, pickle, pytorch};
     Some(match error {
         Error::Checkpoint(error) => return of_checkpoint(error),
-        Error::PyTorch { source: import::pytorch::Error::Io(error), .. } => return of_io(error).map(String::from),
+        Error::PyTorch { source: pytorch::Error::Io(error), .. } => return of_io(error).map(String::from),
+        Error::PyTorch { source: pytorch::Error::Damaged(_) | pytorch::Error::Zip(_), .. } => {
+            "download or copy it again, or save it again with torch.save".into()
+        }
+        Error::PyTorch { source: pytorch::Error::Pickle(pickle::Error::Global(_)), .. } => {
+            "do not load it with Python, where it could do harm; take the weights from elsewhere, as safetensors".into()
+        }
         Error::PyTorch { .. } => {
             "save the weights alone, torch.save(model.state_dict(), FILE), or as a safetensors file".into()
         }

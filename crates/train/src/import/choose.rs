@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::names::{FIRST, groups, is_average};
 use super::pickle::{Pickle, Tensor, Value};
+use crate::run::summary;
 
 /// Deepest dict that is looked at.
 const DEEPEST: usize = 8;
@@ -142,10 +143,10 @@ impl Search<'_> {
                 group.names.iter().map(|(name, index)| (name.clone(), entries[*index].1.clone())).collect();
             let named = own.len();
             let taken: HashSet<usize> = group.names.iter().map(|&(_, index)| index).collect();
-            let others = entries
-                .iter()
-                .enumerate()
-                .filter(|(index, (_, entry))| !taken.contains(index) && entry.tensor().is_some());
+            let named_so: HashSet<String> = own.iter().map(|(name, _)| name.clone()).collect();
+            let others = entries.iter().enumerate().filter(|(index, (name, entry))| {
+                !taken.contains(index) && entry.tensor().is_some() && !named_so.contains(&**name)
+            });
             own.extend(others.map(|(_, (name, entry))| (name.to_string(), entry.clone())));
             let usual = label.split('.').next().and_then(|key| USUAL.iter().position(|usual| *usual == key));
             let place = if label.is_empty() { 0 } else { usual.map_or(USUAL.len() + 1, |place| place + 1) };
@@ -161,7 +162,8 @@ fn instead(pickle: &Pickle, largest: Option<(String, Vec<Rc<str>>)>) -> String {
         let place = if label.is_empty() { String::new() } else { format!(" in `{label}`") };
         let some = names.iter().take(4).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let more = if names.len() > 4 { " …" } else { "" };
-        return format!("it has no tensor {FIRST}; it has {} tensors{place}: {some}{more}", names.len());
+        let count = summary::count(names.len(), "tensor");
+        return format!("it has no tensor {FIRST}; it has {count}{place}: {some}{more}");
     }
     match &pickle.root {
         Value::Object(object) => {

@@ -114,7 +114,8 @@ pub fn open(path: &Path, key: Option<&str>) -> Result<WeightFile, Error> {
         taken.insert(index);
         own.push((name, raw[index].clone()));
     }
-    let others = raw.iter().enumerate().filter(|(index, _)| !taken.contains(index));
+    let named: HashSet<String> = own.iter().map(|(name, _)| name.clone()).collect();
+    let others = raw.iter().enumerate().filter(|(index, name)| !taken.contains(index) && !named.contains(*name));
     own.extend(others.map(|(_, name)| (name.clone(), name.clone())));
     Ok(WeightFile { path: path.into(), file: Contents::Safetensors(file), names: own, remark: None })
 }

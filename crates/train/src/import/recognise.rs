@@ -7,6 +7,7 @@ use alexnet_core::alexnet::Variant;
 use super::{Error, WeightFile};
 use crate::run::config::LARGEST_IMAGE;
 use crate::run::model::Model;
+use crate::run::summary;
 
 /// What the user knows about the file.
 #[derive(Clone, Copy, Debug, Default)]
@@ -118,7 +119,8 @@ fn nearest(shapes: &HashMap<String, Vec<usize>>, known: Known, batch_norm: bool)
         names.sort_unstable();
         let some = names.iter().take(4).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let more = if names.len() > 4 { " …" } else { "" };
-        return format!("it has no tensor features.0.weight; its {} tensors are {some}{more}", names.len());
+        let count = summary::count(names.len(), "tensor");
+        return format!("it has no tensor features.0.weight; it has {count}: {some}{more}");
     }
     let variants = known.variant.map_or_else(|| ALL.to_vec(), |variant| vec![variant]);
     let nearest = variants

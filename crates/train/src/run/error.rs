@@ -32,7 +32,7 @@ pub enum Error {
         message: String,
     },
     /// A setting of the network is not that of the file of weights it starts from.
-    #[error("--{key} {value} does not fit {}, which is --{key} {fits}{tensor}", path.display())]
+    #[error("{} does not fit {}, which is {}{tensor}", typed(key, value), path.display(), typed(key, fits))]
     NotTheFiles {
         /// The setting.
         key: &'static str,
@@ -162,6 +162,12 @@ pub enum Error {
     /// The network or its device failed.
     #[error(transparent)]
     Network(#[from] alexnet_core::Error),
+}
+
+/// A flag and its value, as they are typed.
+pub fn typed(key: &str, value: &str) -> String {
+    let between = if matches!(value, "true" | "false") { '=' } else { ' ' };
+    format!("--{key}{between}{value}")
 }
 
 impl Error {

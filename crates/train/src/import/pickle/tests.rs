@@ -37,13 +37,10 @@ fn what_is_beside_the_weights_is_opaque() {
 #[test]
 fn a_batch_of_cifar_10s_python_version() {
     // As cPickle of Python 2 wrote it: strings that are bytes.
-    let pickle = b"\x80\x02}q\x01(U\x04dataq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03(cnumpy\nndarray\nq\x04\
-        K\x00U\x01b\x85\x86Rq\x05";
-    // `(ndarray, (0,), 'b')` has three elements: build it with a mark.
     let pickle = [
-        &pickle[..pickle.len() - 11],
-        b"(K\x00tU\x01btRq\x05(K\x01K\x02K\x03\x86cnumpy\ndtype\n(U\x02u1K\x00K\x01tR(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\
-          \xff\xffK\x00tb\x89U\x06\x01\x02\x03\xfe\xff\x80tbU\x06labels](K\x07K\x09eU\x09filenames](U\x05a.png",
+        &b"\x80\x02}q\x01(U\x04dataq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03(cnumpy\nndarray\nq\x04K\x00\x85U\x01btRq\x05"[..],
+        b"(K\x01K\x02K\x03\x86cnumpy\ndtype\nq\x06(U\x02u1K\x00K\x01tR(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb",
+        b"\x89U\x06\x01\x02\x03\xfe\xff\x80tbU\x06labels](K\x07K\x09eU\x09filenames](U\x05a.png",
         b"U\x05\xe9.pngeu.",
     ]
     .concat();
