@@ -64,6 +64,13 @@ fn torchvision_weights_are_tuned_at_224() {
             _ => assert!(same, "{name} is frozen"),
         }
     }
+    // The file itself is used, with the names of its thousand classes.
+    image::RgbImage::from_pixel(30, 20, image::Rgb([9, 99, 199])).save(place.path("a.png")).unwrap();
+    let out = place.succeed("predict imagenet.safetensors a.png --device cpu --json");
+    let prediction: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let best = &prediction["predictions"][0];
+    let name = &alexnet_train::import::classes::imagenet()[best["index"].as_u64().unwrap() as usize];
+    assert_eq!(best["class"].as_str(), Some(name.as_str()));
     let record = place.metrics("tuned").pop().unwrap();
     let loss = record["train_loss"].as_f64().unwrap();
     // Small activations and small new weights: at first no class is preferred by much.

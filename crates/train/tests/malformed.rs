@@ -249,7 +249,15 @@ fn pickles() {
     let mut zip = zip::ZipArchive::new(Cursor::new(archive)).unwrap();
     let mut pickle = Vec::new();
     std::io::copy(&mut zip.by_name("alexnet/data.pkl").unwrap(), &mut pickle).unwrap();
-    survive(&[pickle], |bytes| alexnet_train::import::pickle::read(bytes).is_ok());
+    // What scripts put beside the weights, by Python 2 and 3.
+    let beside = [
+        &b"\x80\x02}q\x00(U\x01acnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(U\x02f8K\x00K\x01tRU\x08\0\0\0\0\0\0\xf0?tR"[..],
+        b"U\x01bcargparse\nNamespace\nq\x01)\x81}U\x02lrK\x01sbU\x01cc__builtin__\nset\n](K\x01K\x02e\x85R",
+        b"U\x01dccollections\ndefaultdict\nc__builtin__\nlist\n\x85RU\x01eccollections\nOrderedDict\n](](U\x01xK\x01ee\x85Ru.",
+    ]
+    .concat();
+    let text = b"(dp0\nVa\np1\n(lp2\nI1\naI2\nasS'c'\np4\n(iargparse\nNamespace\np5\ns.".to_vec();
+    survive(&[pickle, beside, text], |bytes| alexnet_train::import::pickle::read(bytes).is_ok());
 }
 
 fn picture(format: image::ImageFormat) -> Vec<u8> {

@@ -19,6 +19,8 @@ const WRAPPERS: [&str; 14] = [
     "_checkpoint_wrapped_module",
     "trunk",
 ];
+/// Most networks in a dict; a file may name many.
+const MOST: usize = 8;
 /// The first tensor of every variant.
 pub(super) const FIRST: &str = "features.0.weight";
 
@@ -64,6 +66,7 @@ pub(super) fn groups(names: &[&str]) -> Vec<Group> {
     };
     groups.retain(|group| group.names.iter().any(|(name, _)| name == FIRST));
     groups.sort_by_key(|group| (is_average(&group.prefix), !group.prefix.is_empty()));
+    groups.truncate(MOST);
     groups
 }
 

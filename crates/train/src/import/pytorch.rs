@@ -69,7 +69,7 @@ pub struct StateDict {
     pub(super) label: String,
     records: Records,
     /// The storage that was read last: many tensors may be views of one.
-    last: Option<(String, Rc<[f32]>)>,
+    last: Option<(String, Vec<f32>)>,
 }
 
 /// Whether a file starts like a PyTorch file.
@@ -207,7 +207,7 @@ impl StateDict {
         }
         let bytes = (*len as u64).checked_mul(element.bytes() as u64);
         let bytes = bytes.ok_or_else(|| fail("has a storage longer than any file".into()))?;
-        let storage = match &mut self.records {
+        let raw = match &mut self.records {
             Records::Zip { archive, folder } => archive.read(&format!("{folder}data/{key}"), bytes)?,
             Records::Legacy { file, offsets } => {
                 let offset = offsets.get(key).ok_or_else(|| fail("has no storage in the file".into()))?;
@@ -217,12 +217,13 @@ impl StateDict {
                 storage
             }
         };
-        if storage.len() as u64 != bytes {
-            return Err(fail(format!("has a storage of {} bytes, not {bytes}", storage.len())));
+        if raw.len() as u64 != bytes {
+            return Err(fail(format!("has a storage of {} bytes, not {bytes}", raw.len())));
         }
-        let storage = floats(&storage, *element).ok_or_else(|| fail("is not of floating-point numbers".into()))?;
+        let storage = floats(&raw, *element).ok_or_else(|| fail("is not of floating-point numbers".into()))?;
+        drop(raw);
         let values = gather(tensor, &storage).ok_or_else(outside)?;
-        self.last = (values.len() < storage.len()).then(|| (key.clone(), storage.into()));
+        self.last = (values.len() < storage.len()).then(|| (key.clone(), storage));
         Ok(values)
     }
 }
