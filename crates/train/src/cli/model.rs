@@ -68,12 +68,8 @@ impl LoadedCheckpoint {
         use checkpoint::Error;
         let path = checkpoint_of(path)?;
         let checkpoint = match checkpoint::open(&path) {
-            Err(Error::WrongKind { kind, .. })
-                if matches!(kind, FileKind::PyTorchZip | FileKind::PyTorchLegacy | FileKind::Zip) =>
-            {
-                imported(&path)?
-            }
-            Err(Error::Foreign { own: false, .. }) => imported(&path)?,
+            Err(Error::WrongKind { kind: FileKind::PyTorchZip | FileKind::PyTorchLegacy | FileKind::Zip, .. })
+            | Err(Error::Foreign { own: false, .. }) => imported(&path)?,
             opened => opened?,
         };
         Ok(Self { path, checkpoint })
