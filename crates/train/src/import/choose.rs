@@ -1,8 +1,8 @@
 //! Which dict of a PyTorch file holds the weights.
 //!
-//! Any dict may: the file's value itself, or one inside of it, of whatever name, whose tensors have the names of an AlexNet.
-//! If several do, the first of this order is taken: the value itself, the usual keys (`state_dict`, `model_state_dict`,
-//! `model`, `net` …), others in the order of the file, and last averages (`state_dict_ema`, `model_ema`, `ema` …).
+//! Any dict may: the file's value itself, or one inside of it, of whatever name, whose tensors have the names of an
+//! AlexNet. If several do, the first of this order is taken: the value itself, the usual keys (`state_dict`,
+//! `model_state_dict`, `model`, `net` …), others in the order of the file, and last averages (`state_dict_ema`, `model_ema`, `ema` …).
 
 use std::collections::HashSet;
 use std::rc::Rc;

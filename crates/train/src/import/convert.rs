@@ -81,8 +81,8 @@ impl Config {
 /// Settings that choose the network.
 const OF_NETWORK: [&str; 5] = ["arch", "resize", "groups", "batch-norm", "residual"];
 
-/// Takes the network of the file that `--init` names for a new run. `given` are the settings that the user chose: they must
-/// be the file's.
+/// Takes the network of the file that `--init` names for a new run. `given` are the settings that the user chose: they
+/// must be the file's.
 ///
 /// # Errors
 /// [`Error::Conflict`] names the setting that does not fit and the one that would; the file cannot be read.

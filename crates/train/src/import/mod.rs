@@ -88,8 +88,8 @@ enum Contents {
     PyTorch(Box<pytorch::StateDict>),
 }
 
-/// Opens a safetensors file or a PyTorch state dict; the contents tell which. `key` names the dict of a PyTorch file, or the
-/// prefix of the names, that is to be taken; without it the most likely is.
+/// Opens a safetensors file or a PyTorch state dict; the contents tell which. `key` names the dict of a PyTorch file, or
+/// the prefix of the names, that is to be taken; without it the most likely is.
 ///
 /// # Errors
 /// The file cannot be read or is neither.
@@ -108,6 +108,25 @@ pub fn open(path: &Path, key: Option<&str>) -> Result<WeightFile, Error> {
             return Err(Error::Unrecognised { path: path.into(), reason });
         }
     }
+    let label = |group: &names::Group| group.prefix.clone();
+    let mut remark = None;
+    if let [first, second, ..] = groups.as_slice()
+        && file.note("format_version").is_none()
+        && first.names.len() == second.names.len()
+    {
+        let place =
+            |group: &names::Group, name: &str| group.names.iter().find(|(own, _)| own == name).map(|&(_, at)| at);
+        let mut same = true;
+        for (name, index) in &first.names {
+            let Some(other) = place(second, name) else { continue };
+            let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+            // Counters of batch norms are no floats, and count nothing here.
+            if let (Ok(own), Ok(other)) = (file.read(&raw[*index]), file.read(&raw[other])) {
+                same &= bits(own) == bits(other);
+            }
+        }
+        remark = Some(of_two(path, &label(first), &label(second), same));
+    }
     let mut own = Vec::new();
     let mut taken = HashSet::new();
     for (name, index) in groups.into_iter().next().map(|group| group.names).unwrap_or_default() {
@@ -117,28 +136,28 @@ pub fn open(path: &Path, key: Option<&str>) -> Result<WeightFile, Error> {
     let named: HashSet<String> = own.iter().map(|(name, _)| name.clone()).collect();
     let others = raw.iter().enumerate().filter(|(index, name)| !taken.contains(index) && !named.contains(*name));
     own.extend(others.map(|(_, name)| (name.clone(), name.clone())));
-    Ok(WeightFile { path: path.into(), file: Contents::Safetensors(file), names: own, remark: None })
+    Ok(WeightFile { path: path.into(), file: Contents::Safetensors(file), names: own, remark })
+}
+
+/// That one of two networks was taken.
+fn of_two(path: &Path, own: &str, other: &str, same: bool) -> String {
+    let quoted = |label: &str| {
+        if label.is_empty() { "the tensors without a prefix".into() } else { format!("`{label}`") }
+    };
+    let same = if same { "has the same values" } else { "differs" };
+    let (file, own, quoted) = (path.display(), quoted(own), quoted(other));
+    format!("{file}: took {own}; {quoted} fits too and {same} (alexnet import --key {other} takes it)")
 }
 
 fn open_pytorch(path: &Path, key: Option<&str>) -> Result<WeightFile, pytorch::Error> {
     let mut state = pytorch::open(path, key)?;
     let mut remark = None;
     if let Some(other) = state.others.first().cloned() {
-        let same = if state.same_values(&other)? { "has the same values" } else { "differs" };
-        remark = Some(format!(
-            "{}: took {}; {} fits too and {same} (alexnet import --key {} takes it)",
-            path.display(),
-            quoted(&state.label),
-            quoted(&other.label),
-            other.label
-        ));
+        let same = state.same_values(&other)?;
+        remark = Some(of_two(path, &state.label, &other.label, same));
     }
     let names = state.shapes().map(|(name, _)| (name.to_owned(), name.to_owned())).collect();
     Ok(WeightFile { path: path.into(), file: Contents::PyTorch(Box::new(state)), names, remark })
-}
-
-fn quoted(label: &str) -> String {
-    if label.is_empty() { "the tensors without a prefix".into() } else { format!("`{label}`") }
 }
 
 impl WeightFile {
@@ -212,6 +231,8 @@ impl WeightFile {
         replace: bool,
     ) -> Result<(), Error> {
         let shapes = self.shapes();
+        // Whether this program wrote it: in other files, names decide which of several networks is taken.
+        let run = self.note("format_version").is_some();
         let (device, parameters) = network.device_and_parameters();
         let last = last_layer(parameters);
         for parameter in parameters {
@@ -237,7 +258,7 @@ impl WeightFile {
                 });
             }
             let average = format!("{}{own}", checkpoint::AVERAGE);
-            let averaged = shapes.iter().any(|(name, shape)| *name == average && *shape == parameter.shape);
+            let averaged = run && shapes.iter().any(|(name, shape)| *name == average && *shape == parameter.shape);
             let values = self.read(if averaged { &average } else { own })?;
             if let Some(value) = values.iter().find(|value| !value.is_finite()) {
                 return Err(Error::NotFinite { path: self.path.clone(), name: own.clone(), value: *value });

@@ -51,8 +51,8 @@ fn split(name: &str) -> Option<(&str, String)> {
     }
 }
 
-/// The networks whose names are among these, the most likely first: one without a prefix, then by the order of the file,
-/// and averages and teachers last.
+/// The networks whose names are among these, the most likely first: one without a prefix, then by the order of the
+/// file, and averages and teachers last.
 pub(super) fn groups(names: &[&str]) -> Vec<Group> {
     let split: Vec<_> = names.iter().map(|name| split(name)).collect();
     // Wrappers around parts of one network: `backbone.features.0.weight` beside `classifier.1.weight`.

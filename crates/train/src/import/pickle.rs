@@ -1,8 +1,9 @@
 //! Reads pickles: those of PyTorch state dicts, of protocols 0 to 5, and what training scripts put beside the weights.
 //!
-//! A pickle is a program for a stack machine that may call any function of any Python module. This reader executes nothing:
-//! a tensor becomes a description of bytes in the archive, and an object of any other class stays an opaque [`Object`] with
-//! the name of its class. What could run code or programs, or reach files, is refused by name (`pickle/globals.rs`).
+//! A pickle is a program for a stack machine that may call any function of any Python module. This reader executes
+//! nothing: a tensor becomes a description of bytes in the archive, and an object of any other class stays an opaque
+//! [`Object`] with the name of its class. What could run code or programs, or reach files, is refused by name
+//! (`pickle/globals.rs`).
 
 mod call;
 mod globals;

@@ -165,6 +165,28 @@ fn of_two_networks_one_is_taken_and_the_other_is_named() {
 }
 
 #[test]
+fn of_two_networks_in_a_safetensors_file_one_is_taken() {
+    for (order, names) in [[3, 0], [0, 3]].into_iter().zip([["ema.", "model."], ["", "teacher."]]) {
+        let mut tensors = serde_json::Map::new();
+        let mut data = Vec::new();
+        for (key, prefix) in order.into_iter().zip(names) {
+            for (index, name) in NAMES.iter().enumerate() {
+                let offsets = [data.len(), data.len() + 16];
+                let info = serde_json::json!({ "dtype": "F32", "shape": [4], "data_offsets": offsets });
+                tensors.insert(format!("{prefix}{name}"), info);
+                data.extend(bytes(key + index));
+            }
+        }
+        let header = serde_json::Value::Object(tensors).to_string();
+        let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat();
+        let remark = takes(&file, 0).unwrap();
+        let other = if names[0] == "ema." { "ema" } else { "teacher" };
+        assert!(remark.contains(&format!("`{other}` fits too and differs")), "{remark}");
+        assert_eq!(open(&saved(&file).1, Some(other)).unwrap().read(NAMES[0]).unwrap(), values(3));
+    }
+}
+
+#[test]
 fn python_2_and_pytorch_before_0_4() {
     let text = |text: &str| [&[b'U', text.len() as u8][..], text.as_bytes()].concat();
     let mut pickle = b"\x80\x02ccollections\nOrderedDict\n](".to_vec();
