@@ -54,7 +54,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.safetensors");
         std::fs::write(&path, bytes).unwrap();
-        let weights = import::open(&path).unwrap();
+        let weights = import::open(&path, None).unwrap();
         (folder, weights)
     }
 

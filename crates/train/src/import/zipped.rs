@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 
 use flate2::Crc;
+use zip::read::{ArchiveOffset, Config};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
@@ -25,7 +26,10 @@ impl Archive {
     /// Opens an archive whose records do not share bytes.
     pub fn open(file: BufReader<File>) -> Result<Self, Error> {
         let damaged = |reason: &str| Error::Damaged(reason.into());
-        let mut zip = ZipArchive::new(file).map_err(|error| match error {
+        // Nothing precedes the archive. To search for its start goes wrong with a first entry of the directory as long as
+        // the records that PyTorch writes after the directory: for files with names of 21 letters.
+        let config = Config { archive_offset: ArchiveOffset::Known(0) };
+        let mut zip = ZipArchive::with_config(config, file).map_err(|error| match error {
             ZipError::InvalidArchive(_) => damaged(
                 "the archive's directory, at the end of the file, is missing or damaged: the file was cut short",
             ),

@@ -6,6 +6,7 @@ the state dict that must come out.
 
 import argparse
 import collections
+import copy
 import datetime
 import enum
 import functools
@@ -41,6 +42,7 @@ def scaled(state, factor):
 
 
 def optimizer(kind, net):
+    net = copy.deepcopy(net)
     made = kind(net.parameters(), lr=0.1)
     for parameter in net.parameters():
         parameter.grad = torch.ones_like(parameter)
@@ -161,6 +163,7 @@ def cases(state, net):
                              for n, t in state.items())),
         ("transposed", OD((n, t.t().contiguous().t() if t.ndim == 2 else t) for n, t in state.items())),
         ("parameters", {**dict(net.named_parameters()), **dict(net.named_buffers())}),
+        # A name of 21 letters: the first entry of the directory is then as long as the records after the directory.
         ("parameters_with_state", {"net": net.state_dict(keep_vars=True)}),
         ("extra", {**state, "fc.weight": torch.zeros(3, 3)}),
     ]:
