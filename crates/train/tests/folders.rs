@@ -172,9 +172,7 @@ fn nested_classes_and_what_is_passed_over() {
     let said = "d: passed over 5 files: 2 .heic (convert them to JPEG";
     let done = place.run("data --data d show");
     assert!(done.code == 0 && done.error.contains(said), "{done:?}");
-    for part in
-        ["1 .avif (convert them to PNG", "1 .txt", "1 pictures outside of the class folders", "1 folder: extra/"]
-    {
+    for part in ["1 .avif (convert them to PNG", "1 .txt", "1 outside of the class folders", "1 folder: extra/"] {
         assert!(done.error.contains(part), "{part}: {}", done.error);
     }
     assert!(done.out.lines().any(|line| line.split_whitespace().eq(["ant", "4", "1"])), "{}", done.out);
@@ -271,7 +269,7 @@ fn eval_opens_only_what_it_scores() {
         &["the run's data cannot be opened", "d", "hint: if they were moved", "--data"],
     );
     picture(&place.path("heap/1.png"), true, 0);
-    place.fail("eval run --device cpu --data heap", 1, &["heap has 1 pictures, but no class folders"]);
+    place.fail("eval run --device cpu --data heap", 1, &["heap has 1 picture, but no class folders"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::dataset::Role;
 use super::passed_over::PassedOver;
 use crate::FileError;
+use crate::run::summary::count;
 
 /// An error while finding, downloading, checking or reading a data set.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +103,7 @@ pub enum DataError {
         found: String,
     },
     /// Pictures of a split are not in class folders.
-    #[error("{path} has {pictures} pictures, but no class folders", path = path.display())]
+    #[error("{path} has {}, but no class folders", count(*pictures, "picture"), path = path.display())]
     NoClasses {
         /// The folder.
         path: PathBuf,

@@ -51,7 +51,7 @@ pub fn read(folder: &Path, known: &[String]) -> Result<Option<(Split, PassedOver
     let there = pictures(&images, &mut PassedOver::default())?;
     let names: HashSet<&OsStr> = listed.iter().map(|(_, name)| &**name).collect();
     for _ in there.iter().filter(|name| !names.contains(&***name)) {
-        passed.add_kind("pictures without a line in val_annotations.txt");
+        passed.add_kind("without a line in val_annotations.txt");
     }
     let (labels, names) = listed.into_iter().unzip();
     Ok(Some((Split::in_files(vec![images; known.len()], names, labels), passed)))

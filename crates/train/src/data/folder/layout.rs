@@ -77,7 +77,7 @@ pub fn find(path: &Path) -> Result<Layout> {
 pub fn loose_pictures(entries: &[Entry], passed: &mut PassedOver) {
     for entry in entries {
         match entry.kind {
-            Kind::Picture => passed.add_kind("pictures outside of the class folders"),
+            Kind::Picture => passed.add_kind("outside of the class folders"),
             Kind::File if holds_pictures(&entry.path) => passed.add(&entry.path),
             _ => {}
         }

@@ -35,6 +35,8 @@ pub struct Entry {
     pub path: PathBuf,
     /// What it is.
     pub kind: Kind,
+    /// Whether it is a symbolic link to that.
+    pub link: bool,
 }
 
 /// The entries of a folder in byte order, without hidden ones and those of operating systems.
@@ -51,7 +53,8 @@ pub fn entries(path: &Path) -> Result<Vec<Entry>> {
         }
         let path = entry.path();
         let mut kind = entry.file_type().map_err(DataError::io("read", &path))?;
-        if kind.is_symlink() {
+        let link = kind.is_symlink();
+        if link {
             // A link that leads nowhere counts as a file: reading it says what is wrong.
             kind = std::fs::metadata(&path).map_or(kind, |target| target.file_type());
         }
@@ -61,7 +64,7 @@ pub fn entries(path: &Path) -> Result<Vec<Entry>> {
             () if is_picture(&path) => Kind::Picture,
             () => Kind::File,
         };
-        entries.push(Entry { name, path, kind });
+        entries.push(Entry { name, path, kind, link });
     }
     entries.sort_by(|a, b| a.name.as_encoded_bytes().cmp(b.name.as_encoded_bytes()));
     Ok(entries)
@@ -74,18 +77,23 @@ pub fn is_picture(path: &Path) -> bool {
 }
 
 /// The pictures below `folder`, as paths relative to it with `/` between folders. In the order of torchvision's
-/// `ImageFolder`: folder by folder in byte order of their paths, then by name. Links to folders are followed, each
-/// folder is read once.
+/// `ImageFolder`: folder by folder in byte order of their paths, then by name. Links to folders are followed, but each
+/// folder is read once, under its own name if it has one below `folder`: links may form a cycle.
 ///
 /// # Errors
 /// A folder cannot be read.
 pub fn pictures(folder: &Path, passed: &mut PassedOver) -> Result<Vec<Box<OsStr>>> {
-    let mut folders = vec![(OsString::new(), 0)];
+    let (mut folders, mut links) = (vec![(OsString::new(), 0)], Vec::new());
     let mut seen = HashSet::new();
     let mut found: Vec<(OsString, Vec<OsString>)> = Vec::new();
-    while let Some((below, depth)) = folders.pop() {
+    // Links wait until all folders are read.
+    while let Some((below, depth)) = folders.pop().or_else(|| links.pop()) {
+        let path = folder.join(&below);
+        if !seen.insert(real(&path)?) {
+            continue;
+        }
         let mut names = Vec::new();
-        for Entry { name, path, kind } in entries(&folder.join(&below))? {
+        for Entry { name, path, kind, link } in entries(&path)? {
             let relative = match below.is_empty() {
                 true => name,
                 false => [&below, OsStr::new("/"), &name].into_iter().collect(),
@@ -93,16 +101,10 @@ pub fn pictures(folder: &Path, passed: &mut PassedOver) -> Result<Vec<Box<OsStr>
             match kind {
                 Kind::Picture => names.push(relative),
                 Kind::File => passed.add(&path),
-                Kind::Special => passed.add_kind("pipes, sockets and devices"),
+                Kind::Special => passed.add_kind("special (pipe, socket or device)"),
                 Kind::Folder if depth == MAX_DEPTH => passed.add_folder(&format!("{} (too deep)", path.display())),
-                Kind::Folder => {
-                    if seen.is_empty() {
-                        seen.insert(real(folder)?);
-                    }
-                    if seen.insert(real(&path)?) {
-                        folders.push((relative, depth + 1));
-                    }
-                }
+                Kind::Folder if link => links.push((relative, depth + 1)),
+                Kind::Folder => folders.push((relative, depth + 1)),
             }
         }
         found.push((below, names));
@@ -113,4 +115,58 @@ pub fn pictures(folder: &Path, passed: &mut PassedOver) -> Result<Vec<Box<OsStr>
 
 fn real(path: &Path) -> Result<PathBuf> {
     path.canonicalize().map_err(DataError::io("read", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> (Vec<String>, PassedOver) {
+        let mut passed = PassedOver::default();
+        let found = pictures(folder, &mut passed).unwrap();
+        (found.iter().map(|name| name.to_string_lossy().into_owned()).collect(), passed)
+    }
+
+    #[test]
+    fn in_the_order_of_image_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        // As sorted(os.walk(…)) visits folders: by their whole path, so that `b-` comes before `b/a`.
+        for name in ["z.png", "10.png", "9.PNG", "b/1.jpg", "b/a/1.jpeg", "b-/1.png", "B/1.png"] {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        std::fs::write(folder.path().join("b/x.txt"), "").unwrap();
+        let (found, passed) = names(folder.path());
+        assert_eq!(found, ["10.png", "9.PNG", "z.png", "B/1.png", "b/1.jpg", "b-/1.png", "b/a/1.jpeg"]);
+        assert_eq!(passed.to_string(), "1 file: 1 .txt");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_that_form_cycles_end_and_deep_folders_are_passed_over() {
+        use std::os::unix::fs::symlink;
+
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let deep = "d/".repeat(MAX_DEPTH + 1);
+        std::fs::create_dir_all(at("class/real")).unwrap();
+        std::fs::create_dir_all(at("class").join(&deep)).unwrap();
+        std::fs::create_dir_all(at("other")).unwrap();
+        for name in ["class/real/1.png", "other/2.png"] {
+            std::fs::write(at(name), "").unwrap();
+        }
+        std::fs::write(at("class").join(&deep).join("3.png"), "").unwrap();
+        symlink("..", at("class/real/up")).unwrap();
+        symlink("real", at("class/a link")).unwrap();
+        symlink(at("other"), at("class/out")).unwrap();
+        symlink(at("class"), at("other/back")).unwrap();
+        symlink("nowhere", at("class/gone.png")).unwrap();
+        let (found, passed) = names(&at("class"));
+        assert_eq!(found, ["gone.png", "out/2.png", "real/1.png"]);
+        assert!(passed.to_string().contains("(too deep)"), "{passed}");
+        // The class folder may be a link itself.
+        symlink("class", at("linked")).unwrap();
+        assert_eq!(names(&at("linked")).0, found);
+    }
 }
