@@ -151,3 +151,23 @@ fn the_speed_is_measured_and_augmented_images_are_drawn() {
     let (code, _, error) = data(folder.path(), &["augment", "-o", "x.png", "--cutout", "4"]);
     assert!(code == 2 && error.contains("--cutout is given, but --augment has no cutout"), "{error}");
 }
+
+#[test]
+fn every_image_is_listed_with_its_label() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["train/b/2.png", "train/b/1.png", "train/a/more/9.png", "val/a/1.png", "val/b/1.png"] {
+        image(&folder.path().join(name));
+    }
+    let (code, out, error) = data(folder.path(), &["show", "--json", "--data", folder.path().to_str().unwrap()]);
+    assert_eq!((code, error.as_str()), (0, ""));
+    let found: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(found["classes"], serde_json::json!(["a", "b"]));
+    let train = &found["splits"]["train"];
+    let files = ["a/more/9.png", "b/1.png", "b/2.png"].map(|file| folder.path().join("train").join(file));
+    assert_eq!(train["files"], serde_json::json!(files));
+    assert_eq!((&train["labels"], &train["per_class"]), (&serde_json::json!([0, 1, 1]), &serde_json::json!([1, 2])));
+    assert_eq!(found["splits"]["val"]["images"], 2);
+    let (_, out, _) = data(folder.path(), &["show", "--json", "--data", "sample"]);
+    let found: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&found["splits"]["test"]["images"], &found["splits"]["test"]["files"]), (&250.into(), &().into()));
+}

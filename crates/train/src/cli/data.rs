@@ -11,6 +11,7 @@ use crate::print::{cut, pad, terminal, widest};
 use crate::run::Config;
 
 mod draw;
+mod listing;
 mod speed;
 
 /// Download, verify, show, augment and time data sets
@@ -31,7 +32,14 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Show what is there; downloads nothing
-    Show,
+    Show {
+        /// Print one JSON object with the file and label of every image
+        ///
+        /// Keys: name, source, classes, fingerprint, and splits: train, val, test, each with images, per_class, files and
+        /// labels. The order is that of the labels in training.
+        #[arg(long)]
+        json: bool,
+    },
     /// Download CIFAR-10 into the cache, unless it is there
     Fetch,
     /// Check every file
@@ -52,10 +60,15 @@ enum Action {
 /// Missing data (except for `show`), bad data, or no source to download from.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let options = hint::data_options();
-    let text = match args.action.as_ref().unwrap_or(&Action::Show) {
+    let text = match args.action.as_ref().unwrap_or(&Action::Show { json: false }) {
         Action::Augment(draw) => draw::run(draw, &args.data, options)?,
         Action::Speed(speed) => speed::run(speed, &args.data, options)?,
-        Action::Show => show(&args.data, &options)?,
+        // memory: 0, since images in memory have no files.
+        Action::Show { json: true } => {
+            let dataset = local(&args.data, &Options { memory: 0, ..options })?;
+            format!("{}\n", listing::listing(&dataset))
+        }
+        Action::Show { json: false } => show(&args.data, &options)?,
         Action::Fetch => fetch(&args.data, &options)?,
         Action::Verify => {
             let (text, bad) = verify(&args.data, &options)?;
@@ -181,7 +194,7 @@ fn describe(dataset: &Dataset) -> String {
     for (role, split) in dataset.splits() {
         let _ = writeln!(text, "{:<10} {}{}", role.to_string(), kind(split), purpose(dataset, role));
     }
-    if let Some(size) = dataset.train.image_size()
+    if let Some(size) = dataset.train.image_size().filter(|_| !dataset.train.is_empty())
         && let Ok(measured) = Preprocess::default().measured(&dataset.train, size)
     {
         let list = |values: [f32; 3]| values.map(|x| format!("{x:.4}")).join(" ");
