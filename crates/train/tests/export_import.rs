@@ -35,10 +35,10 @@ fn what_goes_out_comes_back_bit_for_bit() {
     let own: Vec<_> = own.into_iter().filter(|(name, _)| !name.starts_with("momentum.")).collect();
     assert!(named(&place, "a.weights", "") == own);
 
-    // The class names travel in safetensors; in PyTorch's file they cannot.
+    // The class names travel along.
     let out = place.succeed("import a.weights -o b.safetensors");
     assert!(out.contains("cifar, images 32x32, 10 classes, 23,272,266 parameters"), "{out}");
-    place.succeed("import a.pth -o c.safetensors --classes cifar10");
+    place.succeed("import a.pth -o c.safetensors");
     assert!(tensors(&place.path("b.safetensors")) == tensors(&place.path("c.safetensors")));
     assert!(named(&place, "b.safetensors", "") == own);
     for file in ["b", "c"] {
@@ -91,8 +91,8 @@ fn a_network_is_tuned_to_other_classes() {
             }
         }
     }
-    // The settings are named: those of `finetune`, which the flags would bring, depend on the number of epochs.
-    let train = "train --recipe tutorial --data data --batch-size 8 --device cpu --lr 0.02 --dropout 0 --augment none --epochs 4 --init ten.pth";
+    let train =
+        "train --data data --batch-size 8 --device cpu --lr 0.02 --dropout 0 --augment none --epochs 4 --init ten.pth";
     place.fail(train, 1, &["ten.pth has a last layer of 10 classes, 2 are wanted", "hint: add --replace-classifier"]);
     place.succeed(&format!("{train} --replace-classifier --freeze features --out tuned"));
     let features = named(&place, "run/last.safetensors", "features.");

@@ -41,7 +41,8 @@ impl<W: Write + Seek> Archive<W> {
     }
 }
 
-/// The bytes of a `.pth` file: an `OrderedDict` from name to tensor.
+/// The bytes of a `.pth` file: an `OrderedDict` from name to tensor. The class names and the preprocessing are in records of
+/// their own, which PyTorch passes over and [`crate::import`] reads.
 ///
 /// # Errors
 /// The archive cannot be written.
@@ -54,5 +55,7 @@ pub fn to_bytes(model: &Model<'_>) -> std::io::Result<Vec<u8>> {
     pickle.set_items();
     let mut archive = Archive::new(Cursor::new(Vec::new()));
     archive.record("data.pkl", &pickle.finish())?;
+    archive.record("extra/classes.json", serde_json::json!(model.classes).to_string().as_bytes())?;
+    archive.record("extra/preprocess.json", model.preprocess_json().as_bytes())?;
     Ok(archive.finish(&model.parameters, "3")?.into_inner())
 }

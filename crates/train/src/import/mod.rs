@@ -198,11 +198,11 @@ impl WeightFile {
         self.names.iter().filter_map(|(name, raw)| Some((name.clone(), found.get(raw)?.clone()))).collect()
     }
 
-    /// A string from the metadata of a safetensors file.
+    /// A string from the metadata of a safetensors file, or what an export of this program adds to a PyTorch file.
     pub fn note(&self, key: &str) -> Option<String> {
         match &self.file {
             Contents::Safetensors(file) => file.note(key),
-            Contents::PyTorch(_) => None,
+            Contents::PyTorch(state) => state.notes.get(key).cloned(),
         }
     }
 

@@ -15,6 +15,8 @@ use crate::regular_file;
 const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 /// Most bytes of a pickle; a state dict's has some hundred bytes per tensor.
 const LARGEST_PICKLE: u64 = 16 << 20;
+/// Most bytes of a note.
+const LARGEST_NOTE: u64 = 1 << 20;
 
 /// Why a PyTorch file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +69,8 @@ pub struct StateDict {
     pub(super) others: Vec<Candidate>,
     /// Which dict it is, as [`Candidate::label`].
     pub(super) label: String,
+    /// What a file of this program says of itself, as JSON by key.
+    pub(super) notes: HashMap<String, String>,
     records: Records,
     /// The storage that was read last: many tensors may be views of one.
     last: Option<(String, Vec<f32>)>,
@@ -86,9 +90,27 @@ pub fn open(path: &Path, key: Option<&str>) -> Result<StateDict, Error> {
     let mut start = Vec::new();
     file.by_ref().take(LEGACY_MAGIC.len() as u64).read_to_end(&mut start)?;
     file.seek(SeekFrom::Start(0))?;
-    let (pickle, records) = if start == LEGACY_MAGIC { open_legacy(file)? } else { open_zip(file)? };
+    let (pickle, mut records) = if start == LEGACY_MAGIC { open_legacy(file)? } else { open_zip(file)? };
     let (chosen, others) = choose::choose(&pickle, key).map_err(Error::NoStateDict)?;
-    Ok(StateDict { entries: chosen.entries, others, label: chosen.label, records, last: None })
+    let notes = records.notes()?;
+    Ok(StateDict { entries: chosen.entries, others, label: chosen.label, notes, records, last: None })
+}
+
+impl Records {
+    /// The records that an export of this program adds, see [`export::pytorch`](crate::export::pytorch).
+    fn notes(&mut self) -> Result<HashMap<String, String>, Error> {
+        let Records::Zip { archive, folder } = self else { return Ok(HashMap::new()) };
+        let names = archive.names()?;
+        let mut notes = HashMap::new();
+        for key in ["classes", "preprocess"] {
+            let name = format!("{folder}extra/{key}.json");
+            if names.contains(&name) {
+                let bytes = archive.read(&name, LARGEST_NOTE)?;
+                notes.insert(key.to_owned(), String::from_utf8_lossy(&bytes).into_owned());
+            }
+        }
+        Ok(notes)
+    }
 }
 
 fn open_zip(file: BufReader<File>) -> Result<(Pickle, Records), Error> {
