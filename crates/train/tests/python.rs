@@ -16,7 +16,7 @@ use std::sync::Arc;
 use alexnet_core::random::Philox;
 use alexnet_core::{Cpu, Network};
 use alexnet_train::data::augment::resized_crop::resize_box;
-use alexnet_train::data::{CropScale, Dataset, Loader, LoaderOptions, Options};
+use alexnet_train::data::{CropScale, Dataset, Loader, LoaderOptions, Options, decode};
 use alexnet_train::run::checkpoint;
 use command::Place;
 
@@ -74,6 +74,20 @@ fn python(place: &Place, script: &str, arguments: &[&str]) {
     print!("{arguments:?}:\n{}", text(&output.stdout));
 }
 
+/// Writes the pixels of every picture in a folder, and `FOLDER.jsonl` with their size.
+fn decoded(place: &Place, folder: &str) {
+    let mut lines = String::new();
+    for name in place.names(folder) {
+        let file = format!("{folder}/{name}");
+        let (pixels, width, height) = decode::decode_original(&place.path(&file)).unwrap();
+        fs::write(place.path(&format!("{name}.rgb")), pixels).unwrap();
+        let line =
+            serde_json::json!({ "file": file, "pixels": format!("{name}.rgb"), "width": width, "height": height });
+        lines += &format!("{line}\n");
+    }
+    fs::write(place.path(&format!("{folder}.jsonl")), lines).unwrap();
+}
+
 fn proof(variant: &str, groups: &str, side: &str) {
     let place = Place::new();
     let plain = variant;
@@ -109,6 +123,7 @@ fn imported_weights_see_what_torchvisions_preset_shows_them() {
     assert!(out.contains("mean 0.485 0.456 0.406 and std 0.229 0.224 0.225, Resize 256, CenterCrop 224"), "{out}");
     let lines = place.succeed("predict alexnet.safetensors photos --json --top 1000 --device cpu");
     fs::write(place.path("predict.jsonl"), lines).unwrap();
+    decoded(&place, "photos");
     python(&place, "preset.py", &["check"]);
 }
 
