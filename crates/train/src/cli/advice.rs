@@ -3,6 +3,7 @@
 use crate::data::{Balance, Dataset};
 use crate::run::Config;
 use crate::run::config::Arch;
+use crate::run::summary::count;
 
 /// Ratio of the largest class to the smallest from which the classes count as imbalanced.
 const IMBALANCED: usize = 3;
@@ -29,10 +30,13 @@ pub fn imbalance(dataset: &Dataset, config: &Config) -> Option<String> {
     let (most, least) = (present().max_by_key(|(_, count)| **count)?, present().min_by_key(|(_, count)| **count)?);
     let imbalanced = config.balance == Balance::None && !config.no_shuffle && *most.1 >= IMBALANCED * *least.1;
     imbalanced.then(|| {
-        let [most, least] = [most, least].map(|(class, count)| (&dataset.classes[class], count));
+        let [most, least] = [most, least].map(|(class, number)| (&dataset.classes[class], number));
         format!(
-            "classes are imbalanced: {} has {} images, {} has {}; --balance sampler draws every class equally often",
-            most.0, most.1, least.0, least.1
+            "classes are imbalanced: {} has {}, {} has {}; --balance sampler draws every class equally often",
+            most.0,
+            count(*most.1, "image"),
+            least.0,
+            least.1
         )
     })
 }
