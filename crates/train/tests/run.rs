@@ -145,40 +145,6 @@ fn patience_ends_a_run_also_one_that_was_stopped_and_resumed() {
 }
 
 #[test]
-fn of_epochs_with_the_same_accuracy_the_one_with_the_lower_loss_is_the_best() {
-    // Few test images and a low rate: most epochs tie.
-    let key = |r: &Record| (r.test_acc.unwrap(), -r.test_loss.unwrap());
-    let best_of =
-        |all: &[Record]| all.iter().fold(all[0].clone(), |best, r| if key(r) > key(&best) { r.clone() } else { best });
-    let ties = |seed| {
-        let config = Config { limit_test: Some(10), epochs: 4, lr: 0.002, seed, ..config() };
-        let (reference, _) = uninterrupted(&config);
-        let all = records(&reference.path().join("run"));
-        let best = best_of(&all);
-        let first = all.iter().find(|r| r.test_acc == best.test_acc).unwrap().epoch;
-        (first < best.epoch).then_some((config, reference, all, best))
-    };
-    let (config, reference, all, best) = (0..20).find_map(ties).expect("a tie to decide");
-    let epoch = |run: &Path| checkpoint::open(&run.join("best.safetensors")).unwrap().metadata().progress.epoch;
-    assert_eq!(epoch(&reference.path().join("run")), best.epoch);
-    // Stopped after every epoch: the best one's loss is kept. The schedule is that of the whole run.
-    let folder = tempfile::tempdir().unwrap();
-    let run = folder.path().join("run");
-    for _ in 0..config.epochs {
-        let (stop, mut steps) = (Stop::default(), 0);
-        let step = Box::new(|_: Step| {
-            steps += 1;
-            if steps == 5 {
-                stop.request();
-            }
-        });
-        go(&run, &config, 1, &stop, &mut Watch { step: Some(step), ..Watch::default() }).unwrap();
-    }
-    go(&run, &config, 1, &Stop::default(), &mut Watch::default()).unwrap();
-    assert_eq!((epoch(&run), records(&run)), (best.epoch, all.clone()));
-}
-
-#[test]
 fn features_have_a_rate_of_their_own() {
     let state = |lr_features| uninterrupted(&Config { lr_features, ..config() }).1;
     let (plain, initial) = (state(None), uninterrupted(&Config { epochs: 0, ..config() }).1);
