@@ -16,14 +16,15 @@ pub fn classes(number: usize) -> String {
 }
 
 /// Holds out the validation images that `--val` asks for: those of `kept`, the list of a run that is resumed or
-/// evaluated, else a new choice. The only folder of held-out images then is the test set.
+/// evaluated, else a new choice. The only folder of held-out images then is the test set; so is `val` of a run that has
+/// `begun`, since older ones did not read `test` beside it.
 ///
 /// # Errors
-/// The data have validation and test images of their own; too few training images.
-pub fn hold_out(dataset: &mut Dataset, config: &Config, kept: Option<&FileList>) -> Result<()> {
+/// The data of a new run have validation and test images of their own; too few training images.
+pub fn hold_out(dataset: &mut Dataset, config: &Config, kept: Option<&FileList>, begun: bool) -> Result<()> {
     let Some(val) = config.val else { return Ok(()) };
     if let Some(own) = dataset.val.take() {
-        if !dataset.test.is_empty() {
+        if !dataset.test.is_empty() && !begun {
             let message = format!(
                 "{} {val} holds out training images, but {} has validation images of its own",
                 flag("val"),
@@ -147,7 +148,7 @@ fn open(
             folder::list(path, &Options { report: crate::data::Reporter::silent(), ..options.clone() })
         && (choice.data.is_none() || dataset.fingerprint == metadata.data.fingerprint)
     {
-        hold_out(&mut dataset, config, kept)?;
+        hold_out(&mut dataset, config, kept, true)?;
         return pick(dataset, choice.role);
     }
     if let Some(path) = of_folder {
@@ -159,7 +160,7 @@ fn open(
         None => Dataset::list(data, options)?,
     };
     if let Some(config) = splits.filter(|_| dataset.fingerprint == metadata.data.fingerprint) {
-        hold_out(&mut dataset, config, kept)?;
+        hold_out(&mut dataset, config, kept, true)?;
     }
     pick(dataset, choice.role)
 }

@@ -36,7 +36,7 @@ pub fn open(
     let kept = resumed.map_or(Ok(None), |resumed| FileList::read(&resumed.folder.files()))?;
     // Of all images, so that --limit-train does not change how they are read.
     let at_once = dataset.fits(options.image_size, options.memory);
-    hold_out(&mut dataset, config, kept.as_ref())?;
+    hold_out(&mut dataset, config, kept.as_ref(), resumed.is_some())?;
     if dataset.scored().is_none() {
         let message = format!("{} has training pictures only: nothing would choose the best epoch", dataset.name);
         return Err(hint::failure(message, "hold some out with --val 20%, or add a folder val/ with the same classes"));
