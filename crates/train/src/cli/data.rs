@@ -206,12 +206,12 @@ fn describe(dataset: &Dataset) -> String {
         dataset.splits().map(|(role, split)| (role, split.counts(classes))).collect();
     let room = terminal().map_or(usize::MAX, |width| width.saturating_sub(2 + 12 * columns.len()));
     let width = widest(dataset.classes.iter().map(String::as_str)).min(room).max(5);
-    let cells = |cell: &dyn Fn(&(Role, Vec<usize>)) -> String| -> String {
-        columns.iter().map(|column| format!("  {:>10}", cell(column))).collect()
-    };
-    let _ = writeln!(text, "\n{:<width$}{}", "class", cells(&|(role, _)| role.to_string()));
+    let row = |cells: Vec<String>| cells.iter().map(|cell| format!("  {cell:>10}")).collect::<String>();
+    let roles = row(columns.iter().map(|(role, _)| role.to_string()).collect());
+    let _ = writeln!(text, "\n{:<width$}{roles}", "class");
     for (class, name) in dataset.classes.iter().enumerate() {
-        let _ = writeln!(text, "{}{}", pad(&cut(name, width), width), cells(&|(_, counts)| counts[class].to_string()));
+        let counts = row(columns.iter().map(|(_, counts)| counts[class].to_string()).collect());
+        let _ = writeln!(text, "{}{counts}", pad(&cut(name, width), width));
     }
     text
 }

@@ -334,7 +334,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         let mut values = Vec::new();
         for parameter in self.network.parameters().iter().filter(|parameter| is_statistic(&parameter.name)) {
             let mut value = vec![0.0; parameter.len()];
-            self.network.device().read(&parameter.value, &mut value).map_err(alexnet_core::Error::from)?;
+            self.network.device().read(&parameter.value, &mut value)?;
             values.push(value);
         }
         Ok((metrics, values))
@@ -346,7 +346,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         let (device, parameters) = self.network.device_and_parameters();
         let statistics = parameters.iter_mut().filter(|parameter| is_statistic(&parameter.name));
         for (parameter, value) in statistics.zip(values) {
-            device.write(value, &mut parameter.value).map_err(alexnet_core::Error::from)?;
+            device.write(value, &mut parameter.value)?;
         }
         Ok(self.network.set_metrics(*metrics)?)
     }
