@@ -30,7 +30,7 @@ pub fn classify(classifier: &mut Classifier, picture: &Path) -> Result<Vec<(Stri
     // RGB bytes (side, side, 3): the shorter side resized, the middle cut out, as in evaluation.
     let fit = classifier.fit();
     let mut pixels = vec![0; fit.crop * fit.crop * 3];
-    decode::decode_file(picture, fit, &mut pixels)?;
+    decode::decode_file(picture, classifier.exif, fit, &mut pixels)?;
     let probabilities = classifier.classify([pixels.as_slice()])?;
     let best = top(&probabilities[0], 3);
     Ok(best.into_iter().map(|(class, probability)| (classifier.classes()[class].clone(), probability)).collect())

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use alexnet_train::data::decode::Exif;
 use alexnet_train::data::{Fit, cifar, decode, resize};
 use alexnet_train::import;
 use alexnet_train::import::recognise::{Known, recognise};
@@ -268,7 +269,7 @@ fn picture(format: image::ImageFormat) -> Vec<u8> {
 }
 
 fn decode(bytes: &[u8]) -> bool {
-    let Ok((pixels, width, height)) = decode::decode(Cursor::new(bytes), bytes.len() as u64) else { return false };
+    let Ok((pixels, width, height)) = decode::decode(bytes, Exif::Apply) else { return false };
     let mut out = vec![0; 32 * 32 * 3];
     let cropped = resize::resize(&pixels, width, height, Fit { short: 36, crop: 32 }, &mut out);
     let fitted = resize::resize(&pixels, width, height, 32, &mut out);
@@ -366,6 +367,6 @@ fn the_known_tricks_are_refused_by_name() {
     // A picture of 65,535 × 65,535 in a few bytes.
     let mut png = picture(image::ImageFormat::Png);
     png[16..24].copy_from_slice(&[0, 0, 0x7f, 0xff, 0, 0, 0x7f, 0xff]);
-    let reason = decode::decode(Cursor::new(&png), png.len() as u64).unwrap_err();
+    let reason = decode::decode(&png, Exif::Apply).unwrap_err();
     assert!(!reason.is_empty());
 }

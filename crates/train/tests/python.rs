@@ -79,7 +79,7 @@ fn decoded(place: &Place, folder: &str) {
     let mut lines = String::new();
     for name in place.names(folder) {
         let file = format!("{folder}/{name}");
-        let (pixels, width, height) = decode::decode_original(&place.path(&file)).unwrap();
+        let (pixels, width, height) = decode::decode_original(&place.path(&file), decode::Exif::Apply).unwrap();
         fs::write(place.path(&format!("{name}.rgb")), pixels).unwrap();
         let line =
             serde_json::json!({ "file": file, "pixels": format!("{name}.rgb"), "width": width, "height": height });

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::{advice, hint, output};
+use crate::data::decode::Exif;
 use crate::data::manifest::{Manifest, OFFICIAL_FOLDER, official_folder, read_file};
 use crate::data::{DataError, Dataset, Options, Preprocess, Role, Split};
 use crate::print::{cut, pad, terminal, widest};
@@ -27,6 +28,12 @@ pub struct Args {
     /// ALEXNET_DATA names the folder that auto and cifar10 use in place of the user's cache folder.
     #[arg(long, value_name = "DATA", default_value = "auto", global = true)]
     data: String,
+    /// apply or ignore the EXIF orientation of pictures [default: apply]
+    ///
+    /// Phones store how a picture is to be turned beside its pixels. apply turns it upright, as viewers show it; ignore
+    /// takes the pixels as they are stored.
+    #[arg(long, value_name = "MODE", global = true)]
+    exif: Option<Exif>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -59,7 +66,7 @@ enum Action {
 /// # Errors
 /// Missing data (except for `show`), bad data, or no source to download from.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let options = hint::data_options();
+    let options = Options { exif: args.exif.unwrap_or_default(), ..hint::data_options() };
     let text = match args.action.as_ref().unwrap_or(&Action::Show { json: false }) {
         Action::Augment(draw) => draw::run(draw, &args.data, options)?,
         Action::Speed(speed) => speed::run(speed, &args.data, options)?,

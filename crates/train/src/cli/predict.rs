@@ -1,7 +1,7 @@
 //! `alexnet predict`.
 
 use std::fmt::Write as _;
-use std::io::{Cursor, IsTerminal, Read};
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,8 +10,9 @@ use rayon::prelude::*;
 
 use super::hint;
 use super::model::{DeviceArgs, LoadedCheckpoint};
+use crate::data::decode::{self, Exif};
 use crate::data::passed_over::PassedOver;
-use crate::data::{DataError, Fit, decode, folder, resize};
+use crate::data::{DataError, Fit, folder, resize};
 use crate::print::{cut, cut_start, notice, pad, say, terminal, widest};
 use crate::run::classifier::{Classifier, top};
 use crate::run::{Error, Tta};
@@ -21,7 +22,7 @@ const LARGEST_INPUT: u64 = 256 << 20;
 
 /// Classify pictures: the most probable classes of each
 ///
-/// Pictures are PNG or JPEG of any size and colour type. They are preprocessed as in evaluation: the shorter side
+/// Pictures are PNG, JPEG, WebP, GIF, BMP or TIFF of any size and colour type. They are preprocessed as in evaluation: the shorter side
 /// resized to the network's, the middle cut out, colours normalised. A picture that cannot be read is reported, the
 /// others are classified; the exit code is then 1.
 #[derive(Debug, clap::Args)]
@@ -47,6 +48,12 @@ pub struct Args {
     /// Test-time augmentation; costs one forward pass per view. Plain --tta means --tta=mirror.
     #[arg(long, value_name = "VIEWS", num_args = 0..=1, require_equals = true, default_missing_value = "mirror")]
     tta: Option<Tta>,
+    /// apply or ignore the EXIF orientation of pictures [default: the run's]
+    ///
+    /// Phones store how a picture is to be turned beside its pixels. apply turns it upright, as viewers show it; ignore
+    /// takes the pixels as they are stored.
+    #[arg(long, value_name = "MODE")]
+    exif: Option<Exif>,
     /// Pictures per batch; the results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch_size: usize,
@@ -61,6 +68,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let batch = args.batch_size.min(images.len().max(1));
     let mut classifier = loaded.classifier(&args.device, batch)?;
     classifier.tta = args.tta.unwrap_or(classifier.tta);
+    let exif = args.exif.unwrap_or(classifier.exif);
     let style = Style::new(args, &images, classifier.classes(), terminal());
     if let Some(head) = style.head() {
         say(&head);
@@ -69,7 +77,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut broken = 0;
     for images in images.chunks(batch) {
         let fit = classifier.fit();
-        let decoded: Vec<Result<Vec<u8>, DataError>> = images.par_iter().map(|image| decode(image, fit)).collect();
+        let decoded: Vec<Result<Vec<u8>, DataError>> =
+            images.par_iter().map(|image| decode(image, exif, fit)).collect();
         let mut results = predict(&mut classifier, &decoded)?.into_iter();
         for (image, decoded) in images.iter().zip(decoded) {
             let line = match decoded {
@@ -126,7 +135,7 @@ fn images(arguments: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
         if names.is_empty() {
             let others = if passed.is_empty() { String::new() } else { format!(", but {passed}") };
             let message = format!("{} has no pictures{others}", argument.display());
-            return Err(hint::failure(message, "give a folder with .png, .jpg or .jpeg files"));
+            return Err(hint::failure(message, "give a folder with PNG, JPEG, WebP, GIF, BMP or TIFF files"));
         }
         if !passed.is_empty() {
             notice(&format!("{}: passed over {passed}", argument.display()));
@@ -136,17 +145,17 @@ fn images(arguments: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(images)
 }
 
-fn decode(path: &Path, fit: Fit) -> Result<Vec<u8>, DataError> {
+fn decode(path: &Path, exif: Exif, fit: Fit) -> Result<Vec<u8>, DataError> {
     let mut pixels = vec![0; fit.crop * fit.crop * 3];
     if path.as_os_str() != "-" {
-        decode::decode_file(path, fit, &mut pixels)?;
+        decode::decode_file(path, exif, fit, &mut pixels)?;
         return Ok(pixels);
     }
     let fail = |reason| DataError::Decode { path: "standard input".into(), reason };
     let mut bytes = Vec::new();
     let stdin = std::io::stdin().lock();
     stdin.take(LARGEST_INPUT).read_to_end(&mut bytes).map_err(DataError::io("read", Path::new("standard input")))?;
-    let (full, width, height) = decode::decode(Cursor::new(&bytes), bytes.len() as u64).map_err(fail)?;
+    let (full, width, height) = decode::decode(&bytes, exif).map_err(fail)?;
     resize::resize(&full, width, height, fit, &mut pixels).map_err(fail)?;
     Ok(pixels)
 }

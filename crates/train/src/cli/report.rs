@@ -100,7 +100,8 @@ fn open(args: &Args, path: &Path) -> anyhow::Result<Run> {
             let limit = args.limit_test.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)).or(config.limit_test);
             let choice = Choice { data: args.data.as_deref(), role: None, limit, skip_broken: config.skip_broken };
             let (image_size, resize) = (classifier.side(), classifier.preprocess().resize);
-            let options = data::Options { image_size, resize, ..hint::data_options() };
+            let exif = classifier.exif;
+            let options = data::Options { image_size, resize, exif, ..hint::data_options() };
             let scored = dataset::scored(&choice, &loaded, &options)?;
             Some(test(
                 &mut classifier,

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::model::{DeviceArgs, LoadedCheckpoint};
+use crate::data::decode::Exif;
 use crate::print::notice;
 use crate::run::{Error, Stop};
 use crate::serve::{self, Limits, Model};
@@ -14,7 +15,7 @@ use crate::serve::{self, Limits, Model};
 /// Serve a web page and a JSON API that classify pictures
 ///
 /// The page takes a dropped picture and shows class probabilities, first-layer filters and the activations of each
-/// convolution. POST /predict with a PNG or JPEG file as the body returns {"predictions": [{"class", "index",
+/// convolution. POST /predict with a picture as the body returns {"predictions": [{"class", "index",
 /// "probability"}], "width", "height", "milliseconds"}; ?top=N sets the number of classes (5 by default), ?layers=1
 /// adds the activations. Ctrl-C finishes the requests in progress, then exits.
 #[derive(Debug, clap::Args)]
@@ -38,6 +39,12 @@ pub struct Args {
     /// Further ones are refused with status 503.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_requests: u16,
+    /// apply or ignore the EXIF orientation of pictures [default: the run's]
+    ///
+    /// Phones store how a picture is to be turned beside its pixels. apply turns it upright, as viewers show it; ignore
+    /// takes the pixels as they are stored.
+    #[arg(long, value_name = "MODE")]
+    exif: Option<Exif>,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -45,7 +52,8 @@ pub struct Args {
 /// Serves.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let loaded = LoadedCheckpoint::new(&args.model)?;
-    let classifier = loaded.classifier(&args.device, 1)?;
+    let mut classifier = loaded.classifier(&args.device, 1)?;
+    classifier.exif = args.exif.unwrap_or(classifier.exif);
     let filters = loaded.filters()?;
     let model = Model::new(classifier, loaded.path.display().to_string(), filters);
     drop(loaded);

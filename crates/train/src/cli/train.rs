@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::augmentation::Augmentation;
 use super::hint;
+use crate::data::decode::Exif;
 use crate::data::{Balance, HoldOut, Normalise};
 use crate::import::convert;
 use crate::print::say;
@@ -40,6 +41,12 @@ pub struct Args {
     /// in place of the cache.
     #[arg(long, value_name = "DATA", help_heading = "Data")]
     data: Option<String>,
+    /// apply or ignore the EXIF orientation of pictures [default: apply]
+    ///
+    /// Phones store how a picture is to be turned beside its pixels. apply turns it upright, as viewers show it; ignore
+    /// takes the pixels as they are stored.
+    #[arg(long, value_name = "MODE", help_heading = "Data")]
+    exif: Option<Exif>,
     /// Use only N training images, spread over the set [default: all]
     #[arg(long, value_name = "N", help_heading = "Data")]
     limit_train: Option<usize>,
@@ -385,6 +392,7 @@ mod tests {
     fn every_key_is_a_flag_that_arrives() {
         let changed = Config {
             data: "sample".into(),
+            exif: Exif::Ignore,
             limit_train: Some(1),
             val: Some(HoldOut::Percent(12.5)),
             val_seed: 3,

@@ -76,7 +76,8 @@ pub fn list(path: &Path, options: &Options) -> Result<Dataset> {
         }
     }
     report(path, &passed, options);
-    let [val, test] = held_out.map(|scan| scan.map(|scan| scan.split));
+    let [val, test] = held_out.map(|scan| scan.map(|scan| scan.split.with_exif(options.exif)));
+    let train = Scan { split: train.split.with_exif(options.exif), ..train };
     // Of the test images only where they choose the best epoch: a run depends on the others.
     let judged = val.as_ref().or(test.as_ref());
     let fingerprint = fingerprint(&train.classes, [Some(&train.split), judged].into_iter().flatten());
@@ -111,7 +112,7 @@ pub fn list_split(
     if layout.classes {
         let Scan { classes, split, .. } = scan(path, &mut passed)?;
         report(path, &passed, options);
-        return Ok((None, classes, split));
+        return Ok((None, classes, split.with_exif(options.exif)));
     }
     let wanted = match &role {
         Some(role) => std::slice::from_ref(role),
@@ -125,7 +126,7 @@ pub fn list_split(
         };
         if let Some(Scan { classes, split, .. }) = found {
             report(folder, &passed, options);
-            return Ok((Some(role), classes, split));
+            return Ok((Some(role), classes, split.with_exif(options.exif)));
         }
     }
     Err(match layout.is_empty() && role.is_none() {

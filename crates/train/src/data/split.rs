@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::broken::BrokenPictures;
+use super::decode::Exif;
 use super::error::{DataError, Result};
 use super::preprocess::Fit;
 use super::{decode, resize};
@@ -18,18 +19,18 @@ use super::{decode, resize};
 #[derive(Clone, Debug)]
 pub struct Split(Arc<Inner>, Option<BrokenPictures>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     labels: Vec<u32>,
     images: Images,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Images {
     /// All images, NHWC with 3 channels, height = width = `image_size`. `fit` if they were resized and cropped by it.
     Memory { pixels: Vec<u8>, image_size: usize, fit: Option<Fit> },
     /// One folder per class, and the path of each image in the folder of its label.
-    Files { folders: Vec<PathBuf>, names: Vec<Box<OsStr>> },
+    Files { folders: Vec<PathBuf>, names: Vec<Box<OsStr>>, exif: Exif },
 }
 
 impl Split {
@@ -48,14 +49,23 @@ impl Split {
         Split(Arc::new(Inner { labels, images: Images::Memory { pixels, image_size: fit.crop, fit: Some(fit) } }), None)
     }
 
-    /// Images as files: image i is `folders[labels[i]]/names[i]`.
+    /// Images as files: image i is `folders[labels[i]]/names[i]`, turned upright as its metadata say.
     ///
     /// # Panics
     /// If the lengths differ, or a label has no folder.
     pub fn in_files(folders: Vec<PathBuf>, names: Vec<Box<OsStr>>, labels: Vec<u32>) -> Self {
         assert_eq!(names.len(), labels.len(), "names and labels");
         assert!(labels.iter().all(|&label| (label as usize) < folders.len()), "a folder for each label");
-        Split(Arc::new(Inner { labels, images: Images::Files { folders, names } }), None)
+        Split(Arc::new(Inner { labels, images: Images::Files { folders, names, exif: Exif::Apply } }), None)
+    }
+
+    /// What is done with the orientation of files; images in memory stay as they are.
+    pub fn with_exif(self, exif: Exif) -> Self {
+        let mut inner = Arc::try_unwrap(self.0).unwrap_or_else(|shared| (*shared).clone());
+        if let Images::Files { exif: own, .. } = &mut inner.images {
+            *own = exif;
+        }
+        Split(Arc::new(inner), self.1)
     }
 
     /// No images.
@@ -108,7 +118,7 @@ impl Split {
     pub fn file(&self, index: usize) -> Option<PathBuf> {
         match &self.0.images {
             Images::Memory { .. } => None,
-            Images::Files { folders, names } => Some(folders[self.0.labels[index] as usize].join(&*names[index])),
+            Images::Files { folders, names, .. } => Some(folders[self.0.labels[index] as usize].join(&*names[index])),
         }
     }
 
@@ -149,8 +159,8 @@ impl Split {
                     None => Split::in_memory(pixels, *image_size, labels),
                 }
             }
-            Images::Files { folders, names } => {
-                Split::in_files(folders.clone(), kept().map(|i| names[i].clone()).collect(), labels)
+            Images::Files { folders, names, exif } => {
+                Split::in_files(folders.clone(), kept().map(|i| names[i].clone()).collect(), labels).with_exif(*exif)
             }
         };
         Split(selected.0, self.1.clone())
@@ -167,10 +177,10 @@ impl Split {
                 Some(fit) => Split::fitted(pixels.clone(), labels, *fit),
                 None => Split::in_memory(pixels.clone(), *image_size, labels),
             },
-            Images::Files { folders, names } => {
+            Images::Files { folders, names, exif } => {
                 let mut moved = vec![PathBuf::new(); classes];
                 map.iter().zip(folders).for_each(|(&label, folder)| moved[label as usize].clone_from(folder));
-                Split::in_files(moved, names.clone(), labels)
+                Split::in_files(moved, names.clone(), labels).with_exif(*exif)
             }
         }
     }
@@ -222,9 +232,9 @@ impl Split {
                 resize::resize(image, *own, *own, fit, scratch)
                     .map_err(|reason| DataError::Decode { path: format!("image {index}").into(), reason })?;
             }
-            Images::Files { .. } => {
+            Images::Files { exif, .. } => {
                 scratch.resize(fit.crop * fit.crop * 3, 0);
-                self.readable(index, |path| decode::decode_file(path, fit, scratch))?;
+                self.readable(index, |path| decode::decode_file(path, *exif, fit, scratch))?;
             }
         }
         Ok(scratch)
@@ -241,8 +251,8 @@ impl Split {
                 let bytes = image_size * image_size * 3;
                 Ok((&pixels[index * bytes..][..bytes], *image_size, *image_size))
             }
-            Images::Files { .. } => {
-                let (pixels, width, height) = self.readable(index, decode::decode_original)?;
+            Images::Files { exif, .. } => {
+                let (pixels, width, height) = self.readable(index, |path| decode::decode_original(path, *exif))?;
                 *scratch = pixels;
                 Ok((scratch, width, height))
             }

@@ -12,6 +12,7 @@ use super::evaluate::{Classified, Evaluation, Protocol, evaluate};
 use super::stop::Stop;
 use super::tta::Tta;
 use crate::data::augment::{Normalize, SampledTransform, TransformConfig};
+use crate::data::decode::Exif;
 use crate::data::{Fit, Preprocess, Split};
 
 /// A network for inference on a device whose type is not known at compile time.
@@ -104,11 +105,13 @@ pub struct Classifier {
     images: Vec<f32>,
     /// The views by which an image is classified.
     pub tta: Tta,
+    /// What is done with the orientation of pictures: as in the run. For the callers, who decode them.
+    pub exif: Exif,
     scratch: Vec<f32>,
 }
 
 impl Classifier {
-    /// Puts a checkpoint's weights on a device, for batches of up to `batch` images; `tta` as in its run.
+    /// Puts a checkpoint's weights on a device, for batches of up to `batch` images; `tta` and `exif` as in its run.
     ///
     /// # Errors
     /// Weights that do not fit the layers; the device failed.
@@ -129,6 +132,7 @@ impl Classifier {
             classes: classes.clone(),
             images: Vec::new(),
             tta: Config::tta_of_run(config),
+            exif: Config::exif_of_run(config),
             scratch: Vec::new(),
         })
     }

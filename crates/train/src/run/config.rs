@@ -9,6 +9,7 @@ use super::error::{Error, Result};
 use super::model::Model;
 use super::schedule::{LearningRate, Schedule};
 use super::tta::Tta;
+use crate::data::decode::Exif;
 use crate::data::mix::MixConfig;
 use crate::data::{Augment, Balance, CropScale, HoldOut, Normalise, RandAugment, TransformConfig};
 
@@ -56,6 +57,8 @@ impl Arch {
 pub struct Config {
     /// `auto`, `cifar10`, `sample` or a folder.
     pub data: String,
+    /// What is done with the orientation in the metadata of pictures.
+    pub exif: Exif,
     /// Maximum number of training images.
     pub limit_train: Option<usize>,
     /// Training images held out for validation.
@@ -166,6 +169,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data: "auto".into(),
+            exif: Exif::Apply,
             limit_train: None,
             val: None,
             val_seed: 0,
@@ -264,7 +268,12 @@ impl Config {
     pub fn of_run(text: &str, path: &Path) -> Result<Self> {
         let mut config = Self::parse(text, path)?;
         // Before this key existed, everything decayed.
-        config.decay_all |= !text.lines().any(|line| line.starts_with("decay-all"));
+        let has = |key| text.lines().any(|line| line.starts_with(key));
+        config.decay_all |= !has("decay-all");
+        // Before this one, the orientation was not looked at: a resumed run goes on with the same pixels.
+        if !has("exif") {
+            config.exif = Exif::Ignore;
+        }
         Ok(config)
     }
 
@@ -277,6 +286,17 @@ impl Config {
             tta: Tta,
         }
         toml::from_str::<Views>(text).map_or(Tta::None, |views| views.tta)
+    }
+
+    /// What the run that wrote a checkpoint did with the orientation of pictures, from its settings; imported weights, and
+    /// runs from before this was a setting, take pictures upright.
+    pub fn exif_of_run(text: &str) -> Exif {
+        #[derive(Deserialize)]
+        struct Key {
+            #[serde(default)]
+            exif: Exif,
+        }
+        toml::from_str::<Key>(text).map_or(Exif::Apply, |key| key.exif)
     }
 
     /// The settings as TOML, including defaults; [`Config::parse`] reads them back.

@@ -1,11 +1,11 @@
 //! Responses: the description of the network, and the classification of a picture.
 
-use std::io::Cursor;
 use std::time::Instant;
 
 use alexnet_core::{Architecture, LayerKind};
 use serde_json::{Value, json};
 
+use crate::data::decode::Exif;
 use crate::data::{Fit, decode, resize};
 use crate::picture::{self, Picture};
 use crate::run::Result;
@@ -34,8 +34,8 @@ impl Decoded {
     ///
     /// # Errors
     /// The reason, as text for the client.
-    pub fn new(bytes: &[u8], fit: Fit) -> Result<Self, String> {
-        let (full, width, height) = decode::decode(Cursor::new(bytes), bytes.len() as u64)?;
+    pub fn new(bytes: &[u8], exif: Exif, fit: Fit) -> Result<Self, String> {
+        let (full, width, height) = decode::decode(bytes, exif)?;
         let mut pixels = vec![0; fit.crop * fit.crop * 3];
         resize::resize(&full, width, height, fit, &mut pixels)?;
         Ok(Self { width, height, pixels })
@@ -51,6 +51,11 @@ impl Model {
     /// Side of the network's images.
     pub fn side(&self) -> usize {
         self.classifier.side()
+    }
+
+    /// What is done with the orientation of pictures.
+    pub fn exif(&self) -> Exif {
+        self.classifier.exif
     }
 
     /// How pictures are resized and cropped for the network.

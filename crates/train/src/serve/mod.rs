@@ -26,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::data::Fit;
+use crate::data::decode::Exif;
 pub use answer::Model;
 
 const PAGE: &str = include_str!("page.html");
@@ -56,6 +57,7 @@ struct Server {
     model: Mutex<Model>,
     /// How pictures are resized and cropped for the network.
     fit: Fit,
+    exif: Exif,
     limits: Limits,
     /// Accepted Host headers.
     hosts: Vec<String>,
@@ -66,6 +68,7 @@ impl Server {
     fn new(model: Model, limits: Limits, address: SocketAddr) -> Self {
         Self {
             fit: model.fit(),
+            exif: model.exif(),
             model: Mutex::new(model),
             limits,
             hosts: hosts(address),
@@ -231,8 +234,8 @@ async fn predict(server: &Arc<Server>, request: Request<Incoming>) -> Result<Res
         // Runs on after a timeout, and occupies its slot until it is done.
         let _permit = permit;
         // Decoded before the lock is taken, so that a large picture delays no other request.
-        let picture =
-            answer::Decoded::new(&body, server.fit).map_err(|reason| (StatusCode::UNPROCESSABLE_ENTITY, reason))?;
+        let picture = answer::Decoded::new(&body, server.exif, server.fit)
+            .map_err(|reason| (StatusCode::UNPROCESSABLE_ENTITY, reason))?;
         let answer = lock(&server).predict(&picture, top, layers);
         answer.map(|answer| json(&answer)).map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
     });

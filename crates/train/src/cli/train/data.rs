@@ -31,7 +31,8 @@ pub fn open(
     accept: bool,
 ) -> anyhow::Result<RunData> {
     let (image_size, resize, originals) = (config.image_size(), preprocess.resize, config.augment.resized_crop);
-    let options = data::Options { image_size, resize, originals, ..hint::data_options() };
+    let exif = config.exif;
+    let options = data::Options { image_size, resize, originals, exif, ..hint::data_options() };
     let mut dataset = Dataset::list(&config.data, &options)?;
     let kept = resumed.map_or(Ok(None), |resumed| FileList::read(&resumed.folder.files()))?;
     // Of all images, so that --limit-train does not change how they are read.

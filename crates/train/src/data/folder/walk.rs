@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use super::super::decode::has_image_extension;
 use super::super::error::{DataError, Result};
 use super::super::passed_over::PassedOver;
 
@@ -72,8 +73,7 @@ pub fn entries(path: &Path) -> Result<Vec<Entry>> {
 
 /// Whether a file's name is that of a picture.
 pub fn is_picture(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    matches!(extension.as_str(), "png" | "jpg" | "jpeg")
+    has_image_extension(path)
 }
 
 /// The pictures below `folder`, as paths relative to it with `/` between folders. In the order of torchvision's
