@@ -25,7 +25,7 @@ pub fn load(path: &Path) -> Result<Classifier, Box<dyn Error>> {
     })
 }
 
-/// The three most probable classes of a PNG or JPEG file.
+/// The three most probable classes of a picture.
 pub fn classify(classifier: &mut Classifier, picture: &Path) -> Result<Vec<(String, f64)>, Box<dyn Error>> {
     // RGB bytes (side, side, 3): the shorter side resized, the middle cut out, as in evaluation.
     let fit = classifier.fit();

@@ -287,6 +287,54 @@ fn jpeg_files() {
     survive(&[picture(image::ImageFormat::Jpeg)], decode);
 }
 
+/// As [`survive`], of a picture in this format.
+fn survive_as(format: image::ImageFormat) {
+    survive(&[picture(format)], decode);
+}
+
+#[test]
+fn webp_files() {
+    // Lossless, alone and in the extended format.
+    let plain = picture(image::ImageFormat::WebP);
+    let mut extended = b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x08\0\0\0\x17\0\0\x10\0\0".to_vec();
+    extended.extend(&plain[12..]);
+    extended.extend(b"EXIF\x08\0\0\0II*\0\x08\0\0\0");
+    let size = (extended.len() as u32 - 8).to_le_bytes();
+    extended[4..8].copy_from_slice(&size);
+    survive(&[plain, extended], decode);
+}
+
+#[test]
+fn gif_files() {
+    let mut file = Vec::new();
+    let picture = image::RgbImage::from_fn(24, 17, |x, y| image::Rgb([x as u8 * 9, y as u8 * 11, (x * y) as u8]));
+    let mut encoder = image::codecs::gif::GifEncoder::new(&mut file);
+    encoder.encode(picture.as_raw(), 24, 17, image::ExtendedColorType::Rgb8).unwrap();
+    drop(encoder);
+    survive(&[file], decode);
+}
+
+#[test]
+fn bmp_files() {
+    survive_as(image::ImageFormat::Bmp);
+}
+
+#[test]
+fn tiff_files() {
+    survive_as(image::ImageFormat::Tiff);
+}
+
+#[test]
+fn progressive_jpeg_files() {
+    let picture = image::RgbImage::from_fn(24, 17, |x, y| image::Rgb([x as u8 * 9, y as u8 * 11, (x * y) as u8]));
+    let mut file = Vec::new();
+    let mut encoder = jpeg_encoder::Encoder::new(&mut file, 90);
+    encoder.set_progressive(true);
+    encoder.set_restart_interval(2);
+    encoder.encode(picture.as_raw(), 24, 17, jpeg_encoder::ColorType::Rgb).unwrap();
+    survive(&[file], decode);
+}
+
 #[test]
 fn configurations() {
     let text = Config::default().to_toml().unwrap();

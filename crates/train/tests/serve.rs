@@ -168,7 +168,7 @@ fn what_is_refused() {
         assert_eq!(answer.0, status, "{answer:?}");
         assert!(answer.1["error"].as_str().unwrap().contains(word), "{answer:?}");
     };
-    refused(server.post("/predict", "", b"no picture"), 422, "neither PNG nor JPEG");
+    refused(server.post("/predict", "", b"no picture"), 422, "a text file, expected PNG, JPEG");
     refused(server.post("/predict", "", b""), 422, "empty");
     refused(server.post("/predict", "", &file[..file.len() / 2]), 422, "");
     refused(server.post("/predict?top=0", "", &file), 400, "top must be a number");

@@ -239,7 +239,17 @@ pub fn of_data(error: &DataError) -> String {
     match error {
         DataError::Io(error) => of_data_io(error),
         DataError::NothingFound { .. } => {
-            "expected train/CLASS/ and val/CLASS/ with pictures, CLASS/ with pictures and --val 20%, or data_batch_1.bin … data_batch_5.bin and test_batch.bin; `--data sample` needs no files".into()
+            "expected train/CLASS/ and val/CLASS/ with pictures, CLASS/ with pictures and --val 20%, or the unpacked files of CIFAR-10, CIFAR-100, MNIST or STL-10; `--data sample` needs no files".into()
+        }
+        DataError::Unknown { .. } => {
+            "--data takes auto, cifar10, sample, or a folder: class folders, CIFAR-10 or CIFAR-100 (binary or python), \
+             MNIST's idx files, STL-10, or Kaggle's trainLabels.csv with train/"
+                .into()
+        }
+        DataError::NotAFolder { kind, .. } => not_a_folder(*kind),
+        DataError::Malformed { path, .. } => format!("download {} again, and unpack it anew", file_name(path)),
+        DataError::Missing { path } if !file_name(path).ends_with(".bin") => {
+            "unpack the whole archive of the data set into one folder".into()
         }
         DataError::Missing { .. } => {
             "run `alexnet data fetch` to download CIFAR-10 into the cache, and use `--data auto`".into()
@@ -275,6 +285,33 @@ pub fn of_data(error: &DataError) -> String {
         DataError::NoCache => "set ALEXNET_DATA to a folder that can be written".into(),
         DataError::Setting { what, .. } => format!("choose another {what}"),
         DataError::Thread(_) => "lower `--threads`, or close other programs".into(),
+    }
+}
+
+/// For a file that was given in place of a folder of data.
+fn not_a_folder(kind: FileKind) -> String {
+    let unpack = |command: &str| format!("unpack it, `{command}`, and give the folder that it makes");
+    match kind {
+        FileKind::Gzip | FileKind::Tar | FileKind::Xz | FileKind::Bzip2 | FileKind::Zstd => unpack("tar xf FILE"),
+        FileKind::Zip => unpack("unzip FILE -d FOLDER"),
+        FileKind::SevenZip => unpack("7z x FILE -oFOLDER"),
+        FileKind::Rar => unpack("unrar x FILE"),
+        FileKind::Parquet | FileKind::Arrow => {
+            "save its pictures as train/CLASS/*.png and val/CLASS/*.png: in Python, \
+             `datasets.load_dataset(\"parquet\", data_files=FILE)` and `row[\"image\"].save(...)`"
+                .into()
+        }
+        FileKind::Mat | FileKind::Hdf5 | FileKind::NumPy | FileKind::NumPyZip => {
+            "save its pictures as train/CLASS/*.png and val/CLASS/*.png: in Python, scipy.io.loadmat, h5py or \
+             numpy.load, and PIL.Image.fromarray(...).save(...)"
+                .into()
+        }
+        FileKind::Idx | FileKind::Pickle => "give the folder that has this file and the others of the data set".into(),
+        kind if kind.group() == Group::Picture => {
+            "give the folder whose train/CLASS/ has it; `alexnet predict` classifies single pictures".into()
+        }
+        kind if kind.group() == Group::Weights => "weights are given with --init or --resume".into(),
+        _ => "give a folder with train/CLASS/ and val/CLASS/".into(),
     }
 }
 

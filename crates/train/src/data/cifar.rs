@@ -62,7 +62,7 @@ pub(super) fn check_labels(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// CHW to HWC.
-fn planes_to_pixels(planes: &[u8], pixels: &mut [u8]) {
+pub(super) fn planes_to_pixels(planes: &[u8], pixels: &mut [u8]) {
     let area = pixels.len() / 3;
     let (red, rest) = planes.split_at(area);
     let (green, blue) = rest.split_at(area);

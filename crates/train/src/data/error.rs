@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::dataset::Role;
 use super::passed_over::PassedOver;
 use crate::FileError;
+use crate::file_kind::FileKind;
 use crate::run::summary::count;
 
 /// An error while finding, downloading, checking or reading a data set.
@@ -21,6 +22,28 @@ pub enum DataError {
         path: PathBuf,
         /// What is there instead.
         found: String,
+    },
+    /// `--data` is the name of no data set, and there is no such folder.
+    #[error("there is no data set `{name}`, and no folder of this name{}", near(name))]
+    Unknown {
+        /// What was given.
+        name: String,
+    },
+    /// `--data` is a file.
+    #[error("{path} is {kind}, expected a folder", path = path.display())]
+    NotAFolder {
+        /// The file.
+        path: PathBuf,
+        /// What kind of file it is.
+        kind: FileKind,
+    },
+    /// A file of a data set is not as its format says.
+    #[error("{path} is malformed: {reason}", path = path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// One of the official files is absent.
     #[error("{path} is missing", path = path.display())]
@@ -171,13 +194,30 @@ impl DataError {
     /// Whether data exist and are wrong, as opposed to missing or unreachable.
     pub fn is_bad_data(&self) -> bool {
         use DataError::{
-            AllBroken, Annotation, Classes, Decode, EmptyClass, Label, NoClasses, TwoFolders, WrongHash, WrongSize,
+            AllBroken, Annotation, Classes, Decode, EmptyClass, Label, Malformed, NoClasses, TwoFolders, WrongHash,
+            WrongSize,
         };
         matches!(self, WrongSize { .. } | WrongHash { .. } | Label { .. } | Decode { .. } | EmptyClass { .. })
-            || matches!(
-                self,
-                Classes { .. } | TwoFolders { .. } | NoClasses { .. } | Annotation { .. } | AllBroken { .. }
-            )
+            || matches!(self, Classes { .. } | TwoFolders { .. } | NoClasses { .. } | Annotation { .. })
+            || matches!(self, AllBroken { .. } | Malformed { .. })
+    }
+}
+
+/// The name that was probably meant, or what is known of a data set that is not downloaded.
+fn near(name: &str) -> &'static str {
+    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+    match plain.as_str() {
+        "cifar" | "cifar10" | "cifar10python" | "cifar10binary" => "; did you mean cifar10?",
+        "sample" | "samples" | "demo" | "test" => "; did you mean sample?",
+        "auto" | "default" => "; did you mean auto?",
+        "cifar100" | "mnist" | "fashionmnist" | "kmnist" | "emnist" | "stl10" => {
+            "; it is read from a folder of its files, but not downloaded"
+        }
+        "svhn" | "imagenet" | "imagenet1k" | "ilsvrc2012" | "tinyimagenet" | "tinyimagenet200" | "imagenette"
+        | "caltech101" | "flowers102" | "food101" | "oxfordpets" | "catsanddogs" | "dogsvscats" => {
+            "; it is not downloaded: give a folder with train/CLASS/ and val/CLASS/"
+        }
+        _ => "",
     }
 }
 

@@ -16,6 +16,7 @@ pub mod error;
 pub mod extent;
 pub mod fetch;
 pub mod folder;
+mod formats;
 pub mod loader;
 pub mod manifest;
 pub mod mix;

@@ -10,7 +10,8 @@ use super::error::{DataError, Result};
 use super::manifest::{Manifest, OFFICIAL_FOLDER, official_folder, read_file};
 use super::options::Options;
 use super::report::Event;
-use super::{fetch, folder, sample};
+use super::{fetch, folder, formats, sample};
+use crate::file_kind::FileKind;
 
 impl Dataset {
     /// Opens what `--data` names: `auto`, `cifar10`, `sample`, or a folder.
@@ -106,16 +107,23 @@ impl Dataset {
     }
 
     /// Opens a data set that has a format of its own: the official files of CIFAR-10 in `path` or in its
-    /// `cifar-10-batches-bin`. `None` if there is none of these, as for folders of images.
+    /// `cifar-10-batches-bin`, or those of [`formats`]. `None` if there is none of these, as for folders of images.
     ///
     /// # Errors
     /// The path is not a folder that can be read; its files are bad.
     pub fn open_format(path: &Path, options: &Options) -> Result<Option<Self>> {
+        if path.is_file() {
+            let kind = FileKind::of_file(path).map_err(DataError::io("read", path))?;
+            return Err(DataError::NotAFolder { path: path.into(), kind });
+        }
+        if !path.exists() && path.components().count() == 1 && !path.is_absolute() {
+            return Err(DataError::Unknown { name: path.display().to_string() });
+        }
         std::fs::read_dir(path).map_err(DataError::io("read", path))?;
         if let Some(found) = official_folder(path, &options.manifest) {
             return official(&found, &options.manifest, format!("folder {}", found.display())).map(Some);
         }
-        Ok(None)
+        formats::open(path, options)
     }
 }
 

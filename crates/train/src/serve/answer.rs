@@ -30,7 +30,7 @@ pub struct Decoded {
 }
 
 impl Decoded {
-    /// Decodes a PNG or JPEG file.
+    /// Decodes a picture.
     ///
     /// # Errors
     /// The reason, as text for the client.

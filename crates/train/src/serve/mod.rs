@@ -195,7 +195,7 @@ async fn answer(server: &Arc<Server>, request: Request<Incoming>) -> Result<Resp
         }
         "/predict" if request.method() == Method::POST => predict(server, request).await,
         "/" | "/model" => refuse(StatusCode::METHOD_NOT_ALLOWED, "use GET"),
-        "/predict" => refuse(StatusCode::METHOD_NOT_ALLOWED, "use POST, with a PNG or JPEG file as the body"),
+        "/predict" => refuse(StatusCode::METHOD_NOT_ALLOWED, "use POST, with a picture as the body"),
         _ => refuse(StatusCode::NOT_FOUND, "not found; the paths are /, /model and /predict"),
     }
 }

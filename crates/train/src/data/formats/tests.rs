@@ -1,0 +1,205 @@
+use std::io::Write;
+use std::path::Path;
+
+use super::*;
+use crate::data::cifar::{self, IMAGE};
+use crate::data::decode::Exif;
+
+fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
+    std::fs::create_dir_all(path.as_ref().parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn opened(folder: &Path) -> Dataset {
+    Dataset::open(folder.to_str().unwrap(), &Options::default()).unwrap()
+}
+
+fn refused(folder: &Path) -> String {
+    Dataset::open(folder.to_str().unwrap(), &Options::default()).unwrap_err().to_string()
+}
+
+/// Image `n` in HWC.
+fn pixels(n: usize) -> Vec<u8> {
+    (0..IMAGE).map(|i| (i * 5 + n * 31) as u8).collect()
+}
+
+/// Image `n` in CHW.
+fn planes(n: usize) -> Vec<u8> {
+    let mut record = Vec::new();
+    cifar::push_record(&mut record, 0, &pixels(n));
+    record.split_off(1)
+}
+
+#[test]
+fn cifar100_in_binary() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("cifar-100-binary");
+    write(place.join("fine_label_names.txt"), "apple\naquarium_fish\nbaby\n");
+    let records = |labels: &[u8]| {
+        labels.iter().enumerate().flat_map(|(n, &l)| [vec![9, l], planes(n)].concat()).collect::<Vec<u8>>()
+    };
+    write(place.join("train.bin"), records(&[2, 0, 1]));
+    write(place.join("test.bin"), records(&[1]));
+    let dataset = opened(folder.path());
+    assert_eq!((dataset.name.as_str(), dataset.classes.len()), ("cifar100", 3));
+    assert_eq!((dataset.train.labels(), dataset.test.labels()), (&[2, 0, 1][..], &[1][..]));
+    assert_eq!(dataset.train.pixels().unwrap()[IMAGE..2 * IMAGE], pixels(1));
+    // The folder itself is the same data set, another image another one.
+    assert_eq!(opened(&place).fingerprint, dataset.fingerprint);
+    write(place.join("test.bin"), records(&[2]));
+    assert_ne!(opened(&place).fingerprint, dataset.fingerprint);
+    write(place.join("test.bin"), records(&[3]));
+    assert!(refused(&place).contains("label 3, expected at most 2"));
+    write(place.join("test.bin"), &records(&[1])[1..]);
+    assert!(refused(&place).contains("truncated"));
+    std::fs::remove_file(place.join("test.bin")).unwrap();
+    assert!(refused(&place).ends_with("test.bin is missing"));
+}
+
+/// An idx file.
+fn idx(sides: &[u32], bytes: &[u8]) -> Vec<u8> {
+    let mut file = vec![0, 0, 8, sides.len() as u8];
+    sides.iter().for_each(|side| file.extend(side.to_be_bytes()));
+    file.extend(bytes);
+    file
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn images(count: usize) -> Vec<u8> {
+    idx(&[count as u32, 28, 28], &(0..count * 784).map(|i| (i * 7) as u8).collect::<Vec<u8>>())
+}
+
+#[test]
+fn mnist_and_those_like_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for (place, suffix, name, class) in [
+        ("a/MNIST/raw", "", "mnist", "3"),
+        ("b", ".gz", "mnist", "3"),
+        ("c/FashionMNIST/raw", ".gz", "fashion-mnist", "Dress"),
+        ("d/KMNIST/raw", "", "kmnist", "tsu"),
+    ] {
+        let packed = |bytes: Vec<u8>| if suffix.is_empty() { bytes } else { gzip(&bytes) };
+        let place = folder.path().join(place);
+        for (split, count) in [("train", 6), ("t10k", 3)] {
+            let labels: Vec<u8> = (0..count as u8).map(|n| (n * 3) % 10).collect();
+            write(place.join(format!("{split}-images-idx3-ubyte{suffix}")), packed(images(count)));
+            write(place.join(format!("{split}-labels-idx1-ubyte{suffix}")), packed(idx(&[count as u32], &labels)));
+        }
+        let root = if name == "mnist" && suffix == ".gz" { place.clone() } else { place.join("../..") };
+        let dataset = opened(&root);
+        assert_eq!((dataset.name.as_str(), dataset.classes[3].as_str()), (name, class));
+        assert_eq!(dataset.classes.len(), 10);
+        assert_eq!((dataset.train.labels(), dataset.test.len()), (&[0, 3, 6, 9, 2, 5][..], 3));
+        assert_eq!(dataset.train.image_size(), Some(28));
+        let second = &dataset.train.pixels().unwrap()[784 * 3..];
+        // 784·7 and 785·7, of each the last byte.
+        assert_eq!(second[..6], [112, 112, 112, 119, 119, 119]);
+    }
+}
+
+#[test]
+fn bad_idx_files_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let whole = || {
+        for split in ["train", "t10k"] {
+            write(path(&format!("{split}-images-idx3-ubyte")), images(2));
+            write(path(&format!("{split}-labels-idx1-ubyte")), idx(&[2], &[1, 2]));
+        }
+    };
+    whole();
+    assert_eq!(opened(folder.path()).classes.len(), 10);
+    for (name, bytes, words) in [
+        ("train-images-idx3-ubyte", images(2)[..900].to_vec(), "too many for a file of 900 bytes"),
+        ("train-images-idx3-ubyte", idx(&[u32::MAX, 1 << 20, 28], &[0; 40]), "too many for a file"),
+        ("train-images-idx3-ubyte", idx(&[2, 28, 20], &[0; 1120]), "expected squares"),
+        ("train-images-idx3-ubyte", vec![0, 0, 8], "cut short"),
+        ("train-images-idx3-ubyte", vec![1; 99], "no idx file"),
+        ("t10k-images-idx3-ubyte", images(3), "2 labels for 3 images"),
+        ("t10k-images-idx3-ubyte", [images(2), vec![0]].concat(), "and has more"),
+        ("t10k-labels-idx1-ubyte", idx(&[2, 1], &[1, 2]), "dimensions"),
+    ] {
+        whole();
+        write(path(name), bytes);
+        let error = refused(folder.path());
+        assert!(error.contains(words) && error.contains(name.split('-').next().unwrap()), "{error}");
+    }
+    whole();
+    std::fs::remove_file(path("t10k-labels-idx1-ubyte")).unwrap();
+    assert!(refused(folder.path()).contains("t10k-labels-idx1-ubyte is missing"));
+    // A cut gzip file, and one that unpacks to more than it may.
+    std::fs::remove_file(path("train-images-idx3-ubyte")).unwrap();
+    let packed = gzip(&images(2));
+    write(path("train-images-idx3-ubyte.gz"), &packed[..packed.len() / 2]);
+    whole();
+    std::fs::remove_file(path("train-images-idx3-ubyte")).unwrap();
+    assert!(refused(folder.path()).contains("cut short"));
+}
+
+#[test]
+fn stl10_in_binary() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("stl10_binary");
+    // Column order: the value is the column's number, then the row's in the third plane.
+    let image: Vec<u8> =
+        (0..3 * 96 * 96).map(|i| if i < 2 * 96 * 96 { (i / 96 % 96) as u8 } else { (i % 96) as u8 }).collect();
+    for split in ["train", "test"] {
+        write(place.join(format!("{split}_X.bin")), [&image[..], &image].concat());
+        write(place.join(format!("{split}_y.bin")), [10, 1]);
+    }
+    let dataset = opened(folder.path());
+    assert_eq!((dataset.name.as_str(), dataset.train.labels()), ("stl10", &[9, 0][..]));
+    assert_eq!(dataset.classes[9], "truck");
+    let pixels = dataset.train.pixels().unwrap();
+    assert_eq!(pixels[(5 * 96 + 17) * 3..][..3], [17, 17, 5]);
+    write(place.join("test_y.bin"), [0, 1]);
+    assert!(refused(folder.path()).contains("label 0"));
+    write(place.join("test_y.bin"), [1, 2, 3]);
+    assert!(refused(folder.path()).contains("test_X.bin has 55296 bytes"));
+}
+
+#[test]
+fn a_list_of_labels_beside_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for n in 1..=4 {
+        write(path(&format!("train/{n}.png")), []);
+        image::RgbImage::from_pixel(5, 5, image::Rgb([n, 0, 0])).save(path(&format!("train/{n}.png"))).unwrap();
+    }
+    write(path("trainLabels.csv"), "id,label\r\n1,frog\r\n2,cat\r\n3,\"frog\"\r\n4,dog\r\n");
+    let options = Options { exif: Exif::Ignore, ..Options::default() };
+    let dataset = super::open(folder.path(), &options).unwrap().unwrap();
+    assert_eq!(dataset.classes, ["cat", "dog", "frog"]);
+    assert_eq!((dataset.train.labels(), dataset.test.len()), (&[2, 0, 2, 1][..], 0));
+    assert!(dataset.train.file(2).unwrap().ends_with("train/3.png"));
+    assert!(dataset.source.contains("training"), "{}", dataset.source);
+    let mut scratch = Vec::new();
+    assert_eq!(dataset.train.image(3, 5, &mut scratch).unwrap()[..3], [4, 0, 0]);
+    // Other columns, whole names, another list.
+    std::fs::remove_file(path("trainLabels.csv")).unwrap();
+    write(path("labels.csv"), "breed,weight,file\nx,3,1.png\n\"a, b\",4,2.png\n");
+    let other = super::open(folder.path(), &options).unwrap().unwrap();
+    assert_eq!((other.classes, other.train.labels()), (vec!["a, b".to_owned(), "x".into()], &[1, 0][..]));
+    write(path("labels.csv"), "a,b\n1,x\n2,y\n");
+    assert_eq!(super::open(folder.path(), &options).unwrap().unwrap().classes, ["x", "y"]);
+    for (rows, words) in [
+        ("id,label\n1,a\n9,b\n", "9.png is missing"),
+        ("id,label\n1,a,b\n", "line 2 has 3 columns"),
+        ("id,label\n1,a\n../1,b\n", "line 3 has the name"),
+        ("id,label\n", "no rows"),
+    ] {
+        write(path("labels.csv"), rows);
+        let error = super::open(folder.path(), &options).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    // Beside class folders the list is not needed.
+    write(path("labels.csv"), "id,label\n77,a\n");
+    write(path("train/cat/1.png"), "");
+    assert!(super::open(folder.path(), &options).unwrap().is_none());
+}
+//PY
