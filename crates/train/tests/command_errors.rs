@@ -86,7 +86,11 @@ fn what_does_not_fit() {
         2,
         &["error: --val is 1000, expected fewer than the 1000 training images"],
     );
-    place.fail("train --data CIFAR10", 1, &["cannot read CIFAR10", "hint: ", "auto, cifar10, sample or a folder"]);
+    place.fail(
+        "train --data CIFAR10",
+        1,
+        &["no data set `CIFAR10`", "did you mean cifar10?", "hint: ", "auto, cifar10, sample"],
+    );
     fs::write(place.path("file"), "").unwrap();
     place.fail(&format!("{SHORT} --epochs 1 --out file/run"), 1, &["cannot create file/run", "hint: "]);
     place.fail(&format!("{SHORT} --init none.safetensors"), 1, &["none.safetensors", "hint: check the path"]);

@@ -246,6 +246,8 @@ fn other_formats_are_trained_on_and_predicted() {
             }
         }
     }
+    let verified = place.succeed("data verify --data photos");
+    assert!(verified.contains("kinds      4 BMP, 2 GIF, 4 TIFF, 4 WebP"), "{verified}");
     let shown = place.succeed("data show --data photos");
     assert!(shown.lines().any(|line| line.split_whitespace().eq(["vertical", "5", "2"])), "{shown}");
     place.succeed("train --data photos --epochs 1 --batch-size 5 --out run --device cpu");

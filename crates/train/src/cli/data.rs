@@ -1,5 +1,6 @@
 //! `alexnet data`: show, fetch, verify, augment, speed.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,6 +9,7 @@ use super::{advice, hint, output};
 use crate::data::decode::Exif;
 use crate::data::manifest::{Manifest, OFFICIAL_FOLDER, official_folder, read_file};
 use crate::data::{DataError, Dataset, Options, Preprocess, Role, Split};
+use crate::file_kind::FileKind;
 use crate::print::{cut, pad, terminal, widest};
 use crate::run::Config;
 
@@ -143,13 +145,9 @@ fn verify(data: &str, options: &Options) -> Result<(String, Option<DataError>), 
         "auto" | "cifar10" => Some(options.cifar10_folder()?),
         folder => Some(folder.into()),
     };
-    let images = folder.as_ref().is_some_and(|folder| crate::data::folder::is_one(folder))
-        && folder.as_ref().is_some_and(|folder| official_folder(folder, &options.manifest).is_none());
-    if let (Some(folder), false) = (&folder, images) {
-        if !matches!(data, "auto" | "cifar10") && official_folder(folder, &options.manifest).is_none() {
-            // Its error says what is in the folder instead.
-            return Dataset::open_folder(folder, options).map(|dataset| (describe(&dataset), None));
-        }
+    let official = |folder: &Path| official_folder(folder, &options.manifest).is_some();
+    let by_name = |folder: &Path| matches!(data, "auto" | "cifar10") && !crate::data::folder::is_one(folder);
+    if let Some(folder) = folder.as_ref().filter(|folder| official(folder) || by_name(folder)) {
         let files = cifar_folder(folder, &options.manifest);
         let _ = writeln!(text, "{}", files.display());
         let mut bad = None;
@@ -178,12 +176,27 @@ fn verify(data: &str, options: &Options) -> Result<(String, Option<DataError>), 
         bad.extend(split.faults(options.image_size));
     }
     text += &describe(&dataset);
+    text += &kinds(&dataset);
     for error in &bad {
         let _ = writeln!(text, "BAD: {error}");
     }
     let images: usize = dataset.splits().map(|(_, split)| split.len()).sum();
     let _ = writeln!(text, "{} of {images} images decode.", images - bad.len());
     Ok((text, bad.into_iter().next()))
+}
+
+/// How many files there are of each kind, by their contents; nothing for images in memory.
+fn kinds(dataset: &Dataset) -> String {
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for (_, split) in dataset.splits() {
+        for path in (0..split.len()).filter_map(|index| split.file(index)) {
+            let kind = FileKind::of_file(&path).unwrap_or(FileKind::Unknown).name();
+            let kind = kind.trim_start_matches("a ").trim_start_matches("an ").trim_end_matches(" picture");
+            *counts.entry(kind).or_default() += 1;
+        }
+    }
+    let list: Vec<String> = counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    if list.is_empty() { String::new() } else { format!("\nkinds      {}\n", list.join(", ")) }
 }
 
 /// Source, sizes, and number of images per class.

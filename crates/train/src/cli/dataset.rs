@@ -98,10 +98,12 @@ pub fn scored(choice: &Choice<'_>, loaded: &LoadedCheckpoint, options: &Options)
     let found = open(&data, choice, metadata, config.as_ref().ok(), kept.as_ref(), options).map_err(|error| {
         let moved = choice.data.is_none() && !matches!(data.as_str(), "auto" | "cifar10" | "sample");
         match error.downcast_ref::<DataError>() {
-            Some(DataError::Io(_) | DataError::NothingFound { .. }) if moved => hint::failure(
-                format!("the run's data cannot be opened: {error}"),
-                "if they were moved, name their folder with --data",
-            ),
+            Some(DataError::Io(_) | DataError::NothingFound { .. } | DataError::Unknown { .. }) if moved => {
+                hint::failure(
+                    format!("the run's data cannot be opened: {error}"),
+                    "if they were moved, name their folder with --data",
+                )
+            }
             _ => error,
         }
     })?;

@@ -86,18 +86,17 @@ struct Bits<'a> {
 impl Bits<'_> {
     fn refill(&mut self) {
         while self.count <= 56 {
-            let byte = match self.bytes.get(self.at..self.at + 2) {
-                Some(&[0xff, 0]) => {
+            let byte = match self.bytes.get(self.at..).unwrap_or_default() {
+                [0xff, 0, ..] => {
                     self.at += 2;
                     0xff
                 }
-                Some(&[0xff, _]) => return,
-                Some(&[byte, _]) => {
+                // A marker, or the end of the file.
+                [0xff, ..] | [] => return,
+                &[byte, ..] => {
                     self.at += 1;
                     byte
                 }
-                // The last byte of the file belongs to a marker in a whole file.
-                _ => return,
             };
             self.buffer |= u64::from(byte) << (56 - self.count);
             self.count += 8;

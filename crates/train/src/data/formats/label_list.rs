@@ -58,7 +58,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Option<Dataset>> {
         labels.push(classes.binary_search(label).unwrap_or_default() as u32);
     }
     let folders: Vec<PathBuf> = vec![folder; classes.len()];
-    let train = Split::in_files(folders.clone(), names, labels).with_exif(options.exif);
+    let train = Split::in_files(folders, names, labels).with_exif(options.exif);
     let extent = extent::typical(&train);
     let name = path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     Ok(Some(Dataset {
@@ -69,7 +69,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Option<Dataset>> {
         classes,
         train,
         val: None,
-        test: Split::in_files(folders, Vec::new(), Vec::new()),
+        test: Split::empty(),
         warning: None,
         fingerprint: hex(&hash.finalize())[..16].to_string(),
     }))

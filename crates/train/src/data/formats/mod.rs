@@ -25,7 +25,7 @@ use crate::hex::hex;
 mod cifar100;
 mod idx;
 mod label_list;
-//PY mod python;
+mod python;
 mod stl10;
 
 /// Opens the data set in `path` or in its usual subfolder; `None` if there is none of these formats.
@@ -35,12 +35,12 @@ mod stl10;
 pub fn open(path: &Path, options: &Options) -> Result<Option<Dataset>> {
     let within = |name: &str| [path.to_owned(), path.join(name)];
     let with = |folders: [PathBuf; 2], file: &str| folders.into_iter().find(|folder| folder.join(file).is_file());
-    //PY     if let Some(folder) = with(within("cifar-10-batches-py"), "data_batch_1") {
-    //PY         return python::cifar10(&folder).map(Some);
-    //PY     }
-    //PY     if let Some(folder) = with(within("cifar-100-python"), "meta").filter(|folder| folder.join("train").is_file()) {
-    //PY         return python::cifar100(&folder).map(Some);
-    //PY     }
+    if let Some(folder) = with(within("cifar-10-batches-py"), "data_batch_1") {
+        return python::cifar10(&folder).map(Some);
+    }
+    if let Some(folder) = with(within("cifar-100-python"), "meta").filter(|folder| folder.join("train").is_file()) {
+        return python::cifar100(&folder).map(Some);
+    }
     if let Some(folder) = with(within("cifar-100-binary"), "fine_label_names.txt") {
         return cifar100::open(&folder).map(Some);
     }

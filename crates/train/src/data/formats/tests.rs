@@ -202,4 +202,120 @@ fn a_list_of_labels_beside_pictures() {
     write(path("train/cat/1.png"), "");
     assert!(super::open(folder.path(), &options).unwrap().is_none());
 }
-//PY
+
+/// Pickles of protocol 2 as Python 2 wrote them (the official files), or as Python 3 does.
+struct Pickled {
+    bytes: Vec<u8>,
+    python2: bool,
+}
+
+impl Pickled {
+    fn new(python2: bool) -> Self {
+        Self { bytes: b"\x80\x02}(".to_vec(), python2 }
+    }
+
+    fn text(&mut self, text: &str) -> &mut Self {
+        if self.python2 {
+            self.bytes.extend([b"U", &[text.len() as u8][..], text.as_bytes()].concat());
+        } else {
+            self.bytes.extend([b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat());
+        }
+        self
+    }
+
+    fn numbers(&mut self, key: &str, numbers: &[u8]) -> &mut Self {
+        self.text(key).bytes.extend(b"](");
+        numbers.iter().for_each(|&number| self.bytes.extend([b'K', number]));
+        self.bytes.push(b'e');
+        self
+    }
+
+    fn texts(&mut self, key: &str, texts: &[&str]) -> &mut Self {
+        self.text(key).bytes.extend(b"](");
+        for text in texts {
+            self.text(text);
+        }
+        self.bytes.push(b'e');
+        self
+    }
+
+    /// A NumPy array of bytes (rows, 3072).
+    fn data(&mut self, rows: usize, bytes: &[u8]) -> &mut Self {
+        self.text("data");
+        // Its module was renamed in NumPy 2.
+        let module: &[u8] = if self.python2 { b"cnumpy.core.multiarray\n" } else { b"cnumpy._core.multiarray\n" };
+        self.bytes.extend([module, b"_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01M"].concat());
+        self.bytes.extend((rows as u16).to_le_bytes());
+        self.bytes.extend(b"M\x00\x0c\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89");
+        if self.python2 {
+            self.bytes.extend([b"T", &(bytes.len() as u32).to_le_bytes()[..], bytes].concat());
+        } else {
+            // Protocol 2 has no bytes: text in Latin-1, encoded when it is read.
+            let text: String = bytes.iter().map(|&byte| char::from(byte)).collect();
+            self.bytes.extend(b"c_codecs\nencode\nX");
+            self.bytes
+                .extend([&(text.len() as u32).to_le_bytes()[..], text.as_bytes(), b"X\x06\0\0\0latin1\x86R"].concat());
+        }
+        self.bytes.extend(b"tb");
+        self
+    }
+
+    fn file(&mut self) -> Vec<u8> {
+        [&self.bytes[..], b"u."].concat()
+    }
+}
+
+#[test]
+fn cifar10_and_100_in_python() {
+    for python2 in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("cifar-10-batches-py");
+        let batch = |labels: &[u8], first: usize| {
+            let data: Vec<u8> = (0..labels.len()).flat_map(|n| planes(first + n)).collect();
+            let mut file = Pickled::new(python2);
+            file.text("batch_label").text("training batch 1 of 5").data(labels.len(), &data);
+            file.numbers("labels", labels).texts("filenames", &["a.png", "b.png"]).file()
+        };
+        for n in 0..5 {
+            write(place.join(format!("data_batch_{}", n + 1)), batch(&[n as u8, 9 - n as u8], 2 * n));
+        }
+        write(place.join("test_batch"), batch(&[7], 40));
+        let dataset = opened(folder.path());
+        assert_eq!((dataset.name.as_str(), dataset.classes[0].as_str()), ("cifar10", "airplane"));
+        assert_eq!(dataset.train.labels(), [0, 9, 1, 8, 2, 7, 3, 6, 4, 5]);
+        assert_eq!(dataset.test.labels(), [7]);
+        assert_eq!(dataset.train.pixels().unwrap()[3 * IMAGE..4 * IMAGE], pixels(3), "python 2: {python2}");
+        let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+        write(place.join("batches.meta"), Pickled::new(python2).texts("label_names", &names).file());
+        assert_eq!(opened(&place).classes, names);
+        for (file, words) in [
+            (batch(&[10], 1), "label 10, expected at most 9"),
+            (batch(&[1], 1)[..900].to_vec(), "malformed"),
+            (Pickled::new(python2).numbers("labels", &[1]).file(), "no array `data`"),
+            (Pickled::new(python2).data(1, &planes(1)).file(), "no list `labels`"),
+            (Pickled::new(python2).data(1, &planes(1)).numbers("labels", &[1, 2]).file(), "expected bytes [2, 3072]"),
+            (b"\x80\x02cos\nsystem\nX\x02\0\0\0ls\x85R.".to_vec(), "os.system"),
+        ] {
+            write(place.join("data_batch_4"), file);
+            let error = refused(folder.path());
+            assert!(error.contains(words) && error.contains("data_batch_4"), "{error}");
+        }
+        std::fs::remove_file(place.join("data_batch_4")).unwrap();
+        assert!(refused(folder.path()).ends_with("data_batch_4 is missing"));
+
+        let place = folder.path().join("cifar-100-python");
+        std::fs::remove_dir_all(folder.path().join("cifar-10-batches-py")).unwrap();
+        let file = |labels: &[u8]| {
+            let data: Vec<u8> = (0..labels.len()).flat_map(planes).collect();
+            let mut file = Pickled::new(python2);
+            file.numbers("fine_labels", labels).numbers("coarse_labels", &[0]).data(labels.len(), &data).file()
+        };
+        write(place.join("meta"), Pickled::new(python2).texts("fine_label_names", &["apple", "fish", "baby"]).file());
+        write(place.join("train"), file(&[2, 1]));
+        write(place.join("test"), file(&[0]));
+        let dataset = opened(folder.path());
+        assert_eq!((dataset.name.as_str(), dataset.classes.len()), ("cifar100", 3));
+        assert_eq!((dataset.train.labels(), dataset.test.labels()), (&[2, 1][..], &[0][..]));
+        assert_eq!(dataset.train.pixels().unwrap()[IMAGE..], pixels(1));
+    }
+}

@@ -144,6 +144,19 @@ fn a_run_from_before_decay_all_goes_on_as_it_was() {
 }
 
 #[test]
+fn a_run_from_before_exif_goes_on_with_the_same_pixels() {
+    let read = |text: &str| Config::of_run(text, Path::new("x")).unwrap().exif;
+    assert_eq!((read("lr = 0.01\n"), read("exif = \"apply\"\n")), (Exif::Ignore, Exif::Apply));
+    assert_eq!(read(&Config::default().to_toml().unwrap()), Exif::Apply);
+    // Its network, and imported weights, see new pictures upright.
+    for (text, exif) in
+        [("lr = 0.01\n", Exif::Apply), ("", Exif::Apply), ("exif = \"ignore\"\na-later-key = 1", Exif::Ignore)]
+    {
+        assert_eq!(Config::exif_of_run(text), exif, "{text}");
+    }
+}
+
+#[test]
 fn transforms_take_their_sizes_from_the_image() {
     let config = Config { augment: "crop,cutout".parse().unwrap(), ..Config::default() };
     let transforms = TransformConfig { padding: 4, cutout: 16, ..TransformConfig::NONE };
