@@ -106,7 +106,7 @@ fn a_box_is_taken_from_the_picture_and_not_from_what_was_shrunk() {
     };
     let (shrunk, kept) = (open(false), open(true));
     assert_eq!((shrunk.train.image_size(), shrunk.extent), (Some(16), Some([128, 128])));
-    assert_eq!((kept.train.image_size(), kept.test.image_size()), (None, Some(16)));
+    assert_eq!((kept.train.image_size(), kept.val.as_ref().unwrap().image_size()), (None, Some(16)));
     // A box of an eighth of each side is enlarged little, if at all: black and white remain.
     let scale = CropScale { least: 0.015, most: 0.016 };
     let transforms = TransformConfig { resized_crop: Some(scale), ..TransformConfig::NONE };
