@@ -328,7 +328,7 @@ fn broken_pictures_are_left_out_when_asked() {
     fs::write(place.path("d/train/ant/1.png"), "<html>").unwrap();
     fs::write(place.path("d/val/bee/0.png"), "").unwrap();
     let advice =
-        ["cannot decode d/train/ant/1.png", "--skip-broken", "data --data DIR verify", "--accept-data-changes"];
+        ["cannot decode d/train/ant/1.png", "--skip-broken", "alexnet data --data d verify", "--accept-data-changes"];
     place.fail(&format!("{TRAIN} d --out run"), 1, &advice);
     let done = place.run(&format!("{TRAIN} d --skip-broken --out run"));
     assert!(done.code == 0 && done.error.contains("left out 2 broken pictures, listed in run/broken.txt"), "{done:?}");

@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::Path;
 
+use crate::data::folder::role_of;
 use crate::data::{self, DataError, Role};
 use crate::file_kind::{FileKind, Group};
 use crate::import;
@@ -262,9 +263,11 @@ pub fn of_data(error: &DataError) -> String {
             "{} is not an official CIFAR-10 file; `alexnet data fetch` downloads the official ones",
             file_name(path)
         ),
-        DataError::Decode { .. } => {
-            "replace the image, or leave it out with --skip-broken; `alexnet data --data DIR verify` lists all broken ones; after removing some, a run goes on with --resume RUN --accept-data-changes".into()
-        }
+        DataError::Decode { path, .. } => format!(
+            "replace the image, or leave it out with --skip-broken; `alexnet data --data {} verify` lists all broken \
+             ones; after removing some, a run goes on with --resume RUN --accept-data-changes",
+            data_folder_of(path).map_or("DIR".into(), |folder| folder.to_string_lossy())
+        ),
         DataError::AllBroken { .. } => "check whether the disk is there and the pictures have a format that can be read; `alexnet data --data DIR verify` says what is wrong with each".into(),
         DataError::TwoFolders { .. } => "keep one of them, or rename the other, which is then left out".into(),
         DataError::NoSplit { role: Role::Train, .. } => "choose another --split".into(),
@@ -313,6 +316,13 @@ fn not_a_folder(kind: FileKind) -> String {
         kind if kind.group() == Group::Weights => "weights are given with --init or --resume".into(),
         _ => "give a folder with train/CLASS/ and val/CLASS/".into(),
     }
+}
+
+/// The folder of the data set that holds a picture, if the names of the folders tell.
+fn data_folder_of(picture: &Path) -> Option<&Path> {
+    let named = |folder: &&Path| folder.file_name().is_some_and(|name| role_of(&name.to_string_lossy()).is_some());
+    let folder = picture.ancestors().skip(1).find(named)?.parent()?;
+    Some(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
 }
 
 fn of_data_io(error: &crate::FileError) -> String {

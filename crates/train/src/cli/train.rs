@@ -248,7 +248,7 @@ pub struct Args {
     /// Evaluate after every Nth epoch and the last [default: 1]
     #[arg(long, value_name = "N", help_heading = "Run")]
     test_every: Option<usize>,
-    /// End the run after N evaluations without a rise in accuracy [default: 0]
+    /// End the run after N evaluations without a higher accuracy [default: 0]
     ///
     /// Of the validation images, else of the test images. The best epoch stays in best.safetensors. 0: never.
     #[arg(long, value_name = "N", help_heading = "Run")]
