@@ -92,7 +92,8 @@ fn a_network_is_tuned_to_other_classes() {
         }
     }
     // The settings are named: those of `finetune`, which the flags would bring, depend on the number of epochs.
-    let train = "train --recipe tutorial --data data --batch-size 8 --device cpu --lr 0.02 --dropout 0 --augment none --epochs 4 --init ten.pth";
+    let train = "train --recipe tutorial --data data --batch-size 8 --device cpu --lr 0.02 \
+                 --dropout 0 --augment none --epochs 4 --init ten.pth";
     place.fail(train, 1, &["ten.pth has a last layer of 10 classes, 2 are wanted", "hint: add --replace-classifier"]);
     place.succeed(&format!("{train} --replace-classifier --freeze features --out tuned"));
     let features = named(&place, "run/last.safetensors", "features.");
