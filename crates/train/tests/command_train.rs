@@ -52,6 +52,9 @@ fn a_run_from_start_to_evaluation() {
     let first = json("");
     assert_eq!(first["accuracy"], record["test_acc"]);
     assert!((first["loss"].as_f64().unwrap() - record["test_loss"].as_f64().unwrap()).abs() < 1e-6);
+    let figures = [("balanced_accuracy", "test_balanced_acc"), ("macro_f1", "test_macro_f1")];
+    assert!(figures.iter().all(|(ours, recorded)| first[ours].is_f64() && first[ours] == record[recorded]), "{first}");
+    assert!(first["top5_accuracy"].as_f64() >= first["accuracy"].as_f64(), "{first}");
     assert_eq!(first["images"], 20);
     assert_eq!((first["per_class"].as_array().unwrap().len(), first["classes"][9].as_str()), (10, Some("truck")));
     let rows: Vec<Vec<u64>> = serde_json::from_value(first["confusion"].clone()).unwrap();
@@ -59,9 +62,13 @@ fn a_run_from_start_to_evaluation() {
     assert_eq!(rows.iter().flatten().sum::<u64>(), 20);
     assert_eq!(json("--batch-size 7 --threads 1")["confusion"], first["confusion"]);
     let text = place.succeed("eval runs/cifar-1/last.safetensors");
-    for part in
-        ["cifar, after 1 epoch and 2 steps", "250 test images of sample: Loss=", "\nairplane", "Confusion (rows true"]
-    {
+    for part in [
+        "cifar, after 1 epoch and 2 steps",
+        "250 test images of sample: Loss=",
+        "Macro F1=0.",
+        "\nairplane",
+        "Confusion (rows true",
+    ] {
         assert!(text.contains(part), "no `{part}` in: {text}");
     }
 
