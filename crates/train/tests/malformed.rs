@@ -292,26 +292,57 @@ fn survive_as(format: image::ImageFormat) {
     survive(&[picture(format)], decode);
 }
 
-#[test]
-fn webp_files() {
-    // Lossless, alone and in the extended format.
+/// A WebP file in the extended format.
+fn extended_webp() -> Vec<u8> {
     let plain = picture(image::ImageFormat::WebP);
     let mut extended = b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x08\0\0\0\x17\0\0\x10\0\0".to_vec();
     extended.extend(&plain[12..]);
     extended.extend(b"EXIF\x08\0\0\0II*\0\x08\0\0\0");
     let size = (extended.len() as u32 - 8).to_le_bytes();
     extended[4..8].copy_from_slice(&size);
-    survive(&[plain, extended], decode);
+    extended
 }
 
 #[test]
-fn gif_files() {
+fn webp_files() {
+    survive(&[picture(image::ImageFormat::WebP), extended_webp()], decode);
+}
+
+fn gif() -> Vec<u8> {
     let mut file = Vec::new();
     let picture = image::RgbImage::from_fn(24, 17, |x, y| image::Rgb([x as u8 * 9, y as u8 * 11, (x * y) as u8]));
     let mut encoder = image::codecs::gif::GifEncoder::new(&mut file);
     encoder.encode(picture.as_raw(), 24, 17, image::ExtendedColorType::Rgb8).unwrap();
     drop(encoder);
-    survive(&[file], decode);
+    file
+}
+
+#[test]
+fn gif_files() {
+    survive(&[gif()], decode);
+}
+
+/// Sizes that other parts of the file contradict.
+#[test]
+fn frames_beyond_their_picture_take_no_memory() {
+    let hostile = |mut file: Vec<u8>, at: usize, size: &[u8]| {
+        file[at..at + size.len()].copy_from_slice(size);
+        let turn = TURN.lock();
+        let before = HELD.load(Ordering::Relaxed);
+        MOST.store(before, Ordering::Relaxed);
+        let refused = decode::decode(&file, Exif::Apply).is_err();
+        let took = MOST.load(Ordering::Relaxed).saturating_sub(before);
+        drop(turn);
+        assert!(refused && took < 64 << 20, "{took} bytes");
+    };
+    let gif = gif();
+    let frame = 13 + if gif[10] & 0x80 == 0 { 0 } else { 3 << ((gif[10] & 7) + 1) };
+    let frame = (frame..gif.len()).find(|&at| gif[at] == 0x2c).unwrap();
+    hostile(gif, frame + 5, &[0xff, 0xff, 0xff, 0xff]);
+    // The frame's own size behind that of the canvas.
+    let webp = extended_webp();
+    let chunk = webp.windows(4).position(|name| name == b"VP8L").unwrap();
+    hostile(webp, chunk + 9, &[0xff, 0xff, 0xff, 0x0f]);
 }
 
 #[test]

@@ -96,6 +96,12 @@ pub fn decode_original(path: &Path, exif: Exif) -> Result<Decoded> {
 /// What kind of file it is, what is wrong with it, or which limit it exceeds, as text.
 pub fn decode(bytes: &[u8], exif: Exif) -> Result<Decoded, String> {
     let format = format(&bytes[..bytes.len().min(START)])?;
+    // The decoders are others' work, and one malformed file must not end a training run.
+    let decoded = std::panic::catch_unwind(|| decode_as(format, bytes, exif));
+    decoded.unwrap_or_else(|_| Err("the file is damaged: its decoder failed".into()))
+}
+
+fn decode_as(format: ImageFormat, bytes: &[u8], exif: Exif) -> Result<Decoded, String> {
     match format {
         ImageFormat::Png => container::png(bytes)?,
         ImageFormat::Gif => container::gif(bytes)?,

@@ -42,8 +42,10 @@ pub(super) fn png_bits(bytes: &[u8]) -> u64 {
     u64::from(depth) * channels
 }
 
-/// All blocks up to the trailer.
+/// All blocks up to the trailer, and frames that are not much larger than the picture.
 pub(super) fn gif(bytes: &[u8]) -> Check {
+    /// Pixels that a frame may always have.
+    const SMALL: usize = 1 << 22;
     let colours = |flags: u8| if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) };
     let end = || cut("it has no trailer");
     let mut at = 13 + colours(*bytes.get(10).ok_or_else(end)?);
@@ -51,7 +53,14 @@ pub(super) fn gif(bytes: &[u8]) -> Check {
         match *bytes.get(at).ok_or_else(end)? {
             0x3b => return Ok(()),
             0x21 => at += 2,
-            0x2c => at += 11 + colours(*bytes.get(at + 9).ok_or_else(end)?),
+            0x2c => {
+                let area = |at| Some(le16(bytes, at)? * le16(bytes, at + 2)?);
+                let (frame, picture) = (area(at + 5).ok_or_else(end)?, area(6).ok_or_else(end)?);
+                if frame > picture.max(SMALL) {
+                    return Err(format!("the file is damaged: a frame of {frame} pixels in a picture of {picture}"));
+                }
+                at += 11 + colours(*bytes.get(at + 9).ok_or_else(end)?);
+            }
             // Padding between blocks.
             0 => {
                 at += 1;

@@ -334,6 +334,18 @@ impl Jpeg {
         });
         let (columns, rows) = single.unwrap_or((across, down));
         let mut bits = Bits { bytes, at, buffer: 0, count: 0 };
+        // Pictures taken out of motion JPEG films leave the tables of the standard's annex K out.
+        let tables =
+            |&index: &usize| (&self.dc[self.components[index].dc & 3], &self.ac[self.components[index].ac & 3]);
+        if !self.progressive && scan.components.iter().map(tables).any(|(dc, ac)| dc.is_none() && ac.is_none()) {
+            bits.align();
+            while matches!(bytes.get(bits.at + 1), Some(0xd0..=0xd7)) {
+                bits.at += 2;
+                bits.align();
+            }
+            scan.components.iter().for_each(|&index| self.components[index].position.fill(0));
+            return Ok(bits.at);
+        }
         let mut run = 0;
         let share = |unit: usize| 100 * unit / (columns * rows).max(1);
         let fail = |fault, unit| match fault {

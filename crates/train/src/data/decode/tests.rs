@@ -140,6 +140,24 @@ fn an_overwritten_middle_is_seen() {
 }
 
 #[test]
+fn a_frame_of_a_film_without_huffman_tables_is_read() {
+    let file = encode(&pattern(48, 32), |encoder| encoder.set_optimized_huffman_tables(false));
+    // Segments up to the scan, without the tables.
+    let (mut bare, mut at) = (file[..2].to_vec(), 2);
+    while file[at + 1] != 0xda {
+        let end = at + 2 + usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
+        if file[at + 1] != 0xc4 {
+            bare.extend(&file[at..end]);
+        }
+        at = end;
+    }
+    bare.extend(&file[at..]);
+    assert!(bare.len() < file.len() - 300);
+    assert_eq!(decode(&bare, Exif::Apply), decode(&file, Exif::Apply));
+    assert!(decode(&bare[..bare.len() * 2 / 3], Exif::Apply).is_err());
+}
+
+#[test]
 fn padding_before_a_marker_is_no_damage() {
     let file = encode(&pattern(40, 40), |_| ());
     let (data, end) = file.split_at(file.len() - 2);
