@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use alexnet_train::data::decode::Exif;
-use alexnet_train::data::{Fit, cifar, decode, resize};
+use alexnet_train::data::{Dataset, Fit, Options, cifar, decode, resize};
 use alexnet_train::import;
 use alexnet_train::import::recognise::{Known, recognise};
 use alexnet_train::run::checkpoint;
@@ -364,6 +364,26 @@ fn progressive_jpeg_files() {
     encoder.set_restart_interval(2);
     encoder.encode(picture.as_raw(), 24, 17, jpeg_encoder::ColorType::Rgb).unwrap();
     survive(&[file], decode);
+}
+
+#[test]
+fn idx_files() {
+    // MNIST's four files; the images are mutated.
+    let scratch = Scratch::new();
+    let folder = scratch.0.path();
+    let idx = |sides: &[u32], bytes: &[u8]| {
+        let head = [0, 0, 8, sides.len() as u8];
+        [&head[..], &sides.iter().flat_map(|side| side.to_be_bytes()).collect::<Vec<u8>>(), bytes].concat()
+    };
+    for name in ["train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"] {
+        std::fs::write(folder.join(name), idx(&[2], &[3, 9])).unwrap();
+    }
+    let images = idx(&[2, 28, 28], &[7; 2 * 28 * 28]);
+    std::fs::write(folder.join("t10k-images-idx3-ubyte"), &images).unwrap();
+    survive(&[images], |bytes| {
+        std::fs::write(folder.join("train-images-idx3-ubyte"), bytes).unwrap();
+        Dataset::open_folder(folder, &Options::default()).is_ok_and(|dataset| dataset.train.len() == 2)
+    });
 }
 
 #[test]

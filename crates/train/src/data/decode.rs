@@ -103,12 +103,23 @@ pub fn decode(bytes: &[u8], exif: Exif) -> Result<Decoded, String> {
 
 fn decode_as(format: ImageFormat, bytes: &[u8], exif: Exif) -> Result<Decoded, String> {
     match format {
-        ImageFormat::Png => container::png(bytes)?,
+        ImageFormat::Png => drop(container::png(bytes)?),
         ImageFormat::Gif => container::gif(bytes)?,
         ImageFormat::WebP => container::webp(bytes)?,
         ImageFormat::Tiff => container::tiff(bytes)?,
         _ => {}
     }
+    if format == ImageFormat::Tiff
+        && let Some((grey, colours)) = container::tiff_palette(bytes)
+    {
+        let (mut pixels, width, height) = pixels(format, &grey, exif)?;
+        pixels.as_chunks_mut::<3>().0.iter_mut().for_each(|pixel| *pixel = colours[usize::from(pixel[0])]);
+        return Ok((pixels, width, height));
+    }
+    pixels(format, bytes, exif)
+}
+
+fn pixels(format: ImageFormat, bytes: &[u8], exif: Exif) -> Result<Decoded, String> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = image::Limits::no_limits();
     limits.max_alloc = Some(MAX_BYTES);
@@ -119,7 +130,7 @@ fn decode_as(format: ImageFormat, bytes: &[u8], exif: Exif) -> Result<Decoded, S
         jpeg::check(bytes)?;
     }
     let orientation = match exif {
-        Exif::Apply => orientation(&mut decoder, format),
+        Exif::Apply => orientation(&mut decoder, format, bytes),
         Exif::Ignore => image::metadata::Orientation::NoTransforms,
     };
     let image = DynamicImage::from_decoder(decoder).map_err(message)?;
@@ -220,14 +231,18 @@ fn within_limits(decoder: &impl ImageDecoder, format: ImageFormat, bytes: &[u8])
 }
 
 /// The orientation in the metadata; metadata that cannot be read are ignored, as by viewers.
-fn orientation(decoder: &mut impl ImageDecoder, format: ImageFormat) -> image::metadata::Orientation {
+fn orientation(decoder: &mut impl ImageDecoder, format: ImageFormat, bytes: &[u8]) -> image::metadata::Orientation {
     use image::metadata::Orientation;
     let found = match format {
         ImageFormat::Tiff => decoder.orientation().ok(),
-        _ => decoder.exif_metadata().ok().flatten().and_then(|exif| {
+        _ => {
+            let exif = match format {
+                ImageFormat::Png => container::png(bytes).ok().flatten().map(<[u8]>::to_vec),
+                _ => decoder.exif_metadata().ok().flatten(),
+            };
             // Some programs write the prefix that JPEG has into WebP and PNG, too.
-            Orientation::from_exif_chunk(exif.strip_prefix(b"Exif\0\0").unwrap_or(&exif))
-        }),
+            exif.and_then(|exif| Orientation::from_exif_chunk(exif.strip_prefix(b"Exif\0\0").unwrap_or(&exif)))
+        }
     };
     found.unwrap_or(Orientation::NoTransforms)
 }

@@ -16,19 +16,23 @@ fn le16(bytes: &[u8], at: usize) -> Option<usize> {
     bytes.get(at..at + 2).map(|n| usize::from(u16::from_le_bytes([n[0], n[1]])))
 }
 
-/// All chunks up to IEND, also those of an animation's later frames.
-pub(super) fn png(bytes: &[u8]) -> Check {
-    let mut at = 8;
+/// All chunks up to IEND, also those of an animation's later frames. Returns the EXIF data, which may come after the
+/// pixels.
+pub(super) fn png(bytes: &[u8]) -> Result<Option<&[u8]>, String> {
+    let (mut at, mut exif) = (8, None);
     loop {
         let Some([a, b, c, d, name @ ..]) = bytes.get(at..at + 8) else {
             return Err(cut("it has no end chunk (IEND)"));
         };
+        let data = at + 8;
         at = at.saturating_add(12 + u32::from_be_bytes([*a, *b, *c, *d]) as usize);
         if at > bytes.len() {
             return Err(cut(&format!("it ends within a chunk ({})", name.escape_ascii())));
         }
-        if name == b"IEND" {
-            return Ok(());
+        match name {
+            b"eXIf" => exif = bytes.get(data..at - 4),
+            b"IEND" => return Ok(exif),
+            _ => {}
         }
     }
 }
@@ -120,49 +124,93 @@ fn chunks(mut body: &[u8], canvas: Option<(usize, usize)>) -> Check {
     Ok(())
 }
 
-/// The strips or tiles of the first picture, and the directory that lists them, lie within the file. Of BigTIFF files only
-/// the decoder checks.
-pub(super) fn tiff(bytes: &[u8]) -> Check {
-    let little = bytes.starts_with(b"II");
-    let number = |at: usize, len: usize| {
-        let digits = bytes.get(at..at.checked_add(len)?)?;
+/// The first directory of a TIFF file.
+struct Tiff<'a> {
+    bytes: &'a [u8],
+    little: bool,
+}
+
+/// An entry of a directory: a list of numbers.
+#[derive(Clone, Copy)]
+struct Entry {
+    tag: usize,
+    /// Where its numbers are, and bytes of each: 0 for types that no entry of interest has.
+    place: usize,
+    size: usize,
+    count: usize,
+}
+
+impl Tiff<'_> {
+    fn number(&self, at: usize, len: usize) -> Option<usize> {
+        let digits = self.bytes.get(at..at.checked_add(len)?)?;
         let add = |sum: usize, &byte: &u8| sum << 8 | usize::from(byte);
-        Some(if little { digits.iter().rev().fold(0, add) } else { digits.iter().fold(0, add) })
-    };
-    if number(2, 2) != Some(42) {
-        return Ok(());
+        Some(if self.little { digits.iter().rev().fold(0, add) } else { digits.iter().fold(0, add) })
     }
-    let end = || cut("it ends within its directory");
-    let first = number(4, 4).ok_or_else(end)?;
-    let entries = number(first, 2).ok_or_else(end)?;
-    let (mut offsets, mut lengths) = (None, None);
-    for entry in (0..entries).map(|entry| first + 2 + 12 * entry) {
-        let tag = number(entry, 2).ok_or_else(end)?;
-        let (kind, count) = (number(entry + 2, 2).ok_or_else(end)?, number(entry + 4, 4).ok_or_else(end)?);
-        let size = match kind {
-            3 => 2,
-            4 => 4,
-            _ => 0,
+
+    fn entries(&self) -> Option<Vec<Entry>> {
+        let first = self.number(4, 4)?;
+        let entry = |index: usize| {
+            let at = first + 2 + 12 * index;
+            let size = match self.number(at + 2, 2)? {
+                3 => 2,
+                4 => 4,
+                _ => 0,
+            };
+            let count = self.number(at + 4, 4)?;
+            let place = if size * count <= 4 { at + 8 } else { self.number(at + 8, 4)? };
+            Some(Entry { tag: self.number(at, 2)?, place, size, count })
         };
-        let inside = size * count <= 4;
-        let place = if inside { entry + 8 } else { number(entry + 8, 4).ok_or_else(end)? };
-        let list = (place, size, count);
-        match tag {
-            // StripOffsets or TileOffsets, StripByteCounts or TileByteCounts.
-            273 | 324 => offsets = Some(list),
-            279 | 325 => lengths = Some(list),
-            _ => {}
-        }
+        (0..self.number(first, 2)?).map(entry).collect()
     }
-    let (Some(offsets), Some(lengths)) = (offsets, lengths) else { return Ok(()) };
-    let item = |(place, size, _): (usize, usize, usize), index: usize| {
-        if size == 0 { Some(0) } else { number(place.checked_add(index * size)?, size) }
-    };
-    for index in 0..offsets.2.min(lengths.2) {
-        let (from, len) = (item(offsets, index).ok_or_else(end)?, item(lengths, index).ok_or_else(end)?);
+
+    fn item(&self, list: Entry, index: usize) -> Option<usize> {
+        if list.size == 0 { Some(0) } else { self.number(list.place.checked_add(index * list.size)?, list.size) }
+    }
+}
+
+/// `None` for BigTIFF files, which the decoder alone checks.
+fn directory(bytes: &[u8]) -> Option<Tiff<'_>> {
+    let tiff = Tiff { bytes, little: bytes.starts_with(b"II") };
+    (tiff.number(2, 2) == Some(42)).then_some(tiff)
+}
+
+/// The strips or tiles of the first picture, and the directory that lists them, lie within the file.
+pub(super) fn tiff(bytes: &[u8]) -> Check {
+    let Some(tiff) = directory(bytes) else { return Ok(()) };
+    let end = || cut("it ends within its directory");
+    let entries = tiff.entries().ok_or_else(end)?;
+    let list = |tags: [usize; 2]| entries.iter().rfind(|entry| tags.contains(&entry.tag)).copied();
+    // StripOffsets or TileOffsets, StripByteCounts or TileByteCounts.
+    let (Some(offsets), Some(lengths)) = (list([273, 324]), list([279, 325])) else { return Ok(()) };
+    for index in 0..offsets.count.min(lengths.count) {
+        let from = tiff.item(offsets, index).ok_or_else(end)?;
+        let len = tiff.item(lengths, index).ok_or_else(end)?;
         if from.saturating_add(len) > bytes.len() {
             return Err(cut("it ends within its pixels"));
         }
     }
     Ok(())
+}
+
+/// The file with its indices declared as grey, and the colour of each, if it has a palette of 8 bits: the decoder does not
+/// read these.
+pub(super) fn tiff_palette(bytes: &[u8]) -> Option<(Vec<u8>, Vec<[u8; 3]>)> {
+    let tiff = directory(bytes)?;
+    let entries = tiff.entries()?;
+    let find = |tag| entries.iter().find(|entry| entry.tag == tag).copied();
+    let (photometric, depth, map) = (find(262)?, find(258)?, find(320)?);
+    if tiff.item(photometric, 0)? != 3 || tiff.item(depth, 0)? != 8 || map.count != 3 * 256 || map.size != 2 {
+        return None;
+    }
+    // 16 bits of each: all reds, all greens, all blues.
+    let colours: Option<Vec<[u8; 3]>> = (0..256)
+        .map(|index| {
+            let channel = |channel: usize| Some((tiff.item(map, 256 * channel + index)? >> 8) as u8);
+            Some([channel(0)?, channel(1)?, channel(2)?])
+        })
+        .collect();
+    let mut grey = bytes.to_vec();
+    let low = photometric.place + if tiff.little { 0 } else { photometric.size.max(1) - 1 };
+    *grey.get_mut(low)? = 1;
+    Some((grey, colours?))
 }

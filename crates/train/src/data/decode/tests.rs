@@ -143,10 +143,10 @@ fn an_overwritten_middle_is_seen() {
 fn a_frame_of_a_film_without_huffman_tables_is_read() {
     let file = encode(&pattern(48, 32), |encoder| encoder.set_optimized_huffman_tables(false));
     // Segments up to the scan, without the tables.
-    let (mut bare, mut at) = (file[..2].to_vec(), 2);
+    let (mut bare, mut at) = (b"\xff\xd8\xff\xe0\0\x10AVI1\0\0\0\0\0\0\0\0\0\0".to_vec(), 2);
     while file[at + 1] != 0xda {
         let end = at + 2 + usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
-        if file[at + 1] != 0xc4 {
+        if !matches!(file[at + 1], 0xc4 | 0xe0) {
             bare.extend(&file[at..end]);
         }
         at = end;
@@ -219,6 +219,50 @@ fn tiff_with(picture: &RgbImage, orientation: u16) -> Vec<u8> {
     file
 }
 
+#[test]
+fn a_tiff_with_a_palette_is_read_in_both_byte_orders() {
+    for little in [true, false] {
+        let n16 = |n: u16| if little { n.to_le_bytes() } else { n.to_be_bytes() };
+        let n32 = |n: u32| if little { n.to_le_bytes() } else { n.to_be_bytes() };
+        // 16×8 indices, the palette, the directory.
+        let mut file = [if little { &b"II"[..] } else { b"MM" }, &n16(42), &n32(8 + 128 + 1536)].concat();
+        file.extend((0..128).map(|i| i * 2));
+        for channel in [1, 3, 7_u16] {
+            (0..256).for_each(|i| file.extend(n16((i * channel % 256) << 8 | 0x55)));
+        }
+        let entries = [
+            (256, 3, 1, 16),
+            (257, 3, 1, 8),
+            (258, 3, 1, 8),
+            (259, 3, 1, 1),
+            (262, 3, 1, 3),
+            (273, 4, 1, 8),
+            (277, 3, 1, 1),
+            (278, 3, 1, 8),
+            (279, 4, 1, 128),
+            (320, 3, 768, 8 + 128),
+        ];
+        file.extend(n16(entries.len() as u16));
+        for (tag, kind, count, value) in entries {
+            file.extend([n16(tag), n16(kind)].concat());
+            file.extend(n32(count));
+            if kind == 3 && count == 1 {
+                file.extend([n16(value as u16), [0, 0]].concat())
+            } else {
+                file.extend(n32(value))
+            }
+        }
+        file.extend([0; 4]);
+        let (pixels, width, height) = decode(&file, Exif::Apply).unwrap();
+        assert_eq!((width, height), (16, 8));
+        assert_eq!(pixels[5 * 3..][..3], [10, 30, 70], "index 10");
+        assert_eq!(pixels[127 * 3..][..3], [254, (254 * 3 % 256) as u8, (254 * 7 % 256) as u8]);
+        for len in 1..file.len() - 4 {
+            assert!(decode(&file[..len], Exif::Apply).is_err(), "{len}");
+        }
+    }
+}
+
 /// The pixels of `picture` as a camera stores them with this orientation: the inverse of what a viewer does.
 fn stored(picture: &RgbImage, orientation: u8) -> RgbImage {
     use image::imageops::{flip_horizontal, flip_vertical, rotate90, rotate180, rotate270};
@@ -245,6 +289,10 @@ fn every_orientation_is_applied_in_every_format() {
         for (name, file) in [
             ("png", with_exif(&exif(orientation))),
             ("png, prefixed", with_exif(&prefixed)),
+            (
+                "png, at the end",
+                [&png[..png.len() - 12], &png_chunk(b"eXIf", &prefixed), &png[png.len() - 12..]].concat(),
+            ),
             ("webp", webp_with_exif(&picture, &exif(orientation))),
             ("webp, prefixed", webp_with_exif(&picture, &prefixed)),
             ("tiff", tiff_with(&picture, orientation.into())),
