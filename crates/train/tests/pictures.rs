@@ -256,6 +256,47 @@ fn other_formats_are_trained_on_and_predicted() {
     assert!(found.iter().all(|object| object["predictions"].is_array()), "{found:?}");
 }
 
+#[test]
+fn downloaded_data_sets_are_shown_verified_and_trained_on() {
+    let place = Place::new();
+    let idx = |sides: &[u32], bytes: Vec<u8>| {
+        let sides: Vec<u8> = sides.iter().flat_map(|side| side.to_be_bytes()).collect();
+        [&[0, 0, 8, sides.len() as u8 / 4], &sides[..], &bytes].concat()
+    };
+    for (split, count) in [("train", 12), ("t10k", 4)] {
+        let images = (0..count * 784).map(|i| (i * 11) as u8).collect();
+        write(&place.path(&format!("digits/MNIST/raw/{split}-images-idx3-ubyte")), &idx(&[count, 28, 28], images));
+        let labels = (0..count as u8).map(|label| label % 10).collect();
+        write(&place.path(&format!("digits/MNIST/raw/{split}-labels-idx1-ubyte")), &idx(&[count], labels));
+    }
+    let mut list = "id,label\n".to_owned();
+    for number in 0..12 {
+        let vertical = number % 2 == 1;
+        let file = turned_png(&stripes(vertical, number));
+        write(&place.path(&format!("kaggle/train/{number}.png")), &file);
+        list += &format!("{number},{}\n", if vertical { "vertical" } else { "horizontal" });
+    }
+    write(&place.path("kaggle/trainLabels.csv"), list.as_bytes());
+
+    let train = "train --epochs 1 --batch-size 4 --device cpu";
+    let shown = place.succeed("data show --data digits");
+    assert!(shown.contains("mnist") && shown.contains("12 images 28×28"), "{shown}");
+    assert!(place.succeed("data verify --data digits").contains("16 of 16 images decode"));
+    place.succeed(&format!("{train} --data digits --out a"));
+    assert_eq!(place.metrics("a")[0]["dataset"], "mnist");
+    place.succeed("eval a --device cpu");
+    place.fail("train --resume a --epochs 2 --data kaggle", 1, &["hint: "]);
+
+    assert!(place.succeed("data verify --data kaggle").contains("12 of 12 images decode"));
+    place.fail(&format!("{train} --data kaggle --out b"), 1, &["training pictures only", "--val 20%"]);
+    place.succeed(&format!("{train} --data kaggle --out b --val 25%"));
+    place.succeed("train --resume b --epochs 2 --device cpu");
+    assert_eq!(place.epochs("b"), [1, 2]);
+    std::fs::write(place.path("kaggle/train/3.png"), "x").unwrap();
+    let verified = place.run("data verify --data kaggle");
+    assert!(verified.code == 1 && verified.out.contains("11 of 12 images decode"), "{verified:?}");
+}
+
 #[cfg(unix)]
 #[test]
 fn pictures_come_from_pipes_too() {
