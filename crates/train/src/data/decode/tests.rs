@@ -29,15 +29,12 @@ fn refined() -> Vec<u8> {
     base64::prelude::BASE64_STANDARD.decode(include_str!("progressive.txt").trim()).unwrap()
 }
 
-const SAMPLINGS: [SamplingFactor; 9] = [
+const SAMPLINGS: [SamplingFactor; 6] = [
     SamplingFactor::F_1_1,
     SamplingFactor::F_2_1,
     SamplingFactor::F_1_2,
     SamplingFactor::F_2_2,
     SamplingFactor::F_4_1,
-    SamplingFactor::F_4_2,
-    SamplingFactor::F_1_4,
-    SamplingFactor::F_2_4,
     SamplingFactor::R_4_4_4,
 ];
 
