@@ -43,8 +43,9 @@ fn jpegs() -> Vec<(String, Vec<u8>)> {
     let picture = pattern(83, 61);
     let mut files = vec![("refined".into(), refined()), ("image".into(), saved(&picture, ImageFormat::Jpeg))];
     for sampling in SAMPLINGS {
+        // The encoder's optimised tables leave out what restarts need.
         for (progressive, restart, optimise) in
-            [(false, 0, false), (false, 3, true), (true, 0, true), (true, 5, false), (true, 4, false)]
+            [(false, 0, false), (false, 0, true), (false, 3, false), (true, 0, true), (true, 5, false)]
         {
             let file = encode(&picture, |encoder| {
                 encoder.set_sampling_factor(sampling);
