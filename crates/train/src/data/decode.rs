@@ -107,6 +107,7 @@ fn decode_as(format: ImageFormat, bytes: &[u8], exif: Exif) -> Result<Decoded, S
         ImageFormat::Gif => container::gif(bytes)?,
         ImageFormat::WebP => container::webp(bytes)?,
         ImageFormat::Tiff => container::tiff(bytes)?,
+        ImageFormat::Jpeg => jpeg::headers(bytes)?,
         _ => {}
     }
     if format == ImageFormat::Tiff
