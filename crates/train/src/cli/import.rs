@@ -42,7 +42,7 @@ pub struct Args {
     /// one: state_dict, model and the like before averages.
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// cifar10, imagenet, names with commas, or a file of names [default: the file's]
+    /// imagenet, cifar10, names with commas or a file [default: the file's]
     ///
     /// A file has one name per line. Without --classes and without names in the file, torchvision's weights for 1,000
     /// classes have ImageNet's names, and others are numbered.

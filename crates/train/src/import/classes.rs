@@ -39,7 +39,11 @@ pub fn given(words: &str) -> Result<Vec<String>, Error> {
     let path = Path::new(words);
     let names: Vec<String> = if path.exists() {
         let text = regular_file::read_text(path).map_err(Error::io("read", path))?;
-        text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+        text.trim_start_matches('\u{feff}')
+            .lines()
+            .map(|line| line.trim().to_owned())
+            .filter(|line| !line.is_empty())
+            .collect()
     } else {
         words.split(',').map(|name| name.trim().to_owned()).collect()
     };

@@ -124,7 +124,7 @@ fn open_zip(file: BufReader<File>) -> Result<(Pickle, Records), Error> {
         }
     }
     let name = names.iter().find(|name| name.ends_with("/data.pkl"));
-    let name = name.ok_or_else(|| no_state("the archive has no data.pkl"))?;
+    let name = name.ok_or_else(|| no_state(&format!("the archive has no data.pkl; it is {}", contents(&names))))?;
     let folder = name.trim_end_matches("data.pkl").to_owned();
     if names.iter().any(|name| name.starts_with(&format!("{folder}code/"))) {
         return Err(no_state("it is a TorchScript archive; save the module's state_dict() instead"));
@@ -137,6 +137,22 @@ fn open_zip(file: BufReader<File>) -> Result<(Pickle, Records), Error> {
     }
     let bytes = archive.read(name, LARGEST_PICKLE)?;
     Ok((pickle::read(&bytes)?, Records::Zip { archive, folder }))
+}
+
+/// What a zip archive of another program is.
+fn contents(names: &[String]) -> String {
+    let known = [
+        ("archive_format", "what torch.export writes (.pt2)"),
+        ("model.weights.h5", "a Keras model"),
+        (".npy", "a NumPy archive"),
+        (".mlmodel", "a Core ML package"),
+        ("saved_model.pb", "a TensorFlow SavedModel"),
+    ];
+    let known = known.iter().find(|(end, _)| names.iter().any(|name| name.ends_with(end)));
+    known.map_or_else(
+        || names.first().map_or("an empty archive".into(), |name| format!("a zip archive with `{name}`")),
+        |(_, what)| (*what).into(),
+    )
 }
 
 /// The older format: five pickles (magic number, version, system, state dict, keys), then per key the number of elements

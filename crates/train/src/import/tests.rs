@@ -240,6 +240,13 @@ fn archives_that_are_damaged_are_refused() {
     let (second, third) = (entries[2], entries[3]);
     shared.copy_within(third + 42..third + 46, second + 42);
     assert!(error(&shared).contains("share bytes"), "{}", error(&shared));
+    // Two records of one name: the third entry of the directory gets the second's name.
+    let mut twice = good.clone();
+    let name = b"x/data/1";
+    for place in (0..good.len() - 8).filter(|&place| good[place..].starts_with(b"x/data/2")) {
+        twice[place..place + 8].copy_from_slice(name);
+    }
+    assert!(error(&twice).contains("the same name"), "{}", error(&twice));
     for length in [good.len() - 1, good.len() - 30, good.len() / 2] {
         assert!(error(&good[..length]).contains("cut short"), "{}", error(&good[..length]));
     }

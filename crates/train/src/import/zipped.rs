@@ -1,7 +1,7 @@
 //! The records of a zip archive, each checked before it is believed.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 
 use flate2::Crc;
 use zip::read::{ArchiveOffset, Config};
@@ -14,6 +14,17 @@ use super::pytorch::Error;
 const LEAST: u64 = 16 << 20;
 /// Weights are hardly compressed; a bomb is by 1032.
 const RATIO: u64 = 20;
+
+/// Where the entry of the directory after that at `at` begins, if there is an entry at `at`.
+fn next_entry(file: &mut BufReader<File>, at: u64) -> Result<Option<u64>, Error> {
+    let mut entry = Vec::new();
+    file.seek(SeekFrom::Start(at))?;
+    file.by_ref().take(46).read_to_end(&mut entry)?;
+    let number =
+        |place: usize| entry.get(place..place + 2).map_or(0, |two| u64::from(u16::from_le_bytes([two[0], two[1]])));
+    // Name, extra field and comment follow.
+    Ok(entry.starts_with(b"PK\x01\x02").then(|| at + 46 + number(28) + number(30) + number(32)))
+}
 
 /// An open archive.
 pub(super) struct Archive {
@@ -38,6 +49,16 @@ impl Archive {
         if zip.has_overlapping_entries()? {
             return Err(damaged("two records of the archive share bytes, which PyTorch's never do"));
         }
+        // Of two records of one name a reader takes the first, another the last.
+        let (records, mut at) = (zip.len(), zip.central_directory_start());
+        let mut file = zip.into_inner();
+        for _ in 0..records {
+            at = next_entry(&mut file, at)?.unwrap_or(at);
+        }
+        if next_entry(&mut file, at)?.is_some() {
+            return Err(damaged("two records of the archive have the same name, which PyTorch's never have"));
+        }
+        let mut zip = ZipArchive::with_config(config, file)?;
         let mut checksums = false;
         for index in 0..zip.len() {
             let record = zip.by_index_raw(index)?;

@@ -98,7 +98,10 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
     }
     for length in (0..good.len()).step_by(13) {
         fs::write(&path, &good[..length]).unwrap();
-        assert!(matches!(open(&path), Err(Error::Malformed { .. })), "cut at {length}");
+        // A few bytes are too few to be told from other kinds of files.
+        let kind = |error: &Error| matches!(error, Error::WrongKind { .. }) && length < 16;
+        let error = open(&path).err().unwrap_or_else(|| panic!("cut at {length}"));
+        assert!(matches!(error, Error::Malformed { .. }) || kind(&error), "cut at {length}: {error}");
     }
 }
 
