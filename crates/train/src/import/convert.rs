@@ -126,10 +126,16 @@ pub fn take_network(config: &mut Config, given: &dyn Fn(&str) -> bool) -> Result
             _ => config.residual.to_string(),
         };
         let shapes = weights.shapes().into_iter().collect();
-        let mut own = Model { image_size: config.image_size(), ..chosen };
-        if !given("resize") && key != "arch" {
-            own.image_size = taken.image_size;
+        // The file's network but for what the user says.
+        let mut own = taken.clone();
+        if given("arch") {
+            own.variant.clone_from(&chosen.variant);
         }
+        if given("arch") || given("resize") {
+            own.image_size = chosen.image_size;
+        }
+        own.groups = if given("groups") { chosen.groups } else { own.groups };
+        own.batch_norm = if given("batch-norm") { chosen.batch_norm } else { own.batch_norm };
         let tensors = super::recognise::differences(&shapes, &own);
         let example = tensors.first().map_or_else(String::new, |tensor| format!(": {tensor}"));
         return Err(Error::NotTheFiles {
