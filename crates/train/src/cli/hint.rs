@@ -149,6 +149,9 @@ pub fn of_checkpoint(error: &checkpoint::Error) -> Option<String> {
         Error::Foreign { .. } => {
             "`alexnet import FILE -o CHECKPOINT` makes a checkpoint of other programs' weights".into()
         }
+        Error::Tensor { reason, .. } if reason.starts_with("has type") => {
+            "convert it before saving, as in tensor.float(); F64, F32, F16 and BF16 are read".into()
+        }
         Error::Tensor { .. } => "choose the --arch, --resize, --groups and classes that the file was made with".into(),
         // The trainer makes it a diverged run.
         Error::NotFinite { .. } => return None,
@@ -199,6 +202,9 @@ fn of_import(error: &import::Error) -> Option<String> {
         }
         Error::PyTorch { source: pytorch::Error::Pickle(pickle::Error::Global(_)), .. } => {
             "do not load it with Python, where it could do harm; take the weights from elsewhere, as safetensors".into()
+        }
+        Error::PyTorch { source: pytorch::Error::NoStateDict(reason), .. } if reason.contains("no tensor features") => {
+            "give its tensors torchvision's names, from features.0.weight to classifier.6.bias".into()
         }
         Error::PyTorch { .. } => {
             "save the weights alone, torch.save(model.state_dict(), FILE), or as a safetensors file".into()
