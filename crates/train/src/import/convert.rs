@@ -85,7 +85,7 @@ const OF_NETWORK: [&str; 5] = ["arch", "resize", "groups", "batch-norm", "residu
 /// must be the file's.
 ///
 /// # Errors
-/// [`Error::Conflict`] names the setting that does not fit and the one that would; the file cannot be read.
+/// [`Error::NotTheFiles`] names the setting that does not fit and the one that would; the file cannot be read.
 pub fn take_network(config: &mut Config, given: &dyn Fn(&str) -> bool) -> Result<(), Error> {
     let Some(init) = &config.init else { return Ok(()) };
     let path = &checkpoint_of(Path::new(init))?;

@@ -81,7 +81,7 @@ pub fn recognises(start: &[u8]) -> bool {
     start.starts_with(b"PK\x03\x04") || start.starts_with(LEGACY_MAGIC)
 }
 
-/// Opens a state dict, or a checkpoint that holds one in any dict (see [`choose`](super::choose)); `key` names one.
+/// Opens a state dict, or a checkpoint that holds one in any dict (`import/choose.rs` says which); `key` names one.
 ///
 /// # Errors
 /// The file cannot be read, or is not a PyTorch state dict.
