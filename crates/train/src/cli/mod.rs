@@ -11,6 +11,7 @@ mod doctor;
 mod eval;
 mod export;
 mod gradcheck;
+mod habit;
 mod help;
 pub mod hint;
 mod import;
@@ -56,7 +57,11 @@ enum Command {
 /// Runs the program. Exit code: 0 on success, 1 on an error, 2 on wrong usage, 130 if interrupted.
 pub fn main() -> ExitCode {
     let short = std::env::args_os().any(|argument| argument == "-h");
-    let matches = help::definition(short).get_matches();
+    let definition = help::definition(short);
+    let matches = definition.clone().try_get_matches().unwrap_or_else(|error| {
+        let words: Vec<_> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+        habit::with_tip(error, &definition, &words).exit()
+    });
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
         Command::Train(args) => train::run(&args),
