@@ -25,7 +25,7 @@ pub fn write_with<E>(
     // The permissions of any new file; the library's default is 0600.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder_of(path)).map_err(&failed)?;
+    let mut file = builder.tempfile_in(folder_of(path)).map_err(|error| failed(without_path(&error)))?;
     contents(file.as_file_mut())?;
     file.as_file().sync_all().map_err(&failed)?;
     let kept = if replace { file.persist(path) } else { file.persist_noclobber(path) };
@@ -55,6 +55,14 @@ pub fn link(from: &Path, to: &Path) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     linked
+}
+
+/// The system's error without the temporary file's name, which nobody has typed.
+fn without_path(error: &io::Error) -> io::Error {
+    use std::error::Error as _;
+
+    let code = error.source().and_then(|inner| inner.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
+    code.map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -93,7 +101,8 @@ mod tests {
     fn what_fails_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.bin");
-        assert!(write(&folder.path().join("no/x"), true, b"bytes").is_err());
+        let error = write(&folder.path().join("no/x"), true, b"bytes").unwrap_err();
+        assert!(error.kind() == io::ErrorKind::NotFound && !error.to_string().contains(UNFINISHED), "{error}");
         let half = |file: &mut File| file.write_all(b"half").and(Err(io::Error::other("no more")));
         assert!(write_with(&path, true, |error| error, half).is_err());
         assert_eq!(names(folder.path()), 0);

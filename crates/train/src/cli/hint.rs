@@ -1,6 +1,7 @@
 //! What to do next about an error, printed as `hint: …`. The libraries' errors say what happened; only the binary, which
 //! has the flags, says what to type.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::io;
 use std::path::Path;
@@ -17,19 +18,19 @@ use crate::run::{self, checkpoint};
 #[error("{message}")]
 pub struct Hinted {
     message: String,
-    hint: &'static str,
+    hint: Cow<'static, str>,
     /// Whether the command line is wrong (exit code 2).
     pub usage: bool,
 }
 
 /// An error of the command line: exit code 2.
-pub fn usage(message: impl Into<String>, hint: &'static str) -> anyhow::Error {
-    Hinted { message: message.into(), hint, usage: true }.into()
+pub fn usage(message: impl Into<String>, hint: impl Into<Cow<'static, str>>) -> anyhow::Error {
+    Hinted { message: message.into(), hint: hint.into(), usage: true }.into()
 }
 
 /// Any other error of a command: exit code 1.
-pub fn failure(message: impl Into<String>, hint: &'static str) -> anyhow::Error {
-    Hinted { message: message.into(), hint, usage: false }.into()
+pub fn failure(message: impl Into<String>, hint: impl Into<Cow<'static, str>>) -> anyhow::Error {
+    Hinted { message: message.into(), hint: hint.into(), usage: false }.into()
 }
 
 /// The options from the environment, with hints in the warning of `auto`.
@@ -40,7 +41,7 @@ pub fn data_options() -> data::Options {
 /// The hint for one error of a chain of causes.
 pub fn of(error: &(dyn StdError + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<Hinted>() {
-        return Some(error.hint.into());
+        return Some(error.hint.clone().into());
     }
     if let Some(error) = error.downcast_ref::<run::Error>() {
         return of_run(error);
@@ -61,25 +62,24 @@ pub fn of_run(error: &run::Error) -> Option<String> {
         Error::Conflict { key, .. } => return of_conflict(key).map(String::from),
         Error::NotTheFiles { key, fits, .. } => format!("leave --{key} out: it is taken from the file; or give {}", run::error::typed(key, fits)),
         Error::Config { .. } => "`alexnet train --help` lists the settings; a key is a flag without its dashes".into(),
-        Error::Io(error) => return of_io(&error.source).map(String::from),
-        Error::Exists { path } => format!(
-            "resume it with `alexnet train --resume {}`, or choose another folder with --out",
-            path.display()
-        ),
+        Error::Setting { name, .. } => return of_setting(name).map(String::from),
+        Error::Io(error) => return of_file(error),
+        Error::NoOutputFolder { folder, .. } => format!("create the folder with `mkdir -p {}`", folder.display()),
+        Error::Exists { path } => {
+            format!("resume it with `alexnet train --resume {}`, or choose another folder with --out", path.display())
+        }
         Error::ForeignConfig { .. } => "choose another folder with --out, or rename the file".into(),
         Error::Port { .. } => "choose another port with --port, or any free one with --port 0".into(),
         Error::FileExists { .. } => "choose another file, or overwrite it with --force".into(),
-        Error::NoFolder { .. } | Error::NotARun { .. } => {
-            "give the folder of a run (runs/NAME) with last.safetensors; a run that stopped before its first checkpoint has to be started again".into()
-        }
+        Error::NoFolder { path } | Error::NotARun { path, .. } => of_run_path(path),
         Error::Busy { .. } => "wait for it, or start another run with --out".into(),
         Error::Changed { key, .. } => format!(
             "leave --{key} out to resume, or start a new run; only {} may change",
             MAY_CHANGE.map(|key| format!("--{key}")).join(", ")
         ),
-        Error::Memory { largest: Some(largest), .. } => format!(
-            "use --batch-size {largest} or less; when training, --accumulate makes up for a smaller batch"
-        ),
+        Error::Memory { largest: Some(largest), .. } => {
+            format!("use --batch-size {largest} or less; when training, --accumulate makes up for a smaller batch")
+        }
         Error::Memory { largest: None, .. } => {
             "not even a batch of 1 fits: choose a smaller --arch or --resize, or close other programs".into()
         }
@@ -117,6 +117,52 @@ fn of_conflict(key: &str) -> Option<&'static str> {
     })
 }
 
+/// For a setting outside its range, by its flag: what is usual.
+fn of_setting(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "--label-smoothing" => "0.1 is usual",
+        "--dropout" => "0.5 is usual; 0 is none",
+        "--momentum" => "0.9 is usual",
+        "--ema" => "0.999 is usual; 0 is none",
+        "--lr" => "0.01 is a good start, with --batch-size 128",
+        "--mixup" | "--cutmix" => "MixUp 0.2 and CutMix 1 are usual",
+        "--jitter" => "0.4 is usual",
+        _ => return None,
+    })
+}
+
+/// For a path that is no run's folder.
+fn of_run_path(path: &Path) -> String {
+    let is_run = |path: &Path| ["last.safetensors", "best.safetensors"].iter().any(|name| path.join(name).is_file());
+    if let Some(folder) = path.parent().filter(|folder| path.is_file() && is_run(folder)) {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        return format!("give the folder of the run: {}", folder.display());
+    }
+    let mut inside: Vec<_> =
+        std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    inside.sort();
+    if let Some(run) = inside.iter().find(|path| is_run(path)) {
+        return format!("it holds runs: give one of them, such as {}", run.display());
+    }
+    if inside.iter().any(|path| crate::data::folder::is_picture(path)) {
+        return "it holds pictures: give the run or checkpoint first, then the pictures".into();
+    }
+    "give the folder of a run (runs/NAME), which holds last.safetensors; if it stopped before its first checkpoint, \
+     start it again with `alexnet train`"
+        .into()
+}
+
+/// For a file or folder that the operating system refused.
+pub fn of_file(error: &crate::FileError) -> Option<String> {
+    let (path, kind) = (error.path.display(), error.source.kind());
+    if kind == io::ErrorKind::IsADirectory && error.path.join("last.safetensors").is_file() {
+        return Some(format!(
+            "it is a run folder: its settings are {path}/config.toml, its weights {path}/best.safetensors"
+        ));
+    }
+    of_io(&error.source).map(String::from)
+}
+
 /// For an error of the operating system.
 pub fn of_io(error: &io::Error) -> Option<&'static str> {
     Some(match error.kind() {
@@ -138,7 +184,7 @@ pub fn of_io(error: &io::Error) -> Option<&'static str> {
 pub fn of_checkpoint(error: &checkpoint::Error) -> Option<String> {
     use checkpoint::Error;
     Some(match error {
-        Error::Io(error) => return of_io(&error.source).map(String::from),
+        Error::Io(error) => return of_file(error),
         Error::Malformed { .. } => {
             "give a run folder or a .safetensors file; if this one was truncated, use another copy: \
              a run folder has last.safetensors and best.safetensors"

@@ -9,11 +9,17 @@ use crate::run::Error;
 /// Checks that a file may be written there.
 ///
 /// # Errors
-/// Something is there and `force` is not given.
+/// Something is there and `force` is not given; there is no such folder.
 pub fn check_free(path: &Path, force: bool) -> Result<(), Error> {
     match path.symlink_metadata() {
         Ok(_) if !force => Err(Error::FileExists { path: path.into() }),
-        _ => Ok(()),
+        Ok(_) => Ok(()),
+        Err(_) => match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            Some(folder) if folder.metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound) => {
+                Err(Error::NoOutputFolder { path: path.into(), folder: folder.into() })
+            }
+            _ => Ok(()),
+        },
     }
 }
 

@@ -81,6 +81,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn open(args: &Args, path: &Path) -> anyhow::Result<Run> {
+    if path.is_file() {
+        return Err(Error::NotARun { path: path.into(), reason: "it is a file" }.into());
+    }
     if !path.is_dir() {
         return Err(Error::NoFolder { path: path.into() }.into());
     }

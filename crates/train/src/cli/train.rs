@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::ValueEnum;
 use serde::Serialize;
 
 use super::augmentation::Augmentation;
@@ -296,6 +297,19 @@ impl Args {
         let tunes = self.init.is_some() && self.replace_classifier == Some(true);
         (tunes && !named).then_some(Recipe::Finetune)
     }
+
+    /// That flags of the schedule `step` are given with it only: other schedules would ignore them.
+    fn check_schedule(&self, config: &Config) -> anyhow::Result<()> {
+        let given = [("--step-size", self.step_size.is_some()), ("--gamma", self.gamma.is_some())];
+        match given.iter().find(|(_, given)| *given && config.schedule != Schedule::Step) {
+            Some((flag, _)) => {
+                let schedule = config.schedule.to_possible_value().map_or_else(String::new, |v| v.get_name().into());
+                let message = format!("{flag} is given, but --schedule is {schedule}, which has no steps");
+                Err(hint::usage(message, format!("leave {flag} out, or give --schedule step")))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Trains.
@@ -318,6 +332,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             if args.fine_tunes().is_some() {
                 say("settings of --recipe finetune, as --init and --replace-classifier are given; flags win");
             }
+            args.check_schedule(&config)?;
             if let Some(out) = &args.out {
                 RunFolder::check_free(out)?;
             }

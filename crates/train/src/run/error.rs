@@ -74,6 +74,14 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The folder of the file to write does not exist.
+    #[error("cannot write {}: there is no folder {}", path.display(), folder.display())]
+    NoOutputFolder {
+        /// The file.
+        path: PathBuf,
+        /// Its folder.
+        folder: PathBuf,
+    },
     /// The port cannot be opened.
     #[error("cannot serve on 127.0.0.1:{port}: {source}")]
     Port {

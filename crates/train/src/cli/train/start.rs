@@ -306,7 +306,10 @@ fn freeze<D: Device<Element = f32>>(network: &mut Network<D>, config: &Config) -
         let alone = Config { freeze: Some(name.into()), ..Config::default() };
         if !network.parameters().iter().any(|parameter| alone.freezes(parameter.layer())) {
             let message = format!("--freeze {name}: no layer with weights has this name");
-            return Err(hint::usage(message, "use names from the table of layers, such as features or classifier.1"));
+            let mut layers: Vec<_> = network.parameters().iter().map(|parameter| parameter.layer()).collect();
+            layers.dedup();
+            let hint = format!("choose features, classifier, or some of {}", layers.join(", "));
+            return Err(hint::usage(message, hint));
         }
     }
     network.freeze(|layer| config.freezes(layer));
