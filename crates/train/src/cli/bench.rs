@@ -92,7 +92,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     const CLASSES: usize = 10;
     let model = config.model();
     let architecture = model.architecture(CLASSES).unwrap_or_else(|| unreachable!("a variant of this program"));
-    let measured = match device::open_with(args.device, config.thread_count(), args.precision)? {
+    let measured = match device::open_with(args.device, config.threads, args.precision)? {
         AnyDevice::Cpu(device) => on(device, CPU_CLOCK, architecture, &config, args.seconds, 1024),
         #[cfg(feature = "cuda")]
         AnyDevice::Cuda(device) => {

@@ -1,7 +1,7 @@
 //! Opens the device that `--device` names.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use alexnet_core::device::cpu::Cpu;
 #[cfg(feature = "cuda")]
@@ -9,7 +9,7 @@ use alexnet_core::device::cuda::{self, Cuda};
 
 use crate::print::notice;
 use crate::run::Result;
-use crate::run::config::{DeviceKind, Precision};
+use crate::run::config::{self, DeviceKind, Precision};
 
 /// An open device of either kind.
 pub enum AnyDevice {
@@ -28,12 +28,23 @@ pub fn open(kind: DeviceKind, threads: usize) -> Result<AnyDevice> {
     open_with(kind, threads, Precision::Fp32)
 }
 
+/// The threads that `--threads` asks for; says so if there are fewer cores.
+pub fn cap_threads(wanted: usize) -> usize {
+    static TOLD: Once = Once::new();
+    let threads = config::threads(wanted);
+    if threads < wanted {
+        TOLD.call_once(|| notice(&format!("--threads {wanted}: this machine has {threads} cores, using {threads}")));
+    }
+    threads
+}
+
 /// Opens the device, and sets the size of rayon's global thread pool. With fp32, [`DeviceKind::Auto`] takes the CPU if no
-/// GPU can be used, and prints the reason unless the machine has no NVIDIA driver.
+/// GPU can be used, and prints the reason unless the machine has no NVIDIA driver. `threads` is as in `--threads`.
 ///
 /// # Errors
 /// The threads cannot be started; the GPU named is missing, or its driver or NVRTC is.
 pub fn open_with(kind: DeviceKind, threads: usize, precision: Precision) -> Result<AnyDevice> {
+    let threads = cap_threads(threads);
     // Fails only if the pool exists already.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     match kind {

@@ -85,9 +85,9 @@ impl LoadedCheckpoint {
     /// # Errors
     /// Too little memory; weights that do not fit the layers; no such device.
     pub fn classifier(&self, args: &DeviceArgs, batch: usize) -> Result<Classifier> {
-        let limits = args.limits(batch)?;
+        args.limits(batch)?;
         let architecture = architecture_of(self.metadata(), &self.path)?;
-        match device::open(args.device, limits.thread_count())? {
+        match device::open(args.device, args.threads)? {
             AnyDevice::Cpu(device) => {
                 memory::fits(&*device, &architecture, batch, memory::Use::Inference)?;
                 Classifier::new(device, &self.checkpoint, architecture, batch)

@@ -414,10 +414,7 @@ impl Config {
 
     /// Number of threads to start.
     pub fn thread_count(&self) -> usize {
-        match self.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        }
+        threads(self.threads)
     }
 
     /// Checks that `self` differs from the settings of a resumed `run` in [`MAY_CHANGE`] only.
@@ -434,6 +431,21 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+/// The threads to start if `wanted` are asked for: no more than there are cores, which 0 stands for.
+pub fn threads(wanted: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
+    match wanted {
+        0 => {
+            if cores == usize::MAX {
+                1
+            } else {
+                cores
+            }
+        }
+        wanted => wanted.min(cores),
     }
 }
 

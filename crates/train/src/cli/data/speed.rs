@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::cli::augmentation::Augmentation;
+use crate::cli::device;
 use crate::data::{DataError, Dataset, Loader, LoaderOptions, Options};
 use crate::run::{Config, config, memory, summary};
 
@@ -30,6 +31,7 @@ pub fn run(args: &Args, data: &str, options: Options) -> anyhow::Result<String> 
     let config = Config { resize: Some(size), batch_size: args.batch_size, threads: args.threads, ..Config::default() }
         .with(&args.augmentation)?;
     config.validate(&config::flag)?;
+    device::cap_threads(config.threads);
     // memory: 0, since reading and decoding the files is part of the measurement.
     let split = Dataset::open(data, &Options { image_size: size, memory: 0, ..options })?.train;
     memory::loads(size, config.batch_size.min(split.len()))?;

@@ -84,7 +84,7 @@ impl Start<'_> {
     pub fn run(self) -> anyhow::Result<Outcome> {
         // Errors that do not depend on the data are reported before it is downloaded; CIFAR-10's classes stand in.
         architecture(&self.config, 10)?.trace()?;
-        match device::open_with(self.config.device, self.config.thread_count(), self.config.precision)? {
+        match device::open_with(self.config.device, self.config.threads, self.config.precision)? {
             AnyDevice::Cpu(device) => train(device, self),
             #[cfg(feature = "cuda")]
             AnyDevice::Cuda(device) => train(device, self),
