@@ -53,20 +53,49 @@ fn progress(place: &Place, run: &str) -> alexnet_train::run::checkpoint::Progres
 fn interrupted_terminated_and_resumed() {
     let place = Place::new();
     place.succeed(&format!("{RUN} --out whole"));
-    for (run, signal) in [("int", "-INT"), ("term", "-TERM")] {
+    for (run, signal) in [("int", "-INT"), ("term", "-TERM"), ("hup", "-HUP")] {
         let running = Running::start(&place, &format!("{RUN} --out {run}"));
         running.signal(signal);
         let (code, error) = running.end();
         assert_eq!(code, Some(130), "{error}");
         assert!(error.contains(&format!("resume it with: alexnet train --resume {run}")), "{error}");
         assert!(progress(&place, run).step < 6);
-        if signal == "-TERM" {
+        if signal != "-INT" {
             continue;
         }
         place.succeed(&format!("train --resume {run} --threads 1"));
         assert!(tensors(&place.path(run).join("last.safetensors")) == tensors(&place.path("whole/last.safetensors")));
         assert_eq!(place.epochs(run), [1, 2]);
     }
+}
+
+/// The terminal goes: a run saves itself, however often it is told, unless `nohup` started it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_closed_terminal_saves_unless_it_is_ignored() {
+    let place = Place::new();
+    let running = Running::start(&place, &format!("{RUN} --epochs 50 --out twice"));
+    running.signal("-HUP");
+    running.signal("-HUP");
+    let (code, error) = running.end();
+    assert_eq!(code, Some(130), "{error}");
+    assert!(error.contains("the state is saved"), "{error}");
+
+    let plain = place.command(&format!("{RUN} --epochs 1 --out ignored"));
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
+    shell.current_dir(place.path("")).env("ALEXNET_DATA", place.path("cache"));
+    let mut child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("run ") {
+        line.clear();
+        assert!(out.read_line(&mut line).unwrap() > 0, "ended before it trained");
+    }
+    let running = Running { child, out };
+    running.signal("-HUP");
+    assert_eq!(running.end().0, Some(0));
+    assert_eq!(place.epochs("ignored"), [1]);
 }
 
 #[test]

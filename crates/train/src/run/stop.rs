@@ -1,4 +1,4 @@
-//! Stopping a run by Ctrl-C or SIGTERM.
+//! Stopping a run by Ctrl-C, SIGTERM, or the end of its terminal (SIGHUP).
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ pub const INTERRUPTED: i32 = 130;
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Requested by the first Ctrl-C or SIGTERM; the second one ends the process at once.
+    /// Requested by the first Ctrl-C or SIGTERM; the second one ends the process at once. SIGHUP requests it too, unless
+    /// it is ignored, as under `nohup`; it never ends the process at once, since a closing terminal sends several.
     ///
     /// # Errors
     /// The signal handler cannot be installed.
@@ -24,6 +25,10 @@ impl Stop {
             // In this order, so that the first signal finds the flag unset and sets it, and the second finds it set.
             signal_hook::flag::register_conditional_shutdown(signal, INTERRUPTED, stop.0.clone())?;
             signal_hook::flag::register(signal, stop.0.clone())?;
+        }
+        #[cfg(unix)]
+        if !ignores_hangup() {
+            signal_hook::flag::register(signal_hook::consts::SIGHUP, stop.0.clone())?;
         }
         Ok(stop)
     }
@@ -37,4 +42,14 @@ impl Stop {
     pub fn requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// Whether the process was started with SIGHUP ignored. Linux says so in /proc; elsewhere it is taken for granted, so that
+/// `nohup` has its effect.
+#[cfg(unix)]
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_none_or(|mask| mask >> (signal_hook::consts::SIGHUP - 1) & 1 == 1)
 }
