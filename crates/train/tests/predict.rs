@@ -135,6 +135,64 @@ fn broken_pictures_are_told_and_the_rest_goes_on() {
     place.fail("predict runs/cifar-1 good.png --batch-size 0", 2, &["--batch-size is 0"]);
 }
 
+#[test]
+fn tables_for_programs_keep_every_name() {
+    let place = Place::new();
+    place.succeed(&format!("{SHORT} --epochs 0"));
+    std::fs::create_dir(place.path("in")).unwrap();
+    let names = ["a,b.png", "new\nline.png", "say \"hi\".png", "橙子.png"];
+    for name in names {
+        image::RgbImage::new(9, 9).save(place.path("in").join(name)).unwrap();
+    }
+    std::fs::write(place.path("in/broken, really.png"), "no picture").unwrap();
+    let rows = |done: &command::Done| -> Vec<std::collections::HashMap<String, String>> {
+        csv::Reader::from_reader(done.out.as_bytes()).deserialize().collect::<Result<_, _>>().unwrap()
+    };
+    let done = place.run("predict runs/cifar-1 in --csv --top 2 --device cpu");
+    assert_eq!(done.code, 1, "{done:?}");
+    assert!(done.error.contains("1 of 5 pictures could not be read"), "{done:?}");
+    assert!(done.out.starts_with("file,class,probability,class_2,probability_2,error\n"), "{done:?}");
+    let found = rows(&done);
+    let files: Vec<_> = found.iter().map(|row| row["file"].strip_prefix("in/").unwrap().to_owned()).collect();
+    assert_eq!(files, ["a,b.png", "broken, really.png", "new\nline.png", "say \"hi\".png", "橙子.png"]);
+    for row in &found {
+        let broken = row["file"].contains("broken");
+        assert_eq!(row["error"].contains("broken, really.png"), broken, "{row:?}");
+        assert!(row["class"].is_empty() == broken && row["probability_2"].is_empty() == broken, "{row:?}");
+    }
+    assert_eq!(place.run("predict runs/cifar-1 in --format csv --top 2 --device cpu").out, done.out);
+
+    // No class of ten is certain in a network that has learnt nothing.
+    let done = place.run("predict runs/cifar-1 in --csv --top 1 --threshold 90% --device cpu");
+    let unsure = rows(&done);
+    assert!(done.out.starts_with("file,class,probability,best_class,error\n"), "{done:?}");
+    assert!(unsure.iter().filter(|row| row["error"].is_empty()).all(|row| row["class"] == "unknown"), "{unsure:?}");
+    assert_eq!(unsure[0]["best_class"], found[0]["class"]);
+    let json = place.run("predict runs/cifar-1 in --json --threshold 0.9 --device cpu");
+    assert_eq!(place.run("predict runs/cifar-1 in --format jsonl --threshold 0.9 --device cpu").out, json.out);
+    let first = &objects(&json.out)[0];
+    assert_eq!(
+        (&first["class"], &first["predictions"][0]["class"]),
+        (&"unknown".into(), &found[0]["class"].as_str().into())
+    );
+    let table = place.run("predict runs/cifar-1 in --threshold 0.9 --device cpu");
+    assert_eq!((table.code, table.out.matches("  unknown  ").count()), (1, 4), "{table:?}");
+    let known = place.run("predict runs/cifar-1 in/橙子.png --threshold 0 --device cpu");
+    assert!(known.code == 0 && !known.out.contains("unknown"), "{known:?}");
+
+    place.fail("predict runs/cifar-1 in --csv --json", 2, &["cannot be used with", "tip: they are two formats"]);
+    place.fail(
+        "predict runs/cifar-1 in --threshold 60",
+        2,
+        &["expected a probability from 0 to 1, such as 0.6 or 60%"],
+    );
+    place.fail(
+        "predict runs/cifar-1 in --format json",
+        2,
+        &["[possible values: table, csv, jsonl]", "tip: --format jsonl"],
+    );
+}
+
 #[cfg(feature = "cuda")]
 #[test]
 fn the_example_classifies_as_the_command_does() {

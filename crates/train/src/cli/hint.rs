@@ -60,7 +60,9 @@ pub fn of_run(error: &run::Error) -> Option<String> {
     use run::Error;
     Some(match error {
         Error::Conflict { key, .. } => return of_conflict(key).map(String::from),
-        Error::NotTheFiles { key, fits, .. } => format!("leave --{key} out: it is taken from the file; or give {}", run::error::typed(key, fits)),
+        Error::NotTheFiles { key, fits, .. } => {
+            format!("leave --{key} out: it is taken from the file; or give {}", run::error::typed(key, fits))
+        }
         Error::Config { .. } => "`alexnet train --help` lists the settings; a key is a flag without its dashes".into(),
         Error::Setting { name, .. } => return of_setting(name).map(String::from),
         Error::Io(error) => return of_file(error),

@@ -1,6 +1,5 @@
 //! `alexnet predict`.
 
-use std::fmt::Write as _;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,13 +7,17 @@ use std::process::ExitCode;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rayon::prelude::*;
 
+mod output;
+
+use output::{Format, Output};
+
 use super::hint;
 use super::model::{DeviceArgs, LoadedCheckpoint};
 use crate::data::decode::{self, Exif};
 use crate::data::passed_over::PassedOver;
 use crate::data::{DataError, Fit, folder, resize};
-use crate::print::{cut, cut_start, notice, pad, say, terminal, widest};
-use crate::run::classifier::{Classifier, top};
+use crate::print::{notice, say, terminal};
+use crate::run::classifier::Classifier;
 use crate::run::{Error, Tta};
 
 /// Most bytes of an image that are read from standard input.
@@ -22,9 +25,9 @@ const LARGEST_INPUT: u64 = 256 << 20;
 
 /// Classify pictures: the most probable classes of each
 ///
-/// Pictures are PNG, JPEG, WebP, GIF, BMP or TIFF of any size and colour type. They are preprocessed as in evaluation: the shorter side
-/// resized to the network's, the middle cut out, colours normalised. A picture that cannot be read is reported, the
-/// others are classified; the exit code is then 1.
+/// Pictures are PNG, JPEG, WebP, GIF, BMP or TIFF of any size and colour type. They are preprocessed as in evaluation: the
+/// shorter side resized to the network's, the middle cut out, colours normalised. A picture that cannot be read is
+/// reported (in CSV and JSON lines in a row of its own), the others are classified; the exit code is then 1.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Run folder (its best.safetensors) or checkpoint file
@@ -38,10 +41,22 @@ pub struct Args {
     /// Show the N most probable classes
     #[arg(long, short = 'k', value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
-    /// Print one JSON object per picture and line
+    /// Call a picture `unknown` whose best class is below P, such as 0.6
     ///
-    /// Keys: image, predictions (class, index, probability); or image, error.
-    #[arg(long)]
+    /// P is a probability: 0.6 or 60%. The class names stay in columns and keys of their own.
+    #[arg(long, value_name = "P", value_parser = output::probability)]
+    threshold: Option<f64>,
+    /// Format of the output
+    ///
+    /// csv: file, class, probability, then class_2, probability_2 and so on up to --top, and error; with --threshold also
+    /// best_class. jsonl: keys image, class, probability, predictions (class, index, probability); or image, error.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// The same as --format csv
+    #[arg(long, conflicts_with_all = ["json", "format"])]
+    csv: bool,
+    /// The same as --format jsonl
+    #[arg(long, conflicts_with = "format")]
     json: bool,
     /// Average the logits of several views of each image [default: the run's]
     ///
@@ -61,6 +76,16 @@ pub struct Args {
     device: DeviceArgs,
 }
 
+impl Args {
+    fn format(&self) -> Format {
+        match (self.csv, self.json) {
+            (true, _) => Format::Csv,
+            (_, true) => Format::Jsonl,
+            _ => self.format,
+        }
+    }
+}
+
 /// Predicts.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let loaded = LoadedCheckpoint::new(&args.model)?;
@@ -69,8 +94,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut classifier = loaded.classifier(&args.device, batch)?;
     classifier.tta = args.tta.unwrap_or(classifier.tta);
     let exif = args.exif.unwrap_or(classifier.exif);
-    let style = Style::new(args, &images, classifier.classes(), terminal());
-    if let Some(head) = style.head() {
+    let classes = classifier.classes().to_vec();
+    let output = Output::new(args.format(), args.top.into(), args.threshold, &images, &classes, terminal());
+    if let Some(head) = output.head() {
         say(&head);
     }
     let bar = progress(images.len(), batch);
@@ -82,10 +108,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let mut results = predict(&mut classifier, &decoded)?.into_iter();
         for (image, decoded) in images.iter().zip(decoded) {
             let line = match decoded {
-                Ok(_) => Ok(style.line(image, &results.next().unwrap_or_default(), classifier.classes())),
+                Ok(_) => Ok(output.line(image, &results.next().unwrap_or_default())),
                 Err(error) => {
                     broken += 1;
-                    style.broken(image, &error)
+                    output.broken(image, &error)
                 }
             };
             // A hidden bar runs the closure, too.
@@ -158,109 +184,4 @@ fn decode(path: &Path, exif: Exif, fit: Fit) -> Result<Vec<u8>, DataError> {
     let (full, width, height) = decode::decode(&bytes, exif).map_err(fail)?;
     resize::resize(&full, width, height, fit, &mut pixels).map_err(fail)?;
     Ok(pixels)
-}
-
-/// How results are written.
-struct Style {
-    json: bool,
-    top: usize,
-    /// Columns for a path; none for a single picture, whose classes stand one below the other.
-    path: Option<usize>,
-    /// Columns for a class.
-    class: usize,
-    /// Whether longer paths are cut: on a terminal; elsewhere they push their line to the right.
-    cut: bool,
-}
-
-impl Style {
-    /// The widest column of paths.
-    const PATH: usize = 48;
-    /// The least that is left of a path, and of a class, when the terminal is narrow.
-    const LEAST: usize = 12;
-
-    fn new(args: &Args, images: &[PathBuf], classes: &[String], terminal: Option<usize>) -> Self {
-        let top = usize::from(args.top).min(classes.len());
-        let paths: Vec<_> = images.iter().map(|path| path.to_string_lossy()).collect();
-        let mut path = widest(paths.iter().map(AsRef::as_ref)).min(Self::PATH);
-        let mut class = widest(classes.iter().map(String::as_str));
-        let several = images.len() > 1;
-        if let Some(width) = terminal {
-            // After a class come its probability and blanks before and after.
-            let (columns, before) = if several { (top.max(1), path.min(Self::LEAST)) } else { (1, 0) };
-            class = class.min((width.saturating_sub(before) / columns).saturating_sub(10).max(Self::LEAST));
-            path = path.min(width.saturating_sub(columns * (class + 10)).max(Self::LEAST));
-        }
-        Self { json: args.json, top, path: several.then_some(path), class, cut: terminal.is_some() }
-    }
-
-    fn head(&self) -> Option<String> {
-        let path = self.path.filter(|_| !self.json)?;
-        let mut head = format!("{:path$}", "picture");
-        for rank in 1..=self.top {
-            let _ = write!(head, "  {:width$}", format!("{rank}."), width = self.class + 8);
-        }
-        Some(head.trim_end().into())
-    }
-
-    fn line(&self, image: &Path, probabilities: &[f64], classes: &[String]) -> String {
-        let best = top(probabilities, self.top);
-        if self.json {
-            let predictions: Vec<_> = best
-                .iter()
-                .map(|&(index, probability)| {
-                    serde_json::json!({ "class": classes[index], "index": index, "probability": probability })
-                })
-                .collect();
-            return serde_json::json!({ "image": image.to_string_lossy(), "predictions": predictions }).to_string();
-        }
-        let row = |&(index, share): &(usize, f64)| {
-            format!("{} {:6.2}%", pad(&cut(&classes[index], self.class), self.class), share * 100.0)
-        };
-        let rows: Vec<String> = best.iter().map(row).collect();
-        let Some(width) = self.path else { return rows.join("\n") };
-        let name = image.to_string_lossy();
-        let name = if self.cut { cut_start(&name, width) } else { name.into_owned() };
-        format!("{}  {}", pad(&name, width), rows.join("  "))
-    }
-
-    /// The line for a picture that cannot be read: on standard output for tools, else on standard error.
-    fn broken(&self, image: &Path, error: &DataError) -> Result<String, String> {
-        match self.json {
-            true => Ok(serde_json::json!({ "image": image.to_string_lossy(), "error": error.to_string() }).to_string()),
-            false => Err(format!("error: {error}")),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-    use crate::print::columns;
-
-    #[derive(clap::Parser)]
-    struct Alone {
-        #[command(flatten)]
-        args: Args,
-    }
-
-    #[test]
-    fn the_table_lines_up_and_fits_the_terminal() {
-        let args = Alone::parse_from(["predict", "run", "x"]).args;
-        let classes = ["apfel", "my pear", "橙子", "a class with a very long name"].map(String::from);
-        let images = ["a.png", "橙子/b.png", "photos/of/a/long/walk/through/the/mountains/c.png"].map(PathBuf::from);
-        for terminal in [None, Some(40), Some(80), Some(120)] {
-            let style = Style::new(&args, &images, &classes, terminal);
-            let lines = images.each_ref().map(|image| style.line(image, &[0.2, 0.1, 0.6, 0.1], &classes));
-            let short: Vec<_> = lines[..2].iter().map(|line| columns(line)).collect();
-            assert_eq!(short[0], short[1], "{lines:?}");
-            if let Some(width) = terminal.filter(|&width| width >= 80) {
-                assert!(lines.iter().all(|line| columns(line) <= width), "{width}: {lines:#?}");
-                assert!(columns(&style.head().unwrap()) <= width);
-            }
-            assert_eq!(lines[2].contains("photos/of"), terminal.is_none(), "{lines:#?}");
-            assert!(lines[2].contains("c.png"));
-        }
-    }
 }
