@@ -25,7 +25,7 @@ fn a_run_from_start_to_evaluation() {
     }
     let names = place.names("runs/cifar-1");
     let events = names.iter().filter(|name| name.starts_with("events.out.tfevents.")).count();
-    assert_eq!((events, names.len()), (1, 5), "{names:?}");
+    assert_eq!((events, names.len()), (1, 7), "{names:?}");
     let record = &place.metrics("runs/cifar-1")[0];
     assert_eq!((record["epoch"].as_u64(), record["step"].as_u64()), (Some(1), Some(2)));
     assert_eq!(record["dataset"], "sample");

@@ -22,7 +22,7 @@ use alexnet_train::run::trainer::Step;
 use alexnet_train::run::{Config, Error, Outcome, Stop, Tta};
 use tempfile::TempDir;
 
-use small::{State, Watch, architecture, architecture_of, config, records, state};
+use small::{State, Watch, architecture, architecture_of, config, records, state, steps};
 
 fn floats(state: &State) -> Vec<f64> {
     state.iter().flat_map(|(weights, _)| weights).map(|&bits| f64::from(f32::from_bits(bits))).collect()
@@ -105,6 +105,9 @@ fn stopped_and_resumed(config: &Config) {
             }
         }
         assert_eq!(records(&run), expected_records, "stopped after step {at}");
+        // Steps 3 and 6, whose losses are differences, also where the run stopped right before or at one.
+        assert_eq!(steps(&run), steps(&reference.path().join("run")), "stopped after step {at}");
+        assert_eq!(steps(&run).iter().map(|(step, ..)| *step).collect::<Vec<_>>(), [3, 6]);
         assert!(saved(&run.join("last.safetensors")) == expected);
         assert!(saved(&run.join("best.safetensors")) == saved(&reference.path().join("run/best.safetensors")));
     }
@@ -203,7 +206,7 @@ fn copy(from: &Path, to: &Path) {
 /// A kill leaves the folder as it is at that moment: copies made during the run stand in for kills.
 #[test]
 fn killed_at_any_step_and_resumed() {
-    let config = Config { save_every: 1e-9, ..config() };
+    let config = Config { save_every: 1e-9, log_every: 1, ..config() };
     let (_reference, expected) = uninterrupted(&config);
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
@@ -215,7 +218,10 @@ fn killed_at_any_step_and_resumed() {
     });
     go(&run, &config, 1, &Stop::default(), &mut Watch { step: Some(step), ..Watch::default() }).unwrap();
     assert_eq!(copies.len(), 8);
-    let finished = records(&run);
+    let (finished, all_steps) = (records(&run), steps(&run));
+    assert_eq!(all_steps.len(), 8);
+    let table = fs::read_to_string(run.join("metrics.csv")).unwrap();
+    assert_eq!(table.lines().count(), 3, "{table}");
     for (i, killed) in copies.iter().enumerate() {
         // Saved after every step: at most the current step is lost.
         let progress = checkpoint::open(&killed.join("last.safetensors")).unwrap().metadata().progress.clone();
@@ -225,10 +231,18 @@ fn killed_at_any_step_and_resumed() {
         let mut metrics = fs::read(run.join("metrics.jsonl")).unwrap();
         metrics.extend(b"{\"epoch\":3,\"st");
         fs::write(killed.join("metrics.jsonl"), metrics).unwrap();
+        let mut logged = fs::read(run.join("steps.jsonl")).unwrap();
+        logged.extend(b"{\"step\":9,");
+        fs::write(killed.join("steps.jsonl"), logged).unwrap();
         fs::write(killed.join("last.tmp-1"), b"half").unwrap();
         let (_, state) = go(killed, &config, 2, &Stop::default(), &mut Watch::default()).unwrap();
         assert!(state == expected, "killed at step {}", i + 1);
         assert_eq!(records(killed), finished, "killed at step {}", i + 1);
+        assert_eq!(steps(killed), all_steps, "killed at step {}", i + 1);
+        let resumed = fs::read_to_string(killed.join("metrics.csv")).unwrap();
+        let epochs =
+            |table: &str| table.lines().map(|line| line.split(',').next().unwrap().to_owned()).collect::<Vec<_>>();
+        assert_eq!(epochs(&resumed), epochs(&table));
         assert!(!killed.join("last.tmp-1").exists());
     }
 }

@@ -246,6 +246,12 @@ pub struct Args {
     /// 0: save at the end of each epoch only.
     #[arg(long, value_name = "SECONDS", help_heading = "Run")]
     save_every: Option<f64>,
+    /// Record loss and learning rate of every Nth step [default: 20]
+    ///
+    /// In steps.jsonl and the TensorBoard events; 0: of none. A GPU's queue is emptied for each record, so a small N costs
+    /// speed there.
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    log_every: Option<u64>,
     /// Evaluate after every Nth epoch and the last [default: 1]
     #[arg(long, value_name = "N", help_heading = "Run")]
     test_every: Option<usize>,
@@ -261,7 +267,7 @@ pub struct Args {
     /// Continue the run in this folder
     ///
     /// It keeps its settings; only --epochs, --patience, --threads, --device, --precision, --no-graph, --data, --skip-broken,
-    /// --save-every and --test-every may change.
+    /// --save-every, --log-every and --test-every may change.
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["out", "config", "recipe", "runs"])]
     #[serde(skip)]
     resume: Option<PathBuf>,
@@ -459,6 +465,7 @@ mod tests {
             no_graph: true,
             threads: 9,
             save_every: 2.5,
+            log_every: 10,
         };
         // Each setting is written as its flag, from the TOML of a configuration in which all differ from the default.
         let table = toml::Table::try_from(&changed).unwrap();

@@ -163,6 +163,8 @@ pub struct Config {
     pub threads: usize,
     /// Seconds between two checkpoints within an epoch; 0: only at its end.
     pub save_every: f64,
+    /// Updates between two records of a step's loss; 0: none.
+    pub log_every: u64,
 }
 
 impl Default for Config {
@@ -221,13 +223,14 @@ impl Default for Config {
             no_graph: false,
             threads: 0,
             save_every: 300.0,
+            log_every: 20,
         }
     }
 }
 
 /// The settings that may change when a run is resumed: none affects the steps done so far. Another device or precision
 /// rounds differently from then on.
-pub const MAY_CHANGE: [&str; 10] = [
+pub const MAY_CHANGE: [&str; 11] = [
     "epochs",
     "patience",
     "threads",
@@ -237,6 +240,7 @@ pub const MAY_CHANGE: [&str; 10] = [
     "data",
     "skip-broken",
     "save-every",
+    "log-every",
     "test-every",
 ];
 

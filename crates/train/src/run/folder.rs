@@ -1,5 +1,5 @@
-//! The folder of a run: `config.toml`, `metrics.jsonl`, TensorBoard events, `last.safetensors`, `best.safetensors`, and of
-//! data in files `files.txt` and `broken.txt`.
+//! The folder of a run: `config.toml`, `metrics.jsonl`, `metrics.csv`, `steps.jsonl`, TensorBoard events,
+//! `last.safetensors`, `best.safetensors`, and of data in files `files.txt` and `broken.txt`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -11,7 +11,7 @@ use alexnet_core::{Device, Network};
 
 use super::checkpoint::{self, Metadata};
 use super::error::{Error, Result};
-use super::metrics::Metrics;
+use super::metrics::{Metrics, Steps};
 use super::tensorboard;
 use crate::atomic_file::{self, UNFINISHED};
 
@@ -20,6 +20,10 @@ const CONFIG: &str = "config.toml";
 const HEAD: &str = "# The settings of this run. To start another with them: alexnet train --config FILE";
 /// One record per epoch.
 pub const METRICS: &str = "metrics.jsonl";
+/// The same as a table.
+pub const METRICS_CSV: &str = "metrics.csv";
+/// One record per logged step.
+pub const STEPS: &str = "steps.jsonl";
 const LAST: &str = "last.safetensors";
 const BEST: &str = "best.safetensors";
 const BROKEN: &str = "broken.txt";
@@ -37,8 +41,10 @@ pub struct RunFolder {
 
 /// The files that are written every epoch.
 pub struct Outputs {
-    /// `metrics.jsonl`.
+    /// `metrics.jsonl` and `metrics.csv`.
     pub metrics: Metrics,
+    /// `steps.jsonl`.
+    pub steps: Steps,
     /// The TensorBoard events.
     pub events: tensorboard::Writer,
 }
@@ -157,14 +163,15 @@ impl RunFolder {
         self.path.join(FILES)
     }
 
-    /// Opens metrics and events for a run with `epochs` finished epochs.
+    /// Opens metrics and events for a run with `epochs` finished epochs and `steps` updates.
     ///
     /// # Errors
     /// A file cannot be written.
-    pub fn outputs(&self, epochs: usize) -> Result<Outputs> {
+    pub fn outputs(&self, epochs: usize, steps: u64) -> Result<Outputs> {
         let metrics = Metrics::open(&self.path.join(METRICS), epochs)?;
+        let steps = Steps::open(&self.path.join(STEPS), steps)?;
         let events = tensorboard::Writer::create(&self.path, now()).map_err(Error::io("write", &self.path))?;
-        Ok(Outputs { metrics, events })
+        Ok(Outputs { metrics, steps, events })
     }
 
     /// Saves the checkpoint to resume from and, if it is the `best`, that one too.
@@ -188,7 +195,7 @@ impl RunFolder {
     pub fn abandon(self) {
         let id = format!(".{}", std::process::id());
         let ours = |name: &str| {
-            [CONFIG, METRICS, LAST, BROKEN, FILES].contains(&name)
+            [CONFIG, METRICS, METRICS_CSV, STEPS, LAST, BROKEN, FILES].contains(&name)
                 || (name.starts_with(EVENTS) && name.ends_with(&id))
                 || name.contains(UNFINISHED)
         };
@@ -278,7 +285,7 @@ mod tests {
         let path = folder.path().join("run");
         let run = RunFolder::create(Some(&path), "x").unwrap();
         run.write_config("lr = 1\n").unwrap();
-        drop(run.outputs(0).unwrap());
+        drop(run.outputs(0, 0).unwrap());
         fs::write(path.join("last.tmp-7"), "half").unwrap();
         drop(run);
         assert!(path.join(METRICS).exists());
@@ -303,13 +310,13 @@ mod tests {
         let path = folder.path().join("run");
         let run = RunFolder::create(Some(&path), "x").unwrap();
         run.write_config("lr = 1\n").unwrap();
-        drop(run.outputs(0).unwrap());
+        drop(run.outputs(0, 0).unwrap());
         run.abandon();
         assert!(!path.exists());
         fs::create_dir(&path).unwrap();
         fs::write(path.join("notes.txt"), "mine").unwrap();
         let run = RunFolder::create(Some(&path), "x").unwrap();
-        drop(run.outputs(0).unwrap());
+        drop(run.outputs(0, 0).unwrap());
         run.abandon();
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
     }

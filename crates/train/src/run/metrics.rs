@@ -1,13 +1,16 @@
-//! `metrics.jsonl`: one JSON object per finished epoch.
+//! `metrics.jsonl`: one JSON object per finished epoch; `metrics.csv`: the same as a table; `steps.jsonl`: one object per
+//! logged step.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
 use super::scaling::Scaling;
+use crate::atomic_file;
 
 /// The record of an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,11 +78,36 @@ impl Record {
     }
 }
 
+/// The record of a step that --log-every selects.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Updates since the start, this one included.
+    pub step: u64,
+    /// The epoch, from 1.
+    pub epoch: usize,
+    /// Learning rate of the update.
+    pub lr: f64,
+    /// Mean training loss of the step's images.
+    pub loss: f64,
+}
+
 /// The records of a run's `metrics.jsonl`, up to the first incomplete line.
 ///
 /// # Errors
 /// The file cannot be read.
 pub fn read(path: &Path) -> Result<Vec<Record>> {
+    read_lines(path)
+}
+
+/// The records of a run's `steps.jsonl`, likewise.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read_steps(path: &Path) -> Result<Vec<StepRecord>> {
+    read_lines(path)
+}
+
+fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let text = crate::regular_file::read_text(path).map_err(Error::io("read", path))?;
     Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
 }
@@ -90,53 +118,167 @@ pub fn loss_of_best(records: &[Record], best_accuracy: Option<f64>) -> Option<f6
     best.map(|(_, loss, _)| loss)
 }
 
-/// The file, open for appending.
+/// Columns of `metrics.csv`, in this order; those that no epoch has are left out.
+const COLUMNS: [&str; 19] = [
+    "epoch",
+    "step",
+    "lr",
+    "train_loss",
+    "train_acc",
+    "val_loss",
+    "val_acc",
+    "val_balanced_acc",
+    "val_macro_f1",
+    "test_loss",
+    "test_acc",
+    "test_balanced_acc",
+    "test_macro_f1",
+    "images_per_s",
+    "seconds",
+    "dataset",
+    "loss_scale",
+    "good_steps",
+    "skipped_steps",
+];
+
+/// The records as CSV: a header, one line per record; a key of the records that is no known column comes last.
+fn table(records: &[Record]) -> String {
+    let rows: Vec<serde_json::Value> = records.iter().map(|record| serde_json::json!(record)).collect();
+    let mut names: Vec<&str> = COLUMNS.into();
+    for name in rows.iter().filter_map(|row| row.as_object()).flat_map(|row| row.keys()) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    names.retain(|name| rows.iter().any(|row| row.get(name).is_some()));
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let mut write = |fields: Vec<String>| {
+        // Neither writing to memory nor text fails.
+        let _ = writer.write_record(fields);
+    };
+    if !rows.is_empty() {
+        write(names.iter().map(|name| (*name).into()).collect());
+    }
+    for row in &rows {
+        let text = |name: &&str| match row.get(name) {
+            None | Some(serde_json::Value::Null) => String::new(),
+            Some(serde_json::Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+        };
+        write(names.iter().map(text).collect());
+    }
+    String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default()
+}
+
+/// A file of JSON lines, open for appending.
 #[derive(Debug)]
-pub struct Metrics {
+struct Lines {
     file: File,
     path: PathBuf,
 }
 
-impl Metrics {
-    /// Opens or creates the file and keeps the records of the first `epochs` epochs: those that a killed run wrote after
-    /// its last checkpoint will be written again.
-    ///
-    /// # Errors
-    /// The file cannot be read or written.
-    pub fn open(path: &Path, epochs: usize) -> Result<Self> {
+impl Lines {
+    /// Opens or creates the file and keeps its first lines as long as they are whole records that are to `keep`: those
+    /// that a killed run wrote after its last checkpoint will be written again. Returns the records that are kept.
+    fn open<T: DeserializeOwned>(path: &Path, keep: impl Fn(&T) -> bool) -> Result<(Self, Vec<T>)> {
         let text = match std::fs::read(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(Error::io("read", path)(error)),
         };
-        let kept = kept(&text, epochs);
+        let (mut kept, mut records) = (0, Vec::new());
+        for line in text.split_inclusive(|&byte| byte == b'\n').filter(|line| line.ends_with(b"\n")) {
+            match serde_json::from_slice(line) {
+                Ok(record) if keep(&record) => records.push(record),
+                _ => break,
+            }
+            kept += line.len();
+        }
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("create", path))?;
         if kept < text.len() {
             file.set_len(kept as u64).map_err(Error::io("shorten", path))?;
         }
-        Ok(Self { file, path: path.into() })
+        Ok((Self { file, path: path.into() }, records))
+    }
+
+    fn append(&mut self, record: &impl Serialize) -> Result<()> {
+        let io = |error| Error::io("write", &self.path)(error);
+        let mut line = serde_json::to_string(record).map_err(|error| io(error.into()))?;
+        line.push('\n');
+        self.file.write_all(line.as_bytes()).map_err(io)
+    }
+
+    /// Waits until the lines are on the disk.
+    fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(Error::io("write", &self.path))
+    }
+}
+
+/// `steps.jsonl`, open for appending.
+#[derive(Debug)]
+pub struct Steps(Lines);
+
+impl Steps {
+    /// Opens or creates the file and keeps the records of the first `steps` updates.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn open(path: &Path, steps: u64) -> Result<Self> {
+        Ok(Self(Lines::open(path, |record: &StepRecord| record.step <= steps)?.0))
+    }
+
+    /// Appends a record.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn append(&mut self, record: &StepRecord) -> Result<()> {
+        self.0.append(record)
+    }
+
+    /// Waits until the records are on the disk; before each checkpoint, which continues after them.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn sync(&self) -> Result<()> {
+        self.0.sync()
+    }
+}
+
+/// `metrics.jsonl`, open for appending, and `metrics.csv`, which is written anew after each epoch.
+#[derive(Debug)]
+pub struct Metrics {
+    lines: Lines,
+    records: Vec<Record>,
+}
+
+impl Metrics {
+    /// Opens or creates the files and keeps the records of the first `epochs` epochs.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub fn open(path: &Path, epochs: usize) -> Result<Self> {
+        let (lines, records) = Lines::open(path, |record: &Record| record.epoch <= epochs)?;
+        let metrics = Self { lines, records };
+        // A run of before this file, or one that was killed between the two.
+        metrics.write_table()?;
+        Ok(metrics)
     }
 
     /// Appends a record and waits until it is on the disk.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// A file cannot be written.
     pub fn append(&mut self, record: &Record) -> Result<()> {
-        let io = |error| Error::io("write", &self.path)(error);
-        let mut line = serde_json::to_string(record).map_err(|error| io(error.into()))?;
-        line.push('\n');
-        self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()).map_err(io)
+        self.lines.append(record)?;
+        self.lines.sync()?;
+        self.records.push(record.clone());
+        self.write_table()
     }
-}
 
-/// Number of bytes of `text` that are complete records of epochs up to `epochs`.
-fn kept(text: &[u8], epochs: usize) -> usize {
-    text.split_inclusive(|&byte| byte == b'\n')
-        .take_while(|line| {
-            line.ends_with(b"\n") && serde_json::from_slice::<Record>(line).is_ok_and(|r| r.epoch <= epochs)
-        })
-        .map(<[u8]>::len)
-        .sum()
+    fn write_table(&self) -> Result<()> {
+        let path = self.lines.path.with_extension("csv");
+        atomic_file::write(&path, true, table(&self.records).as_bytes()).map_err(Error::io("write", &path))
+    }
 }
 
 #[cfg(test)]
@@ -190,6 +332,65 @@ mod tests {
         assert_eq!(epochs(&path), [1, 2]);
         metrics.append(&record(3)).unwrap();
         assert_eq!(epochs(&path), [1, 2, 3]);
+    }
+
+    fn csv_epochs(path: &Path) -> Vec<String> {
+        let mut reader = csv::Reader::from_path(path.with_extension("csv")).unwrap();
+        reader.records().map(|row| row.unwrap()[0].to_owned()).collect()
+    }
+
+    #[test]
+    fn the_table_has_the_same_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut metrics = Metrics::open(&path, 0).unwrap();
+        assert_eq!(std::fs::read(path.with_extension("csv")).unwrap(), b"");
+        let plain = |epoch| Record { test_balanced_acc: None, test_macro_f1: None, ..record(epoch) };
+        let named = Record { dataset: "pets, \"all\"".into(), ..plain(1) };
+        metrics.append(&named).unwrap();
+        // A column that only some epochs have.
+        metrics.append(&Record { test_loss: None, test_acc: None, val_acc: Some(0.5), ..plain(2) }).unwrap();
+        metrics.append(&plain(3)).unwrap();
+        let text = std::fs::read_to_string(path.with_extension("csv")).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[..3],
+            [
+                "epoch,step,lr,train_loss,train_acc,val_acc,test_loss,test_acc,images_per_s,seconds,dataset",
+                "1,391,0.01,2.0082,0.233,,1.7,0.383,512.0,100.0,\"pets, \"\"all\"\"\"",
+                "2,782,0.01,2.0082,0.233,0.5,,,512.0,100.0,cifar10",
+            ]
+        );
+        assert_eq!(csv_epochs(&path), ["1", "2", "3"]);
+        // Resumed after the second epoch, and of a run that has no table yet.
+        std::fs::remove_file(path.with_extension("csv")).unwrap();
+        let mut metrics = Metrics::open(&path, 2).unwrap();
+        assert_eq!(csv_epochs(&path), ["1", "2"]);
+        metrics.append(&record(3)).unwrap();
+        assert_eq!(csv_epochs(&path), ["1", "2", "3"]);
+        // Every key has its place.
+        let all = Record {
+            val_loss: Some(1.0),
+            val_acc: Some(1.0),
+            val_balanced_acc: Some(1.0),
+            val_macro_f1: Some(1.0),
+            scaling: Some(Scaling { loss_scale: 1.0, good_steps: 0, skipped_steps: 0 }),
+            ..record(1)
+        };
+        assert_eq!(table(&[all]).lines().next().unwrap(), COLUMNS.join(","));
+    }
+
+    #[test]
+    fn steps_after_the_checkpoint_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("steps.jsonl");
+        let mut steps = Steps::open(&path, 0).unwrap();
+        let step = |step| StepRecord { step, epoch: 1, lr: 0.01, loss: 2.5 };
+        [20, 40, 60].iter().for_each(|&number| steps.append(&step(number)).unwrap());
+        let mut steps = Steps::open(&path, 45).unwrap();
+        assert_eq!(read_steps(&path).unwrap(), [step(20), step(40)]);
+        steps.append(&step(60)).unwrap();
+        assert_eq!(read_steps(&path).unwrap(), [20, 40, 60].map(step));
     }
 
     #[test]

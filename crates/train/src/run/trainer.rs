@@ -14,7 +14,7 @@ use super::checkpoint::{self, Metadata, Progress, TrainedOn};
 use super::config::Config;
 use super::error::{Error, Result};
 use super::folder::{Outputs, RunFolder, now};
-use super::metrics::Record;
+use super::metrics::{Record, StepRecord};
 use super::model::Model;
 use super::scaling::Scaling;
 use super::schedule::LearningRate;
@@ -169,12 +169,14 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             match finished {
                 Ok(true) => {}
                 Ok(false) => {
+                    outputs.steps.sync()?;
                     self.save_as(false)?;
                     return Ok(Outcome::Interrupted);
                 }
                 // The weights are good: nothing that was trained is lost.
                 Err(error @ Error::Loading(_)) => {
                     outputs.events.flush().map_err(Error::io("write events in", self.folder.path()))?;
+                    outputs.steps.sync()?;
                     self.save_as(false)?;
                     return Err(error);
                 }
@@ -233,20 +235,27 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             progress.step_in_epoch += 1;
             progress.images += images as u64;
             let (step, last) = (progress.step, progress.step_in_epoch == steps);
-            let curve = step.is_multiple_of(CURVE_STEPS);
-            // Before a point of the curve too, whose loss is the difference.
-            let due = curve || (step + 1).is_multiple_of(CURVE_STEPS) || progress.step_in_epoch == 1 || last;
+            // 0 logs no step.
+            let logged = |step: u64| config.log_every > 0 && step.is_multiple_of(config.log_every);
+            let log = logged(step);
+            // Before a logged step too, whose loss is the difference.
+            let due = log || logged(step + 1) || progress.step_in_epoch == 1 || last;
             let read = self.read_metrics(due, learning_rate, observer)?;
             if read {
                 known = self.progress.images;
             }
             self.progress.seconds += start.elapsed().as_secs_f64();
-            if curve {
+            if log {
                 let loss = (self.progress.loss_sum - before) / images as f64;
-                outputs
-                    .events
-                    .scalar("train/loss_of_step", step, loss as f32, now())
-                    .map_err(Error::io("write events in", self.folder.path()))?;
+                let record = StepRecord { step, epoch: self.progress.epoch + 1, lr: learning_rate, loss };
+                outputs.steps.append(&record)?;
+                let points = [("train/loss_of_step", loss), ("train/learning_rate_of_step", learning_rate)];
+                for (tag, value) in points {
+                    outputs
+                        .events
+                        .scalar(tag, step, value as f32, now())
+                        .map_err(Error::io("write events in", self.folder.path()))?;
+                }
             }
             observer.step(&self.report(steps, known));
             let stop = self.stop.requested();
@@ -260,6 +269,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             if save {
                 // The checkpoint continues after what has been written.
                 outputs.events.flush().map_err(Error::io("write events in", self.folder.path()))?;
+                outputs.steps.sync()?;
                 self.save_as(false)?;
                 saved = Instant::now();
             }
@@ -424,9 +434,6 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
 fn is_statistic(name: &str) -> bool {
     name.ends_with(".running_mean") || name.ends_with(".running_var")
 }
-
-/// Steps between two points of the curve of the training loss.
-const CURVE_STEPS: u64 = 20;
 
 fn rate_of(images: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { images as f64 / seconds } else { 0.0 }

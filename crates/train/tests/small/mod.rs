@@ -55,6 +55,7 @@ pub fn config() -> Config {
         nesterov: true,
         lr: 0.05,
         save_every: 0.0,
+        log_every: 3,
         seed: 3,
         ..Config::default()
     }
@@ -152,7 +153,7 @@ pub fn go_on<D: Device<Element = f32>>(
         }
         (RunFolder::create(Some(path), "small")?, Progress { scaling: watch.scaling, ..Progress::default() })
     };
-    let mut outputs = folder.outputs(progress.epoch)?;
+    let mut outputs = folder.outputs(progress.epoch, progress.step)?;
     let model = Model { variant: "small".into(), image_size: 32, groups: 1, dropout: 0.5, ..Model::default() };
     let mut trainer = Trainer {
         network,
@@ -169,6 +170,12 @@ pub fn go_on<D: Device<Element = f32>>(
     }
     let outcome = trainer.run(&mut outputs, watch)?;
     Ok((outcome, state(&trainer.network)))
+}
+
+/// The records of logged steps; losses as bits.
+pub fn steps(run: &Path) -> Vec<(u64, usize, u64)> {
+    let found = alexnet_train::run::metrics::read_steps(&run.join("steps.jsonl")).unwrap();
+    found.iter().map(|record| (record.step, record.epoch, record.loss.to_bits())).collect()
 }
 
 /// The records, with the times set to zero.

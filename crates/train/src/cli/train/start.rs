@@ -242,7 +242,7 @@ fn begin<D: Device<Element = f32>>(
 ) -> Result<Outputs, Error> {
     let config = trainer.config;
     trainer.folder.write_config(&config.to_toml()?)?;
-    let outputs = trainer.folder.outputs(trainer.progress.epoch)?;
+    let outputs = trainer.folder.outputs(trainer.progress.epoch, trainer.progress.step)?;
     if fresh || changed {
         trainer.save()?;
     }
