@@ -74,6 +74,115 @@ fn what_goes_out_comes_back_bit_for_bit() {
 }
 
 #[test]
+fn half_precision_goes_out_and_comes_back() {
+    let place = Place::new();
+    place.succeed(&format!("{SHORT} --epochs 1 --out run"));
+    let out = place.succeed("export run -o a.safetensors --half");
+    assert!(out.starts_with("wrote a.safetensors: cifar, 44 MiB, 16 tensors of fp16"), "{out}");
+    let out = place.succeed("export run -o a.onnx --half");
+    assert!(out.contains("cifar, 44 MiB, input float (N, 3, 32, 32)") && out.contains("layers fp16"), "{out}");
+    place.succeed("export run -o a.pth --half");
+    let logits = |model: &str| -> Vec<f64> {
+        // Logits up to a constant per picture, from all probabilities.
+        let out = place.succeed(&format!("predict {model} pictures --json --top 10 --device cpu"));
+        let mut all = Vec::new();
+        for line in out.lines() {
+            let object: serde_json::Value = serde_json::from_str(line).unwrap();
+            let mut row = [0.0; 10];
+            for prediction in object["predictions"].as_array().unwrap() {
+                row[prediction["index"].as_u64().unwrap() as usize] = prediction["probability"].as_f64().unwrap().ln();
+            }
+            let mean = row.iter().sum::<f64>() / 10.0;
+            all.extend(row.map(|logit| logit - mean));
+        }
+        all
+    };
+    std::fs::create_dir(place.path("pictures")).unwrap();
+    for n in 0..8u8 {
+        let pixel = |x: u32, y: u32| image::Rgb([x as u8 * (n + 1), y as u8 * 7, n * 30]);
+        image::RgbImage::from_fn(32, 32, pixel).save(place.path(&format!("pictures/{n}.png"))).unwrap();
+    }
+    let expected = logits("run");
+    let largest = expected.iter().fold(0f64, |a, b| a.max(b.abs()));
+    for file in ["a.safetensors", "a.pth"] {
+        place.succeed(&format!("import {file} -o {file}.back.safetensors --classes cifar10"));
+        let found = logits(&format!("{file}.back.safetensors"));
+        let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(found.len() == 80 && worst > 0.0 && worst <= 1e-2 * largest, "{file}: {worst} of {largest}");
+    }
+    // Out again in fp16, the values are the same: rounding them changes nothing.
+    place.succeed("export a.safetensors.back.safetensors -o b.safetensors --half");
+    assert!(named(&place, "b.safetensors", "") == named(&place, "a.safetensors", ""));
+    for format in ["pt", "pt2"] {
+        place.fail(
+            &format!("export run -o a.{format} --half"),
+            2,
+            &["--half needs --format onnx, pytorch or", "hint: "],
+        );
+    }
+
+    // A weight beyond fp16 is named, not made infinite.
+    place.succeed("export run -o plain.safetensors");
+    let mut bytes = place.read("plain.safetensors");
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let text: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let at = 8 + header + text["features.3.bias"]["data_offsets"][0].as_u64().unwrap() as usize;
+    bytes[at..at + 4].copy_from_slice(&70000f32.to_le_bytes());
+    std::fs::write(place.path("large.safetensors"), &bytes).unwrap();
+    place.succeed("import large.safetensors -o wide.safetensors --classes cifar10");
+    for file in ["c.safetensors", "c.onnx", "c.pth"] {
+        let words = ["features.3.bias has the value 70000, and fp16 ends at 65504", "hint: export in fp32"];
+        place.fail(&format!("export wide.safetensors -o {file} --half"), 1, &words);
+        assert!(!place.path(file).exists());
+    }
+}
+
+#[test]
+fn a_pt2_archive_has_what_torch_asks_for() {
+    let place = Place::new();
+    place.succeed(&format!("{SHORT} --epochs 0 --batch-norm --out run"));
+    let out = place.succeed("export run -o a.pt2 --softmax --with-preprocess");
+    assert!(out.starts_with("wrote a.pt2: cifar, 89 MiB, input uint8 (N, 32, 32, 3), output probabilities"), "{out}");
+    let mut archive = zip::ZipArchive::new(std::fs::File::open(place.path("a.pt2")).unwrap()).unwrap();
+    let mut read = |name: &str| {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut archive.by_name(&format!("alexnet/{name}")).unwrap(), &mut bytes).unwrap();
+        bytes
+    };
+    assert_eq!((read("archive_format"), read("archive_version")), (b"pt2".into(), b"0".into()));
+    let weights: serde_json::Value = serde_json::from_slice(&read("data/weights/model_weights_config.json")).unwrap();
+    let model: serde_json::Value = serde_json::from_slice(&read("models/model.json")).unwrap();
+    let graph = &model["graph_module"]["graph"];
+    // Every weight has its file, of its length; every value that a node uses is there.
+    let config = weights["config"].as_object().unwrap();
+    assert_eq!(config.len(), 18, "16 parameters, mean and std; no batch norm");
+    for (name, own) in config {
+        let sides = own["tensor_meta"]["sizes"].as_array().unwrap();
+        let len: u64 = sides.iter().map(|side| side["as_int"].as_u64().unwrap()).product();
+        let file = own["path_name"].as_str().unwrap();
+        assert_eq!(read(&format!("data/weights/{file}")).len() as u64, 4 * len, "{name}");
+    }
+    let values = graph["tensor_values"].as_object().unwrap();
+    for node in graph["nodes"].as_array().unwrap() {
+        for argument in node["inputs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|input| &input["arg"])
+            .chain(node["outputs"].as_array().unwrap())
+        {
+            if let Some(name) = argument["as_tensor"]["name"].as_str() {
+                assert!(values.contains_key(name), "{name} of {node}");
+            }
+        }
+    }
+    assert!(
+        values["input"]["dtype"] == 1
+            && graph["nodes"].as_array().unwrap().last().unwrap()["target"] == "torch.ops.aten.softmax.int"
+    );
+}
+
+#[test]
 fn a_network_is_tuned_to_other_classes() {
     let place = Place::new();
     place.succeed(&format!("{SHORT} --epochs 0 --out run"));

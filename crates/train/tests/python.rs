@@ -1,5 +1,6 @@
-//! What `alexnet export` writes, opened by those it is for: onnx's checker, onnxruntime, `torch.jit.load`, a plain
-//! PyTorch module, the safetensors package. What `alexnet` sees of pictures is compared with torchvision.
+//! What `alexnet export` writes, opened by those it is for: onnx's checker, onnxruntime, `torch.export.load`,
+//! `torch.jit.load`, a plain PyTorch module, the safetensors package. What `alexnet` sees of pictures is compared with
+//! torchvision.
 //!
 //! Run it with `cargo test --release --package alexnet-train --test python --test browser -- --ignored`. It makes a Python
 //! environment in the user's cache folder by pip, once (5 GB: PyTorch on PyPI comes with CUDA's libraries);
@@ -99,10 +100,14 @@ fn proof(variant: &str, groups: &str, side: &str) {
     let out = place.succeed(&format!("import source.pth -o checkpoint.safetensors --classes cifar10 {residual}"));
     assert!(out.contains(&format!("{variant}, images {side}x{side}, 10 classes")), "{out}");
     logits(&place, &place.path("checkpoint.safetensors"));
-    for name in ["out.onnx", "out.pt", "out.pth", "out.safetensors"] {
+    for name in ["out.onnx", "out.pt2", "out.pt", "out.pth", "out.safetensors"] {
         place.succeed(&format!("export checkpoint.safetensors -o {name}"));
     }
-    for name in ["whole.onnx", "whole.pt"] {
+    for name in ["fp16.onnx", "fp16.pth", "fp16.safetensors"] {
+        place.succeed(&format!("export checkpoint.safetensors -o {name} --half"));
+    }
+    place.succeed("export checkpoint.safetensors -o fp16-whole.onnx --half --softmax --with-preprocess");
+    for name in ["whole.onnx", "whole.pt2", "whole.pt"] {
         place.succeed(&format!("export checkpoint.safetensors -o {name} --softmax --with-preprocess"));
     }
     for name in ["legacy", "half"] {

@@ -43,10 +43,14 @@ const EXAMPLES: [(&str, &str); 18] = [
          alexnet train --resume runs/cifar-1 --epochs 120",
     ),
     ("eval", "alexnet eval runs/cifar-1\nalexnet eval runs/cifar-1/last.safetensors --tta=shifts --json"),
-    ("predict", "alexnet predict runs/cifar-1 photo.jpg\nalexnet predict runs/cifar-1 photos/ --top 1 --json"),
+    (
+        "predict",
+        "alexnet predict runs/cifar-1 photo.jpg\nalexnet predict runs/cifar-1 photos/ --top 1 --csv > found.csv",
+    ),
     (
         "export",
-        "alexnet export runs/cifar-1 -o net.onnx --with-preprocess --softmax\nalexnet export runs/cifar-1 -o weights.pth",
+        "alexnet export runs/cifar-1 -o net.onnx --with-preprocess --softmax\n\
+         alexnet export runs/cifar-1 -o weights.pth\nalexnet export runs/cifar-1 -o small.onnx --half",
     ),
     (
         "import",
@@ -148,10 +152,11 @@ mod tests {
     fn every_flag_has_a_short_first_line_and_every_command_an_example() {
         for (path, command) in all(&definition(true), "") {
             for arg in command.get_arguments() {
-                let first = arg.get_help().unwrap_or_else(|| panic!("{path}: {arg} has no help")).to_string();
+                let first =
+                    arg.get_help().unwrap_or_else(|| panic!("{path}: {} has no help", arg.get_id())).to_string();
                 let length = first.chars().count();
-                assert!(length <= FIRST_LINE && !first.contains('\n'), "{path} {arg}: {length}: {first}");
-                assert!(!first.ends_with('.'), "{path} {arg}: {first}");
+                assert!(length <= FIRST_LINE && !first.contains('\n'), "{path} {}: {length}: {first}", arg.get_id());
+                assert!(!first.ends_with('.'), "{path} {}: {first}", arg.get_id());
             }
             let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(examples.starts_with("Examples:\n") || path == "man", "{path}");

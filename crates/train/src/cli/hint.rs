@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::data::folder::role_of;
 use crate::data::{self, DataError, Role};
+use crate::export;
 use crate::file_kind::{FileKind, Group};
 use crate::import;
 use crate::run::config::MAY_CHANGE;
@@ -51,6 +52,9 @@ pub fn of(error: &(dyn StdError + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<alexnet_core::Error>() {
         return of_network(error);
+    }
+    if let Some(export::Error::Overflow { .. }) = error.downcast_ref::<export::Error>() {
+        return Some("export in fp32, without --half; such a weight often is a sign of a run that diverges".into());
     }
     error.downcast_ref::<DataError>().map(of_data)
 }

@@ -1,8 +1,10 @@
-//! Export of a trained network: ONNX, TorchScript, PyTorch state dict, safetensors.
+//! Export of a trained network: ONNX, torch.export, TorchScript, PyTorch state dict, safetensors.
 
 pub mod fold;
+pub mod half;
 pub mod onnx;
 pub mod pickle;
+pub mod pt2;
 pub mod pytorch;
 pub mod safetensors;
 pub mod torchscript;
@@ -39,8 +41,20 @@ pub struct Tensor<'a> {
     pub name: String,
     /// Shape in PyTorch's order.
     pub shape: Vec<usize>,
-    /// Little-endian f32.
+    /// Little-endian f32, or f16 after [`half::round`].
     pub bytes: Cow<'a, [u8]>,
+}
+
+impl Tensor<'_> {
+    /// Whether its values are f16: two bytes each.
+    pub fn is_half(&self) -> bool {
+        self.bytes.len() == 2 * self.shape.iter().product::<usize>()
+    }
+
+    /// Its class of storages in `torch`.
+    fn storage(&self) -> &'static str {
+        if self.is_half() { "HalfStorage" } else { "FloatStorage" }
+    }
 }
 
 /// Operations added around the layers of the exported graph.
@@ -50,4 +64,25 @@ pub struct Wrapping {
     pub preprocess: bool,
     /// The output is probabilities instead of logits.
     pub softmax: bool,
+    /// Weights and layers are fp16; input and output stay as they are.
+    pub half: bool,
+}
+
+/// Why a network cannot be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The layers do not fit each other.
+    #[error(transparent)]
+    Core(#[from] alexnet_core::Error),
+    /// The archive cannot be written.
+    #[error("cannot write the archive: {0}")]
+    Archive(#[from] std::io::Error),
+    /// A weight is beyond the range of fp16.
+    #[error("tensor {tensor} has the value {value}, and fp16 ends at 65504")]
+    Overflow {
+        /// The tensor.
+        tensor: String,
+        /// Its first value that does not fit.
+        value: f32,
+    },
 }

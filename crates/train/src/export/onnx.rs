@@ -3,18 +3,20 @@
 //! The input is `input`: normalised float (N, 3, H, W), or with preprocessing uint8 (N, H, W, 3);
 //! the output is `output` (N, classes). N is any batch. The metadata's `classes` is the JSON list of their names, and
 //! `preprocess` how pictures become the input, whose numbers are also keys of their own.
+//! In half precision the weights and all layers but LRN are fp16, between two casts; input and output stay float.
 
 use alexnet_core::LayerKind;
 use alexnet_core::architecture::TracedLayer;
 use alexnet_core::shape::AvgPoolShape;
 
 use super::fold::fold;
-use super::{Model, Wrapping};
+use super::{Error, Model, Wrapping, half};
 use crate::data::Preprocess;
 use crate::protobuf::Message;
 
 const FLOAT: i64 = 1;
 const UINT8: i64 = 2;
+const FLOAT16: i64 = 10;
 /// Operator set of ONNX 1.12 (2022).
 const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
@@ -22,21 +24,31 @@ const IR_VERSION: i64 = 8;
 /// The bytes of the ONNX file.
 ///
 /// # Errors
-/// The architecture's, if its layers do not fit each other.
-pub fn to_bytes(model: &Model<'_>, wrapping: Wrapping) -> alexnet_core::Result<Vec<u8>> {
-    let mut graph = Graph::default();
-    let (architecture, parameters) = fold(model)?;
+/// Layers that do not fit each other; a weight that is beyond fp16.
+pub fn to_bytes(model: &Model<'_>, wrapping: Wrapping) -> Result<Vec<u8>, Error> {
+    let mut graph = Graph { half: wrapping.half, ..Graph::default() };
+    let (architecture, mut parameters) = fold(model)?;
+    if wrapping.half {
+        parameters = half::round(parameters)?;
+    }
+    let kind = graph.layer_kind();
     for tensor in &parameters {
-        graph.initializer(&tensor.name, &tensor.shape, &tensor.bytes);
+        graph.initializer(&tensor.name, kind, &tensor.shape, &tensor.bytes);
     }
     let mut value = "input".to_owned();
     if wrapping.preprocess {
         value = graph.preprocess(value, &model.preprocess);
     }
+    if wrapping.half {
+        value = graph.cast("half.input", &value, FLOAT16);
+    }
     let mut inputs = Vec::new();
     for layer in architecture.trace()? {
         inputs.push(value.clone());
         value = graph.layer(&layer, value, &inputs);
+    }
+    if wrapping.half {
+        value = graph.cast("half.output", &value, FLOAT);
     }
     if wrapping.softmax {
         value = graph.node("Softmax", "softmax", &[&value], &[int("axis", 1)]);
@@ -95,19 +107,39 @@ fn properties(model: &Model<'_>) -> Vec<Message> {
 struct Graph {
     nodes: Vec<Message>,
     initializers: Vec<Message>,
+    /// Whether layers are fp16.
+    half: bool,
 }
 
 impl Graph {
     /// Adds a constant and returns its name.
-    fn initializer(&mut self, name: &str, shape: &[usize], bytes: &[u8]) -> String {
+    fn initializer(&mut self, name: &str, kind: i64, shape: &[usize], bytes: &[u8]) -> String {
         let tensor = shape.iter().fold(Message::new(), |message, &side| message.int(1, side as i64));
-        self.initializers.push(tensor.int(2, FLOAT).bytes(8, name).bytes(9, bytes));
+        self.initializers.push(tensor.int(2, kind).bytes(8, name).bytes(9, bytes));
         name.into()
+    }
+
+    /// The type that layers compute in.
+    const fn layer_kind(&self) -> i64 {
+        if self.half { FLOAT16 } else { FLOAT }
+    }
+
+    fn cast(&mut self, name: &str, value: &str, kind: i64) -> String {
+        self.node("Cast", name, &[value], &[int("to", kind)])
+    }
+
+    /// Adds a constant of the layers' type.
+    fn layer_constant(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
+        let bytes = |x: &f32| -> Vec<u8> {
+            if self.half { ::half::f16::from_f32(*x).to_le_bytes().into() } else { x.to_le_bytes().into() }
+        };
+        let bytes: Vec<u8> = values.iter().flat_map(bytes).collect();
+        self.initializer(name, self.layer_kind(), shape, &bytes)
     }
 
     fn constant(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
         let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-        self.initializer(name, shape, &bytes)
+        self.initializer(name, FLOAT, shape, &bytes)
     }
 
     /// Adds a node whose output has the node's name, and returns that name.
@@ -148,14 +180,21 @@ impl Graph {
                 let columns = averages(layer.input.width, side);
                 let transposed: Vec<f32> =
                     (0..layer.input.width * side).map(|i| columns[i % side * layer.input.width + i / side]).collect();
-                let rows = self.constant(&format!("{name}.rows"), &[side, layer.input.height], &rows);
-                let columns = self.constant(&format!("{name}.columns"), &[layer.input.width, side], &transposed);
+                let rows = self.layer_constant(&format!("{name}.rows"), &[side, layer.input.height], &rows);
+                let columns = self.layer_constant(&format!("{name}.columns"), &[layer.input.width, side], &transposed);
                 let narrow = self.node("MatMul", &format!("{name}.narrow"), &[&x, &columns], &[]);
                 self.node("MatMul", name, &[&rows, &narrow], &[])
             }
             LayerKind::Lrn { size, alpha, beta, k } => {
                 let constants = [float("alpha", alpha as f32), float("beta", beta as f32), float("bias", k as f32)];
-                self.node("LRN", name, &[&x], &[&constants[..], &[int("size", size as i64)]].concat())
+                let attributes = [&constants[..], &[int("size", size as i64)]].concat();
+                if !self.half {
+                    return self.node("LRN", name, &[&x], &attributes);
+                }
+                // Sums of squares may be beyond fp16.
+                let wide = self.cast(&format!("{name}.float"), &x, FLOAT);
+                let wide = self.node("LRN", &format!("{name}.lrn"), &[&wide], &attributes);
+                self.cast(name, &wide, FLOAT16)
             }
             LayerKind::BatchNorm { .. } => unreachable!("folded into the layer before it"),
             LayerKind::Add { from } => self.node("Add", name, &[&x, &inputs[from]], &[]),

@@ -116,12 +116,17 @@ impl Pickle {
 
     /// A contiguous float tensor on the CPU, whose bytes are the archive's record `data/KEY`.
     pub fn tensor(&mut self, key: &str, shape: &[usize]) -> &mut Self {
+        self.stored_tensor("FloatStorage", key, shape)
+    }
+
+    /// The same of another type, by its class of storages in `torch`.
+    pub fn stored_tensor(&mut self, storage: &str, key: &str, shape: &[usize]) -> &mut Self {
         let mut strides = vec![1; shape.len()];
         for i in (1..shape.len()).rev() {
             strides[i - 1] = strides[i] * shape[i];
         }
         self.global("torch._utils", "_rebuild_tensor_v2").mark();
-        self.mark().string("storage").global("torch", "FloatStorage").string(key).string("cpu");
+        self.mark().string("storage").global("torch", storage).string(key).string("cpu");
         self.int(shape.iter().product()).tuple();
         // The tuple above is the persistent id by which the reader finds the storage.
         self.0.push(b'Q');

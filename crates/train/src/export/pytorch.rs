@@ -50,7 +50,7 @@ pub fn to_bytes(model: &Model<'_>) -> std::io::Result<Vec<u8>> {
     let mut pickle = Pickle::new();
     pickle.global("collections", "OrderedDict").empty_tuple().reduce().mark();
     for (key, tensor) in model.parameters.iter().enumerate() {
-        pickle.string(&tensor.name).tensor(&key.to_string(), &tensor.shape);
+        pickle.string(&tensor.name).stored_tensor(tensor.storage(), &key.to_string(), &tensor.shape);
     }
     pickle.set_items();
     let mut archive = Archive::new(Cursor::new(Vec::new()));

@@ -16,9 +16,10 @@ pub fn to_bytes(model: &Model<'_>, network: &model::Model) -> Vec<u8> {
     header.insert("__metadata__".into(), metadata);
     let mut end = 0;
     for tensor in &model.parameters {
+        let dtype = if tensor.is_half() { "F16" } else { "F32" };
         let start = end;
         end += tensor.bytes.len();
-        let info = serde_json::json!({ "dtype": "F32", "shape": tensor.shape, "data_offsets": [start, end] });
+        let info = serde_json::json!({ "dtype": dtype, "shape": tensor.shape, "data_offsets": [start, end] });
         header.insert(tensor.name.clone(), info);
     }
     let mut text = serde_json::Value::Object(header).to_string();

@@ -13,21 +13,10 @@ use alexnet_core::architecture::TracedLayer;
 use super::fold::fold;
 use super::pickle::Pickle;
 use super::pytorch::Archive;
-use super::{Model, Tensor, Wrapping};
+use super::{Error, Model, Tensor, Wrapping};
 
 /// The format's version since PyTorch 1.12.
 const VERSION: &str = "10";
-
-/// Why the export to TorchScript failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The layers do not fit each other.
-    #[error(transparent)]
-    Core(#[from] alexnet_core::Error),
-    /// The archive cannot be written.
-    #[error("cannot write the TorchScript archive: {0}")]
-    Archive(#[from] std::io::Error),
-}
 
 /// The bytes of the archive.
 ///

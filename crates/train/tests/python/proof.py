@@ -20,6 +20,8 @@ CLASSES = 10
 IMAGES = 64
 # Of the largest logit: two fp32 programs that add up in different orders.
 TOLERANCE = 1e-4
+# Weights and layers in fp16, of the largest logit.
+HALF = 1e-2
 
 
 class Plain(nn.Module):
@@ -103,12 +105,12 @@ def make(folder, variant, groups, side):
     torch.save({"epoch": 3, "state_dict": {k: v.half() if v.is_floating_point() else v for k, v in state.items()}}, folder / "half.pth")
 
 
-def close(what, found, expected):
+def close(what, found, expected, tolerance=TOLERANCE):
     worst = np.abs(found - expected).max() / np.abs(expected).max()
-    assert found.shape == expected.shape and worst <= TOLERANCE, f"{what}: {found.shape}, {worst:.2e}"
+    assert found.dtype == np.float32 and found.shape == expected.shape and worst <= tolerance, f"{what}: {found.dtype} {found.shape}, {worst:.2e}"
     ranked = np.sort(expected, axis=1)
-    clear = ranked[:, -1] - ranked[:, -2] > 2 * TOLERANCE * np.abs(expected).max()
-    assert clear.sum() >= IMAGES - 8, f"{what}: only {clear.sum()} images have a clear winner"
+    clear = ranked[:, -1] - ranked[:, -2] > 2 * tolerance * np.abs(expected).max()
+    assert clear.sum() >= (IMAGES - 8 if tolerance == TOLERANCE else IMAGES // 2), f"{what}: only {clear.sum()} images have a clear winner"
     same = found.argmax(1) == expected.argmax(1)
     assert same[clear].all(), f"{what}: top-1 differs on {(~same[clear]).sum()} images"
     print(f"  {what}: off by {worst:.1e} of the largest")
@@ -119,7 +121,8 @@ def equal(what, found, expected):
     for name in expected:
         a, b = found[name], expected[name]
         assert a.dtype == b.dtype and a.shape == b.shape, f"{what}: {name}"
-        assert torch.equal(a.view(torch.int32), b.view(torch.int32)), f"{what}: {name} differs"
+        bits = torch.int16 if a.dtype == torch.float16 else torch.int32
+        assert torch.equal(a.view(bits), b.view(bits)), f"{what}: {name} differs"
 
 
 def recorded(preprocess, variant, side):
@@ -137,7 +140,21 @@ def recorded(preprocess, variant, side):
     }, preprocess
 
 
-def read_onnx(path, images, variant, side):
+def read_exported(path, images, variant, side):
+    extra = {"classes.json": "", "preprocess.json": ""}
+    program = torch.export.load(path, extra_files=extra)
+    assert json.loads(extra["classes.json"])[2] == "bird"
+    recorded(json.loads(extra["preprocess.json"]), variant, side)
+    model = program.module()
+    with torch.inference_mode():
+        whole = model(torch.from_numpy(images)).numpy()
+        for count in [1, 5]:
+            part = model(torch.from_numpy(images[:count])).numpy()
+            assert np.abs(part - whole[:count]).max() <= TOLERANCE * np.abs(whole).max(), f"batch {count}"
+    return whole, program.state_dict
+
+
+def read_onnx(path, images, variant, side, tolerance=TOLERANCE):
     onnx.checker.check_model(str(path), full_check=True)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     assert [i.name for i in session.get_inputs()] == ["input"] and [o.name for o in session.get_outputs()] == ["output"]
@@ -152,7 +169,7 @@ def read_onnx(path, images, variant, side):
     whole = session.run(None, {"input": images})[0]
     for count in [1, 5]:
         part = session.run(None, {"input": images[:count]})[0]
-        assert np.abs(part - whole[:count]).max() <= TOLERANCE * np.abs(whole).max(), f"batch {count}"
+        assert np.abs(part - whole[:count]).max() <= tolerance * np.abs(whole).max(), f"batch {count}"
     return whole
 
 
@@ -181,25 +198,44 @@ def check(folder, variant, groups, side):
     with torch.inference_mode():
         close("plain PyTorch module", ours, plain(torch.from_numpy(images)).numpy())
     close("onnxruntime", ours, read_onnx(folder / "out.onnx", images, variant, side))
-    scripted, own = read_script(folder / "out.pt", images, variant, side)
-    close("torch.jit.load", ours, scripted)
-    if any(name.endswith("running_mean") for name in source):
-        # The batch norms are part of the layers before them: the last layer alone is as it was.
-        assert not any("running" in name for name in own)
-        last = dict(list(source.items())[-2:])
-        equal("TorchScript's last layer", {name: own[name] for name in last}, last)
-    else:
-        equal("TorchScript's state dict", own, source)
+    for what, (found, own) in [("torch.jit.load", read_script(folder / "out.pt", images, variant, side)),
+                               ("torch.export.load", read_exported(folder / "out.pt2", images, variant, side))]:
+        close(what, ours, found)
+        if any(name.endswith("running_mean") for name in source):
+            # The batch norms are part of the layers before them: the last layer alone is as it was.
+            assert not any("running" in name for name in own)
+            last = dict(list(source.items())[-2:])
+            equal(f"{what}: last layer", {name: own[name] for name in last}, last)
+        else:
+            equal(f"{what}: state dict", own, source)
+
+    # In fp16: weights, and with ONNX the layers; input and output stay fp32.
+    close("onnxruntime, fp16", read_onnx(folder / "fp16.onnx", images, variant, side, HALF), ours, HALF)
+    half = {name: tensor.half() for name, tensor in source.items()}
+    for name, found in [("fp16.safetensors", load_file(folder / "fp16.safetensors")),
+                        ("fp16.pth", torch.load(folder / "fp16.pth", weights_only=True))]:
+        equal(name, {key: found[key] for key in half}, half)
+        plain.load_state_dict(found)
+        with torch.inference_mode():
+            close(f"plain PyTorch module, {name}", plain(torch.from_numpy(images)).numpy(), ours, HALF)
+    for name in ["onnx", "pth", "safetensors"]:
+        sizes = [(folder / f"{start}.{name}").stat().st_size for start in ["fp16", "out"]]
+        assert sizes[0] < 0.51 * sizes[1], f"{name}: {sizes}"
 
     # Probabilities from uint8 images, each format against our logits.
     powers = np.exp(ours - ours.max(1, keepdims=True), dtype=np.float64)
     probabilities = powers / powers.sum(1, keepdims=True)
     for what, found in [("ONNX", read_onnx(folder / "whole.onnx", pixels, variant, side)),
-                        ("TorchScript", read_script(folder / "whole.pt", pixels, variant, side)[0])]:
+                        ("TorchScript", read_script(folder / "whole.pt", pixels, variant, side)[0]),
+                        ("torch.export", read_exported(folder / "whole.pt2", pixels, variant, side)[0])]:
         worst = np.abs(found - probabilities).max()
         # d softmax ≤ half of twice the largest change of a logit.
         assert worst <= TOLERANCE * np.abs(ours).max(), f"{what} with preprocessing and softmax: {worst:.2e}"
         assert np.abs(found.sum(1) - 1).max() < 1e-5
+
+    found = read_onnx(folder / "fp16-whole.onnx", pixels, variant, side, HALF)
+    worst = np.abs(found - probabilities).max()
+    assert found.dtype == np.float32 and worst <= HALF * np.abs(ours).max(), f"ONNX in fp16: {worst:.2e}"
 
     # In the order of the file; the package itself sorts by name.
     for name in ["out.safetensors", "checkpoint.safetensors"]:
