@@ -7,7 +7,7 @@ use command::{Place, SHORT};
 #[test]
 fn a_page_of_two_runs() {
     let place = Place::new();
-    place.succeed(&format!("{SHORT} --epochs 2 --out first"));
+    place.succeed(&format!("{SHORT} --epochs 2 --log-every 1 --out first"));
     place.succeed(&format!("{SHORT} --epochs 1 --lr 0.02 --out second"));
     let out = place.succeed("report first second -o page.html --svg plots --mistakes 5 --device cpu");
     assert!(out.starts_with("wrote page.html: ") && out.trim_end().ends_with(" kB"), "{out}");
@@ -20,7 +20,12 @@ fn a_page_of_two_runs() {
         "20 test images of sample",
         "<h2>Most confident mistakes of second</h2>",
         "<h2>First-layer filters of second</h2>",
-        "lr = 0.02",
+        "<h2>Settings that differ</h2>",
+        "<tr><th scope=\"row\">lr</th><td>0.01</td><td>0.02</td></tr>",
+        "settings are equal</summary>",
+        "<h2>Confusions compared</h2>",
+        "second against first",
+        "Training loss per step",
         "first, epoch 2: ",
         "airplane taken for automobile",
     ] {
@@ -28,14 +33,23 @@ fn a_page_of_two_runs() {
     }
     // Five mistakes and the filters of each run, nothing from anywhere else, no script.
     assert_eq!(page.matches("src=\"data:image/png;base64,").count(), 12);
-    assert_eq!(page.matches("<svg").count(), 4 + 2 * 2);
+    assert_eq!(page.matches("<svg").count(), 5 + 2 * 2 + 1);
     for word in ["http:", "https:", "src=\"//", "@import", "url(", "<script", "<link"] {
         let found = page.find(word).map(|at| &page[at.saturating_sub(40)..(at + 40).min(page.len())]);
         assert!(found.is_none(), "{word}: {found:?}");
     }
-    let plots = ["accuracy", "first-classes", "first-confusion", "learning-rate", "loss", "second-classes"];
+    let plots = [
+        "accuracy",
+        "first-classes",
+        "first-confusion",
+        "learning-rate",
+        "loss",
+        "second-against-first",
+        "second-classes",
+        "step-loss",
+    ];
     let names = place.names("plots");
-    assert!(plots.iter().all(|plot| names.contains(&format!("{plot}.svg"))) && names.len() == 8, "{names:?}");
+    assert!(plots.iter().all(|plot| names.contains(&format!("{plot}.svg"))) && names.len() == 10, "{names:?}");
     let svg = String::from_utf8(place.read("plots/loss.svg")).unwrap();
     assert!(svg.starts_with("<svg class=\"plot\"") && svg.contains("xmlns=\"http://www.w3.org/2000/svg\""), "{svg}");
     // Which curve is whose.

@@ -11,6 +11,7 @@ use crate::data;
 use crate::print::say;
 use crate::report::test::test;
 use crate::report::{self, Plot, Run, plot};
+use crate::run::folder;
 use crate::run::{Config, Error};
 
 /// Test images per batch.
@@ -18,7 +19,8 @@ const BATCH: usize = 128;
 
 /// Write an HTML page about runs: curves, confusion, mistakes
 ///
-/// Curves of several runs share one plot. The page needs no network access and follows the browser's light or dark
+/// Curves of several runs share one plot; settings that differ, and how the confusion of each run differs from that of the
+/// first, are shown beside them. The page needs no network access and follows the browser's light or dark
 /// theme.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -69,7 +71,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
         let curves = report::curves(&runs).into_iter().map(|plot| (plot, &names[..]));
-        let tests = runs.iter().flat_map(report::test_plots).map(|plot| (plot, &[][..]));
+        let tests = runs.iter().flat_map(report::test_plots);
+        let compared = report::compare::confusions(&runs).into_iter().map(|(_, plot)| plot);
+        let tests = tests.chain(compared.filter(|plot| !plot.svg.is_empty())).map(|plot| (plot, &[][..]));
         for (Plot { file, svg }, names) in curves.chain(tests) {
             let svg = plot::standalone(&svg, names);
             output::write(&folder.join(format!("{file}.svg")), svg.as_bytes(), args.force)?;
@@ -121,6 +125,10 @@ fn open(args: &Args, path: &Path) -> anyhow::Result<Run> {
         path: path.into(),
         records: crate::run::metrics::read(&path.join("metrics.jsonl"))?,
         input: metadata.preprocess.describe(metadata.model.image_size),
+        steps: match path.join(folder::STEPS) {
+            file if file.exists() => crate::run::metrics::read_steps(&file)?,
+            _ => Vec::new(),
+        },
         network: format!("{}, {1}×{1}", metadata.model.variant, metadata.model.image_size),
         config: metadata.config.clone(),
         filters: loaded.filters()?,

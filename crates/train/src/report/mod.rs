@@ -1,5 +1,6 @@
 //! The report about runs: one self-contained HTML page, and its plots as SVG.
 
+pub mod compare;
 pub mod plot;
 pub mod test;
 
@@ -8,7 +9,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use crate::picture::Picture;
-use crate::run::metrics::Record;
+use crate::run::metrics::{Record, StepRecord};
 use crate::run::summary::grouped;
 use plot::{Curve, escape};
 use test::Tested;
@@ -25,6 +26,8 @@ pub struct Run {
     pub path: PathBuf,
     /// One record per epoch.
     pub records: Vec<Record>,
+    /// The records of logged steps.
+    pub steps: Vec<StepRecord>,
     /// The settings, as TOML without their heading.
     pub config: String,
     /// One line about the network.
@@ -73,7 +76,7 @@ pub fn curves(runs: &[Run]) -> Vec<Plot> {
         ("learning-rate", "Learning rate", false, true, &[("", |r| r.lr, false)]),
         ("throughput", "Training images per second", false, true, &[("", |r| r.images_per_s, false)]),
     ];
-    kinds
+    let mut plots: Vec<Plot> = kinds
         .map(|(file, title, percent, zero, values)| {
             let mut drawn = Vec::new();
             for (colour, run) in runs.iter().enumerate() {
@@ -97,7 +100,9 @@ pub fn curves(runs: &[Run]) -> Vec<Plot> {
                 if values.len() > 1 { format!("{title} (solid {solid}, dashed training)") } else { title.into() };
             Plot { file: file.into(), svg: plot::curves(&title, &drawn, percent, zero) }
         })
-        .into()
+        .into();
+    plots.extend(compare::step_curves(runs));
+    plots
 }
 
 /// Plots of one run's evaluation: accuracy per class, and the confusion matrix unless there are too many classes.
@@ -134,6 +139,9 @@ pub fn page(runs: &[Run]) -> String {
         plot::STYLE
     );
     html += &table(runs);
+    if runs.len() > 1 {
+        html += &compare::settings_table(runs);
+    }
     html += "<section><h2>Training</h2>\n";
     if runs.len() > 1 {
         html += "<p class=\"legend\">";
@@ -148,8 +156,20 @@ pub fn page(runs: &[Run]) -> String {
         let _ = writeln!(html, "<figure>{}</figure>", plot.svg);
     }
     html += "</div></section>\n";
-    for run in runs {
-        html += &section(run, runs.len() > 1);
+    // Of several runs, each kind of section side by side where the window is wide enough.
+    let of = |run: &Run| if runs.len() > 1 { format!(" of {}", escape(&run.name)) } else { String::new() };
+    html += &beside(runs.iter().map(|run| tested_section(run, &of(run))));
+    html += &compare::confusion_section(runs);
+    html += &beside(runs.iter().map(|run| mistakes_section(run, &of(run))));
+    html += &beside(runs.iter().map(|run| filters_section(run, &of(run))));
+    if let [run] = runs {
+        let _ = writeln!(
+            html,
+            "<section><h2>Configuration</h2>\n<p>{}</p>\n<p>Input: {}</p>\n<pre>{}</pre></section>",
+            escape(&run.path.display().to_string()),
+            escape(&run.input),
+            escape(run.config.trim())
+        );
     }
     html + "</main>\n</body>\n</html>\n"
 }
@@ -184,8 +204,13 @@ fn table(runs: &[Run]) -> String {
     html + "</tbody></table></div>\n"
 }
 
-fn section(run: &Run, several: bool) -> String {
-    let of = if several { format!(" of {}", escape(&run.name)) } else { String::new() };
+/// Sections in columns, or one below the other on a narrow screen.
+fn beside(sections: impl Iterator<Item = String>) -> String {
+    let all: String = sections.collect();
+    if all.is_empty() { all } else { format!("<div class=\"runs\">\n{all}</div>\n") }
+}
+
+fn tested_section(run: &Run, of: &str) -> String {
     let mut html = String::new();
     if let Some(tested) = &run.tested {
         let _ = writeln!(
@@ -211,27 +236,37 @@ fn section(run: &Run, several: bool) -> String {
             html += &pairs(tested);
         }
         html += "</section>\n";
-        if !tested.mistakes.is_empty() {
+    }
+    html
+}
+
+fn mistakes_section(run: &Run, of: &str) -> String {
+    let mut html = String::new();
+    if let Some(tested) = run.tested.as_ref().filter(|tested| !tested.mistakes.is_empty()) {
+        let _ = writeln!(
+            html,
+            "<section><h2>Most confident mistakes{of}</h2>\n<p>Misclassified {}, the most \
+                 confident first.</p>\n<ul class=\"mistakes\">",
+            tested.images
+        );
+        for mistake in &tested.mistakes {
             let _ = writeln!(
                 html,
-                "<section><h2>Most confident mistakes{of}</h2>\n<p>Misclassified {}, the most \
-                 confident first.</p>\n<ul class=\"mistakes\">",
-                tested.images
+                "<li><img alt=\"{0}\" src=\"{2}\"><b>{1} {3:.1}%</b><span>is {0} ({4:.1}%)</span></li>",
+                escape(&tested.classes[mistake.class]),
+                escape(&tested.classes[mistake.taken_for]),
+                mistake.picture.url(),
+                mistake.confidence * 100.0,
+                mistake.own * 100.0
             );
-            for mistake in &tested.mistakes {
-                let _ = writeln!(
-                    html,
-                    "<li><img alt=\"{0}\" src=\"{2}\"><b>{1} {3:.1}%</b><span>is {0} ({4:.1}%)</span></li>",
-                    escape(&tested.classes[mistake.class]),
-                    escape(&tested.classes[mistake.taken_for]),
-                    mistake.picture.url(),
-                    mistake.confidence * 100.0,
-                    mistake.own * 100.0
-                );
-            }
-            html += "</ul></section>\n";
         }
+        html += "</ul></section>\n";
     }
+    html
+}
+
+fn filters_section(run: &Run, of: &str) -> String {
+    let mut html = String::new();
     if let Some(filters) = &run.filters {
         let _ = writeln!(
             html,
@@ -241,13 +276,6 @@ fn section(run: &Run, several: bool) -> String {
             filters.url()
         );
     }
-    let _ = writeln!(
-        html,
-        "<section><h2>Configuration{of}</h2>\n<p>{}</p>\n<p>Input: {}</p>\n<pre>{}</pre></section>",
-        escape(&run.path.display().to_string()),
-        escape(&run.input),
-        escape(run.config.trim())
-    );
     html
 }
 

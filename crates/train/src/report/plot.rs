@@ -69,14 +69,14 @@ pub fn standalone(svg: &str, names: &[&str]) -> String {
     )
 }
 
-const WIDTH: f64 = 480.0;
+pub(super) const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 310.0;
 const LEFT: f64 = 58.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = 40.0;
 
-fn open(width: f64, height: f64, title: &str) -> String {
+pub(super) fn open(width: f64, height: f64, title: &str) -> String {
     let title = escape(title);
     format!(
         "<svg class=\"plot\" viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\" aria-label=\"{title}\">\n\
@@ -86,6 +86,11 @@ fn open(width: f64, height: f64, title: &str) -> String {
 
 /// Curves over epochs. `percent`: label the y axis in per cent; `zero`: start it at 0.
 pub fn curves(title: &str, curves: &[Curve], percent: bool, zero: bool) -> String {
+    curves_over("epoch", title, curves, percent, zero)
+}
+
+/// Curves over `axis`: epochs or steps.
+pub fn curves_over(axis: &str, title: &str, curves: &[Curve], percent: bool, zero: bool) -> String {
     let mut svg = open(WIDTH, HEIGHT, title);
     let points = || curves.iter().flat_map(|curve| &curve.points).filter(|(x, y)| x.is_finite() && y.is_finite());
     let bounds = |value: fn(&(f64, f64)) -> f64| {
@@ -124,7 +129,7 @@ pub fn curves(title: &str, curves: &[Curve], percent: bool, zero: bool) -> Strin
         );
     }
     let middle = (LEFT + WIDTH - RIGHT) / 2.0;
-    let _ = writeln!(svg, "<text class=\"tick\" x=\"{middle}\" y=\"304\" text-anchor=\"middle\">epoch</text>");
+    let _ = writeln!(svg, "<text class=\"tick\" x=\"{middle}\" y=\"304\" text-anchor=\"middle\">{axis}</text>");
     for curve in curves {
         let class = format!("c{}{}", curve.colour % COLOURS, if curve.dashed { " dashed" } else { "" });
         let mut path = String::new();
@@ -145,7 +150,7 @@ pub fn curves(title: &str, curves: &[Curve], percent: bool, zero: bool) -> Strin
                 let value = if percent { format!("{:.2}%", py * 100.0) } else { number(py) };
                 let _ = writeln!(
                     svg,
-                    "<circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.6\"><title>{name}, epoch {}: {value}</title></circle>",
+                    "<circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.6\"><title>{name}, {axis} {}: {value}</title></circle>",
                     x(px),
                     y(py),
                     number(px)
@@ -269,7 +274,7 @@ pub fn confusion(title: &str, names: &[String], matrix: &[Vec<u64>]) -> String {
     svg + "</svg>"
 }
 
-fn label_width<'a>(names: impl Iterator<Item = &'a str>, most: f64) -> f64 {
+pub(super) fn label_width<'a>(names: impl Iterator<Item = &'a str>, most: f64) -> f64 {
     (widest(names) as f64 * 8.4 + 16.0).clamp(40.0, most)
 }
 
