@@ -192,6 +192,15 @@ fn pictures_have_the_order_and_labels_of_image_folder() {
 
 #[test]
 #[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
+fn pictures_are_read_as_pillow_and_torchvision_do() {
+    let place = Place::new();
+    python(&place, "pictures.py", &["make"]);
+    decoded(&place, "pictures");
+    python(&place, "pictures.py", &["check"]);
+}
+
+#[test]
+#[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
 fn cifar() {
     proof("cifar", "1", "32");
 }
