@@ -214,7 +214,7 @@ fn tiny_imagenets_layout() {
     let val: Vec<&str> = files.lines().filter_map(|line| line.strip_prefix("val\tval/images/")).collect();
     assert_eq!(val, ["val_2.png", "val_0.png", "val_1.png", "val_3.png"], "by class, then by name");
     fs::write(place.path("tiny/val/val_annotations.txt"), list.replace("n02", "n03")).unwrap();
-    place.fail("data --data tiny show", 1, &["val_annotations.txt, line 2: class n03 is not a training class"]);
+    place.fail("data --data tiny show", 1, &["val_annotations.txt, line 1: class n03 is not a training class"]);
     fs::remove_file(place.path("tiny/val/val_annotations.txt")).unwrap();
     place.fail(
         "data --data tiny show",
