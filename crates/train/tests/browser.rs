@@ -1,5 +1,5 @@
-//! The page of `alexnet serve` and that of `alexnet report` in a headless Chromium: opened, a picture dropped, the
-//! prediction read back, wide and narrow, light and dark.
+//! The page of `alexnet serve` and that of `alexnet report` in a headless Chromium: opened, pictures dropped and chosen,
+//! the predictions read back, on the screens of a desktop and of a phone, light and dark.
 //!
 //! Run it with `cargo test --release --package alexnet-train --test python --test browser -- --ignored`. It makes a
 //! Python environment with Playwright in the user's cache folder by pip; Chromium is the machine's own
@@ -48,13 +48,14 @@ fn pages() {
     place.succeed("report run other -o report.html --device cpu");
     let picture = image::RgbImage::from_fn(50, 40, |x, y| image::Rgb([x as u8 * 5, y as u8 * 6, 90]));
     picture.save(place.path("picture.png")).unwrap();
+    image::RgbImage::from_pixel(64, 48, image::Rgb([200, 30, 90])).save(place.path("other.png")).unwrap();
     std::fs::write(place.path("broken.png"), b"no picture").unwrap();
     let said = place.succeed("predict run picture.png --json --top 1 --device cpu");
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
     let best = &said["predictions"][0];
     let share = best["probability"].as_f64().unwrap();
 
-    let serve = place.command("serve run --port 0 --device cpu").stdout(Stdio::piped()).spawn();
+    let serve = place.command("serve run --port 0 --device cpu --max-size 1").stdout(Stdio::piped()).spawn();
     let mut serve = serve.unwrap();
     let mut line = String::new();
     BufReader::new(serve.stdout.take().unwrap()).read_line(&mut line).unwrap();

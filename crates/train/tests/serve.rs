@@ -1,107 +1,20 @@
 //! `alexnet serve`: the page, the API, and what is refused.
 
 mod command;
+mod server;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use command::{Place, SHORT};
 use serde_json::Value;
-
-struct Server {
-    child: Child,
-    address: String,
-    place: Place,
-}
-
-impl Server {
-    fn start(flags: &str) -> Self {
-        Self::of("", flags)
-    }
-
-    /// Of a run with these settings.
-    fn of(settings: &str, flags: &str) -> Self {
-        let place = Place::new();
-        place.succeed(&format!("{SHORT} --epochs 0 --out run {settings}"));
-        let mut command = place.command(&format!("serve run --port 0 --device cpu {flags}"));
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.strip_prefix("serving http://").and_then(|rest| rest.split_whitespace().next());
-        let address = address.unwrap_or_else(|| panic!("{line}")).to_owned();
-        assert!(address.starts_with("127.0.0.1:"), "{address}");
-        Self { child, address, place }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        stream
-    }
-
-    /// The head of a request that ends its connection.
-    fn head(&self, request: &str, headers: &str) -> String {
-        format!("{request} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\r\n", self.address)
-    }
-
-    fn raw(&self, bytes: &[u8]) -> String {
-        let mut stream = self.connect();
-        // A server that refuses a body may close while it is still sent.
-        let _ = stream.write_all(bytes);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        String::from_utf8_lossy(&answer).into_owned()
-    }
-
-    fn get(&self, path: &str) -> (u16, String) {
-        parse(&self.raw(self.head(&format!("GET {path}"), "").as_bytes()))
-    }
-
-    fn post(&self, path: &str, headers: &str, body: &[u8]) -> (u16, Value) {
-        let headers = format!("Content-Length: {}\r\n{headers}", body.len());
-        let bytes = [self.head(&format!("POST {path}"), &headers).as_bytes(), body].concat();
-        let (status, text) = parse(&self.raw(&bytes));
-        (status, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")))
-    }
-
-    /// Ctrl-C; how it ended, and what it said.
-    fn stop(mut self) -> (i32, String) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("/bin/kill").args(["-INT", &id]).status().unwrap().success());
-        let status = self.child.wait().unwrap();
-        let mut error = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
-        (status.code().unwrap_or(-1), error)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn parse(answer: &str) -> (u16, String) {
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer}"));
-    (head.split_whitespace().nth(1).unwrap().parse().unwrap(), body.into())
-}
-
-fn picture() -> Vec<u8> {
-    let picture = image::RgbImage::from_fn(50, 40, |x, y| image::Rgb([x as u8 * 5, y as u8 * 6, 90]));
-    let mut file = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut file, image::ImageFormat::Png).unwrap();
-    file.into_inner()
-}
+use server::{Server, parse, picture};
 
 #[test]
 fn the_page_the_model_and_predictions() {
     let server = Server::start("");
     let (status, page) = server.get("/");
     assert!(
-        status == 200 && page.contains("Drop a picture here") && !page.contains("http:") && !page.contains("https:")
+        status == 200 && page.contains("Drop pictures here") && !page.contains("http:") && !page.contains("https:")
     );
     let (status, model) = server.get("/model");
     let model: Value = serde_json::from_str(&model).unwrap();

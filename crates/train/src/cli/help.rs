@@ -65,7 +65,7 @@ const EXAMPLES: [(&str, &str); 18] = [
     (
         "serve",
         "alexnet serve runs/cifar-1\n\
-         curl --data-binary @photo.jpg http://127.0.0.1:8017/predict",
+         curl -F file=@photo.jpg http://127.0.0.1:8017/predict",
     ),
     (
         "data",

@@ -75,7 +75,14 @@ pub fn of_run(error: &run::Error) -> Option<String> {
             format!("resume it with `alexnet train --resume {}`, or choose another folder with --out", path.display())
         }
         Error::ForeignConfig { .. } => "choose another folder with --out, or rename the file".into(),
-        Error::Port { .. } => "choose another port with --port, or any free one with --port 0".into(),
+        Error::Port { host, source, .. } => match source.kind() {
+            io::ErrorKind::AddrNotAvailable => {
+                "give --host an address of this machine, or 0.0.0.0 for all of them".into()
+            }
+            io::ErrorKind::PermissionDenied => "ports below 1024 need privileges: choose another with --port".into(),
+            io::ErrorKind::AddrInUse => "choose another port with --port, or any free one with --port 0".into(),
+            _ => format!("check that {host} is an address of this machine; 0.0.0.0 stands for all of them"),
+        },
         Error::FileExists { .. } => "choose another file, or overwrite it with --force".into(),
         Error::NoFolder { path } | Error::NotARun { path, .. } => of_run_path(path),
         Error::Busy { .. } => "wait for it, or start another run with --out".into(),

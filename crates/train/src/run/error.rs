@@ -82,9 +82,11 @@ pub enum Error {
         /// Its folder.
         folder: PathBuf,
     },
-    /// The port cannot be opened.
-    #[error("cannot serve on 127.0.0.1:{port}: {source}")]
+    /// The address or its port cannot be opened.
+    #[error("cannot serve on {host}, port {port}: {source}")]
     Port {
+        /// The address or name.
+        host: String,
         /// The port.
         port: u16,
         /// The system's reason.

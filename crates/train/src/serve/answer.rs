@@ -1,24 +1,99 @@
-//! Responses: the description of the network, and the classification of a picture.
+//! Responses: the description of the network, and the classification of pictures.
 
 use std::time::Instant;
 
 use alexnet_core::{Architecture, LayerKind};
+use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use super::Refusal;
 use crate::data::decode::Exif;
 use crate::data::{Fit, decode, resize};
 use crate::picture::{self, Picture};
 use crate::run::Result;
+use crate::run::checkpoint::Metadata;
 use crate::run::classifier::{Classifier, top};
+use crate::run::summary::grouped;
 
 /// Most channels of a layer that are drawn.
 const MOST_CHANNELS: usize = 256;
 
+/// Most classes that the title names.
+const MOST_NAMED: usize = 4;
+/// Most characters of a class in the title.
+const LONGEST_CLASS: usize = 24;
+
+/// What a network is called on its page: `torchvision AlexNet, 3 classes: apfel, my pear, 橙子`.
+pub fn title(metadata: &Metadata) -> String {
+    let classes = &metadata.classes;
+    let short = |name: &String| match name.char_indices().nth(LONGEST_CLASS) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.clone(),
+    };
+    let count = if classes.len() <= MOST_NAMED { classes.len() } else { MOST_NAMED - 1 };
+    let named: Vec<String> = classes.iter().take(count).map(short).collect();
+    let more = if count < classes.len() { ", …" } else { "" };
+    let total = grouped(classes.len() as u64);
+    let noun = if classes.len() == 1 { "class" } else { "classes" };
+    format!("{} AlexNet, {total} {noun}: {}{more}", metadata.model.variant, named.join(", "))
+}
+
+/// The parameters of `POST /predict`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Parameters {
+    /// Number of classes.
+    pub top: usize,
+    /// Whether the activations are wanted.
+    pub layers: bool,
+    /// The probability below which the class is unknown.
+    pub threshold: Option<f64>,
+    /// Whether the answer is a list also for one picture.
+    pub results: bool,
+}
+
+impl Parameters {
+    /// Reads a query.
+    pub(super) fn parse(query: &str) -> Result<Self, Refusal> {
+        let mut parameters = Self { top: 5, layers: false, threshold: None, results: false };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, "1"));
+            let wrong = |what: &str| Err(Refusal::new(StatusCode::BAD_REQUEST, format!("{key} must be {what}")));
+            match key {
+                "top" => match value.parse() {
+                    Ok(count) if count > 0 => parameters.top = count,
+                    _ => return wrong("a number from 1"),
+                },
+                "threshold" => match value.parse() {
+                    Ok(share) if (0.0..=1.0).contains(&share) => parameters.threshold = Some(share),
+                    _ => return wrong("a probability from 0 to 1, such as 0.6"),
+                },
+                "layers" | "results" => {
+                    let flag = match value {
+                        "1" | "true" => true,
+                        "0" | "false" => false,
+                        _ => return wrong("0 or 1"),
+                    };
+                    *if key == "layers" { &mut parameters.layers } else { &mut parameters.results } = flag;
+                }
+                _ => {
+                    let message = format!("unknown parameter {key}; known are top, threshold, layers and results");
+                    return Err(Refusal::new(StatusCode::BAD_REQUEST, message));
+                }
+            }
+        }
+        Ok(parameters)
+    }
+}
+
 /// The served network.
 pub struct Model {
     classifier: Classifier,
-    /// Name of the checkpoint, for the page.
+    /// Most pictures per forward pass.
+    batch: usize,
+    /// See [`title`].
     name: String,
+    /// The data that it was trained on.
+    data: String,
     filters: Option<Picture>,
 }
 
@@ -43,9 +118,9 @@ impl Decoded {
 }
 
 impl Model {
-    /// A network with the checkpoint's `name` and a picture of its first-layer filters.
-    pub fn new(classifier: Classifier, name: String, filters: Option<Picture>) -> Self {
-        Self { classifier, name, filters }
+    /// A network for batches of up to `batch` pictures, and a picture of its first-layer filters.
+    pub fn new(classifier: Classifier, batch: usize, metadata: &Metadata, filters: Option<Picture>) -> Self {
+        Self { classifier, batch, name: title(metadata), data: metadata.data.name.clone(), filters }
     }
 
     /// Side of the network's images.
@@ -63,12 +138,13 @@ impl Model {
         self.classifier.fit()
     }
 
-    /// The body of `GET /model`.
-    pub fn describe(&self) -> Value {
+    /// The body of `GET /model`, without what the server adds.
+    pub(super) fn describe(&self) -> Value {
         let architecture = self.classifier.network().architecture();
         json!({
             "name": self.name,
             "variant": architecture.name,
+            "data": self.data,
             "side": architecture.image_size,
             "preprocess": self.classifier.preprocess().to_json(architecture.image_size),
             "device": self.classifier.network().device_name(),
@@ -77,29 +153,68 @@ impl Model {
         })
     }
 
-    /// The body of `POST /predict`: the `count` most probable classes, and with `layers` the activations.
+    /// The answers to pictures with their names, those that could be decoded in as few batches as possible; `None` if
+    /// `stop` said so before the end. The layers are those of the last picture.
     ///
     /// # Errors
     /// The device failed.
-    pub fn predict(&mut self, decoded: &Decoded, count: usize, layers: bool) -> Result<Value> {
-        let start = Instant::now();
-        let shares = self.classifier.classify([decoded.pixels.as_slice()])?;
-        let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
+    pub(super) fn predict(
+        &mut self,
+        pictures: Vec<(Option<String>, Result<Decoded, String>)>,
+        parameters: &Parameters,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<Vec<Value>>> {
+        let readable: Vec<&Decoded> = pictures.iter().filter_map(|(_, decoded)| decoded.as_ref().ok()).collect();
+        let mut answers = Vec::with_capacity(readable.len());
+        for batch in readable.chunks(self.batch.max(1)) {
+            if stop() {
+                return Ok(None);
+            }
+            let start = Instant::now();
+            let shares = self.classifier.classify(batch.iter().map(|decoded| decoded.pixels.as_slice()))?;
+            let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
+            for (decoded, shares) in batch.iter().zip(shares) {
+                answers.push(self.answer(decoded, &shares, milliseconds, parameters)?);
+            }
+        }
+        let mut answers = answers.into_iter();
+        let all = pictures.into_iter().map(|(name, decoded)| {
+            let mut answer = match decoded {
+                Ok(_) => answers.next().unwrap_or_default(),
+                Err(reason) => json!({ "error": reason }),
+            };
+            if let Some(name) = name {
+                answer["name"] = name.into();
+            }
+            answer
+        });
+        Ok(Some(all.collect()))
+    }
+
+    fn answer(
+        &mut self,
+        decoded: &Decoded,
+        shares: &[f64],
+        milliseconds: f64,
+        parameters: &Parameters,
+    ) -> Result<Value> {
         let classes = self.classifier.classes();
-        let predictions: Vec<Value> = shares
-            .first()
-            .map(|shares| top(shares, count))
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(index, probability)| json!({ "class": classes[index], "index": index, "probability": probability }))
-            .collect();
+        let best = top(shares, parameters.top);
+        let prediction = |&(index, probability): &(usize, f64)| {
+            let class = &classes[index];
+            json!({ "class": class, "index": index, "probability": probability })
+        };
         let mut answer = json!({
-            "predictions": predictions,
+            "predictions": best.iter().map(prediction).collect::<Vec<Value>>(),
             "width": decoded.width,
             "height": decoded.height,
             "milliseconds": milliseconds,
         });
-        if layers {
+        if let Some(threshold) = parameters.threshold {
+            let sure = best.first().filter(|(_, probability)| *probability >= threshold);
+            answer["class"] = sure.map_or("unknown", |&(index, _)| classes[index].as_str()).into();
+        }
+        if parameters.layers {
             answer["input"] = Picture::from_rgb(self.side(), &decoded.pixels).url().into();
             // The last view of test-time augmentation need not be the picture itself.
             self.classifier.pass(&decoded.pixels)?;

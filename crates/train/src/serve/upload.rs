@@ -1,0 +1,260 @@
+//! The pictures in the body of a request: a file as it is, a form with files, or JSON with base64.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::alphabet::{STANDARD, URL_SAFE};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use http_body_util::{BodyDataStream, BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderMap};
+use hyper::{Request, StatusCode};
+use serde::Deserialize;
+
+use super::{Limits, Refusal};
+use crate::file_kind::{FileKind, Group, START};
+
+/// What to type.
+const SEND: &str = "send the file itself: curl --data-binary @FILE, or curl -F file=@FILE";
+/// Most parts of a form besides its files.
+const MOST_EMPTY: usize = 64;
+/// Longest name of a file that is repeated in the answer, in characters.
+const LONGEST_NAME: usize = 255;
+
+/// A picture of a request.
+pub(super) struct Upload {
+    /// The file's name, if the form states it.
+    pub name: Option<String>,
+    /// The file, or why there is none.
+    pub bytes: Result<Bytes, String>,
+}
+
+/// The pictures of a request, at least one.
+pub(super) struct Uploads {
+    pub pictures: Vec<Upload>,
+    /// Whether the answer is a list.
+    pub several: bool,
+}
+
+impl Uploads {
+    fn one(bytes: Result<Bytes, String>) -> Self {
+        Self { pictures: vec![Upload { name: None, bytes }], several: false }
+    }
+}
+
+/// The length that a request states.
+pub(super) fn stated_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn bad(message: impl Into<Cow<'static, str>>) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, message)
+}
+
+fn unsupported(message: impl Into<Cow<'static, str>>) -> Refusal {
+    Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+}
+
+/// The body of a request.
+pub(super) struct Received {
+    /// Its type, in lower case and without parameters.
+    kind: String,
+    /// Of a form.
+    boundary: Option<String>,
+    bytes: Bytes,
+}
+
+/// Receives a request's body. A type that never has pictures is refused first.
+pub(super) async fn receive(request: &mut Request<Incoming>, limits: &Limits) -> Result<Received, Refusal> {
+    let headers = request.headers();
+    let text = |name| headers.get(name).map_or("", |value| value.to_str().unwrap_or("?"));
+    let coding = text(header::CONTENT_ENCODING).trim();
+    if !coding.is_empty() && !coding.eq_ignore_ascii_case("identity") {
+        let refusal = unsupported(format!("the body is compressed ({coding}); {SEND}"));
+        return Err(refusal.with(header::ACCEPT_ENCODING, "identity"));
+    }
+    let kind = text(header::CONTENT_TYPE).to_owned();
+    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let boundary = match essence.as_str() {
+        "multipart/form-data" => Some(multer::parse_boundary(&kind).map_err(|_| {
+            bad("the form's Content-Type has no boundary; leave that header to the client's own form upload")
+        })?),
+        _ => None,
+    };
+    Ok(Received { kind: essence, boundary, bytes: body(request, limits).await? })
+}
+
+/// The pictures of a body; blocks for as long as it takes to read forms and JSON.
+pub(super) fn parse(received: Received, limits: &Limits) -> Result<Uploads, Refusal> {
+    let Received { kind, boundary, bytes: body } = received;
+    match kind.as_str() {
+        "multipart/form-data" => {
+            // The form is here as a whole: of a stream, the parser searches what it has again with each chunk. It waits
+            // for nothing, and is not trusted with that.
+            let form = tokio::time::timeout(limits.time, form(body, boundary.unwrap_or_default(), limits.pictures));
+            let form = tokio::runtime::Handle::current().block_on(form);
+            form.unwrap_or_else(|_| Err(bad("the form is damaged")))
+        }
+        "application/json" => json(&body, limits.pictures),
+        // The type that curl states for --data-binary and -d alike; the latter removes line ends and zeros.
+        "application/x-www-form-urlencoded" if !body.is_empty() && !body.contains(&0) => {
+            Err(unsupported(format!("the body is a form's text or was sent by curl -d, which changes a file; {SEND}")))
+        }
+        "" | "application/octet-stream" | "binary/octet-stream" | "application/x-www-form-urlencoded" => {
+            Ok(Uploads::one(Ok(body)))
+        }
+        image if image.starts_with("image/") => Ok(Uploads::one(Ok(body))),
+        other => match FileKind::of(&body[..body.len().min(START)]) {
+            // A client that states a wrong type for a right file.
+            kind if kind.group() == Group::Picture => Ok(Uploads::one(Ok(body))),
+            kind => Err(unsupported(format!("the body is {kind} of type {other}, not a picture; {SEND}"))),
+        },
+    }
+}
+
+/// The whole body.
+async fn body(request: &mut Request<Incoming>, limits: &Limits) -> Result<Bytes, Refusal> {
+    let most = limits.body;
+    let too_large = || {
+        let message = format!("the request has more than {most} bytes; the server's --max-size allows more");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+    };
+    if stated_length(request.headers()).is_some_and(|length| length > most as u64) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(limits.time, Limited::new(request.body_mut(), most).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(bad("the request ended early")),
+        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the upload took too long")),
+    }
+}
+
+fn too_many(most: usize) -> Refusal {
+    let message = format!("the request has more than {most} pictures; send several requests, or raise --max-pictures");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+}
+
+/// The files of a form, whatever its fields are called.
+async fn form(body: Bytes, boundary: String, most: usize) -> Result<Uploads, Refusal> {
+    let broken = |error: multer::Error| bad(format!("the form is damaged: {error}"));
+    let mut form = multer::Multipart::new(BodyDataStream::new(Full::new(body)), boundary);
+    let (mut pictures, mut parts) = (Vec::new(), 0);
+    while let Some(mut part) = form.next_field().await.map_err(broken)? {
+        parts += 1;
+        if parts > most + MOST_EMPTY {
+            return Err(too_many(most));
+        }
+        let field = part.name().unwrap_or_default().to_owned();
+        let file = part.file_name().map(str::to_owned);
+        let is_image = part.content_type().is_some_and(|kind| kind.type_() == "image");
+        let mut bytes = Bytes::new();
+        while let Some(chunk) = part.chunk().await.map_err(broken)? {
+            bytes = if bytes.is_empty() { chunk } else { [bytes, chunk].concat().into() };
+        }
+        match file {
+            // A form's file field that was left empty.
+            Some(name) if name.is_empty() && bytes.is_empty() => continue,
+            None if !is_image && let Ok(text) = std::str::from_utf8(&bytes) => return Err(no_file(&field, text)),
+            name => {
+                // Browsers escape a quote.
+                let name = name.filter(|name| !name.is_empty()).unwrap_or(field).replace("%22", "\"");
+                pictures.push(Upload { name: Some(name.chars().take(LONGEST_NAME).collect()), bytes: Ok(bytes) });
+            }
+        }
+        if pictures.len() > most {
+            return Err(too_many(most));
+        }
+    }
+    if pictures.is_empty() {
+        return Err(bad("the form has no file; with curl: -F file=@FILE"));
+    }
+    Ok(Uploads { several: pictures.len() > 1, pictures })
+}
+
+/// For a field of a form that is text.
+fn no_file(field: &str, text: &str) -> Refusal {
+    let short: String = text.chars().take(40).collect();
+    bad(match field {
+        "top" | "layers" | "threshold" | "results" => {
+            format!("parameters belong in the address: /predict?{field}={short}")
+        }
+        _ => format!("the field `{field}` is the text `{short}`, not a file; with curl a file has an @: -F file=@FILE"),
+    })
+}
+
+/// The body of a JSON request.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request64<'a> {
+    #[serde(borrow)]
+    image: Option<Text<'a>>,
+    #[serde(borrow)]
+    images: Option<Vec<Text<'a>>>,
+}
+
+/// Text that is copied only if it has escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+fn json(body: &[u8], most: usize) -> Result<Uploads, Refusal> {
+    const FORM: &str = "expected {\"image\": \"BASE64\"} or {\"images\": [\"BASE64\", …]}";
+    let request: Request64<'_> =
+        serde_json::from_slice(body).map_err(|error| bad(format!("the JSON cannot be used: {error}; {FORM}")))?;
+    match (request.image, request.images) {
+        (Some(image), None) => Ok(Uploads::one(decode(&image.0))),
+        (None, Some(images)) if images.is_empty() => Err(bad(format!("there are no images; {FORM}"))),
+        (None, Some(images)) if images.len() > most => Err(too_many(most)),
+        (None, Some(images)) => Ok(Uploads {
+            pictures: images
+                .iter()
+                .enumerate()
+                .map(|(index, image)| Upload { name: Some(format!("images[{index}]")), bytes: decode(&image.0) })
+                .collect(),
+            several: true,
+        }),
+        (Some(_), Some(_)) | (None, None) => Err(bad(FORM)),
+    }
+}
+
+/// A picture in base64, of either alphabet, or a data URL.
+fn decode(text: &str) -> Result<Bytes, String> {
+    let text = match text.strip_prefix("data:") {
+        Some(url) => url.split_once(";base64,").ok_or("the data URL has no ;base64,")?.1,
+        None => text,
+    };
+    // The command `base64` breaks lines.
+    let text: Cow<'_, str> = match text.contains(|c: char| c.is_ascii_whitespace()) {
+        true => text.split_ascii_whitespace().collect::<String>().into(),
+        false => text.into(),
+    };
+    let alphabet = if text.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
+    let padding = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let decoded = GeneralPurpose::new(alphabet, padding).decode(text.as_bytes());
+    decoded.map(Bytes::from).map_err(|error| format!("it is not base64: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_of_any_alphabet_and_width() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let plain = base64::prelude::BASE64_STANDARD.encode(&bytes);
+        let lines: Vec<&str> = plain.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        for text in [
+            plain.clone(),
+            lines.join("\n"),
+            lines.join("\r\n") + "\n",
+            plain.trim_end_matches('=').into(),
+            base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(&bytes),
+            format!("data:image/png;base64,{plain}"),
+        ] {
+            assert_eq!(decode(&text).unwrap(), bytes, "{text}");
+        }
+        assert!(decode("data:image/png,x").unwrap_err().contains(";base64,"));
+        assert!(decode("photo.jpg").unwrap_err().contains("not base64"));
+        assert_eq!(decode("").unwrap(), Bytes::new());
+    }
+}
