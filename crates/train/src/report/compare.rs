@@ -31,7 +31,10 @@ pub fn settings_table(runs: &[Run]) -> String {
         let _ = writeln!(rows, "<tr><th scope=\"row\">{}</th>{cells}</tr>", escape(key));
     };
     row("folder", &runs.iter().map(|run| run.path.display().to_string()).collect::<Vec<_>>());
-    row("input", &runs.iter().map(|run| run.input.clone()).collect::<Vec<_>>());
+    let inputs: Vec<String> = runs.iter().map(|run| run.input.clone()).collect();
+    if inputs.iter().any(|input| *input != inputs[0]) {
+        row("input", &inputs);
+    }
     let mut same = 0;
     for key in keys {
         if tables.iter().all(|table| table.get(key) == tables[0].get(key)) {
@@ -251,7 +254,7 @@ mod tests {
         assert!(table.contains("<tr><th scope=\"row\">lr</th><td>0.01</td><td>0.05</td></tr>"), "{table}");
         assert!(table.contains("<tr><th scope=\"row\">val</th><td>–</td><td>40</td></tr>"), "{table}");
         assert!(table.contains("<td>runs/one</td><td>runs/two</td>"));
-        assert_eq!(table.matches("<tr>").count(), 5, "head, folder, input, lr, val: {table}");
+        assert_eq!(table.matches("<tr>").count(), 4, "head, folder, lr, val: {table}");
         // A key that only one file names, with the default's value, is equal.
         assert!(equal.contains("epochs = 100") && equal.contains("seed = 1") && !equal.contains("lr ="), "{equal}");
     }
