@@ -35,15 +35,15 @@ impl Examples {
     pub fn from_folder(path: &Path, exif: Exif) -> Result<(Self, PassedOver), DataError> {
         let mut passed = PassedOver::default();
         let names = folder::pictures(path, &mut passed)?;
-        let read = |name: &Box<std::ffi::OsStr>| {
-            let file = path.join(&**name);
+        let read = |name: &std::ffi::OsStr| {
+            let file = path.join(name);
             let (pixels, width, height) = decode::decode_original(&file, exif)?;
             let fail = || DataError::Decode { path: file.clone(), reason: "it is empty".into() };
             let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let picture = RgbImage::from_raw(width as u32, height as u32, pixels);
             picture.and_then(|picture| Example::new(name, &picture)).ok_or_else(fail)
         };
-        let examples = names.iter().take(MOST).map(read).collect::<Result<Vec<_>, _>>()?;
+        let examples = names.iter().take(MOST).map(|name| read(name)).collect::<Result<Vec<_>, _>>()?;
         Ok((Self(examples), passed))
     }
 
