@@ -27,7 +27,7 @@ pub struct Args {
     /// Run folder (its best.safetensors) or checkpoint file
     #[arg(value_name = "RUN_OR_CHECKPOINT", required_unless_present = "ping")]
     model: Option<PathBuf>,
-    /// Address or name to listen on; 0.0.0.0: all addresses
+    /// Address or name to listen on; 0.0.0.0: all
     ///
     /// Anything but this machine's own address (127.0.0.1, ::1, localhost) lets others in, for containers and local
     /// networks. There is no login and no encryption: put a proxy in front that has both.

@@ -240,9 +240,16 @@ fn walk(bytes: &[u8], headers: bool) -> Result<(), String> {
         at += 2 + segment.len();
         let broken = || "a header is damaged".to_owned();
         match marker {
-            // A height of 0 is given later; the decoder does not read such files, nor other depths.
-            0xc0..=0xc2 if !jpeg.frame(segment, marker == 0xc2).ok_or_else(broken)? => return Ok(()),
-            0xc0..=0xc2 => {}
+            0xc0..=0xc2 => {
+                // A height of 0 is given later; the decoder does not read such files, nor other depths.
+                if !jpeg.frame(segment, marker == 0xc2).ok_or_else(broken)? {
+                    return Ok(());
+                }
+                // The decoder would give such pictures wrong colours.
+                if jpeg.components.first().is_some_and(|first| (first.h, first.v) != jpeg.most()) {
+                    return Err("its first component has fewer samples than another: save the picture again".into());
+                }
+            }
             0xc4 => jpeg.tables(segment).ok_or_else(broken)?,
             0xc3 | 0xc5..=0xc7 | 0xc9..=0xcf => return Ok(()),
             0xdd => jpeg.restart = segment.first_chunk().map_or(0, |n| usize::from(u16::from_be_bytes(*n))),

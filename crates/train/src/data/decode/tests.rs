@@ -58,15 +58,32 @@ fn jpegs() -> Vec<(String, Vec<u8>)> {
     }
     for (kind, channels) in [(ColorType::Luma, 1), (ColorType::Ycbcr, 3), (ColorType::Cmyk, 4), (ColorType::Ycck, 4)] {
         for progressive in [false, true] {
-            let samples: Vec<u8> = (0..50 * 30 * channels).map(|i| (i * 3 / 4) as u8).collect();
-            let mut file = Vec::new();
-            let mut encoder = Encoder::new(&mut file, 80);
-            encoder.set_progressive(progressive);
-            encoder.encode(&samples, 50, 30, kind).unwrap();
-            files.push((format!("{kind:?}, progressive {progressive}"), file));
+            // The encoder gives the full samples to the last component, which CMYK files do not have.
+            let sampling = if kind == ColorType::Cmyk { SamplingFactor::F_1_1 } else { SamplingFactor::F_2_2 };
+            files
+                .push((format!("{kind:?}, progressive {progressive}"), colours(kind, channels, sampling, progressive)));
         }
     }
     files
+}
+
+fn colours(kind: ColorType, channels: usize, sampling: SamplingFactor, progressive: bool) -> Vec<u8> {
+    let samples: Vec<u8> = (0..50 * 30 * channels).map(|i| (i * 3 / 4) as u8).collect();
+    let mut file = Vec::new();
+    let mut encoder = Encoder::new(&mut file, 80);
+    encoder.set_sampling_factor(sampling);
+    encoder.set_progressive(progressive);
+    encoder.encode(&samples, 50, 30, kind).unwrap();
+    file
+}
+
+#[test]
+fn a_jpeg_whose_first_component_has_fewer_samples_is_refused() {
+    for progressive in [false, true] {
+        let file = colours(ColorType::Cmyk, 4, SamplingFactor::F_2_2, progressive);
+        let error = decode(&file, Exif::Apply).unwrap_err();
+        assert!(error.contains("fewer samples"), "{error}");
+    }
 }
 
 #[test]
