@@ -39,7 +39,10 @@ fn wrong_settings() {
         ("train --schedule linear", "invalid value 'linear' for '--schedule <SCHEDULE>'"),
         ("train --rand-augment 2,40", "RandAugment is `2,40`, expected N,M with N from 1 to 14 and M from 0 to 30"),
         ("train --cutout 8", "--cutout is given, but --augment has no cutout"),
-        ("train --augment crop,zoom", "augmentation is `crop,zoom`, expected none, or some of crop,flip,cutout"),
+        (
+            "train --augment crop,zoom",
+            "augmentation is `crop,zoom`, expected none, or some of crop,resized-crop,flip,cutout",
+        ),
         ("train --resume a --out b", "cannot be used with"),
         ("train --learning-rate 1", "unexpected argument '--learning-rate'"),
         ("eval run --batch-size 0", "error: --batch-size is 0, expected at least 1"),

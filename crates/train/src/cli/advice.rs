@@ -28,7 +28,9 @@ pub fn imbalance(dataset: &Dataset, config: &Config) -> Option<String> {
     let counts = dataset.train.counts(dataset.classes.len());
     let present = || counts.iter().enumerate().filter(|(_, count)| **count > 0);
     let (most, least) = (present().max_by_key(|(_, count)| **count)?, present().min_by_key(|(_, count)| **count)?);
-    let imbalanced = config.balance == Balance::None && !config.no_shuffle && *most.1 >= IMBALANCED * *least.1;
+    // The first few images of a set that --limit-train takes say nothing of it.
+    let asked = config.balance == Balance::None && !config.no_shuffle && config.limit_train.is_none();
+    let imbalanced = asked && *most.1 >= IMBALANCED * *least.1;
     imbalanced.then(|| {
         let [most, least] = [most, least].map(|(class, number)| (&dataset.classes[class], number));
         format!(
