@@ -305,7 +305,7 @@ pub fn of_data(error: &DataError) -> String {
     match error {
         DataError::Io(error) => of_data_io(error),
         DataError::NothingFound { .. } => {
-            "expected train/CLASS/ and val/CLASS/ with pictures, CLASS/ with pictures and --val 20%, or the unpacked files of CIFAR-10, CIFAR-100, MNIST or STL-10; `--data sample` needs no files".into()
+            "expected train/CLASS/ and val/CLASS/ with pictures, CLASS/ with pictures and --val 20%, or the unpacked files of CIFAR-10 (data_batch_1.bin …), CIFAR-100, MNIST or STL-10; `--data sample` needs no files".into()
         }
         DataError::Unknown { .. } => {
             "--data takes auto, cifar10, sample, or a folder: class folders, CIFAR-10 or CIFAR-100 (binary or python), \

@@ -107,7 +107,7 @@ impl Dataset {
     }
 
     /// Opens a data set that has a format of its own: the official files of CIFAR-10 in `path` or in its
-    /// `cifar-10-batches-bin`, or those of [`formats`]. `None` if there is none of these, as for folders of images.
+    /// `cifar-10-batches-bin`, or those of the module `formats`. `None` if there is none of these, as for folders of images.
     ///
     /// # Errors
     /// The path is not a folder that can be read; its files are bad.

@@ -1,6 +1,6 @@
 //! RandomResizedCrop: a random box of the original picture, resized to the network's input.
 //!
-//! `alexnet_core::reference` defines the box ([`sample_box`](alexnet_core::reference::sample_box)) and the result
+//! `alexnet_core::reference` defines the box ([`sample_box`]) and the result
 //! ([`resize_box`](alexnet_core::reference::resize_box)); the bytes differ from it by the rounding after each axis.
 
 use alexnet_core::random::Philox;
