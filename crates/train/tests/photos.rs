@@ -101,7 +101,7 @@ fn fine_tuning_is_good_by_default_where_training_from_scratch_has_hardly_begun()
 
     // What the user is told: a small network for photos, and classes of different sizes unless they are balanced.
     let shrunk = "your pictures are about 96×72; the network sees 32×32: add --arch torchvision";
-    let imbalanced = "classes are imbalanced: mesh has 40 images, twill has 10 images; --balance sampler";
+    let imbalanced = "classes are imbalanced: mesh has 40 images, twill has 10; --balance sampler";
     assert!(tuned.error.contains(shrunk) && !tuned.error.contains("imbalanced"), "{}", tuned.error);
     assert!(scratch.error.contains(shrunk) && scratch.error.contains(imbalanced), "{}", scratch.error);
     let shown = place.succeed("data --data new show");

@@ -186,6 +186,9 @@ fn refusal(kind: FileKind) -> String {
 fn within_limits(decoder: &impl ImageDecoder, format: ImageFormat, bytes: &[u8]) -> Result<(), String> {
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
+    if pixels == 0 {
+        return Err(format!("it has no pixels: {width}×{height}"));
+    }
     for (what, side) in [("width", width), ("height", height)] {
         if side > MAX_SIDE {
             return Err(format!("its {what} is {side} pixels, the limit is {MAX_SIDE}"));

@@ -46,6 +46,9 @@ fn convolve(
     out: &mut [u8],
     options: &ResizeOptions,
 ) -> Result<(), String> {
+    if width == 0 || height == 0 {
+        return Err(format!("an image of {width}x{height} pixels is empty"));
+    }
     let source = TypedImageRef::<U8x3>::from_buffer(width as u32, height as u32, pixels);
     let source = source.map_err(|error| error.to_string())?;
     let target = TypedImage::<U8x3>::from_buffer(image_size as u32, image_size as u32, out);
@@ -121,5 +124,6 @@ mod tests {
     fn wrong_lengths_are_errors() {
         assert!(resize(&[0; 10], 4, 4, 2, &mut [0; 12]).is_err());
         assert!(resize(&[0; 48], 4, 4, 2, &mut [0; 11]).is_err());
+        assert!(resize(&[], 4, 0, 2, &mut [0; 12]).is_err());
     }
 }
