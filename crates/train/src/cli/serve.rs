@@ -54,7 +54,7 @@ pub struct Args {
     /// Most pictures per request
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_pictures: u16,
-    /// Pictures per forward pass; the results do not depend on it
+    /// Pictures per forward pass; results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     batch_size: u16,
     /// Time limit per request in seconds
