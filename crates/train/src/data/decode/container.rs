@@ -124,17 +124,19 @@ fn chunks(mut body: &[u8], canvas: Option<(usize, usize)>) -> Check {
     Ok(())
 }
 
-/// The first directory of a TIFF file.
+/// The first directory of a TIFF or BigTIFF file.
 struct Tiff<'a> {
     bytes: &'a [u8],
     little: bool,
+    /// BigTIFF: offsets and counts have 8 bytes.
+    big: bool,
 }
 
 /// An entry of a directory: a list of numbers.
 #[derive(Clone, Copy)]
 struct Entry {
     tag: usize,
-    /// Where its numbers are, and bytes of each: 0 for types that no entry of interest has.
+    /// Where its numbers are, and bytes of each: 0 for unknown types.
     place: usize,
     size: usize,
     count: usize,
@@ -148,19 +150,25 @@ impl Tiff<'_> {
     }
 
     fn entries(&self) -> Option<Vec<Entry>> {
-        let first = self.number(4, 4)?;
+        // Bytes of an offset, of the number of entries, and of an entry.
+        let (wide, counted, entry_len) = if self.big { (8, 8, 20) } else { (4, 2, 12) };
+        let first = self.number(wide, wide)?;
+        let entries = first.checked_add(counted)?;
         let entry = |index: usize| {
-            let at = first + 2 + 12 * index;
-            let size = match self.number(at + 2, 2)? {
-                3 => 2,
-                4 => 4,
+            let at = index.checked_mul(entry_len)?.checked_add(entries)?;
+            let size: usize = match self.number(at + 2, 2)? {
+                1 | 2 | 6 | 7 => 1,
+                3 | 8 => 2,
+                4 | 9 | 11 | 13 => 4,
+                5 | 10 | 12 | 16..=18 => 8,
                 _ => 0,
             };
-            let count = self.number(at + 4, 4)?;
-            let place = if size * count <= 4 { at + 8 } else { self.number(at + 8, 4)? };
+            let count = self.number(at + 4, wide)?;
+            let value = at + 4 + wide;
+            let place = if size.checked_mul(count)? <= wide { value } else { self.number(value, wide)? };
             Some(Entry { tag: self.number(at, 2)?, place, size, count })
         };
-        (0..self.number(first, 2)?).map(entry).collect()
+        (0..self.number(first, counted)?).map(entry).collect()
     }
 
     fn item(&self, list: Entry, index: usize) -> Option<usize> {
@@ -168,17 +176,31 @@ impl Tiff<'_> {
     }
 }
 
-/// `None` for BigTIFF files, which the decoder alone checks.
+/// `None` without a TIFF's first bytes.
 fn directory(bytes: &[u8]) -> Option<Tiff<'_>> {
-    let tiff = Tiff { bytes, little: bytes.starts_with(b"II") };
-    (tiff.number(2, 2) == Some(42)).then_some(tiff)
+    let tiff = Tiff { bytes, little: bytes.starts_with(b"II"), big: false };
+    let version = tiff.number(2, 2)?;
+    matches!(version, 42 | 43).then_some(Tiff { big: version == 43, ..tiff })
 }
+
+/// Most numbers of an entry that describes pixels: the decoder takes 32 bytes for each.
+const MOST_NUMBERS: usize = 1 << 20;
 
 /// The strips or tiles of the first picture, and the directory that lists them, lie within the file.
 pub(super) fn tiff(bytes: &[u8]) -> Check {
     let Some(tiff) = directory(bytes) else { return Ok(()) };
     let end = || cut("it ends within its directory");
     let entries = tiff.entries().ok_or_else(end)?;
+    for entry in &entries {
+        // The decoder takes memory for a list before it reads it.
+        let list_end = entry.size.checked_mul(entry.count).and_then(|len| entry.place.checked_add(len));
+        if list_end.is_none_or(|end| entry.size > 0 && end > bytes.len()) {
+            return Err(end());
+        }
+        if entry.tag < 400 && entry.count > MOST_NUMBERS {
+            return Err(format!("its directory has {} numbers for tag {}", entry.count, entry.tag));
+        }
+    }
     let list = |tags: [usize; 2]| entries.iter().rfind(|entry| tags.contains(&entry.tag)).copied();
     // StripOffsets or TileOffsets, StripByteCounts or TileByteCounts.
     let (Some(offsets), Some(lengths)) = (list([273, 324]), list([279, 325])) else { return Ok(()) };

@@ -235,6 +235,24 @@ fn tiff_with(picture: &RgbImage, orientation: u16) -> Vec<u8> {
 }
 
 #[test]
+fn a_list_of_a_tiff_directory_lies_within_the_file() {
+    let mut file = tiff_with(&pattern(8, 4), 1);
+    assert!(decode(&file, Exif::Apply).is_ok());
+    let directory = 8 + 8 * 4 * 3;
+    let count = directory + 2 + 4 * 12 + 4;
+    assert_eq!(file[count - 4..count - 2], 262_u16.to_le_bytes());
+    file[count..count + 4].copy_from_slice(&3_538_945_u32.to_le_bytes());
+    let error = decode(&file, Exif::Apply).unwrap_err();
+    assert!(error.contains("directory"), "{error}");
+    // A BigTIFF, whose counts have 8 bytes.
+    let mut file = b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x06\x01\x03\0".to_vec();
+    file.extend([(1_u64 << 40).to_le_bytes(), [16, 0, 0, 0, 0, 0, 0, 0]].concat());
+    file.extend([0; 100]);
+    let error = decode(&file, Exif::Apply).unwrap_err();
+    assert!(error.contains("directory"), "{error}");
+}
+
+#[test]
 fn a_tiff_with_a_palette_is_read_in_both_byte_orders() {
     for little in [true, false] {
         let n16 = |n: u16| if little { n.to_le_bytes() } else { n.to_be_bytes() };
