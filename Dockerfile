@@ -9,7 +9,6 @@ RUN cargo build --release --locked --package alexnet-train --no-default-features
 
 FROM scratch
 COPY --from=build /src/target/release/alexnet /alexnet
-# To put a network into the image: COPY best.safetensors /model
 USER 65532:65532
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s CMD ["/alexnet", "serve", "--ping", "--port", "8080"]

@@ -219,8 +219,16 @@ fn a_full_disk() {
 fn a_result_that_cannot_be_written() {
     let place = Place::new();
     place.succeed(&format!("{SHORT} --epochs 0 --out run"));
-    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let done = command::done(place.command("eval run --limit-test 10 --json").stdout(full).output().unwrap());
-    assert_eq!(done.code, 1);
-    assert!(done.error.contains("error: cannot write the result"), "{done:?}");
+    image(&place.path("photo.png"));
+    for arguments in [
+        "eval run --limit-test 10 --json",
+        "predict run photo.png",
+        "predict run photo.png --csv",
+        "predict run photo.png --json",
+    ] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let done = command::done(place.command(arguments).stdout(full).output().unwrap());
+        assert_eq!(done.code, 1, "{arguments}");
+        assert!(done.error.contains("error: cannot write the result"), "{done:?}");
+    }
 }

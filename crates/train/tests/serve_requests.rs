@@ -268,6 +268,11 @@ fn other_hosts_and_origins() {
     place.fail("serve run --device cpu --allow-host http://nas.local", 2, &["expected a name alone"]);
     place.fail("serve run --device cpu --allow-origin nas.local", 2, &["such as https://app.example"]);
     place.fail("serve run --device cpu --examples run", 1, &["run has no pictures, but"]);
+    place.fail(
+        "serve run --device cpu --examples none",
+        1,
+        &["no such folder: none", "hint: give --examples a folder"],
+    );
 }
 
 #[test]

@@ -263,10 +263,17 @@ const FLAGS: &[Habit] = &[
         "write --threshold P, such as 0.6",
     ),
     habit(
-        &["source", "input", "image", "images", "img", "file", "i", "dir", "folder"],
+        &["source", "input", "image", "images", "img", "file", "i", "dir", "folder", "data"],
         "threshold",
         "pictures and folders are arguments after the run, without a flag",
     ),
+    habit(
+        &["output", "o", "out", "save", "save-txt", "project"],
+        "threshold",
+        "the result goes to standard output: --csv > found.csv",
+    ),
+    habit(&["p"], "port", "write --port N"),
+    habit(&["share", "public", "listen", "bind", "server-name"], "host", "write --host 0.0.0.0 to let others in"),
     habit(&["verbose", "v", "vv", "quiet", "q", "silent", "debug"], "", "leave it out: there is one level of output"),
     habit(&["version", "V"], "", "`alexnet --version` prints the version"),
     habit(

@@ -180,7 +180,7 @@ pub fn of_file(error: &crate::FileError) -> Option<String> {
 pub fn of_io(error: &io::Error) -> Option<&'static str> {
     Some(match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "free some disk space (a run of `cifar` takes up to 560 MB), then continue with --resume"
+            "free some disk space and run the command again; training (a run of `cifar` takes up to 560 MB) goes on with --resume"
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "check the folder's permissions, or choose another with --out"
@@ -245,7 +245,9 @@ fn of_kind(kind: FileKind) -> &'static str {
             "unpack it and give the file of weights that is in it"
         }
         K::Text | K::Json => "give a run folder, or its best.safetensors or last.safetensors",
-        kind if kind.group() == Group::Picture => "the run comes first, as in `alexnet predict RUN PICTURE`",
+        kind if kind.group() == Group::Picture => {
+            "give a run, .safetensors or .pth; where both are given the run comes first, as in `alexnet predict RUN PICTURE`"
+        }
         _ => "give a run folder, a checkpoint (.safetensors), or weights of PyTorch (.pth) for `alexnet import`",
     }
 }
@@ -330,7 +332,7 @@ pub fn of_data(error: &DataError) -> String {
         ),
         DataError::Decode { path, .. } => format!(
             "replace the image, or leave it out with --skip-broken; `alexnet data --data {} verify` lists all broken \
-             ones; after removing some, a run goes on with --resume RUN --accept-data-changes",
+             ones; a run that has begun goes on with --resume RUN, after removing some with --accept-data-changes",
             data_folder_of(path).map_or("DIR".into(), |folder| folder.to_string_lossy())
         ),
         DataError::AllBroken { .. } => "check whether the disk is there and the pictures have a format that can be read; `alexnet data --data DIR verify` says what is wrong with each".into(),

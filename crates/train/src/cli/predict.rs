@@ -13,10 +13,11 @@ use output::{Format, Output};
 
 use super::hint;
 use super::model::{DeviceArgs, LoadedCheckpoint};
+use crate::cli::output::print;
 use crate::data::decode::{self, Exif};
 use crate::data::passed_over::PassedOver;
 use crate::data::{DataError, Fit, folder, resize};
-use crate::print::{notice, say, terminal};
+use crate::print::{notice, terminal};
 use crate::run::classifier::Classifier;
 use crate::run::{Error, Tta};
 
@@ -97,7 +98,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let classes = classifier.classes().to_vec();
     let output = Output::new(args.format(), args.top.into(), args.threshold, &images, &classes, terminal());
     if let Some(head) = output.head() {
-        say(&head);
+        print(format!("{head}\n").as_bytes())?;
     }
     let bar = progress(images.len(), batch);
     let mut broken = 0;
@@ -116,9 +117,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             };
             // A hidden bar runs the closure, too.
             bar.suspend(|| match line {
-                Ok(line) => say(&line),
-                Err(line) => notice(&line),
-            });
+                Ok(line) => print(format!("{line}\n").as_bytes()),
+                Err(line) => {
+                    notice(&line);
+                    Ok(())
+                }
+            })?;
         }
         bar.inc(images.len() as u64);
     }

@@ -146,6 +146,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// The pictures of `--examples`.
 fn examples(folder: &Path, exif: Exif) -> anyhow::Result<Examples> {
+    if !folder.is_dir() {
+        return Err(hint::failure(
+            format!("no such folder: {}", folder.display()),
+            "give --examples a folder with pictures",
+        ));
+    }
     let (examples, passed) = Examples::from_folder(folder, exif)?;
     if examples.is_empty() {
         let others = if passed.is_empty() { String::new() } else { format!(", but {passed}") };

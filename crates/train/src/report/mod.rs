@@ -178,7 +178,7 @@ pub fn page(runs: &[Run]) -> String {
 fn table(runs: &[Run]) -> String {
     let mut html = String::from(
         "<div class=\"scroll\"><table><thead><tr><th>run</th><th class=\"n\">best accuracy</th>\
-         <th class=\"n\">least loss</th><th>on</th><th class=\"n\">epochs</th><th class=\"n\">img/s</th><th>network</th>\
+         <th class=\"n\">lowest loss</th><th>on</th><th class=\"n\">epochs</th><th class=\"n\">img/s</th><th>network</th>\
          <th>data</th></tr></thead><tbody>\n",
     );
     for run in runs {

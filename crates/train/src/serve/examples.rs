@@ -28,7 +28,7 @@ pub struct Example {
 pub struct Examples(Vec<Example>);
 
 impl Examples {
-    /// The first pictures of a folder and those below it, by name, and what else is there.
+    /// Pictures of a folder and those below it, spread over their order by name, and what else is there.
     ///
     /// # Errors
     /// The folder cannot be read; one of the pictures cannot be decoded.
@@ -43,7 +43,9 @@ impl Examples {
             let picture = RgbImage::from_raw(width as u32, height as u32, pixels);
             picture.and_then(|picture| Example::new(name, &picture)).ok_or_else(fail)
         };
-        let examples = names.iter().take(MOST).map(|name| read(name)).collect::<Result<Vec<_>, _>>()?;
+        let count = names.len().min(MOST);
+        let chosen = (0..count).map(|i| read(&names[i * names.len() / count]));
+        let examples = chosen.collect::<Result<Vec<_>, _>>()?;
         Ok((Self(examples), passed))
     }
 
