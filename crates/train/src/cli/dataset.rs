@@ -111,7 +111,11 @@ pub fn scored(choice: &Choice<'_>, loaded: &LoadedCheckpoint, options: &Options)
     let split = with_labels_of(&metadata.classes, &names, split, &name)?.limit(choice.limit.unwrap_or(usize::MAX));
     let broken = BrokenPictures::default();
     let split = match choice.skip_broken {
-        true => split.without_broken(options.fit(), &broken)?,
+        true => {
+            let kept = split.without_broken(options.fit(), &broken)?;
+            tell_lost_classes(&name, &metadata.classes, &split, &kept);
+            kept
+        }
         false => split,
     };
     if !broken.is_empty() {
@@ -119,6 +123,27 @@ pub fn scored(choice: &Choice<'_>, loaded: &LoadedCheckpoint, options: &Options)
         broken.lines().iter().for_each(|line| notice(&format!("  {}", line.replacen('\t', ": ", 1))));
     }
     Ok(Scored { name, role, split, broken })
+}
+
+/// Names the classes that had pictures `before` the broken ones were left out and have none `after`: an accuracy then is
+/// that of the other classes. `images` says which images.
+pub fn tell_lost_classes(images: &str, names: &[String], before: &Split, after: &Split) {
+    let (before, after) = (before.counts(names.len()), after.counts(names.len()));
+    let lost: Vec<&String> =
+        names.iter().zip(before.iter().zip(&after)).filter(|(_, (b, a))| **b > 0 && **a == 0).map(|(n, _)| n).collect();
+    if !lost.is_empty() {
+        notice(&format!(
+            "{images}: every picture of {} is broken, and none is scored: {}",
+            classes(lost.len()),
+            first_five(&lost)
+        ));
+    }
+}
+
+/// The first five names, and how many more there are.
+fn first_five(names: &[&String]) -> String {
+    let more = if names.len() > 5 { format!(" and {} more", names.len() - 5) } else { String::new() };
+    format!("{}{more}", names.iter().take(5).map(|name| name.as_str()).collect::<Vec<_>>().join(", "))
 }
 
 fn no_data(loaded: &LoadedCheckpoint) -> anyhow::Error {
@@ -188,10 +213,6 @@ fn with_labels_of(trained: &[String], found: &[String], split: Split, name: &str
     if trained == found {
         return Ok(split);
     }
-    let listed = |names: &[&String]| {
-        let more = if names.len() > 5 { format!(" and {} more", names.len() - 5) } else { String::new() };
-        format!("{}{more}", names.iter().take(5).map(|name| name.as_str()).collect::<Vec<_>>().join(", "))
-    };
     let place = |class: &String| trained.iter().position(|own| own == class).map(|place| place as u32);
     let unknown: Vec<&String> = found.iter().filter(|class| place(class).is_none()).collect();
     if !unknown.is_empty() {
@@ -199,7 +220,7 @@ fn with_labels_of(trained: &[String], found: &[String], split: Split, name: &str
         let message = format!(
             "{name} has {} that the network was not trained on: {}{alike}",
             classes(unknown.len()),
-            listed(&unknown)
+            first_five(&unknown)
         );
         return Err(hint::failure(message, "give data with the classes it was trained on with --data"));
     }
@@ -209,7 +230,7 @@ fn with_labels_of(trained: &[String], found: &[String], split: Split, name: &str
             "{name} has no images of {} of the {}: {}",
             missing.len(),
             classes(trained.len()),
-            listed(&missing)
+            first_five(&missing)
         ));
     }
     let map: Vec<u32> = found.iter().filter_map(place).collect();

@@ -1,7 +1,7 @@
 //! The data set of a run: opened, split, limited, compared with that of the run that is resumed.
 
 use super::start::Resumed;
-use crate::cli::dataset::{classes, hold_out};
+use crate::cli::dataset::{classes, hold_out, tell_lost_classes};
 use crate::cli::hint;
 use crate::data::{self, BrokenPictures, Dataset, Fit, Preprocess, Role, Split, folder};
 use crate::print::notice;
@@ -66,13 +66,18 @@ pub fn open(
 }
 
 /// Training images stay where they are, so that the order and the random numbers of the others do not change; of the
-/// evaluated ones the broken are taken out.
+/// evaluated ones the broken are taken out, and classes that have none left are named.
 fn skip_broken(dataset: &mut Dataset, fit: Fit) -> data::Result<()> {
     let broken = BrokenPictures::default();
     let in_files = |split: &Split| split.pixels().is_none() && !split.is_empty();
     dataset.train = dataset.train.skipping(&broken);
-    for split in [dataset.val.as_mut(), Some(&mut dataset.test)].into_iter().flatten().filter(|split| in_files(split)) {
-        *split = split.without_broken(fit, &broken)?;
+    let held_out = [(Role::Val, dataset.val.as_mut()), (Role::Test, Some(&mut dataset.test))];
+    for (role, split) in held_out.into_iter().filter_map(|(role, split)| Some((role, split?))) {
+        if in_files(split) {
+            let kept = split.without_broken(fit, &broken)?;
+            tell_lost_classes(&format!("{role} images"), &dataset.classes, split, &kept);
+            *split = kept;
+        }
     }
     Ok(())
 }
