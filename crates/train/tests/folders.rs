@@ -341,6 +341,11 @@ fn broken_pictures_are_left_out_when_asked() {
     let list = || String::from_utf8(place.read("run/broken.txt")).unwrap();
     let first = list();
     assert!(first.lines().count() == 2 && first.starts_with("d/train/ant/1.png\t"), "{first}");
+    // The command that it names works.
+    assert!(done.out.contains("evaluate it with: alexnet eval run --skip-broken\n"), "{done:?}");
+    assert!(!done.error.contains("none is scored"), "{done:?}");
+    let eval = place.run("eval run --skip-broken --device cpu");
+    assert!(eval.code == 0 && eval.out.contains("3 validation images"), "{eval:?}");
     // It keeps the setting; the list does not grow.
     place.succeed("train --resume run --epochs 3");
     assert_eq!(list(), first);
@@ -348,4 +353,33 @@ fn broken_pictures_are_left_out_when_asked() {
     place.fail("train --resume earlier --epochs 2", 1, &["cannot decode d/train/ant/1.png"]);
     place.succeed("train --resume earlier --epochs 2 --skip-broken");
     assert_eq!(place.epochs("earlier"), [1, 2]);
+}
+
+#[test]
+fn classes_without_a_readable_picture_are_named() {
+    let place = Place::new();
+    place.classes("d/train", 4);
+    place.classes("d/val", 2);
+    for number in 0..2 {
+        fs::write(place.path(&format!("d/val/bee/{number}.png")), "<html>").unwrap();
+    }
+    let done = place.run(&format!("{TRAIN} d --skip-broken --epochs 1 --out run"));
+    let said = "every picture of 1 class is broken, and none is scored: bee";
+    assert!(done.code == 0 && done.error.contains(&format!("validation images: {said}")), "{done:?}");
+    assert!(place.notices("eval run --skip-broken --device cpu").contains(&format!("d: {said}")));
+    for number in 0..2 {
+        fs::write(place.path(&format!("d/val/ant/{number}.png")), "<html>").unwrap();
+    }
+    let nothing = ["every picture in d/val/", " is broken", "alexnet data --data d verify"];
+    place.fail(&format!("{TRAIN} d --skip-broken --out other"), 1, &nothing);
+    // Class folders without splits.
+    place.classes("flat", 4);
+    for number in 0..4 {
+        fs::write(place.path(&format!("flat/ant/{number}.png")), "<html>").unwrap();
+    }
+    let done = place.run(&format!("{TRAIN} flat --val 2 --skip-broken --out other"));
+    assert_eq!(done.code, 1, "{done:?}");
+    for part in ["every picture in flat/ant is broken", "alexnet data --data flat verify"] {
+        assert!(done.error.contains(part), "{part}: {done:?}");
+    }
 }

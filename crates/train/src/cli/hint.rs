@@ -6,7 +6,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::Path;
 
-use crate::data::folder::role_of;
+use crate::data::folder::{is_picture, role_of};
 use crate::data::{self, DataError, Role};
 use crate::export;
 use crate::file_kind::{FileKind, Group};
@@ -333,9 +333,13 @@ pub fn of_data(error: &DataError) -> String {
         DataError::Decode { path, .. } => format!(
             "replace the image, or leave it out with --skip-broken; `alexnet data --data {} verify` lists all broken \
              ones; a run that has begun goes on with --resume RUN, after removing some with --accept-data-changes",
-            data_folder_of(path).map_or("DIR".into(), |folder| folder.to_string_lossy())
+            data_folder_of(path).display()
         ),
-        DataError::AllBroken { .. } => "check whether the disk is there and the pictures have a format that can be read; `alexnet data --data DIR verify` says what is wrong with each".into(),
+        DataError::AllBroken { path } => format!(
+            "check whether the disk is there and the pictures have a format that can be read; `alexnet data --data {} \
+             verify` says what is wrong with each",
+            data_folder_of(&path.join("picture")).display()
+        ),
         DataError::TwoFolders { .. } => "keep one of them, or rename the other, which is then left out".into(),
         DataError::NoSplit { role: Role::Train, .. } => "choose another --split".into(),
         DataError::NoSplit { .. } => {
@@ -385,11 +389,15 @@ fn not_a_folder(kind: FileKind) -> String {
     }
 }
 
-/// The folder of the data set that holds a picture, if the names of the folders tell.
-fn data_folder_of(picture: &Path) -> Option<&Path> {
+/// The folder of the data set that holds a picture: above `train`, `val` or `test`, else above the picture's folder, its
+/// class.
+fn data_folder_of(picture: &Path) -> &Path {
     let named = |folder: &&Path| folder.file_name().is_some_and(|name| role_of(&name.to_string_lossy()).is_some());
-    let folder = picture.ancestors().skip(1).find(named)?.parent()?;
-    Some(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+    let split = picture.ancestors().skip(1).find(named);
+    match split.or(picture.parent()).and_then(Path::parent) {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 fn of_data_io(error: &crate::FileError) -> String {
@@ -398,6 +406,12 @@ fn of_data_io(error: &crate::FileError) -> String {
         "free some disk space (unpacking CIFAR-10 needs 700 MB), or set ALEXNET_DATA to a folder on another disk".into()
     } else if writes || error.action == "lock" {
         "check the folder's permissions, or set ALEXNET_DATA to a folder that can be written".into()
+    } else if error.source.kind() == io::ErrorKind::PermissionDenied && is_picture(&error.path) {
+        format!(
+            "check the file's permissions, or leave it out with --skip-broken; `alexnet data --data {} verify` lists all \
+             that cannot be read",
+            data_folder_of(&error.path).display()
+        )
     } else {
         "check the path; --data takes auto, cifar10, sample or a folder".into()
     }

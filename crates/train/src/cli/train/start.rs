@@ -278,8 +278,9 @@ fn conclude<D: Device<Element = f32>>(outcome: Outcome, trainer: &Trainer<'_, D>
             let test = tested.map_or_else(String::new, |accuracy| {
                 format!(", test accuracy {:.2}% after the last epoch", accuracy * 100.0)
             });
+            let skip = if trainer.config.skip_broken { " --skip-broken" } else { "" };
             say(&format!(
-                "best {split} accuracy {:.2}%{balanced}{test}; evaluate it with: alexnet eval {path}",
+                "best {split} accuracy {:.2}%{balanced}{test}; evaluate it with: alexnet eval {path}{skip}",
                 best * 100.0
             ));
         }
