@@ -383,3 +383,39 @@ fn classes_without_a_readable_picture_are_named() {
         assert!(done.error.contains(part), "{part}: {done:?}");
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn links_that_lead_up_in_a_circle_or_nowhere_are_passed_over() {
+    use std::os::unix::fs::symlink;
+
+    let place = Place::new();
+    place.classes("d/real", 4);
+    place.classes("d/val", 2);
+    place.classes("elsewhere", 1);
+    let links = [
+        ("real", "d/train"),
+        ("../..", "d/real/bee/up"),
+        ("../../..", "d/real/ant/far"),
+        (".", "d/real/ant/self"),
+        ("../..", "d/real/cat"),
+        ("loop", "d/real/loop"),
+        ("nowhere", "d/val/ant/gone.png"),
+        ("circle.png", "d/val/bee/circle.png"),
+        ("../../../elsewhere/ant", "d/val/ant/more"),
+    ];
+    for (target, link) in links {
+        symlink(target, place.path(link)).unwrap();
+    }
+    for flags in ["", "--skip-broken"] {
+        let done = place.run(&format!("{TRAIN} d --epochs 1 --out run{flags} {flags}"));
+        assert_eq!(done.code, 0, "{done:?}");
+        // A link to a folder elsewhere is followed.
+        assert!(done.out.contains("8 training and 5 validation images, 2 classes"), "{done:?}");
+        assert!(done.error.contains("passed over 3 files: 3 without a target (symbolic link)"), "{done:?}");
+        for link in ["train/cat", "train/bee/up", "train/ant/far"] {
+            assert!(done.error.contains(&format!("d/{link} (link to a folder above it)")), "{link}: {done:?}");
+        }
+        assert!(!done.error.contains("self"), "{done:?}");
+    }
+}

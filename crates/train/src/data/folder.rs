@@ -152,7 +152,7 @@ pub fn name_of(path: &Path) -> String {
 
 /// The classes below `path` and their images.
 fn scan(path: &Path, passed: &mut PassedOver) -> Result<Scan> {
-    let all = entries(path)?;
+    let all = walk::without_links_up(path, entries(path)?, passed)?;
     layout::loose_pictures(&all, passed);
     let folders: Vec<PathBuf> =
         all.iter().filter(|entry| entry.kind == Kind::Folder).map(|entry| entry.path.clone()).collect();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::super::dataset::Role;
 use super::super::error::{DataError, Result};
 use super::super::passed_over::{PassedOver, holds_pictures};
-use super::walk::{Entry, Kind, entries};
+use super::walk::{DEAD_LINK, Entry, Kind, entries};
 
 /// The role that a folder's name stands for, in any case; the names are those that Hugging Face's `datasets` knows.
 pub fn role_of(name: &str) -> Option<Role> {
@@ -73,11 +73,12 @@ pub fn find(path: &Path) -> Result<Layout> {
     Ok(layout)
 }
 
-/// Counts the pictures that lie beside class folders, or beside the folders of splits.
+/// Counts the pictures and dead links that lie beside class folders, or beside the folders of splits.
 pub fn loose_pictures(entries: &[Entry], passed: &mut PassedOver) {
     for entry in entries {
         match entry.kind {
             Kind::Picture => passed.add_kind("outside of the class folders"),
+            Kind::DeadLink => passed.add_kind(DEAD_LINK),
             Kind::File if holds_pictures(&entry.path) => passed.add(&entry.path),
             _ => {}
         }

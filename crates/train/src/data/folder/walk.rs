@@ -14,6 +14,9 @@ const MAX_DEPTH: usize = 16;
 const SILENT: [&str; 7] =
     ["thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"];
 
+/// What links that lead nowhere are counted as.
+pub(super) const DEAD_LINK: &str = "without a target (symbolic link)";
+
 /// What a name in a folder stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -25,6 +28,8 @@ pub enum Kind {
     File,
     /// A pipe, a socket, a device.
     Special,
+    /// A link that leads nowhere, or in a circle.
+    DeadLink,
 }
 
 /// A name in a folder.
@@ -56,12 +61,12 @@ pub fn entries(path: &Path) -> Result<Vec<Entry>> {
         let mut kind = entry.file_type().map_err(DataError::io("read", &path))?;
         let link = kind.is_symlink();
         if link {
-            // A link that leads nowhere counts as a file: reading it says what is wrong.
             kind = std::fs::metadata(&path).map_or(kind, |target| target.file_type());
         }
         let kind = match () {
             () if kind.is_dir() => Kind::Folder,
-            () if !kind.is_file() && !kind.is_symlink() => Kind::Special,
+            () if kind.is_symlink() => Kind::DeadLink,
+            () if !kind.is_file() => Kind::Special,
             () if is_picture(&path) => Kind::Picture,
             () => Kind::File,
         };
@@ -78,18 +83,28 @@ pub fn is_picture(path: &Path) -> bool {
 
 /// The pictures below `folder`, as paths relative to it with `/` between folders. In the order of torchvision's
 /// `ImageFolder`: folder by folder in byte order of their paths, then by name. Links to folders are followed, but each
-/// folder is read once, under its own name if it has one below `folder`: links may form a cycle.
+/// folder is read once, under its own name if it has one below `folder`: links may form a cycle. Links to folders that
+/// contain `folder` are passed over, since these hold other classes and splits.
 ///
 /// # Errors
 /// A folder cannot be read.
 pub fn pictures(folder: &Path, passed: &mut PassedOver) -> Result<Vec<Box<OsStr>>> {
     let (mut folders, mut links) = (vec![(OsString::new(), 0)], Vec::new());
     let mut seen = HashSet::new();
+    // Of a class that is a link, both what it leads to and the folder of its split.
+    let own = real(folder)?;
+    let above = folder.parent().and_then(|parent| parent.canonicalize().ok());
     let mut found: Vec<(OsString, Vec<OsString>)> = Vec::new();
     // Links wait until all folders are read.
     while let Some((below, depth)) = folders.pop().or_else(|| links.pop()) {
         let path = folder.join(&below);
-        if !seen.insert(real(&path)?) {
+        let target = real(&path)?;
+        if target != own && (own.starts_with(&target) || above.as_ref().is_some_and(|above| above.starts_with(&target)))
+        {
+            passed.add_folder(&up(&path));
+            continue;
+        }
+        if !seen.insert(target) {
             continue;
         }
         let mut names = Vec::new();
@@ -102,6 +117,7 @@ pub fn pictures(folder: &Path, passed: &mut PassedOver) -> Result<Vec<Box<OsStr>
                 Kind::Picture => names.push(relative),
                 Kind::File => passed.add(&path),
                 Kind::Special => passed.add_kind("special (pipe, socket or device)"),
+                Kind::DeadLink => passed.add_kind(DEAD_LINK),
                 Kind::Folder if depth == MAX_DEPTH => passed.add_folder(&format!("{} (too deep)", path.display())),
                 Kind::Folder if link => links.push((relative, depth + 1)),
                 Kind::Folder => folders.push((relative, depth + 1)),
@@ -111,6 +127,29 @@ pub fn pictures(folder: &Path, passed: &mut PassedOver) -> Result<Vec<Box<OsStr>
     }
     found.sort_by(|(a, _), (b, _)| a.as_encoded_bytes().cmp(b.as_encoded_bytes()));
     Ok(found.into_iter().flat_map(|(_, names)| names).map(OsString::into_boxed_os_str).collect())
+}
+
+/// How a link to a folder above it is called where it is passed over.
+fn up(link: &Path) -> String {
+    format!("{} (link to a folder above it)", link.display())
+}
+
+/// Takes those of a folder's entries out that are links to it or to a folder that contains it.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn without_links_up(path: &Path, mut all: Vec<Entry>, passed: &mut PassedOver) -> Result<Vec<Entry>> {
+    let own = real(path)?;
+    all.retain(|entry| {
+        let leads_up = entry.kind == Kind::Folder
+            && entry.link
+            && entry.path.canonicalize().is_ok_and(|target| own.starts_with(target));
+        if leads_up {
+            passed.add_folder(&up(&entry.path));
+        }
+        !leads_up
+    });
+    Ok(all)
 }
 
 fn real(path: &Path) -> Result<PathBuf> {
@@ -163,7 +202,8 @@ mod tests {
         symlink(at("class"), at("other/back")).unwrap();
         symlink("nowhere", at("class/gone.png")).unwrap();
         let (found, passed) = names(&at("class"));
-        assert_eq!(found, ["gone.png", "out/2.png", "real/1.png"]);
+        assert_eq!(found, ["out/2.png", "real/1.png"]);
+        assert!(passed.to_string().contains("1 without a target (symbolic link)"), "{passed}");
         assert!(passed.to_string().contains("(too deep)"), "{passed}");
         // The class folder may be a link itself.
         symlink("class", at("linked")).unwrap();
