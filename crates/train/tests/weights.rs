@@ -5,7 +5,7 @@ mod command;
 use std::fs;
 use std::io::Write;
 
-use command::{Place, SHORT, tensors};
+use command::{Place, SHORT, set_tensors, tensors};
 
 /// A little training data in two classes.
 fn pictures(place: &Place) {
@@ -90,6 +90,27 @@ fn weights_are_used_as_they_are() {
         place.succeed("eval from-run.safetensors --data sample --limit-test 20 --device cpu --json")
     });
     assert!(!tensors(&place.path("from-run.safetensors")).is_empty());
+}
+
+#[test]
+fn a_negative_variance_is_refused() {
+    let place = Place::new();
+    pictures(&place);
+    place.succeed(&format!("{SHORT} --arch modern --epochs 0 --out run"));
+    place.succeed("export run -o a.safetensors");
+    let refused = |words: &[&str]| {
+        place.fail("import a.safetensors -o x.safetensors", 1, words);
+        place.fail(&format!("{SHORT} --init a.safetensors --out x"), 1, words);
+        place.fail("predict a.safetensors pictures/val --device cpu", 1, words);
+        assert!(!place.path("x.safetensors").exists());
+    };
+    // Zero is the variance of a channel that is always off.
+    set_tensors(&place.path("a.safetensors"), "features.1.running_var", 2, 0.0);
+    place.succeed("import a.safetensors -o zero.safetensors");
+    set_tensors(&place.path("a.safetensors"), "features.1.running_var", 1, -0.5);
+    refused(&["tensor features.1.running_var of a.safetensors has the value -0.5", "variance", "hint: "]);
+    set_tensors(&place.path("a.safetensors"), "features.1.running_var", 1, f32::NAN);
+    refused(&["tensor features.1.running_var of a.safetensors has the value NaN", "hint: "]);
 }
 
 /// A safetensors file of one-element tensors of these shapes, all zeros.

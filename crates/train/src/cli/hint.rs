@@ -274,6 +274,9 @@ fn of_import(error: &import::Error) -> Option<String> {
             "name the --arch and --resize that it was made for; its tensors need torchvision's names".into()
         }
         Error::NotFinite { .. } => "the run that wrote it diverged: use weights from before that".into(),
+        Error::NegativeVariance { .. } => {
+            "the file is damaged, or was changed after training: use another copy, or weights from before that".into()
+        }
         Error::Preprocess { .. } => {
             "say what the weights were trained with: --normalise cifar10, imagenet or M,S".into()
         }

@@ -54,6 +54,16 @@ pub enum Error {
         /// NaN or an infinity.
         value: f32,
     },
+    /// A batch norm's running variance that is below zero: the square root of it is NaN.
+    #[error("tensor {name} of {} has the value {value}, and a variance is not negative", path.display())]
+    NegativeVariance {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The first negative value.
+        value: f32,
+    },
     /// The file records a preprocessing that this program does not do.
     #[error("{} records a preprocessing that this program does not do: {reason}", path.display())]
     Preprocess {
@@ -224,7 +234,8 @@ impl WeightFile {
     /// ignored. With `replace` the last layer keeps its values.
     ///
     /// # Errors
-    /// A parameter is missing or has another shape or type; the number of classes differs; the device failed.
+    /// A parameter is missing, has another shape or type, a value that is not finite or a negative variance; the number
+    /// of classes differs; the device failed.
     pub fn initialise<D: Device<Element = f32>>(
         &mut self,
         network: &mut Network<D>,
@@ -262,6 +273,10 @@ impl WeightFile {
             let values = self.read(if averaged { &average } else { own })?;
             if let Some(value) = values.iter().find(|value| !value.is_finite()) {
                 return Err(Error::NotFinite { path: self.path.clone(), name: own.clone(), value: *value });
+            }
+            let negative = values.iter().find(|&&value| own.ends_with(".running_var") && value < 0.0);
+            if let Some(&value) = negative {
+                return Err(Error::NegativeVariance { path: self.path.clone(), name: own.clone(), value });
             }
             device.write(&values, &mut parameter.value).map_err(checkpoint::Error::from)?;
         }

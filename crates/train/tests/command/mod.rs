@@ -98,6 +98,22 @@ pub fn tensors(path: &Path) -> Vec<u8> {
     bytes[8 + header..].to_vec()
 }
 
+/// Sets the first `most` values of every tensor of a safetensors file in f32 whose name ends so.
+pub fn set_tensors(path: &Path, end: &str, most: usize, value: f32) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let data = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..data]).unwrap();
+    let mut found = 0;
+    for (_, tensor) in header.as_object().unwrap().iter().filter(|(name, _)| name.ends_with(end)) {
+        let Some(offsets) = tensor.get("data_offsets") else { continue };
+        let at = |index: usize| data + offsets[index].as_u64().unwrap() as usize;
+        bytes[at(0)..at(1)].chunks_exact_mut(4).take(most).for_each(|to| to.copy_from_slice(&value.to_le_bytes()));
+        found += 1;
+    }
+    assert!(found > 0, "no tensor `{end}`");
+    std::fs::write(path, bytes).unwrap();
+}
+
 /// A short run of the `cifar` variant on a few embedded images.
 pub const SHORT: &str = "train --data sample --limit-train 32 --limit-test 20 --batch-size 16 --device cpu";
 
