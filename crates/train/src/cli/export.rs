@@ -101,7 +101,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut parameters = Vec::new();
     for spec in architecture.parameters()? {
         let bytes = loaded.checkpoint.parameter(&spec.name, &spec.shape).map_err(Error::from)?;
-        parameters.push(export::Tensor { name: spec.name, shape: spec.shape, bytes: bytes.into() });
+        let tensor = export::Tensor { name: spec.name, shape: spec.shape, bytes: bytes.into() };
+        tensor.check().with_context(|| format!("cannot export {}", loaded.path.display()))?;
+        parameters.push(tensor);
     }
     let (classes, preprocess) = (&loaded.metadata().classes[..], loaded.metadata().preprocess);
     let mut model = export::Model { architecture: &architecture, classes, preprocess, parameters };

@@ -53,8 +53,14 @@ pub fn of(error: &(dyn StdError + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<alexnet_core::Error>() {
         return of_network(error);
     }
-    if let Some(export::Error::Overflow { .. }) = error.downcast_ref::<export::Error>() {
-        return Some("export in fp32, without --half; such a weight often is a sign of a run that diverges".into());
+    match error.downcast_ref::<export::Error>() {
+        Some(export::Error::Overflow { .. }) => {
+            return Some("export in fp32, without --half; such a weight often is a sign of a run that diverges".into());
+        }
+        Some(export::Error::NotFinite { .. }) => {
+            return Some("the run that wrote it diverged: export an earlier checkpoint".into());
+        }
+        _ => {}
     }
     error.downcast_ref::<DataError>().map(of_data)
 }

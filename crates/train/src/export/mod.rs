@@ -51,6 +51,18 @@ impl Tensor<'_> {
         self.bytes.len() == 2 * self.shape.iter().product::<usize>()
     }
 
+    /// Checks f32 values.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`]: NaN or an infinity.
+    pub fn check(&self) -> Result<(), Error> {
+        let mut values = self.bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
+        match values.find(|value| !value.is_finite()) {
+            Some(value) => Err(Error::NotFinite { tensor: self.name.clone(), value }),
+            None => Ok(()),
+        }
+    }
+
     /// Its class of storages in `torch`.
     fn storage(&self) -> &'static str {
         if self.is_half() { "HalfStorage" } else { "FloatStorage" }
@@ -77,6 +89,14 @@ pub enum Error {
     /// The archive cannot be written.
     #[error("cannot write the archive: {0}")]
     Archive(#[from] std::io::Error),
+    /// A weight is NaN or infinite.
+    #[error("tensor {tensor} has the value {value}, and only finite weights are exported")]
+    NotFinite {
+        /// The tensor.
+        tensor: String,
+        /// Its first such value.
+        value: f32,
+    },
     /// A weight is beyond the range of fp16.
     #[error("tensor {tensor} has the value {value}, and fp16 ends at 65504")]
     Overflow {
@@ -85,4 +105,23 @@ pub enum Error {
         /// Its first value that does not fit.
         value: f32,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_that_are_not_finite_are_named() {
+        let tensor = |values: &[f32]| Tensor {
+            name: "features.0.bias".into(),
+            shape: vec![values.len()],
+            bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>().into(),
+        };
+        assert!(tensor(&[f32::MAX, f32::MIN, -0.0]).check().is_ok());
+        for (value, text) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {
+            let error = tensor(&[1.0, value]).check().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("tensor features.0.bias has the value {text},")), "{error}");
+        }
+    }
 }
