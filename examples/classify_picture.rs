@@ -31,8 +31,9 @@ pub fn classify(classifier: &mut Classifier, picture: &Path) -> Result<Vec<(Stri
     let fit = classifier.fit();
     let mut pixels = vec![0; fit.crop * fit.crop * 3];
     decode::decode_file(picture, classifier.exif, fit, &mut pixels)?;
-    let probabilities = classifier.classify([pixels.as_slice()])?;
-    let best = top(&probabilities[0], 3);
+    // An error of its own per picture, if the network's outputs are NaN or infinite.
+    let probabilities = classifier.classify([pixels.as_slice()])?.remove(0)?;
+    let best = top(&probabilities, 3);
     Ok(best.into_iter().map(|(class, probability)| (classifier.classes()[class].clone(), probability)).collect())
 }
 

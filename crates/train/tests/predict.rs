@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use alexnet_train::data::{Dataset, Options};
-use command::{Place, SHORT, done};
+use command::{Place, SHORT, done, set_tensors};
 use image::ImageFormat;
 use serde_json::Value;
 
@@ -133,6 +133,41 @@ fn broken_pictures_are_told_and_the_rest_goes_on() {
     place.fail("predict runs/cifar-1 empty", 1, &["empty has no pictures", "hint: "]);
     place.fail("predict nowhere good.png", 1, &["nowhere"]);
     place.fail("predict runs/cifar-1 good.png --batch-size 0", 2, &["--batch-size is 0"]);
+}
+
+#[test]
+fn outputs_that_are_not_finite_are_no_answer() {
+    let place = Place::new();
+    place.succeed(&format!("{SHORT} --epochs 0"));
+    place.succeed("export runs/cifar-1 -o huge.safetensors");
+    // Finite weights, whose products are not.
+    set_tensors(&place.path("huge.safetensors"), "", usize::MAX, 1e30);
+    image::RgbImage::from_pixel(40, 36, image::Rgb([250, 200, 9])).save(place.path("a.png")).unwrap();
+    std::fs::write(place.path("text.png"), "no picture").unwrap();
+    let message = "the network's outputs for a.png are not finite (";
+    let hint = "hint: the weights have diverged or are too large: use an earlier checkpoint";
+    let predict = "predict huge.safetensors a.png text.png --device cpu --threshold 0.5";
+
+    let table = place.run(predict);
+    assert_eq!((table.code, table.out.matches('%').count()), (1, 0), "{table:?}");
+    for part in [message, "1 of 2 pictures could not be read", "1 of 2 pictures could not be classified", hint] {
+        assert!(table.error.contains(part), "no `{part}` in {}", table.error);
+    }
+    let json = place.run(&format!("{predict} --json"));
+    let found = objects(&json.out);
+    assert_eq!((json.code, found.len()), (1, 2), "{json:?}");
+    assert!(found[0]["error"].as_str().unwrap().starts_with(message) && found[0].get("class").is_none(), "{json:?}");
+    let csv = place.run(&format!("{predict} --csv --top 1"));
+    assert_eq!(csv.code, 1, "{csv:?}");
+    let row = csv.out.lines().nth(1).unwrap();
+    assert!(row.starts_with("a.png,,,,") && row.contains(message), "{csv:?}");
+
+    place.succeed("import huge.safetensors -o made.safetensors");
+    for json in ["", "--json"] {
+        let eval = format!("eval made.safetensors --data sample --limit-test 20 --device cpu {json}");
+        assert_eq!(place.run(&eval).out, "");
+        place.fail(&eval, 1, &["the network's outputs for image 0 are not finite (", hint]);
+    }
 }
 
 #[test]

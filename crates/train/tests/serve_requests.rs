@@ -5,7 +5,7 @@ mod server;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use command::{Place, SHORT};
+use command::{Place, SHORT, set_tensors};
 use serde_json::{Value, json};
 use server::{Server, parse, picture};
 
@@ -30,6 +30,31 @@ fn form(parts: &[(&str, Option<&str>, &[u8])]) -> (String, Vec<u8>) {
 fn refused(answer: &(u16, Value), status: u16, word: &str) {
     assert_eq!(answer.0, status, "{answer:?}");
     assert!(answer.1["error"].as_str().unwrap().contains(word), "{answer:?}");
+}
+
+#[test]
+fn outputs_that_are_not_finite_are_the_networks_fault() {
+    let place = Place::new();
+    place.succeed(&format!("{SHORT} --epochs 0 --out first"));
+    place.succeed("export first -o huge.safetensors");
+    set_tensors(&place.path("huge.safetensors"), "", usize::MAX, 1e30);
+    std::fs::create_dir(place.path("run")).unwrap();
+    place.succeed("import huge.safetensors -o run/last.safetensors");
+    let server = Server::at(place, "");
+    let file = picture();
+    let message = "the network's outputs for the picture are not finite (";
+    for path in ["/predict", "/predict?layers=1", "/predict?threshold=0.5"] {
+        let answer = server.post(path, "", &file);
+        refused(&answer, 500, message);
+        refused(&answer, 500, "use an earlier checkpoint");
+        assert!(answer.1.get("predictions").is_none() && answer.1.get("class").is_none(), "{answer:?}");
+    }
+    let (headers, body) = form(&[("a", Some("a.png"), &file), ("b", Some("b.png"), b"no picture")]);
+    let answer = server.post("/predict", &headers, &body);
+    refused(&answer, 500, "none of the pictures has a prediction (2)");
+    let results = &answer.1["results"];
+    assert!(results[0]["error"].as_str().unwrap().contains("outputs for a.png are not finite"), "{answer:?}");
+    assert!(results[1]["error"].as_str().is_some_and(|error| !error.contains("finite")), "{answer:?}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::data::{self, DataError, Role};
 use crate::export;
 use crate::file_kind::{FileKind, Group};
 use crate::import;
+use crate::run::classifier::DIVERGED;
 use crate::run::config::MAY_CHANGE;
 use crate::run::{self, checkpoint};
 
@@ -107,6 +108,7 @@ pub fn of_run(error: &run::Error) -> Option<String> {
             rounded(learning_rate / 10.0),
             kept.display()
         ),
+        Error::Outputs { .. } => DIVERGED.into(),
         Error::Checkpoint(error) => return of_checkpoint(error),
         Error::Import(error) => return of_import(error),
         Error::Loading(error) => of_data(error),

@@ -18,7 +18,7 @@ use crate::data::decode::{self, Exif};
 use crate::data::passed_over::PassedOver;
 use crate::data::{DataError, Fit, folder, resize};
 use crate::print::{notice, terminal};
-use crate::run::classifier::Classifier;
+use crate::run::classifier::{Classifier, DIVERGED, NotFinite};
 use crate::run::{Error, Tta};
 
 /// Most bytes of an image that are read from standard input.
@@ -27,8 +27,9 @@ const LARGEST_INPUT: u64 = 256 << 20;
 /// Classify pictures: the most probable classes of each
 ///
 /// Pictures are PNG, JPEG, WebP, GIF, BMP or TIFF of any size and colour type. They are preprocessed as in evaluation: the
-/// shorter side resized to the network's, the middle cut out, colours normalised. A picture that cannot be read is
-/// reported (in CSV and JSON lines in a row of its own), the others are classified; the exit code is then 1.
+/// shorter side resized to the network's, the middle cut out, colours normalised. A picture that cannot be read,
+/// or for which the network's outputs are not finite, is reported (in CSV and JSON lines in a row of its own), the others
+/// are classified; the exit code is then 1.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Run folder (its best.safetensors) or checkpoint file
@@ -101,15 +102,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         print(format!("{head}\n").as_bytes())?;
     }
     let bar = progress(images.len(), batch);
-    let mut broken = 0;
+    let (mut broken, mut diverged) = (0, 0);
     for images in images.chunks(batch) {
         let fit = classifier.fit();
         let decoded: Vec<Result<Vec<u8>, DataError>> =
             images.par_iter().map(|image| decode(image, exif, fit)).collect();
         let mut results = predict(&mut classifier, &decoded)?.into_iter();
         for (image, decoded) in images.iter().zip(decoded) {
-            let line = match decoded {
-                Ok(_) => Ok(output.line(image, &results.next().unwrap_or_default())),
+            let line = match decoded.map(|_| results.next().unwrap_or_else(|| Ok(Vec::new()))) {
+                Ok(Ok(probabilities)) => Ok(output.line(image, &probabilities)),
+                Ok(Err(not_finite)) => {
+                    diverged += 1;
+                    output.broken(image, &not_finite.of(name(image)))
+                }
                 Err(error) => {
                     broken += 1;
                     output.broken(image, &error)
@@ -127,15 +132,26 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         bar.inc(images.len() as u64);
     }
     bar.finish_and_clear();
-    if broken == 0 {
-        return Ok(ExitCode::SUCCESS);
+    let count = crate::run::summary::count(images.len(), "picture");
+    if broken > 0 {
+        notice(&format!("{broken} of {count} could not be read"));
     }
-    notice(&format!("{broken} of {} could not be read", crate::run::summary::count(images.len(), "picture")));
-    Ok(ExitCode::FAILURE)
+    if diverged > 0 {
+        notice(&format!("{diverged} of {count} could not be classified\nhint: {DIVERGED}"));
+    }
+    Ok(if broken + diverged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A picture in a message.
+fn name(image: &Path) -> String {
+    if image.as_os_str() == "-" { "standard input".into() } else { image.display().to_string() }
 }
 
 /// Probabilities of the images that could be decoded.
-fn predict(classifier: &mut Classifier, decoded: &[Result<Vec<u8>, DataError>]) -> Result<Vec<Vec<f64>>, Error> {
+fn predict(
+    classifier: &mut Classifier,
+    decoded: &[Result<Vec<u8>, DataError>],
+) -> Result<Vec<Result<Vec<f64>, NotFinite>>, Error> {
     if decoded.iter().all(Result::is_err) {
         return Ok(Vec::new());
     }

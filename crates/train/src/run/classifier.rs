@@ -96,6 +96,26 @@ pub fn architecture_of(metadata: &Metadata, path: &Path) -> Result<Architecture>
     Ok(architecture)
 }
 
+/// What to do about [`NotFinite`] outputs.
+pub const DIVERGED: &str = "the weights have diverged or are too large: use an earlier checkpoint";
+
+/// A logit that is NaN or infinite: the network says nothing about the picture.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("the network's outputs are not finite ({0})")]
+pub struct NotFinite(pub f32);
+
+impl NotFinite {
+    /// The error that names the picture.
+    pub fn of(self, picture: impl Into<String>) -> Error {
+        Error::Outputs { picture: picture.into(), value: self.0 }
+    }
+}
+
+/// The logits of one picture, if all are finite.
+fn finite(logits: &[f32]) -> Result<&[f32], NotFinite> {
+    logits.iter().find(|logit| !logit.is_finite()).map_or(Ok(logits), |&logit| Err(NotFinite(logit)))
+}
+
 /// A network with its classes' names.
 pub struct Classifier {
     network: Box<dyn DynNetwork>,
@@ -162,11 +182,15 @@ impl Classifier {
         &self.preprocess
     }
 
-    /// The classes' probabilities (N, classes) for RGB images (S, S, 3) of the network's size.
+    /// The classes' probabilities (N, classes) for RGB images (S, S, 3) of the network's size; instead of an image's,
+    /// [`NotFinite`] if its logits are not.
     ///
     /// # Errors
     /// More images than a batch; the device failed.
-    pub fn classify<'a>(&mut self, images: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Vec<f64>>> {
+    pub fn classify<'a>(
+        &mut self,
+        images: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Vec<Result<Vec<f64>, NotFinite>>> {
         let (side, classes) = (self.side(), self.classes.len().max(1));
         let images = self.normalised(images);
         let mut logits = vec![0.0; images.len() / (side * side * 3) * classes];
@@ -178,7 +202,7 @@ impl Classifier {
         let result = self.tta.logits(side, &mut predict, &images, &mut logits, &mut self.scratch);
         self.images = images;
         result?;
-        Ok(logits.chunks_exact(classes).map(softmax).collect())
+        Ok(logits.chunks_exact(classes).map(|logits| finite(logits).map(softmax)).collect())
     }
 
     /// The forward pass over one image alone, without further views, so that [`DynNetwork::read_output`] gives its layers'
@@ -209,7 +233,7 @@ impl Classifier {
     /// Evaluates a split; `seen` gets every batch.
     ///
     /// # Errors
-    /// An image cannot be read; the device failed.
+    /// An image cannot be read; its logits are not finite; the device failed.
     pub fn evaluate(
         &mut self,
         split: &Split,
@@ -217,7 +241,19 @@ impl Classifier {
         seen: &mut dyn FnMut(Classified<'_>),
     ) -> Result<Evaluation> {
         let protocol = Protocol { preprocess: self.preprocess, tta: self.tta, threads };
-        self.network.evaluate(split, protocol, seen)
+        let classes = self.classes.len().max(1);
+        let mut wrong = None;
+        let mut check = |batch: Classified<'_>| {
+            let mut all = batch.logits.chunks_exact(classes).enumerate();
+            let first = || all.find_map(|(index, logits)| Some((batch.first + index, finite(logits).err()?)));
+            wrong = wrong.or_else(first);
+            if wrong.is_none() {
+                seen(batch);
+            }
+        };
+        let evaluation = self.network.evaluate(split, protocol, &mut check)?;
+        let Some((index, error)) = wrong else { return Ok(evaluation) };
+        Err(error.of(split.file(index).map_or(format!("image {index}"), |file| file.display().to_string())))
     }
 }
 
@@ -258,6 +294,15 @@ mod tests {
         for side in [0, 4097, 1 << 32, (1 << 63) + 1, usize::MAX] {
             assert!(architecture_of(&metadata(side), Path::new("a")).is_err(), "{side}");
         }
+    }
+
+    #[test]
+    fn logits_that_are_not_finite_have_no_probabilities() {
+        assert_eq!(finite(&[f32::MAX, -0.0, f32::MIN]), Ok(&[f32::MAX, -0.0, f32::MIN][..]));
+        assert_eq!(finite(&[0.0, f32::INFINITY, f32::NAN]), Err(NotFinite(f32::INFINITY)));
+        assert_eq!(finite(&[0.0, f32::NEG_INFINITY]), Err(NotFinite(f32::NEG_INFINITY)));
+        let error = finite(&[1.0, f32::NAN]).unwrap_err().of("a.png").to_string();
+        assert_eq!(error, "the network's outputs for a.png are not finite (NaN)");
     }
 
     #[test]

@@ -160,6 +160,14 @@ pub enum Error {
         /// The checkpoint that was kept.
         kept: PathBuf,
     },
+    /// The network's logits for a picture are NaN or infinite.
+    #[error("the network's outputs for {picture} are not finite ({value})")]
+    Outputs {
+        /// The picture.
+        picture: String,
+        /// NaN or an infinity.
+        value: f32,
+    },
     /// A checkpoint cannot be written or read.
     #[error(transparent)]
     Checkpoint(#[from] super::checkpoint::Error),

@@ -12,7 +12,7 @@ use crate::data::{Fit, decode, resize};
 use crate::picture::{self, Picture};
 use crate::run::Result;
 use crate::run::checkpoint::Metadata;
-use crate::run::classifier::{Classifier, top};
+use crate::run::classifier::{Classifier, DIVERGED, top};
 use crate::run::summary::grouped;
 
 /// Most channels of a layer that are drawn.
@@ -153,8 +153,9 @@ impl Model {
         })
     }
 
-    /// The answers to pictures with their names, those that could be decoded in as few batches as possible; `None` if
-    /// `stop` said so before the end. The layers are those of the last picture.
+    /// The answers to pictures with their names, those that could be decoded in as few batches as possible, and whether the
+    /// network's outputs for one were not finite; `None` if `stop` said so before the end. The layers are those of the last
+    /// picture.
     ///
     /// # Errors
     /// The device failed.
@@ -163,7 +164,7 @@ impl Model {
         pictures: Vec<(Option<String>, Result<Decoded, String>)>,
         parameters: &Parameters,
         stop: &dyn Fn() -> bool,
-    ) -> Result<Option<Vec<Value>>> {
+    ) -> Result<Option<(Vec<Value>, bool)>> {
         let readable: Vec<&Decoded> = pictures.iter().filter_map(|(_, decoded)| decoded.as_ref().ok()).collect();
         let mut answers = Vec::with_capacity(readable.len());
         for batch in readable.chunks(self.batch.max(1)) {
@@ -174,13 +175,20 @@ impl Model {
             let shares = self.classifier.classify(batch.iter().map(|decoded| decoded.pixels.as_slice()))?;
             let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
             for (decoded, shares) in batch.iter().zip(shares) {
-                answers.push(self.answer(decoded, &shares, milliseconds, parameters)?);
+                answers.push(match shares {
+                    Ok(shares) => Ok(self.answer(decoded, &shares, milliseconds, parameters)?),
+                    Err(not_finite) => Err(not_finite),
+                });
             }
         }
+        let diverged = answers.iter().any(Result::is_err);
         let mut answers = answers.into_iter();
         let all = pictures.into_iter().map(|(name, decoded)| {
             let mut answer = match decoded {
-                Ok(_) => answers.next().unwrap_or_default(),
+                Ok(_) => answers.next().unwrap_or_else(|| Ok(Value::default())).unwrap_or_else(|not_finite| {
+                    let error = not_finite.of(name.as_deref().unwrap_or("the picture"));
+                    json!({ "error": format!("{error}: {DIVERGED}") })
+                }),
                 Err(reason) => json!({ "error": reason }),
             };
             if let Some(name) = name {
@@ -188,7 +196,7 @@ impl Model {
             }
             answer
         });
-        Ok(Some(all.collect()))
+        Ok(Some((all.collect(), diverged)))
     }
 
     fn answer(

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::answer::{Decoded, Parameters};
 use super::{Refusal, Server, access, upload};
+use crate::run::classifier::DIVERGED;
 
 type Answer = Response<Full<Bytes>>;
 
@@ -216,7 +217,8 @@ async fn predict(server: &Arc<Server>, mut request: Request<Incoming>) -> Result
         let several = upload.several || parameters.results;
         let answers = server.lock().predict(decoded, &parameters, &stop);
         let failed = |error: crate::run::Error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
-        finish(answers.map_err(failed)?.ok_or_else(too_long)?, several)
+        let (answers, diverged) = answers.map_err(failed)?.ok_or_else(too_long)?;
+        finish(answers, several, diverged)
     });
     let answer = tokio::time::timeout(limits.time, task).await;
     answer.unwrap_or_else(|_| Err(too_long()))
@@ -226,14 +228,16 @@ fn too_long() -> Refusal {
     Refusal::new(StatusCode::GATEWAY_TIMEOUT, "the inference took too long")
 }
 
-/// The response of one picture, or of a list of them.
-fn finish(mut answers: Vec<Value>, several: bool) -> Result<Answer, Refusal> {
+/// The response of one picture, or of a list of them; `diverged` if outputs of the network were not finite.
+fn finish(mut answers: Vec<Value>, several: bool, diverged: bool) -> Result<Answer, Refusal> {
     let is_error = |answer: &Value| answer.get("error").is_some();
-    let unreadable = answers.iter().all(is_error);
+    let none = answers.iter().all(is_error);
     let body = if several {
         let count = answers.len();
         let mut body = json!({ "results": answers });
-        if unreadable {
+        if none && diverged {
+            body["error"] = format!("none of the pictures has a prediction ({count}): {DIVERGED}").into();
+        } else if none {
             body["error"] = format!("none of the pictures can be read ({count})").into();
         }
         body
@@ -241,8 +245,10 @@ fn finish(mut answers: Vec<Value>, several: bool) -> Result<Answer, Refusal> {
         answers.pop().unwrap_or_default()
     };
     let mut response = json(&body);
-    if unreadable {
-        *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
+    if none {
+        // Not the pictures' fault.
+        let status = if diverged { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::UNPROCESSABLE_ENTITY };
+        *response.status_mut() = status;
     }
     Ok(response)
 }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::data::DataError;
 use crate::print::{columns, cut, cut_start, pad, widest};
 use crate::run::classifier::top;
 
@@ -132,8 +131,8 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// The line for a picture that cannot be read: on standard output for tools, else (`Err`) on standard error.
-    pub fn broken(&self, image: &Path, error: &DataError) -> Result<String, String> {
+    /// The line for a picture without a prediction: on standard output for tools, else (`Err`) on standard error.
+    pub fn broken(&self, image: &Path, error: &dyn std::error::Error) -> Result<String, String> {
         let image = image.to_string_lossy();
         match self.format {
             Format::Jsonl => Ok(json!({ "image": image, "error": error.to_string() }).to_string()),
@@ -177,6 +176,7 @@ pub fn probability(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::DataError;
 
     fn classes() -> [String; 4] {
         ["apfel", "my pear", "橙子", "a class with a very long name"].map(String::from)
