@@ -189,9 +189,10 @@ impl FileKind {
             [0, 0, 1, 0, 1..=64, 0, ..] => K::Ico,
             // Magic number: two zeros, an element type, the number of dimensions.
             [0, 0, 0x08 | 0x09 | 0x0b..=0x0e, 1..=4, ..] => K::Idx,
+            // Before pickles, whose first bytes a header's length may have.
+            _ if is_safetensors(start) => K::Safetensors,
             [0x80, 2..=5, ..] => K::Pickle,
             [b'(' | b'}' | b']', b'd' | b'l' | b'p' | b'i' | b'q', ..] if start.len() > 8 => K::Pickle,
-            _ if is_safetensors(start) => K::Safetensors,
             // A version, then a message: of a SavedModel (schema 1: its graph), of Core ML (its description). ONNX has the
             // producer's name there.
             [0x08, 1, 0x12, rest @ ..] if !begins_with_text(rest) => K::SavedModel,

@@ -208,12 +208,15 @@ impl std::str::FromStr for Normalise {
             Some(&[m0, m1, m2, s0, s1, s2]) => Some(([m0, m1, m2], [s0, s1, s2])),
             _ => None,
         };
-        match values.filter(|&(mean, std)| check(mean, std).is_ok()) {
+        let in_range = |&(mean, std): &([f32; 3], [f32; 3])| {
+            check(mean, std).is_ok() && mean.iter().chain(&std).all(|value| (0.0..=1.0).contains(value))
+        };
+        match values.filter(in_range) {
             Some((mean, std)) => Ok(Self::Values { mean, std }),
             None => Err(DataError::Setting {
                 what: "normalisation",
                 value: format!("`{text}`"),
-                expected: "cifar10, imagenet, auto, or mean and standard deviation of values in 0..1: M,S or M,M,M,S,S,S",
+                expected: "cifar10, imagenet, auto, or M,S or M,M,M,S,S,S: mean from 0 to 1 and deviation above 0, of pixels in 0..1 (numbers for 0..255 divided by 255)",
             }),
         }
     }
@@ -288,7 +291,19 @@ mod tests {
             assert!(Preprocess::from_json(&other.to_string(), 224).is_err(), "{other}");
         }
         assert!(Preprocess::from_json(&whole.to_string(), 224).is_ok());
-        for text in ["", "imagenet1k", "0.5", "0.5,0", "0.5,-1", "0.5,nan", "inf,1", "1,2,3", "1,2,3,4,5,6,7"] {
+        for text in [
+            "",
+            "imagenet1k",
+            "0.5",
+            "0.5,0",
+            "0.5,-1",
+            "0.5,nan",
+            "inf,1",
+            "1,2,3",
+            "1,2,3,4,5,6,7",
+            "127.5,127.5",
+            "0.5,2",
+        ] {
             assert!(text.parse::<Normalise>().is_err(), "{text}");
         }
     }

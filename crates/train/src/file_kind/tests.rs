@@ -64,6 +64,8 @@ fn kinds_are_told_by_their_first_bytes() {
         (b"\x08\x04\x12\x5e\x0a\x1f\x0a\x05image", K::CoreMl),
         (b"\x1c\0\0\0TFL3", K::TfLite),
         (b"\x10\0\0\0\0\0\0\0{\"a\":{}}", K::Safetensors),
+        // A header of 0x580 bytes, with a pickle's first two.
+        (b"\x80\x05\0\0\0\0\0\0{\"a\":{}}", K::Safetensors),
         (b"\0\0\x08\x03\0\0\xea\x60", K::Idx),
         (b"MATLAB 5.0 MAT-file, Platform: GLNXA64", K::Mat),
         (b"\0\x05\x16\x07\0\x02\0\0Mac OS X", K::AppleDouble),

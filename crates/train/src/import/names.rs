@@ -96,7 +96,21 @@ pub(super) fn is_average(key: &str) -> bool {
         let word = word.to_ascii_lowercase();
         matches!(
             word.as_str(),
-            "ema" | "swa" | "avg" | "average" | "averaged" | "teacher" | "momentum" | "shadow" | "key"
+            "ema"
+                | "swa"
+                | "avg"
+                | "average"
+                | "averaged"
+                | "teacher"
+                | "momentum"
+                | "shadow"
+                | "key"
+                | "grad"
+                | "grads"
+                | "gradient"
+                | "gradients"
+                | "optim"
+                | "optimizer"
         )
     })
 }

@@ -297,7 +297,8 @@ fn gather(tensor: &Tensor, storage: &[f32]) -> Option<Vec<f32>> {
         for (&i, &stride) in index.iter().zip(&tensor.strides) {
             at = at.checked_add(stride.checked_mul(i)?)?;
         }
-        values.push(*storage.get(at)?);
+        let value = *storage.get(at)?;
+        values.push(if tensor.negative { -value } else { value });
         for (i, &side) in index.iter_mut().zip(&tensor.shape).rev() {
             *i += 1;
             if *i < side {

@@ -201,6 +201,24 @@ fn python_2_and_pytorch_before_0_4() {
 }
 
 #[test]
+fn the_negative_bit_of_a_tensor_changes_the_signs() {
+    let text = |text: &str| [&[b'U', text.len() as u8][..], text.as_bytes()].concat();
+    let mut pickle = b"\x80\x02ccollections\nOrderedDict\n](".to_vec();
+    for (key, name) in NAMES.iter().enumerate() {
+        pickle.extend([&b"]("[..], &text(name), b"ctorch._utils\n_rebuild_tensor_v2\n(("].concat());
+        pickle.extend([text("storage"), b"ctorch\nFloatStorage\n".to_vec(), text(&key.to_string())].concat());
+        pickle.extend(
+            [text("cpu"), b"K\x04NtQK\x00(K\x04t(K\x01t\x89N}".to_vec(), text("neg"), b"\x88stRe".to_vec()].concat(),
+        );
+    }
+    pickle.extend(b"e\x85R.");
+    for file in [stored(&pickle, 3), legacy(&pickle, 3)] {
+        let negated: Vec<f32> = values(0).iter().map(|value| -value).collect();
+        assert_eq!(open(&saved(&file).1, None).unwrap().read(NAMES[0]).unwrap(), negated);
+    }
+}
+
+#[test]
 fn a_weight_that_is_no_tensor_is_named_with_what_would_make_it() {
     let mut pickle = Pickle::new();
     pickle.empty_dict().mark();

@@ -104,7 +104,9 @@ impl Machine<'_> {
                         // Counted, since shape and strides are copied out of their tuples.
                         self.entries += 2 * shape.len();
                         let storage = Storage::clone(storage);
-                        Value::Tensor(Rc::new(Tensor { storage, offset, shape, strides }))
+                        // After requires_grad and backward_hooks.
+                        let negative = values.get(6).is_some_and(|metadata| self.has_negative_bit(metadata));
+                        Value::Tensor(Rc::new(Tensor { storage, offset, shape, strides, negative }))
                     }
                     _ => return self.malformed("a tensor's offset, shape and strides must be numbers"),
                 }
@@ -116,6 +118,12 @@ impl Machine<'_> {
                 self.new_object(name.into(), arguments.clone())
             }
         })
+    }
+
+    /// Whether a tensor's metadata is `{'neg': True}`.
+    fn has_negative_bit(&self, metadata: &Value) -> bool {
+        let Value::Dict(dict) = *metadata else { return false };
+        self.dicts[dict].iter().any(|(key, value)| **key == *"neg" && matches!(value, Value::Bool(true)))
     }
 
     /// Python 2's `OrderedDict([[key, value], …])`.

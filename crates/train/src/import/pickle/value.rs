@@ -102,6 +102,8 @@ pub struct Tensor {
     pub shape: Vec<usize>,
     /// Strides in elements, one per dimension.
     pub strides: Vec<usize>,
+    /// Whether its elements are the storage's with the other sign: PyTorch's negative bit.
+    pub negative: bool,
 }
 
 /// What an unknown class or function would make, if it were called: nothing was.
