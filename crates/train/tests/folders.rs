@@ -419,3 +419,27 @@ fn links_that_lead_up_in_a_circle_or_nowhere_are_passed_over() {
         assert!(!done.error.contains("self"), "{done:?}");
     }
 }
+
+#[test]
+fn what_a_list_of_labels_does_not_name_is_counted() {
+    let place = Place::new();
+    for number in 0..6 {
+        picture(&place.path(&format!("kaggle/train/{number}.png")), number % 2 == 1, number);
+    }
+    for number in 0..3 {
+        picture(&place.path(&format!("kaggle/test/{number}.png")), true, number);
+    }
+    fs::write(place.path("kaggle/trainLabels.csv"), "id,label\n0,ant\n1,bee\n2,ant\n3,bee\n").unwrap();
+    let done = place.run("data --data kaggle show");
+    assert!(done.code == 0 && done.out.lines().any(|line| line.split_whitespace().eq(["bee", "2"])), "{done:?}");
+    let said = [
+        "kaggle/train: passed over 2 pictures that the list does not name",
+        "kaggle/test is not used: the list does not label its 3 pictures",
+    ];
+    for line in said {
+        assert!(done.error.contains(line), "{line}: {done:?}");
+    }
+    fs::write(place.path("kaggle/trainLabels.csv"), "id,label\n0,ant\n1,bee\n0,bee\n").unwrap();
+    let twice = "picture 0.png has the label ant in line 2, and bee in line 4";
+    place.fail("data --data kaggle show", 1, &[twice, "hint: correct trainLabels.csv"]);
+}

@@ -326,6 +326,10 @@ pub fn of_data(error: &DataError) -> String {
                 .into()
         }
         DataError::NotAFolder { kind, .. } => not_a_folder(*kind),
+        DataError::Malformed { path, .. } if path.extension().is_some_and(|extension| extension == "csv") => format!(
+            "correct {}: one line per picture, its name and its class; or sort the pictures into train/CLASS/",
+            file_name(path)
+        ),
         DataError::Malformed { path, .. } => format!("download {} again, and unpack it anew", file_name(path)),
         DataError::Missing { path } if !file_name(path).ends_with(".bin") => {
             "unpack the whole archive of the data set into one folder".into()

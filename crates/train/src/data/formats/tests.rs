@@ -192,10 +192,20 @@ fn a_list_of_labels_beside_pictures() {
         ("id,label\n1,a,b\n", "line 2 has 3 columns"),
         ("id,label\n1,a\n../1,b\n", "line 3 has the name"),
         ("id,label\n", "no rows"),
+        ("id,label\n1,a\n\n2,b\n1,b\n", "picture 1.png has the label a in line 2, and b in line 5"),
     ] {
         write(path("labels.csv"), rows);
         let error = super::open(folder.path(), &options).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
+    }
+    // A first line that names a picture is no header, whatever its class is called; a picture twice is one label.
+    for (first, class) in [("1,x", "x"), ("\u{feff}1.png,label", "label")] {
+        let rest = if first.contains("png") { "2.png,y\n2.png,y\n" } else { "2,y\n2,y\n" };
+        write(path("labels.csv"), format!("{first}\n{rest}"));
+        let headless = super::open(folder.path(), &options).unwrap().unwrap();
+        assert!(headless.classes.contains(&class.to_owned()), "{:?}", headless.classes);
+        assert_eq!((headless.train.len(), headless.classes.len()), (3, 2));
+        assert!(headless.train.file(0).unwrap().ends_with("train/1.png"));
     }
     // Beside class folders the list is not needed.
     write(path("labels.csv"), "id,label\n77,a\n");
