@@ -213,6 +213,22 @@ fn tiny_imagenets_layout() {
     let files = String::from_utf8(place.read("run/files.txt")).unwrap();
     let val: Vec<&str> = files.lines().filter_map(|line| line.strip_prefix("val\tval/images/")).collect();
     assert_eq!(val, ["val_2.png", "val_0.png", "val_1.png", "val_3.png"], "by class, then by name");
+    // Sorted into class folders, as scripts do that leave the list behind: the folders say what is where.
+    for number in 0..4 {
+        let class = if number == 2 { "n02" } else { "n01" };
+        fs::create_dir_all(place.path("moved/val").join(class)).unwrap();
+        let name = format!("val_{number}.png");
+        fs::copy(place.path("tiny/val/images").join(&name), place.path("moved/val").join(class).join(&name)).unwrap();
+        for class in ["n01", "n02"] {
+            picture(&place.path(&format!("moved/train/{class}/images/{number}.png")), class == "n02", number);
+        }
+    }
+    fs::write(place.path("moved/val/val_annotations.txt"), &list).unwrap();
+    fs::create_dir(place.path("moved/val/images")).unwrap();
+    let out = place.succeed("data --data moved show");
+    assert!(out.lines().any(|line| line.split_whitespace().eq(["n01", "4", "3"])), "{out}");
+    assert!(place.succeed("data --data moved verify").contains("12 of 12 images decode."));
+    assert!(place.succeed("eval run --device cpu --data moved").contains("4 validation images of moved"));
     fs::write(place.path("tiny/val/val_annotations.txt"), list.replace("n02", "n03")).unwrap();
     place.fail("data --data tiny show", 1, &["val_annotations.txt, line 1: class n03 is not a training class"]);
     fs::remove_file(place.path("tiny/val/val_annotations.txt")).unwrap();
@@ -442,4 +458,25 @@ fn what_a_list_of_labels_does_not_name_is_counted() {
     fs::write(place.path("kaggle/trainLabels.csv"), "id,label\n0,ant\n1,bee\n0,bee\n").unwrap();
     let twice = "picture 0.png has the label ant in line 2, and bee in line 4";
     place.fail("data --data kaggle show", 1, &[twice, "hint: correct trainLabels.csv"]);
+}
+
+#[test]
+fn a_data_set_in_a_folder_of_its_own_is_pointed_at() {
+    let place = Place::new();
+    place.classes("outer/mydata/train", 2);
+    place.classes("outer/mydata/val", 1);
+    let inner =
+        ["no data set in outer: it has mydata", "hint: the data set is in a folder below: give --data outer/mydata"];
+    place.fail("data --data outer show", 1, &inner);
+    place.fail(&format!("{TRAIN} outer --out run"), 1, &inner);
+    fs::create_dir(place.path("far")).unwrap();
+    fs::rename(place.path("outer"), place.path("far/outer")).unwrap();
+    fs::write(place.path("far/readme.txt"), "x").unwrap();
+    place.fail("data --data far show", 1, &["give --data far/outer/mydata"]);
+    // A folder of a split is no data set.
+    place.classes("held/val", 1);
+    place.fail("data --data held show", 1, &["there is no folder train", "hint: expected train/CLASS/"]);
+    // Two of them: none is meant more than the other.
+    place.classes("far/outer/other/train", 2);
+    place.fail("data --data far/outer show", 1, &["it has mydata, other", "hint: expected train/CLASS/"]);
 }

@@ -315,6 +315,11 @@ pub fn of_network(error: &alexnet_core::Error) -> Option<String> {
 
 /// For an error of a data set.
 pub fn of_data(error: &DataError) -> String {
+    if let DataError::NothingFound { path, .. } | DataError::NoClasses { path, .. } = error
+        && let Some(inner) = data::folder::inner(path)
+    {
+        return format!("the data set is in a folder below: give --data {}", inner.display());
+    }
     match error {
         DataError::Io(error) => of_data_io(error),
         DataError::NothingFound { .. } => {

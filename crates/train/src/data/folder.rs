@@ -4,7 +4,7 @@
 //! **Names.** `train` or `training`; `val`, `valid`, `validation` or `dev`; `test`, `testing`, `eval` or `evaluation`,
 //! in any case. Classes are the folders' names in byte order, as torchvision's `ImageFolder` numbers them; images are
 //! found at any depth below them, in its order. A `val_annotations.txt`, as Tiny-ImageNet has, names the classes of a
-//! split without class folders. Hidden entries are skipped; what else is not read is counted and reported.
+//! split without class folders of pictures. Hidden entries are skipped; what else is not read is counted and reported.
 //!
 //! **Memory.** [`list`] keeps names only, about 60 bytes per image (80 MB for ImageNet's 1.3 million). If all resized
 //! images fit [`Options::memory`](super::Options::memory) (512 MiB by default) they are decoded at once; else the loader
@@ -38,6 +38,23 @@ pub fn is_one(path: &Path) -> bool {
         // Which [`list`] names.
         Err(error) => error.is_bad_data(),
     }
+}
+
+/// The data set that lies deeper in `path`, as where an archive was unpacked into a folder of its own: the only folder
+/// in it that [is one](is_one), else one in its only folder, down to the third level. Folders of splits are none.
+pub fn inner(path: &Path) -> Option<PathBuf> {
+    fn below(path: &Path, levels: usize) -> Option<PathBuf> {
+        let split = |entry: &Entry| role_of(&entry.name.to_string_lossy()).is_some();
+        let folders = entries(path).ok()?.into_iter().filter(|e| e.kind == Kind::Folder && !e.link && !split(e));
+        let folders: Vec<PathBuf> = folders.map(|entry| entry.path).take(64).collect();
+        let mut sets = folders.iter().filter(|folder| is_one(folder));
+        match (sets.next(), sets.next(), &folders[..]) {
+            (Some(set), None, _) => Some(set.clone()),
+            (None, None, [only]) if levels > 1 => below(only, levels - 1),
+            _ => None,
+        }
+    }
+    below(path, 3)
 }
 
 /// Classes and the images of one split.
@@ -152,7 +169,12 @@ pub fn name_of(path: &Path) -> String {
 
 /// The classes below `path` and their images.
 fn scan(path: &Path, passed: &mut PassedOver) -> Result<Scan> {
-    let all = walk::without_links_up(path, entries(path)?, passed)?;
+    scan_entries(path, entries(path)?, passed)
+}
+
+/// The classes among the entries `all` of `path`, and their images.
+fn scan_entries(path: &Path, all: Vec<Entry>, passed: &mut PassedOver) -> Result<Scan> {
+    let all = walk::without_links_up(path, all, passed)?;
     layout::loose_pictures(&all, passed);
     let folders: Vec<PathBuf> =
         all.iter().filter(|entry| entry.kind == Kind::Folder).map(|entry| entry.path.clone()).collect();
@@ -189,20 +211,26 @@ fn scan_held_out(
     options: &Options,
 ) -> Result<Option<Scan>> {
     let all = entries(path)?;
-    if let Some((split, unlabelled)) = annotations::read(path, known)? {
+    let folders: Vec<&Entry> = all.iter().filter(|entry| entry.kind == Kind::Folder).collect();
+    let ours = |entry: &&Entry| known.iter().any(|class| *class == entry.name.to_string_lossy());
+    let images = |entry: &Entry| entry.name.eq_ignore_ascii_case("images") && !ours(&entry);
+    let filled = |entry: &Entry| pictures(&entry.path, &mut PassedOver::default()).is_ok_and(|found| !found.is_empty());
+    // The listed pictures may have been sorted into class folders since, which leaves the list and an empty `images`.
+    let sorted = folders.iter().any(|entry| ours(entry) && filled(entry));
+    if !sorted && let Some((split, unlabelled)) = annotations::read(path, known)? {
         passed.merge(&unlabelled);
         return Ok(Some(Scan { folder: path.into(), classes: known.to_vec(), split }));
     }
-    let folders: Vec<&Entry> = all.iter().filter(|entry| entry.kind == Kind::Folder).collect();
-    let ours = |entry: &&Entry| known.iter().any(|class| *class == entry.name.to_string_lossy());
     // Pictures of an unlabelled test set lie side by side, in Tiny-ImageNet in `images`.
     let unlabelled = match folders[..] {
         [] => true,
-        [only] => only.name.eq_ignore_ascii_case("images") && !ours(&only),
+        [only] => images(only),
         _ => false,
     };
     if !unlabelled {
-        return scan(path, passed).map(Some);
+        let left_empty = |entry: &Entry| sorted && annotations::is_in(path) && images(entry) && !filled(entry);
+        let all = all.iter().filter(|entry| !left_empty(entry)).cloned().collect();
+        return scan_entries(path, all, passed).map(Some);
     }
     let pictures = pictures(path, &mut PassedOver::default())?.len();
     if pictures > 0 && role != Role::Test {

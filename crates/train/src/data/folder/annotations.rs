@@ -12,16 +12,21 @@ use super::pictures;
 /// Its name.
 const FILE: &str = "val_annotations.txt";
 
+/// Whether `folder` has the file.
+pub fn is_in(folder: &Path) -> bool {
+    folder.join(FILE).is_file()
+}
+
 /// The pictures that the file in `folder` lists, by class and name, and those that it does not list; `None` if there is
 /// no such file. A line has a picture's name, a tab, its class, and a bounding box, which is not used.
 ///
 /// # Errors
 /// The file cannot be read; a line without a class, or with one that is not `known`; no picture is listed.
 pub fn read(folder: &Path, known: &[String]) -> Result<Option<(Split, PassedOver)>> {
-    let file = folder.join(FILE);
-    if !file.is_file() {
+    if !is_in(folder) {
         return Ok(None);
     }
+    let file = folder.join(FILE);
     let text = std::fs::read_to_string(&file).map_err(DataError::io("read", &file))?;
     let images = match folder.join("images") {
         below if below.is_dir() => below,
