@@ -9,7 +9,9 @@ use crate::support::{PRECISIONS, U, activations, assert_close, floats, gpu, numb
 #[test]
 fn loss_hits_and_gradient() {
     let gpu = gpu();
-    for (weighted, precision) in [false, true].into_iter().flat_map(|weighted| PRECISIONS.map(|precision| (weighted, precision))) {
+    for (weighted, precision) in
+        [false, true].into_iter().flat_map(|weighted| PRECISIONS.map(|precision| (weighted, precision)))
+    {
         // One class; rows that fill no warp; AlexNet's; more than a block's shared memory holds.
         for (batch, classes) in [(1, 1), (3, 2), (33, 10), (5, 33), (2, 1000), (17, 700), (2, 9000)] {
             let (plain, with_weights) = (
@@ -100,7 +102,8 @@ fn loss_hits_and_gradient() {
                     let target = smoothing / k + share(&labels, weight) + share(&second, 1.0 - weight);
                     let target = class_weights[i % classes] * target;
                     let softmax = dx[i] * divisor + target;
-                    let error = softmax * (k + 2.0 * d + 6.0 + sum) + (6.0 + more) * target + 2.0 * (softmax - target).abs();
+                    let error =
+                        softmax * (k + 2.0 * d + 6.0 + sum) + (6.0 + more) * target + 2.0 * (softmax - target).abs();
                     error * U / divisor * scale + roundoff(scaled[i], precision)
                 });
             }
