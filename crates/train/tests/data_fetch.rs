@@ -263,13 +263,15 @@ fn redirects_are_followed_but_not_for_ever() {
         if request.path == "/moved" {
             serve(stream, request, &body, usize::MAX);
         } else {
-            write!(stream, "HTTP/1.1 302 Found\r\nLocation: /moved\r\nContent-Length: 0\r\n\r\n").unwrap();
+            write!(stream, "HTTP/1.1 302 Found\r\nLocation: /moved\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+                .unwrap();
         }
     });
     assert_is_tiny(&dataset.unwrap());
     assert_eq!(server.requests().len(), 2);
     let (reason, _) = reason(&tiny, |_, _, stream| {
-        write!(stream, "HTTP/1.1 302 Found\r\nLocation: /round\r\nContent-Length: 0\r\n\r\n").unwrap();
+        write!(stream, "HTTP/1.1 302 Found\r\nLocation: /round\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
     });
     assert!(reason.contains("redirect"), "{reason}");
 }
