@@ -219,59 +219,6 @@ impl FileKind {
         Ok(Self::of(&start))
     }
 
-    /// The kind that an extension, without its dot and in any case, stands for, as far as it is used for one only.
-    pub fn of_extension(extension: &str) -> Option<Self> {
-        Some(match extension.to_ascii_lowercase().as_str() {
-            "png" | "apng" => K::Png,
-            "jpg" | "jpeg" | "jpe" | "jfif" | "mpo" => K::Jpeg,
-            "webp" => K::WebP,
-            "gif" => K::Gif,
-            "bmp" | "dib" => K::Bmp,
-            "tif" | "tiff" => K::Tiff,
-            "heic" | "heif" | "hif" => K::Heic,
-            "avif" => K::Avif,
-            "jxl" => K::JpegXl,
-            "jp2" | "j2k" | "jpx" => K::Jpeg2000,
-            "svg" | "svgz" => K::Svg,
-            "ico" | "cur" => K::Ico,
-            "psd" | "psb" => K::Psd,
-            "arw" | "cr2" | "cr3" | "crw" | "dng" | "nef" | "nrw" | "orf" | "pef" | "raf" | "raw" | "rw2" | "srw" => {
-                K::Raw
-            }
-            "pnm" | "pbm" | "pgm" | "ppm" | "pam" => K::Pnm,
-            "qoi" => K::Qoi,
-            "exr" => K::OpenExr,
-            "hdr" => K::RadianceHdr,
-            "dds" => K::Dds,
-            "dcm" => K::Dicom,
-            "fits" => K::Fits,
-            "mp4" | "mov" | "m4v" | "3gp" => K::Mp4,
-            "mkv" | "webm" => K::Matroska,
-            "avi" => K::Avi,
-            "pdf" => K::Pdf,
-            "zip" => K::Zip,
-            "gz" | "tgz" => K::Gzip,
-            "tar" => K::Tar,
-            "7z" => K::SevenZip,
-            "rar" => K::Rar,
-            "xz" | "txz" => K::Xz,
-            "bz2" | "tbz2" => K::Bzip2,
-            "zst" => K::Zstd,
-            "safetensors" => K::Safetensors,
-            "onnx" => K::Onnx,
-            "npy" => K::NumPy,
-            "npz" => K::NumPyZip,
-            "keras" => K::Keras,
-            "h5" | "hdf5" => K::Hdf5,
-            "tflite" => K::TfLite,
-            "gguf" => K::Gguf,
-            "mat" => K::Mat,
-            "parquet" => K::Parquet,
-            "arrow" | "feather" => K::Arrow,
-            _ => return None,
-        })
-    }
-
     /// With an article: `a JPEG picture`, `an HTML page`.
     pub const fn name(self) -> &'static str {
         match self {

@@ -6,7 +6,8 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::Path;
 
-use crate::data::folder::{is_picture, role_of};
+use crate::data::decode::has_image_extension;
+use crate::data::folder::role_of;
 use crate::data::{self, DataError, Role};
 use crate::export;
 use crate::file_kind::{FileKind, Group};
@@ -165,7 +166,7 @@ fn of_run_path(path: &Path) -> String {
     if let Some(run) = inside.iter().find(|path| is_run(path)) {
         return format!("it holds runs: give one of them, such as {}", run.display());
     }
-    if inside.iter().any(|path| crate::data::folder::is_picture(path)) {
+    if inside.iter().any(|path| has_image_extension(path)) {
         return "it holds pictures: give the run or checkpoint first, then the pictures".into();
     }
     "give the folder of a run (runs/NAME), which holds last.safetensors; if it stopped before its first checkpoint, \
@@ -426,7 +427,7 @@ fn of_data_io(error: &crate::FileError) -> String {
         "free some disk space (unpacking CIFAR-10 needs 700 MB), or set ALEXNET_DATA to a folder on another disk".into()
     } else if writes || error.action == "lock" {
         "check the folder's permissions, or set ALEXNET_DATA to a folder that can be written".into()
-    } else if error.source.kind() == io::ErrorKind::PermissionDenied && is_picture(&error.path) {
+    } else if error.source.kind() == io::ErrorKind::PermissionDenied && has_image_extension(&error.path) {
         format!(
             "check the file's permissions, or leave it out with --skip-broken; `alexnet data --data {} verify` lists all \
              that cannot be read",

@@ -75,7 +75,7 @@ pub struct Args {
     exif: Option<Exif>,
     /// Folder of pictures that visitors of the page can try
     ///
-    /// The first 12 by name, shrunk to 512 pixels. Without it a network with CIFAR-10's classes offers one of each.
+    /// Up to 12 of them, spread over the folder and shrunk to 512 pixels. Without it a network with CIFAR-10's classes offers one of each.
     #[arg(long, value_name = "DIR")]
     examples: Option<PathBuf>,
     /// Ask the server at --host and --port whether it answers, and exit

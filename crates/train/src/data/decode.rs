@@ -251,6 +251,11 @@ fn orientation(decoder: &mut impl ImageDecoder, format: ImageFormat, bytes: &[u8
     found.unwrap_or(Orientation::NoTransforms)
 }
 
+/// What of a file is missing at its end.
+fn cut(part: &str) -> String {
+    format!("the file is cut short: {part}")
+}
+
 /// A decoder's error for readers.
 fn message(error: image::ImageError) -> String {
     match &error {

@@ -29,7 +29,7 @@ mod layout;
 mod walk;
 
 pub use layout::{Layout, find, role_of};
-pub use walk::{Entry, Kind, entries, is_picture, pictures};
+pub use walk::{Entry, Kind, entries, pictures};
 
 /// Whether `path` looks like folders of images.
 pub fn is_one(path: &Path) -> bool {
@@ -216,7 +216,7 @@ fn scan_held_out(
     let images = |entry: &Entry| entry.name.eq_ignore_ascii_case("images") && !ours(&entry);
     let filled = |entry: &Entry| pictures(&entry.path, &mut PassedOver::default()).is_ok_and(|found| !found.is_empty());
     // The listed pictures may have been sorted into class folders since, which leaves the list and an empty `images`.
-    let sorted = folders.iter().any(|entry| ours(entry) && filled(entry));
+    let sorted = annotations::is_in(path) && folders.iter().any(|entry| ours(entry) && filled(entry));
     if !sorted && let Some((split, unlabelled)) = annotations::read(path, known)? {
         passed.merge(&unlabelled);
         return Ok(Some(Scan { folder: path.into(), classes: known.to_vec(), split }));
@@ -228,7 +228,7 @@ fn scan_held_out(
         _ => false,
     };
     if !unlabelled {
-        let left_empty = |entry: &Entry| sorted && annotations::is_in(path) && images(entry) && !filled(entry);
+        let left_empty = |entry: &Entry| sorted && images(entry) && !filled(entry);
         let all = all.iter().filter(|entry| !left_empty(entry)).cloned().collect();
         return scan_entries(path, all, passed).map(Some);
     }

@@ -2,7 +2,6 @@
 //!
 //! A Fisher-Yates shuffle with Philox: starting from 0, 1, …, n − 1, for i = n − 1 down to 1, elements i and
 //! j = below(word(SHUFFLE, epoch, i), i + 1) are swapped. The word is a pure function of seed, epoch and i.
-
 //!
 //! A balanced epoch draws as many images, but every class equally often. The n mod K classes that get one more than
 //! n / K (K: classes that have images) are those from number `epoch` on, cyclically. The images of a class are drawn in
@@ -59,13 +58,11 @@ pub fn draws(labels: &[u32], options: &LoaderOptions) -> Option<Vec<Draw>> {
     })
 }
 
-/// The weight of each of `classes` in the loss: images / (classes with images · images of the class), scikit-learn's
+/// The weight of each class in the loss, from its number of images: images / (classes with images · images of the class), scikit-learn's
 /// `class_weight="balanced"`, whose mean over the images is 1; 0 for a class without images.
-pub fn class_weights(labels: &[u32], classes: usize) -> Vec<f32> {
-    let mut counts = vec![0usize; classes];
-    labels.iter().for_each(|&label| counts[label as usize] += 1);
-    let present = counts.iter().filter(|&&count| count > 0).count();
-    let weight = |count: usize| labels.len() as f64 / (present * count) as f64;
+pub fn class_weights(counts: &[usize]) -> Vec<f32> {
+    let (images, present) = (counts.iter().sum::<usize>(), counts.iter().filter(|&&count| count > 0).count());
+    let weight = |count: usize| images as f64 / (present * count) as f64;
     counts.iter().map(|&count| if count > 0 { weight(count) as f32 } else { 0.0 }).collect()
 }
 
@@ -167,7 +164,7 @@ mod tests {
     fn class_weights_are_scikit_learns() {
         // compute_class_weight("balanced", classes=[0, 1, 3], y=[0]*8 + [1]*4 + [3]) = 13/24, 13/12, 13/3.
         let labels: Vec<u32> = [(0, 8), (1, 4), (3, 1)].into_iter().flat_map(|(l, n)| vec![l; n]).collect();
-        let weights = class_weights(&labels, 4);
+        let weights = class_weights(&[8, 4, 0, 1]);
         assert_eq!(weights, [13.0 / 24.0, 13.0 / 12.0, 0.0, 13.0 / 3.0]);
         let mean: f32 = labels.iter().map(|&label| weights[label as usize]).sum::<f32>() / 13.0;
         assert!((mean - 1.0).abs() < 1e-6);

@@ -32,6 +32,15 @@ impl Model<'_> {
     pub fn preprocess_json(&self) -> String {
         self.preprocess.to_json(self.architecture.image_size).to_string()
     }
+
+    /// The tensors `mean` and `std` of a graph that normalises its input.
+    fn preprocess_tensors(&self) -> [Tensor<'static>; 2] {
+        let Preprocess { mean, std, .. } = self.preprocess;
+        [("mean", mean), ("std", std)].map(|(name, values)| {
+            let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+            Tensor { name: name.into(), shape: vec![3], bytes: bytes.into() }
+        })
+    }
 }
 
 /// A parameter's value.

@@ -23,13 +23,9 @@ const VERSION: &str = "10";
 /// # Errors
 /// Layers that do not fit each other; an archive that cannot be written.
 pub fn to_bytes(model: &Model<'_>, wrapping: Wrapping) -> Result<Vec<u8>, Error> {
-    let constants = [model.preprocess.mean, model.preprocess.std]
-        .map(|values| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
     let (architecture, mut tensors) = fold(model)?;
     if wrapping.preprocess {
-        for (name, bytes) in ["mean", "std"].into_iter().zip(&constants) {
-            tensors.push(Tensor { name: name.into(), shape: vec![3], bytes: bytes.into() });
-        }
+        tensors.extend(model.preprocess_tensors());
     }
     let traced = architecture.trace()?;
     let code = code(&groups(&tensors), &traced, wrapping);

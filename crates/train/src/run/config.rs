@@ -148,7 +148,7 @@ pub struct Config {
     pub warmup: f64,
     /// Epochs between two evaluations.
     pub test_every: usize,
-    /// evaluations without a higher accuracy after which the run ends; 0: never.
+    /// Evaluations without a higher accuracy after which the run ends; 0: never.
     pub patience: usize,
     /// Seed of all randomness.
     pub seed: u64,
@@ -440,17 +440,8 @@ impl Config {
 
 /// The threads to start if `wanted` are asked for: no more than there are cores, which 0 stands for.
 pub fn threads(wanted: usize) -> usize {
-    let cores = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
-    match wanted {
-        0 => {
-            if cores == usize::MAX {
-                1
-            } else {
-                cores
-            }
-        }
-        wanted => wanted.min(cores),
-    }
+    let cores = std::thread::available_parallelism().ok().map(usize::from);
+    if wanted == 0 { cores.unwrap_or(1) } else { cores.map_or(wanted, |cores| wanted.min(cores)) }
 }
 
 fn unwritable(error: &dyn std::fmt::Display) -> Error {

@@ -149,8 +149,8 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         }
         self.network.set_rates(|layer| self.config.rate_of(layer));
         if self.config.balance == Balance::Weights {
-            let classes = self.network.architecture().classes;
-            self.network.set_class_weights(&order::class_weights(self.dataset.train.labels(), classes))?;
+            let counts = self.dataset.train.counts(self.network.architecture().classes);
+            self.network.set_class_weights(&order::class_weights(&counts))?;
         }
         self.network.use_cuda_graph(!self.config.no_graph);
         let datasets = DeviceDatasets::new(&self.network, self.config, &self.preprocess, self.dataset)?;

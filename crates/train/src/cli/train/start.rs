@@ -271,10 +271,10 @@ fn conclude<D: Device<Element = f32>>(outcome: Outcome, trainer: &Trainer<'_, D>
         }
         (Outcome::Finished, Some(best)) => {
             let split = if trainer.dataset.val.is_some() { "validation" } else { "test" };
-            let balanced = balanced_where_it_differs(folder, best);
+            let records = metrics::read(&folder.path().join(METRICS)).unwrap_or_default();
+            let balanced = balanced_where_it_differs(&records, best);
             // The test set's, where validation images chose the best epoch.
-            let last = metrics::read(&folder.path().join(METRICS)).ok().and_then(|mut records| records.pop());
-            let tested = last.filter(|_| trainer.dataset.val.is_some()).and_then(|record| record.test_acc);
+            let tested = records.last().filter(|_| trainer.dataset.val.is_some()).and_then(|record| record.test_acc);
             let test = tested.map_or_else(String::new, |accuracy| {
                 format!(", test accuracy {:.2}% after the last epoch", accuracy * 100.0)
             });
@@ -289,8 +289,7 @@ fn conclude<D: Device<Element = f32>>(outcome: Outcome, trainer: &Trainer<'_, D>
 }
 
 /// The balanced accuracy of the best epoch, where accuracy alone would flatter it: large classes make up for small ones.
-fn balanced_where_it_differs(folder: &RunFolder, best: f64) -> String {
-    let records = metrics::read(&folder.path().join(METRICS)).unwrap_or_default();
+fn balanced_where_it_differs(records: &[Record], best: f64) -> String {
     let best_first = |a: &&Record, b: &&Record| a.selection_metric().1.total_cmp(&b.selection_metric().1);
     let of_best = records.iter().filter(|record| record.selection_metric().2 == best).min_by(best_first);
     let balanced = of_best.and_then(|record| record.val_balanced_acc.or(record.test_balanced_acc));

@@ -1,12 +1,10 @@
 //! Checks that the parts of a PNG, GIF, WebP or TIFF file lie within the file, before a decoder believes their lengths:
 //! a decoder may stop at the first picture, and takes memory for what a part declares.
 
+use super::cut;
+
 /// What ends too early, as text.
 type Check = Result<(), String>;
-
-fn cut(part: &str) -> String {
-    format!("the file is cut short: {part}")
-}
 
 fn le32(bytes: &[u8], at: usize) -> Option<usize> {
     bytes.get(at..at + 4).map(|n| u32::from_le_bytes([n[0], n[1], n[2], n[3]]) as usize)
@@ -88,10 +86,10 @@ pub(super) fn webp(bytes: &[u8]) -> Check {
     let Some(body) = bytes.get(12..).and_then(|body| body.get(..size.saturating_sub(4))) else {
         return Err(cut(&format!("it has {} of {} bytes", bytes.len(), size.saturating_add(8))));
     };
-    let be24 = |at: usize| {
+    let le24 = |at: usize| {
         body.get(at..at + 3).map_or(0, |n| usize::from(n[0]) | usize::from(n[1]) << 8 | usize::from(n[2]) << 16)
     };
-    let canvas = body.starts_with(b"VP8X").then(|| (be24(12) + 1, be24(15) + 1));
+    let canvas = body.starts_with(b"VP8X").then(|| (le24(12) + 1, le24(15) + 1));
     chunks(body, canvas)
 }
 

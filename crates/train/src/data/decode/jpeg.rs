@@ -6,7 +6,7 @@
 //! and a missing end marker. What follows the first end marker is ignored: the second picture of an MPO file, a gain map, a
 //! video. Thumbnails lie in marker segments and are passed over with them.
 
-use std::fmt::Write as _;
+use super::cut;
 
 /// Bytes between the end of the data and the next marker that are taken for padding; webcams write one or two.
 const PADDING: usize = 16;
@@ -215,7 +215,6 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
 }
 
 fn walk(bytes: &[u8], headers: bool) -> Result<(), String> {
-    let cut = |what: &str| format!("the file is cut short: {what}");
     let mut jpeg = Jpeg::default();
     let (mut at, mut scans) = (2, 0);
     loop {
@@ -408,12 +407,9 @@ impl Jpeg {
 
     /// Whether all coefficients of all components have been read to the last bit.
     fn complete(&self) -> Result<(), String> {
-        let missing = self.components.iter().flat_map(|component| &component.position).filter(|&&low| low != 0).count();
-        let mut message = String::new();
-        if missing > 0 {
-            let _ = write!(message, "the file is cut short: ");
-            message += if self.progressive { "its later scans are missing" } else { "a colour component is missing" };
-            return Err(message);
+        if self.components.iter().flat_map(|component| &component.position).any(|&low| low != 0) {
+            let scans = "its later scans are missing";
+            return Err(cut(if self.progressive { scans } else { "a colour component is missing" }));
         }
         Ok(())
     }

@@ -67,18 +67,13 @@ pub fn entries(path: &Path) -> Result<Vec<Entry>> {
             () if kind.is_dir() => Kind::Folder,
             () if kind.is_symlink() => Kind::DeadLink,
             () if !kind.is_file() => Kind::Special,
-            () if is_picture(&path) => Kind::Picture,
+            () if has_image_extension(&path) => Kind::Picture,
             () => Kind::File,
         };
         entries.push(Entry { name, path, kind, link });
     }
     entries.sort_by(|a, b| a.name.as_encoded_bytes().cmp(b.name.as_encoded_bytes()));
     Ok(entries)
-}
-
-/// Whether a file's name is that of a picture.
-pub fn is_picture(path: &Path) -> bool {
-    has_image_extension(path)
 }
 
 /// The pictures below `folder`, as paths relative to it with `/` between folders. In the order of torchvision's

@@ -83,9 +83,8 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Option<Dataset>> {
     let folders: Vec<PathBuf> = vec![folder; classes.len()];
     let train = Split::in_files(folders, names, labels).with_exif(options.exif);
     let extent = extent::typical(&train);
-    let name = path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     Ok(Some(Dataset {
-        name: name.unwrap_or_else(|| path.display().to_string()),
+        name: folder::name_of(path),
         source: format!("list {}: its pictures are for training, none for testing", list.display()),
         path: Some(path.into()),
         extent,
