@@ -8,12 +8,11 @@ use crate::print::notice;
 use crate::run::checkpoint::Metadata;
 use crate::run::config::{Config, flag};
 use crate::run::file_list::FileList;
-use crate::run::{Error, Result, summary};
+use crate::run::summary::{self, classes, listed};
+use crate::run::{Error, Result};
 
-/// `1 class`, `2 classes`.
-pub fn classes(number: usize) -> String {
-    if number == 1 { "1 class".into() } else { format!("{} classes", summary::grouped(number as u64)) }
-}
+/// Most classes that a message names.
+const MOST_NAMED: usize = 5;
 
 /// Holds out the validation images that `--val` asks for: those of `kept`, the list of a run that is resumed or
 /// evaluated, else a new choice. The only folder of held-out images then is the test set; so is `val` of a run that has
@@ -135,15 +134,9 @@ pub fn tell_lost_classes(images: &str, names: &[String], before: &Split, after: 
         notice(&format!(
             "{images}: every picture of {} is broken, and none is scored: {}",
             classes(lost.len()),
-            first_five(&lost)
+            listed(&lost, MOST_NAMED)
         ));
     }
-}
-
-/// The first five names, and how many more there are.
-fn first_five(names: &[&String]) -> String {
-    let more = if names.len() > 5 { format!(" and {} more", names.len() - 5) } else { String::new() };
-    format!("{}{more}", names.iter().take(5).map(|name| name.as_str()).collect::<Vec<_>>().join(", "))
 }
 
 fn no_data(loaded: &LoadedCheckpoint) -> anyhow::Error {
@@ -220,7 +213,7 @@ fn with_labels_of(trained: &[String], found: &[String], split: Split, name: &str
         let message = format!(
             "{name} has {} that the network was not trained on: {}{alike}",
             classes(unknown.len()),
-            first_five(&unknown)
+            listed(&unknown, MOST_NAMED)
         );
         return Err(hint::failure(message, "give data with the classes it was trained on with --data"));
     }
@@ -230,7 +223,7 @@ fn with_labels_of(trained: &[String], found: &[String], split: Split, name: &str
             "{name} has no images of {} of the {}: {}",
             missing.len(),
             classes(trained.len()),
-            first_five(&missing)
+            listed(&missing, MOST_NAMED)
         ));
     }
     let map: Vec<u32> = found.iter().filter_map(place).collect();

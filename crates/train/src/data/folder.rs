@@ -23,6 +23,7 @@ use super::options::Options;
 use super::passed_over::PassedOver;
 use super::split::Split;
 use crate::hex::hex;
+use crate::run::summary::listed;
 
 mod annotations;
 mod layout;
@@ -247,11 +248,8 @@ fn scan_held_out(
 /// What two lists of classes differ in. Names that differ by their Unicode normalisation only look alike, so it is said.
 fn difference(train: &[String], test: &[String], train_path: &Path, test_path: &Path) -> String {
     let only = |here: &[String], there: &[String], path: &Path| {
-        let mut names: Vec<&str> = here.iter().filter(|name| !there.contains(name)).map(String::as_str).collect();
-        let more = names.len().saturating_sub(5);
-        names.truncate(5);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        (!names.is_empty()).then(|| format!("only {} has {}{more}", path.display(), names.join(", ")))
+        let names: Vec<&String> = here.iter().filter(|name| !there.contains(name)).collect();
+        (!names.is_empty()).then(|| format!("only {} has {}", path.display(), listed(&names, 5)))
     };
     let mut parts: Vec<String> =
         [only(train, test, train_path), only(test, train, test_path)].into_iter().flatten().collect();
@@ -278,8 +276,8 @@ fn describe(path: &Path) -> Result<String> {
         entries(path)?.into_iter().map(|entry| entry.name.to_string_lossy().into_owned()).collect();
     Ok(match names.len() {
         0 => "it is empty".into(),
-        1..=6 => format!("it has {}", names.join(", ")),
-        n => format!("it has {} and {} more", names[..5].join(", "), n - 5),
+        // Not `and 1 more`.
+        n => format!("it has {}", listed(&names, if n == 6 { 6 } else { 5 })),
     })
 }
 

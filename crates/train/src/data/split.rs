@@ -43,10 +43,9 @@ impl Split {
         Split(Arc::new(Inner { labels, images: Images::Memory { pixels, image_size, fit: None } }), None)
     }
 
-    /// These images in memory are the crops that `fit` makes of larger pictures.
-    fn fitted(pixels: Vec<u8>, labels: Vec<u32>, fit: Fit) -> Self {
-        assert_eq!(pixels.len(), labels.len() * fit.crop * fit.crop * 3, "bytes of {} images", labels.len());
-        Split(Arc::new(Inner { labels, images: Images::Memory { pixels, image_size: fit.crop, fit: Some(fit) } }), None)
+    /// Other images in place of these; broken pictures are skipped as before.
+    fn with(&self, labels: Vec<u32>, images: Images) -> Self {
+        Split(Arc::new(Inner { labels, images }), self.1.clone())
     }
 
     /// Images as files: image i is `folders[labels[i]]/names[i]`, turned upright as its metadata say.
@@ -150,20 +149,18 @@ impl Split {
     pub(super) fn select(&self, indices: &[usize]) -> Split {
         let kept = || indices.iter().copied();
         let labels = kept().map(|i| self.0.labels[i]).collect();
-        let selected = match &self.0.images {
+        let images = match &self.0.images {
             Images::Memory { pixels, image_size, fit } => {
                 let bytes = image_size * image_size * 3;
                 let pixels = kept().flat_map(|i| &pixels[i * bytes..][..bytes]).copied().collect();
-                match fit {
-                    Some(fit) => Split::fitted(pixels, labels, *fit),
-                    None => Split::in_memory(pixels, *image_size, labels),
-                }
+                Images::Memory { pixels, image_size: *image_size, fit: *fit }
             }
             Images::Files { folders, names, exif } => {
-                Split::in_files(folders.clone(), kept().map(|i| names[i].clone()).collect(), labels).with_exif(*exif)
+                let names = kept().map(|i| names[i].clone()).collect();
+                Images::Files { folders: folders.clone(), names, exif: *exif }
             }
         };
-        Split(selected.0, self.1.clone())
+        self.with(labels, images)
     }
 
     /// The images with other labels: `map[label]` in place of each, of `classes` classes.
@@ -172,17 +169,13 @@ impl Split {
     /// If a label has no place in `map`, or two labels have the same.
     pub fn relabelled(&self, map: &[u32], classes: usize) -> Split {
         let labels = self.0.labels.iter().map(|&label| map[label as usize]).collect();
-        match &self.0.images {
-            Images::Memory { pixels, image_size, fit } => match fit {
-                Some(fit) => Split::fitted(pixels.clone(), labels, *fit),
-                None => Split::in_memory(pixels.clone(), *image_size, labels),
-            },
-            Images::Files { folders, names, exif } => {
-                let mut moved = vec![PathBuf::new(); classes];
-                map.iter().zip(folders).for_each(|(&label, folder)| moved[label as usize].clone_from(folder));
-                Split::in_files(moved, names.clone(), labels).with_exif(*exif)
-            }
+        let mut images = self.0.images.clone();
+        if let Images::Files { folders, .. } = &mut images {
+            let mut moved = vec![PathBuf::new(); classes];
+            map.iter().zip(&*folders).for_each(|(&label, folder)| moved[label as usize].clone_from(folder));
+            *folders = moved;
         }
+        self.with(labels, images)
     }
 
     /// The same images, with the next readable one of its class in place of each that is broken; `broken` gets to know
@@ -324,7 +317,7 @@ impl Split {
             })
             .collect();
         results.into_iter().collect::<Result<()>>()?;
-        Ok(Split(Split::fitted(pixels, self.0.labels.clone(), fit).0, self.1.clone()))
+        Ok(self.with(self.0.labels.clone(), Images::Memory { pixels, image_size: fit.crop, fit: Some(fit) }))
     }
 }
 

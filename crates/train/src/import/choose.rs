@@ -7,9 +7,8 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use super::names::{FIRST, groups, is_average};
+use super::names::{groups, is_average, without_first};
 use super::pickle::{Pickle, Tensor, Value};
-use crate::run::summary;
 
 /// Deepest dict that is looked at.
 const DEEPEST: usize = 8;
@@ -139,15 +138,12 @@ impl Search<'_> {
         for group in groups(&names) {
             let label =
                 [label, &group.prefix].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".");
-            let mut own: Vec<(String, Entry)> =
-                group.names.iter().map(|(name, index)| (name.clone(), entries[*index].1.clone())).collect();
-            let named = own.len();
-            let taken: HashSet<usize> = group.names.iter().map(|&(_, index)| index).collect();
-            let named_so: HashSet<String> = own.iter().map(|(name, _)| name.clone()).collect();
-            let others = entries.iter().enumerate().filter(|(index, (name, entry))| {
-                !taken.contains(index) && entry.tensor().is_some() && !named_so.contains(&**name)
-            });
-            own.extend(others.map(|(_, (name, entry))| (name.to_string(), entry.clone())));
+            let named = group.names.len();
+            // An opaque value counts only where a weight should be.
+            let is_kept =
+                |(place, (_, index)): &(usize, (String, usize))| *place < named || entries[*index].1.tensor().is_some();
+            let own = group.and_others(&names).into_iter().enumerate().filter(is_kept);
+            let own = own.map(|(_, (name, index))| (name, entries[index].1.clone())).collect();
             let usual = label.split('.').next().and_then(|key| USUAL.iter().position(|usual| *usual == key));
             let place = if label.is_empty() { 0 } else { usual.map_or(USUAL.len() + 1, |place| place + 1) };
             let rank = (is_average(&label), place);
@@ -160,10 +156,7 @@ impl Search<'_> {
 fn instead(pickle: &Pickle, largest: Option<(String, Vec<Rc<str>>)>) -> String {
     if let Some((label, names)) = largest {
         let place = if label.is_empty() { String::new() } else { format!(" in `{label}`") };
-        let some = names.iter().take(4).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        let more = if names.len() > 4 { " …" } else { "" };
-        let count = summary::count(names.len(), "tensor");
-        return format!("it has no tensor {FIRST}; it has {count}{place}: {some}{more}");
+        return without_first(&names, &place);
     }
     match &pickle.root {
         Value::Object(object) => {

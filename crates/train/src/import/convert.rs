@@ -105,26 +105,14 @@ pub fn take_network(config: &mut Config, given: &dyn Fn(&str) -> bool) -> Result
             Err(_) => return Err(error.into()),
         },
     };
-    let mut file = config.clone();
-    file.take_model(&taken);
-    let differs = |key: &&str| {
-        given(key)
-            && match *key {
-                "arch" => chosen.variant != taken.variant,
-                "resize" => chosen.image_size != taken.image_size,
-                "groups" => chosen.groups != taken.groups,
-                "batch-norm" => chosen.batch_norm != taken.batch_norm,
-                _ => chosen.residual != taken.residual,
-            }
+    let value = |model: &Model, key: &str| match key {
+        "arch" => model.variant.clone(),
+        "resize" => model.image_size.to_string(),
+        "groups" => model.groups.to_string(),
+        "batch-norm" => model.batch_norm.to_string(),
+        _ => model.residual.to_string(),
     };
-    if let Some(key) = OF_NETWORK.into_iter().find(differs) {
-        let value = |config: &Config| match key {
-            "arch" => config.model().variant,
-            "resize" => config.image_size().to_string(),
-            "groups" => config.groups.to_string(),
-            "batch-norm" => config.model().batch_norm.to_string(),
-            _ => config.residual.to_string(),
-        };
+    if let Some(key) = OF_NETWORK.into_iter().find(|key| given(key) && value(&chosen, key) != value(&taken, key)) {
         let shapes = weights.shapes().into_iter().collect();
         // The file's network but for what the user says.
         let mut own = taken.clone();
@@ -140,9 +128,9 @@ pub fn take_network(config: &mut Config, given: &dyn Fn(&str) -> bool) -> Result
         let example = tensors.first().map_or_else(String::new, |tensor| format!(": {tensor}"));
         return Err(Error::NotTheFiles {
             key,
-            value: value(config),
+            value: value(&chosen, key),
             path: path.into(),
-            fits: value(&file),
+            fits: value(&taken, key),
             tensor: example,
         });
     }

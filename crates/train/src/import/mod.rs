@@ -10,7 +10,6 @@ pub mod pytorch;
 pub mod recognise;
 mod zipped;
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use alexnet_core::device::Parameter;
@@ -18,7 +17,7 @@ use alexnet_core::{Device, Network};
 
 use crate::FileError;
 use crate::file_kind::FileKind;
-use crate::run::checkpoint;
+use crate::run::{checkpoint, summary};
 
 pub use preprocess::preprocess;
 
@@ -110,7 +109,8 @@ pub fn open(path: &Path, key: Option<&str>) -> Result<WeightFile, Error> {
     }
     let file = checkpoint::open_weights(path)?;
     let raw: Vec<String> = file.shapes().into_iter().map(|(name, _)| name).collect();
-    let mut groups = names::groups(&raw.iter().map(String::as_str).collect::<Vec<_>>());
+    let all: Vec<&str> = raw.iter().map(String::as_str).collect();
+    let mut groups = names::groups(&all);
     if let Some(key) = key {
         groups.retain(|group| group.prefix == key);
         if groups.is_empty() {
@@ -137,15 +137,8 @@ pub fn open(path: &Path, key: Option<&str>) -> Result<WeightFile, Error> {
         }
         remark = Some(of_two(path, &label(first), &label(second), same));
     }
-    let mut own = Vec::new();
-    let mut taken = HashSet::new();
-    for (name, index) in groups.into_iter().next().map(|group| group.names).unwrap_or_default() {
-        taken.insert(index);
-        own.push((name, raw[index].clone()));
-    }
-    let named: HashSet<String> = own.iter().map(|(name, _)| name.clone()).collect();
-    let others = raw.iter().enumerate().filter(|(index, name)| !taken.contains(index) && !named.contains(*name));
-    own.extend(others.map(|(_, name)| (name.clone(), name.clone())));
+    let own = groups.into_iter().next().unwrap_or_default().and_others(&all);
+    let own = own.into_iter().map(|(name, index)| (name, raw[index].clone())).collect();
     Ok(WeightFile { path: path.into(), file: Contents::Safetensors(file), names: own, remark })
 }
 
@@ -188,10 +181,8 @@ impl WeightFile {
             let unused: Vec<&str> =
                 unused.filter(|name| !used(name) && !name.ends_with("num_batches_tracked")).collect();
             if !unused.is_empty() {
-                let some = unused.iter().take(3).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-                let more = if unused.len() > 3 { " …" } else { "" };
-                let count = crate::run::summary::count(unused.len(), "tensor");
-                remarks.push(format!("{}: {count} left unused: {some}{more}", self.path.display()));
+                let (count, some) = (summary::count(unused.len(), "tensor"), names::quoted(&unused, 3));
+                remarks.push(format!("{}: {count} left unused: {some}", self.path.display()));
             }
         }
         remarks

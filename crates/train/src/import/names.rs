@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use crate::run::summary;
+
 /// What wrappers call the module inside: `DataParallel`, `torch.compile`, FSDP, Lightning, and classes of scripts.
 const WRAPPERS: [&str; 14] = [
     "module",
@@ -25,12 +27,34 @@ const MOST: usize = 8;
 pub(super) const FIRST: &str = "features.0.weight";
 
 /// Tensors of one network among the names of a dict.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Group {
     /// What precedes the names in the file, without the last dot.
     pub prefix: String,
     /// torchvision's name, and the place in the list of names.
     pub names: Vec<(String, usize)>,
+}
+
+impl Group {
+    /// The group's names, then the others of the list under their own, except those that a tensor of the group has.
+    pub fn and_others(self, all: &[&str]) -> Vec<(String, usize)> {
+        let taken: BTreeSet<usize> = self.names.iter().map(|&(_, index)| index).collect();
+        let named: BTreeSet<String> = self.names.iter().map(|(name, _)| name.clone()).collect();
+        let others = (0..all.len()).filter(|index| !taken.contains(index) && !named.contains(all[*index]));
+        self.names.into_iter().chain(others.map(|index| (all[index].to_owned(), index))).collect()
+    }
+}
+
+/// The first `most` names, quoted: `` `a`, `b` … ``.
+pub(super) fn quoted<T: AsRef<str>>(names: &[T], most: usize) -> String {
+    let some = names.iter().take(most).map(|name| format!("`{}`", name.as_ref())).collect::<Vec<_>>().join(", ");
+    if names.len() > most { some + " …" } else { some }
+}
+
+/// That the first tensor is missing, and which there are; `place` says where.
+pub(super) fn without_first<T: AsRef<str>>(names: &[T], place: &str) -> String {
+    let count = summary::count(names.len(), "tensor");
+    format!("it has no tensor {FIRST}; it has {count}{place}: {}", quoted(names, 4))
 }
 
 /// torchvision's name of a tensor, and what precedes it; `None` for any other.

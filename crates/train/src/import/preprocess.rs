@@ -1,6 +1,6 @@
 //! The preprocessing that a file of weights was trained with.
 
-use super::{Error, WeightFile};
+use super::{Error, WeightFile, recognise};
 use crate::data::{Normalise, Preprocess};
 use crate::run::model::Model;
 
@@ -29,10 +29,7 @@ fn recorded(weights: &WeightFile, model: &Model) -> Result<Preprocess, Error> {
     if weights.note("architecture").is_some() {
         return Ok(Preprocess::CIFAR10);
     }
-    let classes = || {
-        let last = format!("{}.bias", model.architecture(1)?.layers.last()?.name);
-        weights.shapes().into_iter().find(|(name, _)| *name == last)?.1.first().copied()
-    };
+    let classes = || recognise::classes(&weights.shapes().into_iter().collect(), model);
     let imagenet = model.variant == "torchvision" || classes() == Some(IMAGENET_CLASSES);
     Ok(if imagenet { Preprocess::imagenet(model.image_size) } else { Preprocess::CIFAR10 })
 }

@@ -7,7 +7,6 @@ use alexnet_core::alexnet::Variant;
 use super::{Error, WeightFile};
 use crate::run::config::LARGEST_IMAGE;
 use crate::run::model::Model;
-use crate::run::summary;
 
 /// What the user knows about the file.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,7 +81,7 @@ fn fits(shapes: &HashMap<String, Vec<usize>>, model: &Model) -> Option<usize> {
 }
 
 /// The number of classes of the last layer, the only one whose shape depends on it.
-fn classes(shapes: &HashMap<String, Vec<usize>>, model: &Model) -> Option<usize> {
+pub(super) fn classes(shapes: &HashMap<String, Vec<usize>>, model: &Model) -> Option<usize> {
     let last = model.architecture(1)?.layers.last()?.name.clone();
     let of = |kind: &str| shapes.get(&format!("{last}.{kind}"))?.first().copied();
     of("bias").or_else(|| of("weight")).filter(|&classes| classes > 0)
@@ -117,10 +116,7 @@ fn nearest(shapes: &HashMap<String, Vec<usize>>, known: Known, batch_norm: bool)
     if !shapes.contains_key("features.0.weight") {
         let mut names: Vec<&str> = shapes.keys().map(String::as_str).collect();
         names.sort_unstable();
-        let some = names.iter().take(4).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        let more = if names.len() > 4 { " …" } else { "" };
-        let count = summary::count(names.len(), "tensor");
-        return format!("it has no tensor features.0.weight; it has {count}: {some}{more}");
+        return super::names::without_first(&names, "");
     }
     let variants = known.variant.map_or_else(|| ALL.to_vec(), |variant| vec![variant]);
     let nearest = variants

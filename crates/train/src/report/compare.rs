@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::plot::{self, WIDTH, escape, label_width, open};
+use super::plot::{self, Cell, escape};
 use super::{MOST_CLASSES, Plot, Run};
-use crate::print::cut;
 use crate::run::Config;
 use crate::run::evaluate::Evaluation;
 
@@ -96,65 +95,19 @@ fn share(evaluation: &Evaluation, row: usize, column: usize) -> f64 {
 
 /// The matrix of the changes of shares, rows true, columns predicted.
 fn difference(title: &str, names: &[String], from: &Evaluation, to: &Evaluation) -> String {
-    let label = label_width(names.iter().map(String::as_str), 110.0);
-    let n = names.len().max(1) as f64;
-    let cell = ((WIDTH - label - 34.0) / n).min(60.0);
-    let top = 30.0 + label * 0.72;
-    let mut svg = open(WIDTH, top + n * cell + 34.0, title);
-    let small = if cell < 30.0 { " small" } else { "" };
-    for row in 0..names.len() {
-        let y = top + row as f64 * cell;
-        let name = escape(&cut(&names[row], 13));
-        let _ = writeln!(
-            svg,
-            "<text class=\"tick{small}\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{name}</text>\
-             <text class=\"tick{small}\" transform=\"translate({:.1} {:.1}) rotate(-45)\">{name}</text>",
-            label - 6.0,
-            y + cell / 2.0 + 5.0,
-            label + row as f64 * cell + cell / 2.0 + 4.0,
-            top - 6.0
-        );
-        for column in 0..names.len() {
-            let (before, after) = (share(from, row, column), share(to, row, column));
-            let change = after - before;
-            let kind = if (change > 0.0) == (row == column) { "right" } else { "wrong" };
-            let (x, over) = (label + column as f64 * cell, if change.abs() > 40.0 { " over" } else { "" });
-            let _ = write!(
-                svg,
-                "<g><title>{} taken for {}: {before:.1}% before, {after:.1}% after</title><rect class=\"cell\" x=\"{x:.1}\" \
-                 y=\"{y:.1}\" width=\"{cell:.1}\" height=\"{cell:.1}\"/>",
-                escape(&names[row]),
-                escape(&names[column])
-            );
-            let text = format!("{change:+.0}");
-            if !matches!(text.as_str(), "+0" | "-0") {
-                let opacity = (change.abs() / 60.0).min(1.0).sqrt();
-                let _ = write!(
-                    svg,
-                    "<rect class=\"{kind}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{cell:.1}\" height=\"{cell:.1}\" \
-                     fill-opacity=\"{opacity:.3}\"/>"
-                );
-                if names.len() <= 20 {
-                    let size = (cell * 0.9 / text.len().max(3) as f64 * 1.5).min(14.0);
-                    let _ = write!(
-                        svg,
-                        "<text class=\"count{over}\" font-size=\"{size:.1}\" x=\"{:.1}\" y=\"{:.1}\" \
-                         text-anchor=\"middle\">{text}</text>",
-                        x + cell / 2.0,
-                        y + cell / 2.0 + size * 0.35
-                    );
-                }
-            }
-            svg += "</g>\n";
+    plot::matrix(title, names, 3, |row, column| {
+        let (before, after) = (share(from, row, column), share(to, row, column));
+        let change = after - before;
+        let kind = if (change > 0.0) == (row == column) { "right" } else { "wrong" };
+        let text = format!("{change:+.0}");
+        let is_none = matches!(text.as_str(), "+0" | "-0");
+        Cell {
+            tooltip: format!("{before:.1}% before, {after:.1}% after"),
+            text,
+            fill: (!is_none).then(|| (kind, (change.abs() / 60.0).min(1.0).sqrt())),
+            dark: change.abs() > 40.0,
         }
-    }
-    let _ = writeln!(
-        svg,
-        "<text class=\"tick\" x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"middle\">rows: true class; columns: predicted</text>",
-        label + n * cell / 2.0,
-        top + n * cell + 24.0
-    );
-    svg + "</svg>"
+    })
 }
 
 /// A table of the largest changes.

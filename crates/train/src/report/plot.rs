@@ -69,14 +69,14 @@ pub fn standalone(svg: &str, names: &[&str]) -> String {
     )
 }
 
-pub(super) const WIDTH: f64 = 480.0;
+const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 310.0;
 const LEFT: f64 = 58.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = 40.0;
 
-pub(super) fn open(width: f64, height: f64, title: &str) -> String {
+fn open(width: f64, height: f64, title: &str) -> String {
     let title = escape(title);
     format!(
         "<svg class=\"plot\" viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\" aria-label=\"{title}\">\n\
@@ -221,14 +221,39 @@ pub fn bars(title: &str, rows: &[(String, Option<f64>, String)]) -> String {
 
 /// A confusion matrix: rows true, columns predicted, coloured by share of the row.
 pub fn confusion(title: &str, names: &[String], matrix: &[Vec<u64>]) -> String {
+    self::matrix(title, names, 2, |row, column| {
+        let (count, sum) = (matrix[row][column], matrix[row].iter().sum::<u64>().max(1));
+        let share = count as f64 / sum as f64;
+        Cell {
+            tooltip: format!("{count} of {sum}"),
+            text: count.to_string(),
+            fill: Some((if row == column { "right" } else { "wrong" }, share.sqrt())),
+            dark: share > 0.55,
+        }
+    })
+}
+
+/// A cell of a [`matrix`].
+pub(super) struct Cell {
+    /// What follows the names of the two classes in the tooltip.
+    pub tooltip: String,
+    /// The number in it, where cells are large enough.
+    pub text: String,
+    /// Class of its colour and opacity; none for an empty cell, which has no text either.
+    pub fill: Option<(&'static str, f64)>,
+    /// Whether the colour is so dark that the text is light.
+    pub dark: bool,
+}
+
+/// A matrix over classes, rows true, columns predicted; cells have room for `digits` characters at least.
+pub(super) fn matrix(title: &str, names: &[String], digits: usize, cell_of: impl Fn(usize, usize) -> Cell) -> String {
     let label = label_width(names.iter().map(String::as_str), 110.0);
     let n = names.len().max(1) as f64;
     let cell = ((WIDTH - label - 34.0) / n).min(60.0);
     let (left, top) = (label, 30.0 + label * 0.72);
     let mut svg = open(WIDTH, top + n * cell + 34.0, title);
     let small = if cell < 30.0 { " small" } else { "" };
-    for (row, counts) in matrix.iter().enumerate() {
-        let sum = counts.iter().sum::<u64>().max(1) as f64;
+    for row in 0..names.len() {
         let y = top + row as f64 * cell;
         let name = escape(&cut(&names[row], 13));
         let _ = writeln!(
@@ -240,27 +265,32 @@ pub fn confusion(title: &str, names: &[String], matrix: &[Vec<u64>]) -> String {
             left + row as f64 * cell + cell / 2.0 + 4.0,
             top - 6.0
         );
-        for (column, &count) in counts.iter().enumerate() {
-            let share = count as f64 / sum;
-            let kind = if row == column { "right" } else { "wrong" };
-            let (x, over) = (left + column as f64 * cell, if share > 0.55 { " over" } else { "" });
+        for column in 0..names.len() {
+            let Cell { tooltip, text, fill, dark } = cell_of(row, column);
+            let (x, over) = (left + column as f64 * cell, if dark { " over" } else { "" });
             let _ = write!(
                 svg,
-                "<g><title>{} taken for {}: {count} of {sum}</title><rect class=\"cell\" x=\"{x:.1}\" y=\"{y:.1}\" \
-                 width=\"{cell:.1}\" height=\"{cell:.1}\"/><rect class=\"{kind}\" x=\"{x:.1}\" y=\"{y:.1}\" \
-                 width=\"{cell:.1}\" height=\"{cell:.1}\" fill-opacity=\"{:.3}\"/>",
+                "<g><title>{} taken for {}: {tooltip}</title><rect class=\"cell\" x=\"{x:.1}\" y=\"{y:.1}\" \
+                 width=\"{cell:.1}\" height=\"{cell:.1}\"/>",
                 escape(&names[row]),
-                escape(&names[column]),
-                share.sqrt()
+                escape(&names[column])
             );
-            if names.len() <= 20 {
-                let size = (cell * 0.9 / count.to_string().len().max(2) as f64 * 1.5).min(14.0);
+            if let Some((kind, opacity)) = fill {
                 let _ = write!(
                     svg,
-                    "<text class=\"count{over}\" font-size=\"{size:.1}\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{count}</text>",
-                    x + cell / 2.0,
-                    y + cell / 2.0 + size * 0.35
+                    "<rect class=\"{kind}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{cell:.1}\" height=\"{cell:.1}\" \
+                     fill-opacity=\"{opacity:.3}\"/>"
                 );
+                if names.len() <= 20 {
+                    let size = (cell * 0.9 / text.len().max(digits) as f64 * 1.5).min(14.0);
+                    let _ = write!(
+                        svg,
+                        "<text class=\"count{over}\" font-size=\"{size:.1}\" x=\"{:.1}\" y=\"{:.1}\" \
+                         text-anchor=\"middle\">{text}</text>",
+                        x + cell / 2.0,
+                        y + cell / 2.0 + size * 0.35
+                    );
+                }
             }
             svg += "</g>\n";
         }
@@ -274,7 +304,7 @@ pub fn confusion(title: &str, names: &[String], matrix: &[Vec<u64>]) -> String {
     svg + "</svg>"
 }
 
-pub(super) fn label_width<'a>(names: impl Iterator<Item = &'a str>, most: f64) -> f64 {
+fn label_width<'a>(names: impl Iterator<Item = &'a str>, most: f64) -> f64 {
     (widest(names) as f64 * 8.4 + 16.0).clamp(40.0, most)
 }
 

@@ -22,6 +22,17 @@ pub fn count(number: usize, thing: &str) -> String {
     format!("{} {thing}{}", grouped(number as u64), if number == 1 { "" } else { "s" })
 }
 
+/// `1 class`, `2 classes`.
+pub fn classes(number: usize) -> String {
+    if number == 1 { "1 class".into() } else { format!("{} classes", grouped(number as u64)) }
+}
+
+/// The first `most` names, and how many more there are: `ant, bee and 3 more`.
+pub fn listed<T: AsRef<str>>(names: &[T], most: usize) -> String {
+    let first = names.iter().take(most).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    if names.len() > most { format!("{first} and {} more", names.len() - most) } else { first }
+}
+
 /// Table of layers: operation, output shape (channels first), parameters, and multiply-adds of the forward pass per image.
 ///
 /// # Errors

@@ -10,10 +10,9 @@ use super::Refusal;
 use crate::data::decode::Exif;
 use crate::data::{Fit, decode, resize};
 use crate::picture::{self, Picture};
-use crate::run::Result;
 use crate::run::checkpoint::Metadata;
 use crate::run::classifier::{Classifier, DIVERGED, top};
-use crate::run::summary::grouped;
+use crate::run::{Result, summary};
 
 /// Most channels of a layer that are drawn.
 const MOST_CHANNELS: usize = 256;
@@ -33,9 +32,8 @@ pub fn title(metadata: &Metadata) -> String {
     let count = if classes.len() <= MOST_NAMED { classes.len() } else { MOST_NAMED - 1 };
     let named: Vec<String> = classes.iter().take(count).map(short).collect();
     let more = if count < classes.len() { ", …" } else { "" };
-    let total = grouped(classes.len() as u64);
-    let noun = if classes.len() == 1 { "class" } else { "classes" };
-    format!("{} AlexNet, {total} {noun}: {}{more}", metadata.model.variant, named.join(", "))
+    let total = summary::classes(classes.len());
+    format!("{} AlexNet, {total}: {}{more}", metadata.model.variant, named.join(", "))
 }
 
 /// The parameters of `POST /predict`.

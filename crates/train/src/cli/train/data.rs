@@ -1,7 +1,7 @@
 //! The data set of a run: opened, split, limited, compared with that of the run that is resumed.
 
 use super::start::Resumed;
-use crate::cli::dataset::{classes, hold_out, tell_lost_classes};
+use crate::cli::dataset::{hold_out, tell_lost_classes};
 use crate::cli::hint;
 use crate::data::{self, BrokenPictures, Dataset, Fit, Preprocess, Role, Split, folder};
 use crate::print::notice;
@@ -124,7 +124,12 @@ pub fn line(dataset: &Dataset) -> String {
         dataset.splits().map(|(role, split)| format!("{} {role}", summary::grouped(split.len() as u64))).collect();
     let last = counts.pop().unwrap_or_default();
     let counts = if counts.is_empty() { last } else { format!("{} and {last}", counts.join(", ")) };
-    format!("data     {}: {counts} images, {} ({})", dataset.name, classes(dataset.classes.len()), dataset.source)
+    format!(
+        "data     {}: {counts} images, {} ({})",
+        dataset.name,
+        summary::classes(dataset.classes.len()),
+        dataset.source
+    )
 }
 
 /// What the only held-out images of a folder are used for.
