@@ -14,6 +14,16 @@ pub fn notice(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
+/// Rows as CSV (RFC 4180, but for LF at the end of a line).
+pub fn csv(rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut writer = ::csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        // Neither writing to memory nor text fails.
+        let _ = writer.write_record(row);
+    }
+    String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default()
+}
+
 /// Columns of the terminal on standard output; none if it is a file or a pipe.
 pub fn terminal() -> Option<usize> {
     console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns))

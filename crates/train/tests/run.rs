@@ -15,7 +15,7 @@ use alexnet_train::cli::hint::of_run;
 use alexnet_train::data::{Balance, Dataset, HoldOut, Loader, LoaderOptions, Options, Split};
 use alexnet_train::import;
 use alexnet_train::run::checkpoint;
-use alexnet_train::run::evaluate::{Protocol, evaluate};
+use alexnet_train::run::evaluate::{Evaluation, Protocol, evaluate};
 use alexnet_train::run::metrics::Record;
 use alexnet_train::run::schedule::Schedule;
 use alexnet_train::run::trainer::Step;
@@ -58,6 +58,12 @@ fn saved(path: &Path) -> State {
 fn everything() -> Config {
     let (augment, rand_augment) = ("crop,flip,cutout".parse().unwrap(), Some("2,9".parse().unwrap()));
     Config { augment, crop_padding: Some(6), jitter: 0.4, rand_augment, mixup: 0.4, cutmix: 1.0, ..config() }
+}
+
+/// The result of one view per image.
+fn evaluate_plainly(network: &mut Network<Cpu>, split: &Split) -> Evaluation {
+    let protocol = Protocol { threads: 1, ..Protocol::default() };
+    evaluate(network, split, None, protocol, &Stop::default(), &mut |_| ()).unwrap().unwrap()
 }
 
 #[test]
@@ -356,16 +362,7 @@ fn averaged_and_evaluated(batch_norm: bool) {
                 Network::new(Arc::new(Cpu::new(1).unwrap()), architecture_of(&config), 100, false).unwrap();
             fill(&mut network);
             let split = small::dataset(&config).test;
-            let result = evaluate(
-                &mut network,
-                &split,
-                None,
-                Protocol { threads: 1, ..Protocol::default() },
-                &Stop::default(),
-                &mut |_| (),
-            )
-            .unwrap()
-            .unwrap();
+            let result = evaluate_plainly(&mut network, &split);
             (result.loss, result.accuracy())
         };
         let last = run.join("last.safetensors");
@@ -433,16 +430,7 @@ fn mean_of_views(tta: Tta, shifts: &[(i32, f64)]) {
     let found = record.test_loss.unwrap();
     let roundings = 2.0 * shifts.len() as f64;
     assert!((found - loss).abs() <= roundings * 2f64.powi(-24) * largest.max(1.0), "{found} {loss}");
-    let plain = evaluate(
-        &mut network,
-        &split,
-        None,
-        Protocol { threads: 1, ..Protocol::default() },
-        &Stop::default(),
-        &mut |_| (),
-    )
-    .unwrap()
-    .unwrap();
+    let plain = evaluate_plainly(&mut network, &split);
     assert!((plain.loss - loss).abs() > 1e-4, "the views change nothing");
 }
 

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::dataset::{self, Choice, Scored};
-use super::model::{DeviceArgs, LoadedCheckpoint};
+use super::model::{DeviceArgs, ExifArgs, LoadedCheckpoint};
 use super::{hint, output};
-use crate::data::decode::Exif;
 use crate::data::{self, Role};
 use crate::print::{cut, pad, pad_start, prefix, terminal, widest};
 use crate::run::checkpoint::Metadata;
@@ -37,12 +36,8 @@ pub struct Args {
     /// Images to evaluate [default: test, else val]
     #[arg(long)]
     split: Option<Role>,
-    /// apply or ignore the EXIF orientation of pictures [default: the run's]
-    ///
-    /// Phones store how a picture is to be turned beside its pixels. apply turns it upright, as viewers show it; ignore
-    /// takes the pixels as they are stored.
-    #[arg(long, value_name = "MODE")]
-    exif: Option<Exif>,
+    #[command(flatten)]
+    exif: ExifArgs,
     /// Use only N images, spread over the set [default: all]
     #[arg(long, value_name = "N")]
     limit_test: Option<usize>,
@@ -75,7 +70,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let loaded = LoadedCheckpoint::new(&args.path)?;
     let (metadata, path) = (loaded.metadata(), &loaded.path);
     let (image_size, resize) = (architecture_of(metadata, path)?.image_size, metadata.preprocess.resize);
-    let exif = args.exif.unwrap_or(Config::exif_of_run(&metadata.config));
+    let exif = args.exif.of(metadata);
     let options = data::Options { image_size, resize, exif, ..hint::data_options() };
     let choice =
         Choice { data: args.data.as_deref(), role: args.split, limit: args.limit_test, skip_broken: args.skip_broken };

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::device::{self, AnyDevice};
+use crate::data::decode::Exif;
 use crate::file_kind::FileKind;
 use crate::import::{self, convert};
 use crate::picture;
@@ -49,6 +50,24 @@ fn imported(path: &Path) -> Result<Checkpoint> {
     let classes = metadata.classes.len();
     notice(&format!("{}: weights only, taken as {variant}, images {side}x{side}, {classes} classes", path.display()));
     Ok(checkpoint::in_memory(path, &network, &metadata)?)
+}
+
+/// The flag for the orientation of pictures.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ExifArgs {
+    /// apply or ignore the EXIF orientation of pictures [default: the run's]
+    ///
+    /// Phones store how a picture is to be turned beside its pixels. apply turns it upright, as viewers show it; ignore
+    /// takes the pixels as they are stored.
+    #[arg(long, value_name = "MODE")]
+    exif: Option<Exif>,
+}
+
+impl ExifArgs {
+    /// What was asked for, else what the run did that wrote the checkpoint.
+    pub fn of(&self, metadata: &Metadata) -> Exif {
+        self.exif.unwrap_or_else(|| Config::exif_of_run(&metadata.config))
+    }
 }
 
 /// An open checkpoint and its file.

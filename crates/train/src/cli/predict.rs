@@ -12,7 +12,7 @@ mod output;
 use output::{Format, Output};
 
 use super::hint;
-use super::model::{DeviceArgs, LoadedCheckpoint};
+use super::model::{DeviceArgs, ExifArgs, LoadedCheckpoint};
 use crate::cli::output::print;
 use crate::data::decode::{self, Exif};
 use crate::data::passed_over::PassedOver;
@@ -65,12 +65,8 @@ pub struct Args {
     /// Test-time augmentation; costs one forward pass per view. Plain --tta means --tta=mirror.
     #[arg(long, value_name = "VIEWS", num_args = 0..=1, require_equals = true, default_missing_value = "mirror")]
     tta: Option<Tta>,
-    /// apply or ignore the EXIF orientation of pictures [default: the run's]
-    ///
-    /// Phones store how a picture is to be turned beside its pixels. apply turns it upright, as viewers show it; ignore
-    /// takes the pixels as they are stored.
-    #[arg(long, value_name = "MODE")]
-    exif: Option<Exif>,
+    #[command(flatten)]
+    exif: ExifArgs,
     /// Pictures per batch; the results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch_size: usize,
@@ -95,7 +91,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let batch = args.batch_size.min(images.len().max(1));
     let mut classifier = loaded.classifier(&args.device, batch)?;
     classifier.tta = args.tta.unwrap_or(classifier.tta);
-    let exif = args.exif.unwrap_or(classifier.exif);
+    let exif = args.exif.of(loaded.metadata());
     let classes = classifier.classes().to_vec();
     let output = Output::new(args.format(), args.top.into(), args.threshold, &images, &classes, terminal());
     if let Some(head) = output.head() {

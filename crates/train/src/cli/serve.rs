@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::hint;
-use super::model::{DeviceArgs, LoadedCheckpoint};
+use super::model::{DeviceArgs, ExifArgs, LoadedCheckpoint};
 use crate::data::decode::Exif;
 use crate::print::notice;
-use crate::run::{Config, Error, Stop};
+use crate::run::{Error, Stop};
 use crate::serve::access::{Access, AllowedHost, AllowedOrigin};
 use crate::serve::{self, Examples, Limits, Model};
 
@@ -67,12 +67,8 @@ pub struct Args {
     /// Further ones are refused with status 503.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_requests: u16,
-    /// apply or ignore the EXIF orientation of pictures [default: the run's]
-    ///
-    /// Phones store how a picture is to be turned beside its pixels. apply turns it upright, as viewers show it; ignore
-    /// takes the pixels as they are stored.
-    #[arg(long, value_name = "MODE")]
-    exif: Option<Exif>,
+    #[command(flatten)]
+    exif: ExifArgs,
     /// Folder of pictures that visitors of the page can try
     ///
     /// Up to 12 of them, spread over the folder and shrunk to 512 pixels. Without it a network with CIFAR-10's classes offers one of each.
@@ -99,7 +95,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let Some(model) = args.model.as_ref().filter(|_| !args.ping) else { return ping(host, args) };
     let loaded = LoadedCheckpoint::new(model)?;
-    let exif = args.exif.unwrap_or_else(|| Config::exif_of_run(&loaded.metadata().config));
+    let exif = args.exif.of(loaded.metadata());
     let examples = match &args.examples {
         Some(folder) => examples(folder, exif)?,
         None => Examples::of_classes(&loaded.metadata().classes)?,

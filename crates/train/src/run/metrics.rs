@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Error, Result};
 use super::scaling::Scaling;
 use crate::atomic_file;
+use crate::print::csv;
 
 /// The record of an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -151,23 +152,13 @@ fn table(records: &[Record]) -> String {
         }
     }
     names.retain(|name| rows.iter().any(|row| row.get(name).is_some()));
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let mut write = |fields: Vec<String>| {
-        // Neither writing to memory nor text fails.
-        let _ = writer.write_record(fields);
+    let text = |row: &serde_json::Value, name: &str| match row.get(name) {
+        None | Some(serde_json::Value::Null) => String::new(),
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
     };
-    if !rows.is_empty() {
-        write(names.iter().map(|name| (*name).into()).collect());
-    }
-    for row in &rows {
-        let text = |name: &&str| match row.get(name) {
-            None | Some(serde_json::Value::Null) => String::new(),
-            Some(serde_json::Value::String(text)) => text.clone(),
-            Some(value) => value.to_string(),
-        };
-        write(names.iter().map(text).collect());
-    }
-    String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default()
+    let head = (!rows.is_empty()).then(|| names.iter().map(|name| (*name).into()).collect());
+    csv(head.into_iter().chain(rows.iter().map(|row| names.iter().map(|name| text(row, name)).collect())))
 }
 
 /// A file of JSON lines, open for appending.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::print::{columns, cut, cut_start, pad, widest};
+use crate::print::{columns, csv, cut, cut_start, pad, widest};
 use crate::run::classifier::top;
 
 /// The class of a picture whose most probable class is below the threshold.
@@ -77,7 +77,7 @@ impl<'a> Output<'a> {
                 names.extend(self.threshold.map(|_| "best_class".into()));
                 names.extend((2..=self.top).flat_map(|rank| [format!("class_{rank}"), format!("probability_{rank}")]));
                 names.push("error".into());
-                Some(record(&names))
+                Some(record(names))
             }
             Format::Table => {
                 let mut head = pad("picture", self.path?);
@@ -104,7 +104,7 @@ impl<'a> Output<'a> {
                 fields.extend(self.threshold.map(|_| first.into()));
                 fields.extend(best.iter().skip(1).flat_map(|&(i, share)| [self.classes[i].clone(), share.to_string()]));
                 fields.push(String::new());
-                record(&fields)
+                record(fields)
             }
             Format::Jsonl => {
                 let prediction = |&(index, probability): &(usize, f64)| json!({ "class": self.classes[index], "index": index, "probability": probability });
@@ -141,7 +141,7 @@ impl<'a> Output<'a> {
                 let mut fields = vec![image.into_owned()];
                 fields.extend(std::iter::repeat_n(String::new(), pairs));
                 fields.push(error.to_string());
-                Ok(record(&fields))
+                Ok(record(fields))
             }
             Format::Table => Err(format!("error: {error}")),
         }
@@ -149,12 +149,8 @@ impl<'a> Output<'a> {
 }
 
 /// A record of CSV without the end of its line.
-fn record(fields: &[String]) -> String {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    // Neither writing to memory nor text fails.
-    let _ = writer.write_record(fields);
-    let text = String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default();
-    text.trim_end_matches('\n').into()
+fn record(fields: Vec<String>) -> String {
+    csv([fields]).trim_end_matches('\n').into()
 }
 
 /// A probability, such as 0.6 or 60%.
@@ -228,7 +224,7 @@ mod tests {
             }
             let error = DataError::Decode { path: "no, \"good\".png".into(), reason: "x".into() };
             text += &(output.broken(Path::new("no, \"good\".png"), &error).unwrap() + "\n");
-            let mut reader = csv::Reader::from_reader(text.as_bytes());
+            let mut reader = ::csv::Reader::from_reader(text.as_bytes());
             let rows: Vec<std::collections::HashMap<String, String>> =
                 reader.deserialize().collect::<Result<_, _>>().unwrap();
             assert_eq!(rows.len(), 4);
