@@ -401,11 +401,15 @@ pub fn fetch() -> Result<PathBuf> {
     if ready.join(LIBRARY).is_file() {
         return Ok(ready);
     }
-    let work = tempfile::tempdir_in(&cache).map_err(Error::cache(&cache))?;
+    sweep(&cache);
+    let work = tempfile::Builder::new().prefix(WORK).tempdir_in(&cache).map_err(Error::cache(&cache))?;
     let package = format!("nvidia-cuda-nvrtc-cu12=={VERSION}");
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "download", "--no-deps", "--quiet", "--dest"]).arg(work.path()).arg(&package);
-    run(&mut pip)?;
+    let requirements = work.path().join("requirements.txt");
+    fs::write(&requirements, format!("{package} --hash=sha256:{SHA256}\n")).map_err(Error::cache(&requirements))?;
+    // Wheels only: pip would run the setup.py of anything else.
+    let pip =
+        ["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--quiet", "--requirement"];
+    run(python(work.path()).args(pip).arg(&requirements).arg("--dest").arg(work.path()))?;
     let files = fs::read_dir(work.path()).map_err(Error::cache(work.path()))?;
     let wheel = files
         .filter_map(|file| Some(file.ok()?.path()))
@@ -420,10 +424,53 @@ pub fn fetch() -> Result<PathBuf> {
         )));
     }
     let unpacked = work.path().join("unpacked");
-    run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked))?;
+    run(python(work.path()).args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked))?;
     // Renamed when complete, so a folder of that name is never partial.
     fs::rename(unpacked.join("nvidia/cuda_nvrtc/lib"), &ready).map_err(Error::cache(&ready))?;
     Ok(ready)
+}
+
+/// Start of the names of the folders that [`fetch`] works in.
+const WORK: &str = ".nvrtc.";
+
+/// Removes what killed processes left; the caller holds the lock.
+fn sweep(cache: &Path) {
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let random = name.to_str().and_then(|name| name.strip_prefix(WORK)).unwrap_or_default();
+        if random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            // A folder that stays does no harm.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// The interpreter alone (`-I`): neither modules of the current folder nor of PYTHONPATH. Of pip's variables only those
+/// that say where packages come from are kept.
+fn python(folder: &Path) -> Command {
+    const KEPT: [&str; 12] = [
+        "PIP_CACHE_DIR",
+        "PIP_CERT",
+        "PIP_CLIENT_CERT",
+        "PIP_CONFIG_FILE",
+        "PIP_DEFAULT_TIMEOUT",
+        "PIP_EXTRA_INDEX_URL",
+        "PIP_FIND_LINKS",
+        "PIP_INDEX_URL",
+        "PIP_NO_INDEX",
+        "PIP_PROXY",
+        "PIP_RETRIES",
+        "PIP_TRUSTED_HOST",
+    ];
+    let mut command = Command::new("python3");
+    command.arg("-I").current_dir(folder);
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("PYTHON") || (text.starts_with("PIP_") && !KEPT.contains(&&*text)) {
+            command.env_remove(&name);
+        }
+    }
+    command
 }
 
 fn run(command: &mut Command) -> Result<()> {

@@ -27,10 +27,10 @@ pub fn python(packages: &[&str], size: &str) -> Result<PathBuf, String> {
     if is_ready() {
         return Ok(interpreter);
     }
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&place), packages, size)?;
+    run(Command::new("python3").args(["-I", "-m", "venv", "--clear"]).arg(&place), packages, size)?;
     run(
         Command::new(&interpreter)
-            .args(["-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-compile"])
+            .args(["-I", "-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-compile"])
             .args(packages),
         packages,
         size,

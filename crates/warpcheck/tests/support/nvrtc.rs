@@ -55,7 +55,10 @@ pub fn folder() -> Result<PathBuf, String> {
     let wheel = fetch(work.path())?;
     verify(&wheel)?;
     let unpacked = work.path().join("unpacked");
-    run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked), "unpack NVRTC's wheel")?;
+    run(
+        Command::new("python3").args(["-I", "-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked),
+        "unpack NVRTC's wheel",
+    )?;
     // Renamed whole: a folder of that name is always complete.
     fs::rename(unpacked.join("nvidia/cuda_nvrtc/lib"), &ready).map_err(at("cannot put NVRTC at", &ready))?;
     drop(lock);
@@ -64,9 +67,13 @@ pub fn folder() -> Result<PathBuf, String> {
 
 fn fetch(into: &Path) -> Result<PathBuf, String> {
     let package = format!("nvidia-cuda-nvrtc-cu12=={VERSION}");
+    let requirements = into.join("requirements.txt");
+    fs::write(&requirements, format!("{package} --hash=sha256:{SHA256}\n"))
+        .map_err(|e| format!("{}: {e}", requirements.display()))?;
     let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "download", "--no-deps", "--quiet", "--dest"]).arg(into).arg(&package);
-    run(&mut pip, "fetch NVRTC")?;
+    // Nothing but the interpreter, pip and this wheel: no module of the current folder, no setup.py.
+    pip.args(["-I", "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--quiet"]);
+    run(pip.arg("--requirement").arg(&requirements).arg("--dest").arg(into), "fetch NVRTC")?;
     let entries = fs::read_dir(into).map_err(|e| format!("{}: {e}", into.display()))?;
     entries
         .filter_map(|entry| Some(entry.ok()?.path()))
