@@ -37,5 +37,6 @@ mod regular_file;
 pub mod report;
 pub mod run;
 pub mod serve;
+mod signals;
 
 pub use file_error::FileError;

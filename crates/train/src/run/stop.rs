@@ -21,6 +21,7 @@ impl Stop {
     /// The signal handler cannot be installed.
     pub fn on_signals() -> io::Result<Self> {
         let stop = Self::default();
+        crate::signals::take();
         for signal in [SIGINT, SIGTERM] {
             // In this order, so that the first signal finds the flag unset and sets it, and the second finds it set.
             signal_hook::flag::register_conditional_shutdown(signal, INTERRUPTED, stop.0.clone())?;
@@ -47,7 +48,7 @@ impl Stop {
 /// Whether the process was started with SIGHUP ignored. Linux says so in /proc; elsewhere it is taken for granted, so that
 /// `nohup` has its effect.
 #[cfg(unix)]
-fn ignores_hangup() -> bool {
+pub(crate) fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
