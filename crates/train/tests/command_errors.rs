@@ -220,15 +220,54 @@ fn a_result_that_cannot_be_written() {
     let place = Place::new();
     place.succeed(&format!("{SHORT} --epochs 0 --out run"));
     image(&place.path("photo.png"));
+    place.succeed("export run -o a.safetensors");
     for arguments in [
         "eval run --limit-test 10 --json",
         "predict run photo.png",
         "predict run photo.png --csv",
         "predict run photo.png --json",
+        "data show --data sample",
+        "data show --data sample --json",
+        "data verify --data sample",
+        "data speed --data sample",
+        "data augment --data sample -o a.png --force",
+        "export run -o a.onnx --force",
+        "import a.safetensors -o b.safetensors --force",
+        "report run -o a.html --data sample --limit-test 10 --force",
+        "bench --device cpu --batch-size 2 --arch modern --seconds 0.1 --json",
+        "doctor --device cpu",
+        "gradcheck --device cpu --layer relu",
+        "completions bash",
+        "man pages --force",
+        "--help",
+        "train --help",
+        "--version",
     ] {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let done = command::done(place.command(arguments).stdout(full).output().unwrap());
         assert_eq!(done.code, 1, "{arguments}");
         assert!(done.error.contains("error: cannot write the result"), "{done:?}");
     }
+}
+
+#[test]
+fn a_reader_that_is_gone_ends_the_command_at_once() {
+    let place = Place::new();
+    place.succeed(&format!("{SHORT} --epochs 0 --out run"));
+    fs::create_dir(place.path("pictures")).unwrap();
+    (0..2000).for_each(|at| image(&place.path(&format!("pictures/{at}.png"))));
+    let run = |reader_stays: bool| {
+        let start = std::time::Instant::now();
+        let mut command = place.command("predict run pictures --json --batch-size 8 --device cpu");
+        let mut child =
+            command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        if !reader_stays {
+            drop(child.stdout.take());
+        }
+        let done = command::done(child.wait_with_output().unwrap());
+        assert_eq!((done.code, done.error.as_str()), (0, ""));
+        start.elapsed()
+    };
+    let (whole, cut) = (run(true), run(false));
+    assert!(cut < whole / 3, "{cut:?} of {whole:?}");
 }

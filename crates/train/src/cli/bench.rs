@@ -15,10 +15,10 @@ use alexnet_core::shape::LinearShape;
 use alexnet_core::{Architecture, Cpu, Device, Sgd};
 
 use super::device::{self, AnyDevice};
+use super::output;
 use crate::data::{Preprocess, Split};
 #[cfg(feature = "cuda")]
 use crate::print::notice;
-use crate::print::say;
 use crate::run::batch_source::{BatchSource, DeviceDataset};
 use crate::run::config::{self, Arch, Config, DeviceKind, Precision};
 use crate::run::memory::{self, Use};
@@ -102,7 +102,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             on(device, CUDA_CLOCK, architecture, &config, args.seconds, 4096)
         }
     }?;
-    say(&if args.json { measured.json() } else { measured.table() });
+    output::line(&if args.json { measured.json() } else { measured.table() })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use clap_complete::Shell;
 
 use super::{help, output};
-use crate::print::say;
 use crate::run::Error;
 
 /// Print a shell completion script
@@ -55,6 +54,6 @@ pub fn man(args: &Man) -> anyhow::Result<ExitCode> {
         output::write(&path, &page, args.force)?;
         written += 1;
     }
-    say(&format!("wrote {written} pages to {}", args.folder.display()));
+    output::line(&format!("wrote {written} pages to {}", args.folder.display()))?;
     Ok(ExitCode::SUCCESS)
 }

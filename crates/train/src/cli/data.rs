@@ -81,8 +81,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Action::Fetch => fetch(&args.data, &options)?,
         Action::Verify => {
             let (text, bad) = verify(&args.data, &options)?;
-            output::print(text.as_bytes())?;
-            return bad.map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()));
+            let printed = output::print(text.as_bytes());
+            // What is bad outweighs a reader that is gone.
+            return match bad {
+                Some(error) => Err(error.into()),
+                None => Ok(printed.map(|()| ExitCode::SUCCESS)?),
+            };
         }
     };
     output::print(text.as_bytes())?;

@@ -10,7 +10,6 @@ use super::hint;
 use super::model::LoadedCheckpoint;
 use super::output;
 use crate::export::{self, Wrapping, onnx, pt2, pytorch, torchscript};
-use crate::print::say;
 use crate::run::Error;
 use crate::run::bytes::gib;
 use crate::run::classifier::architecture_of;
@@ -131,8 +130,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let layers = if args.half && format == Format::Onnx { ", layers fp16" } else { "" };
     let size = gib(bytes.len() as u64);
-    say(&format!("wrote {}: {}, {size}, {input}{output}{layers}", args.output.display(), architecture.name));
+    output::line(&format!("wrote {}: {}, {size}, {input}{output}{layers}", args.output.display(), architecture.name))?;
     let inside = if args.with_preprocess { "input: bytes, normalised inside as" } else { "input:" };
-    say(&format!("{inside} {}", preprocess.describe(architecture.image_size)));
+    output::line(&format!("{inside} {}", preprocess.describe(architecture.image_size)))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use alexnet_core::gradcheck::network::{Case, Checked, LAYERS, case, check_device
 use alexnet_core::gradcheck::{Compared, Tolerance};
 
 use super::device::{self, AnyDevice};
-use crate::print::say;
+use super::output;
 use crate::run::config::DeviceKind;
 use crate::run::{Error, Result};
 
@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn on<D: Device>(device: &Arc<D>, args: &Args) -> Result<ExitCode> {
     let tolerance = Tolerance { relative: args.rtol, absolute: args.atol, ..Tolerance::default() };
-    say(&format!("device {}; numeric: the definition in f64, step {:e}", device.name(), tolerance.epsilon));
+    output::line(&format!("device {}; numeric: the definition in f64, step {:e}", device.name(), tolerance.epsilon))?;
     let layers: Vec<&str> =
         LAYERS.into_iter().filter(|&l| args.layer.as_deref().is_none_or(|only| only == l)).collect();
     let (mut failed, mut count) = (0, 0);
@@ -81,7 +81,7 @@ fn on<D: Device>(device: &Arc<D>, args: &Args) -> Result<ExitCode> {
         }
         let elements = if args.elements == 0 { usize::MAX } else { args.elements };
         let checked = check_device(device.clone(), &case, elements, tolerance)?;
-        say(&format!("{layer}: {0} images of {1}x{1}x{2}", case.batch, case.side, case.channels));
+        output::line(&format!("{layer}: {0} images of {1}x{1}x{2}", case.batch, case.side, case.channels))?;
         for Checked { name, report } in &checked {
             failed += usize::from(!report.passed());
             count += 1;
@@ -92,16 +92,16 @@ fn on<D: Device>(device: &Arc<D>, args: &Args) -> Result<ExitCode> {
             });
             let verdict = if report.passed() { "ok    " } else { "FAILED" };
             let skipped = if report.kinks > 0 { format!(", {} at kinks", report.kinks) } else { String::new() };
-            say(&format!(
+            output::line(&format!(
                 "  {verdict} {name:<24} {} of {}{skipped}{worst}",
                 report.compared - report.failed,
                 report.compared
-            ));
+            ))?;
         }
     }
     if failed > 0 {
         return Err(Error::Gradients { failed, count, device: device.name() });
     }
-    say(&format!("all {count} gradients are within the tolerance"));
+    output::line(&format!("all {count} gradients are within the tolerance"))?;
     Ok(ExitCode::SUCCESS)
 }

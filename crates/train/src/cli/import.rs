@@ -8,7 +8,7 @@ use super::output;
 use crate::data::Normalise;
 use crate::import::recognise::Known;
 use crate::import::{self, classes, convert};
-use crate::print::{notice, say};
+use crate::print::notice;
 use crate::run::checkpoint;
 use crate::run::classifier::checkpoint_of;
 use crate::run::config::{self, Arch};
@@ -93,14 +93,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     weights.remarks(network.parameters()).iter().for_each(|remark| notice(remark));
     checkpoint::save(&args.output, &network, &metadata)?;
     let parameters = network.architecture().parameter_count()?;
-    say(&format!(
+    output::line(&format!(
         "wrote {}: {}, images {2}x{2}, {3} classes, {4} parameters",
         args.output.display(),
         metadata.model.variant,
         metadata.model.image_size,
         metadata.classes.len(),
         summary::grouped(parameters as u64)
-    ));
-    say(&format!("input: {}", metadata.preprocess.describe(metadata.model.image_size)));
+    ))?;
+    output::line(&format!("input: {}", metadata.preprocess.describe(metadata.model.image_size)))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -58,10 +58,20 @@ enum Command {
 pub fn main() -> ExitCode {
     let short = std::env::args_os().any(|argument| argument == "-h");
     let definition = help::definition(short);
-    let matches = definition.clone().try_get_matches().unwrap_or_else(|error| {
-        let words: Vec<_> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
-        habit::with_tip(error, &definition, &words).exit()
-    });
+    let matches = match definition.clone().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            let words: Vec<_> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+            let error = habit::with_tip(error, &definition, &words);
+            return match error.print() {
+                Err(lost) if lost.kind() != std::io::ErrorKind::BrokenPipe => {
+                    notice(&format!("error: cannot write the result: {lost}"));
+                    ExitCode::FAILURE
+                }
+                _ => ExitCode::from(error.exit_code() as u8),
+            };
+        }
+    };
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
         Command::Train(args) => train::run(&args),
@@ -79,6 +89,9 @@ pub fn main() -> ExitCode {
         Command::Man(args) => complete::man(&args),
     };
     result.unwrap_or_else(|error| {
+        if matches!(error.downcast_ref(), Some(run::Error::Closed)) {
+            return ExitCode::SUCCESS;
+        }
         notice(message(&error).trim_end());
         ExitCode::from(if is_usage(&error) { 2 } else { 1 })
     })

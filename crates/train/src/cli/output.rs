@@ -35,15 +35,25 @@ pub fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), Error> {
     })
 }
 
-/// Writes a result to standard output. A reader that has had enough (`| head`) is no error.
+/// Writes a result to standard output.
 ///
 /// # Errors
-/// The system refuses, such as a full disk.
+/// The system refuses, such as a full disk; [`Error::Closed`] for a reader that has had enough (`| head`): the command then
+/// ends at once, quietly.
 pub fn print(bytes: &[u8]) -> Result<(), Error> {
-    match std::io::stdout().lock().write_all(bytes) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::io("write", Path::new("the result"))(error)),
-        _ => Ok(()),
-    }
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Error::Closed,
+        _ => Error::io("write", Path::new("the result"))(error),
+    })
+}
+
+/// The same of a line.
+///
+/// # Errors
+/// As [`print`].
+pub fn line(text: &str) -> Result<(), Error> {
+    print(format!("{text}\n").as_bytes())
 }
 
 #[cfg(test)]

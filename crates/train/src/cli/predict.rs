@@ -13,7 +13,7 @@ use output::{Format, Output};
 
 use super::hint;
 use super::model::{DeviceArgs, ExifArgs, LoadedCheckpoint};
-use crate::cli::output::print;
+use crate::cli::output::line;
 use crate::data::decode::{self, Exif};
 use crate::data::passed_over::PassedOver;
 use crate::data::{DataError, Fit, folder, resize};
@@ -95,7 +95,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let classes = classifier.classes().to_vec();
     let output = Output::new(args.format(), args.top.into(), args.threshold, &images, &classes, terminal());
     if let Some(head) = output.head() {
-        print(format!("{head}\n").as_bytes())?;
+        line(&head)?;
     }
     let bar = progress(images.len(), batch);
     let (mut broken, mut diverged) = (0, 0);
@@ -105,7 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             images.par_iter().map(|image| decode(image, exif, fit)).collect();
         let mut results = predict(&mut classifier, &decoded)?.into_iter();
         for (image, decoded) in images.iter().zip(decoded) {
-            let line = match decoded.map(|_| results.next().unwrap_or_else(|| Ok(Vec::new()))) {
+            let text = match decoded.map(|_| results.next().unwrap_or_else(|| Ok(Vec::new()))) {
                 Ok(Ok(probabilities)) => Ok(output.line(image, &probabilities)),
                 Ok(Err(not_finite)) => {
                     diverged += 1;
@@ -117,10 +117,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 }
             };
             // A hidden bar runs the closure, too.
-            bar.suspend(|| match line {
-                Ok(line) => print(format!("{line}\n").as_bytes()),
-                Err(line) => {
-                    notice(&line);
+            bar.suspend(|| match text {
+                Ok(text) => line(&text),
+                Err(text) => {
+                    notice(&text);
                     Ok(())
                 }
             })?;

@@ -8,7 +8,6 @@ use super::hint;
 use super::model::{DeviceArgs, LoadedCheckpoint};
 use super::output;
 use crate::data;
-use crate::print::say;
 use crate::report::test::test;
 use crate::report::{self, Plot, Run, plot};
 use crate::run::folder;
@@ -80,7 +79,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     output::write(&args.output, page.as_bytes(), args.force)?;
-    say(&format!("wrote {}: {} kB", args.output.display(), page.len().div_ceil(1000)));
+    output::line(&format!("wrote {}: {} kB", args.output.display(), page.len().div_ceil(1000)))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -56,6 +56,9 @@ pub enum Error {
     /// The operating system refused a file or folder.
     #[error(transparent)]
     Io(#[from] FileError),
+    /// The reader of standard output is gone, as with `| head`.
+    #[error("nobody reads standard output")]
+    Closed,
     /// The folder of a new run holds a run.
     #[error("{} already holds a run", path.display())]
     Exists {
