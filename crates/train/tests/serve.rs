@@ -112,11 +112,11 @@ fn what_is_refused() {
     let answer = server.raw(server.head("GET /", &many).as_bytes());
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
 
-    // A picture that does not arrive is given up; while it is waited for, the next is refused.
+    // A picture that does not arrive is given up, and takes no place until then.
     let mut slow = server.connect();
     slow.write_all(server.head("POST /predict", "Content-Length: 500\r\n").as_bytes()).unwrap();
     std::thread::sleep(Duration::from_millis(300));
-    refused(server.post("/predict", "", &file), 503, "too many requests");
+    assert_eq!(server.post("/predict", "", &file).0, 200);
     let start = Instant::now();
     let mut answer = String::new();
     slow.read_to_string(&mut answer).unwrap();

@@ -62,10 +62,10 @@ pub struct Args {
     /// For the upload and for the inference, each.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=3600))]
     timeout: u16,
-    /// Maximum requests in progress or queued
+    /// Maximum requests that wait for their answer
     ///
-    /// Further ones are refused with status 503.
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Counted from the end of the upload. Further ones are refused with status 503 and Retry-After.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_requests: u16,
     #[command(flatten)]
     exif: ExifArgs,
@@ -105,6 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         pictures: args.max_pictures.into(),
         time: Duration::from_secs(args.timeout.into()),
         requests: args.max_requests.into(),
+        connections: Limits::default().connections.max(2 * usize::from(args.max_requests)),
         ..Limits::default()
     };
     let batch = usize::from(args.batch_size.min(args.max_pictures));
@@ -114,7 +115,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     drop(loaded);
     let refused = || Error::io("serve on", Path::new(host));
     let stop = Stop::on_signals().map_err(Error::io("handle", Path::new("Ctrl-C")))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(refused())?;
+    // Threads that decode, and at least two, so that one large picture leaves room for small ones.
+    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(threads).build();
+    let runtime = runtime.map_err(refused())?;
     let served = runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind((host, args.port)).await;
         let listener = listener.map_err(|source| Error::Port { host: host.into(), port: args.port, source })?;
@@ -130,8 +134,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        serve::serve(listener, model, examples, limits, access, stopped).await;
-        Ok::<_, Error>(())
+        serve::serve(listener, model, examples, limits, access, stopped).await.map_err(refused())
     });
     // Do not wait for an inference beyond the time limit.
     runtime.shutdown_timeout(limits.time);

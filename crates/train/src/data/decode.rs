@@ -101,7 +101,18 @@ pub fn decode(bytes: &[u8], exif: Exif) -> Result<Decoded, String> {
     decoded.unwrap_or_else(|_| Err("the file is damaged: its decoder failed".into()))
 }
 
-fn decode_as(format: ImageFormat, bytes: &[u8], exif: Exif) -> Result<Decoded, String> {
+/// Width and height that a picture states, if its start can be read.
+pub fn dimensions(bytes: &[u8]) -> Option<(u32, u32)> {
+    let format = format(&bytes[..bytes.len().min(START)]).ok()?;
+    std::panic::catch_unwind(|| {
+        headers(format, bytes).ok()?;
+        Some(ImageReader::with_format(Cursor::new(bytes), format).into_decoder().ok()?.dimensions())
+    })
+    .ok()?
+}
+
+/// Checks what precedes the pixels.
+fn headers(format: ImageFormat, bytes: &[u8]) -> Result<(), String> {
     match format {
         ImageFormat::Png => drop(container::png(bytes)?),
         ImageFormat::Gif => container::gif(bytes)?,
@@ -110,6 +121,11 @@ fn decode_as(format: ImageFormat, bytes: &[u8], exif: Exif) -> Result<Decoded, S
         ImageFormat::Jpeg => jpeg::headers(bytes)?,
         _ => {}
     }
+    Ok(())
+}
+
+fn decode_as(format: ImageFormat, bytes: &[u8], exif: Exif) -> Result<Decoded, String> {
+    headers(format, bytes)?;
     if format == ImageFormat::Tiff
         && let Some((grey, colours)) = container::tiff_palette(bytes)
     {

@@ -7,11 +7,12 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::Refusal;
+use super::inference::{Answers, Job};
 use crate::data::decode::Exif;
 use crate::data::{Fit, decode, resize};
 use crate::picture::{self, Picture};
 use crate::run::checkpoint::Metadata;
-use crate::run::classifier::{Classifier, DIVERGED, top};
+use crate::run::classifier::{Classifier, DIVERGED, NotFinite, top};
 use crate::run::{Result, summary};
 
 /// Most channels of a layer that are drawn.
@@ -95,6 +96,12 @@ pub struct Model {
     filters: Option<Picture>,
 }
 
+/// What the network says of a picture, and how long its forward pass took.
+struct Classes {
+    shares: Result<Vec<f64>, NotFinite>,
+    milliseconds: f64,
+}
+
 /// A decoded picture: its size, and the pixels that the network sees.
 pub struct Decoded {
     width: usize,
@@ -131,6 +138,11 @@ impl Model {
         self.classifier.exif
     }
 
+    /// Most pictures per forward pass.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
     /// How pictures are resized and cropped for the network.
     pub fn fit(&self) -> Fit {
         self.classifier.fit()
@@ -151,50 +163,90 @@ impl Model {
         })
     }
 
-    /// The answers to pictures with their names, those that could be decoded in as few batches as possible, and whether the
-    /// network's outputs for one were not finite; `None` if `stop` said so before the end. The layers are those of the last
-    /// picture.
+    /// Answers jobs together, in as few forward passes as possible. The layers are those of a job's last picture.
+    pub(super) fn work(&mut self, jobs: Vec<Job>) {
+        match self.predict(&jobs) {
+            Ok(shares) => {
+                let mut shares = shares.into_iter();
+                for job in jobs {
+                    if let Some(answers) = self.answers(job.pictures, &mut shares, &job.parameters).transpose() {
+                        // A client that is gone wants no answer.
+                        let _ = job.answer.send(answers.map_err(|error| error.to_string()));
+                    }
+                }
+            }
+            Err(error) => {
+                let error = error.to_string();
+                jobs.into_iter().for_each(|job| drop(job.answer.send(Err(error.clone()))));
+            }
+        }
+    }
+
+    /// Classes of all decoded pictures, in order; `None` for those of jobs that were abandoned before their turn.
     ///
     /// # Errors
     /// The device failed.
-    pub(super) fn predict(
-        &mut self,
-        pictures: Vec<(Option<String>, Result<Decoded, String>)>,
-        parameters: &Parameters,
-        stop: &dyn Fn() -> bool,
-    ) -> Result<Option<(Vec<Value>, bool)>> {
-        let readable: Vec<&Decoded> = pictures.iter().filter_map(|(_, decoded)| decoded.as_ref().ok()).collect();
-        let mut answers = Vec::with_capacity(readable.len());
-        for batch in readable.chunks(self.batch.max(1)) {
-            if stop() {
-                return Ok(None);
+    fn predict(&mut self, jobs: &[Job]) -> Result<Vec<Option<Classes>>> {
+        let decoded = |job: &Job| job.pictures.iter().filter(|(_, decoded)| decoded.is_ok()).count();
+        let mut classes = Vec::with_capacity(jobs.iter().map(decoded).sum());
+        let pictures = jobs.iter().flat_map(|job| job.pictures.iter().map(move |(_, decoded)| (job, decoded)));
+        let mut pictures = pictures.filter_map(|(job, decoded)| Some((job, decoded.as_ref().ok()?))).peekable();
+        while pictures.peek().is_some() {
+            let mut batch = Vec::new();
+            let mut places = Vec::new();
+            while batch.len() < self.batch.max(1)
+                && let Some((job, decoded)) = pictures.next()
+            {
+                let wanted = !job.is_abandoned();
+                places.push(wanted);
+                if wanted {
+                    batch.push(decoded.pixels.as_slice());
+                }
             }
             let start = Instant::now();
-            let shares = self.classifier.classify(batch.iter().map(|decoded| decoded.pixels.as_slice()))?;
+            let shares = if batch.is_empty() { Vec::new() } else { self.classifier.classify(batch)? };
             let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
-            for (decoded, shares) in batch.iter().zip(shares) {
-                answers.push(match shares {
-                    Ok(shares) => Ok(self.answer(decoded, &shares, milliseconds, parameters)?),
-                    Err(not_finite) => Err(not_finite),
-                });
-            }
+            let mut shares = shares.into_iter();
+            classes.extend(places.into_iter().map(|wanted| {
+                let shares = if wanted { shares.next() } else { None };
+                shares.map(|shares| Classes { shares, milliseconds })
+            }));
         }
-        let diverged = answers.iter().any(Result::is_err);
-        let mut answers = answers.into_iter();
-        let all = pictures.into_iter().map(|(name, decoded)| {
+        Ok(classes)
+    }
+
+    /// The answers to one job's pictures; `None` if it was abandoned.
+    fn answers(
+        &mut self,
+        pictures: Vec<(Option<String>, Result<Decoded, String>)>,
+        classes: &mut impl Iterator<Item = Option<Classes>>,
+        parameters: &Parameters,
+    ) -> Result<Option<Answers>> {
+        let count = pictures.iter().filter(|(_, decoded)| decoded.is_ok()).count();
+        let classes: Vec<_> = classes.take(count).collect();
+        let Some(classes) = classes.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
+        let mut classes = classes.into_iter();
+        let mut diverged = false;
+        let mut answers = Vec::with_capacity(pictures.len());
+        for (name, decoded) in pictures {
             let mut answer = match decoded {
-                Ok(_) => answers.next().unwrap_or_else(|| Ok(Value::default())).unwrap_or_else(|not_finite| {
-                    let error = not_finite.of(name.as_deref().unwrap_or("the picture"));
-                    json!({ "error": format!("{error}: {DIVERGED}") })
-                }),
                 Err(reason) => json!({ "error": reason }),
+                Ok(decoded) => match classes.next().map(|classes| (classes.shares, classes.milliseconds)) {
+                    Some((Ok(shares), milliseconds)) => self.answer(&decoded, &shares, milliseconds, parameters)?,
+                    Some((Err(not_finite), _)) => {
+                        diverged = true;
+                        let error = not_finite.of(name.as_deref().unwrap_or("the picture"));
+                        json!({ "error": format!("{error}: {DIVERGED}") })
+                    }
+                    None => Value::default(),
+                },
             };
             if let Some(name) = name {
                 answer["name"] = name.into();
             }
-            answer
-        });
-        Ok(Some((all.collect(), diverged)))
+            answers.push(answer);
+        }
+        Ok(Some((answers, diverged)))
     }
 
     fn answer(

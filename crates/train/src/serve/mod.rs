@@ -1,13 +1,20 @@
 //! A web page and a JSON API for a trained network.
 //!
 //! `access` says whose requests are taken, `routes` which there are, `upload` reads the pictures out of a request,
-//! `answer` classifies them. HTTP is hyper's, which has the timeouts and the graceful shutdown that small servers lack.
-//! Body size, number of pictures, time, concurrent requests and connections are limited. There is neither a login nor
-//! TLS: beyond the own machine both are a proxy's in front.
+//! `inference` collects those that wait for the network, `answer` classifies them. HTTP is hyper's, which has the timeouts
+//! and the graceful shutdown that small servers lack. There is neither a login nor TLS: beyond the own machine both are a
+//! proxy's in front.
+//!
+//! What a client can hold is limited. A request takes one of `requests` places when its body is complete, so that slow
+//! uploads take none. Bodies beyond [`SMALL_BODY`] share [`BODIES`] bytes; while others wait for some, they must arrive at
+//! the rate that their time limit asks for. Large pictures are decoded one at a time. A connection that waits for its client gives way when there are too
+//! many. Work that nobody waits for is not begun.
 
 pub mod access;
 mod answer;
+mod connections;
 mod examples;
+mod inference;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -15,15 +22,17 @@ mod upload;
 
 use std::borrow::Cow;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -31,7 +40,10 @@ use crate::data::Fit;
 use crate::data::decode::Exif;
 use access::Access;
 pub use answer::{Model, title};
+use connections::Connections;
 pub use examples::Examples;
+use inference::Queue;
+use upload::Bodies;
 
 /// Limits per client request and for all of them.
 #[derive(Clone, Copy, Debug)]
@@ -42,15 +54,15 @@ pub struct Limits {
     pub pictures: usize,
     /// Time for a request's head, for its body, and for its inference, each.
     pub time: Duration,
-    /// Most requests in progress or queued; further ones are refused.
+    /// Most requests that are complete and not yet answered; further ones are refused.
     pub requests: usize,
-    /// Most open connections; further ones wait to be accepted.
+    /// Most open connections; of more, one that waits for its client is closed.
     pub connections: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body: 20 << 20, pictures: 32, time: Duration::from_secs(10), requests: 8, connections: 64 }
+        Self { body: 20 << 20, pictures: 32, time: Duration::from_secs(10), requests: 256, connections: 512 }
     }
 }
 
@@ -78,8 +90,15 @@ impl Refusal {
     }
 }
 
+/// Bodies up to this many bytes, such as small pictures, do not wait for others.
+const SMALL_BODY: usize = 64 << 10;
+/// Bytes that larger bodies share, unless a single one may have more.
+const BODIES: usize = 32 << 20;
+
 struct Server {
-    model: Mutex<Model>,
+    /// The body of `GET /model`.
+    description: Bytes,
+    queue: Queue,
     /// How pictures are resized and cropped for the network.
     fit: Fit,
     exif: Exif,
@@ -88,29 +107,39 @@ struct Server {
     access: Access,
     page: routes::Page,
     requests: Arc<Semaphore>,
+    /// Memory of larger bodies.
+    bodies: Bodies,
+    /// Of large pictures.
+    decoding: Arc<Semaphore>,
+    connections: Connections,
 }
 
 impl Server {
-    fn new(model: Model, examples: Examples, limits: Limits, access: Access) -> Self {
-        Self {
+    fn new(mut model: Model, examples: Examples, limits: Limits, access: Access) -> std::io::Result<Self> {
+        let mut description = model.describe();
+        description["examples"] = examples.describe();
+        description["limits"] = json!({ "bytes": limits.body, "pictures": limits.pictures });
+        Ok(Self {
+            description: description.to_string().into(),
             fit: model.fit(),
             exif: model.exif(),
-            model: Mutex::new(model),
+            queue: Queue::new(model.batch(), move |jobs| model.work(jobs))?,
             examples,
             limits,
             access,
             page: routes::Page::new(),
             requests: Arc::new(Semaphore::new(limits.requests)),
-        }
-    }
-
-    /// Ignores poisoning: a panic in a forward pass leaves the network's weights unchanged.
-    fn lock(&self) -> std::sync::MutexGuard<'_, Model> {
-        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+            bodies: Bodies::new(limits.body.max(BODIES)),
+            decoding: Arc::new(Semaphore::new(1)),
+            connections: Connections::default(),
+        })
     }
 }
 
 /// Serves until `stop` completes, then finishes the requests in progress.
+///
+/// # Errors
+/// The thread for the network cannot be started.
 pub async fn serve(
     listener: TcpListener,
     model: Model,
@@ -118,35 +147,36 @@ pub async fn serve(
     limits: Limits,
     access: Access,
     stop: impl Future<Output = ()>,
-) {
-    answer_all(listener, Arc::new(Server::new(model, examples, limits, access)), stop).await;
+) -> std::io::Result<()> {
+    answer_all(listener, Arc::new(Server::new(model, examples, limits, access)?), stop).await;
+    Ok(())
 }
 
 /// Accepts connections until `stop` completes.
 async fn answer_all(listener: TcpListener, server: Arc<Server>, stop: impl Future<Output = ()>) {
     let limits = server.limits;
-    let connections = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
     loop {
-        let accepted = async {
-            // The semaphore is never closed.
-            let permit = connections.clone().acquire_owned().await.ok();
-            (permit, listener.accept().await)
-        };
-        let (permit, stream) = tokio::select! {
-            accepted = accepted => accepted,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = &mut stop => break,
         };
-        let Ok((stream, _)) = stream else {
+        let Ok((stream, peer)) = accepted else {
             // Out of file descriptors, or the client left: the next attempt may succeed.
+            server.connections.give_way();
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let server = server.clone();
-        let service = service_fn(move |request| {
-            let server = server.clone();
-            async move { Ok::<_, Infallible>(routes::respond(&server, request).await) }
+        // An answer is one small write.
+        let _ = stream.set_nodelay(true);
+        let this = server.connections.add(peer.ip(), limits.connections);
+        let service = service_fn({
+            let (server, this) = (server.clone(), this.clone());
+            move |request| {
+                let (server, this) = (server.clone(), this.clone());
+                async move { Ok::<_, Infallible>(routes::respond(&server, &this, request).await) }
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -154,10 +184,14 @@ async fn answer_all(listener: TcpListener, server: Arc<Server>, stop: impl Futur
             .max_buf_size(16 << 10)
             .serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
+        let server = server.clone();
         tokio::spawn(async move {
-            // A client that disconnects is not an error.
-            let _ = connection.await;
-            drop(permit);
+            tokio::select! {
+                // A client that disconnects is not an error.
+                _ = connection => {}
+                () = this.gives_way.notified() => {}
+            }
+            server.connections.remove(&this);
         });
     }
     drop(listener);

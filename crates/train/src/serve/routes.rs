@@ -1,19 +1,24 @@
 //! The paths of the server, and its responses' headers.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{Decoded, Parameters};
-use super::{Refusal, Server, access, upload};
+use super::connections::Connection;
+use super::inference::Job;
+use super::upload::{self, Received, Uploads};
+use super::{Refusal, Server, access};
 use crate::run::classifier::DIVERGED;
 
 type Answer = Response<Full<Bytes>>;
@@ -80,14 +85,14 @@ impl Page {
 }
 
 /// Answers a request.
-pub(super) async fn respond(server: &Arc<Server>, request: Request<Incoming>) -> Answer {
+pub(super) async fn respond(server: &Arc<Server>, connection: &Connection, request: Request<Incoming>) -> Answer {
     let path = request.uri().path();
     let is_health = path == "/healthz";
     // A health check has the name that its network gives the machine, and learns nothing.
     let origin = if is_health { Ok(None) } else { server.access.check(&request) };
     let (origin, answer) = match origin {
-        Ok(origin) => (origin, answer(server, request).await),
-        Err(refusal) => (None, Err(leave(server, request, refusal).await)),
+        Ok(origin) => (origin, answer(server, connection, request).await),
+        Err(refusal) => (None, Err(leave(server, request, refusal))),
     };
     let mut response = answer.unwrap_or_else(refused);
     let headers = response.headers_mut();
@@ -112,14 +117,14 @@ fn refused(refusal: Refusal) -> Answer {
     response
 }
 
-async fn answer(server: &Arc<Server>, request: Request<Incoming>) -> Result<Answer, Refusal> {
+async fn answer(server: &Arc<Server>, connection: &Connection, request: Request<Incoming>) -> Result<Answer, Refusal> {
     if request.method() == Method::OPTIONS && request.uri().path() == "*" {
         return Ok(options("GET, HEAD, POST, OPTIONS"));
     }
     let Some((route, rest)) = route(request.uri().path()) else {
         let paths = ROUTES.map(|route| route.path).join(", ");
         let refusal = Refusal::new(StatusCode::NOT_FOUND, format!("not found; the paths are {paths}"));
-        return Err(leave(server, request, refusal).await);
+        return Err(leave(server, request, refusal));
     };
     if request.method() == Method::OPTIONS {
         let mut response = options(route.methods);
@@ -134,7 +139,7 @@ async fn answer(server: &Arc<Server>, request: Request<Incoming>) -> Result<Answ
             _ => "use GET",
         };
         let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message).with(header::ALLOW, route.methods);
-        return Err(leave(server, request, refusal).await);
+        return Err(leave(server, request, refusal));
     }
     match route.endpoint {
         Endpoint::Page => Ok(content("text/html; charset=utf-8", Page::HTML)),
@@ -144,17 +149,8 @@ async fn answer(server: &Arc<Server>, request: Request<Incoming>) -> Result<Answ
             Some(example) => Ok(content(example.kind, example.bytes.clone())),
             None => Err(Refusal::new(StatusCode::NOT_FOUND, "there is no such example; /model lists them")),
         },
-        Endpoint::Model => {
-            let server = server.clone();
-            let describe = move || {
-                let mut model = server.lock().describe();
-                model["examples"] = server.examples.describe();
-                model["limits"] = json!({ "bytes": server.limits.body, "pictures": server.limits.pictures });
-                Ok(json(&model))
-            };
-            work(describe).await
-        }
-        Endpoint::Predict => predict(server, request).await,
+        Endpoint::Model => Ok(content("application/json", server.description.clone())),
+        Endpoint::Predict => predict(server, connection, request).await,
     }
 }
 
@@ -182,46 +178,80 @@ impl Drop for Abandoned {
     }
 }
 
-async fn predict(server: &Arc<Server>, mut request: Request<Incoming>) -> Result<Answer, Refusal> {
-    let limits = server.limits;
-    let parameters = Parameters::parse(request.uri().query().unwrap_or_default());
-    let permit = server.requests.clone().try_acquire_owned();
-    let ready = parameters.and_then(|parameters| Ok((parameters, permit.map_err(|_| Refusal::busy())?)));
-    let (parameters, permit) = match ready {
-        Ok(ready) => ready,
-        Err(refusal) => return Err(leave(server, request, refusal).await),
+async fn predict(
+    server: &Arc<Server>,
+    connection: &Connection,
+    mut request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let received = match Parameters::parse(request.uri().query().unwrap_or_default()) {
+        Ok(parameters) => upload::receive(&mut request, server).await.map(|received| (parameters, received)),
+        Err(refusal) => Err(refusal),
     };
-    let received = match upload::receive(&mut request, &limits).await {
+    let (parameters, received) = match received {
         Ok(received) => received,
-        Err(refusal) => return Err(leave(server, request, refusal).await),
+        Err(refusal) => return Err(leave(server, request, refusal)),
     };
+    let _busy = connection.busy();
+    // Work that has begun keeps the place beyond the time limit, up to the next picture or batch.
+    let place = Arc::new(server.requests.clone().try_acquire_owned().map_err(|_| Refusal::busy())?);
     let abandoned = Abandoned(Arc::default());
-    let (stop, server) = (abandoned.0.clone(), server.clone());
-    let task = work(move || {
-        // Runs on after a timeout, up to the next picture or batch, and occupies its slot until it is done.
-        let _permit = permit;
-        let stop = || stop.load(Ordering::Relaxed);
-        let upload = upload::parse(received, &limits)?;
-        if parameters.layers && upload.pictures.len() > 1 {
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, "layers=1 shows one picture per request"));
-        }
-        let mut decoded = Vec::with_capacity(upload.pictures.len());
-        // Decoded before the lock is taken, so that a large picture delays no other request; one at a time, so that a
-        // request needs the memory of one.
-        for picture in upload.pictures {
-            if stop() {
-                return Err(too_long());
+    let task = classify(server, parameters, received, place, abandoned.0.clone());
+    tokio::time::timeout(server.limits.time, task).await.unwrap_or_else(|_| Err(too_long()))
+}
+
+/// Decodes the pictures and asks the network.
+async fn classify(
+    server: &Arc<Server>,
+    parameters: Parameters,
+    received: Received,
+    place: Arc<OwnedSemaphorePermit>,
+    abandoned: Arc<AtomicBool>,
+) -> Result<Answer, Refusal> {
+    let limits = server.limits;
+    let held = place.clone();
+    let (mut uploads, several, mut share) = work(move || {
+        let _held = held;
+        let Uploads { pictures, several, share } = upload::parse(received, &limits)?;
+        Ok((VecDeque::from(pictures), several, share))
+    })
+    .await?;
+    if parameters.layers && uploads.len() > 1 {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "layers=1 shows one picture per request"));
+    }
+    let mut pictures = Vec::with_capacity(uploads.len());
+    let mut alone = None;
+    while !uploads.is_empty() {
+        let (held, stop) = (place.clone(), abandoned.clone());
+        let (exif, fit) = (server.exif, server.fit);
+        // One at a time, so that a request needs the memory of one; the file goes with its picture.
+        (uploads, pictures, share) = work(move || {
+            let _held = held;
+            while let Some(upload) = uploads.pop_front() {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(too_long());
+                }
+                if alone.is_none() && upload.is_large() {
+                    uploads.push_front(upload);
+                    break;
+                }
+                let decode = |bytes: Bytes| Decoded::new(&bytes, exif, fit);
+                pictures.push((upload.name, upload.bytes.and_then(decode)));
+                alone = None;
             }
-            decoded.push((picture.name, picture.bytes.and_then(|bytes| Decoded::new(&bytes, server.exif, server.fit))));
-        }
-        let several = upload.several || parameters.results;
-        let answers = server.lock().predict(decoded, &parameters, &stop);
-        let failed = |error: crate::run::Error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
-        let (answers, diverged) = answers.map_err(failed)?.ok_or_else(too_long)?;
-        finish(answers, several, diverged)
-    });
-    let answer = tokio::time::timeout(limits.time, task).await;
-    answer.unwrap_or_else(|_| Err(too_long()))
+            Ok((uploads, pictures, share))
+        })
+        .await?;
+        // Dropped with the closure above.
+        alone = if uploads.is_empty() { None } else { server.decoding.clone().acquire_owned().await.ok() };
+    }
+    drop(share);
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    server.queue.send(Job { pictures, parameters, abandoned, answer, _held: Box::new(place) });
+    // Dropped unanswered: the thread panicked.
+    let answered = answered.await.unwrap_or_else(|_| Err("the request failed".into()));
+    let failed = |message| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message);
+    let (answers, diverged) = answered.map_err(failed)?;
+    finish(answers, several || parameters.results, diverged)
 }
 
 fn too_long() -> Refusal {
@@ -253,16 +283,14 @@ fn finish(mut answers: Vec<Value>, several: bool, diverged: bool) -> Result<Answ
     Ok(response)
 }
 
-/// Reads the rest of a refused body, within the limits, and drops it: a client that sends all before it reads would
+/// Goes on reading a refused body, up to the time limit, and drops it: a client that sends all before it reads would
 /// otherwise find the connection reset instead of the reason.
-async fn leave(server: &Server, request: Request<Incoming>, refusal: Refusal) -> Refusal {
-    let most = server.limits.body.saturating_mul(2);
+fn leave(server: &Server, request: Request<Incoming>, refusal: Refusal) -> Refusal {
     let waits = request.headers().contains_key(header::EXPECT);
-    let hopeless = upload::stated_length(request.headers()).is_some_and(|length| length > most as u64);
-    if !waits && !hopeless && refusal.status != StatusCode::REQUEST_TIMEOUT {
-        let mut body = Limited::new(request.into_body(), most);
-        let rest = async { while body.frame().await.is_some_and(|frame| frame.is_ok()) {} };
-        let _ = tokio::time::timeout(server.limits.time, rest).await;
+    if !waits && refusal.status != StatusCode::REQUEST_TIMEOUT {
+        let mut body = request.into_body();
+        let rest = async move { while body.frame().await.is_some_and(|frame| frame.is_ok()) {} };
+        tokio::spawn(tokio::time::timeout(server.limits.time, rest));
     }
     refusal
 }

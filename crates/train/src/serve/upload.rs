@@ -1,17 +1,23 @@
 //! The pictures in the body of a request: a file as it is, a form with files, or JSON with base64.
 
 use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use http_body_util::{BodyDataStream, BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyDataStream, BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap};
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
-use super::{Limits, Refusal};
+use super::{Limits, Refusal, SMALL_BODY, Server};
+use crate::data::decode;
 use crate::file_kind::{FileKind, Group, START};
 
 /// What to type.
@@ -21,6 +27,9 @@ const MOST_EMPTY: usize = 64;
 /// Longest name of a file that is repeated in the answer, in characters.
 const LONGEST_NAME: usize = 255;
 
+/// Pixels of a picture beyond which it is decoded alone.
+const LARGE: u64 = 1 << 20;
+
 /// A picture of a request.
 pub(super) struct Upload {
     /// The file's name, if the form states it.
@@ -29,16 +38,26 @@ pub(super) struct Upload {
     pub bytes: Result<Bytes, String>,
 }
 
+impl Upload {
+    /// Whether decoding it takes much memory.
+    pub fn is_large(&self) -> bool {
+        let size = self.bytes.as_ref().ok().and_then(|bytes| decode::dimensions(bytes));
+        size.is_some_and(|(width, height)| u64::from(width) * u64::from(height) > LARGE)
+    }
+}
+
 /// The pictures of a request, at least one.
 pub(super) struct Uploads {
     pub pictures: Vec<Upload>,
     /// Whether the answer is a list.
     pub several: bool,
+    /// What the body takes of the memory for bodies.
+    pub share: Option<OwnedSemaphorePermit>,
 }
 
 impl Uploads {
     fn one(bytes: Result<Bytes, String>) -> Self {
-        Self { pictures: vec![Upload { name: None, bytes }], several: false }
+        Self { pictures: vec![Upload { name: None, bytes }], several: false, share: None }
     }
 }
 
@@ -62,10 +81,11 @@ pub(super) struct Received {
     /// Of a form.
     boundary: Option<String>,
     bytes: Bytes,
+    share: Option<OwnedSemaphorePermit>,
 }
 
 /// Receives a request's body. A type that never has pictures is refused first.
-pub(super) async fn receive(request: &mut Request<Incoming>, limits: &Limits) -> Result<Received, Refusal> {
+pub(super) async fn receive(request: &mut Request<Incoming>, server: &Server) -> Result<Received, Refusal> {
     let headers = request.headers();
     let text = |name| headers.get(name).map_or("", |value| value.to_str().unwrap_or("?"));
     let coding = text(header::CONTENT_ENCODING).trim();
@@ -81,13 +101,20 @@ pub(super) async fn receive(request: &mut Request<Incoming>, limits: &Limits) ->
         })?),
         _ => None,
     };
-    Ok(Received { kind: essence, boundary, bytes: body(request, limits).await? })
+    let (bytes, share) = body(request, server).await?;
+    Ok(Received { kind: essence, boundary, bytes, share })
 }
 
 /// The pictures of a body; blocks for as long as it takes to read forms and JSON.
 pub(super) fn parse(received: Received, limits: &Limits) -> Result<Uploads, Refusal> {
-    let Received { kind, boundary, bytes: body } = received;
-    match kind.as_str() {
+    let Received { kind, boundary, bytes: body, share } = received;
+    let mut uploads = pictures(&kind, boundary, body, limits)?;
+    uploads.share = share;
+    Ok(uploads)
+}
+
+fn pictures(kind: &str, boundary: Option<String>, body: Bytes, limits: &Limits) -> Result<Uploads, Refusal> {
+    match kind {
         "multipart/form-data" => {
             // The form is here as a whole: of a stream, the parser searches what it has again with each chunk. It waits
             // for nothing, and is not trusted with that.
@@ -112,21 +139,78 @@ pub(super) fn parse(received: Received, limits: &Limits) -> Result<Uploads, Refu
     }
 }
 
-/// The whole body.
-async fn body(request: &mut Request<Incoming>, limits: &Limits) -> Result<Bytes, Refusal> {
-    let most = limits.body;
+/// The whole body, and what it takes of the memory for bodies.
+async fn body(
+    request: &mut Request<Incoming>,
+    server: &Server,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refusal> {
+    let Limits { body: most, time, .. } = server.limits;
     let too_large = || {
         let message = format!("the request has more than {most} bytes; the server's --max-size allows more");
         Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message)
     };
-    if stated_length(request.headers()).is_some_and(|length| length > most as u64) {
+    let stated = stated_length(request.headers());
+    if stated.is_some_and(|length| length > most as u64) {
         return Err(too_large());
     }
-    match tokio::time::timeout(limits.time, Limited::new(request.body_mut(), most).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(bad("the request ended early")),
-        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the upload took too long")),
+    let length = stated.map_or(most, |length| length as usize);
+    let start = Instant::now();
+    let mut bytes = Vec::with_capacity(length.min(SMALL_BODY));
+    let mut share = None;
+    let body = request.body_mut();
+    loop {
+        // Of large bodies, those that will miss the limit at their rate make room for others.
+        let (spent, done) = (start.elapsed().div_duration_f64(time), bytes.len() as f64 / length.max(1) as f64);
+        let behind = spent > done + 0.1 && share.is_some() && server.bodies.is_wanted();
+        if behind || spent >= 1.0 {
+            return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the upload took too long"));
+        }
+        let Ok(frame) = tokio::time::timeout(Duration::from_millis(100), body.frame()).await else { continue };
+        let Some(frame) = frame else { return Ok((bytes.into(), share)) };
+        // Trailers are not data.
+        let data = frame.map_err(|_| bad("the request ended early"))?.into_data().unwrap_or_default();
+        if bytes.len() + data.len() > most {
+            return Err(too_large());
+        }
+        // Asked for by those alone that have sent something.
+        if bytes.len() + data.len() > SMALL_BODY && share.is_none() {
+            share = Some(server.bodies.take(length, time).await.ok_or_else(Refusal::busy)?);
+            bytes.reserve_exact(length - bytes.len());
+        }
+        bytes.extend_from_slice(&data);
+    }
+}
+
+/// The memory that large bodies share.
+pub(super) struct Bodies {
+    /// In KiB.
+    free: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+impl Bodies {
+    /// Of so many bytes.
+    pub fn new(bytes: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(bytes.div_ceil(1024))), waiting: AtomicUsize::new(0) }
+    }
+
+    /// Whether a body waits for memory.
+    fn is_wanted(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Waits up to `time` for `length` bytes.
+    async fn take(&self, length: usize, time: Duration) -> Option<OwnedSemaphorePermit> {
+        struct Waiting<'a>(&'a AtomicUsize);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        let share = self.free.clone().acquire_many_owned(length.div_ceil(1024) as u32);
+        tokio::time::timeout(time, share).await.ok()?.ok()
     }
 }
 
@@ -169,7 +253,7 @@ async fn form(body: Bytes, boundary: String, most: usize) -> Result<Uploads, Ref
     if pictures.is_empty() {
         return Err(bad("the form has no file; with curl: -F file=@FILE"));
     }
-    Ok(Uploads { several: pictures.len() > 1, pictures })
+    Ok(Uploads { several: pictures.len() > 1, pictures, share: None })
 }
 
 /// For a field of a form that is text.
@@ -202,23 +286,24 @@ fn json(body: &[u8], most: usize) -> Result<Uploads, Refusal> {
     let request: Request64<'_> =
         serde_json::from_slice(body).map_err(|error| bad(format!("the JSON cannot be used: {error}; {FORM}")))?;
     match (request.image, request.images) {
-        (Some(image), None) => Ok(Uploads::one(decode(&image.0))),
+        (Some(image), None) => Ok(Uploads::one(from_base64(&image.0))),
         (None, Some(images)) if images.is_empty() => Err(bad(format!("there are no images; {FORM}"))),
         (None, Some(images)) if images.len() > most => Err(too_many(most)),
         (None, Some(images)) => Ok(Uploads {
             pictures: images
                 .iter()
                 .enumerate()
-                .map(|(index, image)| Upload { name: Some(format!("images[{index}]")), bytes: decode(&image.0) })
+                .map(|(index, image)| Upload { name: Some(format!("images[{index}]")), bytes: from_base64(&image.0) })
                 .collect(),
             several: true,
+            share: None,
         }),
         (Some(_), Some(_)) | (None, None) => Err(bad(FORM)),
     }
 }
 
 /// A picture in base64, of either alphabet, or a data URL.
-fn decode(text: &str) -> Result<Bytes, String> {
+fn from_base64(text: &str) -> Result<Bytes, String> {
     let text = match text.strip_prefix("data:") {
         Some(url) => url.split_once(";base64,").ok_or("the data URL has no ;base64,")?.1,
         None => text,
@@ -251,10 +336,10 @@ mod tests {
             base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(&bytes),
             format!("data:image/png;base64,{plain}"),
         ] {
-            assert_eq!(decode(&text).unwrap(), bytes, "{text}");
+            assert_eq!(from_base64(&text).unwrap(), bytes, "{text}");
         }
-        assert!(decode("data:image/png,x").unwrap_err().contains(";base64,"));
-        assert!(decode("photo.jpg").unwrap_err().contains("not base64"));
-        assert_eq!(decode("").unwrap(), Bytes::new());
+        assert!(from_base64("data:image/png,x").unwrap_err().contains(";base64,"));
+        assert!(from_base64("photo.jpg").unwrap_err().contains("not base64"));
+        assert_eq!(from_base64("").unwrap(), Bytes::new());
     }
 }
