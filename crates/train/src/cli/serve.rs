@@ -54,8 +54,11 @@ pub struct Args {
     /// Most pictures per request
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_pictures: u16,
-    /// Pictures per forward pass; results do not depend on it
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Most pictures per forward pass; results do not depend on it
+    ///
+    /// Those of all requests that wait pass through the network together: it reads its weights once for all. A single
+    /// request waits for no others.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     batch_size: u16,
     /// Time limit per request in seconds
     ///
@@ -108,7 +111,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         connections: Limits::default().connections.max(2 * usize::from(args.max_requests)),
         ..Limits::default()
     };
-    let batch = usize::from(args.batch_size.min(args.max_pictures));
+    let batch = usize::from(args.batch_size);
     let mut classifier = loaded.classifier(&args.device, batch)?;
     classifier.exif = exif;
     let model = Model::new(classifier, batch, loaded.metadata(), loaded.filters()?);
