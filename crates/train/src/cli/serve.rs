@@ -54,9 +54,9 @@ pub struct Args {
     /// Most pictures per request
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_pictures: u16,
-    /// Most pictures per forward pass; results do not depend on it
+    /// Pictures per forward pass; results do not depend on it
     ///
-    /// Those of all requests that wait pass through the network together: it reads its weights once for all. A single
+    /// At most: those of all requests that wait pass through the network together, which reads its weights once. A single
     /// request waits for no others.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     batch_size: u16,
