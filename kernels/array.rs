@@ -176,15 +176,24 @@ impl Kernels {
     /// # Errors
     /// A different element type, or `to` is too short; [`Error::Driver`], also for a kernel launched earlier.
     pub fn write<E: Host>(&self, from: &[E], to: &mut Array) -> Result<()> {
+        self.write_at(from, to, 0)
+    }
+
+    /// Copies `from` to `to` from element `start` on.
+    ///
+    /// # Errors
+    /// As [`Kernels::write`].
+    pub fn write_at<E: Host>(&self, from: &[E], to: &mut Array, start: usize) -> Result<()> {
         const { assert!(size_of::<E>() == E::NUMBER.size()) };
-        to.expect("write", "to", E::NUMBER, from.len())?;
+        to.expect("write", "to", E::NUMBER, start + from.len())?;
         // SAFETY: a `Host` has no padding, so that all its bytes are initialised.
         let bytes = unsafe { std::slice::from_raw_parts(from.as_ptr().cast::<u8>(), size_of_val(from)) };
         if bytes.is_empty() {
             return Ok(());
         }
         let _turn = self.turn();
-        let mut target = to.bytes.slice_mut(..bytes.len());
+        let start = start * size_of::<E>();
+        let mut target = to.bytes.slice_mut(start..start + bytes.len());
         self.stream.memcpy_htod(bytes, &mut target).map_err(|e| Error::driver_later("copy to the GPU", e, self.sync))
     }
 
@@ -193,15 +202,24 @@ impl Kernels {
     /// # Errors
     /// A different element type, or `from` is too short; [`Error::Driver`], also for a kernel launched earlier.
     pub fn read<E: Host>(&self, from: &Array, to: &mut [E]) -> Result<()> {
+        self.read_at(from, 0, to)
+    }
+
+    /// Waits for all launched kernels, then copies the elements of `from` from `start` on to `to`.
+    ///
+    /// # Errors
+    /// As [`Kernels::read`].
+    pub fn read_at<E: Host>(&self, from: &Array, start: usize, to: &mut [E]) -> Result<()> {
         const { assert!(size_of::<E>() == E::NUMBER.size()) };
-        from.expect("read", "from", E::NUMBER, to.len())?;
+        from.expect("read", "from", E::NUMBER, start + to.len())?;
         // SAFETY: every bit pattern is a value of a `Host`.
         let bytes = unsafe { std::slice::from_raw_parts_mut(to.as_mut_ptr().cast::<u8>(), size_of_val(to)) };
         if bytes.is_empty() {
             return Ok(());
         }
         let _turn = self.turn();
-        let source = from.bytes.slice(..bytes.len());
+        let start = start * size_of::<E>();
+        let source = from.bytes.slice(start..start + bytes.len());
         self.stream.memcpy_dtoh(&source, bytes).map_err(|e| Error::driver_later("copy from the GPU", e, self.sync))?;
         self.synchronize()
     }

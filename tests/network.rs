@@ -1,6 +1,9 @@
 //! What a network refuses, and what its step tells, on the CPU.
 
+use alexnet_core::alexnet::{self, Options, Variant};
 use alexnet_core::device::Memory;
+use alexnet_core::device::cpu::Level;
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use alexnet_core::network::{Metrics, MicroBatch, Phase};
@@ -127,4 +130,52 @@ fn sums_go_on_from_where_they_are_set() {
     network.step(&micro(2), None).unwrap();
     let expected = Metrics { loss: 3.0 + one.loss, correct: 7 + one.correct };
     assert_eq!(network.poll_metrics().unwrap(), Some(expected));
+}
+
+/// A run on one machine has the bits of the run on another with other vectors, if both have a fused multiply-add.
+#[test]
+fn every_level_with_fused_multiply_add_trains_to_the_same_bits() {
+    for (variant, residual) in [(Variant::Modern, true), (Variant::Cifar, false)] {
+        let levels = Level::available().into_iter().filter(|&level| level != Level::Portable);
+        let run = |level| {
+            let architecture = alexnet::architecture(variant, Options { residual, ..Options::new(32, 10) });
+            let mut network = Network::new(Arc::new(Cpu::with(2, level).unwrap()), architecture, 3, true).unwrap();
+            network.initialise(Philox::new(7)).unwrap();
+            network.keep_average().unwrap();
+            let images: Vec<f32> =
+                (0..3 * network.architecture().image_len()).map(|i| (i as f32 * 0.37).sin()).collect();
+            for step in 0..2 {
+                network.load(&images, &[0, 3, 9]).unwrap();
+                network.step(&MicroBatch::whole(Philox::new(7), step, 3, 0.1), Some(&SGD)).unwrap();
+                network.ema(0.9).unwrap();
+            }
+            network.predict(&images).unwrap();
+            let mut logits = [0.0; 3 * 10];
+            network.read_logits(&mut logits).unwrap();
+            let mut hash = DefaultHasher::new();
+            for p in network.parameters() {
+                for array in [Some(&p.value), p.momentum.as_ref(), p.average.as_ref()].into_iter().flatten() {
+                    array.iter().for_each(|x| hash.write_u32(x.to_bits()));
+                }
+            }
+            (network.metrics().unwrap(), logits.map(f32::to_bits), hash.finish())
+        };
+        let runs: Vec<_> = levels.map(run).collect();
+        assert!(runs.windows(2).all(|pair| pair[0] == pair[1]), "{variant:?}: {runs:?}");
+    }
+}
+
+#[test]
+fn the_layer_where_nan_begins_is_named() {
+    let mut network = network(false);
+    let images = [0.5; 2 * 4 * 4 * 3];
+    network.predict(&images).unwrap();
+    assert_eq!(network.first_not_finite(2).unwrap(), None);
+    for (parameter, value, name) in [(2, f32::NAN, "layers.3"), (0, f32::INFINITY, "layers.0")] {
+        let (device, parameters) = network.device_and_parameters();
+        device.write_at(&[value], &mut parameters[parameter].value, 1).unwrap();
+        network.predict(&images).unwrap();
+        assert_eq!(network.first_not_finite(2).unwrap(), Some(name));
+    }
+    assert!(network.first_not_finite(3).is_err());
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alexnet_ops::expect_labels;
 
 use crate::architecture::{Architecture, MemoryPlan};
-use crate::device::{Device, Element, Parameter};
+use crate::device::{CHUNK, Device, Element, Parameter};
 use crate::init::initial_values;
 use crate::random::Philox;
 use crate::{Error, Result};
@@ -272,10 +272,13 @@ impl<D: Device> Network<D> {
     /// # Errors
     /// The device's.
     pub fn initialise(&mut self, philox: Philox) -> Result<()> {
+        let mut values = Vec::new();
         for (index, spec) in self.architecture.parameters()?.iter().enumerate() {
-            let values = initial_values(philox, index, spec);
-            let values: Vec<D::Element> = values.into_iter().map(D::Element::from_f64).collect();
-            self.device.write(&values, &mut self.parameters[index].value)?;
+            for start in (0..spec.len()).step_by(CHUNK) {
+                values.resize(CHUNK.min(spec.len() - start), D::Element::from_f64(0.0));
+                initial_values(philox, index, spec, start, &mut values);
+                self.device.write_at(&values, &mut self.parameters[index].value, start)?;
+            }
         }
         Ok(())
     }
@@ -303,6 +306,26 @@ impl<D: Device> Network<D> {
             return Err(Error::Layer { layer: layer.to_string(), reason: "there is no such layer".into() });
         };
         self.device.read(buffer, to)
+    }
+
+    /// The name of the first layer whose output for the first `n` images of the last forward pass has a NaN or an infinity.
+    /// A layer that works in place counts as the one before it.
+    ///
+    /// # Errors
+    /// More images than the network holds; the device's.
+    pub fn first_not_finite(&self, n: usize) -> Result<Option<&str>> {
+        let mut values = Vec::new();
+        for planned in self.layers.iter().filter(|planned| !planned.layer.in_place()) {
+            let len = n * planned.layer.output.len();
+            for start in (0..len).step_by(CHUNK) {
+                values.resize(CHUNK.min(len - start), D::Element::from_f64(0.0));
+                self.device.read_at(&self.activations[planned.input + 1], start, &mut values)?;
+                if !values.iter().all(|value| value.to_f64().is_finite()) {
+                    return Ok(Some(&planned.layer.spec.name));
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn images_in(&self, images: &[D::Element]) -> Result<usize> {

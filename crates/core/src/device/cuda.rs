@@ -182,25 +182,25 @@ impl Memory for Cuda {
     fn labels(&self, len: usize) -> Result<Array> {
         self.array(Number::U32, len)
     }
-    fn write(&self, from: &[f32], to: &mut Buffer) -> Result<()> {
-        self.write_array(from, &mut to.array)?;
-        to.copy.as_mut().map_or(Ok(()), |copy| self.write_array(from, copy))
+    fn write_at(&self, from: &[f32], to: &mut Buffer, start: usize) -> Result<()> {
+        self.write_array(from, &mut to.array, start)?;
+        to.copy.as_mut().map_or(Ok(()), |copy| self.write_array(from, copy, start))
     }
-    fn read(&self, from: &Buffer, to: &mut [f32]) -> Result<()> {
+    fn read_at(&self, from: &Buffer, start: usize, to: &mut [f32]) -> Result<()> {
         let array = &from.array;
-        expect_len("read", "from", array.len(), to.len())?;
+        expect_len("read", "from", array.len(), start + to.len())?;
         match array.number() {
             Number::F16 => {
                 let mut half = vec![f16::ZERO; to.len()];
-                self.ok(self.kernels.read(array, &mut half))?;
+                self.ok(self.kernels.read_at(array, start, &mut half))?;
                 to.iter_mut().zip(half).for_each(|(to, x)| *to = x.to_f32());
             }
             Number::Bf16 => {
                 let mut half = vec![bf16::ZERO; to.len()];
-                self.ok(self.kernels.read(array, &mut half))?;
+                self.ok(self.kernels.read_at(array, start, &mut half))?;
                 to.iter_mut().zip(half).for_each(|(to, x)| *to = x.to_f32());
             }
-            _ => self.ok(self.kernels.read(array, to))?,
+            _ => self.ok(self.kernels.read_at(array, start, to))?,
         }
         Ok(())
     }

@@ -99,6 +99,9 @@ impl<B> Parameter<B> {
     }
 }
 
+/// Elements that are copied at a time where an array may be large: a multiple of four.
+pub const CHUNK: usize = 1 << 18;
+
 /// Allocates arrays and copies to and from them.
 pub trait Memory:
     Arrays<Buffer: Sized + Send + Sync, Bytes: Sized + Send + Sync, Labels: Sized + Send + Sync> + Send + Sync
@@ -126,9 +129,23 @@ pub trait Memory:
     /// Allocates `len` zero labels.
     fn labels(&self, len: usize) -> Result<Self::Labels>;
     /// Copies `from` into the front of `to`.
-    fn write(&self, from: &[Self::Element], to: &mut Self::Buffer) -> Result<()>;
+    ///
+    /// # Errors
+    /// `to` is shorter; the device's.
+    fn write(&self, from: &[Self::Element], to: &mut Self::Buffer) -> Result<()> {
+        self.write_at(from, to, 0)
+    }
     /// Copies the front of `from` into `to`.
-    fn read(&self, from: &Self::Buffer, to: &mut [Self::Element]) -> Result<()>;
+    ///
+    /// # Errors
+    /// `from` is shorter; the device's.
+    fn read(&self, from: &Self::Buffer, to: &mut [Self::Element]) -> Result<()> {
+        self.read_at(from, 0, to)
+    }
+    /// Copies `from` into `to` from element `start` on: a large array in [chunks](CHUNK), without a second one on the host.
+    fn write_at(&self, from: &[Self::Element], to: &mut Self::Buffer, start: usize) -> Result<()>;
+    /// Copies the elements of `from` from `start` on into `to`.
+    fn read_at(&self, from: &Self::Buffer, start: usize, to: &mut [Self::Element]) -> Result<()>;
     /// Copies `from` into the front of `to`.
     fn write_labels(&self, from: &[u32], to: &mut Self::Labels) -> Result<()>;
 

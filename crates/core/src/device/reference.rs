@@ -51,12 +51,12 @@ impl<T: Element> Memory for Reference<T> {
     fn labels(&self, len: usize) -> Result<Vec<u32>> {
         Ok(vec![0; len])
     }
-    fn write(&self, from: &[T], to: &mut Vec<T>) -> Result<()> {
-        front_mut("write", "to", to, from.len())?.copy_from_slice(from);
+    fn write_at(&self, from: &[T], to: &mut Vec<T>, start: usize) -> Result<()> {
+        front_mut("write", "to", to, start + from.len())?[start..].copy_from_slice(from);
         Ok(())
     }
-    fn read(&self, from: &Vec<T>, to: &mut [T]) -> Result<()> {
-        to.copy_from_slice(front("read", "from", from, to.len())?);
+    fn read_at(&self, from: &Vec<T>, start: usize, to: &mut [T]) -> Result<()> {
+        to.copy_from_slice(&front("read", "from", from, start + to.len())?[start..]);
         Ok(())
     }
     fn write_bytes(&self, from: &[u8], to: &mut Vec<u8>) -> Result<()> {

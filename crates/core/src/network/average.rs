@@ -2,7 +2,7 @@
 
 use super::Network;
 use crate::Result;
-use crate::device::{Device, Element};
+use crate::device::{CHUNK, Device, Element};
 
 impl<D: Device> Network<D> {
     /// Keeps an average of every parameter that is trained, beginning with its present value. Parameters without a gradient
@@ -22,9 +22,11 @@ impl<D: Device> Network<D> {
                     none.insert(self.device.weights(len)?)
                 }
             };
-            values.resize(len, D::Element::from_f64(0.0));
-            self.device.read(&parameter.value, &mut values)?;
-            self.device.write(&values, average)?;
+            for start in (0..len).step_by(CHUNK) {
+                values.resize(CHUNK.min(len - start), D::Element::from_f64(0.0));
+                self.device.read_at(&parameter.value, start, &mut values)?;
+                self.device.write_at(&values, average, start)?;
+            }
         }
         Ok(())
     }

@@ -56,8 +56,9 @@ impl<T: Plain> Array<T> {
         let start = NonNull::new(unsafe { alloc(layout) }).ok_or_else(error)?;
         #[cfg(target_os = "linux")]
         if align == LARGE_PAGE {
+            // Whole ones only: a large page for the rest would take more than the array.
             // SAFETY: a hint about pages that were just allocated.
-            unsafe { madvise(start.as_ptr(), bytes, MADV_HUGEPAGE) };
+            unsafe { madvise(start.as_ptr(), bytes / LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE) };
         }
         // SAFETY: `bytes` were allocated at `start`.
         unsafe { start.as_ptr().write_bytes(0, bytes) };

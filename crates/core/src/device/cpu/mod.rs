@@ -118,12 +118,12 @@ impl Memory for Cpu {
     fn labels(&self, len: usize) -> Result<Array<u32>> {
         Array::zeros(len)
     }
-    fn write(&self, from: &[f32], to: &mut Array<f32>) -> Result<()> {
-        front_mut("write", "to", to.as_mut_slice(), from.len())?.copy_from_slice(from);
+    fn write_at(&self, from: &[f32], to: &mut Array<f32>, start: usize) -> Result<()> {
+        front_mut("write", "to", to.as_mut_slice(), start + from.len())?[start..].copy_from_slice(from);
         Ok(())
     }
-    fn read(&self, from: &Array<f32>, to: &mut [f32]) -> Result<()> {
-        to.copy_from_slice(front("read", "from", from, to.len())?);
+    fn read_at(&self, from: &Array<f32>, start: usize, to: &mut [f32]) -> Result<()> {
+        to.copy_from_slice(&front("read", "from", from, start + to.len())?[start..]);
         Ok(())
     }
     fn write_labels(&self, from: &[u32], to: &mut Array<u32>) -> Result<()> {
@@ -142,28 +142,35 @@ impl Memory for Cpu {
         Ok(*from)
     }
 
+    fn workspace(&self, operations: &[Operation], training: bool) -> u64 {
+        let (size, cache) = workspace_of(operations, training);
+        size.bytes(self.threads()) + cache.iter().map(|len| (len * size_of::<f32>()) as u64).sum::<u64>()
+    }
     fn prepare(&self, operations: &[Operation], training: bool) -> Result<u64> {
-        let size = operations.iter().fold(WorkspaceSize::default(), |size, operation| {
-            size.max(match operation {
-                Operation::Conv(s) => conv::workspace_size(s, training),
-                Operation::Linear(s) => linear::workspace_size(s, training),
-                Operation::Lrn(s) => lrn::workspace_size(s),
-                Operation::BatchNorm(s) => batchnorm::workspace_size(s),
-                _ => WorkspaceSize::default(),
-            })
-        });
-        let cache: Vec<usize> = operations
-            .iter()
-            .filter_map(|operation| match operation {
-                Operation::Conv(s) => conv::cache_len(s),
-                _ => None,
-            })
-            .collect();
+        let (size, cache) = workspace_of(operations, training);
         let mut workspace = self.context.workspace();
         workspace.reserve(size)?;
         workspace.reserve_cache(&cache)?;
         Ok(workspace.bytes())
     }
+}
+
+/// The workspace that running `operations` needs, and the lengths of the arrays that they cache.
+fn workspace_of(operations: &[Operation], training: bool) -> (WorkspaceSize, Vec<usize>) {
+    let size = operations.iter().fold(WorkspaceSize::default(), |size, operation| {
+        size.max(match operation {
+            Operation::Conv(s) => conv::workspace_size(s, training),
+            Operation::Linear(s) => linear::workspace_size(s, training),
+            Operation::Lrn(s) => lrn::workspace_size(s),
+            Operation::BatchNorm(s) => batchnorm::workspace_size(s),
+            _ => WorkspaceSize::default(),
+        })
+    });
+    let convs = operations.iter().filter_map(|operation| match operation {
+        Operation::Conv(s) => conv::cache_len(s),
+        _ => None,
+    });
+    (size, convs.collect())
 }
 
 impl Queue for Cpu {

@@ -21,6 +21,11 @@ impl WorkspaceSize {
         WorkspaceSize { shared, per_thread }
     }
 
+    /// Bytes for this many threads.
+    pub fn bytes(self, threads: usize) -> u64 {
+        ((self.shared + self.stride() * threads) * size_of::<f32>()) as u64
+    }
+
     /// Distance between the threads' memories, a whole number of cache lines.
     fn stride(self) -> usize {
         self.per_thread.next_multiple_of(16)

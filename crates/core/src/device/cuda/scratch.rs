@@ -77,21 +77,21 @@ impl Cuda {
         Ok(scratch)
     }
 
-    pub(super) fn write_array(&self, from: &[f32], to: &mut Array) -> Result<()> {
-        expect_len("write", "to", to.len(), from.len())?;
+    pub(super) fn write_array(&self, from: &[f32], to: &mut Array, start: usize) -> Result<()> {
+        expect_len("write", "to", to.len(), start + from.len())?;
         let Scratch { f16: halves, bf16: bhalves, .. } = &mut *self.scratch();
         self.ok(match to.number() {
             Number::F16 => {
                 halves.clear();
                 halves.extend(from.iter().map(|&x| f16::from_f32(x)));
-                self.kernels.write(halves, to)
+                self.kernels.write_at(halves, to, start)
             }
             Number::Bf16 => {
                 bhalves.clear();
                 bhalves.extend(from.iter().map(|&x| bf16::from_f32(x)));
-                self.kernels.write(bhalves, to)
+                self.kernels.write_at(bhalves, to, start)
             }
-            _ => self.kernels.write(from, to),
+            _ => self.kernels.write_at(from, to, start),
         })
     }
 
