@@ -14,7 +14,7 @@ use crate::file_kind::{FileKind, Group};
 use crate::import;
 use crate::run::classifier::DIVERGED;
 use crate::run::config::MAY_CHANGE;
-use crate::run::{self, checkpoint};
+use crate::run::{self, checkpoint, memory};
 
 /// An error that a command finds itself, with its hint.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,10 @@ pub fn failure(message: impl Into<String>, hint: impl Into<Cow<'static, str>>) -
 
 /// The options from the environment, with hints in the warning of `auto`.
 pub fn data_options() -> data::Options {
-    data::Options { hint: |error| Some(of_data(error)), ..data::Options::from_env() }
+    let options = data::Options::from_env();
+    // Images that do not fit beside a network are decoded when a batch needs them.
+    let memory = memory::available().map_or(options.memory, |free| options.memory.min(free / 4));
+    data::Options { hint: |error| Some(of_data(error)), memory, ..options }
 }
 
 /// The hint for one error of a chain of causes.
@@ -194,6 +197,7 @@ pub fn of_io(error: &io::Error) -> Option<&'static str> {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "check the folder's permissions, or choose another with --out"
         }
+        io::ErrorKind::OutOfMemory => "close other programs, or raise the memory limit of the container or job",
         io::ErrorKind::NotFound => "check the path",
         io::ErrorKind::IsADirectory => "give a file, not a folder",
         io::ErrorKind::InvalidInput => "save it to a file, and give that",
@@ -219,6 +223,9 @@ pub fn of_checkpoint(error: &checkpoint::Error) -> Option<String> {
         }
         Error::Tensor { reason, .. } if reason.starts_with("has type") => {
             "convert it before saving, as in tensor.float(); F64, F32, F16 and BF16 are read".into()
+        }
+        Error::Tensor { reason, .. } if reason.starts_with("has the value") => {
+            "use an earlier checkpoint: a run's folder has best.safetensors and last.safetensors".into()
         }
         Error::Tensor { .. } => "choose the --arch, --resize, --groups and classes that the file was made with".into(),
         // The trainer makes it a diverged run.

@@ -191,6 +191,11 @@ impl DataError {
         move |source| failed(source).into()
     }
 
+    /// Whether there is too little memory for the data.
+    pub(super) fn lacks_memory(&self) -> bool {
+        matches!(self, DataError::Io(error) if error.source.kind() == std::io::ErrorKind::OutOfMemory)
+    }
+
     /// Whether data exist and are wrong, as opposed to missing or unreachable.
     pub fn is_bad_data(&self) -> bool {
         use DataError::{

@@ -7,11 +7,12 @@ use rayon::prelude::*;
 use super::cifar::{self, CLASSES};
 use super::dataset::Dataset;
 use super::error::{DataError, Result};
-use super::manifest::{Manifest, OFFICIAL_FOLDER, official_folder, read_file};
+use super::manifest::{FileSpec, Manifest, OFFICIAL_FOLDER, official_folder, read_file};
 use super::options::Options;
 use super::report::Event;
 use super::{fetch, folder, formats, sample};
 use crate::file_kind::FileKind;
+use crate::run::memory;
 
 impl Dataset {
     /// Opens what `--data` names: `auto`, `cifar10`, `sample`, or a folder.
@@ -40,6 +41,7 @@ impl Dataset {
                 Some(folder) if folder::is_one(folder) => Self::list_folder(folder, options),
                 _ => Self::open_cifar10(options).or_else(|error| match error {
                     error if options.folder.is_some() && error.is_bad_data() => Err(error),
+                    error if error.lacks_memory() => Err(error),
                     error => Self::fallback(&error, options),
                 }),
             },
@@ -62,7 +64,7 @@ impl Dataset {
             Ok(dataset) => return Ok(dataset),
             Err(DataError::Missing { .. }) => {}
             // A folder that the user named is not overwritten, the cache is.
-            Err(error) if options.folder.is_some() => return Err(error),
+            Err(error) if options.folder.is_some() || error.lacks_memory() => return Err(error),
             Err(error) => options.report.note(format!("The cached copy is damaged: {error}. Downloading it again.")),
         }
         let source = fetch::fetch(&folder, &options.sources, &options.manifest, &options.report)?;
@@ -132,6 +134,9 @@ impl Dataset {
 /// # Errors
 /// The first file, in the manifest's order, that differs from its specification.
 pub fn official(folder: &Path, manifest: &Manifest, source: String) -> Result<Dataset> {
+    // The files, and the images made of them.
+    let bytes: u64 = manifest.files.iter().map(FileSpec::bytes).sum();
+    memory::claim(2 * bytes).map_err(DataError::io("read", folder))?;
     let files: Vec<Result<Vec<u8>>> = manifest.files.par_iter().map(|spec| read_file(folder, spec)).collect();
     let files = files.into_iter().collect::<Result<Vec<_>>>()?;
     let paths: Vec<PathBuf> = manifest.files.iter().map(|spec| folder.join(&spec.name)).collect();

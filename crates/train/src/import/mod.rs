@@ -17,7 +17,7 @@ use alexnet_core::{Device, Network};
 
 use crate::FileError;
 use crate::file_kind::FileKind;
-use crate::run::{checkpoint, summary};
+use crate::run::{checkpoint, memory, summary};
 
 pub use preprocess::preprocess;
 
@@ -261,6 +261,9 @@ impl WeightFile {
             }
             let average = format!("{}{own}", checkpoint::AVERAGE);
             let averaged = run && shapes.iter().any(|(name, shape)| *name == average && *shape == parameter.shape);
+            // The tensor as stored, and as f32.
+            memory::claim(2 * (size_of::<f32>() * parameter.len()) as u64)
+                .map_err(|error| checkpoint::Error::from(FileError::on("read", &path)(error)))?;
             let values = self.read(if averaged { &average } else { own })?;
             if let Some(value) = values.iter().find(|value| !value.is_finite()) {
                 return Err(Error::NotFinite { path: self.path.clone(), name: own.clone(), value: *value });

@@ -10,11 +10,13 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use alexnet_core::device::CHUNK;
 use alexnet_core::{Device, Network};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::memory;
 use super::model::Model;
 use super::scaling::Scaling;
 use crate::data::Preprocess;
@@ -190,14 +192,16 @@ fn write<D: Device<Element = f32>>(
     put(header.as_bytes())?;
     let weights = network.parameters().len();
     for (index, (name, parameter, buffer)) in tensors.into_iter().enumerate() {
-        values.resize(parameter.len(), 0.0);
-        network.device().read(buffer, &mut values)?;
-        if index < weights
-            && let Some(&value) = values.iter().find(|value| !value.is_finite())
-        {
-            return Err(Error::NotFinite { name, value });
+        for start in (0..parameter.len()).step_by(CHUNK) {
+            values.resize(CHUNK.min(parameter.len() - start), 0.0);
+            network.device().read_at(buffer, start, &mut values)?;
+            if index < weights
+                && let Some(&value) = values.iter().find(|value| !value.is_finite())
+            {
+                return Err(Error::NotFinite { name, value });
+            }
+            put(bytemuck::cast_slice(&values))?;
         }
-        put(bytemuck::cast_slice(&values))?;
     }
     let Hashing { inner, hash } = out;
     let file = inner.into_inner().map_err(|error| failed(error.into_error()))?;
@@ -270,7 +274,8 @@ pub fn open_weights(path: &Path) -> Result<Weights> {
     if !matches!(kind, FileKind::Safetensors | FileKind::Zeros | FileKind::Unknown) {
         return Err(Error::WrongKind { path: path.to_owned(), kind });
     }
-    file.read_to_end(&mut bytes).map_err(FileError::on("read", path))?;
+    let claimed = file.metadata().and_then(|metadata| memory::claim(metadata.len()));
+    claimed.and_then(|()| file.read_to_end(&mut bytes)).map_err(FileError::on("read", path))?;
     Weights::of(path, bytes)
 }
 
@@ -325,8 +330,11 @@ impl Weights {
         if tensor.dtype() != Dtype::F32 {
             return Err(fail(format!("has type {}, the network needs F32", tensor.dtype())));
         }
-        let values: Vec<f32> = bytemuck::allocation::pod_collect_to_vec(tensor.data());
-        Ok(device.write(&values, to)?)
+        for (index, bytes) in tensor.data().chunks(CHUNK * size_of::<f32>()).enumerate() {
+            let values: Vec<f32> = bytemuck::allocation::pod_collect_to_vec(bytes);
+            device.write_at(&values, to, index * CHUNK)?;
+        }
+        Ok(())
     }
 
     /// Names and shapes of all tensors, including momentum and averages, in the order of the file.
@@ -399,12 +407,14 @@ pub fn open(path: &Path) -> Result<Checkpoint> {
 /// The checkpoint that [`save`] would write to `path`, in memory.
 ///
 /// # Errors
-/// As [`save`].
+/// As [`save`]; too little memory.
 pub fn in_memory<D: Device<Element = f32>>(
     path: &Path,
     network: &Network<D>,
     metadata: &Metadata,
 ) -> Result<Checkpoint> {
+    let weights: usize = network.parameters().iter().map(|parameter| parameter.len()).sum();
+    memory::claim((weights * size_of::<f32>()) as u64).map_err(FileError::on("read", path))?;
     let mut bytes = io::Cursor::new(Vec::new());
     write(&mut bytes, network, metadata, |error| FileError::on("write", path)(error).into())?;
     checked(Weights::of(path, bytes.into_inner())?)
@@ -444,7 +454,26 @@ fn checked(weights: Weights) -> Result<Checkpoint> {
         progress: serde_json::from_str(get("progress")?).map_err(|e| parsed("progress", e))?,
         preprocess,
     };
+    sound(&weights)?;
     Ok(Checkpoint { weights, metadata })
+}
+
+/// Refuses weights and averages that are NaN or infinite, and running variances below zero, whose square root is NaN.
+fn sound(weights: &Weights) -> Result<()> {
+    let tensors = weights.tensors();
+    for (name, tensor) in tensors.iter().filter(|(name, tensor)| !momentum(name) && tensor.dtype() == Dtype::F32) {
+        let mut values = tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        let least = if name.ends_with(".running_var") { 0.0 } else { f32::MIN };
+        if let Some(value) = values.find(|value| !(least..=f32::MAX).contains(value)) {
+            let reason = format!("has the value {value}: the run that wrote it diverged");
+            return Err(Error::Tensor { path: weights.path.clone(), name: name.into(), reason });
+        }
+    }
+    Ok(())
+}
+
+fn momentum(name: &str) -> bool {
+    name.starts_with("momentum.")
 }
 
 /// The SHA-256 of a file with zeros in place of its checksum; `None` if the checksum is not in the header.

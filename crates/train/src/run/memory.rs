@@ -1,5 +1,8 @@
 //! Whether a network fits: its memory plan is compared with the free memory before anything is allocated.
 
+use std::io;
+use std::path::Path;
+
 use alexnet_core::architecture::MemoryPlan;
 use alexnet_core::{Architecture, Device};
 
@@ -7,17 +10,31 @@ use super::bytes::gib;
 use super::error::{Error, Result};
 use crate::data::LoaderOptions;
 
-/// Bytes that can be allocated without swapping, on Linux: the smaller of the kernel's `MemAvailable` and what is left of the
-/// control group's limit (a container's).
+mod control_group;
+
+/// What the process takes beside its plans, at most: stacks, buffers for files, the allocator's rest.
+const PROCESS: u64 = 16 << 20;
+
+/// Bytes that can be allocated without swapping, on Linux: the smaller of the kernel's `MemAvailable` and what the limits of
+/// [control groups](control_group::left) leave.
 pub fn available() -> Option<u64> {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let machine = mem_available(&read("/proc/meminfo")?);
-    let number = |path| read(path).and_then(|text| text.trim().parse::<u64>().ok());
-    let group = match (number("/sys/fs/cgroup/memory.max"), number("/sys/fs/cgroup/memory.current")) {
-        (Some(limit), Some(used)) => Some(limit.saturating_sub(used)),
-        _ => None,
-    };
-    machine.into_iter().chain(group).min()
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| mem_available(&text));
+    machine.into_iter().chain(control_group::left(Path::new("/"))).min()
+}
+
+/// Checks that `bytes` beside the process's own are free, before a file's contents are taken into memory.
+///
+/// # Errors
+/// [`io::ErrorKind::OutOfMemory`] with both numbers.
+pub fn claim(bytes: u64) -> io::Result<()> {
+    let needed = bytes.saturating_add(PROCESS);
+    match available() {
+        Some(free) if needed > free => {
+            let message = format!("it needs {} of memory, {} is free", gib(needed), gib(free));
+            Err(io::Error::new(io::ErrorKind::OutOfMemory, message))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The line `MemAvailable` of /proc/meminfo, in bytes.
@@ -57,13 +74,14 @@ pub fn fits<D: Device>(
         let mut plan = architecture.memory(batch, device.storage(), training)?;
         plan.average = if average { plan.parameters } else { 0 };
         if own.is_none() {
-            // The loader's batches are in the same memory.
+            // The loader's batches are in the same memory, and so is the rest of the process.
             plan.activations = plan.activations.saturating_add(loader(architecture.image_size, batch));
+            plan.workspace = PROCESS;
         }
         // Only for a plan that fits: the shapes of a huge batch would overflow.
-        if own.is_some() && plan.total() <= free.unwrap_or(u64::MAX) {
+        if free.is_some_and(|free| plan.total() <= free) {
             let operations: Vec<_> = layers.iter().map(|layer| layer.operation(batch)).collect();
-            plan.workspace = device.workspace(&operations, training);
+            plan.workspace += device.workspace(&operations, training);
         }
         Ok(plan)
     };

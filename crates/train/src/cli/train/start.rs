@@ -114,7 +114,7 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
         preprocess = preprocess.measured(&dataset.train, config.image_size())?;
     }
     let architecture = architecture(&config, dataset.classes.len())?;
-    let (_, free) = memory::fits(&*device, &architecture, config.batch_size, memory::Use::Training { average })?;
+    let (plan, free) = memory::fits(&*device, &architecture, config.batch_size, memory::Use::Training { average })?;
     let model = config.model();
     let mut network = Network::new(device, architecture, config.batch_size, true)?;
     freeze(&mut network, &config)?;
@@ -128,7 +128,7 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
         None => initialise(&mut network, &config, &dataset, &preprocess, weights.as_mut())?,
     }
     drop(weights);
-    describe(&network, &dataset, &config, &preprocess, free)?;
+    describe(&network, &dataset, &config, &preprocess, &memory::line(&plan, free))?;
 
     let fresh = resumed.is_none();
     let (folder, progress) = match resumed {
@@ -217,7 +217,7 @@ fn describe<D: Device<Element = f32>>(
     dataset: &Dataset,
     config: &Config,
     preprocess: &Preprocess,
-    free: Option<u64>,
+    memory: &str,
 ) -> anyhow::Result<()> {
     say(&data::line(dataset));
     data::only_held_out(dataset, config).iter().for_each(|line| say(line));
@@ -229,7 +229,7 @@ fn describe<D: Device<Element = f32>>(
     say(&format!("network  {}, images {1}x{1}", model.variant, model.image_size));
     say(&format!("input    {}", preprocess.describe(model.image_size)));
     say(summary::table(network.architecture())?.trim_end());
-    say(&format!("memory   {}", memory::line(&network.memory_plan(), free)));
+    say(&format!("memory   {memory}"));
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use super::{check, in_memory, malformed};
 use crate::data::dataset::Dataset;
 use crate::data::error::{DataError, Result};
 use crate::data::split::Split;
+use crate::run::memory;
 
 /// Largest file, uncompressed.
 const MOST: u64 = 1 << 30;
@@ -134,6 +135,7 @@ fn elements(path: &Path) -> Result<(Vec<usize>, Vec<u8>)> {
         return Err(malformed(path, format!("it declares {sides:?} elements, too many for a file of {len} bytes")));
     }
     let mut bytes = Vec::new();
+    memory::claim(2 * expected).map_err(DataError::io("read", path))?;
     reader.take(expected + 1).read_to_end(&mut bytes).map_err(fail)?;
     if bytes.len() as u64 != expected {
         let found = if (bytes.len() as u64) < expected { "fewer" } else { "more" };

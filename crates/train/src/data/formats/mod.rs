@@ -21,6 +21,7 @@ use super::error::{DataError, Result};
 use super::options::Options;
 use super::split::Split;
 use crate::hex::hex;
+use crate::run::memory;
 
 mod cifar100;
 mod idx;
@@ -84,7 +85,9 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     if metadata.len() > most {
         return Err(malformed(path, format!("it has {} bytes, more than the {most} of such a file", metadata.len())));
     }
-    std::fs::read(path).map_err(DataError::io("read", path))
+    // The file, and the images made of it.
+    let claimed = memory::claim(2 * metadata.len());
+    claimed.and_then(|()| std::fs::read(path)).map_err(DataError::io("read", path))
 }
 
 fn malformed(path: &Path, reason: impl Into<String>) -> DataError {

@@ -137,6 +137,52 @@ fn weights_that_are_no_numbers_are_refused() {
     assert!(error.starts_with("tensor features.0.weight of ") && error.ends_with("has the value NaN"), "{error}");
 }
 
+/// Sets value number `index` of the tensors, and the checksum to what it then is.
+fn with_value(path: &Path, index: usize, value: f32) -> Result<Checkpoint> {
+    let mut bytes = fs::read(path).unwrap();
+    let first = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[first + index * size_of::<f32>()..][..size_of::<f32>()].copy_from_slice(&value.to_le_bytes());
+    let start = 8 + bytes[8..].windows(12).position(|window| window == b"\"checksum\":\"").unwrap() + 12;
+    let place = start..start + NO_CHECKSUM.len();
+    let stated = String::from_utf8(bytes[place.clone()].to_vec()).unwrap();
+    let sum = checksum(&bytes, &stated).unwrap();
+    bytes[place].copy_from_slice(sum.as_bytes());
+    fs::write(path, bytes).unwrap();
+    open(path)
+}
+
+#[test]
+fn a_whole_checkpoint_with_values_that_are_no_numbers_names_the_tensor() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.safetensors");
+    let layer = |name: &str, kind| LayerSpec { name: name.into(), kind };
+    let layers = vec![
+        layer("norm", LayerKind::BatchNorm { epsilon: 1e-5, momentum: 0.1 }),
+        layer("flatten", LayerKind::Flatten),
+        layer("last", LayerKind::Linear { outputs: 3 }),
+    ];
+    let architecture = Architecture { name: "small".into(), image_size: 2, channels: 3, classes: 3, layers };
+    let mut network = Network::new(Arc::new(Reference::new()), architecture, 2, true).unwrap();
+    network.initialise(Philox::new(1)).unwrap();
+    // Weight, bias, running mean and variance of three channels; 36 weights and 3 biases; momentum of all but the running ones.
+    for (index, value, says) in [
+        (11, 0.0, None),
+        (9, -0.25, Some("tensor `norm.running_var` has the value -0.25")),
+        (8, f32::NEG_INFINITY, Some("tensor `norm.running_mean` has the value -inf")),
+        (12, f32::NAN, Some("tensor `last.weight` has the value NaN")),
+        (50, f32::INFINITY, Some("tensor `last.bias` has the value inf")),
+        (51, f32::NAN, None),
+    ] {
+        save(&path, &network, &metadata()).unwrap();
+        let error = with_value(&path, index, value).err().map(|error| error.to_string());
+        match (&error, says) {
+            (Some(error), Some(says)) => assert!(error.contains(says), "{error}"),
+            (None, None) => {}
+            _ => panic!("{index}: {error:?}, {says:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_declared_length_beyond_the_file_takes_no_memory() {
     let folder = tempfile::tempdir().unwrap();
