@@ -146,11 +146,12 @@ fn outputs_that_are_not_finite_are_no_answer() {
     std::fs::write(place.path("text.png"), "no picture").unwrap();
     let message = "the network's outputs for a.png are not finite (";
     let hint = "hint: the weights have diverged or are too large: use an earlier checkpoint";
+    let layer = ", from layer features.3 on)";
     let predict = "predict huge.safetensors a.png text.png --device cpu --threshold 0.5";
 
     let table = place.run(predict);
     assert_eq!((table.code, table.out.matches('%').count()), (1, 0), "{table:?}");
-    for part in [message, "1 of 2 pictures could not be read", "1 of 2 pictures could not be classified", hint] {
+    for part in [message, layer, "1 of 2 pictures could not be read", "1 of 2 pictures could not be classified", hint] {
         assert!(table.error.contains(part), "no `{part}` in {}", table.error);
     }
     let json = place.run(&format!("{predict} --json"));
@@ -166,8 +167,14 @@ fn outputs_that_are_not_finite_are_no_answer() {
     for json in ["", "--json"] {
         let eval = format!("eval made.safetensors --data sample --limit-test 20 --device cpu {json}");
         assert_eq!(place.run(&eval).out, "");
-        place.fail(&eval, 1, &["the network's outputs for image 0 are not finite (", hint]);
+        place.fail(&eval, 1, &["the network's outputs for image 0 are not finite (", layer, hint]);
     }
+    place.fail(
+        "export made.safetensors -o x.onnx",
+        1,
+        &["the network's outputs for a grey picture are not finite (", layer, hint],
+    );
+    assert!(!place.path("x.onnx").exists());
 }
 
 #[test]

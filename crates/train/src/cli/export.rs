@@ -7,12 +7,14 @@ use anyhow::Context;
 use clap::ValueEnum;
 
 use super::hint;
-use super::model::LoadedCheckpoint;
+use super::model::{DeviceArgs, LoadedCheckpoint};
 use super::output;
 use crate::export::{self, Wrapping, onnx, pt2, pytorch, torchscript};
 use crate::run::Error;
 use crate::run::bytes::gib;
 use crate::run::classifier::architecture_of;
+use crate::run::config::DeviceKind;
+use crate::run::memory;
 
 /// Write a network as ONNX, .pt2, TorchScript, .pth or safetensors
 ///
@@ -97,6 +99,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     output::check_free(&args.output, args.force)?;
     let loaded = LoadedCheckpoint::new(&args.model)?;
     let architecture = architecture_of(loaded.metadata(), &loaded.path)?;
+    finite(&loaded)?;
     let mut parameters = Vec::new();
     for spec in architecture.parameters()? {
         let bytes = loaded.checkpoint.parameter(&spec.name, &spec.shape).map_err(Error::from)?;
@@ -109,6 +112,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.half && matches!(format, Format::Pytorch | Format::Safetensors) {
         model.parameters = export::half::round(model.parameters)?;
     }
+    let weights: u64 = model.parameters.iter().map(|tensor| tensor.bytes.len() as u64).sum();
+    memory::claim(2 * weights).map_err(Error::io("export", &loaded.path))?;
     let bytes = match format {
         Format::Onnx => onnx::to_bytes(&model, wrapping)?,
         Format::Pt2 => pt2::to_bytes(&model, wrapping)?,
@@ -134,4 +139,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let inside = if args.with_preprocess { "input: bytes, normalised inside as" } else { "input:" };
     output::line(&format!("{inside} {}", preprocess.describe(architecture.image_size)))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a network whose weights are finite but whose outputs are not.
+fn finite(loaded: &LoadedCheckpoint) -> Result<(), Error> {
+    let mut classifier = loaded.classifier(&DeviceArgs { device: DeviceKind::Cpu, threads: 0 }, 1)?;
+    let grey = vec![128; classifier.side() * classifier.side() * 3];
+    match classifier.classify([&grey[..]])?.pop() {
+        Some(Err(error)) => Err(error.of("a grey picture")),
+        _ => Ok(()),
+    }
 }

@@ -27,6 +27,8 @@ pub trait DynNetwork: Send {
     fn read_logits(&self, to: &mut [f32]) -> alexnet_core::Result<()>;
     /// As [`Network::read_output`].
     fn read_output(&self, layer: usize, to: &mut [f32]) -> alexnet_core::Result<()>;
+    /// As [`Network::first_not_finite`].
+    fn first_not_finite(&self, images: usize) -> alexnet_core::Result<Option<String>>;
     /// As [`evaluate()`], with the split on the device if it can be.
     fn evaluate(
         &mut self,
@@ -51,6 +53,9 @@ impl<D: Device<Element = f32>> DynNetwork for Network<D> {
     }
     fn read_output(&self, layer: usize, to: &mut [f32]) -> alexnet_core::Result<()> {
         self.read_output(layer, to)
+    }
+    fn first_not_finite(&self, images: usize) -> alexnet_core::Result<Option<String>> {
+        Ok(self.first_not_finite(images)?.map(String::from))
     }
     fn evaluate(
         &mut self,
@@ -100,20 +105,24 @@ pub fn architecture_of(metadata: &Metadata, path: &Path) -> Result<Architecture>
 pub const DIVERGED: &str = "the weights have diverged or are too large: use an earlier checkpoint";
 
 /// A logit that is NaN or infinite: the network says nothing about the picture.
-#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-#[error("the network's outputs are not finite ({0})")]
-pub struct NotFinite(pub f32);
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("the network's outputs are not finite ({value}{layer})")]
+pub struct NotFinite {
+    value: f32,
+    /// `, from layer NAME on`.
+    layer: String,
+}
 
 impl NotFinite {
     /// The error that names the picture.
     pub fn of(self, picture: impl Into<String>) -> Error {
-        Error::Outputs { picture: picture.into(), value: self.0 }
+        Error::Outputs { picture: picture.into(), value: self.value, layer: self.layer }
     }
 }
 
-/// The logits of one picture, if all are finite.
-fn finite(logits: &[f32]) -> Result<&[f32], NotFinite> {
-    logits.iter().find(|logit| !logit.is_finite()).map_or(Ok(logits), |&logit| Err(NotFinite(logit)))
+/// The first logit that is not finite.
+fn not_finite(logits: &[f32]) -> Option<f32> {
+    logits.iter().copied().find(|logit| !logit.is_finite())
 }
 
 /// A network with its classes' names.
@@ -199,10 +208,41 @@ impl Classifier {
             network.predict(images)?;
             network.read_logits(to)
         };
-        let result = self.tta.logits(side, &mut predict, &images, &mut logits, &mut self.scratch);
+        let mut result = self.tta.logits(side, &mut predict, &images, &mut logits, &mut self.scratch);
+        let mut found = Vec::with_capacity(logits.len() / classes);
+        for (image, logits) in images.chunks_exact(side * side * 3).zip(logits.chunks_exact(classes)) {
+            found.push(match not_finite(logits).filter(|_| result.is_ok()) {
+                None => Ok(softmax(logits)),
+                Some(value) => {
+                    let layer = self.where_not_finite(image);
+                    Err(NotFinite {
+                        value,
+                        layer: layer.unwrap_or_else(|error| {
+                            result = Err(error);
+                            String::new()
+                        }),
+                    })
+                }
+            });
+        }
         self.images = images;
         result?;
-        Ok(logits.chunks_exact(classes).map(|logits| finite(logits).map(softmax)).collect())
+        Ok(found)
+    }
+
+    /// Where in the layers the outputs for a normalised image are no longer finite, for [`NotFinite`]: by another forward
+    /// pass of each of its views.
+    fn where_not_finite(&mut self, image: &[f32]) -> alexnet_core::Result<String> {
+        let (side, network, mut layer) = (self.side(), &mut self.network, None);
+        let mut predict = |image: &[f32], _: &mut [f32]| -> alexnet_core::Result<()> {
+            if layer.is_none() {
+                network.predict(image)?;
+                layer = network.first_not_finite(1)?;
+            }
+            Ok(())
+        };
+        self.tta.logits(side, &mut predict, image, &mut [], &mut self.scratch)?;
+        Ok(layer.map_or_else(String::new, |layer| format!(", from layer {layer} on")))
     }
 
     /// The forward pass over one image alone, without further views, so that [`DynNetwork::read_output`] gives its layers'
@@ -245,14 +285,17 @@ impl Classifier {
         let mut wrong = None;
         let mut check = |batch: Classified<'_>| {
             let mut all = batch.logits.chunks_exact(classes).enumerate();
-            let first = || all.find_map(|(index, logits)| Some((batch.first + index, finite(logits).err()?)));
+            let first = || all.find_map(|(index, logits)| Some((batch.first + index, not_finite(logits)?)));
             wrong = wrong.or_else(first);
             if wrong.is_none() {
                 seen(batch);
             }
         };
         let evaluation = self.network.evaluate(split, protocol, &mut check)?;
-        let Some((index, error)) = wrong else { return Ok(evaluation) };
+        let Some((index, value)) = wrong else { return Ok(evaluation) };
+        let mut pixels = Vec::new();
+        let image = self.normalised([split.image(index, self.fit(), &mut pixels)?]);
+        let error = NotFinite { value, layer: self.where_not_finite(&image)? };
         Err(error.of(split.file(index).map_or(format!("image {index}"), |file| file.display().to_string())))
     }
 }
@@ -298,11 +341,13 @@ mod tests {
 
     #[test]
     fn logits_that_are_not_finite_have_no_probabilities() {
-        assert_eq!(finite(&[f32::MAX, -0.0, f32::MIN]), Ok(&[f32::MAX, -0.0, f32::MIN][..]));
-        assert_eq!(finite(&[0.0, f32::INFINITY, f32::NAN]), Err(NotFinite(f32::INFINITY)));
-        assert_eq!(finite(&[0.0, f32::NEG_INFINITY]), Err(NotFinite(f32::NEG_INFINITY)));
-        let error = finite(&[1.0, f32::NAN]).unwrap_err().of("a.png").to_string();
-        assert_eq!(error, "the network's outputs for a.png are not finite (NaN)");
+        assert_eq!(not_finite(&[f32::MAX, -0.0, f32::MIN]), None);
+        assert_eq!(not_finite(&[0.0, f32::INFINITY, f32::NAN]), Some(f32::INFINITY));
+        assert_eq!(not_finite(&[0.0, f32::NEG_INFINITY]), Some(f32::NEG_INFINITY));
+        let error = NotFinite { value: f32::NAN, layer: ", from layer features.0 on".into() };
+        assert_eq!(error.to_string(), "the network's outputs are not finite (NaN, from layer features.0 on)");
+        let error = error.of("a.png").to_string();
+        assert_eq!(error, "the network's outputs for a.png are not finite (NaN, from layer features.0 on)");
     }
 
     #[test]

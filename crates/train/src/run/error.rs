@@ -164,12 +164,14 @@ pub enum Error {
         kept: PathBuf,
     },
     /// The network's logits for a picture are NaN or infinite.
-    #[error("the network's outputs for {picture} are not finite ({value})")]
+    #[error("the network's outputs for {picture} are not finite ({value}{layer})")]
     Outputs {
         /// The picture.
         picture: String,
         /// NaN or an infinity.
         value: f32,
+        /// `, from layer NAME on`.
+        layer: String,
     },
     /// A checkpoint cannot be written or read.
     #[error(transparent)]
