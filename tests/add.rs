@@ -12,7 +12,7 @@ fn check(x: &[f32], y: &[f32], relu: bool) {
     let mut expected = y.to_vec();
     reference::add(Add { len: x.len(), x, relu, y: &mut expected });
     let bits = |x: &[f32]| -> Vec<u32> { x.iter().map(|x| x.to_bits()).collect() };
-    for (level, found) in on_all(|cpu| {
+    for (level, found) in on_all_alike(|cpu| {
         let mut sum = array(cpu, y);
         cpu.add(Add { len: x.len(), x: &array(cpu, x), relu, y: &mut sum }).unwrap();
         vec![sum.to_vec()]

@@ -28,7 +28,7 @@ proptest! {
         let sums = run(&magnitudes(&x), &magnitudes(&dy));
         // At most all pixels (or outputs), each rounded once, and a division.
         let terms = [height * width + 1, 2 * output_height * output_width];
-        for (level, found) in on_all(|cpu| {
+        for (level, found) in on_all_alike(|cpu| {
             let (mut y, mut dx) = (unwritten(cpu, s.output_len()), unwritten(cpu, s.input_len()));
             cpu.avgpool_forward(AvgPoolForward { shape: &s, x: &array(cpu, &x), y: &mut y }).unwrap();
             cpu.avgpool_backward(AvgPoolBackward { shape: &s, dy: &array(cpu, &dy), dx: &mut dx }).unwrap();

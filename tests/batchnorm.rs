@@ -133,7 +133,7 @@ fn check_forward(s: &BatchNormShape, given: &Given, relu: bool) {
             Some(c) => root(s, &channels[c]).1 * statistics[i],
         })
         .collect();
-    for (level, found) in on_all(|cpu| forward(cpu, s, given, relu).map(|array| array.to_vec()).into()) {
+    for (level, found) in on_all_alike(|cpu| forward(cpu, s, given, relu).map(|array| array.to_vec()).into()) {
         assert_within(&format!("{level} {s:?} y"), &found[0], &y, &y_bound);
         assert_within(&format!("{level} {s:?} running mean"), &found[1], &mean, &mean_bound);
         assert_within(&format!("{level} {s:?} running variance"), &found[2], &variance, &variance_bound);
@@ -193,7 +193,7 @@ proptest! {
             6.0 * U * scale(c) * (x[i] - mean[c]).abs() + U * (y[i].abs() + b[c].abs())
         }).collect();
         let dx_inference_bound: Vec<f64> = dx_inference.iter().map(|dx| 5.0 * U * dx.abs()).collect();
-        for (level, found) in on_all(|cpu| {
+        for (level, found) in on_all_alike(|cpu| {
             let [mut y, mut dx, mut dx_inference] = [0; 3].map(|_| unwritten(cpu, s.len()));
             let (x, dy, w, b) = (array(cpu, &given.x), array(cpu, &given.dy), array(cpu, &given.w), array(cpu, &given.b));
             let (mean, variance) = (array(cpu, &given.mean), array(cpu, &given.variance));

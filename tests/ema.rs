@@ -21,7 +21,7 @@ proptest! {
         let (w, e) = (values(seed, len), values(seed + 1, len));
         let mut expected = wide(&e);
         reference::ema(decay, &wide(&w), &mut expected);
-        for (level, found) in on_all(|cpu| {
+        for (level, found) in on_all_alike(|cpu| {
             let (value, average) = (array(cpu, &w), Some(array(cpu, &e)));
             let mut parameters =
                 [Parameter { name: "w".into(), shape: vec![len], value, gradient: None, momentum: None, average, rate: 1.0 }];

@@ -44,7 +44,7 @@ proptest! {
         // s is a sum of positive numbers: size + 3 roundings, which the power passes on times β, and dx times
         // β + 1. The power itself errs by a unit or two of its own, the products by one rounding each, the sum by size.
         let relative = (s.size + 3) as f64 * (beta + 1.0) + s.size as f64 + 12.0;
-        for (level, found) in on_all(|cpu| {
+        for (level, found) in on_all_alike(|cpu| {
             let (mut y, mut dx) = (unwritten(cpu, s.len()), unwritten(cpu, s.len()));
             let x = array(cpu, &x);
             cpu.lrn_forward(LrnForward { shape: &s, x: &x, y: &mut y }).unwrap();

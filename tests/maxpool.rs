@@ -19,7 +19,7 @@ fn check(s: &MaxPoolShape, x: &[f32], seed: u64) {
     reference::maxpool_backward(MaxPoolBackward { shape: s, dy: &magnitudes(&dy), argmax: &argmax, dx: &mut sums });
     reference::maxpool_backward(MaxPoolBackward { shape: s, dy: &vec![1.0; len], argmax: &argmax, dx: &mut ones });
     let bits = |x: &[f32]| -> Vec<u32> { x.iter().map(|x| x.to_bits()).collect() };
-    for (level, found) in on_all(|cpu| {
+    for (level, found) in on_all_alike(|cpu| {
         let (mut y, mut dx, mut positions) =
             (unwritten(cpu, len), unwritten(cpu, s.input_len()), cpu.bytes(len).unwrap());
         cpu.maxpool_forward(MaxPoolForward { shape: s, x: &array(cpu, x), y: &mut y, argmax: &mut positions }).unwrap();

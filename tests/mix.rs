@@ -12,7 +12,7 @@ use support::*;
 fn check(s: &MixShape, x: &[f32]) -> Vec<f32> {
     let mut expected = x.to_vec();
     reference::mix(MixPairs { shape: s, x: &mut expected });
-    for (level, found) in on_all(|cpu| {
+    for (level, found) in on_all_alike(|cpu| {
         let mut found = array(cpu, x);
         cpu.mix(MixPairs { shape: s, x: &mut found }).unwrap();
         vec![found.to_vec()]

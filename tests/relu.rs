@@ -13,7 +13,7 @@ fn check(x: &[f32], dy: &[f32]) {
     reference::relu_forward(ReluForward { len: y.len(), x: &mut y });
     reference::relu_backward(ReluBackward { len: y.len(), y: &y, dy: &mut dx });
     let bits = |x: &[f32]| -> Vec<u32> { x.iter().map(|x| x.to_bits()).collect() };
-    for (level, found) in on_all(|cpu| {
+    for (level, found) in on_all_alike(|cpu| {
         let (mut forward, mut backward) = (array(cpu, x), array(cpu, dy));
         cpu.relu_forward(ReluForward { len: x.len(), x: &mut forward }).unwrap();
         cpu.relu_backward(ReluBackward { len: x.len(), y: &forward, dy: &mut backward }).unwrap();

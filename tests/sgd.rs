@@ -35,7 +35,7 @@ proptest! {
         };
         let expected = run(&w0, 1.0, wide);
         let sums = run(&w0, -1.0, magnitudes);
-        for (level, found) in on_all(|cpu| {
+        for (level, found) in on_all_alike(|cpu| {
             let mut parameters = [Parameter {
                 name: "w".into(),
                 shape: shape.clone(),

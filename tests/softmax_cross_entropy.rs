@@ -23,7 +23,7 @@ fn check(s: &LossShape, logits: &[f32], labels: &[u32], second: Option<(&[u32], 
         correct: &mut correct,
         dlogits: Some(&mut dlogits),
     });
-    for (level, found) in on_all(|cpu| {
+    for (level, found) in on_all_alike(|cpu| {
         let (mut losses, mut correct) = (unwritten(cpu, s.batch), unwritten(cpu, s.batch));
         let (mut dlogits, mut to) = (unwritten(cpu, logits.len()), cpu.labels(s.batch).unwrap());
         cpu.write_labels(labels, &mut to).unwrap();
@@ -127,7 +127,7 @@ fn a_label_that_is_no_class_is_an_error() {
 fn a_nan_shows_in_the_loss() {
     let s = LossShape { batch: 1, classes: 3, smoothing: 0.0, divisor: 1 };
     for x in [[f32::NAN, 0.0, 0.0], [0.0, f32::NAN, 0.0]] {
-        for (_, found) in on_all(|cpu| {
+        for (_, found) in on_all_alike(|cpu| {
             let (mut losses, mut correct) = (unwritten(cpu, 1), unwritten(cpu, 1));
             losses.as_mut_slice()[0] = 0.0;
             let labels = cpu.labels(1).unwrap();

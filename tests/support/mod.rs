@@ -49,11 +49,14 @@ pub fn unwritten(cpu: &Cpu, len: usize) -> Array<f32> {
     array(cpu, &vec![f32::NAN; len])
 }
 
-/// Runs `operator` on every device and checks that the bits of its results do not depend on the number of threads. Returns the
-/// results of every level.
+fn bits(results: &[Vec<f32>]) -> Vec<u32> {
+    results.iter().flatten().map(|x| x.to_bits()).collect()
+}
+
+/// Runs `operator` on every device and checks that the bits of its results depend neither on the number of threads nor on
+/// which of the levels with a fused multiply-add it is, that is, all but the portable one. Returns the results of every level.
 pub fn on_all(operator: impl Fn(&Cpu) -> Vec<Vec<f32>>) -> Vec<(&'static str, Vec<Vec<f32>>)> {
-    let bits = |results: &[Vec<f32>]| -> Vec<u32> { results.iter().flatten().map(|x| x.to_bits()).collect() };
-    Level::available()
+    let results: Vec<_> = Level::available()
         .into_iter()
         .zip(cpus())
         .map(|(level, cpus)| {
@@ -63,7 +66,21 @@ pub fn on_all(operator: impl Fn(&Cpu) -> Vec<Vec<f32>>) -> Vec<(&'static str, Ve
             }
             (level.name(), first)
         })
-        .collect()
+        .collect();
+    for pair in results[1..].windows(2) {
+        assert!(bits(&pair[0].1) == bits(&pair[1].1), "{} differs from {}", pair[0].0, pair[1].0);
+    }
+    results
+}
+
+/// As [`on_all`], of an operator whose results have the same bits at every level, the portable one too: all but the sums of
+/// products of convolutions and linear layers.
+pub fn on_all_alike(operator: impl Fn(&Cpu) -> Vec<Vec<f32>>) -> Vec<(&'static str, Vec<Vec<f32>>)> {
+    let results = on_all(operator);
+    for (level, found) in &results[1..] {
+        assert!(bits(found) == bits(&results[0].1), "{level} differs from {}", results[0].0);
+    }
+    results
 }
 
 /// |found − expected| ≤ bound everywhere.
