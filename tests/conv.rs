@@ -4,8 +4,8 @@ mod support;
 
 use alexnet_core::arguments::{ConvBackward, ConvBackwardData, ConvBackwardWeight, ConvForward};
 use alexnet_core::device::{Memory, Operators};
-use alexnet_core::reference;
 use alexnet_core::shape::ConvShape;
+use alexnet_core::{Cpu, reference};
 use proptest::prelude::*;
 use support::*;
 
@@ -138,7 +138,7 @@ fn check(s: &ConvShape, relu: bool, accumulate: bool, seed: u64) {
         terms = [s.channels / s.groups + 24, s.filters / s.groups + 28, tiles + 25, terms[3]];
     }
 
-    let found = on_all(|cpu| {
+    let operators = |cpu: &Cpu| {
         let [x, w, b, dy] = [&x, &w, &b, &dy].map(|v| array(cpu, v));
         let (mut y, mut dx) = (unwritten(cpu, s.output_len()), unwritten(cpu, s.input_len()));
         let (mut dw, mut db) = if accumulate {
@@ -172,7 +172,13 @@ fn check(s: &ConvShape, relu: bool, accumulate: bool, seed: u64) {
             assert!(one.iter().zip(other.iter()).all(|(a, b)| a.to_bits() == b.to_bits()), "{name} of {s:?}");
         }
         [y, dx, dw, db].map(|v| v.to_vec()).into()
-    });
+    };
+    // Winograd's transformations do channels beyond whole vectors one by one, without a fused multiply-add.
+    let whole = [s.channels, s.filters].iter().all(|n| (n / s.groups).is_multiple_of(16));
+    let found = match whole || !cpus()[0][0].uses_winograd(s) {
+        true => on_all_fused(operators),
+        false => on_all(operators),
+    };
     for (level, found) in &found {
         for (i, name) in ["y", "dx", "dw", "db"].iter().enumerate() {
             let bound: Vec<f64> = sums[i].iter().map(|sum| terms[i] as f64 * U * sum).collect();
@@ -217,6 +223,16 @@ fn winograd_of_an_image_smaller_than_the_window() {
     let (height, width, channels, filters, kernel) = (2, 2, 4, 4, 3);
     let s = ConvShape { batch: 1, height, width, channels, filters, kernel, stride: 1, padding: 0, groups: 1 };
     check(&s, false, false, 0);
+}
+
+#[test]
+fn winograd_of_whole_vectors() {
+    for (channels, filters, groups) in [(16, 48, 1), (64, 32, 2)] {
+        let s =
+            ConvShape { batch: 3, height: 9, width: 7, channels, filters, kernel: 3, stride: 1, padding: 1, groups };
+        assert!(cpus()[0][0].uses_winograd(&s));
+        check(&s, true, false, 6);
+    }
 }
 
 /// More tiles than are in flight at once, and maps that fill their tiles.

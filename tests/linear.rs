@@ -39,7 +39,7 @@ fn check(s: &LinearShape, relu: bool, accumulate: bool, seed: u64) {
     // Each product is rounded once at most, and each addition once: k products and a bias, k + 1 roundings.
     let terms = [s.inputs + 2, s.outputs + 1, s.batch + 2, s.batch + 2];
 
-    let found = on_all(|cpu| {
+    let found = on_all_fused(|cpu| {
         let [x, w, b, dy] = [&x, &w, &b, &dy].map(|v| array(cpu, v));
         let (mut y, mut dx) = (unwritten(cpu, s.output_len()), unwritten(cpu, s.input_len()));
         let (mut dw, mut db) = if accumulate {
@@ -90,7 +90,7 @@ fn nan_reaches_the_output_through_relu() {
     let s = LinearShape { batch: 3, inputs: 20, outputs: 19 };
     let mut x = values(1, s.input_len());
     x[25] = f32::NAN;
-    for (level, found) in on_all(|cpu| {
+    for (level, found) in on_all_fused(|cpu| {
         let mut y = unwritten(cpu, s.output_len());
         let (w, b) = (array(cpu, &values(2, s.weight_len())), array(cpu, &values(3, s.outputs)));
         cpu.linear_forward(LinearForward { shape: &s, x: &array(cpu, &x), w: &w, b: &b, relu: true, y: &mut y })
@@ -109,7 +109,7 @@ fn neighbours_do_not_matter() {
     let all = LinearShape { batch: 29, inputs: 300, outputs: 70 };
     let (x, w, b) = (values(1, all.input_len()), values(2, all.weight_len()), values(3, all.outputs));
     let run = |s: LinearShape| {
-        on_all(|cpu| {
+        on_all_fused(|cpu| {
             let mut y = unwritten(cpu, s.output_len());
             cpu.linear_forward(LinearForward {
                 shape: &s,
@@ -139,7 +139,7 @@ fn an_update_at_once_has_the_bits_of_gradient_then_update() {
             let optimizer = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov, decay_all };
             let (x, dy) = (values(1, s.input_len()), values(2, s.output_len()));
             let (w, v) = (values(3, s.weight_len()), values(4, s.weight_len()));
-            let found = on_all(|cpu| {
+            let found = on_all_fused(|cpu| {
                 let [x, dy] = [&x, &dy].map(|values| array(cpu, values));
                 let parameter = || Parameter {
                     name: "w".into(),

@@ -132,7 +132,7 @@ fn sums_go_on_from_where_they_are_set() {
     assert_eq!(network.poll_metrics().unwrap(), Some(expected));
 }
 
-/// A run on one machine has the bits of the run on another with other vectors, if both have a fused multiply-add.
+/// The variants have whole vectors of channels: a run on one machine has the bits of the run on another with other vectors, if both have a fused multiply-add.
 #[test]
 fn every_level_with_fused_multiply_add_trains_to_the_same_bits() {
     for (variant, residual) in [(Variant::Modern, true), (Variant::Cifar, false)] {
