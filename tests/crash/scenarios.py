@@ -27,7 +27,7 @@ class Scenario:
     appended: tuple = ("metrics.jsonl", "steps.jsonl")
 
     def __post_init__(self):
-        self.lock, self.seen = threading.Lock(), set()
+        self.lock, self.seen, self.recovered = threading.Lock(), set(), {}
 
     def recovery(self, place):
         return self.then(place) if self.then else [self.command]

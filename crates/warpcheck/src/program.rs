@@ -7,6 +7,12 @@ use crate::finding::{Location, StateSpace};
 use crate::ptx::syntax::Ty;
 
 /// Runs one instruction for the lanes of a non-empty mask.
+///
+/// # Safety
+/// The instruction is one of the lowered program that the context runs, under the handler that lowering chose for it: its
+/// slots, predicates and operand numbers then lie inside the context's arrays and the program's tables, with the widths that
+/// the handler reads. All functions of this signature in `exec` have this contract; what an address points to they check
+/// themselves (`resolve`).
 pub(crate) type Handler = unsafe fn(&mut ExecContext<'_>, &Inst, u32);
 
 /// A handler for each CPU level: portable, AVX2 with FMA, AVX-512.

@@ -13,6 +13,9 @@ use super::{
 use crate::{check, memory::Kind, program::Inst};
 
 /// The addresses, if all masked lanes lie inside the cached allocation and are aligned.
+///
+/// # Safety
+/// As for a `Handler`.
 #[inline(always)]
 unsafe fn fast_global<const BYTES: u64>(cx: &ExecContext<'_>, i: &Inst, m: u32, write: bool) -> Option<[u64; 32]> {
     let cached = &cx.cache[i.e as usize];

@@ -15,6 +15,9 @@ const DEEPEST: usize = 1 << 20;
 
 impl Warp {
     /// Transfers control to the targets of the lanes.
+    ///
+    /// # Safety
+    /// As for a `Handler`; `cx` is the context of this warp.
     pub(super) unsafe fn transfer(&mut self, cx: &mut ExecContext<'_>, i: &Inst, pc: u32, m: u32) {
         let program = cx.program;
         // SAFETY: slots of the lowered program.

@@ -284,6 +284,9 @@ pub(crate) unsafe fn store(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
 }
 
 /// Lanes whose store changes nothing: two threads that store the same value to one address are no observable race.
+///
+/// # Safety
+/// `op` was resolved to `r`.
 unsafe fn silent_lanes(cx: &ExecContext<'_>, op: &MemOp, r: &Resolved) -> u32 {
     let mut silent = 0;
     let keep = if op.bytes == 8 { !0 } else { (1u64 << (8 * op.bytes)) - 1 };

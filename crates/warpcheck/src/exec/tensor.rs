@@ -88,6 +88,8 @@ pub(crate) unsafe fn move_matrix(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     }
 }
 
+/// # Safety
+/// As for a `Handler`.
 #[inline(always)]
 unsafe fn multiply(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     let extra = &cx.program.extra[i.e as usize];

@@ -137,6 +137,10 @@ impl ExecContext<'_> {
         }
     }
 
+    /// d = f(a) in the masked lanes.
+    ///
+    /// # Safety
+    /// The slots are those of an instruction of the lowered program, of the types' width.
     #[inline(always)]
     pub(crate) unsafe fn map1<T: Copy, R: Copy>(&self, m: u32, d: u16, a: u16, f: impl Fn(T) -> R + Copy) {
         let (d, a) = (self.slot::<R>(d), self.slot::<T>(a));
@@ -150,6 +154,10 @@ impl ExecContext<'_> {
         }
     }
 
+    /// d = f(a, b) in the masked lanes.
+    ///
+    /// # Safety
+    /// As for `map1`.
     #[inline(always)]
     pub(crate) unsafe fn map2<T: Copy, U: Copy, R: Copy>(
         &self,
@@ -171,6 +179,10 @@ impl ExecContext<'_> {
         }
     }
 
+    /// d = f(a, b, c) in the masked lanes.
+    ///
+    /// # Safety
+    /// As for `map1`.
     #[inline(always)]
     pub(crate) unsafe fn map3<T: Copy, U: Copy, V: Copy, R: Copy>(
         &self,
@@ -195,6 +207,9 @@ impl ExecContext<'_> {
     }
 
     /// The lanes for which a comparison holds, of all 32.
+    ///
+    /// # Safety
+    /// As for `map1`.
     #[inline(always)]
     pub(crate) unsafe fn test2<T: Copy>(&self, a: u16, b: u16, f: impl Fn(T, T) -> bool + Copy) -> u32 {
         let (a, b) = (self.slot::<T>(a), self.slot::<T>(b));
@@ -231,6 +246,9 @@ impl ExecContext<'_> {
     }
 
     /// Selects by a predicate's lanes.
+    ///
+    /// # Safety
+    /// As for `map1`.
     #[inline(always)]
     pub(crate) unsafe fn select<T: Copy>(&self, m: u32, d: u16, a: u16, b: u16, p: u32) {
         let (d, a, b) = (self.slot::<T>(d), self.slot::<T>(a), self.slot::<T>(b));

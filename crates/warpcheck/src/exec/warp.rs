@@ -174,6 +174,9 @@ impl Warp {
     }
 
     /// Runs one group until it ends, parks, or another has to run. `None` asks for the next group.
+    ///
+    /// # Safety
+    /// `cx` is the context of this warp, with the registers of its lowered program.
     unsafe fn run_group(&mut self, cx: &mut ExecContext<'_>, group: Group, next: u32, end: u64) -> Option<Status> {
         let program = cx.program;
         let code = program.code.as_slice();

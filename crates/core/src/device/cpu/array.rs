@@ -14,6 +14,7 @@ const LARGE_PAGE: usize = 2 << 20;
 #[cfg(target_os = "linux")]
 const MADV_HUGEPAGE: std::ffi::c_int = 14;
 #[cfg(target_os = "linux")]
+// SAFETY: declared as the C library does; whoever calls it answers for the range.
 unsafe extern "C" {
     /// From the C library that std links.
     fn madvise(start: *mut u8, length: usize, advice: std::ffi::c_int) -> std::ffi::c_int;

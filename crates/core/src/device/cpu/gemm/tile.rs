@@ -113,6 +113,8 @@ pub unsafe fn panel<S: Simd>(
     }
 }
 
+/// # Safety
+/// As for [`panel`], of which these are some rows.
 #[inline(always)]
 unsafe fn tile_of_rows<S: Simd>(
     rows: usize,
@@ -144,6 +146,8 @@ unsafe fn tile_of_rows<S: Simd>(
     }
 }
 
+/// # Safety
+/// As for [`panel`], of which these are `M` rows.
 #[inline(always)]
 unsafe fn tile<S: Simd, const M: usize, const ROW_MAJOR: bool>(
     k: usize,

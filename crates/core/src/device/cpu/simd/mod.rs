@@ -101,7 +101,7 @@ pub trait Simd: Copy {
     unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize);
 }
 
-/// Defines functions of [`Simd`], each by an expression.
+/// Defines functions of [`Simd`], each by an expression, which relies on the trait's contract.
 macro_rules! operations {
     ($($name:ident($($arg:ident: $ty:ty),*) $(-> $result:ty)? = $body:expr;)*) => {$(
         #[inline(always)]
@@ -135,6 +135,7 @@ macro_rules! dispatch {
     ) => {
         $($head)* $($unsafety)? fn $name(level: $crate::device::cpu::simd::Level, $($arg: $ty),*) {
             use $crate::device::cpu::simd::Level;
+            // Both blocks: the function's own features are those that the body needs; the rest is the caller's part.
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
             #[allow(unused_unsafe, clippy::undocumented_unsafe_blocks)]

@@ -37,6 +37,9 @@ macro_rules! each_vector {
 
 /// Loads the vectors of all tile positions, `stride` from each other, and prefetches those `ahead` of them: 36 streams are
 /// more than the hardware prefetcher follows.
+///
+/// # Safety
+/// There are 36 vectors, `stride` floats from each other; those `ahead` need not exist.
 #[inline(always)]
 unsafe fn load_positions<S: Simd>(from: *const f32, stride: usize, ahead: usize) -> [[S::V; 6]; 6] {
     // A macro, because closures cannot be `#[inline(always)]` and `[zero; 6]` would emit stores.
@@ -98,6 +101,8 @@ fn corner(z: &Sizes, t: usize) -> (usize, usize) {
     (t / z.tiles_per_row * 4, t % z.tiles_per_row * 4)
 }
 
+/// # Safety
+/// As for [`image_tiles`], of which `t` is a tile; `x` is at the vector's channels.
 #[inline(always)]
 unsafe fn image_tile<S: Simd>(s: &ConvShape, z: &Sizes, t: usize, x: *const f32, to: *mut f32) {
     let (h, w) = corner(z, t);
@@ -140,6 +145,8 @@ unsafe fn output_gradient_tiles_body<S: Simd>(s: &ConvShape, z: &Sizes, i: usize
     }
 }
 
+/// # Safety
+/// As for [`output_gradient_tiles`], of which `t` is a tile; `dy` is at the vector's channels.
 #[inline(always)]
 unsafe fn output_gradient_tile<S: Simd>(s: &ConvShape, z: &Sizes, t: usize, dy: *const f32, to: *mut f32) {
     let (p, q) = corner(z, t);
@@ -194,6 +201,8 @@ unsafe fn output_tiles_body<S: Simd>(
     }
 }
 
+/// # Safety
+/// As for [`output_tiles`], of which `t` is a tile; `y` is at the vector's channels.
 #[inline(always)]
 unsafe fn output_tile<S: Simd>(
     s: &ConvShape,
@@ -249,6 +258,8 @@ unsafe fn image_gradient_tiles_body<S: Simd>(s: &ConvShape, z: &Sizes, i: usize,
     }
 }
 
+/// # Safety
+/// As for [`image_gradient_tiles`], of which `t` is a tile; `dx` is at the vector's channels.
 #[inline(always)]
 unsafe fn image_gradient_tile<S: Simd>(s: &ConvShape, z: &Sizes, t: usize, from: *const f32, dx: *mut f32) {
     let (h, w) = corner(z, t);
@@ -309,6 +320,9 @@ unsafe fn weight_tiles_body<S: Simd>(z: &Sizes, filters: Filters, w: *const f32,
 }
 
 /// U of LANES filters from filter `k` on; `row` floats lie between the channels of U.
+///
+/// # Safety
+/// As for [`weight_tiles`], of whose filters these are.
 #[inline(always)]
 unsafe fn weight_vector<S: Simd>(z: &Sizes, k: usize, w: *const f32, u: *mut f32, row: usize, local: *mut f32) {
     let channels = z.size.channels;
@@ -369,6 +383,9 @@ unsafe fn weight_gradient_tiles_body<S: Simd>(
 }
 
 /// dw of LANES filters; `row` floats lie between the channels of dU.
+///
+/// # Safety
+/// As for [`weight_gradient_tiles`], of whose filters these are.
 #[inline(always)]
 unsafe fn weight_gradient_vector<S: Simd>(
     z: &Sizes,
