@@ -28,8 +28,8 @@ fn texts(path: &Path) -> Vec<(PathBuf, String)> {
 /// All pages but those of warpcheck, which has a command line of its own.
 fn pages() -> Vec<(PathBuf, String)> {
     let places =
-        ["README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "crates", "kernels", "examples"];
-    let all = places.iter().flat_map(|place| texts(&root().join(place)));
+        "README.md README.zh-CN.md CONTRIBUTING.md CHANGELOG.md SECURITY.md docs crates kernels examples".split(' ');
+    let all = places.flat_map(|place| texts(&root().join(place)));
     let own =
         |path: &Path| path.extension().is_some_and(|x| x == "md") && !path.starts_with(root().join("crates/warpcheck"));
     all.filter(|(path, _)| own(path)).collect()
