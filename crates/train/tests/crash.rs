@@ -14,7 +14,7 @@ fn main() {
     }
     let campaign = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/crash/campaign");
     let mut command = std::process::Command::new("python3");
-    command.arg(campaign).args(["--points", "200", "--binary", env!("CARGO_BIN_EXE_alexnet"), "--fetch"]);
+    command.arg(campaign).args(["--points", "100", "--binary", env!("CARGO_BIN_EXE_alexnet"), "--fetch"]);
     let status = command.arg(std::env::current_exe().unwrap()).status().expect("python3 runs");
     assert!(status.success(), "the campaign found faults: {status}");
 }
