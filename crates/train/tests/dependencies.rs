@@ -25,7 +25,8 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 }
 
 fn packages(metadata: &Value) -> Vec<&Value> {
-    let built: BTreeSet<&str> = metadata["resolve"]["nodes"].as_array().unwrap().iter().map(|node| text(node, "id")).collect();
+    let built: BTreeSet<&str> =
+        metadata["resolve"]["nodes"].as_array().unwrap().iter().map(|node| text(node, "id")).collect();
     metadata["packages"].as_array().unwrap().iter().filter(|package| built.contains(text(package, "id"))).collect()
 }
 
@@ -38,14 +39,18 @@ fn allowed(expression: &str, allow: &[&str]) -> bool {
 #[test]
 fn licences_sources_and_duplicates_are_those_of_deny_toml() {
     let deny: toml::Table = std::fs::read_to_string(root().join("deny.toml")).unwrap().parse().unwrap();
-    let allow: Vec<&str> = deny["licenses"]["allow"].as_array().unwrap().iter().filter_map(|one| one.as_str()).collect();
+    let allow: Vec<&str> =
+        deny["licenses"]["allow"].as_array().unwrap().iter().filter_map(|one| one.as_str()).collect();
     let metadata = metadata();
     let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for package in packages(&metadata) {
         let name = text(package, "name");
         assert!(allowed(text(package, "license"), &allow), "{name}: {}", package["license"]);
         let source = package["source"].as_str();
-        assert!(source.is_none_or(|from| from == "registry+https://github.com/rust-lang/crates.io-index"), "{name}: {source:?}");
+        assert!(
+            source.is_none_or(|from| from == "registry+https://github.com/rust-lang/crates.io-index"),
+            "{name}: {source:?}"
+        );
         versions.entry(name).or_default().insert(text(package, "version"));
     }
     // Without the older versions that are listed, one of each is left.
@@ -54,7 +59,10 @@ fn licences_sources_and_duplicates_are_those_of_deny_toml() {
         let found = versions.get_mut(name).unwrap_or_else(|| panic!("deny.toml lists {name}, which is not used"));
         let before = found.len();
         found.retain(|version| !version.starts_with(&format!("{start}.")));
-        assert!(before > 1 && found.len() < before, "deny.toml lists {name}@{start}, of which there is no second version");
+        assert!(
+            before > 1 && found.len() < before,
+            "deny.toml lists {name}@{start}, of which there is no second version"
+        );
     }
     let double: Vec<_> = versions.iter().filter(|(_, versions)| versions.len() > 1).collect();
     assert!(double.is_empty(), "two versions of a crate that deny.toml does not list: {double:?}");
@@ -63,7 +71,8 @@ fn licences_sources_and_duplicates_are_those_of_deny_toml() {
 #[test]
 fn every_direct_dependency_has_its_reason_in_the_design() {
     let metadata = metadata();
-    let members: Vec<&Value> = metadata["packages"].as_array().unwrap().iter().filter(|p| p["source"].is_null()).collect();
+    let members: Vec<&Value> =
+        metadata["packages"].as_array().unwrap().iter().filter(|p| p["source"].is_null()).collect();
     let direct = members.iter().flat_map(|member| member["dependencies"].as_array().unwrap());
     let used: BTreeSet<&str> =
         direct.filter(|one| one["kind"].is_null() && !one["source"].is_null()).map(|one| text(one, "name")).collect();
