@@ -33,7 +33,7 @@ impl Held {
             Some(shared) => shared.clone(),
             None => {
                 let shared = Shared::default();
-                let hangup = cfg!(unix) && !crate::run::stop::ignores_hangup();
+                let hangup = cfg!(unix) && !crate::run::stop::is_ignored(1);
                 let signals = [SIGINT, SIGTERM].into_iter().chain(hangup.then_some(1));
                 for signal in signals {
                     flag::register_usize(signal, shared.came.clone(), signal as usize)?;

@@ -53,7 +53,7 @@ fn progress(place: &Place, run: &str) -> alexnet_train::run::checkpoint::Progres
 fn interrupted_terminated_and_resumed() {
     let place = Place::new();
     place.succeed(&format!("{RUN} --out whole"));
-    for (run, signal) in [("int", "-INT"), ("term", "-TERM"), ("hup", "-HUP")] {
+    for (run, signal) in [("int", "-INT"), ("term", "-TERM"), ("hup", "-HUP"), ("usr1", "-USR1"), ("xcpu", "-XCPU")] {
         let running = Running::start(&place, &format!("{RUN} --out {run}"));
         running.signal(signal);
         let (code, error) = running.end();
@@ -83,7 +83,7 @@ fn a_closed_terminal_saves_unless_it_is_ignored() {
 
     let plain = place.command(&format!("{RUN} --epochs 1 --out ignored"));
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
+    shell.args(["-c", "trap '' HUP USR1; exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
     shell.current_dir(place.path("")).env("ALEXNET_DATA", place.path("cache"));
     let mut child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -94,6 +94,7 @@ fn a_closed_terminal_saves_unless_it_is_ignored() {
     }
     let running = Running { child, out };
     running.signal("-HUP");
+    running.signal("-USR1");
     assert_eq!(running.end().0, Some(0));
     assert_eq!(place.epochs("ignored"), [1]);
 }

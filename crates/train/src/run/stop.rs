@@ -1,9 +1,12 @@
-//! Stopping a run by Ctrl-C, SIGTERM, or the end of its terminal (SIGHUP).
+//! Stopping a run by Ctrl-C, SIGTERM, the end of its terminal (SIGHUP), and the signals with which batch systems announce
+//! the end of its time (SIGUSR1, SIGXCPU).
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+#[cfg(unix)]
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGXCPU, SIGXFSZ};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// The exit code of an interrupted run.
@@ -14,8 +17,9 @@ pub const INTERRUPTED: i32 = 130;
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Requested by the first Ctrl-C or SIGTERM; the second one ends the process at once. SIGHUP requests it too, unless
-    /// it is ignored, as under `nohup`; it never ends the process at once, since a closing terminal sends several.
+    /// Requested by the first Ctrl-C or SIGTERM; the second one ends the process at once. SIGHUP, SIGUSR1 and SIGXCPU
+    /// request it too, unless they are ignored, as SIGHUP is under `nohup`; they never end the process at once, since they
+    /// come several times.
     ///
     /// # Errors
     /// The signal handler cannot be installed.
@@ -28,8 +32,8 @@ impl Stop {
             signal_hook::flag::register(signal, stop.0.clone())?;
         }
         #[cfg(unix)]
-        if !ignores_hangup() {
-            signal_hook::flag::register(signal_hook::consts::SIGHUP, stop.0.clone())?;
+        for signal in [SIGHUP, SIGUSR1, SIGXCPU].into_iter().filter(|&signal| !is_ignored(signal)) {
+            signal_hook::flag::register(signal, stop.0.clone())?;
         }
         Ok(stop)
     }
@@ -45,12 +49,23 @@ impl Stop {
     }
 }
 
-/// Whether the process was started with SIGHUP ignored. Linux says so in /proc; elsewhere it is taken for granted, so that
-/// `nohup` has its effect.
+/// Makes a write beyond the limit on the size of files (`ulimit -f`) fail; by default a signal, SIGXFSZ, ends the process
+/// without a word.
+///
+/// # Errors
+/// The signal handler cannot be installed.
+pub fn survive_file_limit() -> io::Result<()> {
+    #[cfg(unix)]
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
+    Ok(())
+}
+
+/// Whether the process was started with a signal ignored. Linux says so in /proc; elsewhere it is taken for granted, so
+/// that `nohup` has its effect.
 #[cfg(unix)]
-pub(crate) fn ignores_hangup() -> bool {
+pub(crate) fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_none_or(|mask| mask >> (signal_hook::consts::SIGHUP - 1) & 1 == 1)
+    mask.map_or(signal == SIGHUP, |mask| mask >> (signal - 1) & 1 == 1)
 }
