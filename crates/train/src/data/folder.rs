@@ -30,7 +30,7 @@ mod layout;
 mod walk;
 
 pub use layout::{Layout, find, role_of};
-pub use walk::{Entry, Kind, entries, pictures};
+pub use walk::{Entry, Kind, entries, pictures, text};
 
 /// Whether `path` looks like folders of images.
 pub fn is_one(path: &Path) -> bool {
@@ -164,7 +164,7 @@ fn report(path: &Path, passed: &PassedOver, options: &Options) {
 
 /// The folder's own name.
 pub fn name_of(path: &Path) -> String {
-    let name = path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    let name = path.canonicalize().ok().and_then(|path| Some(text(path.file_name()?)));
     name.unwrap_or_else(|| path.display().to_string())
 }
 
@@ -197,8 +197,7 @@ fn scan_entries(path: &Path, all: Vec<Entry>, passed: &mut PassedOver) -> Result
         labels.extend(std::iter::repeat_n(label as u32, images.len()));
         names.extend(images);
     }
-    let classes =
-        folders.iter().map(|folder| folder.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect();
+    let classes = folders.iter().map(|folder| text(folder.file_name().unwrap_or_default())).collect();
     Ok(Scan { folder: path.into(), classes, split: Split::in_files(folders, names, labels) })
 }
 
@@ -213,7 +212,7 @@ fn scan_held_out(
 ) -> Result<Option<Scan>> {
     let all = entries(path)?;
     let folders: Vec<&Entry> = all.iter().filter(|entry| entry.kind == Kind::Folder).collect();
-    let ours = |entry: &&Entry| known.iter().any(|class| *class == entry.name.to_string_lossy());
+    let ours = |entry: &&Entry| known.iter().any(|class| *class == text(&entry.name));
     let images = |entry: &Entry| entry.name.eq_ignore_ascii_case("images") && !ours(&entry);
     let filled = |entry: &Entry| pictures(&entry.path, &mut PassedOver::default()).is_ok_and(|found| !found.is_empty());
     // The listed pictures may have been sorted into class folders since, which leaves the list and an empty `images`.

@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::dataset::Dataset;
+use super::folder::text;
 use super::order;
 use super::split::Split;
 
@@ -128,9 +130,14 @@ impl Dataset {
 
     /// The path of an image below the data set's folder, on one line; `None` for images in memory.
     pub fn file_name(&self, split: &Split, index: usize) -> Option<String> {
-        let file = split.file(index)?;
-        let below = self.path.as_ref().and_then(|folder| file.strip_prefix(folder).ok()).unwrap_or(&file);
-        Some(below.to_string_lossy().replace('\\', "/").replace(['\n', '\r', '\t'], " "))
+        split.file(index).map(|file| self.name_of(&file))
+    }
+
+    /// The path of a file below the data set's folder, on one line.
+    pub fn name_of(&self, file: &Path) -> String {
+        let below = self.path.as_ref().and_then(|folder| file.strip_prefix(folder).ok()).unwrap_or(file);
+        let below = if cfg!(windows) { text(below.as_os_str()).replace('\\', "/") } else { text(below.as_os_str()) };
+        below.replace(['\n', '\r', '\t'], " ")
     }
 }
 

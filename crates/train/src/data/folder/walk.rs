@@ -45,6 +45,12 @@ pub struct Entry {
     pub link: bool,
 }
 
+/// A name as text. Bytes that are not UTF-8 become `\xNN`, so that names which differ in them stay different.
+pub fn text(name: &OsStr) -> String {
+    let chunk = |chunk: std::str::Utf8Chunk<'_>| format!("{}{}", chunk.valid(), chunk.invalid().escape_ascii());
+    name.as_encoded_bytes().utf8_chunks().map(chunk).collect()
+}
+
 /// The entries of a folder in byte order, without hidden ones and those of operating systems.
 ///
 /// # Errors
