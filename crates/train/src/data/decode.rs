@@ -14,6 +14,7 @@ use super::error::{DataError, Result};
 use super::preprocess::Fit;
 use super::resize::resize;
 use crate::file_kind::{FileKind, Group, START};
+use crate::regular_file;
 
 mod container;
 mod jpeg;
@@ -72,7 +73,10 @@ pub fn decode_file(path: &Path, exif: Exif, fit: impl Into<Fit>, out: &mut [u8])
 /// anything is allocated for it.
 pub fn decode_original(path: &Path, exif: Exif) -> Result<Decoded> {
     let fail = |reason: String| DataError::Decode { path: path.into(), reason };
-    let mut file = File::open(path).map_err(DataError::io("read", path))?;
+    // The shell's pipes, as in <(cat x.png). Others may have no writer, and devices no end.
+    let piped = ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|folder| path.starts_with(folder));
+    let mut file =
+        if piped { File::open(path) } else { regular_file::open(path) }.map_err(DataError::io("read", path))?;
     let metadata = file.metadata().map_err(DataError::io("read", path))?;
     let (most, len) = if metadata.is_file() { (MAX_FILE, metadata.len()) } else { (MAX_PIPE, 0) };
     // Its first bytes tell that a file is no picture, before all of it is read.
