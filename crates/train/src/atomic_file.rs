@@ -1,11 +1,19 @@
 //! Atomic file writes: after an error, a kill or a power cut a file has either its old contents or all of its new ones.
+//!
+//! A temporary file is called `TARGET.tmp-PROCESS-RANDOM` and is locked while its process lives. A killed process leaves its
+//! file behind; the next write of the same target removes it.
 
-use std::fs::{self, File};
+use std::ffi::OsStr;
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-/// Part of the name of every temporary file; a killed process leaves its file behind.
-pub const UNFINISHED: &str = ".tmp-";
+use tempfile::{Builder, NamedTempFile};
+
+/// What follows the target's name in that of a temporary file.
+const UNFINISHED: &str = ".tmp-";
+/// Random letters at the end of the name.
+const RANDOM: usize = 6;
 
 /// Writes what `contents` writes to `path`, atomically: to a temporary file in the same folder, flushed to the disk and
 /// then renamed. With `replace` false, an existing file is an error.
@@ -19,17 +27,16 @@ pub fn write_with<E>(
     failed: impl Fn(io::Error) -> E,
     contents: impl FnOnce(&mut File) -> Result<(), E>,
 ) -> Result<(), E> {
-    let prefix = format!("{}{UNFINISHED}", path.file_name().unwrap_or_default().to_string_lossy());
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix);
-    // The permissions of any new file; the library's default is 0600.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder_of(path)).map_err(|error| failed(without_path(&error)))?;
+    let mut file = temporary(path).map_err(&failed)?;
     contents(file.as_file_mut())?;
     file.as_file().sync_all().map_err(&failed)?;
-    let kept = if replace { file.persist(path) } else { file.persist_noclobber(path) };
-    kept.map_err(|error| failed(error.error))?;
+    loop {
+        match if replace { file.persist(path) } else { file.persist_noclobber(path) } {
+            Ok(_) => break,
+            Err(error) if error.error.kind() == io::ErrorKind::Interrupted => file = error.file,
+            Err(error) => return Err(failed(error.error)),
+        }
+    }
     flush_names(path).map_err(failed)
 }
 
@@ -46,15 +53,93 @@ pub fn write(path: &Path, replace: bool, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// The system's, also on file systems without hard links; `to` is then unchanged.
 pub fn link(from: &Path, to: &Path) -> io::Result<()> {
-    let mut temporary = to.as_os_str().to_owned();
-    temporary.push(format!("{UNFINISHED}{}", std::process::id()));
-    fs::hard_link(from, &temporary)?;
-    let linked = fs::rename(&temporary, to).and_then(|()| flush_names(to));
-    if linked.is_err() {
-        // The first error is the one to report; a leftover file does no harm.
-        let _ = fs::remove_file(&temporary);
+    let prefix = prefix(to);
+    let linked = Builder::new()
+        .prefix(&prefix)
+        .rand_bytes(RANDOM)
+        .make_in(folder_of(to), |temporary| retried(|| fs::hard_link(from, temporary)))
+        .map_err(|error| without_path(&error))?
+        .into_temp_path();
+    retried(|| fs::rename(&linked, to))?;
+    flush_names(to)
+}
+
+/// Creates a folder and those above it, as far as they do not exist, and flushes their names to the disk.
+///
+/// # Errors
+/// The system's.
+pub fn create_folders(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
     }
-    linked
+    create_folders(folder_of(path))?;
+    match retried(|| fs::create_dir(path)) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => Err(error),
+        _ => flush_names(path),
+    }
+}
+
+/// Removes the temporary files of `targets` in `folder` that killed processes have left.
+pub fn sweep(folder: &Path, targets: &[&OsStr]) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let ours = targets.iter().any(|target| is_temporary(name.as_encoded_bytes(), target.as_encoded_bytes()));
+        if !ours || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        // That of a living process is locked. A file that stays does no harm.
+        if let Ok(file) = File::options().write(true).open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// A new temporary file for `path`, locked.
+fn temporary(path: &Path) -> io::Result<NamedTempFile> {
+    let folder = folder_of(path);
+    sweep(folder, path.file_name().as_slice());
+    let prefix = prefix(path);
+    let mut builder = Builder::new();
+    builder.prefix(&prefix).rand_bytes(RANDOM);
+    // The permissions of any new file; the library's default is 0600.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    loop {
+        let file = builder.tempfile_in(folder).map_err(|error| without_path(&error))?;
+        match file.as_file().try_lock() {
+            // Before it was locked, another process may have taken it for that of a killed one.
+            Ok(()) if !file.path().exists() => {}
+            Err(TryLockError::WouldBlock) => {}
+            // On a file system without locks nothing is swept.
+            _ => return Ok(file),
+        }
+    }
+}
+
+/// Whether `name` is that of a temporary file for `target`.
+fn is_temporary(name: &[u8], target: &[u8]) -> bool {
+    let end = name.strip_prefix(target).and_then(|end| end.strip_prefix(UNFINISHED.as_bytes()));
+    let Some((process, random)) = end.and_then(|end| end.split_last_chunk::<{ RANDOM + 1 }>()) else { return false };
+    let number = !process.is_empty() && process.iter().all(u8::is_ascii_digit);
+    number && random[0] == b'-' && random[1..].iter().all(u8::is_ascii_alphanumeric)
+}
+
+fn prefix(path: &Path) -> std::ffi::OsString {
+    let mut prefix = path.file_name().unwrap_or_default().to_owned();
+    prefix.push(format!("{UNFINISHED}{}-", std::process::id()));
+    prefix
+}
+
+/// Calls again what a signal has interrupted.
+fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 /// The system's error without the temporary file's name, which nobody has typed.
@@ -110,6 +195,33 @@ mod tests {
         fs::create_dir(&path).unwrap();
         assert!(write(&path, true, b"bytes").is_err());
         assert_eq!(names(folder.path()), 1);
+    }
+
+    #[test]
+    fn only_what_a_killed_process_left_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.bin");
+        let kept =
+            ["x.bin.tmp-backup", "x.bin.tmp-7", "x.bin.tmp-7-a.b.c.", "x.bin.tmp-x-abcdef", "y.bin.tmp-7-abcdef"];
+        for name in kept.into_iter().chain(["x.bin.tmp-7-aB3dEf"]) {
+            fs::write(folder.path().join(name), "half").unwrap();
+        }
+        // Another one writes it meanwhile.
+        let living = temporary(&path).unwrap();
+        write(&path, true, b"whole").unwrap();
+        assert!(living.path().exists() && kept.iter().all(|name| folder.path().join(name).exists()));
+        assert_eq!(names(folder.path()), kept.len() + 2);
+        living.persist(&path).unwrap();
+    }
+
+    #[test]
+    fn folders_are_created_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/c");
+        create_folders(&path).unwrap();
+        create_folders(&path).unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+        assert!(path.is_dir() && create_folders(&folder.path().join("file/d")).is_err());
     }
 
     #[cfg(unix)]

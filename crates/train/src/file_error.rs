@@ -21,4 +21,10 @@ impl FileError {
         let path = path.as_ref().to_owned();
         move |source| Self { action, path, source }
     }
+
+    /// Whether the disk, a quota or a limit left no room for the file.
+    pub fn is_full_disk(&self) -> bool {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        matches!(self.source.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+    }
 }

@@ -12,6 +12,7 @@ use crate::data::{self, DataError, Role};
 use crate::export;
 use crate::file_kind::{FileKind, Group};
 use crate::import;
+use crate::run::bytes::gib;
 use crate::run::classifier::DIVERGED;
 use crate::run::config::MAY_CHANGE;
 use crate::run::{self, checkpoint, memory};
@@ -85,7 +86,7 @@ pub fn of_run(error: &run::Error) -> Option<String> {
         Error::Exists { path } => {
             format!("resume it with `alexnet train --resume {}`, or choose another folder with --out", path.display())
         }
-        Error::ForeignConfig { .. } => "choose another folder with --out, or rename the file".into(),
+        Error::Foreign { .. } => "choose another folder with --out, or rename the file".into(),
         Error::Port { host, source, .. } => match source.kind() {
             io::ErrorKind::AddrNotAvailable => {
                 "give --host an address of this machine, or 0.0.0.0 for all of them".into()
@@ -97,6 +98,19 @@ pub fn of_run(error: &run::Error) -> Option<String> {
         Error::FileExists { .. } => "choose another file, or overwrite it with --force".into(),
         Error::NoFolder { path } | Error::NotARun { path, .. } => of_run_path(path),
         Error::Busy { .. } => "wait for it, or start another run with --out".into(),
+        Error::Replaced { path } if path.extension().is_some_and(|extension| extension == "jsonl") => format!(
+            "the state is saved, and goes on with `alexnet train --resume {}`; leave the run's files alone meanwhile",
+            path.parent().unwrap_or(path).display()
+        ),
+        Error::Replaced { .. } => {
+            "what was trained is in the folder where that is now, up to its last save: `alexnet train --resume` goes on \
+             there; else start again with another --out"
+                .into()
+        }
+        Error::Line { path, line, .. } => format!(
+            "correct the line, or remove it with `sed -i {line}d {}`; the weights do not depend on it",
+            path.display()
+        ),
         Error::Changed { key, .. } => format!(
             "leave --{key} out to resume, or start a new run; only {} may change",
             MAY_CHANGE.map(|key| format!("--{key}")).join(", ")
@@ -107,6 +121,16 @@ pub fn of_run(error: &run::Error) -> Option<String> {
         Error::Memory { largest: None, .. } => {
             "not even a batch of 1 fits: choose a smaller --arch or --resize, or close other programs".into()
         }
+        Error::DiskSpace { .. } => {
+            "a run keeps two checkpoints and writes a third: free some disk space, or choose a folder on another disk with \
+             --out"
+                .into()
+        }
+        Error::DiskFull { checkpoint, .. } => format!(
+            "free some disk space: a checkpoint of this network takes {}, and a run keeps two and writes a third; then go \
+             on with --resume, or run the command again if it has just begun",
+            gib(*checkpoint)
+        ),
         Error::Diverged { learning_rate, kept, .. } => format!(
             "start again with a smaller learning rate (--lr {:?}) or a warm-up (--warmup 1); the last good checkpoint is {}",
             rounded(learning_rate / 10.0),
@@ -192,7 +216,7 @@ pub fn of_file(error: &crate::FileError) -> Option<String> {
 pub fn of_io(error: &io::Error) -> Option<&'static str> {
     Some(match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "free some disk space and run the command again; training (a run of `cifar` takes up to 560 MB) goes on with --resume"
+            "free some disk space and run the command again; training goes on with --resume"
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "check the folder's permissions, or choose another with --out"
@@ -209,8 +233,18 @@ pub fn of_io(error: &io::Error) -> Option<&'static str> {
 /// For a checkpoint that cannot be used.
 pub fn of_checkpoint(error: &checkpoint::Error) -> Option<String> {
     use checkpoint::Error;
+    if let Error::Malformed { path, .. } | Error::Damaged { path } | Error::WrongKind { path, .. } = error
+        && let Some(hint) = of_damaged(path)
+    {
+        return Some(hint);
+    }
     Some(match error {
         Error::Io(error) => return of_file(error),
+        Error::Progress { .. } => {
+            "the file was changed: use another copy; with --accept-data-changes a step beyond the epoch's end is taken as \
+             its end"
+                .into()
+        }
         Error::Malformed { .. } => {
             "give a run folder or a .safetensors file; if this one was truncated, use another copy: \
              a run folder has last.safetensors and best.safetensors"
@@ -232,6 +266,21 @@ pub fn of_checkpoint(error: &checkpoint::Error) -> Option<String> {
         Error::NotFinite { .. } => return None,
         Error::Core(error) => return of_network(error),
     })
+}
+
+/// For a checkpoint of a run, if its other one is whole.
+fn of_damaged(path: &Path) -> Option<String> {
+    let best = path.with_file_name("best.safetensors");
+    let last = path.with_file_name("last.safetensors");
+    let whole = |path: &Path| checkpoint::open(path).is_ok();
+    match path.file_name()?.to_str()? {
+        "last.safetensors" if whole(&best) => {
+            let (best, last) = (best.display(), last.display());
+            Some(format!("{best} is whole: `cp {best} {last}` makes the run go on after its best epoch"))
+        }
+        "best.safetensors" if whole(&last) => Some(format!("{} is whole: give that", last.display())),
+        _ => None,
+    }
 }
 
 /// For a file of another kind in the place of a checkpoint or of weights.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::hint;
 use super::output;
+use crate::FileError;
 use crate::data::Normalise;
 use crate::import::recognise::Known;
 use crate::import::{self, classes, convert};
@@ -91,7 +92,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let (network, metadata) = convert::network(&mut weights, options)?;
     weights.remarks(network.parameters()).iter().for_each(|remark| notice(remark));
-    checkpoint::save(&args.output, &network, &metadata)?;
+    output::write_with(&args.output, args.force, |file| {
+        Ok(checkpoint::write(file, &network, &metadata, |error| FileError::on("write", &args.output)(error).into())?)
+    })?;
     let parameters = network.architecture().parameter_count()?;
     output::line(&format!(
         "wrote {}: {}, images {2}x{2}, {3} classes, {4} parameters",

@@ -28,6 +28,7 @@ use clap::{FromArgMatches, Parser, Subcommand};
 
 use crate::print::notice;
 use crate::run;
+use crate::run::stop::{self, INTERRUPTED};
 
 /// Train AlexNet with hand-written CUDA and CPU kernels, evaluate it and use it
 #[derive(Debug, Parser)]
@@ -56,11 +57,22 @@ enum Command {
 
 /// Runs the program. Exit code: 0 on success, 1 on an error, 2 on wrong usage, 130 if interrupted.
 pub fn main() -> ExitCode {
+    // Without the handler such a write ends the process.
+    let _ = stop::survive_file_limit();
     let short = std::env::args_os().any(|argument| argument == "-h");
     let definition = help::definition(short);
     let matches = match definition.clone().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {
+            let unreadable = std::env::args_os().find(|argument| argument.to_str().is_none());
+            if let (clap::error::ErrorKind::InvalidUtf8, Some(argument)) = (error.kind(), unreadable) {
+                notice(&format!(
+                    "error: `{}` is not UTF-8\nhint: settings are kept in a text file: make a link with a plain name, \
+                     `ln -s`, and give that",
+                    crate::data::folder::text(&argument)
+                ));
+                return ExitCode::from(2);
+            }
             let words: Vec<_> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
             let error = habit::with_tip(error, &definition, &words);
             return match error.print() {
@@ -93,7 +105,11 @@ pub fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         notice(message(&error).trim_end());
-        ExitCode::from(if is_usage(&error) { 2 } else { 1 })
+        ExitCode::from(match error.downcast_ref() {
+            Some(run::Error::Interrupted { .. }) => INTERRUPTED as u8,
+            _ if is_usage(&error) => 2,
+            _ => 1,
+        })
     })
 }
 

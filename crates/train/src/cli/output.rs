@@ -1,10 +1,12 @@
 //! Output of commands: standard output, and files that are written atomically and replaced only with --force.
 
-use std::io::{ErrorKind, Write as _};
+use std::fs::File;
+use std::io::{self, ErrorKind, Write as _};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use crate::atomic_file;
-use crate::run::Error;
+use crate::run::{Error, Stop};
 
 /// Checks that a file may be written there.
 ///
@@ -26,12 +28,41 @@ pub fn check_free(path: &Path, force: bool) -> Result<(), Error> {
 /// Writes a file atomically: afterwards `path` has its old contents or all of `bytes`.
 ///
 /// # Errors
-/// Something is there and `force` is not given; the system refuses.
+/// As [`write_with`].
 pub fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), Error> {
+    write_with(path, force, |file| file.write_all(bytes).map_err(Error::io("write", path)))
+}
+
+/// Writes what `contents` writes, likewise. Ctrl-C meanwhile removes what is written so far.
+///
+/// # Errors
+/// Something is there and `force` is not given; the system refuses; [`Error::Interrupted`]; that of `contents`.
+pub fn write_with(
+    path: &Path,
+    force: bool,
+    contents: impl FnOnce(&mut File) -> Result<(), Error>,
+) -> Result<(), Error> {
+    static STOP: OnceLock<Stop> = OnceLock::new();
     check_free(path, force)?;
-    atomic_file::write(path, force, bytes).map_err(|error| match error.kind() {
+    let stop = match STOP.get() {
+        Some(stop) => stop,
+        None => {
+            let signals = Stop::on_signals().map_err(Error::io("handle Ctrl-C while writing", path))?;
+            STOP.get_or_init(|| signals)
+        }
+    };
+    let failed = |error: io::Error| match error.kind() {
         ErrorKind::AlreadyExists if !force => Error::FileExists { path: path.into() },
         _ => Error::io("write", path)(error),
+    };
+    atomic_file::write_with(path, force, failed, |file| {
+        contents(file)?;
+        // Takes the longest.
+        file.sync_all().map_err(Error::io("write", path))?;
+        match stop.requested() {
+            true => Err(Error::Interrupted { path: path.into() }),
+            false => Ok(()),
+        }
     })
 }
 

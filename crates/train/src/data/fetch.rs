@@ -70,7 +70,7 @@ fn failed(tried: &mut Vec<(String, String)>, name: String, error: &DataError, re
 }
 
 fn install(target: &Path, files: &[Vec<u8>], manifest: &Manifest, source: String, report: &Reporter) -> Result<String> {
-    std::fs::create_dir_all(target).map_err(DataError::io("create", target))?;
+    atomic_file::create_folders(target).map_err(DataError::io("create", target))?;
     for (spec, bytes) in manifest.files.iter().zip(files) {
         let path = target.join(&spec.name);
         atomic_file::write(&path, true, bytes).map_err(DataError::io("write", &path))?;

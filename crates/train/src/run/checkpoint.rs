@@ -18,11 +18,14 @@ use sha2::{Digest, Sha256};
 
 use super::memory;
 use super::model::Model;
-use super::scaling::Scaling;
 use crate::data::Preprocess;
 use crate::file_kind::{FileKind, START};
 use crate::hex::hex;
 use crate::{FileError, atomic_file, regular_file};
+
+mod progress;
+
+pub use progress::Progress;
 
 /// The format that this program writes, and the only one that it reads.
 const FORMAT_VERSION: &str = "1";
@@ -78,6 +81,18 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
+    /// The progress that the file tells contradicts itself or the run.
+    #[error("{}: its progress is not that of a run: {field} is {value}, expected {expected}", path.display())]
+    Progress {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What is possible.
+        expected: String,
+    },
     /// A weight is infinite or NaN: there would be no state to go on from.
     #[error("weight {name} has an element that is {value}")]
     NotFinite {
@@ -92,40 +107,6 @@ pub enum Error {
 }
 
 type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// Progress of a run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
-    /// Finished epochs.
-    pub epoch: usize,
-    /// Updates since the start.
-    pub step: u64,
-    /// Updates in the current epoch.
-    pub step_in_epoch: usize,
-    /// Sum of the losses of the current epoch.
-    pub loss_sum: f64,
-    /// Correct predictions in the current epoch.
-    pub correct: u64,
-    /// Images seen in the current epoch.
-    pub images: u64,
-    /// Seconds spent in the current epoch.
-    pub seconds: f64,
-    /// The best validation (or test) accuracy so far.
-    pub best_accuracy: Option<f64>,
-    /// The loss of that epoch; absent in older checkpoints.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub best_loss: Option<f64>,
-    /// Evaluations since the best one, for --patience.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub stale: usize,
-    /// State of loss scaling, with --precision fp16.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scaling: Option<Scaling>,
-}
-
-fn is_zero(count: &usize) -> bool {
-    *count == 0
-}
 
 /// The data set of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -164,7 +145,18 @@ pub fn save<D: Device<Element = f32>>(path: &Path, network: &Network<D>, metadat
     atomic_file::write_with(path, true, failed, |file: &mut File| write(file, network, metadata, failed))
 }
 
-fn write<D: Device<Element = f32>>(
+/// Bytes of the tensors that [`save`] writes.
+pub fn size<D: Device>(network: &Network<D>) -> u64 {
+    let copies = |kept: [bool; 2]| 1 + kept.into_iter().filter(|kept| *kept).count();
+    let parameters = network.parameters().iter();
+    parameters.map(|p| (p.len() * size_of::<f32>() * copies([p.momentum.is_some(), p.average.is_some()])) as u64).sum()
+}
+
+/// Writes a checkpoint to an open file.
+///
+/// # Errors
+/// As [`save`]; the system's, converted by `failed`.
+pub fn write<D: Device<Element = f32>>(
     file: &mut (impl Write + Seek),
     network: &Network<D>,
     metadata: &Metadata,

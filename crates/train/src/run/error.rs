@@ -65,15 +65,21 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
-    /// A new run would overwrite a `config.toml` that no run wrote.
-    #[error("{} was not written by a run, and a new run would overwrite it", path.display())]
-    ForeignConfig {
+    /// A new run would overwrite a file that is no part of an unfinished start.
+    #[error("{} is there already, and a new run would overwrite it", path.display())]
+    Foreign {
         /// The file.
         path: PathBuf,
     },
     /// The file to write exists already.
     #[error("{} already exists", path.display())]
     FileExists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Ctrl-C came while the file was written.
+    #[error("interrupted; {} was not written", path.display())]
+    Interrupted {
         /// The file.
         path: PathBuf,
     },
@@ -115,6 +121,22 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// The folder of a run that trains, or a file that it writes to, is no longer the one at its path.
+    #[error("{} was removed or replaced while the run trained", path.display())]
+    Replaced {
+        /// The folder or file.
+        path: PathBuf,
+    },
+    /// A line of a run's records cannot be read.
+    #[error("{} is damaged: line {line} {reason}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A resumed run was given a new value for a setting that its results depend on.
     #[error("--{key} {new} contradicts the run, which was started with {key} = {old}")]
     Changed {
@@ -136,6 +158,24 @@ pub enum Error {
         free: u64,
         /// The largest batch that fits, if one does.
         largest: Option<usize>,
+    },
+    /// The disk has no room for a run's checkpoints.
+    #[error("{} needs {} of disk space, {} is free", path.display(), gib(*needs), gib(*free))]
+    DiskSpace {
+        /// The run's folder.
+        path: PathBuf,
+        /// Bytes needed beside what is there.
+        needs: u64,
+        /// Bytes available.
+        free: u64,
+    },
+    /// The disk became full while a checkpoint was written.
+    #[error("{file}")]
+    DiskFull {
+        /// The system's error.
+        file: FileError,
+        /// Bytes of a checkpoint.
+        checkpoint: u64,
     },
     /// Gradients of a device differ from the numerical ones.
     #[error("{failed} of {count} gradients of {device} are outside the tolerance, see above")]
@@ -207,7 +247,7 @@ impl Error {
             Self::Setting { .. }
                 | Self::Conflict { .. }
                 | Self::NotTheFiles { .. }
-                | Self::ForeignConfig { .. }
+                | Self::Foreign { .. }
                 | Self::Config { .. }
                 | Self::Changed { .. }
         )

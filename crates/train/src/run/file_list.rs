@@ -1,17 +1,33 @@
-//! `files.txt`: the pictures of a run, one per line: `train`, `val` or `test`, a tab, and the path below the data's folder.
-//! Tells which were added or removed since, and which training pictures `--val` holds out.
+//! `files.txt`: the pictures of a run, one per line: `train`, `val` or `test`, the path below the data's folder, the file's
+//! bytes and, of a data set of at most 512 MiB, its CRC-32C; tabs between them. Tells which were added, removed or changed
+//! since, and which training pictures `--val` holds out.
 
-use std::collections::HashSet;
-use std::io::{BufWriter, Write};
+use std::collections::{HashMap, HashSet};
+use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use super::error::{Error, Result};
-use crate::atomic_file;
-use crate::data::{Dataset, Role};
+use crate::data::{Dataset, Role, Split};
+use crate::{atomic_file, regular_file};
+
+/// Bytes up to which the files of a data set are read for their checksums; of a larger one only the sizes are known.
+const MOST_READ: u64 = 512 << 20;
 
 /// The pictures of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileList(Vec<(Role, String)>);
+pub struct FileList(Vec<Picture>);
+
+/// A line of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Picture {
+    role: Role,
+    name: String,
+    /// Unknown in lists of older versions, and of a file that cannot be read.
+    bytes: Option<u64>,
+    crc: Option<u32>,
+}
 
 /// How two lists differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,18 +36,32 @@ pub struct Changes {
     pub added: Vec<String>,
     /// Pictures that are gone.
     pub removed: Vec<String>,
+    /// Pictures whose files have other contents.
+    pub altered: Vec<String>,
 }
 
 impl FileList {
     /// The pictures of a data set; `None` if they are not files.
     pub fn of(dataset: &Dataset) -> Option<Self> {
-        let mut list = Vec::new();
-        for (role, split) in dataset.splits() {
-            for index in 0..split.len() {
-                list.push((role, dataset.file_name(split, index)?));
-            }
+        let all: Vec<_> =
+            dataset.splits().flat_map(|(role, split)| (0..split.len()).map(move |at| (role, split, at))).collect();
+        let picture = |&(role, split, at): &(Role, &Split, usize)| {
+            let bytes = std::fs::metadata(split.file(at)?).ok().map(|file| file.len());
+            Some(Picture { role, name: dataset.file_name(split, at)?, bytes, crc: None })
+        };
+        let mut pictures = all.par_iter().map(picture).collect::<Option<Vec<_>>>()?;
+        if pictures.iter().filter_map(|picture| picture.bytes).sum::<u64>() <= MOST_READ {
+            let crc = |path: &Path| {
+                let mut bytes = Vec::new();
+                regular_file::open(path).and_then(|file| file.take(MOST_READ).read_to_end(&mut bytes)).ok()?;
+                Some(crc32c::crc32c(&bytes))
+            };
+            let read = |(picture, &(_, split, at)): (&mut Picture, &(_, &Split, _))| {
+                picture.crc = split.file(at).and_then(|path| crc(&path));
+            };
+            pictures.par_iter_mut().zip(&all).for_each(read);
         }
-        Some(Self(list))
+        Some(Self(pictures))
     }
 
     /// Writes the list, atomically.
@@ -45,7 +75,12 @@ impl FileList {
             |error| Error::io("write", path)(error),
             |file| {
                 let mut out = BufWriter::new(file);
-                let lines = self.0.iter().try_for_each(|(role, name)| writeln!(out, "{}\t{name}", role.word()));
+                let lines = self.0.iter().try_for_each(|picture| {
+                    write!(out, "{}\t{}", picture.role.word(), picture.name)?;
+                    picture.bytes.map_or(Ok(()), |bytes| write!(out, "\t{bytes}"))?;
+                    picture.crc.map_or(Ok(()), |crc| write!(out, "\t{crc:08x}"))?;
+                    writeln!(out)
+                });
                 lines.and_then(|()| out.flush()).map_err(Error::io("write", path))
             },
         )
@@ -59,27 +94,48 @@ impl FileList {
         if !path.exists() {
             return Ok(None);
         }
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = regular_file::read_text(path).map_err(Error::io("read", path))?;
         let line = |line: &str| {
-            let (role, name) = line.split_once('\t')?;
+            let mut fields = line.split('\t');
+            let (role, name) = (fields.next()?, fields.next()?.to_owned());
             let role = [Role::Train, Role::Val, Role::Test].into_iter().find(|known| known.word() == role)?;
-            Some((role, name.to_owned()))
+            let bytes = fields.next().and_then(|bytes| bytes.parse().ok());
+            let crc = fields.next().and_then(|crc| u32::from_str_radix(crc, 16).ok());
+            Some(Picture { role, name, bytes, crc })
         };
         Ok(Some(Self(text.lines().filter_map(line).collect())))
     }
 
     /// The validation pictures.
     pub fn held_out(&self) -> HashSet<String> {
-        self.0.iter().filter(|(role, _)| *role == Role::Val).map(|(_, name)| name.clone()).collect()
+        self.0.iter().filter(|picture| picture.role == Role::Val).map(|picture| picture.name.clone()).collect()
     }
 
-    /// What was added to and removed from this list in `now`.
+    /// Takes a picture's contents as unknown, so that others may replace them.
+    pub fn forget(&mut self, name: &str) {
+        for picture in self.0.iter_mut().filter(|picture| picture.name == name) {
+            (picture.bytes, picture.crc) = (None, None);
+        }
+    }
+
+    /// What was added to, removed from and altered in this list in `now`.
     pub fn changes(&self, now: &Self) -> Changes {
-        let names = |list: &Self| list.0.iter().map(|(_, name)| name.clone()).collect::<HashSet<_>>();
-        let only = |here: &Self, there: &HashSet<String>| {
-            here.0.iter().map(|(_, name)| name).filter(|name| !there.contains(*name)).cloned().collect()
+        let by_name = |list: &Self| -> HashMap<String, Picture> {
+            list.0.iter().map(|picture| (picture.name.clone(), picture.clone())).collect()
         };
-        Changes { added: only(now, &names(self)), removed: only(self, &names(now)) }
+        let (before, after) = (by_name(self), by_name(now));
+        let names = |list: &Self, of: &dyn Fn(&Picture) -> bool| -> Vec<String> {
+            list.0.iter().filter(|picture| of(picture)).map(|picture| picture.name.clone()).collect()
+        };
+        let differ = |old: &Picture, new: &Picture| {
+            let bytes = old.bytes.zip(new.bytes).is_some_and(|(old, new)| old != new);
+            bytes || old.crc.zip(new.crc).is_some_and(|(old, new)| old != new)
+        };
+        Changes {
+            added: names(now, &|picture| !before.contains_key(&picture.name)),
+            removed: names(self, &|picture| !after.contains_key(&picture.name)),
+            altered: names(now, &|picture| before.get(&picture.name).is_some_and(|old| differ(old, picture))),
+        }
     }
 }
 
@@ -94,7 +150,10 @@ impl std::fmt::Display for Changes {
             (!names.is_empty()).then(|| format!("{files} {what} ({named})"))
         };
         let parts: Vec<String> =
-            [some(&self.removed, "removed"), some(&self.added, "added")].into_iter().flatten().collect();
+            [some(&self.removed, "removed"), some(&self.added, "added"), some(&self.altered, "changed")]
+                .into_iter()
+                .flatten()
+                .collect();
         f.write_str(if parts.is_empty() { "no file was added or removed".into() } else { parts.join(", ") }.as_str())
     }
 }
@@ -104,7 +163,8 @@ mod tests {
     use super::*;
 
     fn list(names: &[(Role, &str)]) -> FileList {
-        FileList(names.iter().map(|(role, name)| (*role, (*name).into())).collect())
+        let picture = |&(role, name): &(Role, &str)| Picture { role, name: name.into(), bytes: Some(5), crc: None };
+        FileList(names.iter().map(picture).collect())
     }
 
     #[test]
@@ -112,14 +172,33 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("files.txt");
         assert_eq!(FileList::read(&path).unwrap(), None);
-        let before =
+        let mut before =
             list(&[(Role::Train, "train/a/1 2.png"), (Role::Val, "train/a/2.png"), (Role::Test, "test/é.png")]);
+        before.0[0].crc = Some(0x12ab);
+        before.0[2].bytes = None;
         before.write(&path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "train\ttrain/a/1 2.png\t5\t000012ab\nval\ttrain/a/2.png\t5\ntest\ttest/é.png\n");
         assert_eq!(FileList::read(&path).unwrap().unwrap(), before);
         assert_eq!(before.held_out(), HashSet::from(["train/a/2.png".into()]));
         let now = list(&[(Role::Train, "train/a/2.png"), (Role::Train, "train/b"), (Role::Test, "test/é.png")]);
         let changes = before.changes(&now);
         assert_eq!(changes.to_string(), "1 file removed (train/a/1 2.png), 1 file added (train/b)");
         assert_eq!(before.changes(&before).to_string(), "no file was added or removed");
+    }
+
+    #[test]
+    fn other_contents_are_noticed_where_they_are_known() {
+        let before = list(&[(Role::Train, "a"), (Role::Train, "b"), (Role::Val, "c"), (Role::Val, "d")]);
+        let mut now = before.clone();
+        now.0[0].bytes = Some(6);
+        now.0[1].bytes = None;
+        now.0[2].crc = Some(1);
+        assert_eq!(before.changes(&now).altered, ["a"]);
+        let mut other = now.clone();
+        other.0[2].crc = Some(2);
+        assert_eq!(now.changes(&other).to_string(), "1 file changed (c)");
+        now.forget("c");
+        assert!(now.changes(&other).altered.is_empty());
     }
 }

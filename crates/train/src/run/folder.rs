@@ -2,6 +2,7 @@
 //! `last.safetensors`, `best.safetensors`, and of data in files `files.txt` and `broken.txt`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use super::checkpoint::{self, Metadata};
 use super::error::{Error, Result};
 use super::metrics::{Metrics, Steps};
 use super::tensorboard;
-use crate::atomic_file::{self, UNFINISHED};
+use crate::atomic_file;
 
 const CONFIG: &str = "config.toml";
 /// Its first line.
@@ -36,7 +37,8 @@ pub struct RunFolder {
     path: PathBuf,
     /// Whether this process created it.
     made: bool,
-    _lock: Option<File>,
+    /// The open folder, which holds the lock; `None` where folders cannot be opened.
+    open: Option<File>,
 }
 
 /// The files that are written every epoch.
@@ -59,15 +61,21 @@ impl RunFolder {
     /// its first checkpoint does not count.
     ///
     /// # Errors
-    /// [`Error::Exists`]; [`Error::ForeignConfig`] for a `config.toml` of the user's.
+    /// [`Error::Exists`]; [`Error::Foreign`] for a file of the user's that a run would overwrite.
     pub fn check_free(path: &Path) -> Result<()> {
         let recorded = fs::metadata(path.join(METRICS)).is_ok_and(|metrics| metrics.len() > 0);
         if recorded || [LAST, BEST].iter().any(|file| path.join(file).exists()) {
             return Err(Error::Exists { path: path.into() });
         }
         match fs::read(path.join(CONFIG)) {
-            Ok(text) if !text.starts_with(HEAD.as_bytes()) => Err(Error::ForeignConfig { path: path.join(CONFIG) }),
-            _ => Ok(()),
+            Ok(text) if !text.starts_with(HEAD.as_bytes()) => return Err(Error::Foreign { path: path.join(CONFIG) }),
+            _ => {}
+        }
+        // Of a run before its first checkpoint these are empty or not there.
+        let written = [METRICS_CSV, STEPS, FILES, BROKEN].map(|file| path.join(file));
+        match written.into_iter().find(|file| fs::metadata(file).is_ok_and(|file| file.len() > 0)) {
+            Some(path) => Err(Error::Foreign { path }),
+            None => Ok(()),
         }
     }
 
@@ -79,15 +87,15 @@ impl RunFolder {
         let (path, made) = match path {
             Some(path) => {
                 let made = !path.exists();
-                fs::create_dir_all(path).map_err(Error::io("create", path))?;
+                atomic_file::create_folders(path).map_err(Error::io("create", path))?;
                 (path.to_owned(), made)
             }
             None => (numbered(Path::new("runs"), name)?, true),
         };
-        let lock = lock(&path)?;
+        let open = lock(&path)?;
         Self::check_free(&path)?;
-        remove_unfinished(&path)?;
-        Ok(Self { path, made, _lock: lock })
+        sweep(&path);
+        Ok(Self { path, made, open })
     }
 
     /// Opens the folder of a run to resume it, and removes temporary files of a killed process.
@@ -104,9 +112,17 @@ impl RunFolder {
         if !path.join(LAST).is_file() {
             return Err(Error::NotARun { path: path.into(), reason: "it has no last.safetensors" });
         }
-        let lock = lock(path)?;
-        remove_unfinished(path)?;
-        Ok(Self { path: path.into(), made: false, _lock: lock })
+        let open = lock(path)?;
+        sweep(path);
+        Ok(Self { path: path.into(), made: false, open })
+    }
+
+    /// Checks that the folder at the path is the one that was opened and locked. Before each write by its path.
+    ///
+    /// # Errors
+    /// [`Error::Replaced`]: it was removed or moved, and another run may be there.
+    pub fn still_ours(&self) -> Result<()> {
+        self.open.as_ref().map_or(Ok(()), |open| still_there(open, &self.path))
     }
 
     /// Its path.
@@ -129,6 +145,7 @@ impl RunFolder {
     /// # Errors
     /// The file cannot be written.
     pub fn write_config(&self, toml: &str) -> Result<()> {
+        self.still_ours()?;
         let path = self.path.join(CONFIG);
         let text = format!("{HEAD}\n{toml}");
         atomic_file::write(&path, true, text.as_bytes()).map_err(Error::io("write", &path))
@@ -140,6 +157,7 @@ impl RunFolder {
     /// # Errors
     /// The file cannot be read or written.
     pub fn add_broken(&self, lines: &[String]) -> Result<PathBuf> {
+        self.still_ours()?;
         let path = self.path.join(BROKEN);
         let text = match fs::read_to_string(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -168,6 +186,7 @@ impl RunFolder {
     /// # Errors
     /// A file cannot be written.
     pub fn outputs(&self, epochs: usize, steps: u64) -> Result<Outputs> {
+        self.still_ours()?;
         let metrics = Metrics::open(&self.path.join(METRICS), epochs)?;
         let steps = Steps::open(&self.path.join(STEPS), steps)?;
         let events = tensorboard::Writer::create(&self.path, now()).map_err(Error::io("write", &self.path))?;
@@ -181,6 +200,18 @@ impl RunFolder {
     /// # Errors
     /// A file cannot be written; the old one stays.
     pub fn save<D: Device<Element = f32>>(&self, network: &Network<D>, metadata: &Metadata, best: bool) -> Result<()> {
+        self.still_ours()?;
+        let saved = self.save_files(network, metadata, best);
+        // If the folder went meanwhile, that is the reason.
+        saved.or_else(|error| self.still_ours().and(Err(error.into())))
+    }
+
+    fn save_files<D: Device<Element = f32>>(
+        &self,
+        network: &Network<D>,
+        metadata: &Metadata,
+        best: bool,
+    ) -> Result<(), checkpoint::Error> {
         if best {
             checkpoint::save(&self.best(), network, metadata)?;
             // A hard link: the bytes are on the disk once.
@@ -188,16 +219,18 @@ impl RunFolder {
                 return Ok(());
             }
         }
-        Ok(checkpoint::save(&self.last(), network, metadata)?)
+        checkpoint::save(&self.last(), network, metadata)
     }
 
     /// Removes everything that this process wrote, after the first checkpoint could not be written.
     pub fn abandon(self) {
+        if self.still_ours().is_err() {
+            return;
+        }
         let id = format!(".{}", std::process::id());
         let ours = |name: &str| {
             [CONFIG, METRICS, METRICS_CSV, STEPS, LAST, BROKEN, FILES].contains(&name)
                 || (name.starts_with(EVENTS) && name.ends_with(&id))
-                || name.contains(UNFINISHED)
         };
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             if ours(&entry.file_name().to_string_lossy()) {
@@ -212,13 +245,27 @@ impl RunFolder {
 }
 
 /// Removes temporary files of a killed process.
-fn remove_unfinished(path: &Path) -> Result<()> {
-    for entry in fs::read_dir(path).map_err(Error::io("read", path))?.flatten() {
-        if entry.file_name().to_string_lossy().contains(UNFINISHED) {
-            // A file that stays does no harm.
-            let _ = fs::remove_file(entry.path());
+fn sweep(path: &Path) {
+    atomic_file::sweep(path, &[CONFIG, METRICS, METRICS_CSV, STEPS, LAST, BEST, BROKEN, FILES].map(OsStr::new));
+}
+
+/// Checks that a path still leads to the file or folder that was opened there.
+///
+/// # Errors
+/// [`Error::Replaced`]; the system's.
+pub fn still_there(open: &File, path: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let own = open.metadata().map_err(Error::io("read", path))?;
+        match fs::metadata(path) {
+            Ok(there) if (there.dev(), there.ino()) == (own.dev(), own.ino()) => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io("read", path)(error)),
+            _ => return Err(Error::Replaced { path: path.into() }),
         }
     }
+    let _ = (open, path);
     Ok(())
 }
 
@@ -227,7 +274,7 @@ fn remove_unfinished(path: &Path) -> Result<()> {
 /// # Errors
 /// The system's.
 pub fn numbered(parent: &Path, name: &str) -> Result<PathBuf> {
-    fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    atomic_file::create_folders(parent).map_err(Error::io("create", parent))?;
     let mut number = 1u32;
     loop {
         let path = parent.join(format!("{name}-{number}"));
@@ -239,13 +286,15 @@ pub fn numbered(parent: &Path, name: &str) -> Result<PathBuf> {
     }
 }
 
-/// Locks the folder until this process ends, however it ends. `None` where folders cannot be locked.
+/// Opens the folder and locks it until this process ends, however it ends; without a lock where folders cannot be locked.
 fn lock(path: &Path) -> Result<Option<File>> {
     let Ok(folder) = File::open(path) else { return Ok(None) };
-    match folder.try_lock() {
-        Ok(()) => Ok(Some(folder)),
-        Err(TryLockError::WouldBlock) => Err(Error::Busy { path: path.into() }),
-        Err(TryLockError::Error(_)) => Ok(None),
+    loop {
+        return match folder.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(Error::Busy { path: path.into() }),
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(folder)),
+        };
     }
 }
 
@@ -274,9 +323,10 @@ mod tests {
         assert!(matches!(RunFolder::reopen(&path), Err(Error::NotARun { .. })));
         fs::write(path.join(LAST), "").unwrap();
         assert!(matches!(RunFolder::create(Some(&path), "x"), Err(Error::Exists { .. })));
-        fs::write(path.join("last.tmp-77"), "half").unwrap();
+        let [left, mine] = ["last.safetensors.tmp-77-a1b2c3", "thesis.tmp-backup.docx"].map(|name| path.join(name));
+        [&left, &mine].into_iter().for_each(|file| fs::write(file, "half").unwrap());
         drop(RunFolder::reopen(&path).unwrap());
-        assert!(!path.join("last.tmp-77").exists() && path.join(LAST).exists());
+        assert!(!left.exists() && mine.exists() && path.join(LAST).exists());
     }
 
     #[test]
@@ -286,22 +336,50 @@ mod tests {
         let run = RunFolder::create(Some(&path), "x").unwrap();
         run.write_config("lr = 1\n").unwrap();
         drop(run.outputs(0, 0).unwrap());
-        fs::write(path.join("last.tmp-7"), "half").unwrap();
+        let [left, mine] = ["best.safetensors.tmp-7-a1b2c3", "thesis.tmp-backup.docx"].map(|name| path.join(name));
+        [&left, &mine].into_iter().for_each(|file| fs::write(file, "half").unwrap());
         drop(run);
         assert!(path.join(METRICS).exists());
         drop(RunFolder::create(Some(&path), "x").unwrap());
-        assert!(!path.join("last.tmp-7").exists());
+        assert!(!left.exists() && mine.exists());
         fs::write(path.join(METRICS), "{}\n").unwrap();
         assert!(matches!(RunFolder::create(Some(&path), "x"), Err(Error::Exists { .. })));
     }
 
     #[test]
-    fn a_config_of_the_users_is_not_written_over() {
+    fn files_of_the_users_are_not_written_over() {
+        for name in [CONFIG, METRICS_CSV, STEPS, FILES, BROKEN] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(name);
+            fs::write(&path, "# mine\nlr = 1\n").unwrap();
+            let error = RunFolder::create(Some(folder.path()), "x").unwrap_err();
+            assert!(matches!(&error, Error::Foreign { .. }) && error.to_string().contains(name), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), "# mine\nlr = 1\n");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_was_replaced_is_not_written_to() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(CONFIG), "# mine\nlr = 1\n").unwrap();
-        let error = RunFolder::create(Some(folder.path()), "x").unwrap_err();
-        assert!(matches!(error, Error::ForeignConfig { .. }) && error.to_string().contains("was not written by a run"));
-        assert_eq!(fs::read_to_string(folder.path().join(CONFIG)).unwrap(), "# mine\nlr = 1\n");
+        let path = folder.path().join("run");
+        let replace: [fn(&Path); 3] = [
+            |path| fs::remove_dir_all(path).unwrap(),
+            |path| fs::rename(path, path.with_extension("moved")).unwrap(),
+            |path| fs::rename(path, path.with_extension("other")).and_then(|()| fs::create_dir(path)).unwrap(),
+        ];
+        for replace in replace {
+            let run = RunFolder::create(Some(&path), "x").unwrap();
+            run.write_config("lr = 1\n").unwrap();
+            replace(&path);
+            let there = path.exists();
+            let replaced = |result: Result<()>| matches!(result, Err(Error::Replaced { .. }));
+            assert!(replaced(run.write_config("lr = 2\n")) && replaced(run.add_broken(&["x".into()]).map(drop)));
+            assert!(replaced(run.outputs(0, 0).map(drop)));
+            run.abandon();
+            assert_eq!(path.exists(), there);
+        }
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
     }
 
     #[test]

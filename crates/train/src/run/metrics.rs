@@ -1,17 +1,18 @@
 //! `metrics.jsonl`: one JSON object per finished epoch; `metrics.csv`: the same as a table; `steps.jsonl`: one object per
 //! logged step.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
+use super::folder::still_there;
 use super::scaling::Scaling;
-use crate::atomic_file;
 use crate::print::csv;
+use crate::{atomic_file, regular_file};
 
 /// The record of an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,25 +93,53 @@ pub struct StepRecord {
     pub loss: f64,
 }
 
-/// The records of a run's `metrics.jsonl`, up to the first incomplete line.
+/// The records of a run's `metrics.jsonl`. A last line that is unfinished is left out: a run may be writing it.
 ///
 /// # Errors
-/// The file cannot be read.
+/// The file cannot be read; a line is damaged.
 pub fn read(path: &Path) -> Result<Vec<Record>> {
-    read_lines(path)
+    Ok(read_lines(path, |_| true)?.0)
 }
 
 /// The records of a run's `steps.jsonl`, likewise.
 ///
 /// # Errors
-/// The file cannot be read.
+/// As [`read`].
 pub fn read_steps(path: &Path) -> Result<Vec<StepRecord>> {
-    read_lines(path)
+    Ok(read_lines(path, |_| true)?.0)
 }
 
-fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    let text = crate::regular_file::read_text(path).map_err(Error::io("read", path))?;
-    Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
+/// The first records of a file, as long as they are to `keep`, and the bytes that they take. A kill or a power cut leaves
+/// an unfinished last line, or zeros, after them.
+///
+/// # Errors
+/// The file cannot be read; a line is damaged in another way, or a record to keep follows what is left out.
+fn read_lines<T: DeserializeOwned>(path: &Path, keep: impl Fn(&T) -> bool) -> Result<(Vec<T>, Vec<u8>)> {
+    let mut text = Vec::new();
+    regular_file::open(path).and_then(|mut file| file.read_to_end(&mut text)).map_err(Error::io("read", path))?;
+    let (mut records, mut kept, mut torn) = (Vec::new(), 0, None);
+    for (line, number) in text.split_inclusive(|&byte| byte == b'\n').zip(1..) {
+        let damaged = |line, reason| Err(Error::Line { path: path.into(), line, reason });
+        match serde_json::from_slice(line) {
+            Ok(record) if line.ends_with(b"\n") && keep(&record) => {
+                if let Some(torn) = torn {
+                    return damaged(torn, format!("is followed by line {number}, which came before it"));
+                }
+                records.push(record);
+                kept += line.len();
+            }
+            Err(_) if line.trim_ascii().is_empty() && line.ends_with(b"\n") => {
+                return damaged(number, "is blank".into());
+            }
+            Err(error) if line.ends_with(b"\n") && !line.contains(&0) => {
+                let column = error.column();
+                return damaged(number, format!("is no record from column {column} on"));
+            }
+            _ => torn = torn.or(Some(number)),
+        }
+    }
+    text.truncate(kept);
+    Ok((records, text))
 }
 
 /// The loss of the first epoch with the accuracy of the best one, for checkpoints that do not hold it.
@@ -169,26 +198,17 @@ struct Lines {
 }
 
 impl Lines {
-    /// Opens or creates the file and keeps its first lines as long as they are whole records that are to `keep`: those
-    /// that a killed run wrote after its last checkpoint will be written again. Returns the records that are kept.
+    /// Opens or creates the file and keeps its first lines as long as they are records that are to `keep`: those that a
+    /// killed run wrote after its last checkpoint will be written again. Returns the records that are kept.
+    ///
+    /// It is written anew, so that what it is linked to stays as it is.
     fn open<T: DeserializeOwned>(path: &Path, keep: impl Fn(&T) -> bool) -> Result<(Self, Vec<T>)> {
-        let text = match std::fs::read(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(Error::io("read", path)(error)),
+        let (records, text) = match path.metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Default::default(),
+            _ => read_lines(path, keep)?,
         };
-        let (mut kept, mut records) = (0, Vec::new());
-        for line in text.split_inclusive(|&byte| byte == b'\n').filter(|line| line.ends_with(b"\n")) {
-            match serde_json::from_slice(line) {
-                Ok(record) if keep(&record) => records.push(record),
-                _ => break,
-            }
-            kept += line.len();
-        }
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("create", path))?;
-        if kept < text.len() {
-            file.set_len(kept as u64).map_err(Error::io("shorten", path))?;
-        }
+        atomic_file::write(path, true, &text).map_err(Error::io("write", path))?;
+        let file = File::options().append(true).open(path).map_err(Error::io("write", path))?;
         Ok((Self { file, path: path.into() }, records))
     }
 
@@ -201,6 +221,7 @@ impl Lines {
 
     /// Waits until the lines are on the disk.
     fn sync(&self) -> Result<()> {
+        still_there(&self.file, &self.path)?;
         self.file.sync_data().map_err(Error::io("write", &self.path))
     }
 }
@@ -391,11 +412,71 @@ mod tests {
         let mut metrics = Metrics::open(&path, 0).unwrap();
         metrics.append(&record(1)).unwrap();
         let whole = std::fs::read(&path).unwrap();
-        for torn in [&whole[..whole.len() - 1], &whole[..20], b"\0\0\0\0\n"] {
+        for torn in [&whole[..whole.len() - 1], &whole[..20], b"\0\0\0\0\n", b"\0\0\0\0"] {
             std::fs::write(&path, [&whole, torn].concat()).unwrap();
+            assert_eq!(read(&path).unwrap().len(), 1);
             drop(Metrics::open(&path, 5).unwrap());
             assert_eq!(std::fs::read(&path).unwrap(), whole);
         }
+    }
+
+    #[test]
+    fn any_other_damage_stops_and_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut metrics = Metrics::open(&path, 0).unwrap();
+        (1..=3).for_each(|epoch| metrics.append(&record(epoch)).unwrap());
+        let whole = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = whole.split_inclusive('\n').collect();
+        for (text, line, reason) in [
+            (whole.replacen("\"epoch\":1", "\"epoch\":x", 1), 1, "is no record from column"),
+            (whole.replacen("\"epoch\":3", "\"epoch\":x", 1), 3, "is no record from column"),
+            (whole.replacen('\n', "\n\n", 1), 2, "is blank"),
+            (format!("{whole} \r\n"), 4, "is blank"),
+            (format!("{}\0\0\n{}", lines[0], lines[1]), 2, "is followed by line 3"),
+            (format!("{}{}{}", lines[0], lines[2], lines[1]), 2, "is followed by line 3"),
+            ("precious\nuser data\n".into(), 1, "is no record from column"),
+        ] {
+            std::fs::write(&path, &text).unwrap();
+            let error = Metrics::open(&path, 2).map(drop).unwrap_err();
+            assert!(matches!(&error, Error::Line { line: found, .. } if *found == line), "{text}: {error}");
+            assert!(error.to_string().contains(reason), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_it_is_linked_to_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, other] = ["metrics.jsonl", "other.jsonl"].map(|name| folder.path().join(name));
+        let mut metrics = Metrics::open(&other, 0).unwrap();
+        (1..=3).for_each(|epoch| metrics.append(&record(epoch)).unwrap());
+        let link: [fn(&Path, &Path) -> std::io::Result<()>; 2] =
+            [|to, path| std::os::unix::fs::symlink(to, path), |to, path| std::fs::hard_link(to, path)];
+        for link in link {
+            link(&other, &path).unwrap();
+            Metrics::open(&path, 1).unwrap().append(&record(2)).unwrap();
+            assert_eq!((epochs(&path), epochs(&other)), (vec![1, 2], vec![1, 2, 3]));
+            std::fs::remove_file(&path).unwrap();
+        }
+        std::fs::write(&other, "precious").unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        drop(Metrics::open(&path, 1).unwrap());
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "precious");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_was_replaced_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("steps.jsonl");
+        let mut steps = Steps::open(&path, 0).unwrap();
+        steps.append(&StepRecord { step: 1, epoch: 1, lr: 0.01, loss: 2.5 }).unwrap();
+        steps.sync().unwrap();
+        std::fs::copy(&path, folder.path().join("edited")).unwrap();
+        std::fs::rename(folder.path().join("edited"), &path).unwrap();
+        assert!(matches!(steps.sync(), Err(Error::Replaced { .. })));
     }
 
     #[test]

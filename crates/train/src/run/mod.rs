@@ -5,6 +5,7 @@ pub mod bytes;
 pub mod checkpoint;
 pub mod classifier;
 pub mod config;
+pub mod disk;
 pub mod error;
 pub mod evaluate;
 pub mod file_list;

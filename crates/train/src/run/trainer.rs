@@ -180,6 +180,11 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
                     self.save_as(false)?;
                     return Err(error);
                 }
+                // Of a file; of the folder, this is the same error again.
+                Err(error @ Error::Replaced { .. }) => {
+                    self.save_as(false)?;
+                    return Err(error);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -420,6 +425,9 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             Error::Checkpoint(checkpoint::Error::NotFinite { value, .. }) => {
                 let rate = self.config.learning_rate(self.dataset.train.len()).at(self.progress.step.saturating_sub(1));
                 self.diverged("a weight", value.into(), self.progress.step, rate)
+            }
+            Error::Checkpoint(checkpoint::Error::Io(file)) if file.is_full_disk() => {
+                Error::DiskFull { file, checkpoint: checkpoint::size(&self.network) }
             }
             error => error,
         })

@@ -90,7 +90,9 @@ fn differs(
     files: Option<&FileList>,
     accept: bool,
 ) -> anyhow::Result<bool> {
-    if run.data.fingerprint == dataset.fingerprint {
+    let changes = kept.zip(files).map(|(kept, files)| kept.changes(files));
+    if run.data.fingerprint == dataset.fingerprint && changes.as_ref().is_none_or(|changes| changes.altered.is_empty())
+    {
         return Ok(false);
     }
     if run.classes != dataset.classes {
@@ -100,9 +102,9 @@ fn differs(
         );
         return Err(hint::failure(message, "give the run's own data with --data, or start a new run"));
     }
-    let changes = match (kept, files) {
-        (Some(kept), Some(files)) => kept.changes(files).to_string(),
-        _ => "which files were added or removed is not known".into(),
+    let changes = match changes {
+        Some(changes) => changes.to_string(),
+        None => "which files were added or removed is not known".into(),
     };
     if !accept {
         let message = format!(

@@ -1,15 +1,16 @@
 //! `--runs`: one run per seed, each in its own folder, and the mean and standard deviation of their test accuracies.
 
 use std::cell::OnceCell;
+use std::fs::File;
 use std::path::Path;
 
 use super::start::{Resumed, Start};
 use crate::cli::{hint, output};
 use crate::print::{notice, say};
 use crate::run::config::Config;
-use crate::run::folder::{METRICS, numbered};
+use crate::run::folder::{METRICS, numbered, still_there};
 use crate::run::metrics::{self, Record};
-use crate::run::{Outcome, RunFolder, summary};
+use crate::run::{Error, Outcome, RunFolder, summary};
 
 /// Trains `runs` runs, with the seed of `config` and those after it; resumes or skips runs that exist in `out`.
 pub fn run(config: &Config, runs: usize, out: Option<&Path>) -> anyhow::Result<Outcome> {
@@ -24,8 +25,9 @@ pub fn run(config: &Config, runs: usize, out: Option<&Path>) -> anyhow::Result<O
         None => numbered(Path::new("runs"), &config.model().variant)?,
     };
     let stop = OnceCell::new();
-    let mut records = Vec::new();
+    let (mut records, mut open) = (Vec::new(), None);
     for seed in config.seed..=last_seed {
+        still_ours(open.as_ref(), &folder)?;
         let path = folder.join(format!("seed-{seed}"));
         let config = Config { seed, ..config.clone() };
         let resumed = match RunFolder::check_free(&path) {
@@ -42,15 +44,25 @@ pub fn run(config: &Config, runs: usize, out: Option<&Path>) -> anyhow::Result<O
             }
         }
         let ended = |run: &Resumed| run.epochs() >= config.epochs || config.out_of_patience(run.stale());
-        if !resumed.as_ref().is_some_and(ended) {
+        let done = resumed.as_ref().filter(|run| ended(run)).map(Resumed::epochs);
+        if done.is_none() {
             say(&format!("\nseed {seed}, run {} of {runs}", records.len() + 1));
+            let config = config.clone();
             let outcome = Start { config, out: Some(&path), resumed, accept_data_changes: false, stop: &stop }.run()?;
             if outcome == Outcome::Interrupted {
                 notice(&format!("the other runs: the same command with --out {}", folder.display()));
                 return Ok(outcome);
             }
         }
-        records.push((seed, last_record(&path)?));
+        let record = last_record(&path)?;
+        if done.map_or(record.epoch != config.epochs && config.patience == 0, |done| record.epoch != done) {
+            let file = path.join(METRICS);
+            let (file, epoch, epochs) = (file.display(), record.epoch, done.unwrap_or(config.epochs));
+            let message = format!("{file} ends with epoch {epoch}, but the run has {epochs}");
+            return Err(hint::failure(message, "remove the folder of this run and repeat the command"));
+        }
+        records.push((seed, record));
+        open = open.or_else(|| File::open(&folder).ok());
     }
     let accuracies: Vec<f64> = records.iter().filter_map(|(_, record)| record.reported().1).collect();
     let split = records.first().map_or("test", |(_, record)| record.reported().0);
@@ -63,10 +75,16 @@ pub fn run(config: &Config, runs: usize, out: Option<&Path>) -> anyhow::Result<O
     }
     let spread = deviation.map_or_else(String::new, |d| format!(", standard deviation {:.2}%", d * 100.0));
     say(&format!("{split} accuracy {:.2}%{spread}, n = {}", mean * 100.0, accuracies.len()));
+    still_ours(open.as_ref(), &folder)?;
     let path = folder.join("summary.json");
     output::write(&path, json(&records, split, mean, deviation).as_bytes(), true)?;
     say(&format!("wrote {}", path.display()));
     Ok(Outcome::Finished)
+}
+
+/// Checks that the folder of the runs is the one in which the first of them was done.
+fn still_ours(open: Option<&File>, folder: &Path) -> Result<(), Error> {
+    open.map_or(Ok(()), |open| still_there(open, folder))
 }
 
 /// The record of the last epoch, which has a test accuracy, or a validation accuracy where there is no test set.

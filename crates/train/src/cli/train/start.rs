@@ -11,7 +11,7 @@ use anyhow::Context;
 use super::data::{self, RunData};
 use crate::cli::device::{self, AnyDevice};
 use crate::cli::{advice, hint};
-use crate::data::{Dataset, Normalise, Preprocess};
+use crate::data::{DataError, Dataset, Normalise, Preprocess};
 use crate::import::{self, WeightFile};
 use crate::print::{notice, say};
 use crate::run::checkpoint::{self, Checkpoint, Metadata, Progress};
@@ -21,7 +21,7 @@ use crate::run::file_list::FileList;
 use crate::run::folder::{METRICS, Outputs};
 use crate::run::metrics::{self, Record};
 use crate::run::progress::Screen;
-use crate::run::{Error, Observer, Outcome, RunFolder, Stop, Trainer, initial, memory, summary};
+use crate::run::{Error, Observer, Outcome, RunFolder, Stop, Trainer, disk, initial, memory, summary};
 
 /// A run that is resumed.
 pub struct Resumed {
@@ -38,7 +38,9 @@ impl Resumed {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let folder = RunFolder::reopen(path)?;
         let checkpoint = checkpoint::open(&folder.last())?;
-        Ok(Self { folder, checkpoint })
+        let resumed = Self { folder, checkpoint };
+        resumed.metadata().progress.check(&resumed.config()?, &resumed.folder.last())?;
+        Ok(resumed)
     }
 
     /// The settings it was started with.
@@ -109,7 +111,8 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
         Some(Resumed { checkpoint, .. }) => checkpoint.metadata().preprocess,
         None => preprocess(&config, weights.as_ref())?,
     };
-    let RunData { dataset, files, changed } = data::open(&config, &preprocess, resumed.as_ref(), accept_data_changes)?;
+    let RunData { dataset, mut files, changed } =
+        data::open(&config, &preprocess, resumed.as_ref(), accept_data_changes)?;
     if config.normalise == Some(Normalise::Auto) && resumed.is_none() {
         preprocess = preprocess.measured(&dataset.train, config.image_size())?;
     }
@@ -128,12 +131,20 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
         None => initialise(&mut network, &config, &dataset, &preprocess, weights.as_mut())?,
     }
     drop(weights);
+    let path = resumed.as_ref().map(|resumed| resumed.folder.path()).or(out).unwrap_or(Path::new("runs"));
+    disk::fits(path, checkpoint::size(&network), config.epochs)?;
     describe(&network, &dataset, &config, &preprocess, &memory::line(&plan, free))?;
 
     let fresh = resumed.is_none();
     let (folder, progress) = match resumed {
         Some(Resumed { folder, checkpoint }) => {
             let mut progress = checkpoint.metadata().progress.clone();
+            let steps = config.epoch_steps(dataset.train.len());
+            match changed {
+                // Of the larger data set that it was.
+                true => progress.step_in_epoch = progress.step_in_epoch.min(steps),
+                false => progress.check_step(steps, &folder.last()).map_err(Error::from)?,
+            }
             if progress.best_loss.is_none() {
                 let records = metrics::read(&folder.path().join(METRICS))?;
                 progress.best_loss = metrics::loss_of_best(&records, progress.best_accuracy);
@@ -164,7 +175,12 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     let mut screen = Screen::new();
     let outcome = trainer.run(&mut outputs, &mut screen as &mut dyn Observer);
     screen.clear();
-    if let Err(Error::Loading(_)) = &outcome {
+    if let Err(Error::Loading(error)) = &outcome {
+        // Its picture may be replaced by one that can be read.
+        if let (DataError::Decode { path, .. }, Some(files)) = (error, &mut files) {
+            files.forget(&dataset.name_of(path));
+            files.write(&folder.files())?;
+        }
         let Progress { epoch, step_in_epoch, .. } = trainer.progress;
         let path = folder.path().display();
         let at = format!("epoch {} after step {step_in_epoch}", epoch + 1);

@@ -54,6 +54,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         let Progress { best_accuracy, best_loss, .. } = self.progress;
         // Metrics before checkpoint: a process killed in between repeats the epoch's end, and the line that is already there
         // is dropped then. The other way round the line could be lost.
+        self.folder.still_ours()?;
         outputs.steps.sync()?;
         outputs.metrics.append(&record)?;
         write_events(outputs, &record).map_err(Error::io("write events in", self.folder.path()))?;
