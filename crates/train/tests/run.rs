@@ -240,7 +240,7 @@ fn killed_at_any_step_and_resumed() {
         let mut logged = fs::read(run.join("steps.jsonl")).unwrap();
         logged.extend(b"{\"step\":9,");
         fs::write(killed.join("steps.jsonl"), logged).unwrap();
-        fs::write(killed.join("last.tmp-1"), b"half").unwrap();
+        fs::write(killed.join("last.safetensors.tmp-1-a1b2c3"), b"half").unwrap();
         let (_, state) = go(killed, &config, 2, &Stop::default(), &mut Watch::default()).unwrap();
         assert!(state == expected, "killed at step {}", i + 1);
         assert_eq!(records(killed), finished, "killed at step {}", i + 1);
@@ -249,7 +249,7 @@ fn killed_at_any_step_and_resumed() {
         let epochs =
             |table: &str| table.lines().map(|line| line.split(',').next().unwrap().to_owned()).collect::<Vec<_>>();
         assert_eq!(epochs(&resumed), epochs(&table));
-        assert!(!killed.join("last.tmp-1").exists());
+        assert!(!killed.join("last.safetensors.tmp-1-a1b2c3").exists());
     }
 }
 
