@@ -49,3 +49,6 @@ mod structs;
 mod table;
 mod unsupported;
 mod work;
+
+#[doc(hidden)]
+pub use module::ptx_of_file;

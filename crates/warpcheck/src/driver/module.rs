@@ -146,7 +146,7 @@ impl Image {
         let end = self.long(8)?.checked_add(header).ok_or(CuResult::INVALID_IMAGE)?;
         let mut at = header;
         let mut best: Option<(u32, usize, usize)> = None;
-        while at + 48 <= end {
+        while end.saturating_sub(at) >= 48 {
             // Entry: kind and version (16 bits each), header size, payload size (64 bits),
             // compressed size (32 bits), architecture at 28, flags at 40.
             let kind = self.word(at)? & 0xffff;
@@ -214,11 +214,19 @@ pub(super) fn read(pointer: In<u8>) -> DriverResult<Vec<u8>> {
 
 /// Reads a file.
 pub(super) fn read_file(name: Text) -> DriverResult<Vec<u8>> {
-    let mut bytes = std::fs::read(name.get()?).map_err(|_| CuResult::FILE_NOT_FOUND)?;
+    ptx_of_file(std::fs::read(name.get()?).map_err(|_| CuResult::FILE_NOT_FOUND)?)
+}
+
+/// The PTX in a file for `cuModuleLoad`: text, or a fat binary.
+///
+/// # Errors
+/// The code that the driver answers: the file is neither, or holds no PTX.
+pub fn ptx_of_file(mut bytes: Vec<u8>) -> Result<Vec<u8>, CuResult> {
     // A zero after it, so that it ends as text in memory does.
     bytes.push(0);
-    let pointer = In::from_address(bytes.as_ptr() as usize);
-    Image { pointer, length: bytes.len() }.ptx()
+    let image = Image { pointer: In::from_address(bytes.as_ptr() as usize), length: bytes.len() };
+    // A wrapper holds an address, and none in a file is one of this process.
+    if image.magic()? == WRAPPER { Err(CuResult::INVALID_IMAGE) } else { image.ptx() }
 }
 
 /// Loads PTX that has been read.
@@ -324,5 +332,21 @@ api! {
     fn cuModuleGetSurfRef[driver](_out: Out<c_void>, module: Handle, _name: Text) {
         driver.modules.get(module)?;
         Err(CuResult::NOT_FOUND)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_holds_addresses_or_impossible_lengths_is_refused() {
+        let wrapper = [&WRAPPER.to_le_bytes()[..], &1u32.to_le_bytes(), &8u64.to_le_bytes(), &[0; 8]].concat();
+        assert_eq!(ptx_of_file(wrapper), Err(CuResult::INVALID_IMAGE));
+        // An entry that ends where addresses do.
+        let header = [&FATBIN.to_le_bytes()[..], &(16u32 << 16).to_le_bytes(), &(u64::MAX - 16).to_le_bytes()].concat();
+        let mut entry = [&2u32.to_le_bytes()[..], &48u32.to_le_bytes(), &(u64::MAX - 64).to_le_bytes()].concat();
+        entry.resize(48, 0);
+        assert_eq!(ptx_of_file([header, entry].concat()), Err(CuResult::NO_BINARY_FOR_GPU));
     }
 }
