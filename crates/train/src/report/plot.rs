@@ -92,7 +92,7 @@ pub fn curves(title: &str, curves: &[Curve], percent: bool, zero: bool) -> Strin
 /// Curves over `axis`: epochs or steps.
 pub fn curves_over(axis: &str, title: &str, curves: &[Curve], percent: bool, zero: bool) -> String {
     let mut svg = open(WIDTH, HEIGHT, title);
-    let points = || curves.iter().flat_map(|curve| &curve.points).filter(|(x, y)| x.is_finite() && y.is_finite());
+    let points = || curves.iter().flat_map(|curve| &curve.points).filter(|(x, y)| drawn(*x) && drawn(*y));
     let bounds = |value: fn(&(f64, f64)) -> f64| {
         points().map(value).fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v)))
     };
@@ -135,7 +135,7 @@ pub fn curves_over(axis: &str, title: &str, curves: &[Curve], percent: bool, zer
         let mut path = String::new();
         let mut pen = 'M';
         for &(px, py) in &curve.points {
-            if px.is_finite() && py.is_finite() {
+            if drawn(px) && drawn(py) {
                 let _ = write!(path, "{pen}{:.1} {:.1}", x(px), y(py));
                 pen = 'L';
             } else {
@@ -146,7 +146,7 @@ pub fn curves_over(axis: &str, title: &str, curves: &[Curve], percent: bool, zer
         let _ = writeln!(svg, "<g class=\"{class}\"><title>{name}</title><path class=\"line\" d=\"{path}\"/>");
         // Dots mark the values and carry the tooltips.
         if curve.points.len() <= 60 {
-            for &(px, py) in curve.points.iter().filter(|(_, y)| y.is_finite()) {
+            for &(px, py) in curve.points.iter().filter(|(x, y)| drawn(*x) && drawn(*y)) {
                 let value = if percent { format!("{:.2}%", py * 100.0) } else { number(py) };
                 let _ = writeln!(
                     svg,
@@ -160,6 +160,11 @@ pub fn curves_over(axis: &str, title: &str, curves: &[Curve], percent: bool, zer
         svg += "</g>\n";
     }
     svg + "</svg>"
+}
+
+/// Whether a coordinate has a place: neither NaN nor so large that the range of an axis is infinite.
+fn drawn(value: f64) -> bool {
+    value.abs() < 1e300
 }
 
 /// About `count` round numbers whose first and last enclose the range.
@@ -325,6 +330,13 @@ mod tests {
     fn numbers_are_short() {
         let texts = [0.0, 0.6000000000000001, 1200.0, 1.5e-7, 0.01, 38.214, 1e6].map(number);
         assert_eq!(texts, ["0", "0.6", "1200", "1.5e-7", "0.01", "38.21", "1000000"]);
+    }
+
+    #[test]
+    fn values_beyond_the_range_of_an_axis_are_left_out() {
+        let points = vec![(0.0, -1e308), (1.0, 2.0), (2.0, 1e308), (1e308, 1.0)];
+        let svg = curves("range", &[Curve { name: "a".into(), colour: 0, dashed: false, points }], false, true);
+        assert!(!svg.contains("NaN") && !svg.contains("inf") && svg.matches("<circle").count() == 1, "{svg}");
     }
 
     #[test]
