@@ -58,14 +58,18 @@ pub fn compile(nvrtc: &Nvrtc, unit: &Unit, target: Target, options: &[String]) -
     Ok(image)
 }
 
-/// The image of an entry, if its checksum is right.
-fn read(entry: &Path) -> Option<Vec<u8>> {
+/// The image of an entry, a folder, if its checksum is right.
+pub fn read(entry: &Path) -> Option<Vec<u8>> {
     let image = fs::read(entry.join(IMAGE)).ok()?;
     let sum = fs::read_to_string(entry.join(SUM)).ok()?;
     (sum == hex(Sha256::digest(&image))).then_some(image)
 }
 
-fn write(entry: &Path, image: &[u8]) -> Result<()> {
+/// Stores the image of an entry unless a whole one is there.
+///
+/// # Errors
+/// [`Error::Cache`] if the folder above it cannot be written.
+pub fn write(entry: &Path, image: &[u8]) -> Result<()> {
     let parent = entry.parent().unwrap_or(entry);
     fs::create_dir_all(parent).map_err(Error::cache(parent))?;
     let work = tempfile::tempdir_in(parent).map_err(Error::cache(parent))?;

@@ -25,14 +25,15 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{StatusCode, header};
+use hyper::service::{Service, service_fn};
+use hyper::{Request, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -40,7 +41,7 @@ use crate::data::Fit;
 use crate::data::decode::Exif;
 use access::Access;
 pub use answer::{Model, title};
-use connections::Connections;
+use connections::{Connection, Connections};
 pub use examples::Examples;
 use inference::Queue;
 use upload::Bodies;
@@ -152,6 +153,44 @@ pub async fn serve(
     Ok(())
 }
 
+/// HTTP with the limits that it knows.
+fn protocol(limits: &Limits) -> http1::Builder {
+    let mut protocol = http1::Builder::new();
+    protocol.timer(TokioTimer::new()).header_read_timeout(limits.time).max_buf_size(16 << 10);
+    protocol
+}
+
+/// The answers to the requests of a connection.
+fn service(
+    server: Arc<Server>,
+    this: Arc<Connection>,
+) -> impl Service<Request<Incoming>, Response = routes::Answer, Error = Infallible, Future: Send> {
+    service_fn(move |request| {
+        let (server, this) = (server.clone(), this.clone());
+        async move { Ok(routes::respond(&server, &this, request).await) }
+    })
+}
+
+/// A server whose connections are given to it, for tests without sockets.
+#[doc(hidden)]
+pub struct InProcess(Arc<Server>);
+
+#[doc(hidden)]
+impl InProcess {
+    pub fn new(model: Model, examples: Examples, limits: Limits, access: Access) -> std::io::Result<Self> {
+        Ok(Self(Arc::new(Server::new(model, examples, limits, access)?)))
+    }
+
+    /// Answers the requests of one connection until it is closed.
+    pub async fn answer(&self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+        let this = self.0.connections.add([127, 0, 0, 1].into(), self.0.limits.connections);
+        let service = service(self.0.clone(), this.clone());
+        // A client that disconnects is not an error.
+        let _ = protocol(&self.0.limits).serve_connection(TokioIo::new(stream), service).await;
+        self.0.connections.remove(&this);
+    }
+}
+
 /// Accepts connections until `stop` completes.
 async fn answer_all(listener: TcpListener, server: Arc<Server>, stop: impl Future<Output = ()>) {
     let limits = server.limits;
@@ -171,19 +210,8 @@ async fn answer_all(listener: TcpListener, server: Arc<Server>, stop: impl Futur
         // An answer is one small write.
         let _ = stream.set_nodelay(true);
         let this = server.connections.add(peer.ip(), limits.connections);
-        let service = service_fn({
-            let (server, this) = (server.clone(), this.clone());
-            move |request| {
-                let (server, this) = (server.clone(), this.clone());
-                async move { Ok::<_, Infallible>(routes::respond(&server, &this, request).await) }
-            }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.time)
-            .max_buf_size(16 << 10)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
+        let service = service(server.clone(), this.clone());
+        let connection = graceful.watch(protocol(&limits).serve_connection(TokioIo::new(stream), service));
         let server = server.clone();
         tokio::spawn(async move {
             tokio::select! {

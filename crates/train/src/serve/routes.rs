@@ -21,7 +21,7 @@ use super::upload::{self, Received, Uploads};
 use super::{Refusal, Server, access};
 use crate::run::classifier::DIVERGED;
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 #[derive(Clone, Copy)]
 enum Endpoint {
