@@ -2,8 +2,8 @@
 //! `torch.jit.load`, a plain PyTorch module, the safetensors package. What `alexnet` sees of pictures is compared with
 //! torchvision.
 //!
-//! Run it with `cargo test --release --package alexnet-train --test python --test browser -- --ignored`. It makes a Python
-//! environment in the user's cache folder by pip, once (5 GB: PyTorch on PyPI comes with CUDA's libraries);
+//! Run it with `cargo test --release --package alexnet-train --test python --test browser --test fuzz -- --ignored`. It
+//! makes a Python environment in the user's cache folder by pip, once (5 GB: PyTorch on PyPI comes with CUDA's libraries);
 //! `ALEXNET_PYTHON` may name an interpreter that has the packages already.
 
 mod command;
