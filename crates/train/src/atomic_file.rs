@@ -72,7 +72,10 @@ pub fn create_folders(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    create_folders(folder_of(path))?;
+    let above = folder_of(path);
+    if !above.exists() {
+        create_folders(above)?;
+    }
     match retried(|| fs::create_dir(path)) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => Err(error),
         _ => flush_names(path),
@@ -221,7 +224,11 @@ mod tests {
         create_folders(&path).unwrap();
         create_folders(&path).unwrap();
         fs::write(folder.path().join("file"), "").unwrap();
-        assert!(path.is_dir() && create_folders(&folder.path().join("file/d")).is_err());
+        assert!(path.is_dir());
+        for below in ["file/d", "file/d/e"] {
+            let error = create_folders(&folder.path().join(below)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
+        }
     }
 
     #[cfg(unix)]
