@@ -1,6 +1,8 @@
 //! Checks that the parts of a PNG, GIF, WebP or TIFF file lie within the file, before a decoder believes their lengths:
 //! a decoder may stop at the first picture, and takes memory for what a part declares.
 
+use std::io::Read;
+
 use super::cut;
 
 /// What ends too early, as text.
@@ -14,10 +16,15 @@ fn le16(bytes: &[u8], at: usize) -> Option<usize> {
     bytes.get(at..at + 2).map(|n| usize::from(u16::from_le_bytes([n[0], n[1]])))
 }
 
+/// Most bytes of a PNG's colour profiles, which the decoder inflates; those of printers have up to 3 MiB.
+const MOST_PROFILE: u64 = 8 << 20;
+/// Most texts of a PNG: the decoder keeps each.
+const MOST_TEXTS: usize = 4096;
+
 /// All chunks up to IEND, also those of an animation's later frames. Returns the EXIF data, which may come after the
 /// pixels.
 pub(super) fn png(bytes: &[u8]) -> Result<Option<&[u8]>, String> {
-    let (mut at, mut exif) = (8, None);
+    let (mut at, mut exif, mut profile, mut texts) = (8, None, 0, 0);
     loop {
         let Some([a, b, c, d, name @ ..]) = bytes.get(at..at + 8) else {
             return Err(cut("it has no end chunk (IEND)"));
@@ -30,9 +37,32 @@ pub(super) fn png(bytes: &[u8]) -> Result<Option<&[u8]>, String> {
         match name {
             b"eXIf" => exif = bytes.get(data..at - 4),
             b"IEND" => return Ok(exif),
+            b"iCCP" => {
+                // A name that ends with 0, and the method of compression.
+                let packed = bytes[data..at - 4].splitn(2, |&byte| byte == 0).nth(1).and_then(|rest| rest.get(1..));
+                let inflated = flate2::read::ZlibDecoder::new(packed.unwrap_or_default()).take(MOST_PROFILE + 1);
+                // One that is damaged is the decoder's to judge: what could be inflated has been counted.
+                profile += count(inflated);
+            }
+            b"tEXt" | b"zTXt" | b"iTXt" => texts += 1,
             _ => {}
         }
+        if profile > MOST_PROFILE {
+            return Err(format!("its colour profile has more than {} MiB: remove it", MOST_PROFILE >> 20));
+        }
+        if texts > MOST_TEXTS {
+            return Err(format!("it has more than {MOST_TEXTS} texts: remove them"));
+        }
     }
+}
+
+/// The number of bytes up to the end or the first error.
+fn count(mut data: impl Read) -> u64 {
+    let (mut buffer, mut count) = ([0; 1 << 14], 0);
+    while let Ok(read @ 1..) = data.read(&mut buffer) {
+        count += read as u64;
+    }
+    count
 }
 
 /// Bits per pixel as stored: of a palette the index.
@@ -90,10 +120,11 @@ pub(super) fn webp(bytes: &[u8]) -> Check {
         body.get(at..at + 3).map_or(0, |n| usize::from(n[0]) | usize::from(n[1]) << 8 | usize::from(n[2]) << 16)
     };
     let canvas = body.starts_with(b"VP8X").then(|| (le24(12) + 1, le24(15) + 1));
-    chunks(body, canvas)
+    chunks(body, canvas, false)
 }
 
-fn chunks(mut body: &[u8], canvas: Option<(usize, usize)>) -> Check {
+/// The chunks of a file, or of a frame of an animation, in which there are no frames.
+fn chunks(mut body: &[u8], canvas: Option<(usize, usize)>, in_frame: bool) -> Check {
     while body.len() >= 8 {
         let length = le32(body, 4).unwrap_or_default();
         let (name, rest) = (&body[..4], &body[8..]);
@@ -103,8 +134,9 @@ fn chunks(mut body: &[u8], canvas: Option<(usize, usize)>) -> Check {
         let size = match name {
             b"VP8 " => le16(chunk, 6).zip(le16(chunk, 8)).map(|(wide, high)| (wide & 0x3fff, high & 0x3fff)),
             b"VP8L" => le32(chunk, 1).map(|n| ((n & 0x3fff) + 1, ((n >> 14) & 0x3fff) + 1)),
+            b"ANMF" if in_frame => return Err("the file is damaged: a frame within a frame".into()),
             b"ANMF" => {
-                chunks(chunk.get(16..).unwrap_or_default(), canvas)?;
+                chunks(chunk.get(16..).unwrap_or_default(), canvas, true)?;
                 None
             }
             _ => None,

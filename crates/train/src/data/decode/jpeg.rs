@@ -6,14 +6,24 @@
 //! and a missing end marker. What follows the first end marker is ignored: the second picture of an MPO file, a gain map, a
 //! video. Thumbnails lie in marker segments and are passed over with them.
 
+use huffman::{Bits, Fault, Table};
+
 use super::cut;
+
+mod huffman;
 
 /// Bytes between the end of the data and the next marker that are taken for padding; webcams write one or two.
 const PADDING: usize = 16;
 /// Most scans; the decoder's limit is 100.
 const MOST_SCANS: usize = 100;
-/// Bits that are looked up at once.
-const LOOKUP: u32 = 9;
+/// Most blocks of 8×8 samples that all scans read: ten times those of the largest picture with the usual sampling.
+const MOST_BLOCKS: usize = 1 << 24;
+/// Most marker segments; colour profiles and depth maps take a few hundred.
+const MOST_SEGMENTS: usize = 10_000;
+/// Most bytes of Huffman tables; a scan's have up to 1 KiB.
+const MOST_TABLES: usize = 1 << 18;
+/// Bytes of coefficients beyond the pixels' that a decoder may keep of a progressive picture.
+const COEFFICIENTS: usize = 60 << 20;
 
 struct Component {
     id: u8,
@@ -29,149 +39,6 @@ struct Component {
 }
 
 const NEVER: u8 = u8::MAX;
-
-struct Table {
-    /// Length and symbol by the next [`LOOKUP`] bits; a length of 0: longer, or no code.
-    fast: Box<[(u8, u8); 1 << LOOKUP]>,
-    /// Per length: end of its codes, aligned to 16 bits, and what to add to a code for the index of its symbol.
-    ends: [u32; 17],
-    offsets: [i32; 17],
-    symbols: Vec<u8>,
-}
-
-impl Table {
-    /// From the counts of codes per length and the symbols in order.
-    fn new(counts: &[u8], symbols: &[u8]) -> Option<Self> {
-        let mut table =
-            Table { fast: Box::new([(0, 0); 1 << LOOKUP]), ends: [0; 17], offsets: [0; 17], symbols: symbols.to_vec() };
-        let (mut code, mut index) = (0_u32, 0_usize);
-        for length in 1..=16 {
-            table.offsets[length] = index as i32 - code as i32;
-            for _ in 0..counts[length - 1] {
-                let length = length as u32;
-                if length <= LOOKUP {
-                    let from = (code << (LOOKUP - length)) as usize;
-                    let entries = table.fast.get_mut(from..from + (1 << (LOOKUP - length)))?;
-                    entries.fill((length as u8, *symbols.get(index)?));
-                }
-                (code, index) = (code + 1, index + 1);
-            }
-            if code > 1 << length {
-                return None;
-            }
-            table.ends[length] = code << (16 - length);
-            code <<= 1;
-        }
-        Some(table)
-    }
-}
-
-/// Why the data cannot be read on.
-enum Fault {
-    /// They end: a marker or the end of the file.
-    End,
-    /// A code that does not exist, or a value that cannot be.
-    Bad,
-}
-
-/// The bits of entropy-coded data, up to the next marker.
-struct Bits<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    /// The next bits, highest first; zeros follow.
-    buffer: u64,
-    count: u32,
-}
-
-impl Bits<'_> {
-    fn refill(&mut self) {
-        while self.count <= 56 {
-            let byte = match self.bytes.get(self.at..).unwrap_or_default() {
-                [0xff, 0, ..] => {
-                    self.at += 2;
-                    0xff
-                }
-                // A marker, or the end of the file.
-                [0xff, ..] | [] => return,
-                &[byte, ..] => {
-                    self.at += 1;
-                    byte
-                }
-            };
-            self.buffer |= u64::from(byte) << (56 - self.count);
-            self.count += 8;
-        }
-    }
-
-    #[inline(always)]
-    fn symbol(&mut self, table: &Table) -> Result<u8, Fault> {
-        if self.count < 32 {
-            self.refill();
-        }
-        let (length, symbol) = table.fast[(self.buffer >> (64 - LOOKUP)) as usize];
-        if length > 0 {
-            self.skip(u32::from(length))?;
-            return Ok(symbol);
-        }
-        let next = (self.buffer >> 48) as u32;
-        let length = (LOOKUP + 1..=16).find(|&length| next < table.ends[length as usize]);
-        let Some(length) = length else { return Err(if self.count < 16 { Fault::End } else { Fault::Bad }) };
-        let index = (next >> (16 - length)) as i32 + table.offsets[length as usize];
-        self.skip(length)?;
-        table.symbols.get(index as usize).copied().ok_or(Fault::Bad)
-    }
-
-    #[inline(always)]
-    fn skip(&mut self, bits: u32) -> Result<(), Fault> {
-        if bits > self.count {
-            self.refill();
-            if bits > self.count {
-                return Err(Fault::End);
-            }
-        }
-        self.buffer <<= bits;
-        self.count -= bits;
-        Ok(())
-    }
-
-    fn bits(&mut self, bits: u32) -> Result<u32, Fault> {
-        if bits == 0 {
-            return Ok(0);
-        }
-        if self.count < bits {
-            self.refill();
-        }
-        let value = (self.buffer >> (64 - bits)) as u32;
-        self.skip(bits)?;
-        Ok(value)
-    }
-
-    /// Goes to the next marker; the number of bytes passed over that are no padding.
-    fn align(&mut self) -> usize {
-        let mut left = (self.count / 8) as usize;
-        (self.buffer, self.count) = (0, 0);
-        while let Some(pair) = self.bytes.get(self.at..self.at + 2) {
-            match pair {
-                [0xff, 0] => self.at += 2,
-                // Fill bytes may come before a marker.
-                [0xff, 0xff] => {
-                    self.at += 1;
-                    continue;
-                }
-                [0xff, _] => return left,
-                [byte, _] => {
-                    self.at += 1;
-                    left += usize::from(*byte != 0);
-                    continue;
-                }
-                _ => {}
-            }
-            left += 1;
-        }
-        self.at = self.bytes.len();
-        left
-    }
-}
 
 /// A scan's parameters.
 struct Scan {
@@ -194,6 +61,8 @@ struct Jpeg {
     dc: [Option<Table>; 4],
     ac: [Option<Table>; 4],
     restart: usize,
+    /// Blocks that the scans read so far.
+    blocks: usize,
 }
 
 /// Checks that a JPEG file has all headers before its first scan.
@@ -216,7 +85,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
 
 fn walk(bytes: &[u8], headers: bool) -> Result<(), String> {
     let mut jpeg = Jpeg::default();
-    let (mut at, mut scans) = (2, 0);
+    let (mut at, mut scans, mut segments, mut tables) = (2, 0, 0, 0);
     loop {
         while bytes.get(at).is_some_and(|&byte| byte != 0xff) {
             at += 1;
@@ -237,12 +106,26 @@ fn walk(bytes: &[u8], headers: bool) -> Result<(), String> {
             return Err(cut("it ends within a header"));
         };
         at += 2 + segment.len();
+        segments += 1;
+        tables += if marker == 0xc4 { segment.len() } else { 0 };
+        if segments > MOST_SEGMENTS || tables > MOST_TABLES {
+            return Err("it has more headers than a picture needs: save it again".into());
+        }
         let broken = || "a header is damaged".to_owned();
         match marker {
             0xc0..=0xc2 => {
                 // A height of 0 is given later; the decoder does not read such files, nor other depths.
                 if !jpeg.frame(segment, marker == 0xc2).ok_or_else(broken)? {
                     return Ok(());
+                }
+                let coefficients = 2 * 64 * jpeg.blocks_of_all();
+                if jpeg.progressive && coefficients > 3 * jpeg.width * jpeg.height + COEFFICIENTS {
+                    return Err(format!(
+                        "decoding a progressive JPEG of {}×{} takes {} MiB: save it without `progressive`",
+                        jpeg.width,
+                        jpeg.height,
+                        coefficients >> 20
+                    ));
                 }
                 // The decoder would give such pictures wrong colours.
                 if jpeg.components.first().is_some_and(|first| (first.h, first.v) != jpeg.most()) {
@@ -297,6 +180,12 @@ impl Jpeg {
         (self.width.div_ceil(8 * h), self.height.div_ceil(8 * v))
     }
 
+    /// The blocks of all components.
+    fn blocks_of_all(&self) -> usize {
+        let (across, down) = self.mcus();
+        self.components.iter().map(|component| across * component.h * down * component.v).sum()
+    }
+
     /// The largest sampling factors.
     fn most(&self) -> (usize, usize) {
         let of = |factor: fn(&Component) -> usize| self.components.iter().map(factor).max().unwrap_or(1);
@@ -343,7 +232,13 @@ impl Jpeg {
             ((self.width * component.h).div_ceil(8 * h), (self.height * component.v).div_ceil(8 * v))
         });
         let (columns, rows) = single.unwrap_or((across, down));
-        let mut bits = Bits { bytes, at, buffer: 0, count: 0 };
+        let of_unit = |&index: &usize| self.components[index].h * self.components[index].v;
+        let in_unit = if single.is_some() { 1 } else { scan.components.iter().map(of_unit).sum() };
+        self.blocks += columns * rows * in_unit;
+        if self.blocks > MOST_BLOCKS {
+            return Err(format!("its scans have more than {MOST_BLOCKS} blocks: save it without `progressive`"));
+        }
+        let mut bits = Bits::new(bytes, at);
         // Pictures taken out of motion JPEG films leave the tables of the standard's annex K out.
         let tables =
             |&index: &usize| (&self.dc[self.components[index].dc & 3], &self.ac[self.components[index].ac & 3]);

@@ -473,9 +473,9 @@ fn the_limit_that_is_exceeded_is_named() {
     let side = error(&header(40_000, 2, 8, 2));
     assert!(side.contains("width is 40000") && side.contains("32768"), "{side}");
     let memory = error(&header(20_000, 20_000, 8, 2));
-    assert!(memory.contains("1144 MiB") && memory.contains("limit is 512 MiB"), "{memory}");
-    let ratio = error(&header(10_000, 10_000, 8, 2));
-    assert!(ratio.contains("10000×10000") && ratio.contains("too many for a file of"), "{ratio}");
+    assert!(memory.contains("1144 MiB") && memory.contains("limit is 256 MiB"), "{memory}");
+    let ratio = error(&header(9_000, 9_000, 8, 2));
+    assert!(ratio.contains("9000×9000") && ratio.contains("too many for a file of"), "{ratio}");
 }
 
 #[test]
