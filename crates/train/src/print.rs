@@ -1,17 +1,47 @@
 //! Printing: lines to standard output and standard error, and text in columns of a terminal.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Prints a line to standard output. A reader that went away does not end a run.
-pub fn say(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+/// Prints text to standard output. A reader that went away does not end a run.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{}", visible_lines(text));
 }
 
-/// Prints a line to standard error, where nobody may be listening either.
-pub fn notice(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+/// Prints text to standard error, where nobody may be listening either.
+pub fn notice(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", visible_lines(text));
+}
+
+/// Whether a character tells the terminal something instead of being seen: control characters, such as ESC, ends of lines,
+/// and marks that turn the direction of the text around them.
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn escape(text: &str, hides: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&hides) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if hides(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out.into()
+}
+
+/// A name from outside, of a file or a class, in text for people: on one line, and what would steer the terminal is
+/// escaped, such as `\n` and `\u{1b}`.
+pub fn visible(name: &str) -> Cow<'_, str> {
+    escape(name, steers)
+}
+
+/// The same of text for people, whose lines stay.
+pub fn visible_lines(text: &str) -> Cow<'_, str> {
+    escape(text, |c| steers(c) && c != '\n')
 }
 
 /// Rows as CSV (RFC 4180, but for LF at the end of a line).
@@ -65,17 +95,30 @@ pub fn cut_start(text: &str, most: usize) -> String {
 
 /// `text`, and blanks up to `width` columns.
 pub fn pad(text: &str, width: usize) -> String {
-    format!("{text}{:1$}", "", width.saturating_sub(columns(text)))
+    format!("{text}{}", " ".repeat(width.saturating_sub(columns(text))))
 }
 
 /// Blanks, and `text` that ends at column `width`.
 pub fn pad_start(text: &str, width: usize) -> String {
-    format!("{:1$}{text}", "", width.saturating_sub(columns(text)))
+    format!("{}{text}", " ".repeat(width.saturating_sub(columns(text))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_escaped() {
+        let name = "a\u{1b}[31mred\n\r\t\u{7f}\u{9b}2J\u{202e}gnp.exe\u{2066}\u{2028}";
+        let escaped = r"a\u{1b}[31mred\n\r\t\u{7f}\u{9b}2J\u{202e}gnp.exe\u{2066}\u{2028}";
+        assert_eq!(visible(name), escaped);
+        assert_eq!(visible_lines(name), escaped.replace(r"\n", "\n"));
+        // Letters that are written from right to left, and joined emoji, are no marks.
+        for name in ["橙子 é ö", "שלום", "👩\u{200d}🔬", r"C:\new"] {
+            assert!(matches!(visible(name), Cow::Borrowed(text) if text == name));
+        }
+        assert_eq!((pad("", 70_000).len(), pad_start("x", 70_000).len()), (70_000, 70_000));
+    }
 
     #[test]
     fn wide_characters_take_two_columns() {

@@ -1,6 +1,7 @@
 //! One line each about what a user may not have noticed. They are no errors: the run goes on.
 
 use crate::data::{Balance, Dataset};
+use crate::print::visible;
 use crate::run::Config;
 use crate::run::config::Arch;
 use crate::run::summary::count;
@@ -32,7 +33,7 @@ pub fn imbalance(dataset: &Dataset, config: &Config) -> Option<String> {
     let asked = config.balance == Balance::None && !config.no_shuffle && config.limit_train.is_none();
     let imbalanced = asked && *most.1 >= IMBALANCED * *least.1;
     imbalanced.then(|| {
-        let [most, least] = [most, least].map(|(class, number)| (&dataset.classes[class], number));
+        let [most, least] = [most, least].map(|(class, number)| (visible(&dataset.classes[class]), number));
         format!(
             "classes are imbalanced: {} has {}, {} has {}; --balance sampler draws every class equally often",
             most.0,

@@ -10,7 +10,7 @@ use crate::data::decode::Exif;
 use crate::data::manifest::{Manifest, OFFICIAL_FOLDER, official_folder, read_file};
 use crate::data::{DataError, Dataset, Options, Preprocess, Role, Split};
 use crate::file_kind::FileKind;
-use crate::print::{cut, pad, terminal, widest};
+use crate::print::{cut, pad, terminal, visible, widest};
 use crate::run::Config;
 
 mod draw;
@@ -75,13 +75,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         // memory: 0, since images in memory have no files.
         Action::Show { json: true } => {
             let dataset = local(&args.data, &Options { memory: 0, ..options })?;
-            format!("{}\n", listing::listing(&dataset))
+            output::print(format!("{}\n", listing::listing(&dataset)).as_bytes())?;
+            return Ok(ExitCode::SUCCESS);
         }
         Action::Show { json: false } => show(&args.data, &options)?,
         Action::Fetch => fetch(&args.data, &options)?,
         Action::Verify => {
             let (text, bad) = verify(&args.data, &options)?;
-            let printed = output::print(text.as_bytes());
+            let printed = output::print_text(&text);
             // What is bad outweighs a reader that is gone.
             return match bad {
                 Some(error) => Err(error.into()),
@@ -89,7 +90,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             };
         }
     };
-    output::print(text.as_bytes())?;
+    output::print_text(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -163,7 +164,7 @@ fn verify(data: &str, options: &Options) -> Result<(String, Option<DataError>), 
                 Err(DataError::WrongSize { actual, expected, .. }) => {
                     format!("{actual} bytes, expected {expected}  BAD")
                 }
-                Err(error) => format!("BAD: {error}"),
+                Err(error) => format!("BAD: {}", visible(&error.to_string())),
             };
             let _ = writeln!(text, "  {:<18} {verdict}", spec.name);
             bad = bad.or(result.err());
@@ -182,7 +183,7 @@ fn verify(data: &str, options: &Options) -> Result<(String, Option<DataError>), 
     text += &describe(&dataset);
     text += &kinds(&dataset);
     for error in &bad {
-        let _ = writeln!(text, "BAD: {error}");
+        let _ = writeln!(text, "BAD: {}", visible(&error.to_string()));
     }
     let images: usize = dataset.splits().map(|(_, split)| split.len()).sum();
     let _ = writeln!(text, "{} of {images} images decode.", images - bad.len());
@@ -206,10 +207,10 @@ fn kinds(dataset: &Dataset) -> String {
 /// Source, sizes, and number of images per class.
 fn describe(dataset: &Dataset) -> String {
     let mut text = String::new();
-    let _ = writeln!(text, "data set   {}", dataset.name);
-    let _ = writeln!(text, "source     {}", dataset.source);
+    let _ = writeln!(text, "data set   {}", visible(&dataset.name));
+    let _ = writeln!(text, "source     {}", visible(&dataset.source));
     if let Some(path) = &dataset.path {
-        let _ = writeln!(text, "path       {}", path.display());
+        let _ = writeln!(text, "path       {}", visible(&path.to_string_lossy()));
     }
     let kind = |split: &Split| match split.image_size() {
         Some(size) => format!("{} images {size}×{size} in memory", split.len()),
@@ -229,11 +230,12 @@ fn describe(dataset: &Dataset) -> String {
     let columns: Vec<(Role, Vec<usize>)> =
         dataset.splits().map(|(role, split)| (role, split.counts(classes))).collect();
     let room = terminal().map_or(usize::MAX, |width| width.saturating_sub(2 + 12 * columns.len()));
-    let width = widest(dataset.classes.iter().map(String::as_str)).min(room).max(5);
+    let names: Vec<_> = dataset.classes.iter().map(|name| visible(name)).collect();
+    let width = widest(names.iter().map(AsRef::as_ref)).min(room).max(5);
     let row = |cells: Vec<String>| cells.iter().map(|cell| format!("  {cell:>10}")).collect::<String>();
     let roles = row(columns.iter().map(|(role, _)| role.to_string()).collect());
-    let _ = writeln!(text, "\n{:<width$}{roles}", "class");
-    for (class, name) in dataset.classes.iter().enumerate() {
+    let _ = writeln!(text, "\n{}{roles}", pad("class", width));
+    for (class, name) in names.iter().enumerate() {
         let counts = row(columns.iter().map(|(_, counts)| counts[class].to_string()).collect());
         let _ = writeln!(text, "{}{counts}", pad(&cut(name, width), width));
     }

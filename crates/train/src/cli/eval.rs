@@ -8,7 +8,7 @@ use super::dataset::{self, Choice, Scored};
 use super::model::{DeviceArgs, ExifArgs, LoadedCheckpoint};
 use super::{hint, output};
 use crate::data::{self, Role};
-use crate::print::{cut, pad, pad_start, prefix, terminal, widest};
+use crate::print::{cut, pad, pad_start, prefix, terminal, visible, widest};
 use crate::run::checkpoint::Metadata;
 use crate::run::classifier::architecture_of;
 use crate::run::config::{self, Config};
@@ -80,11 +80,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let tta = args.tta.unwrap_or(classifier.tta);
     classifier.tta = tta;
     let evaluation = classifier.evaluate(&scored.split, limits.thread_count(), &mut |_| ())?;
-    let text = match args.json {
-        true => json(&evaluation, &scored, metadata, tta)?,
-        false => text(&evaluation, path, metadata, &scored, tta, terminal().unwrap_or(100)),
-    };
-    output::print(text.as_bytes())?;
+    match args.json {
+        true => output::print(json(&evaluation, &scored, metadata, tta)?.as_bytes())?,
+        false => {
+            output::print_text(&text(&evaluation, path, metadata, &scored, tta, terminal().unwrap_or(100)))?;
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -115,7 +116,7 @@ fn text(evaluation: &Evaluation, path: &Path, metadata: &Metadata, scored: &Scor
     let _ = writeln!(
         out,
         "{}: {}, after {} and {}",
-        path.display(),
+        visible(&path.to_string_lossy()),
         metadata.model.variant,
         summary::count(progress.epoch, "epoch"),
         summary::count(progress.step as usize, "step")
@@ -125,7 +126,7 @@ fn text(evaluation: &Evaluation, path: &Path, metadata: &Metadata, scored: &Scor
         "{} {} of {}{}: Loss={:.4}, Acc={:.2}%",
         evaluation.images,
         scored.images(),
-        scored.name,
+        visible(&scored.name),
         tta.label(),
         evaluation.loss,
         evaluation.accuracy() * 100.0
@@ -133,7 +134,7 @@ fn text(evaluation: &Evaluation, path: &Path, metadata: &Metadata, scored: &Scor
     let top5 = evaluation.top5().map_or_else(String::new, |share| format!(", Top-5 Acc={:.2}%", share * 100.0));
     let (balanced, f1) = (evaluation.balanced_accuracy() * 100.0, evaluation.macro_f1());
     let _ = writeln!(out, "Balanced Acc={balanced:.2}%, Macro F1={f1:.4}{top5}\n");
-    let names = &metadata.classes;
+    let names: Vec<String> = metadata.classes.iter().map(|name| visible(name).into_owned()).collect();
     let label = widest(names.iter().map(String::as_str)).min(20);
     for ((name, row), (class, share)) in
         names.iter().zip(&evaluation.confusion).zip(evaluation.per_class().into_iter().enumerate())
@@ -143,7 +144,7 @@ fn text(evaluation: &Evaluation, path: &Path, metadata: &Metadata, scored: &Scor
             writeln!(out, "{}  {share}  {} of {}", pad(&cut(name, label), label), row[class], row.iter().sum::<u64>());
     }
     out.push('\n');
-    out += &confusion(evaluation, names, label, width);
+    out += &confusion(evaluation, &names, label, width);
     out
 }
 

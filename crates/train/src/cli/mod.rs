@@ -26,7 +26,8 @@ use std::process::ExitCode;
 
 use clap::{FromArgMatches, Parser, Subcommand};
 
-use crate::print::notice;
+use crate::data::DataError;
+use crate::print::{cut, notice, visible, visible_lines};
 use crate::run;
 use crate::run::stop::{self, INTERRUPTED};
 
@@ -116,7 +117,7 @@ pub fn main() -> ExitCode {
 /// `error: …` with its causes, and `hint: …` if there is one.
 fn message(error: &anyhow::Error) -> String {
     let mut text = String::new();
-    for cause in error.chain().map(|cause| cause.to_string()) {
+    for cause in error.chain().map(|error| shown(error, &error.to_string())) {
         // Many errors already include their cause's text.
         if !text.contains(&cause) {
             text += if text.is_empty() { "error: " } else { ": " };
@@ -125,9 +126,21 @@ fn message(error: &anyhow::Error) -> String {
     }
     text.push('\n');
     if let Some(hint) = error.chain().find_map(hint::of) {
-        text += &format!("hint: {hint}\n");
+        text += &format!("hint: {}\n", cut(&visible(&hint), LONGEST));
     }
     text
+}
+
+/// Most columns of an error or hint: files may hold names of any length.
+const LONGEST: usize = 4096;
+
+/// The text of an error without what would steer the terminal. Only the texts that this program writes in several lines
+/// keep these: a name may hold the end of a line.
+fn shown(error: &(dyn std::error::Error + 'static), text: &str) -> String {
+    let lines = matches!(error.downcast_ref(), Some(run::Error::Config { .. }))
+        || matches!(error.downcast_ref(), Some(run::Error::Loading(DataError::Fetch { .. })))
+        || matches!(error.downcast_ref(), Some(DataError::Fetch { .. }));
+    cut(&if lines { visible_lines(text) } else { visible(text) }, LONGEST)
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {
@@ -156,5 +169,17 @@ mod tests {
         );
         let text = message(&anyhow::anyhow!("inner").context("outer"));
         assert_eq!(text, "error: outer: inner\n");
+    }
+
+    #[test]
+    fn a_name_cannot_steer_the_terminal_or_pretend_to_be_a_message() {
+        let path = std::path::Path::new("a\u{1b}[2J\nerror: b");
+        let error = run::Error::io("read", path)(std::io::Error::from(std::io::ErrorKind::NotFound));
+        assert!(message(&error.into()).starts_with("error: cannot read a\\u{1b}[2J\\nerror: b: "));
+        let text = message(&hint::failure("x".repeat(1 << 20), "y\nz"));
+        assert!(text.len() < 5_000 && text.ends_with("\nhint: y\\nz\n"), "{text}");
+        let error = run::Config::parse("lr = 1\nx = \"\u{1b}\"", std::path::Path::new("c")).unwrap_err();
+        let text = message(&error.into());
+        assert!(text.lines().count() > 3 && !text.contains('\u{1b}'), "{text}");
     }
 }

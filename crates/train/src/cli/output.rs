@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::atomic_file;
+use crate::print::visible_lines;
 use crate::run::{Error, Stop};
 
 /// Checks that a file may be written there.
@@ -64,6 +65,14 @@ pub fn write_with(
             false => Ok(()),
         }
     })
+}
+
+/// Writes a result for people to standard output, see [`visible_lines`].
+///
+/// # Errors
+/// As [`print`].
+pub fn print_text(text: &str) -> Result<(), Error> {
+    print(visible_lines(text).as_bytes())
 }
 
 /// Writes a result to standard output.

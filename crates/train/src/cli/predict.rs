@@ -118,6 +118,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             };
             // A hidden bar runs the closure, too.
             bar.suspend(|| match text {
+                // Names in the table are escaped, those for tools as they are.
                 Ok(text) => line(&text),
                 Err(text) => {
                     notice(&text);

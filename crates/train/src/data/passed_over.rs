@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use crate::print::visible;
 use crate::run::summary::count;
 
 /// Kinds that are listed; the others are added up.
@@ -66,7 +67,7 @@ impl fmt::Display for PassedOver {
             let more = if self.folders.len() > LISTED { ", …" } else { "" };
             parts.push(format!("{}: {named}{more}", count(self.folders.len(), "folder")));
         }
-        f.write_str(&parts.join("; "))
+        f.write_str(&visible(&parts.join("; ")))
     }
 }
 

@@ -4,6 +4,8 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::print::visible_lines;
+
 /// A message or the progress while a data set is opened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -70,11 +72,11 @@ impl Reporter {
                 }
                 Event::Note(note) => {
                     text.push_str(if std::mem::take(open_line) { "\n" } else { "" });
-                    text += &format!("{note}\n");
+                    text += &format!("{}\n", visible_lines(&note));
                 }
                 Event::Warning(warning) => {
                     text.push_str(if std::mem::take(open_line) { "\n" } else { "" });
-                    text += &framed(&warning, terminal);
+                    text += &framed(&visible_lines(&warning), terminal);
                 }
             }
             // If standard error is closed, there is nowhere to report it.

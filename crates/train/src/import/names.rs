@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use crate::print::visible;
 use crate::run::summary;
 
 /// What wrappers call the module inside: `DataParallel`, `torch.compile`, FSDP, Lightning, and classes of scripts.
@@ -47,7 +48,8 @@ impl Group {
 
 /// The first `most` names, quoted: `` `a`, `b` … ``.
 pub(super) fn quoted<T: AsRef<str>>(names: &[T], most: usize) -> String {
-    let some = names.iter().take(most).map(|name| format!("`{}`", name.as_ref())).collect::<Vec<_>>().join(", ");
+    let some =
+        names.iter().take(most).map(|name| format!("`{}`", visible(name.as_ref()))).collect::<Vec<_>>().join(", ");
     if names.len() > most { some + " …" } else { some }
 }
 
@@ -61,6 +63,10 @@ pub(super) fn without_first<T: AsRef<str>>(names: &[T], place: &str) -> String {
 ///
 /// A wrapper's name may come before it or inside of it: `module.features.0.weight`, `features.module.0.weight`.
 fn split(name: &str) -> Option<(&str, String)> {
+    // What follows takes the square of the length.
+    if name.len() > 1024 {
+        return None;
+    }
     let mut start = 0;
     loop {
         let rest = &name[start..];

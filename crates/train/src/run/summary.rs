@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use alexnet_core::Architecture;
 
+use crate::print::visible;
+
 /// Digits in groups of three, as in 23,272,266.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -29,7 +31,7 @@ pub fn classes(number: usize) -> String {
 
 /// The first `most` names, and how many more there are: `ant, bee and 3 more`.
 pub fn listed<T: AsRef<str>>(names: &[T], most: usize) -> String {
-    let first = names.iter().take(most).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    let first = names.iter().take(most).map(|name| visible(name.as_ref())).collect::<Vec<_>>().join(", ");
     if names.len() > most { format!("{first} and {} more", names.len() - most) } else { first }
 }
 

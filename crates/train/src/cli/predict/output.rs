@@ -1,11 +1,12 @@
 //! How predictions are written: a table for people, CSV, JSON lines.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::print::{columns, csv, cut, cut_start, pad, widest};
+use crate::print::{columns, csv, cut, cut_start, pad, visible, widest};
 use crate::run::classifier::top;
 
 /// The class of a picture whose most probable class is below the threshold.
@@ -26,6 +27,8 @@ pub enum Format {
 pub struct Output<'a> {
     format: Format,
     classes: &'a [String],
+    /// The classes' names in the table.
+    shown: Vec<Cow<'a, str>>,
     top: usize,
     threshold: Option<f64>,
     /// Columns for a path; none for a single picture, whose classes stand one below the other.
@@ -39,6 +42,8 @@ pub struct Output<'a> {
 impl<'a> Output<'a> {
     /// The widest column of paths.
     const PATH: usize = 48;
+    /// The widest column of classes.
+    const CLASS: usize = 80;
     /// The least that is left of a path, and of a class, when the terminal is narrow.
     const LEAST: usize = 12;
 
@@ -53,10 +58,11 @@ impl<'a> Output<'a> {
         terminal: Option<usize>,
     ) -> Self {
         let top = most.min(classes.len());
-        let paths: Vec<_> = images.iter().map(|path| path.to_string_lossy()).collect();
-        let mut path = widest(paths.iter().map(AsRef::as_ref)).clamp(columns("picture"), Self::PATH);
+        let widths = images.iter().map(|path| columns(&visible(&path.to_string_lossy())));
+        let mut path = widths.max().unwrap_or(0).clamp(columns("picture"), Self::PATH);
+        let shown: Vec<_> = classes.iter().map(|class| visible(class)).collect();
         let unknown = threshold.map_or(0, |_| columns(UNKNOWN));
-        let mut class = widest(classes.iter().map(String::as_str)).max(unknown);
+        let mut class = widest(shown.iter().map(AsRef::as_ref)).min(Self::CLASS).max(unknown);
         let several = images.len() > 1;
         if let Some(width) = terminal {
             // After a class come its probability and blanks before and after; the decision is a class without them.
@@ -65,7 +71,7 @@ impl<'a> Output<'a> {
             class = class.min((width.saturating_sub(before) / columns).saturating_sub(10).max(Self::LEAST));
             path = path.min(width.saturating_sub(columns * (class + 10)).max(Self::LEAST));
         }
-        Self { format, classes, top, threshold, path: several.then_some(path), class, cut: terminal.is_some() }
+        Self { format, classes, shown, top, threshold, path: several.then_some(path), class, cut: terminal.is_some() }
     }
 
     /// The line above all others, if the format has one.
@@ -85,7 +91,7 @@ impl<'a> Output<'a> {
                     let _ = write!(head, "  {}", pad("class", self.class));
                 }
                 for rank in 1..=self.top {
-                    let _ = write!(head, "  {:width$}", format!("{rank}."), width = self.class + 8);
+                    let _ = write!(head, "  {}", pad(&format!("{rank}."), self.class + 8));
                 }
                 Some(head.trim_end().into())
             }
@@ -113,7 +119,7 @@ impl<'a> Output<'a> {
             }
             Format::Table => {
                 let row = |&(index, share): &(usize, f64)| {
-                    format!("{} {:6.2}%", pad(&cut(&self.classes[index], self.class), self.class), share * 100.0)
+                    format!("{} {:6.2}%", pad(&cut(&self.shown[index], self.class), self.class), share * 100.0)
                 };
                 let mut rows: Vec<String> = best.iter().map(row).collect();
                 let Some(width) = self.path else {
@@ -123,8 +129,9 @@ impl<'a> Output<'a> {
                     return rows.join("\n");
                 };
                 if self.threshold.is_some() {
-                    rows.insert(0, pad(&cut(class, self.class), self.class));
+                    rows.insert(0, pad(&cut(&visible(class), self.class), self.class));
                 }
+                let image = visible(&image);
                 let name = if self.cut { cut_start(&image, width) } else { image.into_owned() };
                 format!("{}  {}", pad(&name, width), rows.join("  "))
             }
@@ -143,7 +150,7 @@ impl<'a> Output<'a> {
                 fields.push(error.to_string());
                 Ok(record(fields))
             }
-            Format::Table => Err(format!("error: {error}")),
+            Format::Table => Err(format!("error: {}", visible(&error.to_string()))),
         }
     }
 }
