@@ -22,14 +22,28 @@ pub fn open(path: &Path) -> Result<File> {
     File::open(path)
 }
 
-/// The text of a regular file.
+/// The bytes of a regular file of at most `most` bytes.
 ///
 /// # Errors
-/// As [`open`]; the file is not in UTF-8.
-pub fn read_text(path: &Path) -> Result<String> {
-    let mut text = String::new();
-    open(path)?.read_to_string(&mut text)?;
-    Ok(text)
+/// As [`open`]; [`ErrorKind::InvalidData`] for a larger file.
+pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let file = open(path)?;
+    let len = file.metadata()?.len();
+    if len > most {
+        let message = format!("it has {} MiB, the limit is {} MiB", len >> 20, most >> 20);
+        return Err(Error::new(ErrorKind::InvalidData, message));
+    }
+    let mut bytes = Vec::with_capacity(len as usize);
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The text of a regular file of at most `most` bytes.
+///
+/// # Errors
+/// As [`read`]; the file is not in UTF-8.
+pub fn read_text(path: &Path, most: u64) -> Result<String> {
+    String::from_utf8(read(path, most)?).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
 #[cfg(unix)]
@@ -74,6 +88,11 @@ mod tests {
         let file = folder.path().join("file");
         std::fs::write(&file, "text").unwrap();
         std::os::unix::fs::symlink(&file, folder.path().join("other")).unwrap();
-        assert_eq!(read_text(&folder.path().join("other")).unwrap(), "text");
+        assert_eq!(read_text(&folder.path().join("other"), 4).unwrap(), "text");
+        let error = read(&file, 3).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (ErrorKind::InvalidData, "it has 0 MiB, the limit is 0 MiB")
+        );
     }
 }

@@ -91,6 +91,8 @@ impl LoadedCheckpoint {
             | Err(Error::Foreign { own: false, .. }) => imported(&path)?,
             opened => opened?,
         };
+        // Before anything is built for them.
+        checkpoint.fits(&architecture_of(checkpoint.metadata(), &path)?)?;
         Ok(Self { path, checkpoint })
     }
 

@@ -14,7 +14,7 @@ use crate::data::{Balance, HoldOut, Normalise};
 use crate::import::convert;
 use crate::print::say;
 use crate::regular_file;
-use crate::run::config::{self, Arch, Config, DeviceKind, Precision, as_text};
+use crate::run::config::{self, Arch, Config, DeviceKind, LARGEST_TOML, Precision, as_text};
 use crate::run::schedule::Schedule;
 use crate::run::stop::INTERRUPTED;
 use crate::run::{Error, Outcome, Recipe, RunFolder, Tta, summary};
@@ -384,7 +384,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn chosen(args: &Args) -> Result<toml::Table, Error> {
     let mut table = toml::Table::try_from(args).unwrap_or_default();
     if let Some(file) = &args.config {
-        let text = regular_file::read_text(file).map_err(Error::io("read", file))?;
+        let text = regular_file::read_text(file, LARGEST_TOML).map_err(Error::io("read", file))?;
         table.extend(text.parse::<toml::Table>().unwrap_or_default());
     }
     Ok(table)

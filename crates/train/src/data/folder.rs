@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use unicode_normalization::UnicodeNormalization;
 
+use super::classes;
 use super::dataset::{Dataset, Role};
 use super::error::{DataError, Result};
 use super::extent;
@@ -184,6 +185,11 @@ fn scan_entries(path: &Path, all: Vec<Entry>, passed: &mut PassedOver) -> Result
             0 => DataError::NothingFound { path: path.into(), found: "it has no class folders".into() },
             pictures => DataError::NoClasses { path: path.into(), pictures },
         });
+    }
+    // Before each is read.
+    if folders.len() > classes::MOST {
+        let reason = format!("it has {} class folders, the limit is {}", folders.len(), classes::MOST);
+        return Err(DataError::Malformed { path: path.into(), reason });
     }
     let mut names: Vec<Box<OsStr>> = Vec::new();
     let mut labels = Vec::new();

@@ -9,6 +9,7 @@ pub mod augment;
 pub mod broken;
 pub mod cache;
 pub mod cifar;
+pub mod classes;
 pub mod dataset;
 pub mod decode;
 pub mod download;

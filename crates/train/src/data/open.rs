@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::cifar::{self, CLASSES};
+use super::classes;
 use super::dataset::Dataset;
 use super::error::{DataError, Result};
 use super::manifest::{FileSpec, Manifest, OFFICIAL_FOLDER, official_folder, read_file};
@@ -102,10 +103,12 @@ impl Dataset {
     /// # Errors
     /// See [`DataError`].
     pub fn list_folder(path: &Path, options: &Options) -> Result<Self> {
-        match Self::open_format(path, options)? {
-            Some(dataset) => Ok(dataset),
-            None => folder::list(path, options),
-        }
+        let dataset = match Self::open_format(path, options)? {
+            Some(dataset) => dataset,
+            None => folder::list(path, options)?,
+        };
+        let malformed = |reason| DataError::Malformed { path: path.into(), reason };
+        classes::check(&dataset.classes).map_err(malformed).map(|()| dataset)
     }
 
     /// Opens a data set that has a format of its own: the official files of CIFAR-10 in `path` or in its

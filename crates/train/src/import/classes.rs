@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::WeightFile;
-use crate::data::cifar;
+use crate::data::{self, cifar};
 use crate::regular_file;
 use crate::run::Error;
 use crate::run::model::Model;
@@ -12,6 +12,9 @@ use crate::run::model::Model;
 /// torchvision names them so (BSD licence).
 const IMAGENET: &str = include_str!("imagenet.txt");
 
+/// Largest file of names.
+const LARGEST: u64 = 4 << 20;
+
 /// The names of ImageNet's classes.
 pub fn imagenet() -> Vec<String> {
     IMAGENET.lines().map(String::from).collect()
@@ -19,7 +22,7 @@ pub fn imagenet() -> Vec<String> {
 
 /// The names in the file's metadata; ImageNet's for 1,000 classes of torchvision's network; else the classes' numbers.
 pub fn of_file(weights: &WeightFile, model: &Model, count: usize) -> Vec<String> {
-    let noted = weights.note("classes").and_then(|note| serde_json::from_str::<Vec<String>>(&note).ok());
+    let noted = weights.note("classes").and_then(|note| data::classes::parse(&note).ok());
     noted.filter(|names| names.len() == count).unwrap_or_else(|| match (model.variant.as_str(), count) {
         ("torchvision", 1000) => imagenet(),
         _ => (0..count).map(|class| class.to_string()).collect(),
@@ -38,7 +41,7 @@ pub fn given(words: &str) -> Result<Vec<String>, Error> {
     }
     let path = Path::new(words);
     let names: Vec<String> = if path.exists() {
-        let text = regular_file::read_text(path).map_err(Error::io("read", path))?;
+        let text = regular_file::read_text(path, LARGEST).map_err(Error::io("read", path))?;
         text.trim_start_matches('\u{feff}')
             .lines()
             .map(|line| line.trim().to_owned())

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 
 use super::recognise::{Known, recognise};
 use super::{WeightFile, classes};
-use crate::data::Normalise;
+use crate::data::{self, Normalise};
 use crate::run::checkpoint::{Metadata, Progress, TrainedOn};
 use crate::run::classifier::{architecture_of, checkpoint_of};
 use crate::run::config::Arch;
@@ -39,6 +39,8 @@ pub fn network(weights: &mut WeightFile, options: Options) -> Result<(Network<Cp
     let Options { known, classes, normalise, replace_classifier, seed } = options;
     let (model, found) = recognise(weights, known)?;
     let classes = classes.unwrap_or_else(|| classes::of_file(weights, &model, found));
+    let unrecognised = |reason| super::Error::Unrecognised { path: weights.path().into(), reason };
+    data::classes::check(&classes).map_err(unrecognised)?;
     let wanted = classes.len();
     if wanted != found && !replace_classifier {
         return Err(super::Error::Classes { path: weights.path().into(), found, wanted }.into());

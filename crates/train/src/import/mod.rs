@@ -10,6 +10,7 @@ pub mod pytorch;
 pub mod recognise;
 mod zipped;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use alexnet_core::device::Parameter;
@@ -124,11 +125,10 @@ pub fn open(path: &Path, key: Option<&str>) -> Result<WeightFile, Error> {
         && file.note("format_version").is_none()
         && first.names.len() == second.names.len()
     {
-        let place =
-            |group: &names::Group, name: &str| group.names.iter().find(|(own, _)| own == name).map(|&(_, at)| at);
+        let places: HashMap<&str, usize> = second.names.iter().map(|(name, at)| (name.as_str(), *at)).collect();
         let mut same = true;
         for (name, index) in &first.names {
-            let Some(other) = place(second, name) else { continue };
+            let Some(&other) = places.get(name.as_str()) else { continue };
             let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
             // Counters of batch norms are no floats, and count nothing here.
             if let (Ok(own), Ok(other)) = (file.read(&raw[*index]), file.read(&raw[other])) {
@@ -190,7 +190,7 @@ impl WeightFile {
 
     /// Names, without wrappers' prefixes, and shapes.
     pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
-        let found: std::collections::HashMap<String, Vec<usize>> = match &self.file {
+        let found: HashMap<String, Vec<usize>> = match &self.file {
             Contents::Safetensors(file) => file.shapes().into_iter().collect(),
             Contents::PyTorch(state) => {
                 state.shapes().filter_map(|(name, shape)| Some((name.to_owned(), shape?.to_vec()))).collect()
@@ -202,7 +202,7 @@ impl WeightFile {
     /// A string from the metadata of a safetensors file, or what an export of this program adds to a PyTorch file.
     pub fn note(&self, key: &str) -> Option<String> {
         match &self.file {
-            Contents::Safetensors(file) => file.note(key),
+            Contents::Safetensors(file) => file.note(key).map(String::from),
             Contents::PyTorch(state) => state.notes.get(key).cloned(),
         }
     }

@@ -15,6 +15,30 @@ const LEAST: u64 = 16 << 20;
 /// Weights are hardly compressed; a bomb is by 1032.
 const RATIO: u64 = 20;
 
+/// Most records: what a directory without the zip64 extension can declare. PyTorch writes one per tensor.
+const MOST_RECORDS: u64 = u16::MAX as u64;
+/// The end of a file in which the end of its directory is.
+const TAIL: u64 = (1 << 16) + 128;
+
+/// The most records that a zip64 directory declares; 0 if there is none.
+fn declared(file: &mut BufReader<File>) -> Result<u64, Error> {
+    let number =
+        |bytes: &[u8], at: usize| bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |n| u64::from_le_bytes(*n));
+    let len = file.seek(SeekFrom::End(0))?;
+    let (mut tail, mut most) = (Vec::new(), 0);
+    file.seek(SeekFrom::Start(len.saturating_sub(TAIL)))?;
+    file.by_ref().take(TAIL).read_to_end(&mut tail)?;
+    for at in (0..tail.len()).filter(|&at| tail[at..].starts_with(b"PK\x06\x07")) {
+        let mut end = Vec::new();
+        file.seek(SeekFrom::Start(number(&tail, at + 8)))?;
+        file.by_ref().take(40).read_to_end(&mut end)?;
+        if end.starts_with(b"PK\x06\x06") {
+            most = most.max(number(&end, 32));
+        }
+    }
+    Ok(most)
+}
+
 /// Where the entry of the directory after that at `at` begins, if there is an entry at `at`.
 fn next_entry(file: &mut BufReader<File>, at: u64) -> Result<Option<u64>, Error> {
     let mut entry = Vec::new();
@@ -35,8 +59,13 @@ pub(super) struct Archive {
 
 impl Archive {
     /// Opens an archive whose records do not share bytes.
-    pub fn open(file: BufReader<File>) -> Result<Self, Error> {
+    pub fn open(mut file: BufReader<File>) -> Result<Self, Error> {
         let damaged = |reason: &str| Error::Damaged(reason.into());
+        // Before memory is taken for each.
+        let records = declared(&mut file)?;
+        if records > MOST_RECORDS {
+            return Err(damaged(&format!("the archive has {records} records, the limit is {MOST_RECORDS}")));
+        }
         // Nothing precedes the archive. To search for its start goes wrong with a first entry of the directory as long as
         // the records that PyTorch writes after the directory: for files with names of 21 letters.
         let config = Config { archive_offset: ArchiveOffset::Known(0) };

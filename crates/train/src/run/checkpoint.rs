@@ -5,23 +5,26 @@
 //! `__metadata__` has strings only, as the format demands: `format_version`, `architecture`, `preprocess`, `data`, `classes`,
 //! `config`, `seed`, `step`, `progress`, and `checksum`, the SHA-256 of the whole file with 64 zeros in place of the checksum.
 
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use alexnet_core::device::CHUNK;
-use alexnet_core::{Device, Network};
-use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use alexnet_core::{Architecture, Device, Network};
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::config::LARGEST_TOML;
 use super::memory;
 use super::model::Model;
-use crate::data::Preprocess;
-use crate::file_kind::{FileKind, START};
+use crate::data::{Preprocess, classes};
+use crate::file_kind::FileKind;
 use crate::hex::hex;
-use crate::{FileError, atomic_file, regular_file};
+use crate::{FileError, atomic_file};
+
+mod weights;
+
+pub use weights::{Weights, open_weights};
 
 mod progress;
 
@@ -247,135 +250,21 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-/// A safetensors file in memory, with a checked structure.
-pub struct Weights {
-    path: PathBuf,
-    bytes: Vec<u8>,
-}
-
-/// Reads any safetensors file. Takes no more memory than the length of the file.
-///
-/// # Errors
-/// The file cannot be read or is not a complete safetensors file.
-pub fn open_weights(path: &Path) -> Result<Weights> {
-    let mut file = regular_file::open(path).map_err(FileError::on("read", path))?;
-    let mut bytes = Vec::new();
-    Read::by_ref(&mut file).take(START as u64).read_to_end(&mut bytes).map_err(FileError::on("read", path))?;
-    // Before a file of any size is read: what is of another kind is named.
-    let kind = FileKind::of(&bytes);
-    if !matches!(kind, FileKind::Safetensors | FileKind::Zeros | FileKind::Unknown) {
-        return Err(Error::WrongKind { path: path.to_owned(), kind });
-    }
-    let claimed = file.metadata().and_then(|metadata| memory::claim(metadata.len()));
-    claimed.and_then(|()| file.read_to_end(&mut bytes)).map_err(FileError::on("read", path))?;
-    Weights::of(path, bytes)
-}
-
-/// Why a file is no complete safetensors file.
-fn reason(bytes: &[u8], error: &SafeTensorError) -> String {
-    if FileKind::of(bytes) != FileKind::Safetensors {
-        return format!("it is {}", FileKind::of(bytes));
-    }
-    let has = bytes.len() as u64;
-    let header = bytes.first_chunk().map_or(0, |len| u64::from_le_bytes(*len)).saturating_add(8);
-    let Some(json) = usize::try_from(header).ok().and_then(|end| bytes.get(8..end)) else {
-        return format!("it ends after {has} bytes, within its header of {header}: it was cut short");
-    };
-    match serde_json::from_slice::<safetensors::tensor::Metadata>(json) {
-        Ok(metadata) if header + metadata.data_len() as u64 > has => {
-            let needs = header + metadata.data_len() as u64;
-            format!("it ends after {has} of {needs} bytes: it was cut short")
-        }
-        Ok(metadata) if header + (metadata.data_len() as u64) < has => {
-            format!("it has {} bytes more than its header says", has - header - metadata.data_len() as u64)
-        }
-        _ => error.to_string(),
-    }
-}
-
 impl Weights {
-    fn of(path: &Path, bytes: Vec<u8>) -> Result<Self> {
-        match SafeTensors::deserialize(&bytes) {
-            Ok(_) => Ok(Self { path: path.to_owned(), bytes }),
-            Err(error) => Err(Error::Malformed { path: path.to_owned(), reason: reason(&bytes, &error) }),
-        }
-    }
-
-    fn tensors(&self) -> SafeTensors<'_> {
-        SafeTensors::deserialize(&self.bytes).expect("the file was checked when it was opened")
-    }
-
-    /// Copies the tensor `name` into an array of the network of this `shape`.
-    fn copy<D: Device<Element = f32>>(
-        &self,
-        tensors: &SafeTensors<'_>,
-        name: &str,
-        shape: &[usize],
-        device: &D,
-        to: &mut D::Buffer,
-    ) -> Result<()> {
-        let fail = |reason: String| Error::Tensor { path: self.path.clone(), name: name.into(), reason };
-        let tensor = tensors.tensor(name).map_err(|_| fail("is missing".into()))?;
-        if tensor.shape() != shape {
-            return Err(fail(format!("has shape {:?}, the network needs {shape:?}", tensor.shape())));
-        }
-        if tensor.dtype() != Dtype::F32 {
-            return Err(fail(format!("has type {}, the network needs F32", tensor.dtype())));
-        }
-        for (index, bytes) in tensor.data().chunks(CHUNK * size_of::<f32>()).enumerate() {
-            let values: Vec<f32> = bytemuck::allocation::pod_collect_to_vec(bytes);
-            device.write_at(&values, to, index * CHUNK)?;
-        }
-        Ok(())
-    }
-
-    /// Names and shapes of all tensors, including momentum and averages, in the order of the file.
-    pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
-        let tensors = self.tensors();
-        let mut found: Vec<_> = tensors.iter().map(|(name, tensor)| (tensor.data().as_ptr(), name, tensor)).collect();
-        found.sort_by_key(|&(place, ..)| place);
-        found.into_iter().map(|(_, name, tensor)| (name.to_owned(), tensor.shape().to_vec())).collect()
-    }
-
-    /// A string from the file's metadata.
-    pub fn note(&self, key: &str) -> Option<String> {
-        let (_, header) = SafeTensors::read_metadata(&self.bytes).ok()?;
-        header.metadata().as_ref()?.get(key).cloned()
-    }
-
-    /// The values of a floating-point tensor of any width, rounded to f32.
-    ///
-    /// # Errors
-    /// It is missing or has another type.
-    pub fn read(&self, name: &str) -> Result<Vec<f32>> {
-        let fail = |reason: String| Error::Tensor { path: self.path.clone(), name: name.into(), reason };
-        let tensors = self.tensors();
-        let tensor = tensors.tensor(name).map_err(|_| fail("is missing".into()))?;
-        let data = tensor.data();
-        Ok(match tensor.dtype() {
-            Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Dtype::F64 => data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
-            Dtype::F16 => data.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
-            Dtype::BF16 => data.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect(),
-            other => return Err(fail(format!("has type {other}, expected floating-point numbers"))),
-        })
-    }
-
     /// Sets parameters, momentum and averages; a network for inference gets the averages as parameters, if there are.
     fn fill<D: Device<Element = f32>>(&self, network: &mut Network<D>) -> Result<()> {
-        let tensors = self.tensors();
         let trains = network.trains();
         let (device, parameters) = network.device_and_parameters();
         for parameter in parameters {
             let average = format!("{AVERAGE}{}", parameter.name);
-            let own = if !trains && tensors.tensor(&average).is_ok() { &average } else { &parameter.name };
-            self.copy(&tensors, own, &parameter.shape, device, &mut parameter.value)?;
+            let own = if !trains && self.tensor(&average).is_ok() { &average } else { &parameter.name };
+            self.copy(own, &parameter.shape, device, &mut parameter.value)?;
             if let Some(to) = &mut parameter.average {
-                self.copy(&tensors, &average, &parameter.shape, device, to)?;
+                self.copy(&average, &parameter.shape, device, to)?;
             }
             if let Some(to) = &mut parameter.momentum {
                 let name = format!("momentum.{}", parameter.name);
-                self.copy(&tensors, &name, &parameter.shape, device, to)?;
+                self.copy(&name, &parameter.shape, device, to)?;
             }
         }
         Ok(())
@@ -416,12 +305,7 @@ fn checked(weights: Weights) -> Result<Checkpoint> {
     let path = weights.path.clone();
     let own = weights.note("format_version").is_some();
     let foreign = |reason: String| Error::Foreign { path: path.to_owned(), reason, own };
-    let malformed =
-        |error: safetensors::SafeTensorError| Error::Malformed { path: path.to_owned(), reason: error.to_string() };
-    let (_, header) = SafeTensors::read_metadata(&weights.bytes).map_err(malformed)?;
-    let strings: BTreeMap<&str, &str> =
-        header.metadata().iter().flatten().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-    let get = |key: &str| strings.get(key).copied().ok_or_else(|| foreign(format!("its metadata has no `{key}`")));
+    let get = |key: &str| weights.note(key).ok_or_else(|| foreign(format!("its metadata has no `{key}`")));
     let version = get("format_version")?;
     if version != FORMAT_VERSION {
         return Err(foreign(format!("its format version is {version}, this program reads {FORMAT_VERSION}")));
@@ -431,17 +315,22 @@ fn checked(weights: Weights) -> Result<Checkpoint> {
     }
     let parsed = |key: &str, error: serde_json::Error| foreign(format!("its `{key}` cannot be read: {error}"));
     let model: Model = serde_json::from_str(get("architecture")?).map_err(|e| parsed("architecture", e))?;
-    let preprocess = match strings.get("preprocess") {
+    let preprocess = match weights.note("preprocess") {
         Some(text) => Preprocess::from_json(text, model.image_size)
             .map_err(|reason| foreign(format!("its `preprocess` cannot be used: {reason}")))?,
         // From before it was recorded.
         None => Preprocess::CIFAR10,
     };
+    let config = get("config")?;
+    if config.len() as u64 > LARGEST_TOML {
+        return Err(foreign(format!("its `config` has {} bytes, the limit is {LARGEST_TOML}", config.len())));
+    }
     let metadata = Metadata {
         model,
         data: serde_json::from_str(get("data")?).map_err(|e| parsed("data", e))?,
-        classes: serde_json::from_str(get("classes")?).map_err(|e| parsed("classes", e))?,
-        config: get("config")?.into(),
+        classes: classes::parse(get("classes")?)
+            .map_err(|reason| foreign(format!("its `classes` cannot be used: {reason}")))?,
+        config: config.into(),
         seed: get("seed")?.parse().map_err(|_| foreign("its `seed` is not a number".into()))?,
         progress: serde_json::from_str(get("progress")?).map_err(|e| parsed("progress", e))?,
         preprocess,
@@ -452,13 +341,11 @@ fn checked(weights: Weights) -> Result<Checkpoint> {
 
 /// Refuses weights and averages that are NaN or infinite, and running variances below zero, whose square root is NaN.
 fn sound(weights: &Weights) -> Result<()> {
-    let tensors = weights.tensors();
-    for (name, tensor) in tensors.iter().filter(|(name, tensor)| !momentum(name) && tensor.dtype() == Dtype::F32) {
-        let mut values = tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+    for (name, info, data) in weights.tensors().filter(|(name, info, _)| !momentum(name) && info.dtype == Dtype::F32) {
+        let mut values = data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
         let least = if name.ends_with(".running_var") { 0.0 } else { f32::MIN };
         if let Some(value) = values.find(|value| !(least..=f32::MAX).contains(value)) {
-            let reason = format!("has the value {value}: the run that wrote it diverged");
-            return Err(Error::Tensor { path: weights.path.clone(), name: name.into(), reason });
+            return Err(weights.fail(&name, format!("has the value {value}: the run that wrote it diverged")));
         }
     }
     Ok(())
@@ -494,15 +381,17 @@ impl Checkpoint {
     /// # Errors
     /// It is missing or has another shape or type.
     pub fn parameter(&self, name: &str, shape: &[usize]) -> Result<&[u8]> {
-        let fail = |reason: String| Error::Tensor { path: self.weights.path.clone(), name: name.into(), reason };
-        let tensors = self.weights.tensors();
-        let average = tensors.tensor(&format!("{AVERAGE}{name}"));
-        let tensor = average.or_else(|_| tensors.tensor(name)).map_err(|_| fail("is missing".into()))?;
-        if tensor.shape() != shape || tensor.dtype() != Dtype::F32 {
-            let (found, kind) = (tensor.shape(), tensor.dtype());
-            return Err(fail(format!("has type {kind} and shape {found:?}, the network needs F32 and {shape:?}")));
-        }
-        Ok(tensor.data())
+        let average = format!("{AVERAGE}{name}");
+        let own = if self.weights.tensor(&average).is_ok() { average.as_str() } else { name };
+        self.weights.data(own, shape)
+    }
+
+    /// Checks that the parameters of `architecture` are there, before a network is built for them.
+    ///
+    /// # Errors
+    /// As [`parameter`](Self::parameter); the architecture has no output.
+    pub fn fits(&self, architecture: &Architecture) -> Result<()> {
+        architecture.parameters()?.iter().try_for_each(|spec| self.parameter(&spec.name, &spec.shape).map(drop))
     }
 
     /// Sets parameters and, in a network for training, momentum and averages. A network for inference gets the averages as

@@ -228,6 +228,9 @@ impl Default for Config {
     }
 }
 
+/// Most bytes of settings; all of them have some kilobytes.
+pub const LARGEST_TOML: u64 = 1 << 20;
+
 /// The settings that may change when a run is resumed: none affects the steps done so far. Another device or precision
 /// rounds differently from then on.
 pub const MAY_CHANGE: [&str; 11] = [
@@ -250,7 +253,7 @@ impl Config {
     /// # Errors
     /// The file cannot be read, is not TOML, has an unknown key, or a value that is not allowed.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = crate::regular_file::read_text(path).map_err(Error::io("read", path))?;
+        let text = crate::regular_file::read_text(path, LARGEST_TOML).map_err(Error::io("read", path))?;
         let config = Self::parse(&text, path)?;
         config.validate(&|key| format!("{key} in {}", path.display()))?;
         Ok(config)

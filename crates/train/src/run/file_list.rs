@@ -15,6 +15,9 @@ use crate::{atomic_file, regular_file};
 /// Bytes up to which the files of a data set are read for their checksums; of a larger one only the sizes are known.
 const MOST_READ: u64 = 512 << 20;
 
+/// Largest list: 10 million pictures.
+const LARGEST: u64 = 1 << 30;
+
 /// The pictures of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileList(Vec<Picture>);
@@ -94,7 +97,7 @@ impl FileList {
         if !path.exists() {
             return Ok(None);
         }
-        let text = regular_file::read_text(path).map_err(Error::io("read", path))?;
+        let text = regular_file::read_text(path, LARGEST).map_err(Error::io("read", path))?;
         let line = |line: &str| {
             let mut fields = line.split('\t');
             let (role, name) = (fields.next()?, fields.next()?.to_owned());

@@ -2,7 +2,7 @@
 //! logged step.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -13,6 +13,9 @@ use super::folder::still_there;
 use super::scaling::Scaling;
 use crate::print::csv;
 use crate::{atomic_file, regular_file};
+
+/// Largest file: 3 million lines of `steps.jsonl`.
+const LARGEST: u64 = 256 << 20;
 
 /// The record of an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -115,8 +118,7 @@ pub fn read_steps(path: &Path) -> Result<Vec<StepRecord>> {
 /// # Errors
 /// The file cannot be read; a line is damaged in another way, or a record to keep follows what is left out.
 fn read_lines<T: DeserializeOwned>(path: &Path, keep: impl Fn(&T) -> bool) -> Result<(Vec<T>, Vec<u8>)> {
-    let mut text = Vec::new();
-    regular_file::open(path).and_then(|mut file| file.read_to_end(&mut text)).map_err(Error::io("read", path))?;
+    let mut text = regular_file::read(path, LARGEST).map_err(Error::io("read", path))?;
     let (mut records, mut kept, mut torn) = (Vec::new(), 0, None);
     for (line, number) in text.split_inclusive(|&byte| byte == b'\n').zip(1..) {
         let damaged = |line, reason| Err(Error::Line { path: path.into(), line, reason });

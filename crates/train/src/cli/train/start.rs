@@ -118,6 +118,9 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     }
     let architecture = architecture(&config, dataset.classes.len())?;
     let (plan, free) = memory::fits(&*device, &architecture, config.batch_size, memory::Use::Training { average })?;
+    if let Some(Resumed { checkpoint, .. }) = &resumed {
+        checkpoint.fits(&architecture)?;
+    }
     let model = config.model();
     let mut network = Network::new(device, architecture, config.batch_size, true)?;
     freeze(&mut network, &config)?;

@@ -12,6 +12,9 @@ use super::pictures;
 /// Its name.
 const FILE: &str = "val_annotations.txt";
 
+/// Its largest size.
+const LARGEST: u64 = 64 << 20;
+
 /// Whether `folder` has the file.
 pub fn is_in(folder: &Path) -> bool {
     folder.join(FILE).is_file()
@@ -27,7 +30,7 @@ pub fn read(folder: &Path, known: &[String]) -> Result<Option<(Split, PassedOver
         return Ok(None);
     }
     let file = folder.join(FILE);
-    let text = std::fs::read_to_string(&file).map_err(DataError::io("read", &file))?;
+    let text = crate::regular_file::read_text(&file, LARGEST).map_err(DataError::io("read", &file))?;
     let images = match folder.join("images") {
         below if below.is_dir() => below,
         _ => folder.to_owned(),

@@ -28,6 +28,8 @@ const LABELS: [&str; 8] = ["label", "labels", "class", "class_name", "category",
 const PICTURES: [&str; 7] = ["id", "image", "image_id", "filename", "file", "path", "name"];
 /// Largest list.
 const MOST: u64 = 1 << 28;
+/// Most rows; ImageNet has 1.3 million pictures.
+const MOST_ROWS: usize = 1 << 21;
 
 /// A line of the list.
 struct Row {
@@ -151,6 +153,9 @@ fn rows(list: &Path, folder: &Path) -> Result<Vec<Row>> {
         let outside = Path::new(&id).components().any(|part| !matches!(part, std::path::Component::Normal(_)));
         if id.is_empty() || outside || label.is_empty() {
             return Err(malformed(list, format!("line {number} has the name `{id}` and the label `{label}`")));
+        }
+        if rows.len() == MOST_ROWS {
+            return Err(malformed(list, format!("it has more than {MOST_ROWS} rows, the limit")));
         }
         rows.push(Row { line: number, id, label });
     }

@@ -205,6 +205,30 @@ fn another_network_names_the_tensor() {
 }
 
 #[test]
+fn a_network_of_another_shape_is_refused_before_it_is_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.safetensors");
+    save(&path, &filled(), &metadata()).unwrap();
+    let checkpoint = open(&path).unwrap();
+    checkpoint.fits(network(4).architecture()).unwrap();
+    let error = checkpoint.fits(network(8).architecture()).unwrap_err().to_string();
+    assert!(error.contains("features.0.weight") && error.contains("[8, 3, 3, 3]"), "{error}");
+}
+
+#[test]
+fn names_of_classes_and_settings_have_limits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.safetensors");
+    let classes = Metadata { classes: vec!["x".repeat(70_000)], ..metadata() };
+    let config = Metadata { config: "#".repeat(2 << 20), ..metadata() };
+    for (metadata, words) in [(classes, "the limit is 1024"), (config, "the limit is 1048576")] {
+        save(&path, &filled(), &metadata).unwrap();
+        let error = open(&path).err().unwrap().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_written_leaves_the_old_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("missing").join("last.safetensors");
