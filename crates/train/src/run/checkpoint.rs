@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use alexnet_core::device::CHUNK;
 use alexnet_core::{Architecture, Device, Network};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
@@ -341,7 +342,7 @@ fn checked(weights: Weights) -> Result<Checkpoint> {
 
 /// Refuses weights and averages that are NaN or infinite, and running variances below zero, whose square root is NaN.
 fn sound(weights: &Weights) -> Result<()> {
-    for (name, info, data) in weights.tensors().filter(|(name, info, _)| !momentum(name) && info.dtype == Dtype::F32) {
+    for (name, _, data) in weights.tensors().filter(|(name, info, _)| !momentum(name) && info.dtype == Dtype::F32) {
         let mut values = data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
         let least = if name.ends_with(".running_var") { 0.0 } else { f32::MIN };
         if let Some(value) = values.find(|value| !(least..=f32::MAX).contains(value)) {
