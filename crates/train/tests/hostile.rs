@@ -64,7 +64,7 @@ fn headers() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("overlap", [header(2, |index| byte(&format!("t{index}"), 0)), vec![0]].concat(), "t1"),
         ("twice", [header(2, |index| byte("t", index as u64)), vec![0; 2]].concat(), "two tensors have the name t"),
         ("offsets", header(1, |_| byte("t", u64::MAX - 1)), "t"),
-        ("beyond", u64::MAX.to_le_bytes().into_iter().chain(*b"{}      ").collect(), "cut short"),
+        ("beyond", u64::MAX.to_le_bytes().into_iter().chain(*b"{}      ").collect(), "of an unknown kind"),
     ]
 }
 
@@ -166,13 +166,11 @@ fn names_are_escaped_for_people_and_kept_for_tools() {
     assert_eq!(table.code, 1);
     assert!(table.out.contains(r"\u{1b}[31mred\u{202e}") && table.out.contains(r"a\n\u{9b}2J.png"), "{table:?}");
     assert_eq!(table.out.lines().count(), 2, "{table:?}");
-    assert!(
-        table.error.starts_with(r"error: cannot decode b\nerror: c.png") || table.error.contains(r"b\nerror: c.png")
-    );
+    assert!(table.error.starts_with(r"error: cannot decode b\nerror: c.png"), "{table:?}");
     for text in [&table.out, &table.error] {
         assert!(!text.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{text:?}");
     }
-    assert!(!table.error.lines().any(|line| line.starts_with("error: c")), "{table:?}");
+    assert!(!table.error.lines().any(|line| line.starts_with("error: c.png")), "{table:?}");
     // What tools read has the names as they are, in the manner of the format.
     let json = predict("jsonl").out;
     let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
