@@ -23,13 +23,11 @@ use crate::file_kind::FileKind;
 use crate::hex::hex;
 use crate::{FileError, atomic_file};
 
+mod progress;
 mod weights;
 
-pub use weights::{Weights, open_weights};
-
-mod progress;
-
 pub use progress::Progress;
+pub use weights::{Weights, open_weights};
 
 /// The format that this program writes, and the only one that it reads.
 const FORMAT_VERSION: &str = "1";
