@@ -238,7 +238,7 @@ fn bombs() -> Vec<Bomb> {
         bomb("frames.gif", 4 * 16 * 16, false, gif(16, &[16; 50_000])),
         bomb("frames.webp", 0, true, nested_webp(800_000)),
         bomb("colour.webp", 3 * 4_000 * 4_000, false, webp(4_000)),
-        bomb("larger.webp", 0, true, webp(6_000)),
+        bomb("colour-6000.webp", 3 * 6_000 * 6_000, false, webp(6_000)),
         bomb("runs.bmp", 3 * 8_000 * 8_000, false, bmp(8_000)),
         bomb("runs-20000.bmp", 0, true, bmp(20_000)),
         bomb("grey16.tiff", 3 * 8_000 * 8_000, false, strip(8_000, 16, 8, &zlib(2 * 8_000 * 8_000))),

@@ -10,8 +10,7 @@ use super::output;
 use crate::data;
 use crate::report::test::test;
 use crate::report::{self, Plot, Run, plot};
-use crate::run::folder;
-use crate::run::{Config, Error};
+use crate::run::{Config, Error, folder, metrics};
 
 /// Test images per batch.
 const BATCH: usize = 128;
@@ -93,6 +92,12 @@ fn open(args: &Args, path: &Path) -> anyhow::Result<Run> {
     let loaded = LoadedCheckpoint::new(path)?;
     let metadata = loaded.metadata();
     let config = Config::parse(&metadata.config, &loaded.path)?;
+    // Before the test, which takes longer.
+    let records = metrics::read(&path.join(folder::METRICS))?;
+    let steps = match path.join(folder::STEPS) {
+        file if file.exists() => metrics::read_steps(&file)?,
+        _ => Vec::new(),
+    };
     let full = path.canonicalize().unwrap_or_else(|_| path.into());
     let name = full.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
     let tested = match args.no_test {
@@ -122,12 +127,9 @@ fn open(args: &Args, path: &Path) -> anyhow::Result<Run> {
     Ok(Run {
         name,
         path: path.into(),
-        records: crate::run::metrics::read(&path.join("metrics.jsonl"))?,
+        records,
         input: metadata.preprocess.describe(metadata.model.image_size),
-        steps: match path.join(folder::STEPS) {
-            file if file.exists() => crate::run::metrics::read_steps(&file)?,
-            _ => Vec::new(),
-        },
+        steps,
         network: format!("{}, {1}×{1}", metadata.model.variant, metadata.model.image_size),
         config: metadata.config.clone(),
         filters: loaded.filters()?,
