@@ -125,7 +125,7 @@ fn a_request_that_nobody_waits_for_counts_until_it_is_done() {
 
 #[test]
 fn what_nobody_waits_for_is_not_begun() {
-    let limits = Limits { time: Duration::from_millis(300), ..Limits::default() };
+    let limits = Limits { time: Duration::from_secs(1), ..Limits::default() };
     let running = Running::start(limits, 1);
     let held = running.gate.lock().unwrap();
     // The first is at the network, the others wait behind it until their time is up.
@@ -141,7 +141,12 @@ fn what_nobody_waits_for_is_not_begun() {
     assert_eq!(ask(running.address, "POST /predict", &png(4)).0, 200);
     let batches = running.batches.lock().unwrap().clone();
     assert_eq!(batches.iter().sum::<usize>(), 1, "only the last was computed: {batches:?}");
-    assert_eq!(running.server.requests.available_permits(), limits.requests);
+    // The last place is given back just after its answer.
+    let start = Instant::now();
+    while running.server.requests.available_permits() < limits.requests {
+        assert!(start.elapsed() < Duration::from_secs(10), "a place is lost");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     running.stop();
 }
 
