@@ -3,13 +3,13 @@
 //! since, and which training pictures `--val` holds out.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
 use rayon::prelude::*;
 
 use super::error::{Error, Result};
-use crate::data::{Dataset, Role, Split};
+use crate::data::{Dataset, Role};
 use crate::{atomic_file, regular_file};
 
 /// Bytes up to which the files of a data set are read for their checksums; of a larger one only the sizes are known.
@@ -45,26 +45,33 @@ pub struct Changes {
 
 impl FileList {
     /// The pictures of a data set; `None` if they are not files.
-    pub fn of(dataset: &Dataset) -> Option<Self> {
-        let all: Vec<_> =
-            dataset.splits().flat_map(|(role, split)| (0..split.len()).map(move |at| (role, split, at))).collect();
-        let picture = |&(role, split, at): &(Role, &Split, usize)| {
-            let bytes = std::fs::metadata(split.file(at)?).ok().map(|file| file.len());
-            Some(Picture { role, name: dataset.file_name(split, at)?, bytes, crc: None })
-        };
-        let mut pictures = all.par_iter().map(picture).collect::<Option<Vec<_>>>()?;
+    ///
+    /// # Errors
+    /// A picture cannot be read for another reason than that it is gone or may not be read: those are known to the loader
+    /// as broken.
+    pub fn of(dataset: &Dataset) -> Result<Option<Self>> {
+        let all: Option<Vec<_>> = dataset
+            .splits()
+            .flat_map(|(role, split)| (0..split.len()).map(move |at| (role, split, at)))
+            .map(|(role, split, at)| Some((role, dataset.file_name(split, at)?, split.file(at)?)))
+            .collect();
+        let Some(all) = all else { return Ok(None) };
+        let mut pictures = all
+            .par_iter()
+            .map(|(role, name, path)| {
+                let bytes = unless_broken(path, path.metadata())?.map(|file| file.len());
+                Ok(Picture { role: *role, name: name.clone(), bytes, crc: None })
+            })
+            .collect::<Result<Vec<_>>>()?;
         if pictures.iter().filter_map(|picture| picture.bytes).sum::<u64>() <= MOST_READ {
-            let crc = |path: &Path| {
+            pictures.par_iter_mut().zip(&all).try_for_each(|(picture, (.., path))| {
                 let mut bytes = Vec::new();
-                regular_file::open(path).and_then(|file| file.take(MOST_READ).read_to_end(&mut bytes)).ok()?;
-                Some(crc32c::crc32c(&bytes))
-            };
-            let read = |(picture, &(_, split, at)): (&mut Picture, &(_, &Split, _))| {
-                picture.crc = split.file(at).and_then(|path| crc(&path));
-            };
-            pictures.par_iter_mut().zip(&all).for_each(read);
+                let read = regular_file::open(path).and_then(|file| file.take(MOST_READ).read_to_end(&mut bytes));
+                picture.crc = unless_broken(path, read)?.map(|_| crc32c::crc32c(&bytes));
+                Ok::<(), Error>(())
+            })?;
         }
-        Some(Self(pictures))
+        Ok(Some(Self(pictures)))
     }
 
     /// Writes the list, atomically.
@@ -158,6 +165,16 @@ impl std::fmt::Display for Changes {
                 .flatten()
                 .collect();
         f.write_str(if parts.is_empty() { "no file was added or removed".into() } else { parts.join(", ") }.as_str())
+    }
+}
+
+/// `None` for a picture that is gone, no file, or may not be read.
+fn unless_broken<T>(path: &Path, result: io::Result<T>) -> Result<Option<T>> {
+    use io::ErrorKind::{InvalidInput, IsADirectory, NotFound, PermissionDenied};
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind(), InvalidInput | IsADirectory | NotFound | PermissionDenied) => Ok(None),
+        Err(error) => Err(Error::io("read", path)(error)),
     }
 }
 

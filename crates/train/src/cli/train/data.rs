@@ -42,7 +42,7 @@ pub fn open(
         let message = format!("{} has training pictures only: nothing would choose the best epoch", dataset.name);
         return Err(hint::failure(message, "hold some out with --val 20%, or add a folder val/ with the same classes"));
     }
-    let files = FileList::of(&dataset);
+    let files = FileList::of(&dataset)?;
     let changed = match resumed {
         Some(resumed) => differs(resumed.metadata(), &dataset, kept.as_ref(), files.as_ref(), accept)?,
         None => false,
