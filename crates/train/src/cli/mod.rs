@@ -29,7 +29,7 @@ use clap::{FromArgMatches, Parser, Subcommand};
 use crate::data::DataError;
 use crate::print::{cut, notice, visible, visible_lines};
 use crate::run;
-use crate::run::stop::{self, INTERRUPTED};
+use crate::run::stop;
 
 /// Train AlexNet with hand-written CUDA and CPU kernels, evaluate it and use it
 #[derive(Debug, Parser)]
@@ -106,11 +106,7 @@ pub fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         notice(message(&error).trim_end());
-        ExitCode::from(match error.downcast_ref() {
-            Some(run::Error::Interrupted { .. }) => INTERRUPTED as u8,
-            _ if is_usage(&error) => 2,
-            _ => 1,
-        })
+        ExitCode::from(if is_usage(&error) { 2 } else { 1 })
     })
 }
 

@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
 use std::path::Path;
-use std::sync::OnceLock;
 
 use crate::atomic_file;
 use crate::print::visible_lines;
-use crate::run::{Error, Stop};
+use crate::run::Error;
+use crate::signals::Held;
 
 /// Checks that a file may be written there.
 ///
@@ -34,24 +34,18 @@ pub fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), Error> {
     write_with(path, force, |file| file.write_all(bytes).map_err(Error::io("write", path)))
 }
 
-/// Writes what `contents` writes, likewise. Ctrl-C meanwhile removes what is written so far.
+/// Writes what `contents` writes, likewise. Ctrl-C, SIGTERM and SIGHUP meanwhile remove what is written so far, and then end
+/// the process.
 ///
 /// # Errors
-/// Something is there and `force` is not given; the system refuses; [`Error::Interrupted`]; that of `contents`.
+/// Something is there and `force` is not given; the system refuses; that of `contents`.
 pub fn write_with(
     path: &Path,
     force: bool,
     contents: impl FnOnce(&mut File) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    static STOP: OnceLock<Stop> = OnceLock::new();
     check_free(path, force)?;
-    let stop = match STOP.get() {
-        Some(stop) => stop,
-        None => {
-            let signals = Stop::on_signals().map_err(Error::io("handle Ctrl-C while writing", path))?;
-            STOP.get_or_init(|| signals)
-        }
-    };
+    let signals = Held::new().map_err(Error::io("handle Ctrl-C while writing", path))?;
     let failed = |error: io::Error| match error.kind() {
         ErrorKind::AlreadyExists if !force => Error::FileExists { path: path.into() },
         _ => Error::io("write", path)(error),
@@ -60,8 +54,8 @@ pub fn write_with(
         contents(file)?;
         // Takes the longest.
         file.sync_all().map_err(Error::io("write", path))?;
-        match stop.requested() {
-            true => Err(Error::Interrupted { path: path.into() }),
+        match signals.is_ended() {
+            true => Err(failed(ErrorKind::Interrupted.into())),
             false => Ok(()),
         }
     })

@@ -77,12 +77,6 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// Ctrl-C came while the file was written.
-    #[error("interrupted; {} was not written", path.display())]
-    Interrupted {
-        /// The file.
-        path: PathBuf,
-    },
     /// The folder of the file to write does not exist.
     #[error("cannot write {}: there is no folder {}", path.display(), folder.display())]
     NoOutputFolder {
