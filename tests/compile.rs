@@ -1,8 +1,7 @@
 //! Every kernel compiles to machine code for every architecture and precision, without warnings and without register spills.
 //! Needs no GPU and no driver; downloads NVRTC if it is not installed.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::process::{Command, Output, Stdio};
 
 use alexnet_kernels::nvrtc::{self, Code, Nvrtc, Target};
 use alexnet_kernels::{Precision, UNITS, Unit, defines};
@@ -49,8 +48,26 @@ fn compile(unit: &Unit, sm: u32, precision: Precision) -> Vec<String> {
     faults.into_iter().map(|fault| format!("{}.cu {precision:?} {target}: {fault}", unit.name)).collect()
 }
 
+/// NVRTC compiles one file at a time in a process, so each core gets a process of its own, this test again.
 #[test]
 fn all_kernels_for_all_architectures_without_spills_or_warnings() {
+    let parts = std::thread::available_parallelism().map_or(1, usize::from);
+    let Ok(part) = std::env::var("COMPILE_PART") else {
+        compiler();
+        let processes = (0..parts).map(|part| {
+            let mut process = Command::new(std::env::current_exe().unwrap());
+            process.args(["all_kernels_for_all_architectures_without_spills_or_warnings", "--exact", "--nocapture"]);
+            process.env("COMPILE_PART", part.to_string()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            process.spawn().unwrap()
+        });
+        let outputs: Vec<Output> =
+            processes.collect::<Vec<_>>().into_iter().map(|process| process.wait_with_output().unwrap()).collect();
+        for Output { status, stdout, stderr } in outputs {
+            let text = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+            assert!(status.success() && text.contains("1 passed"), "{status}: {text}");
+        }
+        return;
+    };
     let only = std::env::var("ALEXNET_UNIT").ok();
     let units = UNITS.iter().filter(|unit| only.as_deref().is_none_or(|only| unit.name == only));
     let mut work = Vec::new();
@@ -62,17 +79,8 @@ fn all_kernels_for_all_architectures_without_spills_or_warnings() {
         }
     }
     assert!(!work.is_empty());
-    let (next, faults) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while let Some(&(unit, sm, precision)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    faults.lock().unwrap().extend(compile(unit, sm, precision));
-                }
-            });
-        }
-    });
-    let faults = faults.into_inner().unwrap();
+    let own = work.iter().skip(part.parse().unwrap()).step_by(parts);
+    let faults: Vec<String> = own.flat_map(|&(unit, sm, precision)| compile(unit, sm, precision)).collect();
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
