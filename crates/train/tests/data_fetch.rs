@@ -220,7 +220,7 @@ fn a_damaged_archive_is_deleted() {
     body[5000] ^= 1;
     let (result, _, folder, _) = fetch(&tiny, move |_, request, stream| serve(stream, request, &body, usize::MAX));
     let error = result.unwrap_err();
-    assert!(error.to_string().contains("the archive has MD5") && error.to_string().contains("deleted"), "{error}");
+    assert!(error.to_string().contains("the archive has SHA-256") && error.to_string().contains("deleted"), "{error}");
     assert_eq!(names(folder.path()), [".lock"]);
 }
 

@@ -1,10 +1,10 @@
-//! The official archive, `cifar-10-binary.tar.gz`: download, MD5 as published on its page, unpacking.
+//! The official archive, `cifar-10-binary.tar.gz`: download, SHA-256, unpacking.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use md5::{Digest, Md5};
+use sha2::{Digest, Sha256};
 
 use super::download::{Patience, download};
 use super::error::{DataError, Result};
@@ -42,14 +42,14 @@ pub fn fetch(
 }
 
 fn verified(archive: &Path, manifest: &Manifest) -> Result<Vec<Vec<u8>>> {
-    let mut hash = Md5::new();
+    let mut hash = Sha256::new();
     let mut file = BufReader::with_capacity(1 << 20, File::open(archive).map_err(DataError::io("read", archive))?);
     std::io::copy(&mut file, &mut hash).map_err(DataError::io("read", archive))?;
     let actual = hex(&hash.finalize());
-    if actual != manifest.archive_md5 {
+    if actual != manifest.archive_sha256 {
         return Err(DataError::Source(format!(
-            "the archive has MD5 {actual}, expected {}: it was damaged in transit and has been deleted",
-            manifest.archive_md5
+            "the archive has SHA-256 {actual}, expected {}: it was damaged in transit and has been deleted",
+            manifest.archive_sha256
         )));
     }
     let file = File::open(archive).map_err(DataError::io("read", archive))?;

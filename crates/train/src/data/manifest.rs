@@ -43,8 +43,8 @@ pub struct Manifest {
     pub files: Vec<FileSpec>,
     /// Size of the official archive in bytes.
     pub archive_bytes: u64,
-    /// MD5 of the official archive in hexadecimal, as its page gives it.
-    pub archive_md5: String,
+    /// SHA-256 of the official archive in hexadecimal; its MD5, as its page gives it, is c32a1d4ab5d03f1284b67883e8d87530.
+    pub archive_sha256: String,
 }
 
 impl Manifest {
@@ -64,7 +64,7 @@ impl Manifest {
                 .map(|(name, sha256)| FileSpec { name: name.into(), records: 10_000, sha256: sha256.into() })
                 .collect(),
             archive_bytes: 170_052_171,
-            archive_md5: "c32a1d4ab5d03f1284b67883e8d87530".into(),
+            archive_sha256: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd".into(),
         }
     }
 

@@ -72,7 +72,7 @@ impl Tiny {
         let manifest = Manifest {
             files: specs.collect(),
             archive_bytes: archive.len() as u64,
-            archive_md5: hex(&md5::Md5::digest(&archive)),
+            archive_sha256: hex(&sha2::Sha256::digest(&archive)),
         };
         Tiny { manifest, files, archive }
     }
@@ -80,7 +80,7 @@ impl Tiny {
     /// Replaces the archive by `archive`, as if it were the official one.
     pub fn with_archive(mut self, archive: Vec<u8>) -> Self {
         self.manifest.archive_bytes = archive.len() as u64;
-        self.manifest.archive_md5 = hex(&md5::Md5::digest(&archive));
+        self.manifest.archive_sha256 = hex(&sha2::Sha256::digest(&archive));
         self.archive = archive;
         self
     }
