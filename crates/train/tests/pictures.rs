@@ -317,8 +317,8 @@ fn pictures_come_from_pipes_too() {
         let done = from(argument, &file[..file.len() / 2]);
         assert!(done.code == 1 && done.error.contains("cut short"), "{argument}: {done:?}");
     }
-    // A device without an end is left after its first bytes: they are no picture's.
-    place.fail("predict run /dev/zero --device cpu", 1, &["/dev/zero", "zeros"]);
+    // A device without an end is not begun.
+    place.fail("predict run /dev/zero --device cpu", 1, &["/dev/zero", "it is a device, not a file"]);
 }
 
 #[test]
