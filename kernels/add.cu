@@ -4,18 +4,14 @@
 // memory traffic: x and y read, y written.
 #include "prelude.cuh"
 
-DEVICE float sum(float x, float y, u32 relu) {
-    float sum = x + y;
-    return relu && sum < 0.0f ? 0.0f : sum;
-}
-
 KERNEL void __launch_bounds__(256) add(const T* x, T* y, u32 relu, u32 len) {
-    u32 i = (blockIdx.x * 256 + threadIdx.x) * 4;
-    if (i + 4 <= len) {
-        float4x from = load4(x + i), to = load4(y + i);
-        for (int j = 0; j < 4; j++) to.v[j] = sum(from.v[j], to.v[j], relu);
-        store4(y + i, to);
-    } else {
-        for (; i < len; i++) y[i] = from_float<T>(sum(to_float(x[i]), to_float(y[i]), relu));
-    }
+    for_pack((blockIdx.x * 256 + threadIdx.x) * 4, len, [&](auto width, u32 i) {
+        constexpr int V = width.value;
+        Pack<V> from = load<V>(x + i), to = load<V>(y + i);
+        for (int j = 0; j < V; j++) {
+            to.v[j] += from.v[j];
+            if (relu && to.v[j] < 0.0f) to.v[j] = 0.0f;
+        }
+        store<V>(y + i, to);
+    });
 }

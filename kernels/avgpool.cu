@@ -14,19 +14,6 @@ struct AvgPool {
 DEVICE u32 window_begin(u32 i, u32 n, u32 m) { return i * n / m; }
 DEVICE u32 window_end(u32 i, u32 n, u32 m) { return ((i + 1) * n + m - 1) / m; }
 
-template <int V> DEVICE void load(const T* p, float (&x)[V]) {
-    if constexpr (V == 4) {
-        float4x pack = load4(p);
-        for (int v = 0; v < 4; v++) x[v] = pack.v[v];
-    } else {
-        x[0] = to_float(*p);
-    }
-}
-template <int V> DEVICE void store(T* p, const float (&x)[V]) {
-    if constexpr (V == 4) store4(p, {{x[0], x[1], x[2], x[3]}});
-    else *p = from_float<T>(x[0]);
-}
-
 template <int V> DEVICE void forward(const T* x, T* y, const AvgPool& s) {
     u32 i = blockIdx.x * 256 + threadIdx.x;
     if (i >= s.work) return;
@@ -35,16 +22,15 @@ template <int V> DEVICE void forward(const T* x, T* y, const AvgPool& s) {
     u32 n = i / packs / s.out_width / s.out_height;
     u32 h_begin = window_begin(p, s.height, s.out_height), h_end = window_end(p, s.height, s.out_height);
     u32 w_begin = window_begin(q, s.width, s.out_width), w_end = window_end(q, s.width, s.out_width);
-    float sum[V] = {};
+    Pack<V> sum = {};
     for (u32 h = h_begin; h < h_end; h++) {
         for (u32 w = w_begin; w < w_end; w++) {
-            float value[V];
-            load<V>(x + ((u64)(n * s.height + h) * s.width + w) * s.channels + c, value);
-            for (int v = 0; v < V; v++) sum[v] += value[v];
+            Pack<V> value = load<V>(x + ((u64)(n * s.height + h) * s.width + w) * s.channels + c);
+            for (int v = 0; v < V; v++) sum.v[v] += value.v[v];
         }
     }
     float pixels = (float)((h_end - h_begin) * (w_end - w_begin));
-    for (int v = 0; v < V; v++) sum[v] /= pixels;
+    for (int v = 0; v < V; v++) sum.v[v] /= pixels;
     store<V>(y + (u64)i * V, sum);
 }
 
@@ -56,14 +42,13 @@ template <int V> DEVICE void backward(const T* dy, T* dx, const AvgPool& s) {
     u32 n = i / packs / s.width / s.height;
     u32 p_begin = window_begin(h, s.out_height, s.height), p_end = window_end(h, s.out_height, s.height);
     u32 q_begin = window_begin(w, s.out_width, s.width), q_end = window_end(w, s.out_width, s.width);
-    float sum[V] = {};
+    Pack<V> sum = {};
     for (u32 p = p_begin; p < p_end; p++) {
         u32 rows = window_end(p, s.height, s.out_height) - window_begin(p, s.height, s.out_height);
         for (u32 q = q_begin; q < q_end; q++) {
             u32 columns = window_end(q, s.width, s.out_width) - window_begin(q, s.width, s.out_width);
-            float value[V];
-            load<V>(dy + ((u64)(n * s.out_height + p) * s.out_width + q) * s.channels + c, value);
-            for (int v = 0; v < V; v++) sum[v] += value[v] / (float)(rows * columns);
+            Pack<V> value = load<V>(dy + ((u64)(n * s.out_height + p) * s.out_width + q) * s.channels + c);
+            for (int v = 0; v < V; v++) sum.v[v] += value.v[v] / (float)(rows * columns);
         }
     }
     store<V>(dx + (u64)i * V, sum);

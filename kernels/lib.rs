@@ -44,7 +44,6 @@ pub mod probe;
 mod augment;
 mod avgpool;
 mod batchnorm;
-mod cast;
 mod conv;
 mod dropout;
 mod ema;

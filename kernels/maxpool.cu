@@ -17,22 +17,6 @@ struct MaxPool {
     u32 tile_rows, tile_columns;  // outputs or cells per block, if windows overlap
 };
 
-template <int V> struct Pack { float v[V]; };
-template <int V> DEVICE Pack<V> load(const T* p) {
-    Pack<V> pack;
-    if constexpr (V == 4) {
-        float4x x = load4(p);
-        for (int i = 0; i < 4; i++) pack.v[i] = x.v[i];
-    } else {
-        pack.v[0] = to_float(*p);
-    }
-    return pack;
-}
-template <int V> DEVICE void store(T* p, const Pack<V>& pack) {
-    if constexpr (V == 4) store4(p, {{pack.v[0], pack.v[1], pack.v[2], pack.v[3]}});
-    else *p = from_float<T>(pack.v[0]);
-}
-
 // One output: the maximum in the window of (p, q); pixel(h, w) is a pack of x.
 template <int V, typename Pixel> DEVICE void largest(u32 p, u32 q, const MaxPool& s, Pixel pixel, T* y, u8* argmax) {
     // The window's rows and columns inside the image.
@@ -189,10 +173,7 @@ KERNEL void __launch_bounds__(256) maxpool_forward_tile(const T* x, T* y, u8* ar
     __syncthreads();
     for_each(rows, columns, [&](u32 p, u32 q) {
         p += t.row, q += t.column;
-        auto pixel = [&](u32 h, u32 w) {
-            float4x pack = load4(own + ((h - top) * pitch + w - left) * 32);
-            return Pack<4>{{pack.v[0], pack.v[1], pack.v[2], pack.v[3]}};
-        };
+        auto pixel = [&](u32 h, u32 w) { return load4(own + ((h - top) * pitch + w - left) * 32); };
         u64 at = ((t.image * s.out_height + p) * s.out_width + q) * s.channels + t.c;
         if (!t.idle) largest<4>(p, q, s, pixel, y + at, argmax + at);
     });
@@ -226,8 +207,7 @@ template <int S> DEVICE void backward_tile(const T* dy, const u8* argmax, T* dx,
         auto gradient = [&](u32 p, u32 q, u32& word) {
             u32 at = (p - top) * pitch + q - left;
             word = words[at * 8];
-            float4x pack = load4(own + at * 32);
-            return Pack<4>{{pack.v[0], pack.v[1], pack.v[2], pack.v[3]}};
+            return load4(own + at * 32);
         };
         if (!t.idle) cell<4, S>(row + i * S, column + j * S, s, gradient, image);
     });

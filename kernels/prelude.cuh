@@ -57,8 +57,9 @@ template <typename To> DEVICE u32 pack2(float low, float high) {
     return (u32)from_float<To>(low).bits | (u32)from_float<To>(high).bits << 16;
 }
 
-// A pack: four consecutive elements, one load or store of 16 bytes (float) or 8 (half, bf16), aligned to its size.
-struct float4x { float v[4]; };
+// V consecutive elements as floats. Four are one load or store of 16 bytes (float) or 8 (half, bf16), aligned to its size.
+template <int V> struct Pack { float v[V]; };
+typedef Pack<4> float4x;
 DEVICE float4x load4(const float* p) {
     float4 x = *(const float4*)p;
     return {{x.x, x.y, x.z, x.w}};
@@ -73,31 +74,40 @@ template <typename To> DEVICE void store4(To* p, float4x x) {
     *(uint2*)p = make_uint2(pack2<To>(x.v[0], x.v[1]), pack2<To>(x.v[2], x.v[3]));
 }
 
-// Applies `f(float&, index)` to the elements [0, len) of x in place, four per thread; the last thread processes the tail.
-// Launch ⌈len / 4⌉ threads.
-template <typename Storage, typename F> DEVICE void map4(Storage* x, u32 len, F f) {
-    u32 i = (blockIdx.x * blockDim.x + threadIdx.x) * 4;
+// The same for V = 4, or for one element.
+template <int V, typename From> DEVICE Pack<V> load(const From* p) {
+    if constexpr (V == 4) return load4(p);
+    else return {{to_float(*p)}};
+}
+template <int V, typename To> DEVICE void store(To* p, const Pack<V>& x) {
+    if constexpr (V == 4) store4(p, x);
+    else *p = from_float<To>(x.v[0]);
+}
+
+// Calls f(Width<4>, i) if four elements begin at i < len, otherwise f(Width<1>, ·) for each of the last ones.
+template <int V> struct Width { static constexpr int value = V; };
+template <typename F> DEVICE void for_pack(u32 i, u32 len, F f) {
     if (i + 4 <= len) {
-        float4x pack = load4(x + i);
-        for (u32 j = 0; j < 4; j++) f(pack.v[j], i + j);
-        store4(x + i, pack);
+        f(Width<4>{}, i);
     } else {
-        for (; i < len; i++) {
-            float value = to_float(x[i]);
-            f(value, i);
-            x[i] = from_float<Storage>(value);
-        }
+        for (; i < len; i++) f(Width<1>{}, i);
     }
+}
+
+// Applies `f(float&, index)` to the elements [0, len) of x in place. Launch ⌈len / 4⌉ threads.
+template <typename Storage, typename F> DEVICE void map4(Storage* x, u32 len, F f) {
+    for_pack((blockIdx.x * blockDim.x + threadIdx.x) * 4, len, [&](auto width, u32 i) {
+        constexpr int V = width.value;
+        Pack<V> pack = load<V>(x + i);
+        for (u32 j = 0; j < V; j++) f(pack.v[j], i + j);
+        store<V>(x + i, pack);
+    });
 }
 
 // ---- Reductions, in a fixed order: always the same bits --------------------------------------------------------------
 
 DEVICE float warp_sum(float x) {
     for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
-    return x;
-}
-DEVICE float warp_max(float x) {
-    for (int offset = 16; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, offset));
     return x;
 }
 
@@ -129,11 +139,6 @@ DEVICE u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(
 // Copies 16 bytes to shared memory without registers; the bytes after the first `bytes` are set to zero.
 DEVICE void cp_async16(void* to_shared, const void* from, u32 bytes = 16) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to_shared)), "l"(from), "r"(bytes)
-                 : "memory");
-}
-// The same for 4 bytes.
-DEVICE void cp_async4(void* to_shared, const void* from, u32 bytes = 4) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to_shared)), "l"(from), "r"(bytes)
                  : "memory");
 }
 DEVICE void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }

@@ -21,10 +21,6 @@ struct Loss {
     float own, other, divisor;
 };
 
-DEVICE float value(float x) { return x; }
-DEVICE float value(half x) { return to_float(x); }
-DEVICE float value(bf16 x) { return to_float(x); }
-
 // The labels of a row and their shares.
 struct Labels {
     u32 first, second;
@@ -47,7 +43,7 @@ DEVICE void row(const From* x, Labels labels, const float* class_weights, float*
     float largest = -INFINITY;
     u32 where = 0xffffffffu;
     for (u32 i = lane; i < s.classes; i += 32) {
-        float v = value(x[i]);
+        float v = to_float(x[i]);
         if (v > largest) largest = v, where = i;
     }
     for (int offset = 16; offset > 0; offset /= 2) {
@@ -58,19 +54,19 @@ DEVICE void row(const From* x, Labels labels, const float* class_weights, float*
     if (where == 0xffffffffu) {
         // All are −∞ or NaN: start with the first, so that a NaN is kept.
         where = 0;
-        largest = value(x[0]);
+        largest = to_float(x[0]);
     }
     float sum = 0.0f, differences = 0.0f, total = 1.0f;
     if (class_weights == nullptr) {
         for (u32 i = lane; i < s.classes; i += 32) {
-            float difference = value(x[i]) - largest;
+            float difference = to_float(x[i]) - largest;
             sum += expf(difference);
             differences += difference;
         }
     } else {
         float weights = 0.0f;
         for (u32 i = lane; i < s.classes; i += 32) {
-            float difference = value(x[i]) - largest;
+            float difference = to_float(x[i]) - largest;
             sum += expf(difference);
             differences += part(class_weights[i], difference);
             weights += class_weights[i];
@@ -84,7 +80,7 @@ DEVICE void row(const From* x, Labels labels, const float* class_weights, float*
     differences = warp_sum(differences);
     if (lane == 0) {
         auto own = [&](u32 label, float share) {
-            return label < s.classes ? part(share, value(x[label]) - largest) : 0.0f;
+            return label < s.classes ? part(share, to_float(x[label]) - largest) : 0.0f;
         };
         float both = own(labels.first, labels.weight) + own(labels.second, labels.rest);
         float log_sum = logf(sum);
@@ -97,7 +93,7 @@ DEVICE void row(const From* x, Labels labels, const float* class_weights, float*
     __syncwarp();
     for (u32 i = lane; i < s.classes; i += 32) {
         float share = (i == labels.first ? labels.weight : 0.0f) + (i == labels.second ? labels.rest : 0.0f);
-        float softmax = expf(value(x[i]) - largest) / sum, even = s.other;
+        float softmax = expf(to_float(x[i]) - largest) / sum, even = s.other;
         if (class_weights != nullptr) softmax *= total, even *= class_weights[i];
         float target = even + s.own * share;
         put(i, (softmax - target) / s.divisor);

@@ -7,7 +7,7 @@ use crate::array::Array;
 use crate::error::Result;
 use crate::launch::{Value, count};
 
-/// Maximum number of arrays per launch, as in the `.cu` files.
+/// Maximum number of arrays per launch, as in `table.cuh`.
 const ENTRIES: usize = 64;
 const CHUNK: u32 = 4096;
 

@@ -1,11 +1,10 @@
 use alexnet_core::arguments::Augment;
-use alexnet_core::device::cuda::Precision;
+use alexnet_core::device::{Memory, Operators};
 use alexnet_core::random::Philox;
 use alexnet_core::reference;
 use alexnet_core::shape::AugmentShape;
-use alexnet_kernels::Number;
 
-use crate::support::{PRECISIONS, gpu, stored};
+use crate::support::{PRECISIONS, gpu, read, stored};
 
 const MEAN: [f32; 3] = [0.4914, 0.4822, 0.4465];
 const STD: [f32; 3] = [0.2023, 0.1994, 0.2010];
@@ -42,22 +41,12 @@ fn the_bits_of_the_host() {
         reference::augment(Augment { shape: &s, images: &pixels, indices: &indices, out: &mut expected });
         for precision in PRECISIONS {
             let found = gpu.run(&format!("{s:?}"), precision, |device| {
-                let kernels = device.kernels();
-                let mut on_device = kernels.zeros(Number::U8, pixels.len()).unwrap();
-                kernels.write(&pixels, &mut on_device).unwrap();
-                let mut order = kernels.zeros(Number::U32, batch).unwrap();
-                kernels.write(&indices, &mut order).unwrap();
-                let mut out = kernels.zeros(kernels.storage(), expected.len()).unwrap();
-                kernels.augment(Augment { shape: &s, images: &on_device, indices: &order, out: &mut out }).unwrap();
-                let mut floats = kernels.zeros(Number::F32, expected.len()).unwrap();
-                if precision == Precision::Fp32 {
-                    floats = out;
-                } else {
-                    kernels.cast_to_float(expected.len(), &out, &mut floats).unwrap();
-                }
-                let mut found = vec![0f32; expected.len()];
-                kernels.read(&floats, &mut found).unwrap();
-                vec![found]
+                let (mut on_device, mut order) = (device.bytes(pixels.len()).unwrap(), device.labels(batch).unwrap());
+                device.write_bytes(&pixels, &mut on_device).unwrap();
+                device.write_labels(&indices, &mut order).unwrap();
+                let mut out = device.activations(expected.len()).unwrap();
+                device.augment(Augment { shape: &s, images: &on_device, indices: &order, out: &mut out }).unwrap();
+                vec![read(device, &out)]
             });
             for (i, &expected) in expected.iter().enumerate() {
                 assert_eq!(found[0][i], stored(expected, precision), "{s:?} {precision:?} {i}");

@@ -115,7 +115,15 @@ fn matrices_for_tensor_cores() {
          y[t] = d[0] + d[3];",
         2,
     );
-    assert_eq!((c.flops_tensor, c.classes.tensor), (2 * 2 * 16 * 8 * 16, 2));
+    assert_eq!((c.flops_tensor, c.flops_tf32, c.classes.tensor), (2 * 2 * 16 * 8 * 16, 0, 2));
+    let c = count(
+        "unsigned a[4] = {0, 0, 0, 0}, b[2] = {0, 0}; float d[4] = {1, 2, 3, 4};
+         asm volatile(\"mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\"
+         : \"+f\"(d[0]), \"+f\"(d[1]), \"+f\"(d[2]), \"+f\"(d[3]) : \"r\"(a[0]), \"r\"(a[1]), \"r\"(a[2]), \"r\"(a[3]), \"r\"(b[0]), \"r\"(b[1]));
+         y[t] = d[0] + d[3];",
+        2,
+    );
+    assert_eq!((c.flops_tensor, c.flops_tf32), (2 * 2 * 16 * 8 * 8, 2 * 2 * 16 * 8 * 8));
 }
 
 #[test]

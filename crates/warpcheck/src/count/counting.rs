@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::{Counters, Global, Shared};
 use crate::{
+    arith::mma::Element,
     exec::memory::Resolved,
     finding::{Access, StateSpace},
     program::{Class, Kind, Program},
@@ -201,7 +202,9 @@ impl Counting {
                     let s = form.shape;
                     // Volta's form is four products at once.
                     let products = if (s.m, s.n, s.k) == (8, 8, 4) && form.a.width() == 16 { 4 } else { 1 };
-                    c.flops_tensor += runs * products * 2 * u64::from(s.m * s.n * s.k);
+                    let flops = runs * products * 2 * u64::from(s.m * s.n * s.k);
+                    c.flops_tensor += flops;
+                    c.flops_tf32 += if form.a == Element::Tf32 { flops } else { 0 };
                 }
                 continue;
             }

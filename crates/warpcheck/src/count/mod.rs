@@ -24,6 +24,8 @@ pub struct Counters {
     pub flops_f16: u64,
     /// Operations of the tensor cores, a multiply-add counting 2.
     pub flops_tensor: u64,
+    /// Those of them with tf32 inputs.
+    pub flops_tf32: u64,
     /// Global loads.
     pub global_load: Global,
     /// Global stores.

@@ -16,7 +16,7 @@ macro_rules! sum {
     };
 }
 
-sum!(Counters: warp_instructions lane_instructions flops_f32 flops_f64 flops_f16 flops_tensor
+sum!(Counters: warp_instructions lane_instructions flops_f32 flops_f64 flops_f16 flops_tensor flops_tf32
     unique_bytes_read unique_bytes_written shared_atomics global_atomics barriers blocks warps;
     classes global_load global_store global_atomic shared_load shared_store);
 sum!(Classes: integer f32 f64 f16 special conversion tensor data_movement load store atomic

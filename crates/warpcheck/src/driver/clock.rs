@@ -62,7 +62,7 @@ pub(crate) fn busy(profile: &Profile, counters: &Counters) -> f64 {
         counters.flops_f32 as f64 * whole / (profile.fp32_tflops * 1e3),
         counters.flops_f64 as f64 * whole / (profile.fp64_tflops * 1e3),
         counters.flops_f16 as f64 * whole / (2.0 * profile.fp32_tflops * 1e3),
-        counters.flops_tensor as f64 * whole / (profile.tensor_tflops * 1e3),
+        tensor(profile, counters) * whole,
         // Each SM reads 64 bytes per cycle from L2.
         sectors.iter().sum::<u64>() as f64 * 32.0 / (sms * 64.0 * clock),
         // Compulsory traffic of device memory.
@@ -72,6 +72,13 @@ pub(crate) fn busy(profile: &Profile, counters: &Counters) -> f64 {
     ]
     .into_iter()
     .fold(0.0, f64::max)
+}
+
+/// Time of all tensor cores: those products whose inputs are tf32 have a peak of their own.
+fn tensor(profile: &Profile, counters: &Counters) -> f64 {
+    let time = |flops: u64, tflops: f64| if flops == 0 { 0.0 } else { flops as f64 / (tflops * 1e3) };
+    let tf32 = counters.flops_tf32;
+    time(tf32, profile.tf32_tflops) + time(counters.flops_tensor - tf32, profile.tensor_tflops)
 }
 
 #[cfg(test)]
@@ -88,6 +95,19 @@ mod tests {
         counters.flops_f32 = 195_000_000_000;
         let compute = kernel(&profile, Some(&counters), Duration::ZERO);
         assert!((compute - LAUNCH - 1e7).abs() < 1.0, "ten milliseconds of FMA: {compute}");
+    }
+
+    #[test]
+    fn tf32_has_its_own_peak() {
+        let profile = Profile::default();
+        let of = |flops_tf32| {
+            let counters =
+                Counters { blocks: 10_000, flops_tensor: 312_000_000_000, flops_tf32, ..Counters::default() };
+            busy(&profile, &counters)
+        };
+        assert!((of(0) - 1e6).abs() < 1.0, "a millisecond of half precision: {}", of(0));
+        assert!((of(312_000_000_000) - 2e6).abs() < 1.0, "two of tf32: {}", of(312_000_000_000));
+        assert!((of(156_000_000_000) - 1.5e6).abs() < 1.0, "one of each: {}", of(156_000_000_000));
     }
 
     #[test]
