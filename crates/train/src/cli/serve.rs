@@ -109,7 +109,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         time: Duration::from_secs(args.timeout.into()),
         requests: args.max_requests.into(),
         connections: Limits::default().connections.max(2 * usize::from(args.max_requests)),
-        ..Limits::default()
     };
     let batch = usize::from(args.batch_size);
     let mut classifier = loaded.classifier(&args.device, batch)?;
