@@ -266,7 +266,7 @@ fn a_picture_costs_what_it_shows() {
         write(name, &file);
         let found = cost(&place, &format!("predict r {name} --device cpu"));
         let (mib, seconds) = (found.mib.saturating_sub(base.mib), found.seconds - base.seconds);
-        let most = (2 * pixels >> 20) + 64;
+        let most = ((2 * pixels) >> 20) + 64;
         println!(
             "{name}: {} bytes, {mib} of {most} MiB, {seconds:.2} s, code {} {}",
             file.len(),

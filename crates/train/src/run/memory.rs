@@ -16,7 +16,7 @@ mod control_group;
 const PROCESS: u64 = 16 << 20;
 
 /// Bytes that can be allocated without swapping, on Linux: the smaller of the kernel's `MemAvailable` and what the limits of
-/// [control groups](control_group::left) leave.
+/// control groups leave.
 pub fn available() -> Option<u64> {
     let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| mem_available(&text));
     machine.into_iter().chain(control_group::left(Path::new("/"))).min()

@@ -6,9 +6,9 @@
 //! proxy's in front.
 //!
 //! What a client can hold is limited. A request takes one of `requests` places when its body is complete, so that slow
-//! uploads take none. Bodies beyond [`SMALL_BODY`] share [`BODIES`] bytes; while others wait for some, they must arrive at
-//! the rate that their time limit asks for. Large pictures are decoded one at a time. A connection that waits for its client gives way when there are too
-//! many. Work that nobody waits for is not begun.
+//! uploads take none. Bodies beyond `SMALL_BODY` share `BODIES` bytes; while others wait for some, they must arrive at
+//! the rate that their time limit asks for. Large pictures are decoded one at a time. A connection that waits for its
+//! client gives way when there are too many. Work that nobody waits for is not begun.
 
 pub mod access;
 mod answer;
