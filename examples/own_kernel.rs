@@ -13,7 +13,7 @@
 //! ```
 
 use alexnet_kernels::nvrtc::{self, Code, Nvrtc};
-use alexnet_kernels::{Unit, device_count, probe};
+use alexnet_kernels::{Unit, probe};
 use cudarc::driver::sys::CUevent_flags::CU_EVENT_DEFAULT;
 use cudarc::driver::{CudaContext, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::Ptx;
@@ -28,13 +28,15 @@ extern "C" __global__ void saxpy(float a, const float* x, float* y, int n) {
 
 pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Fails with an error if there is no driver or no GPU, where `CudaContext::new` would panic.
-    device_count()?;
+    let (driver, _) = probe::driver()?;
     let context = CudaContext::new(0)?;
     let (major, minor) = context.compute_capability()?;
 
     // Compile: PTX works everywhere, `Code::Cubin` skips the driver's compiler but needs a GPU.
-    let nvrtc = Nvrtc::find().or_else(|_| nvrtc::fetch().and_then(|_| Nvrtc::find()))?;
-    let target = nvrtc.target(Code::Ptx, (10 * major + minor) as u32);
+    let device = nvrtc::Device { sm: (10 * major + minor) as u32, driver };
+    let found = nvrtc::search(Some(device)).or_else(|_| nvrtc::fetch().and_then(|_| nvrtc::search(Some(device))))?;
+    let nvrtc = found.nvrtc;
+    let target = nvrtc.target(Code::Ptx, device.sm);
     let unit = Unit { name: "saxpy", source: SOURCE, hash: "" };
     let compiled = nvrtc.compile(&unit, target, &Nvrtc::options(target, &[]))?;
     let saxpy = context.load_module(Ptx::from_binary(compiled.image))?.load_function("saxpy")?;

@@ -4,15 +4,15 @@
 //! source with its headers. An entry is a folder that is written under a temporary name and then renamed, so that processes
 //! may compile the same kernel at once: the first to finish wins, the others discard their identical copies.
 
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 use sha2::{Digest, Sha256};
 
 use crate::Unit;
 use crate::error::{Error, Result};
-use crate::nvrtc::{Compiled, Nvrtc, Target, cache_folder};
+use crate::nvrtc::{Compiled, Nvrtc, Target};
 
 const IMAGE: &str = "image";
 const SUM: &str = "sha256";
@@ -21,12 +21,26 @@ pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The cache's folder.
+/// The folder for files that can be regenerated: `ALEXNET_CACHE`, or `alexnet` in the user's cache folder.
+///
+/// # Errors
+/// [`Error::Cache`] if there is neither.
+pub fn root() -> Result<PathBuf> {
+    if let Some(folder) = env::var_os("ALEXNET_CACHE") {
+        return Ok(folder.into());
+    }
+    dirs::cache_dir().map(|folder| folder.join("alexnet")).ok_or_else(|| Error::Cache {
+        path: "~/.cache".into(),
+        reason: "no cache folder: set HOME, XDG_CACHE_HOME or ALEXNET_CACHE".into(),
+    })
+}
+
+/// The folder of compiled kernels.
 ///
 /// # Errors
 /// [`Error::Cache`] if the user has no cache folder.
 pub fn folder() -> Result<PathBuf> {
-    Ok(cache_folder()?.join("kernels"))
+    Ok(root()?.join("kernels"))
 }
 
 fn entry(nvrtc: &Nvrtc, unit: &Unit, target: Target, options: &[String]) -> Result<PathBuf> {

@@ -42,16 +42,18 @@ pub enum Error {
         /// Ten times its compute capability.
         sm: u32,
     },
-    /// NVRTC, the run-time compiler, was not found.
+    /// NVRTC, the run-time compiler, was not found, or all that were found cannot be used.
     #[error(
-        "no NVRTC, the compiler of the kernels; looked for {tried}; install it, or set ALEXNET_NVRTC to the folder \
-         that holds libnvrtc.so.12"
+        "no NVRTC, the compiler of the kernels; {}looked in {tried}; install it, or set ALEXNET_NVRTC to the folder that \
+         holds libnvrtc.so.12 or .13", passed_over.iter().map(|error| format!("passed over {error}; ")).collect::<String>()
     )]
     NoNvrtc {
-        /// The paths searched.
+        /// Why each library that was found cannot be used.
+        passed_over: Vec<Error>,
+        /// The places searched.
         tried: String,
     },
-    /// The NVRTC found cannot be used.
+    /// A file of NVRTC cannot be used.
     #[error("{}: {reason}", path.display())]
     Nvrtc {
         /// The library.

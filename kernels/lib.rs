@@ -20,7 +20,7 @@
 //!
 //! `examples/own_kernel.rs` compiles and launches a kernel that is not in this crate.
 //!
-//! Environment variables: `ALEXNET_NVRTC` (NVRTC's file or folder), `ALEXNET_CACHE` (folder for compiled kernels),
+//! Environment variables: `ALEXNET_NVRTC` (NVRTC's file or folder; see [`nvrtc::search`]), `ALEXNET_CACHE` (folder for compiled kernels),
 //! `ALEXNET_CODE` (`cubin` or `ptx`: the code given to the driver), `ALEXNET_DUMP` (`cubin` or `ptx`: also writes each file's
 //! code into the folder `alexnet-dump`), `ALEXNET_SYNC=1` (waits after each launch, so that an error names the kernel that
 //! caused it).
@@ -199,14 +199,13 @@ impl Kernels {
     /// Opens GPU number `ordinal`.
     ///
     /// # Errors
-    /// Those of [`device_count`]; [`Error::Ordinal`], [`Error::DeviceTooOld`]; [`Error::NoNvrtc`] or [`Error::Nvrtc`] if the
-    /// compiler is missing or does not fit the GPU or its driver.
+    /// Those of [`device_count`]; [`Error::Ordinal`], [`Error::DeviceTooOld`]; [`Error::NoNvrtc`] or [`Error::Nvrtc`] if there is
+    /// no compiler for the GPU and its driver.
     pub fn new(ordinal: usize, precision: Precision) -> Result<Self> {
         let count = device_count()?;
         if ordinal >= count {
             return Err(Error::Ordinal { asked: ordinal, count });
         }
-        let nvrtc = Nvrtc::find()?;
         let fail = |call: &str| {
             let call = call.to_owned();
             move |error| Error::driver(call, error)
@@ -218,7 +217,7 @@ impl Kernels {
         if sm < OLDEST {
             return Err(Error::DeviceTooOld { device: name, sm });
         }
-        nvrtc.suits(sm, driver_version()?)?;
+        let nvrtc = nvrtc::search(Some(nvrtc::Device { sm, driver: driver_version()? }))?.nvrtc;
         // SAFETY: all arrays are used on the one stream below, in order, so no events are needed to guard them; and events
         // would prevent capturing the stream.
         unsafe { context.disable_event_tracking() };

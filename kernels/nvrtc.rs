@@ -1,9 +1,6 @@
 //! Finds, downloads and calls NVRTC, NVIDIA's run-time compiler.
 //!
-//! NVRTC needs no GPU, driver or CUDA toolkit. It is searched for in
-//! 1. the folder (or file) that `ALEXNET_NVRTC` names,
-//! 2. the user's cache folder, where [`fetch`] puts version 12.9,
-//! 3. the loader's path (`libnvrtc.so.12`, `.13`, `libnvrtc.so`) and `/usr/local/cuda/lib64`.
+//! NVRTC needs no GPU, driver or CUDA toolkit. [`search`] says where it is searched for.
 //!
 //! cudarc's binding is not used: it loads by name only, `libnvrtc.so` before versioned names, so that a file chosen here could
 //! be overruled by another installation; and it panics if there is none.
@@ -19,24 +16,22 @@
 //! # Ok::<(), alexnet_kernels::Error>(())
 //! ```
 
+use std::error::Error as _;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
-use std::{env, fs, ptr};
+use std::ptr;
 
 use libloading::Library;
-use sha2::{Digest, Sha256};
 
-use crate::cache::hex;
 use crate::error::{Error, Result};
 use crate::{HEADERS, Unit};
 
-/// The version that [`fetch`] downloads. CUDA 12 is the last that compiles for sm_70, and 12.9 compiles for sm_120 too.
-pub const VERSION: &str = "12.9.86";
-/// SHA-256 of its wheel for Linux on x86-64.
-const SHA256: &str = "210cf05005a447e29214e9ce50851e83fc5f4358df8b453155d5e1918094dcb4";
-const LIBRARY: &str = "libnvrtc.so.12";
+mod fetch;
+mod library;
+mod search;
+
+pub use fetch::{VERSION, fetch};
+pub use search::{Device, Found, search};
 
 /// The kind of code that a kernel is compiled to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,8 +79,8 @@ pub struct Compiled {
     pub log: String,
 }
 
-/// Why this version of NVRTC, whose oldest architecture is `oldest`, does not work for a device and its driver.
-fn unsuitable((major, minor): (i32, i32), oldest: u32, sm: u32, driver: i32) -> Option<String> {
+/// Why this version of NVRTC, whose oldest architecture is `oldest`, does not work for a device.
+fn unsuitable((major, minor): (i32, i32), oldest: u32, Device { sm, driver }: Device) -> Option<String> {
     let capability = |sm: u32| format!("{}.{}", sm / 10, sm % 10);
     let problem = if oldest > sm {
         format!("compiles for compute capability {} and newer, the GPU has {}", capability(oldest), capability(sm))
@@ -94,7 +89,7 @@ fn unsuitable((major, minor): (i32, i32), oldest: u32, sm: u32, driver: i32) -> 
     } else {
         return None;
     };
-    Some(format!("NVRTC {major}.{minor} {problem}; use version {VERSION}"))
+    Some(format!("NVRTC {major}.{minor} {problem}"))
 }
 
 type Program = *mut c_void;
@@ -103,7 +98,7 @@ type Program = *mut c_void;
 pub struct Nvrtc {
     path: PathBuf,
     version: (i32, i32),
-    /// Version and file size: identifies the compiler's build in cache keys.
+    /// Version and contents of its files: identifies the compiler's build in cache keys.
     identity: String,
     architectures: Vec<u32>,
     create: unsafe extern "C" fn(
@@ -125,6 +120,19 @@ pub struct Nvrtc {
     text: unsafe extern "C" fn(c_int) -> *const c_char,
 }
 
+/// Loads a library, for good: the pointers to its functions have no lifetime.
+fn open(path: &Path) -> Result<&'static Library, String> {
+    // SAFETY: runs the initialisers of NVIDIA's library, or of the file that the user named. Its symbols are local: several
+    // versions of NVRTC do not disturb each other.
+    let library = unsafe { Library::new(path) }.map_err(|e| reason(&e))?;
+    Ok(Box::leak(Box::new(library)))
+}
+
+/// The loader's own words, which libloading's message leaves out.
+fn reason(error: &libloading::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 impl std::fmt::Debug for Nvrtc {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Nvrtc").field("path", &self.path).field("version", &self.version).finish_non_exhaustive()
@@ -132,62 +140,30 @@ impl std::fmt::Debug for Nvrtc {
 }
 
 impl Nvrtc {
-    /// Finds and loads NVRTC; later calls return the same one.
+    /// Finds NVRTC for no particular device; see [`search`].
     ///
     /// # Errors
-    /// [`Error::NoNvrtc`] if there is none, [`Error::Nvrtc`] if the file found cannot be used.
+    /// As [`search`].
     pub fn find() -> Result<&'static Self> {
-        static FOUND: OnceLock<Nvrtc> = OnceLock::new();
-        if let Some(found) = FOUND.get() {
-            return Ok(found);
-        }
-        let nvrtc = Self::search()?;
-        Ok(FOUND.get_or_init(|| nvrtc))
-    }
-
-    fn search() -> Result<Self> {
-        if let Some(given) = env::var_os("ALEXNET_NVRTC") {
-            let given = PathBuf::from(given);
-            let path = if given.is_dir() { given.join(LIBRARY) } else { given };
-            return Self::load(&path).map_err(|error| match error {
-                Error::Nvrtc { path, reason } => {
-                    let hint = format!("ALEXNET_NVRTC names it; unset that, or set it to the folder of {LIBRARY}");
-                    Error::Nvrtc { path, reason: format!("{reason} ({hint})") }
-                }
-                error => error,
-            });
-        }
-        let mut tried = Vec::new();
-        for folder in folders() {
-            let path = folder.join(LIBRARY);
-            if path.is_file() {
-                return Self::load(&path);
-            }
-            tried.push(path.display().to_string());
-        }
-        for name in ["libnvrtc.so.12", "libnvrtc.so.13", "libnvrtc.so", "/usr/local/cuda/lib64/libnvrtc.so"] {
-            if let Ok(nvrtc) = Self::load(Path::new(name)) {
-                return Ok(nvrtc);
-            }
-            tried.push(name.to_owned());
-        }
-        Err(Error::NoNvrtc { tried: tried.join(", ") })
+        search(None).map(|found| found.nvrtc)
     }
 
     /// Loads the library at `path`; a bare file name is searched for on the loader's path.
     ///
     /// # Errors
-    /// [`Error::Nvrtc`] if it cannot be loaded, lacks a function, or is older than 12.0.
+    /// [`Error::Nvrtc`] if it cannot be loaded, is damaged, lacks a function or the library of its built-in functions, or is
+    /// older than 12.0.
     pub fn load(path: &Path) -> Result<Self> {
         let fail = |reason: String| Error::Nvrtc { path: path.to_owned(), reason };
-        // SAFETY: runs the initialisers of NVIDIA's library, or of the file that the user named.
-        let library = unsafe { Library::new(path) }.map_err(|e| fail(e.to_string()))?;
-        // Never unloaded: the function pointers below have no lifetime.
-        let library: &'static Library = Box::leak(Box::new(library));
+        let bare = path.parent().is_some_and(|folder| folder.as_os_str().is_empty());
+        if !bare {
+            library::check(path).map_err(fail)?;
+        }
+        let library = open(path).map_err(fail)?;
         macro_rules! function {
             ($name:literal) => {
                 // SAFETY: the types are those of nvrtc.h, unchanged since version 11.2.
-                *unsafe { library.get($name) }.map_err(|e| fail(e.to_string()))?
+                *unsafe { library.get($name) }.map_err(|e| fail(reason(&e)))?
             };
         }
         let version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int = function!(b"nvrtcVersion");
@@ -204,11 +180,22 @@ impl Nvrtc {
         if unsafe { list(architectures.as_mut_ptr()) } != 0 {
             return Err(fail("nvrtcGetSupportedArchs failed".into()));
         }
-        let bytes = fs::metadata(path).map(|file| file.len()).unwrap_or(0);
+        let file = if bare { library::mapped(version as usize) } else { Some(path.to_owned()) };
+        let file = file.ok_or_else(|| fail("cannot tell which file was loaded".into()))?;
+        // NVRTC loads this library by its bare name when it first compiles. It is loaded here by its path: the loader's path
+        // could give another build, or, for some versions, the current folder.
+        let name = format!("libnvrtc-builtins.so.{major}.{minor}");
+        let beside = [Some(file.clone()), file.canonicalize().ok()].into_iter().flatten();
+        let builtins = beside.map(|file| file.with_file_name(&name)).find(|file| file.is_file());
+        let builtins = builtins.ok_or_else(|| fail(format!("{name} is not beside it")))?;
+        library::check(&builtins).and_then(|()| open(&builtins)).map_err(|e| fail(format!("{name}: {e}")))?;
+        let unreadable = |e: std::io::Error| fail(e.to_string());
+        let build = library::build(&file, 4096).map_err(unreadable)?;
+        let build_of_builtins = library::build(&builtins, u64::MAX).map_err(unreadable)?;
         Ok(Self {
-            path: path.to_owned(),
+            path: file,
             version: (major, minor),
-            identity: format!("nvrtc {major}.{minor} {bytes}"),
+            identity: format!("nvrtc {major}.{minor} {build} {build_of_builtins}"),
             architectures: architectures.into_iter().map(|sm| sm as u32).collect(),
             create: function!(b"nvrtcCreateProgram"),
             compile: function!(b"nvrtcCompileProgram"),
@@ -223,7 +210,7 @@ impl Nvrtc {
         })
     }
 
-    /// The file it was loaded from, or its name on the loader's path.
+    /// The file it was loaded from.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -239,17 +226,9 @@ impl Nvrtc {
         &self.architectures
     }
 
-    /// Checks that a driver of version `driver` (from `cuDriverGetVersion`, 12.4 is 12040) can load what this compiler produces
-    /// for a device of compute capability `sm`/10.
-    ///
-    /// # Errors
-    /// [`Error::Nvrtc`] with the reason.
-    pub fn suits(&self, sm: u32, driver: i32) -> Result<()> {
-        let oldest = self.architectures.iter().copied().min().unwrap_or(0);
-        match unsuitable(self.version, oldest, sm, driver) {
-            Some(reason) => Err(Error::Nvrtc { path: self.path.clone(), reason }),
-            None => Ok(()),
-        }
+    /// Why it does not work for a device, if so.
+    fn unsuitable(&self, device: Device) -> Option<String> {
+        unsuitable(self.version, self.architectures.iter().copied().min().unwrap_or(0), device)
     }
 
     /// The target for a device: its own architecture, or PTX for the newest older architecture if NVRTC does not know it.
@@ -362,143 +341,18 @@ impl Drop for Handle<'_> {
     }
 }
 
-/// The folder for files that can be regenerated: `ALEXNET_CACHE`, or `alexnet` in the user's cache folder.
-///
-/// # Errors
-/// [`Error::Cache`] if there is neither.
-pub fn cache_folder() -> Result<PathBuf> {
-    if let Some(folder) = env::var_os("ALEXNET_CACHE") {
-        return Ok(folder.into());
-    }
-    dirs::cache_dir().map(|folder| folder.join("alexnet")).ok_or_else(|| Error::Cache {
-        path: "~/.cache".into(),
-        reason: "no cache folder: set HOME, XDG_CACHE_HOME or ALEXNET_CACHE".into(),
-    })
-}
-
-/// The folders to which [`fetch`] and warpcheck's tests unpack NVRTC.
-fn folders() -> Vec<PathBuf> {
-    let version = format!("nvrtc-{VERSION}");
-    let own = cache_folder().ok().map(|folder| folder.join(&version));
-    own.into_iter().chain(dirs::cache_dir().map(|folder| folder.join("warpcheck").join(&version))).collect()
-}
-
-/// Downloads NVRTC with pip into the cache folder unless it is there; returns its folder. Linux on x86-64 only.
-///
-/// # Errors
-/// [`Error::Fetch`] without python3, pip or network, or if the wheel has another checksum; [`Error::Cache`] if the folder cannot
-/// be written.
-pub fn fetch() -> Result<PathBuf> {
-    if let Some(ready) = folders().into_iter().find(|folder| folder.join(LIBRARY).is_file()) {
-        return Ok(ready);
-    }
-    let cache = cache_folder()?;
-    fs::create_dir_all(&cache).map_err(Error::cache(&cache))?;
-    // One process downloads, the others wait; the lock is released with the file's handle.
-    let lock = fs::File::create(cache.join("nvrtc.lock")).and_then(|file| file.lock().map(|()| file));
-    let _lock = lock.map_err(Error::cache(&cache))?;
-    let ready = cache.join(format!("nvrtc-{VERSION}"));
-    if ready.join(LIBRARY).is_file() {
-        return Ok(ready);
-    }
-    sweep(&cache);
-    let work = tempfile::Builder::new().prefix(WORK).tempdir_in(&cache).map_err(Error::cache(&cache))?;
-    let package = format!("nvidia-cuda-nvrtc-cu12=={VERSION}");
-    let requirements = work.path().join("requirements.txt");
-    fs::write(&requirements, format!("{package} --hash=sha256:{SHA256}\n")).map_err(Error::cache(&requirements))?;
-    // Wheels only: pip would run the setup.py of anything else.
-    let pip =
-        ["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--quiet", "--requirement"];
-    run(python(work.path()).args(pip).arg(&requirements).arg("--dest").arg(work.path()))?;
-    let files = fs::read_dir(work.path()).map_err(Error::cache(work.path()))?;
-    let wheel = files
-        .filter_map(|file| Some(file.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
-        .ok_or_else(|| Error::Fetch(format!("pip download {package} left no wheel")))?;
-    let mut hash = Sha256::new();
-    fs::File::open(&wheel).and_then(|mut file| std::io::copy(&mut file, &mut hash)).map_err(Error::cache(&wheel))?;
-    let found = hex(hash.finalize());
-    if found != SHA256 {
-        return Err(Error::Fetch(format!(
-            "the wheel's SHA-256 is {found}, expected {SHA256}, that of Linux on x86-64"
-        )));
-    }
-    let unpacked = work.path().join("unpacked");
-    run(python(work.path()).args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked))?;
-    // Renamed when complete, so a folder of that name is never partial.
-    fs::rename(unpacked.join("nvidia/cuda_nvrtc/lib"), &ready).map_err(Error::cache(&ready))?;
-    Ok(ready)
-}
-
-/// Start of the names of the folders that [`fetch`] works in.
-const WORK: &str = ".nvrtc.";
-
-/// Removes what killed processes left; the caller holds the lock.
-fn sweep(cache: &Path) {
-    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let random = name.to_str().and_then(|name| name.strip_prefix(WORK)).unwrap_or_default();
-        if random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            // A folder that stays does no harm.
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
-/// The interpreter alone (`-I`): neither modules of the current folder nor of PYTHONPATH. Of pip's variables only those
-/// that say where packages come from are kept.
-fn python(folder: &Path) -> Command {
-    const KEPT: [&str; 12] = [
-        "PIP_CACHE_DIR",
-        "PIP_CERT",
-        "PIP_CLIENT_CERT",
-        "PIP_CONFIG_FILE",
-        "PIP_DEFAULT_TIMEOUT",
-        "PIP_EXTRA_INDEX_URL",
-        "PIP_FIND_LINKS",
-        "PIP_INDEX_URL",
-        "PIP_NO_INDEX",
-        "PIP_PROXY",
-        "PIP_RETRIES",
-        "PIP_TRUSTED_HOST",
-    ];
-    let mut command = Command::new("python3");
-    command.arg("-I").current_dir(folder);
-    for (name, _) in env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("PYTHON") || (text.starts_with("PIP_") && !KEPT.contains(&&*text)) {
-            command.env_remove(&name);
-        }
-    }
-    command
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let help = format!(
-        "python3 with pip and a network are needed; elsewhere run `pip download --no-deps \
-         nvidia-cuda-nvrtc-cu12=={VERSION}`, unpack the wheel (a zip file) and set ALEXNET_NVRTC to its folder \
-         nvidia/cuda_nvrtc/lib"
-    );
-    let output = command.output().map_err(|e| Error::Fetch(format!("python3: {e}; {help}")))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(Error::Fetch(format!("{}: {}; {help}", output.status, said.trim())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_compiler_too_new_for_the_gpu_or_its_driver() {
+        let unsuitable = |version, oldest, sm, driver| unsuitable(version, oldest, Device { sm, driver });
         assert_eq!(unsuitable((12, 9), 50, 70, 12_000), None);
         assert_eq!(unsuitable((13, 0), 75, 90, 13_010), None);
         let volta = unsuitable((13, 0), 75, 70, 13_000).unwrap();
-        assert!(volta.starts_with("NVRTC 13.0 compiles for compute capability 7.5 and newer, the GPU has 7.0; "));
-        assert!(volta.ends_with("; use version 12.9.86"), "{volta}");
+        assert_eq!(volta, "NVRTC 13.0 compiles for compute capability 7.5 and newer, the GPU has 7.0");
         let driver = unsuitable((13, 0), 75, 90, 12_040).unwrap();
-        assert!(driver.starts_with("NVRTC 13.0 needs a driver for CUDA 13, this one is for 12.4; "), "{driver}");
+        assert_eq!(driver, "NVRTC 13.0 needs a driver for CUDA 13, this one is for 12.4");
     }
 }

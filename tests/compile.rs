@@ -2,16 +2,22 @@
 //! Needs no GPU and no driver; downloads NVRTC if it is not installed.
 
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 
 use alexnet_kernels::nvrtc::{self, Code, Nvrtc, Target};
 use alexnet_kernels::{Precision, UNITS, Unit, defines};
 
 const ARCHITECTURES: [u32; 8] = [70, 75, 80, 86, 89, 90, 100, 120];
 
+/// The version that [`nvrtc::fetch`] downloads, or the one that ALEXNET_NVRTC names.
 fn compiler() -> &'static Nvrtc {
-    Nvrtc::find().unwrap_or_else(|_| {
-        nvrtc::fetch().unwrap_or_else(|e| panic!("{e}"));
-        Nvrtc::find().unwrap_or_else(|e| panic!("{e}"))
+    static COMPILER: OnceLock<Nvrtc> = OnceLock::new();
+    if std::env::var_os("ALEXNET_NVRTC").is_some() {
+        return Nvrtc::find().unwrap_or_else(|e| panic!("{e}"));
+    }
+    COMPILER.get_or_init(|| {
+        let folder = nvrtc::fetch().unwrap_or_else(|e| panic!("{e}"));
+        Nvrtc::load(&folder.join("libnvrtc.so.12")).unwrap_or_else(|e| panic!("{e}"))
     })
 }
 

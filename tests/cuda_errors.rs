@@ -23,7 +23,10 @@ fn messages_name_the_remedy() {
         (Error::DriverTooOld { found: 11_040, needed: 12_000 }, "supports CUDA 11.4, at least 12.0"),
         (Error::NoDevice, "nvidia-smi"),
         (Error::Ordinal { asked: 7, count: 1 }, "there is no device cuda:7: the driver has 1, cuda:0 to cuda:0"),
-        (Error::NoNvrtc { tried: "libnvrtc.so.12".into() }, "set ALEXNET_NVRTC to the folder"),
+        (
+            Error::NoNvrtc { passed_over: Vec::new(), tried: "A, B".into() },
+            "looked in A, B; install it, or set ALEXNET_NVRTC",
+        ),
     ] {
         assert!(error.to_string().contains(remedy), "{error}");
     }

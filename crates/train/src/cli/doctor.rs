@@ -1,11 +1,11 @@
 //! `alexnet doctor`.
 
-use alexnet_core::device::Memory;
 use std::process::ExitCode;
 
 use alexnet_core::Cpu;
+use alexnet_core::device::Memory;
 #[cfg(feature = "cuda")]
-use alexnet_core::device::cuda::{Cuda, Precision, nvrtc, probe};
+use alexnet_core::device::cuda::{Cuda, DriverError, Precision, nvrtc, probe};
 #[cfg(feature = "cuda")]
 use anyhow::Context;
 
@@ -22,7 +22,7 @@ use crate::run::config::DeviceKind;
 pub struct Args {
     /// Install NVRTC, the kernels' compiler, into the cache folder by pip
     ///
-    /// Does nothing if it is there already.
+    /// Does nothing if it is there already. The cache folder is searched before all others.
     #[arg(long)]
     fetch_nvrtc: bool,
     /// Fail unless this works: auto, cpu, cuda or cuda:N
@@ -61,7 +61,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.fetch_nvrtc {
         nvrtc::fetch().context("cannot fetch NVRTC")?;
     }
-    let mut ready = true;
+    let ordinal = if let DeviceKind::Cuda(ordinal) = args.device { ordinal } else { 0 };
+    let (mut ready, mut target) = (true, None);
     match probe::driver() {
         Ok((version, devices)) => {
             line("driver", &format!("supports CUDA {}.{}", version / 1000, version % 1000 / 10))?;
@@ -76,22 +77,29 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 }
             }
             ready &= devices.iter().any(Result::is_ok);
+            let device = devices.get(ordinal).and_then(|device| device.as_ref().ok());
+            target = device.map(|device| nvrtc::Device { sm: device.sm, driver: version });
         }
         Err(error) => {
             missing("driver", &error)?;
             ready = false;
         }
     }
-    match nvrtc::Nvrtc::find() {
-        Ok(nvrtc) => {
+    match nvrtc::search(target) {
+        Ok(nvrtc::Found { nvrtc, passed_over }) => {
             let (major, minor) = nvrtc.version();
             let (path, architectures) = (nvrtc.path().display(), nvrtc.architectures());
             let range = architectures.first().zip(architectures.last());
             let range = range.map_or_else(String::new, |(first, last)| format!(", for sm_{first} to sm_{last}"));
             line("nvrtc", &format!("{major}.{minor}, {path}{range}"))?;
+            for error in passed_over {
+                line("", &format!("passed over {error}"))?;
+            }
         }
         Err(error) => {
-            missing("nvrtc", &format!("{error}; fetch it with `alexnet doctor --fetch-nvrtc`"))?;
+            let fetch = "; fetch it with `alexnet doctor --fetch-nvrtc`";
+            let remedy = if matches!(error, DriverError::NoNvrtc { .. }) { fetch } else { "" };
+            missing("nvrtc", &format!("{error}{remedy}"))?;
             ready = false;
         }
     }
@@ -103,15 +111,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     line("cpu", &Cpu::new(0)?.name())?;
 
-    let ordinal = match args.device {
+    match args.device {
         DeviceKind::Cpu => return Ok(ExitCode::SUCCESS),
         DeviceKind::Auto if !ready => {
             line("verdict", "--device auto takes the CPU")?;
             return Ok(ExitCode::SUCCESS);
         }
-        DeviceKind::Auto => 0,
-        DeviceKind::Cuda(ordinal) => ordinal,
-    };
+        _ => {}
+    }
     // The whole check: open the device, compile and load every kernel.
     let opened = Cuda::new(ordinal, Precision::Fp32).and_then(|cuda| cuda.prepare(&[], true).map(|_| cuda.name()));
     match (opened, args.device) {

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use alexnet_kernels::nvrtc::{Device, Nvrtc, fetch, search};
 use tempfile::TempDir;
 
 /// A folder to run in.
@@ -121,12 +122,7 @@ impl Place {
     /// The binary with warpcheck as its driver, or with the real one if `ALEXNET_TEST_DRIVER` is `cuda`. `checks` selects
     /// warpcheck's checks; its findings go to the file `report`.
     pub fn cuda(&self, arguments: &str, checks: &str) -> Command {
-        static NVRTC: std::sync::Once = std::sync::Once::new();
-        NVRTC.call_once(|| {
-            if alexnet_kernels::nvrtc::Nvrtc::find().is_err() {
-                alexnet_kernels::nvrtc::fetch().unwrap_or_else(|e| panic!("{e}"));
-            }
-        });
+        nvrtc();
         let mut command = self.command(arguments);
         if !real_driver() {
             let folder = self.path("driver");
@@ -166,4 +162,11 @@ impl Place {
 
 pub fn real_driver() -> bool {
     std::env::var("ALEXNET_TEST_DRIVER").is_ok_and(|value| value == "cuda")
+}
+
+/// An NVRTC for the driver that is tested on; fetched if there is none.
+pub fn nvrtc() -> &'static Nvrtc {
+    let device = (!real_driver()).then_some(Device { sm: 70, driver: 12_090 });
+    let found = search(device).or_else(|_| fetch().and_then(|_| search(device)));
+    found.unwrap_or_else(|e| panic!("{e}")).nvrtc
 }
