@@ -25,9 +25,11 @@
 //! code into the folder `alexnet-dump`), `ALEXNET_SYNC=1` (waits after each launch, so that an error names the kernel that
 //! caused it).
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
 
 use cudarc::driver::sys::{self, CUfunction_attribute, CUresult};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError};
@@ -125,10 +127,22 @@ struct Module {
     functions: Mutex<HashMap<&'static str, Loaded>>,
 }
 
+/// A file of kernels, loaded or not.
+#[derive(Default)]
+struct Slot {
+    module: OnceLock<Module>,
+    /// Held while compiling, so that two threads do not compile the same file.
+    loading: Mutex<()>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The operators on one GPU. All launches and copies run in order on one stream.
 pub struct Kernels {
     // Declared before `context`: modules are unloaded first.
-    modules: Vec<OnceLock<Module>>,
+    modules: Vec<Slot>,
     stream: Arc<CudaStream>,
     turn: Arc<turn::TurnLock>,
     context: Arc<CudaContext>,
@@ -223,7 +237,7 @@ impl Kernels {
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(fail("cuStreamCreate"))?;
         Ok(Self {
-            modules: UNITS.iter().map(|_| OnceLock::new()).collect(),
+            modules: UNITS.iter().map(|_| Slot::default()).collect(),
             stream,
             turn: Arc::default(),
             context,
@@ -278,12 +292,32 @@ impl Kernels {
         self.stream.synchronize().map_err(|error| Error::driver_later("wait", error, self.sync))
     }
 
-    /// Compiles and loads every file now, so that no training step does.
+    /// Compiles and loads every file now, so that no training step does. Compiles as many at once as there are cores.
     ///
     /// # Errors
     /// [`Error::Compile`]; [`Error::Driver`].
     pub fn load_all(&self) -> Result<()> {
-        (0..UNITS.len()).try_for_each(|index| self.module(index).map(drop))
+        // Those that take longest first: matrix products, then by length. The last one shows which code the driver takes.
+        let mut order: Vec<usize> = (0..UNITS.len()).collect();
+        order.sort_by_key(|&index| {
+            let source = UNITS[index].source;
+            Reverse((source.contains("tile.cuh"), source.len()))
+        });
+        order.last().map_or(Ok(()), |&index| self.module(index).map(drop))?;
+        let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
+        thread::scope(|scope| {
+            for _ in 0..thread::available_parallelism().map_or(1, usize::from).min(order.len()) {
+                scope.spawn(|| {
+                    while let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if let Err(error) = self.module(index) {
+                            next.store(order.len(), Ordering::Relaxed);
+                            lock(&failed).get_or_insert(error);
+                        }
+                    }
+                });
+            }
+        });
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
     fn function(&self, unit: &'static str, name: &'static str) -> Result<Loaded> {
@@ -291,7 +325,7 @@ impl Kernels {
             return Err(Error::Argument { operator: name, argument: "unit", reason: format!("{unit} does not exist") });
         };
         let module = self.module(index)?;
-        let mut functions = module.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut functions = lock(&module.functions);
         if let Some(loaded) = functions.get(name) {
             return Ok(loaded.clone());
         }
@@ -303,29 +337,31 @@ impl Kernels {
     }
 
     fn module(&self, index: usize) -> Result<&Module> {
-        if let Some(module) = self.modules[index].get() {
+        let Slot { module, loading } = &self.modules[index];
+        if let Some(module) = module.get() {
+            return Ok(module);
+        }
+        let _loading = lock(loading);
+        if let Some(module) = module.get() {
             return Ok(module);
         }
         let unit = &UNITS[index];
-        // Held while compiling, so that two threads do not compile the same file.
-        let mut code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
-        let module = match *code {
+        let known = *lock(&self.code);
+        let loaded = match known {
             Some(code) => self.load(unit, code)?,
-            // A driver that accepts PTX only, such as warpcheck, refuses machine code.
-            None => match self.load(unit, Code::Cubin) {
-                Err(Error::Driver { name, .. }) if REFUSALS.contains(&name.as_str()) => {
-                    let module = self.load(unit, Code::Ptx)?;
-                    *code = Some(Code::Ptx);
-                    module
-                }
-                other => {
-                    let module = other?;
-                    *code = Some(Code::Cubin);
-                    module
-                }
-            },
+            None => {
+                let (code, loaded) = match self.load(unit, Code::Cubin) {
+                    // A driver that accepts PTX only, such as warpcheck, refuses machine code.
+                    Err(Error::Driver { name, .. }) if REFUSALS.contains(&name.as_str()) => {
+                        (Code::Ptx, self.load(unit, Code::Ptx)?)
+                    }
+                    other => (Code::Cubin, other?),
+                };
+                *lock(&self.code) = Some(code);
+                loaded
+            }
         };
-        Ok(self.modules[index].get_or_init(|| Module { module, functions: Mutex::default() }))
+        Ok(module.get_or_init(|| Module { module: loaded, functions: Mutex::default() }))
     }
 
     fn load(&self, unit: &Unit, code: Code) -> Result<Arc<CudaModule>> {

@@ -237,19 +237,29 @@ fn what_cannot_be_used_is_passed_over_with_its_reason() {
 }
 
 #[test]
-fn the_cache_knows_the_build() {
+fn doctor_compiles_every_precision_and_files_in_parallel() {
     let place = Place::new();
     if real_driver() || fake(&place, "fake/libnvrtc.so.12", 12_000, &[]).is_none() {
         return;
     }
     let entries = |place: &Place| fs::read_dir(place.path("cache/kernels")).unwrap().count();
     // By a bare name: a relative path of the loader.
-    let variables = [("LD_LIBRARY_PATH", "fake")];
+    let variables = [("LD_LIBRARY_PATH", "fake"), ("FAKE_NVRTC", "{}/most")];
     if !bare(&place) {
         return;
     }
     let done = run(&place, "doctor --device cuda", &variables);
     assert!(done.code == 0 && done.out.contains("/fake/libnvrtc.so.12, for sm_75 to sm_80\n"), "{done:?}");
+    assert!(done.out.contains("): every kernel compiles and loads in fp32, tf32, fp16, bf16\n"), "{done:?}");
+    assert_eq!(place.read("most"), b"2");
+    // Other commands compile the files of one precision in parallel. (They fail: nothing is in this module.)
+    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
+        fs::remove_dir_all(place.path("cache")).unwrap();
+        fs::remove_file(place.path("most")).unwrap();
+        assert_eq!(run(&place, "gradcheck --device cuda --layer relu", &variables).code, 1);
+        assert_eq!(place.read("most"), b"2");
+        assert_eq!(run(&place, "doctor --device cuda", &variables).code, 0);
+    }
     let first = entries(&place);
     assert_eq!(run(&place, "doctor --device cuda", &variables).code, 0);
     assert_eq!(entries(&place), first);

@@ -1,13 +1,15 @@
 //! `alexnet doctor`.
 
 use std::process::ExitCode;
+#[cfg(feature = "cuda")]
+use std::thread;
 
 use alexnet_core::Cpu;
 use alexnet_core::device::Memory;
 #[cfg(feature = "cuda")]
 use alexnet_core::device::cuda::{Cuda, DriverError, Precision, nvrtc, probe};
 #[cfg(feature = "cuda")]
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use super::output;
 use crate::run::Result;
@@ -27,7 +29,7 @@ pub struct Args {
     fetch_nvrtc: bool,
     /// Fail unless this works: auto, cpu, cuda or cuda:N
     ///
-    /// With cuda or cuda:N, every kernel is compiled and loaded.
+    /// With cuda or cuda:N, every kernel is compiled and loaded in each precision.
     #[arg(long, default_value_t = DeviceKind::Auto)]
     device: DeviceKind,
 }
@@ -119,12 +121,37 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         _ => {}
     }
-    // The whole check: open the device, compile and load every kernel.
-    let opened = Cuda::new(ordinal, Precision::Fp32).and_then(|cuda| cuda.prepare(&[], true).map(|_| cuda.name()));
-    match (opened, args.device) {
-        (Ok(name), _) => line("verdict", &format!("{name}: every kernel compiles and loads"))?,
-        (Err(error), DeviceKind::Auto) => line("verdict", &format!("--device auto takes the CPU: {error}"))?,
+    let name = match (Cuda::new(ordinal, Precision::Fp32), args.device) {
+        (Ok(cuda), _) => cuda.kernels().name().to_owned(),
+        (Err(error), DeviceKind::Auto) => {
+            line("verdict", &format!("--device auto takes the CPU: {error}"))?;
+            return Ok(ExitCode::SUCCESS);
+        }
         (Err(error), _) => return Err(error.into()),
+    };
+    // The whole check: compile and load every kernel, in all precisions at once.
+    let judge = |precision| Cuda::new(ordinal, precision)?.prepare(&[], true);
+    let judged = thread::scope(|scope| {
+        let threads = Precision::ALL.map(|precision| scope.spawn(move || judge(precision)));
+        threads.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let (mut works, mut fails) = (Vec::new(), Vec::new());
+    for (precision, judged) in Precision::ALL.iter().zip(judged) {
+        let precision = format!("{precision:?}").to_lowercase();
+        match judged {
+            Ok(_) => works.push(precision),
+            Err(error) => {
+                line("verdict", &format!("{precision} cannot be used: {error}"))?;
+                fails.push(precision);
+            }
+        }
+    }
+    if !works.is_empty() {
+        let works = works.join(", ");
+        line("verdict", &format!("cuda:{ordinal} ({name}): every kernel compiles and loads in {works}"))?;
+    }
+    if !fails.is_empty() && args.device != DeviceKind::Auto {
+        bail!("cuda:{ordinal} ({name}) cannot be used in {}", fails.join(", "));
     }
     Ok(ExitCode::SUCCESS)
 }
