@@ -2,11 +2,13 @@
 //! overwritten in between; without one, under warpcheck, their counters, which no clock enters.
 //!
 //! `cargo bench -p alexnet-kernels --bench cuda` prints the table of docs/kernels.md, with `-- conv` only what has "conv" in its
-//! name.
+//! name; `-- --json` adds a JSON object per time, and `-- --list` prints the operators.
 
 #[path = "../tests/driver/mod.rs"]
 mod driver;
 mod operators;
+#[path = "support/peaks.rs"]
+mod peaks;
 mod support;
 
 use std::collections::BTreeMap;
@@ -23,16 +25,25 @@ use operators::{Case, Net};
 fn main() {
     // The words that Cargo and criterion know begin with "--".
     let filter = std::env::args().skip(1).find(|word| !word.starts_with("--")).unwrap_or_default();
-    if std::env::args().any(|word| word == "--test" || word == "--list") {
+    let flag = |flag: &str| std::env::args().any(|word| word == flag);
+    if flag("--list") {
+        let mut operators: Vec<_> = wanted(&timed_nets(), "").iter().map(|case| case.operator).collect();
+        operators.sort_unstable();
+        operators.dedup();
+        operators.iter().for_each(|operator| println!("{operator}: benchmark"));
+    }
+    if flag("--test") || flag("--list") {
         return;
     }
-    let real = !is_soft() && device_count().is_ok();
+    // Under warpcheck the times are asked for only to test what reads them.
+    let asked = std::env::var("ALEXNET_TEST_DRIVER").is_ok_and(|value| value == "cuda");
+    let real = asked || !is_soft() && device_count().is_ok();
     if real {
         // SAFETY: no other thread runs yet.
         unsafe { std::env::set_var("ALEXNET_TEST_DRIVER", "cuda") };
     }
     let driver = driver::driver();
-    if real { timed(&driver, &filter) } else { counted(&driver, &filter) }
+    if real { timed(&driver, &filter, flag("--json")) } else { counted(&driver, &filter) }
 }
 
 /// Whether warpcheck is installed as this machine's driver: its clock is a model, and no time to report.
@@ -51,36 +62,26 @@ fn wanted(nets: &[Net], filter: &str) -> Vec<Case> {
 
 // ---- On a GPU ---------------------------------------------------------------------------------------------------------
 
-/// Peak of float, of the tensor cores with tf32 and with half (TFLOP/s), and of memory (GB/s).
-fn peaks(device: &str) -> Option<[f64; 4]> {
-    [
-        ("T4", [8.1, 0.0, 65.0, 320.0]),
-        ("V100", [15.7, 0.0, 125.0, 900.0]),
-        ("A100", [19.5, 156.0, 312.0, 1555.0]),
-        ("4090", [82.6, 82.6, 165.0, 1008.0]),
-        ("H100", [66.9, 494.0, 989.0, 3350.0]),
-    ]
-    .into_iter()
-    .find(|(name, _)| device.contains(name))
-    .map(|(_, peaks)| peaks)
+fn timed_nets() -> [Net; 2] {
+    [Net::new(Variant::Cifar, 128), Net::new(Variant::Torchvision, 128)]
 }
 
-fn timed(driver: &Driver, filter: &str) {
-    let cases = wanted(&[Net::new(Variant::Cifar, 128), Net::new(Variant::Torchvision, 128)], filter);
+fn timed(driver: &Driver, filter: &str, json: bool) {
+    let cases = wanted(&timed_nets(), filter);
     let (warm_up, measurement) = (Duration::from_millis(100), Duration::from_millis(300));
     let criterion = Criterion::default().sample_size(10).without_plots();
     let mut criterion = criterion.warm_up_time(warm_up).measurement_time(measurement);
     for precision in Precision::ALL {
         let kernels = driver.kernels(precision);
         for case in &cases {
-            if let Err(error) = time(&mut criterion, kernels, precision, case) {
+            if let Err(error) = time(&mut criterion, kernels, precision, case, json) {
                 println!("{precision:?} {} {}: {error}", case.operator, case.name);
             }
         }
     }
 }
 
-fn time(criterion: &mut Criterion, kernels: &Kernels, precision: Precision, case: &Case) -> Result<()> {
+fn time(criterion: &mut Criterion, kernels: &Kernels, precision: Precision, case: &Case, json: bool) -> Result<()> {
     let mut work = case.start(kernels)?;
     // Larger than any second-level cache.
     let mut flush = kernels.zeros(Number::U8, 256 << 20)?;
@@ -105,16 +106,25 @@ fn time(criterion: &mut Criterion, kernels: &Kernels, precision: Precision, case
     let Some(median) = all.get(all.len() / 2) else { return Ok(()) };
     let seconds = median.as_secs_f64();
     let (rate, bandwidth) = (case.operations as f64 / seconds / 1e12, case.least_bytes(kernels) as f64 / seconds / 1e9);
-    let share = peaks(kernels.name()).map_or("peak unknown".to_owned(), |[float, tf32, half, memory]| {
+    let shares = peaks::peaks(kernels.name()).map(|peaks| {
         let peak = match precision {
-            Precision::Fp32 => float,
-            Precision::Tf32 if tf32 > 0.0 => tf32,
-            Precision::Tf32 => float,
-            Precision::Fp16 | Precision::Bf16 => half,
+            Precision::Fp32 => peaks.fp32,
+            Precision::Tf32 => peaks.tf32,
+            Precision::Fp16 | Precision::Bf16 => peaks.half,
         };
-        format!("{:.0} % of arithmetic, {:.0} % of memory", 100.0 * rate / peak, 100.0 * bandwidth / memory)
+        [rate / peak, bandwidth / peaks.memory]
     });
-    println!("{name}: {:.1} µs, {rate:.2} TFLOP/s, {bandwidth:.0} GB/s; {share} ({})", seconds * 1e6, kernels.name());
+    let text = shares.map_or("peak unknown".to_owned(), |[arithmetic, memory]| {
+        format!("{:.0} % of arithmetic, {:.0} % of memory", 100.0 * arithmetic, 100.0 * memory)
+    });
+    println!("{name}: {:.1} µs, {rate:.2} TFLOP/s, {bandwidth:.0} GB/s; {text} ({})", seconds * 1e6, kernels.name());
+    if json {
+        let row = serde_json::json!({
+            "name": name.to_lowercase(), "us": seconds * 1e6, "tflops": rate, "gb_per_s": bandwidth,
+            "of_arithmetic": shares.map(|shares| shares[0]), "of_memory": shares.map(|shares| shares[1]),
+        });
+        println!("{row}");
+    }
     Ok(())
 }
 

@@ -67,11 +67,12 @@ fn doctor_says_what_is_missing_and_fails_only_if_it_was_asked_for() {
     // Nothing to fetch with: PATH is empty.
     let bare = [("HOME", home), ("XDG_CACHE_HOME", home), ("ALEXNET_CACHE", home)];
     fails(&run(place.cuda("doctor --fetch-nvrtc", "all"), &bare), &["cannot fetch NVRTC: ", "pip", "ALEXNET_NVRTC"]);
-    // It is there already.
-    assert_eq!(run(place.cuda("doctor --fetch-nvrtc", "all"), &[]).code, 0);
+    // A machine with a GPU need not have a network.
     if real_driver() {
         return;
     }
+    // It is there already.
+    assert_eq!(run(place.cuda("doctor --fetch-nvrtc", "all"), &[]).code, 0);
     let none = [("WARPCHECK_DEVICES", "0")];
     let done = run(place.cuda("doctor", "all"), &none);
     assert!(done.code == 0 && done.out.contains("driver   missing: the NVIDIA driver finds no GPU; check nvidia-smi"));
