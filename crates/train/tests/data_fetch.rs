@@ -84,6 +84,22 @@ fn a_partial_download_of_an_earlier_run_is_resumed() {
 }
 
 #[test]
+fn a_damaged_partial_download_is_started_anew() {
+    let tiny = Tiny::new();
+    let folder = tempfile::tempdir().unwrap();
+    // As a power cut leaves it: its length was written, its contents were not.
+    for bytes in [5000, tiny.archive.len()] {
+        std::fs::write(partial(folder.path()), vec![0; bytes]).unwrap();
+        let body = tiny.archive.clone();
+        let server = Server::new(move |_, request, stream| serve(stream, request, &body, usize::MAX));
+        let (options, _) = tiny.options(folder.path(), archive_only(server.url.clone()));
+        assert_is_tiny(&Dataset::open("cifar10", &options).unwrap());
+        assert_eq!(server.requests().last().unwrap().from, None);
+        std::fs::remove_dir_all(folder.path().join("cifar-10-batches-bin")).unwrap();
+    }
+}
+
+#[test]
 fn a_failure_keeps_the_partial_download() {
     let tiny = Tiny::new();
     let body = tiny.archive.clone();

@@ -15,7 +15,8 @@ use crate::hex::hex;
 /// The address at which the authors of CIFAR-10 publish it.
 pub const URL: &str = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz";
 
-/// Downloads the archive from `url` into `folder`, resuming a partial download, and returns the manifest's files.
+/// Downloads the archive from `url` into `folder`, and returns the manifest's files. A partial download of an earlier process
+/// is resumed; if that was damaged, as by a power cut, it starts anew.
 ///
 /// # Errors
 /// The server fails, or the archive or a file in it does not match the manifest. A damaged archive is deleted, a partial
@@ -28,6 +29,7 @@ pub fn fetch(
     report: &Reporter,
 ) -> Result<Vec<Vec<u8>>> {
     let partial = folder.join("cifar-10-binary.tar.gz.partial");
+    let resumed = partial.exists();
     if let Err(error) = download(url, &partial, manifest.archive_bytes, patience, report) {
         // An empty file is of no use.
         if std::fs::metadata(&partial).is_ok_and(|meta| meta.len() == 0) {
@@ -38,7 +40,13 @@ pub fn fetch(
     let files = verified(&partial, manifest);
     // Unpacked or damaged: not worth keeping either way.
     std::fs::remove_file(&partial).map_err(DataError::io("write", &partial))?;
-    files
+    match files {
+        Err(error) if resumed => {
+            report.note(format!("the partial download was damaged, starting anew: {error}"));
+            fetch(url, folder, manifest, patience, report)
+        }
+        files => files,
+    }
 }
 
 fn verified(archive: &Path, manifest: &Manifest) -> Result<Vec<Vec<u8>>> {
