@@ -239,6 +239,24 @@ fn a_damaged_checkpoint_is_replaced_by_the_best_one_where_that_is_whole() {
     place.fail("train --resume run --epochs 3", 1, &["damaged", "hint: use another copy"]);
 }
 
+#[test]
+fn a_missing_best_checkpoint_and_useless_names_of_classes_are_told() {
+    let place = Place::new();
+    place.succeed(&format!("{TINY} --epochs 1 --out run"));
+    // The two are one file.
+    let whole = place.read("run/best.safetensors");
+    forge(&place.path("run/last.safetensors"), "airplane", "airplane\\\",\\\"zeppelin");
+    let unusable = "it names 11 classes, but has 10 outputs";
+    place.fail("import run/last.safetensors -o other.safetensors", 1, &["run/last.safetensors", unusable]);
+    fs::remove_file(place.path("run/best.safetensors")).unwrap();
+    fs::write(place.path("run/last.safetensors"), whole).unwrap();
+    for command in ["eval run --limit-test 10 --device cpu", "export run -o x.safetensors"] {
+        let done = place.run(command);
+        let said = "run has no best.safetensors: this is run/last.safetensors";
+        assert!(done.code == 0 && done.error.contains(said), "{done:?}");
+    }
+}
+
 fn picture(path: &Path, level: u8) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     image::RgbImage::from_pixel(12, 9, image::Rgb([level, level, 90])).save(path).unwrap();

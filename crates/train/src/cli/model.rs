@@ -85,7 +85,7 @@ impl LoadedCheckpoint {
     /// There is none; the file is damaged or not a checkpoint of this program.
     pub fn new(path: &Path) -> Result<Self> {
         use checkpoint::Error;
-        let path = checkpoint_of(path)?;
+        let (run, path) = (path, checkpoint_of(path)?);
         let checkpoint = match checkpoint::open(&path) {
             Err(Error::WrongKind { kind: FileKind::PyTorchZip | FileKind::PyTorchLegacy | FileKind::Zip, .. })
             | Err(Error::Foreign { own: false, .. }) => imported(&path)?,
@@ -93,6 +93,10 @@ impl LoadedCheckpoint {
         };
         // Before anything is built for them.
         checkpoint.fits(&architecture_of(checkpoint.metadata(), &path)?)?;
+        if run.is_dir() && path.ends_with("last.safetensors") && checkpoint.metadata().progress.best_accuracy.is_some()
+        {
+            notice(&format!("{} has no best.safetensors: this is {}", run.display(), path.display()));
+        }
         Ok(Self { path, checkpoint })
     }
 

@@ -21,9 +21,18 @@ pub fn imagenet() -> Vec<String> {
 }
 
 /// The names in the file's metadata; ImageNet's for 1,000 classes of torchvision's network; else the classes' numbers.
-pub fn of_file(weights: &WeightFile, model: &Model, count: usize) -> Vec<String> {
-    let noted = weights.note("classes").and_then(|note| data::classes::parse(&note).ok());
-    noted.filter(|names| names.len() == count).unwrap_or_else(|| match (model.variant.as_str(), count) {
+///
+/// # Errors
+/// What is wrong with the names in the metadata.
+pub fn of_file(weights: &WeightFile, model: &Model, count: usize) -> Result<Vec<String>, String> {
+    if let Some(note) = weights.note("classes") {
+        let names = data::classes::parse(&note).map_err(|reason| format!("its `classes` cannot be used: {reason}"))?;
+        if names.len() != count {
+            return Err(format!("it names {} classes, but has {count} outputs", names.len()));
+        }
+        return Ok(names);
+    }
+    Ok(match (model.variant.as_str(), count) {
         ("torchvision", 1000) => imagenet(),
         _ => (0..count).map(|class| class.to_string()).collect(),
     })

@@ -38,8 +38,8 @@ pub struct Options {
 pub fn network(weights: &mut WeightFile, options: Options) -> Result<(Network<Cpu>, Metadata), Error> {
     let Options { known, classes, normalise, replace_classifier, seed } = options;
     let (model, found) = recognise(weights, known)?;
-    let classes = classes.unwrap_or_else(|| classes::of_file(weights, &model, found));
     let unrecognised = |reason| super::Error::Unrecognised { path: weights.path().into(), reason };
+    let classes = classes.map_or_else(|| classes::of_file(weights, &model, found), Ok).map_err(unrecognised)?;
     data::classes::check(&classes).map_err(unrecognised)?;
     let wanted = classes.len();
     if wanted != found && !replace_classifier {
