@@ -106,9 +106,14 @@ fn temporary(path: &Path) -> io::Result<NamedTempFile> {
     let prefix = prefix(path);
     let mut builder = Builder::new();
     builder.prefix(&prefix).rand_bytes(RANDOM);
-    // The permissions of any new file; the library's default is 0600.
+    // The permissions of the file that is replaced, or of any new file; the library's default is 0600.
     #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let replaced = path.symlink_metadata().ok().filter(fs::Metadata::is_file);
+        let mode = replaced.map_or(0o666, |file| file.permissions().mode() & 0o777);
+        builder.permissions(fs::Permissions::from_mode(mode));
+    }
     loop {
         let file = builder.tempfile_in(folder).map_err(|error| without_path(&error))?;
         match file.as_file().try_lock() {

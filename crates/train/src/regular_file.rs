@@ -12,6 +12,15 @@ use std::path::Path;
 /// # Errors
 /// The system's; [`ErrorKind::IsADirectory`] for a folder, [`ErrorKind::InvalidInput`] for a device, a pipe or a socket.
 pub fn open(path: &Path) -> Result<File> {
+    check(path)?;
+    File::open(path)
+}
+
+/// Checks that there is a regular file, behind links too.
+///
+/// # Errors
+/// As [`open`].
+pub fn check(path: &Path) -> Result<()> {
     let kind = std::fs::metadata(path)?.file_type();
     if kind.is_dir() {
         return Err(Error::new(ErrorKind::IsADirectory, "it is a folder"));
@@ -19,7 +28,7 @@ pub fn open(path: &Path) -> Result<File> {
     if !kind.is_file() {
         return Err(Error::new(ErrorKind::InvalidInput, format!("it is {}, not a file", special(kind))));
     }
-    File::open(path)
+    Ok(())
 }
 
 /// The bytes of a regular file of at most `most` bytes.

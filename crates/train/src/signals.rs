@@ -4,6 +4,8 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+#[cfg(unix)]
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGXCPU};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 
@@ -20,7 +22,7 @@ static SHARED: OnceLock<Shared> = OnceLock::new();
 /// Whether others handle the signals: [`Stop`](crate::run::Stop).
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// While it lives, Ctrl-C, SIGTERM and SIGHUP do not end the process; if one came, dropping it does.
+/// While it lives, Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and SIGXCPU do not end the process; if one came, dropping it does.
 pub struct Held(Shared);
 
 impl Held {
@@ -33,8 +35,10 @@ impl Held {
             Some(shared) => shared.clone(),
             None => {
                 let shared = Shared::default();
-                let hangup = cfg!(unix) && !crate::run::stop::is_ignored(1);
-                let signals = [SIGINT, SIGTERM].into_iter().chain(hangup.then_some(1));
+                let mut signals = vec![SIGINT, SIGTERM];
+                #[cfg(unix)]
+                signals
+                    .extend([SIGHUP, SIGUSR1, SIGXCPU].iter().filter(|&&signal| !crate::run::stop::is_ignored(signal)));
                 for signal in signals {
                     flag::register_usize(signal, shared.came.clone(), signal as usize)?;
                     flag::register_conditional_default(signal, shared.at_once.clone())?;

@@ -1,22 +1,26 @@
 //! Output of commands: standard output, and files that are written atomically and replaced only with --force.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::path::Path;
 
-use crate::atomic_file;
 use crate::print::visible_lines;
 use crate::run::Error;
 use crate::signals::Held;
+use crate::{atomic_file, regular_file};
 
 /// Checks that a file may be written there.
 ///
 /// # Errors
-/// Something is there and `force` is not given; there is no such folder.
+/// Something is there and `force` is not given, or it is no regular file; there is no such folder.
 pub fn check_free(path: &Path, force: bool) -> Result<(), Error> {
     match path.symlink_metadata() {
         Ok(_) if !force => Err(Error::FileExists { path: path.into() }),
-        Ok(_) => Ok(()),
+        // A link that leads nowhere is replaced.
+        Ok(_) => match regular_file::check(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("write", path)(error)),
+            _ => Ok(()),
+        },
         Err(_) => match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             Some(folder) if folder.metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound) => {
                 Err(Error::NoOutputFolder { path: path.into(), folder: folder.into() })
@@ -34,8 +38,8 @@ pub fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), Error> {
     write_with(path, force, |file| file.write_all(bytes).map_err(Error::io("write", path)))
 }
 
-/// Writes what `contents` writes, likewise. Ctrl-C, SIGTERM and SIGHUP meanwhile remove what is written so far, and then end
-/// the process.
+/// Writes what `contents` writes, likewise. A signal to stop meanwhile removes what is written so far, and then ends
+/// the process, see [`Held`].
 ///
 /// # Errors
 /// Something is there and `force` is not given; the system refuses; that of `contents`.
@@ -82,17 +86,39 @@ pub fn print(bytes: &[u8]) -> Result<(), Error> {
     })
 }
 
-/// The same of a line.
+/// The same of a line; on a terminal as [`print_text`].
 ///
 /// # Errors
 /// As [`print`].
 pub fn line(text: &str) -> Result<(), Error> {
-    print(format!("{text}\n").as_bytes())
+    let text = format!("{text}\n");
+    if std::io::stdout().is_terminal() { print_text(&text) } else { print(text.as_bytes()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn only_a_file_is_replaced_and_its_permissions_stay() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+        let folder = tempfile::tempdir().unwrap();
+        let (socket, link, file) =
+            (folder.path().join("socket"), folder.path().join("link"), folder.path().join("file"));
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        symlink(&socket, &link).unwrap();
+        for path in [&socket, &link, folder.path()] {
+            let error = write(path, b"x", true).unwrap_err().to_string();
+            assert!(error.contains("it is a socket") || error.contains("it is a folder"), "{error}");
+        }
+        assert!(link.is_symlink());
+        std::fs::write(&file, "private").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        write(&file, b"other", true).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
 
     #[test]
     fn a_file_is_replaced_only_when_asked() {
