@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use alexnet_ops::arguments::{Argument, Arrays, View};
 use alexnet_ops::expect_len;
-use cudarc::driver::{CudaSlice, DevicePtr};
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 
 use crate::error::{Error, Result};
 use crate::turn::TurnLock;
@@ -210,6 +210,11 @@ impl Kernels {
     /// # Errors
     /// As [`Kernels::read`].
     pub fn read_at<E: Host>(&self, from: &Array, start: usize, to: &mut [E]) -> Result<()> {
+        let _turn = self.turn();
+        self.read_on(&self.stream, from, start, to)
+    }
+
+    fn read_on<E: Host>(&self, stream: &Arc<CudaStream>, from: &Array, start: usize, to: &mut [E]) -> Result<()> {
         const { assert!(size_of::<E>() == E::NUMBER.size()) };
         from.expect("read", "from", E::NUMBER, start + to.len())?;
         // SAFETY: every bit pattern is a value of a `Host`.
@@ -217,11 +222,34 @@ impl Kernels {
         if bytes.is_empty() {
             return Ok(());
         }
-        let _turn = self.turn();
         let start = start * size_of::<E>();
         let source = from.bytes.slice(start..start + bytes.len());
-        self.stream.memcpy_dtoh(&source, bytes).map_err(|e| Error::driver_later("copy from the GPU", e, self.sync))?;
-        self.synchronize()
+        let copied = stream.memcpy_dtoh(&source, bytes).and_then(|()| stream.synchronize());
+        copied.map_err(|error| Error::driver_later("copy from the GPU", error, self.sync))
+    }
+
+    /// Copies `from` to the start of `to`, after what was launched so far.
+    ///
+    /// # Errors
+    /// Different element types, or `to` is too short; [`Error::Driver`].
+    pub fn copy(&self, from: &Array, to: &mut Array) -> Result<()> {
+        to.expect("copy", "to", from.number, from.len)?;
+        if from.is_empty() {
+            return Ok(());
+        }
+        let _turn = self.turn();
+        let mut target = to.bytes.slice_mut(..from.bytes.len());
+        let copied = self.stream.memcpy_dtod(&*from.bytes, &mut target).and_then(|()| self.copies.join(&self.stream));
+        copied.map_err(|error| Error::driver_later("copy on the GPU", error, self.sync))
+    }
+
+    /// Copies the elements of `from` from `start` on to `to`, after the last [`Kernels::copy`] and beside all that was launched
+    /// since: for a copy that nothing else writes, also by another thread.
+    ///
+    /// # Errors
+    /// As [`Kernels::read`].
+    pub fn read_copy<E: Host>(&self, from: &Array, start: usize, to: &mut [E]) -> Result<()> {
+        self.read_on(&self.copies, from, start, to)
     }
 
     /// Sets all elements to zero.

@@ -139,11 +139,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The operators on one GPU. All launches and copies run in order on one stream.
+/// The operators on one GPU. All launches and copies run in order on one stream, but for [`Kernels::read_copy`].
 pub struct Kernels {
     // Declared before `context`: modules are unloaded first.
     modules: Vec<Slot>,
     stream: Arc<CudaStream>,
+    /// For reading copies while the other stream goes on.
+    copies: Arc<CudaStream>,
     turn: Arc<turn::TurnLock>,
     context: Arc<CudaContext>,
     nvrtc: &'static Nvrtc,
@@ -232,13 +234,15 @@ impl Kernels {
             return Err(Error::DeviceTooOld { device: name, sm });
         }
         let nvrtc = nvrtc::search(Some(nvrtc::Device { sm, driver: driver_version()? }))?.nvrtc;
-        // SAFETY: all arrays are used on the one stream below, in order, so no events are needed to guard them; and events
-        // would prevent capturing the stream.
+        // SAFETY: all arrays are used on the first stream below, in order, so no events are needed to guard them; and events
+        // would prevent capturing the stream. The second one reads copies, after an event of their own.
         unsafe { context.disable_event_tracking() };
-        let stream = context.new_stream().map_err(fail("cuStreamCreate"))?;
+        let [stream, copies] = [context.new_stream(), context.new_stream()];
+        let (stream, copies) = (stream.map_err(fail("cuStreamCreate"))?, copies.map_err(fail("cuStreamCreate"))?);
         Ok(Self {
             modules: UNITS.iter().map(|_| Slot::default()).collect(),
             stream,
+            copies,
             turn: Arc::default(),
             context,
             nvrtc,

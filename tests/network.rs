@@ -1,8 +1,8 @@
 //! What a network refuses, and what its step tells, on the CPU.
 
 use alexnet_core::alexnet::{self, Options, Variant};
-use alexnet_core::device::Memory;
-use alexnet_core::device::cpu::Level;
+use alexnet_core::device::cpu::{Array, Level};
+use alexnet_core::device::{Memory, Parameter};
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
@@ -178,4 +178,36 @@ fn the_layer_where_nan_begins_is_named() {
         assert_eq!(network.first_not_finite(2).unwrap(), Some(name));
     }
     assert!(network.first_not_finite(3).is_err());
+}
+
+#[test]
+fn a_snapshot_stays_while_training_goes_on() {
+    let mut network = network(true);
+    network.keep_average().unwrap();
+    let values = |device: &Cpu, parameters: &[Parameter<Array<f32>>]| {
+        let read = |buffer: &Array<f32>| {
+            let mut values = vec![0.0; buffer.len()];
+            device.read(buffer, &mut values).unwrap();
+            values
+        };
+        let all = |p: &Parameter<Array<f32>>| {
+            [Some(&p.value), p.momentum.as_ref(), p.average.as_ref()].map(|buffer| buffer.map(read))
+        };
+        parameters.iter().map(|p| (p.name.clone(), p.shape.clone(), all(p))).collect::<Vec<_>>()
+    };
+    let mut copy = Vec::new();
+    for step in 0..3 {
+        copy = network.snapshot(copy).unwrap();
+        let before = values(network.device(), network.parameters());
+        let at: Vec<_> = copy.iter().map(|parameter| parameter.value.as_ptr()).collect();
+        network.load(&[0.5; 2 * 4 * 4 * 3], &[0, 1]).unwrap();
+        network.step(&micro(2), Some(&SGD)).unwrap();
+        network.ema(0.5).unwrap();
+        assert!(values(network.device(), &copy) == before, "step {step}");
+        assert!(values(network.device(), network.parameters()) != before, "step {step} changes nothing");
+        // The next one takes the same memory.
+        copy = network.snapshot(copy).unwrap();
+        assert!(copy.iter().map(|parameter| parameter.value.as_ptr()).eq(at));
+    }
+    assert!(copy.iter().all(|parameter| parameter.gradient.is_none()));
 }

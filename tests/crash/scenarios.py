@@ -7,7 +7,7 @@ import zlib
 
 SMALL = "--data sample --limit-train 4 --limit-test 2 --batch-size 2 --arch modern --threads 1 --device cpu --log-every 1"
 TRAIN = f"train {SMALL} --epochs 2"
-MANY = f"{TRAIN} --limit-train 8 --accumulate 2 --val 4 --ema 0.9 --mixup 0.2 --schedule cosine --save-every 0.001"
+MANY = f"{TRAIN} --limit-train 8 --accumulate 2 --val 4 --ema 0.9 --mixup 0.2 --schedule cosine --checkpoint-every 0.001s"
 RUN = f"{TRAIN} --epochs 1 --out run"
 
 
@@ -74,7 +74,7 @@ def scenarios():
         return Scenario(f"export-{file.split('.')[-1]}", alexnet(f"export run -o {file} --force {flags}"), before=old + new)
 
     return [
-        train("train", TRAIN),
+        train("train", f"{TRAIN} --checkpoint-every 1"),
         train("train-options", MANY),
         Scenario("resume", alexnet("train --resume run --epochs 2"), before=[alexnet(RUN)], then=resume_or([], "--epochs 2")),
         Scenario("runs", alexnet(f"{TRAIN} --epochs 1 --runs 2 --out runs")),

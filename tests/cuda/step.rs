@@ -328,3 +328,43 @@ fn two_networks_train_on_one_gpu_from_two_threads() {
     }
     gpu.assert_clean("two networks");
 }
+
+/// A snapshot is read by another thread while graphs of later steps are captured and replayed.
+#[test]
+fn a_snapshot_is_read_beside_later_steps() {
+    let gpu = gpu();
+    for precision in Precision::ALL {
+        let mut network = cuda(precision);
+        network.use_cuda_graph(true);
+        let mut copy = Vec::new();
+        for (seed, steps) in [("", 0..1), ("1", 1..3), ("2", 3..5)] {
+            gpu.options(&format!("schedule={seed}"));
+            copy = network.snapshot(copy).unwrap();
+            let (device, mut expected) = (network.shared_device(), state(&network));
+            let found = std::thread::scope(|scope| {
+                let read = scope.spawn(|| {
+                    let mut bits = Vec::new();
+                    for parameter in &copy {
+                        for buffer in [&parameter.value, parameter.momentum.as_ref().unwrap()] {
+                            let mut host = vec![0.0; parameter.len()];
+                            device.read(buffer, &mut host).unwrap();
+                            bits.extend(host.into_iter().map(|x| u64::from(x.to_bits())));
+                        }
+                    }
+                    bits
+                });
+                for step in steps {
+                    let (x, labels) = batch(step, BATCH);
+                    network.load(&x, &labels).unwrap();
+                    network.step(&micro(step, BATCH), Some(&RULE)).unwrap();
+                }
+                read.join().unwrap()
+            });
+            // Without the sums of the metrics.
+            expected.truncate(found.len());
+            assert!(found == expected, "{precision:?} schedule {seed}: other bits");
+        }
+        gpu.options("schedule=");
+    }
+    gpu.assert_clean("snapshot");
+}

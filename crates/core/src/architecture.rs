@@ -209,13 +209,15 @@ pub struct MemoryPlan {
     pub activations: u64,
     /// Workspace of the operators.
     pub workspace: u64,
+    /// A copy of parameters, momentum and average, of which a checkpoint is written while training goes on.
+    pub copy: u64,
 }
 
 impl MemoryPlan {
     /// The sum of all.
     pub const fn total(&self) -> u64 {
         // For a batch size beyond any memory the result is large; it must not overflow.
-        let fixed = self.parameters + self.gradients + self.momentum + self.average + self.workspace;
+        let fixed = self.parameters + self.gradients + self.momentum + self.average + self.workspace + self.copy;
         fixed.saturating_add(self.activations)
     }
 }
@@ -311,6 +313,7 @@ impl Architecture {
             average: 0,
             activations: (held + argmax as u64 + backward).saturating_mul(batch as u64).saturating_add(statistics),
             workspace: 0,
+            copy: 0,
         })
     }
 }

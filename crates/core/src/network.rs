@@ -13,6 +13,7 @@ use crate::{Error, Result};
 mod average;
 mod pass;
 mod plan;
+mod snapshot;
 mod step;
 
 use plan::{Plan, PlannedLayer};

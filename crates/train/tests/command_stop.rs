@@ -125,9 +125,10 @@ fn the_second_ctrl_c_leaves_at_once() {
 #[test]
 fn killed_and_resumed() {
     let place = Place::new();
-    place.succeed(&format!("{RUN} --save-every 0.01 --out whole"));
-    for (run, milliseconds) in [("early", 0), ("late", 1000)] {
-        let running = Running::start(&place, &format!("{RUN} --save-every 0.01 --out {run}"));
+    let train = format!("{RUN} --checkpoint-every 0.01s --out");
+    place.succeed(&format!("{train} whole"));
+    for (run, milliseconds) in [("early", 0), ("later", 400), ("late", 1000)] {
+        let running = Running::start(&place, &format!("{train} {run}"));
         std::thread::sleep(Duration::from_millis(milliseconds));
         running.signal("-KILL");
         running.end();

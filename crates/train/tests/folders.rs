@@ -9,7 +9,7 @@ use std::path::Path;
 use command::Place;
 
 /// A short run on two classes of pictures that are told apart at once.
-const TRAIN: &str = "train --arch modern --batch-size 4 --epochs 2 --device cpu --save-every 0 --data";
+const TRAIN: &str = "train --arch modern --batch-size 4 --epochs 2 --device cpu --checkpoint-every 1 --data";
 
 /// A picture of one colour.
 fn picture(path: &Path, bright: bool, number: u8) {

@@ -6,6 +6,7 @@ mod small;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use alexnet_core::Network;
 use alexnet_core::device::Memory;
@@ -15,6 +16,7 @@ use alexnet_train::cli::hint::of_run;
 use alexnet_train::data::{Balance, Dataset, HoldOut, Loader, LoaderOptions, Options, Split};
 use alexnet_train::import;
 use alexnet_train::run::checkpoint;
+use alexnet_train::run::config::CheckpointEvery;
 use alexnet_train::run::evaluate::{Evaluation, Protocol, evaluate};
 use alexnet_train::run::metrics::Record;
 use alexnet_train::run::schedule::Schedule;
@@ -23,6 +25,11 @@ use alexnet_train::run::{Config, Error, Outcome, Stop, Tta};
 use tempfile::TempDir;
 
 use small::{State, Watch, architecture, architecture_of, config, records, state, steps};
+
+/// Saves after every step.
+const EVERY_STEP: CheckpointEvery = CheckpointEvery::Time(Duration::from_nanos(1));
+/// Longer than any run here.
+const HOUR: CheckpointEvery = CheckpointEvery::Time(Duration::from_secs(3600));
 
 fn floats(state: &State) -> Vec<f64> {
     state.iter().flat_map(|(weights, _)| weights).map(|&bits| f64::from(f32::from_bits(bits))).collect()
@@ -205,15 +212,29 @@ fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        // One that is being written may be gone.
+        if !entry.file_name().to_string_lossy().contains(".tmp-") {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn stopped_long_before_a_checkpoint_is_due() {
+    stopped_and_resumed(&Config { checkpoint_every: HOUR, ..config() });
+}
+
+#[test]
+fn killed_at_any_step_and_resumed() {
+    for checkpoint_every in [EVERY_STEP, CheckpointEvery::Epochs(1), CheckpointEvery::Epochs(2), HOUR] {
+        killed_and_resumed(&Config { checkpoint_every, log_every: 1, epochs: 3, ..config() });
     }
 }
 
 /// A kill leaves the folder as it is at that moment: copies made during the run stand in for kills.
-#[test]
-fn killed_at_any_step_and_resumed() {
-    let config = Config { save_every: 1e-9, log_every: 1, ..config() };
-    let (_reference, expected) = uninterrupted(&config);
+fn killed_and_resumed(config: &Config) {
+    let (reference, expected) = uninterrupted(config);
+    let best = saved(&reference.path().join("run/best.safetensors"));
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let mut copies: Vec<PathBuf> = Vec::new();
@@ -222,27 +243,28 @@ fn killed_at_any_step_and_resumed() {
         copy(&run, &to);
         copies.push(to);
     });
-    go(&run, &config, 1, &Stop::default(), &mut Watch { step: Some(step), ..Watch::default() }).unwrap();
-    assert_eq!(copies.len(), 8);
+    go(&run, config, 1, &Stop::default(), &mut Watch { step: Some(step), ..Watch::default() }).unwrap();
+    assert_eq!(copies.len(), 12);
     let (finished, all_steps) = (records(&run), steps(&run));
-    assert_eq!(all_steps.len(), 8);
+    assert_eq!(all_steps.len(), 12);
     let table = fs::read_to_string(run.join("metrics.csv")).unwrap();
-    assert_eq!(table.lines().count(), 3, "{table}");
+    assert_eq!(table.lines().count(), 4, "{table}");
     for (i, killed) in copies.iter().enumerate() {
-        // Saved after every step: at most the current step is lost.
-        let progress = checkpoint::open(&killed.join("last.safetensors")).unwrap().metadata().progress.clone();
-        assert_eq!(progress.step, i as u64);
+        // Saved after every step: at most the current step is lost, and the one that was being written.
+        let step = checkpoint::open(&killed.join("last.safetensors")).unwrap().metadata().progress.step as usize;
+        assert!(step <= i && (config.checkpoint_every != EVERY_STEP || step + 1 >= i), "{step} after {i} steps");
         // Killed after metrics were written and before the checkpoint was, in the middle of a line, in the middle of
         // a checkpoint.
         let mut metrics = fs::read(run.join("metrics.jsonl")).unwrap();
-        metrics.extend(b"{\"epoch\":3,\"st");
+        metrics.extend(b"{\"epoch\":4,\"st");
         fs::write(killed.join("metrics.jsonl"), metrics).unwrap();
         let mut logged = fs::read(run.join("steps.jsonl")).unwrap();
-        logged.extend(b"{\"step\":9,");
+        logged.extend(b"{\"step\":13,");
         fs::write(killed.join("steps.jsonl"), logged).unwrap();
         fs::write(killed.join("last.safetensors.tmp-1-a1b2c3"), b"half").unwrap();
-        let (_, state) = go(killed, &config, 2, &Stop::default(), &mut Watch::default()).unwrap();
+        let (_, state) = go(killed, config, 2, &Stop::default(), &mut Watch::default()).unwrap();
         assert!(state == expected, "killed at step {}", i + 1);
+        assert!(saved(&killed.join("best.safetensors")) == best, "killed at step {}: another best", i + 1);
         assert_eq!(records(killed), finished, "killed at step {}", i + 1);
         assert_eq!(steps(killed), all_steps, "killed at step {}", i + 1);
         let resumed = fs::read_to_string(killed.join("metrics.csv")).unwrap();
@@ -479,7 +501,8 @@ fn the_learning_rate_of_the_record_is_the_last_steps() {
 fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    let config = Config { lr: 1e30, warmup: 0.0, schedule: Schedule::Constant, save_every: 1e-9, ..config() };
+    let config =
+        Config { lr: 1e30, warmup: 0.0, schedule: Schedule::Constant, checkpoint_every: EVERY_STEP, ..config() };
     let error = go(&run, &config, 2, &Stop::default(), &mut Watch::default()).unwrap_err();
     let Error::Diverged { step, epoch: 1, .. } = &error else { panic!("{error}") };
     assert!((1..=3).contains(step));

@@ -166,15 +166,15 @@ impl Memory for Cuda {
     }
 
     fn zeros(&self, len: usize) -> Result<Buffer> {
-        Ok(Buffer { array: self.array(Number::F32, len)?, copy: None })
+        Ok(self.array(Number::F32, len)?.into())
     }
     fn activations(&self, len: usize) -> Result<Buffer> {
-        Ok(Buffer { array: self.array(self.kernels.storage(), len)?, copy: None })
+        Ok(self.array(self.kernels.storage(), len)?.into())
     }
     fn weights(&self, len: usize) -> Result<Buffer> {
         let storage = self.kernels.storage();
         let copy = if storage == Number::F32 { None } else { Some(self.array(storage, len)?) };
-        Ok(Buffer { array: self.array(Number::F32, len)?, copy })
+        Ok(Buffer { copy, ..self.array(Number::F32, len)?.into() })
     }
     fn bytes(&self, len: usize) -> Result<Array> {
         self.array(Number::U8, len)
@@ -200,9 +200,18 @@ impl Memory for Cuda {
                 self.ok(self.kernels.read_at(array, start, &mut half))?;
                 to.iter_mut().zip(half).for_each(|(to, x)| *to = x.to_f32());
             }
+            _ if from.snapshot => self.ok(self.kernels.read_copy(array, start, to))?,
             _ => self.ok(self.kernels.read_at(array, start, to))?,
         }
         Ok(())
+    }
+    fn snapshot(&self, from: &Buffer, earlier: Option<Buffer>) -> Result<Buffer> {
+        let mut copy = match earlier {
+            Some(earlier) => earlier,
+            None => Buffer { snapshot: true, ..self.array(from.array.number(), from.len())?.into() },
+        };
+        self.ok(self.kernels.copy(&from.array, &mut copy.array))?;
+        Ok(copy)
     }
     fn write_labels(&self, from: &[u32], to: &mut Array) -> Result<()> {
         self.ok(self.kernels.write(from, to))
@@ -384,7 +393,7 @@ impl Operators for Cuda {
             let (len, decays) = (parameter.len(), optimizer.decays(&parameter.shape));
             let group = ParameterGroup { decays, rate: parameter.rate as f32 };
             if let (Some(gradient), Some(momentum)) = (&parameter.gradient, &mut parameter.momentum) {
-                let Buffer { array, copy } = &mut parameter.value;
+                let Buffer { array, copy, .. } = &mut parameter.value;
                 self.ok(table.push(len, group, array, &gradient.array, &mut momentum.array, copy.as_mut()))?;
             }
         }
@@ -396,7 +405,7 @@ impl Operators for Cuda {
         let mut averages = Averages::default();
         for parameter in parameters {
             let len = parameter.len();
-            if let Some(Buffer { array, copy }) = &mut parameter.average {
+            if let Some(Buffer { array, copy, .. }) = &mut parameter.average {
                 self.ok(averages.push(len, array, copy.as_mut(), &parameter.value.array))?;
             }
         }

@@ -146,6 +146,12 @@ pub trait Memory:
     fn write_at(&self, from: &[Self::Element], to: &mut Self::Buffer, start: usize) -> Result<()>;
     /// Copies the elements of `from` from `start` on into `to`.
     fn read_at(&self, from: &Self::Buffer, start: usize, to: &mut [Self::Element]) -> Result<()>;
+    /// A copy of `from` as it is after the work queued so far, in the memory of an `earlier` one if there is one.
+    /// [`Memory::read_at`] of the copy, by any thread, waits for no work that is queued later.
+    ///
+    /// # Errors
+    /// The earlier one is shorter; too little memory; the device's.
+    fn snapshot(&self, from: &Self::Buffer, earlier: Option<Self::Buffer>) -> Result<Self::Buffer>;
     /// Copies `from` into the front of `to`.
     fn write_labels(&self, from: &[u32], to: &mut Self::Labels) -> Result<()>;
 

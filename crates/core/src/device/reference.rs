@@ -59,6 +59,9 @@ impl<T: Element> Memory for Reference<T> {
         to.copy_from_slice(&front("read", "from", from, start + to.len())?[start..]);
         Ok(())
     }
+    fn snapshot(&self, from: &Vec<T>, _: Option<Vec<T>>) -> Result<Vec<T>> {
+        Ok(from.clone())
+    }
     fn write_bytes(&self, from: &[u8], to: &mut Vec<u8>) -> Result<()> {
         front_mut("write_bytes", "to", to, from.len())?.copy_from_slice(from);
         Ok(())

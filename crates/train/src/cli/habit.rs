@@ -227,9 +227,9 @@ const FLAGS: &[Habit] = &[
         "write --log-every N",
     ),
     habit(
-        &["save-freq", "save-period", "checkpoint-freq", "save-steps", "save-interval"],
-        "save-every",
-        "write --save-every SECONDS",
+        &["save-freq", "save-period", "save-every", "checkpoint-freq", "save-steps", "save-interval"],
+        "checkpoint-every",
+        "write --checkpoint-every N for epochs, or a time such as 90s or 10m",
     ),
     habit(&["eval-every", "eval-freq", "val-interval", "eval-interval"], "test-every", "write --test-every N"),
     habit(

@@ -14,7 +14,7 @@ use crate::data::{Balance, HoldOut, Normalise};
 use crate::import::convert;
 use crate::print::say;
 use crate::regular_file;
-use crate::run::config::{self, Arch, Config, DeviceKind, LARGEST_TOML, Precision, as_text};
+use crate::run::config::{self, Arch, CheckpointEvery, Config, DeviceKind, LARGEST_TOML, Precision, as_text};
 use crate::run::schedule::Schedule;
 use crate::run::stop::INTERRUPTED;
 use crate::run::{Error, Outcome, Recipe, RunFolder, Tta, summary};
@@ -241,11 +241,13 @@ pub struct Args {
     /// The results do not depend on it.
     #[arg(long, value_name = "N", help_heading = "Run")]
     threads: Option<usize>,
-    /// Seconds between checkpoints within an epoch [default: 300]
+    /// Epochs or time between checkpoints, such as 5 or 10m [default: 1m]
     ///
-    /// 0: save at the end of each epoch only.
-    #[arg(long, value_name = "SECONDS", help_heading = "Run")]
-    save_every: Option<f64>,
+    /// A kill costs what came after the last one. A number counts epochs; a time is a number with s, m or h, and also saves
+    /// within an epoch. Training goes on meanwhile. The best epoch is written with the next checkpoint. The end of the
+    /// run, Ctrl-C and the signals that stop it save at once.
+    #[arg(long, value_name = "N|TIME", help_heading = "Run")]
+    checkpoint_every: Option<CheckpointEvery>,
     /// Record loss and learning rate of every Nth step [default: 20]
     ///
     /// In steps.jsonl and the TensorBoard events; 0: of none. A GPU's queue is emptied for each record, so a small N costs
@@ -267,7 +269,7 @@ pub struct Args {
     /// Continue the run in this folder
     ///
     /// It keeps its settings; only --epochs, --patience, --threads, --device, --precision, --no-graph, --data, --skip-broken,
-    /// --save-every, --log-every and --test-every may change.
+    /// --checkpoint-every, --log-every and --test-every may change.
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["out", "config", "recipe", "runs"])]
     #[serde(skip)]
     resume: Option<PathBuf>,
@@ -464,7 +466,7 @@ mod tests {
             precision: Precision::Tf32,
             no_graph: true,
             threads: 9,
-            save_every: 2.5,
+            checkpoint_every: CheckpointEvery::Epochs(3),
             log_every: 10,
         };
         // Each setting is written as its flag, from the TOML of a configuration in which all differ from the default.

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use alexnet_core::device::CHUNK;
+use alexnet_core::device::{CHUNK, Parameter};
 use alexnet_core::{Architecture, Device, Network};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
@@ -138,42 +138,61 @@ pub struct Metadata {
     pub preprocess: Preprocess,
 }
 
+/// The tensors of a checkpoint: those of a network, or a [copy](Network::snapshot) of them.
+pub struct Tensors<'a, D: Device> {
+    /// Where they are.
+    pub device: &'a D,
+    /// With momentum and average, where there are.
+    pub parameters: &'a [Parameter<D::Buffer>],
+}
+
+impl<'a, D: Device> From<&'a Network<D>> for Tensors<'a, D> {
+    fn from(network: &'a Network<D>) -> Self {
+        Self { device: network.device(), parameters: network.parameters() }
+    }
+}
+
 /// Writes a checkpoint atomically.
 ///
 /// # Errors
 /// The file cannot be written, or a weight is infinite or NaN (the old file stays); the device failed.
-pub fn save<D: Device<Element = f32>>(path: &Path, network: &Network<D>, metadata: &Metadata) -> Result<()> {
-    let failed = |error| FileError::on("write", path)(error).into();
-    atomic_file::write_with(path, true, failed, |file: &mut File| write(file, network, metadata, failed))
+pub fn save<'a, D: Device<Element = f32> + 'a>(
+    path: &Path,
+    tensors: impl Into<Tensors<'a, D>>,
+    metadata: &Metadata,
+) -> Result<()> {
+    let (tensors, failed) = (tensors.into(), |error| FileError::on("write", path)(error).into());
+    atomic_file::write_with(path, true, failed, |file: &mut File| write(file, tensors, metadata, failed))
 }
 
 /// Bytes of the tensors that [`save`] writes.
-pub fn size<D: Device>(network: &Network<D>) -> u64 {
+pub fn size<B>(parameters: &[Parameter<B>]) -> u64 {
     let copies = |kept: [bool; 2]| 1 + kept.into_iter().filter(|kept| *kept).count();
-    let parameters = network.parameters().iter();
-    parameters.map(|p| (p.len() * size_of::<f32>() * copies([p.momentum.is_some(), p.average.is_some()])) as u64).sum()
+    let bytes = |p: &Parameter<B>| p.len() * size_of::<f32>() * copies([p.momentum.is_some(), p.average.is_some()]);
+    parameters.iter().map(|parameter| bytes(parameter) as u64).sum()
 }
 
 /// Writes a checkpoint to an open file.
 ///
 /// # Errors
 /// As [`save`]; the system's, converted by `failed`.
-pub fn write<D: Device<Element = f32>>(
+pub fn write<'a, D: Device<Element = f32> + 'a>(
     file: &mut (impl Write + Seek),
-    network: &Network<D>,
+    tensors: impl Into<Tensors<'a, D>>,
     metadata: &Metadata,
     failed: impl Fn(io::Error) -> Error,
 ) -> Result<()> {
+    let Tensors { device, parameters } = tensors.into();
     let mut tensors = Vec::new();
-    for parameter in network.parameters() {
+    for parameter in parameters {
         tensors.push((parameter.name.clone(), parameter, &parameter.value));
     }
-    for parameter in network.parameters() {
+    for parameter in parameters {
         if let Some(momentum) = &parameter.momentum {
             tensors.push((format!("momentum.{}", parameter.name), parameter, momentum));
         }
     }
-    for parameter in network.parameters() {
+    for parameter in parameters {
         if let Some(average) = &parameter.average {
             tensors.push((format!("{AVERAGE}{}", parameter.name), parameter, average));
         }
@@ -184,12 +203,11 @@ pub fn write<D: Device<Element = f32>>(
     let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(&failed);
     put(&(header.len() as u64).to_le_bytes())?;
     put(header.as_bytes())?;
-    let weights = network.parameters().len();
     for (index, (name, parameter, buffer)) in tensors.into_iter().enumerate() {
         for start in (0..parameter.len()).step_by(CHUNK) {
             values.resize(CHUNK.min(parameter.len() - start), 0.0);
-            network.device().read_at(buffer, start, &mut values)?;
-            if index < weights
+            device.read_at(buffer, start, &mut values)?;
+            if index < parameters.len()
                 && let Some(&value) = values.iter().find(|value| !value.is_finite())
             {
                 return Err(Error::NotFinite { name, value });

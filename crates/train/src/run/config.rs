@@ -1,6 +1,8 @@
 //! The settings of a run, their defaults, and their form as TOML.
 
+use std::borrow::Cow;
 use std::path::Path;
+use std::time::Duration;
 
 use alexnet_core::alexnet::Variant;
 use serde::{Deserialize, Serialize};
@@ -14,9 +16,11 @@ use crate::data::mix::MixConfig;
 use crate::data::{Augment, Balance, CropScale, HoldOut, Normalise, RandAugment, TransformConfig};
 
 pub(crate) mod as_text;
+mod checkpoint_every;
 mod device;
 mod validate;
 
+pub use checkpoint_every::CheckpointEvery;
 pub use device::{DeviceKind, Precision};
 pub use validate::{LARGEST_IMAGE, flag};
 
@@ -161,8 +165,8 @@ pub struct Config {
     pub no_graph: bool,
     /// Number of threads; 0: all cores.
     pub threads: usize,
-    /// Seconds between two checkpoints within an epoch; 0: only at its end.
-    pub save_every: f64,
+    /// When a checkpoint is due.
+    pub checkpoint_every: CheckpointEvery,
     /// Updates between two records of a step's loss; 0: none.
     pub log_every: u64,
 }
@@ -222,7 +226,7 @@ impl Default for Config {
             precision: Precision::Fp32,
             no_graph: false,
             threads: 0,
-            save_every: 300.0,
+            checkpoint_every: CheckpointEvery::Time(Duration::from_secs(60)),
             log_every: 20,
         }
     }
@@ -242,7 +246,7 @@ pub const MAY_CHANGE: [&str; 11] = [
     "no-graph",
     "data",
     "skip-broken",
-    "save-every",
+    "checkpoint-every",
     "log-every",
     "test-every",
 ];
@@ -264,7 +268,7 @@ impl Config {
     /// # Errors
     /// The text is not TOML or has an unknown key.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
-        toml::from_str(text)
+        toml::from_str(&renewed(text))
             .map_err(|e| Error::Config { path: path.to_owned(), message: e.to_string().trim_end().to_owned() })
     }
 
@@ -445,6 +449,17 @@ impl Config {
 pub fn threads(wanted: usize) -> usize {
     let cores = std::thread::available_parallelism().ok().map(usize::from);
     if wanted == 0 { cores.unwrap_or(1) } else { cores.map_or(wanted, |cores| wanted.min(cores)) }
+}
+
+/// Settings with `checkpoint-every` where older ones have `save-every`: seconds, or 0 for the end of an epoch.
+fn renewed(text: &str) -> Cow<'_, str> {
+    let seconds = |line: &str| {
+        let value = line.strip_prefix("save-every")?.trim_start().strip_prefix('=')?;
+        value.split('#').next()?.trim().parse::<f64>().ok()
+    };
+    let Some((line, seconds)) = text.lines().find_map(|line| Some((line, seconds(line)?))) else { return text.into() };
+    let every = if seconds > 0.0 { format!("{seconds}s") } else { "1".into() };
+    text.replacen(line, &format!("checkpoint-every = \"{every}\""), 1).into()
 }
 
 fn unwritable(error: &dyn std::fmt::Display) -> Error {

@@ -8,9 +8,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use alexnet_core::{Device, Network};
+use alexnet_core::Device;
 
-use super::checkpoint::{self, Metadata};
+use super::checkpoint::{self, Metadata, Tensors};
 use super::error::{Error, Result};
 use super::metrics::{Metrics, Steps};
 use super::tensorboard;
@@ -49,6 +49,17 @@ pub struct Outputs {
     pub steps: Steps,
     /// The TensorBoard events.
     pub events: tensorboard::Writer,
+}
+
+/// The checkpoints that a state is saved as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SavedAs {
+    /// The one to resume from.
+    Last,
+    /// The best one.
+    Best,
+    /// Both: one file with two names, where that is possible.
+    Both,
 }
 
 /// Seconds since 1970, as in TensorBoard events.
@@ -193,33 +204,39 @@ impl RunFolder {
         Ok(Outputs { metrics, steps, events })
     }
 
-    /// Saves the checkpoint to resume from and, if it is the `best`, that one too.
+    /// Saves a state as the checkpoint to resume from, as the best one, or as both.
     ///
     /// The best is written first: a process killed in between resumes from the checkpoint before and finds the best again.
     ///
     /// # Errors
     /// A file cannot be written; the old one stays.
-    pub fn save<D: Device<Element = f32>>(&self, network: &Network<D>, metadata: &Metadata, best: bool) -> Result<()> {
+    pub fn save<D: Device<Element = f32>>(
+        &self,
+        tensors: &Tensors<'_, D>,
+        metadata: &Metadata,
+        saved: SavedAs,
+    ) -> Result<()> {
         self.still_ours()?;
-        let saved = self.save_files(network, metadata, best);
         // If the folder went meanwhile, that is the reason.
-        saved.or_else(|error| self.still_ours().and(Err(error.into())))
+        self.save_files(tensors, metadata, saved).or_else(|error| self.still_ours().and(Err(error.into())))
     }
 
     fn save_files<D: Device<Element = f32>>(
         &self,
-        network: &Network<D>,
+        &Tensors { device, parameters }: &Tensors<'_, D>,
         metadata: &Metadata,
-        best: bool,
+        saved: SavedAs,
     ) -> Result<(), checkpoint::Error> {
-        if best {
-            checkpoint::save(&self.best(), network, metadata)?;
-            // A hard link: the bytes are on the disk once.
-            if atomic_file::link(&self.best(), &self.last()).is_ok() {
-                return Ok(());
-            }
+        let save = |path: &Path| checkpoint::save(path, Tensors { device, parameters }, metadata);
+        if saved != SavedAs::Last {
+            save(&self.best())?;
         }
-        checkpoint::save(&self.last(), network, metadata)
+        match saved {
+            SavedAs::Best => Ok(()),
+            // A hard link: the bytes are on the disk once.
+            SavedAs::Both if atomic_file::link(&self.best(), &self.last()).is_ok() => Ok(()),
+            _ => save(&self.last()),
+        }
     }
 
     /// Removes everything that this process wrote, after the first checkpoint could not be written.

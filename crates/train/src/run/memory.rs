@@ -85,7 +85,13 @@ pub fn fits<D: Device>(
         }
         Ok(plan)
     };
-    Ok((fits_in(batch, free, plan)?, free))
+    let mut plan = fits_in(batch, free, plan)?;
+    // Without room for it training waits for each checkpoint.
+    let copy = plan.momentum * if average { 3 } else { 2 };
+    if free.is_none_or(|free| plan.total().saturating_add(copy) <= free) {
+        plan.copy = copy;
+    }
+    Ok((plan, free))
 }
 
 /// Checks that a loader's batches of images of `size` pixels a side fit the machine's memory.
@@ -127,6 +133,9 @@ pub fn line(plan: &MemoryPlan, free: Option<u64>) -> String {
     }
     parts.push(format!("activations {}", gib(plan.activations)));
     parts.push(format!("workspace {}", gib(plan.workspace)));
+    if plan.copy > 0 {
+        parts.push(format!("copy for checkpoints {}", gib(plan.copy)));
+    }
     format!("needs {}{free} ({})", gib(plan.total()), parts.join(", "))
 }
 

@@ -1,20 +1,21 @@
-//! The training loop: epochs of steps of micro-batches; an evaluation and a checkpoint after each epoch.
+//! The training loop: epochs of steps of micro-batches, an evaluation after each epoch, and checkpoints.
 //!
 //! A run's results are a function of its settings and its data alone. All randomness is keyed by seed and counted by epoch,
 //! step and image, so that parameters, momentum and [`Progress`] are the whole state to resume from.
 
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Instant;
 
 use alexnet_core::network::{Metrics, MicroBatch};
 use alexnet_core::random::Philox;
 use alexnet_core::{Device, Network, Sgd};
 
 use super::batch_source::{BatchSource, DeviceDataset};
-use super::checkpoint::{self, Metadata, Progress, TrainedOn};
+use super::checkpoint::{Metadata, Progress, TrainedOn};
 use super::config::Config;
 use super::error::{Error, Result};
-use super::folder::{Outputs, RunFolder, now};
-use super::metrics::{Record, StepRecord};
+use super::folder::{Outputs, RunFolder, SavedAs, now};
+use super::metrics::{Record, Records, StepRecord};
 use super::model::Model;
 use super::scaling::Scaling;
 use super::schedule::LearningRate;
@@ -24,6 +25,9 @@ use crate::data::augment::TransformConfig;
 use crate::data::{Balance, DataError, Dataset, Preprocess, order};
 
 mod epoch_end;
+mod saver;
+
+use saver::{Saver, State};
 
 /// How a run ended, if not with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +97,23 @@ impl<D: Device<Element = f32>> DeviceDatasets<D> {
     }
 }
 
+/// What the epochs of a run share.
+struct Epochs<'r, D: Device> {
+    rate: LearningRate,
+    datasets: &'r DeviceDatasets<D>,
+    outputs: &'r mut Outputs,
+    observer: &'r mut dyn Observer,
+    saver: Saver<'r, D>,
+}
+
+impl<D: Device> Epochs<'_, D> {
+    /// The records so far, with the events written.
+    fn records(&mut self, folder: &RunFolder) -> Result<Records> {
+        self.outputs.events.flush().map_err(Error::io("write events in", folder.path()))?;
+        Ok(Records::of(&self.outputs.steps, &self.outputs.metrics))
+    }
+}
+
 /// What a run needs.
 pub struct Trainer<'a, D: Device<Element = f32>> {
     /// The network, initialised or restored.
@@ -111,6 +132,8 @@ pub struct Trainer<'a, D: Device<Element = f32>> {
     pub stop: Stop,
     /// How far it is.
     pub progress: Progress,
+    /// Whether there is memory for a copy of the network, of which checkpoints are written while it trains.
+    pub copies: bool,
 }
 
 impl<D: Device<Element = f32>> Trainer<'_, D> {
@@ -118,8 +141,8 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
     ///
     /// # Errors
     /// The checkpoint cannot be written.
-    pub fn save(&mut self) -> Result<()> {
-        self.save_as(false)
+    pub fn save(&self) -> Result<()> {
+        self.state()?.write(self.folder, &(&self.network).into(), SavedAs::Last)
     }
 
     /// Trains until all epochs are done or it is asked to stop.
@@ -154,39 +177,46 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         }
         self.network.use_cuda_graph(!self.config.no_graph);
         let datasets = DeviceDatasets::new(&self.network, self.config, &self.preprocess, self.dataset)?;
+        thread::scope(|scope| {
+            let (device, every) = (self.network.shared_device(), self.config.checkpoint_every);
+            let mut saver = Saver::start(scope, self.folder, device, every, self.copies, &self.progress);
+            if self.progress.epoch + 1 < self.config.epochs {
+                // Now, and not at the end of the first epoch.
+                saver.copy(&self.network)?;
+            }
+            let mut epochs = Epochs { rate, datasets: &datasets, outputs, observer, saver };
+            let outcome = self.train(&mut epochs);
+            epochs.saver.end(outcome)
+        })
+    }
+
+    /// The epochs that are left.
+    fn train(&mut self, epochs: &mut Epochs<'_, D>) -> Result<Outcome> {
         let mut broken = 0;
-        self.record_broken(&mut broken, observer)?;
+        self.record_broken(&mut broken, epochs.observer)?;
         while self.progress.epoch < self.config.epochs && !self.config.out_of_patience(self.progress.stale) {
             if self.stop.requested() {
+                self.save_now(epochs, false)?;
                 return Ok(Outcome::Interrupted);
             }
-            let trained = self.train_epoch(&rate, datasets.train.as_ref(), outputs, observer);
-            self.record_broken(&mut broken, observer)?;
+            let trained = self.train_epoch(epochs);
+            self.record_broken(&mut broken, epochs.observer)?;
             let finished = match trained {
-                Ok(true) => self.finish_epoch(&rate, &datasets, outputs, observer),
+                Ok(true) => self.finish_epoch(epochs),
                 stopped => stopped,
             };
-            match finished {
-                Ok(true) => {}
-                Ok(false) => {
-                    outputs.steps.sync()?;
-                    self.save_as(false)?;
-                    return Ok(Outcome::Interrupted);
-                }
+            let ended = match finished {
+                Ok(true) => continue,
+                Ok(false) => self.save_now(epochs, false).and(Ok(Outcome::Interrupted)),
                 // The weights are good: nothing that was trained is lost.
-                Err(error @ Error::Loading(_)) => {
-                    outputs.events.flush().map_err(Error::io("write events in", self.folder.path()))?;
-                    outputs.steps.sync()?;
-                    self.save_as(false)?;
-                    return Err(error);
-                }
-                // Of a file; of the folder, this is the same error again.
-                Err(error @ Error::Replaced { .. }) => {
-                    self.save_as(false)?;
-                    return Err(error);
-                }
-                Err(error) => return Err(error),
+                Err(error @ Error::Loading(_)) => self.save_now(epochs, false).and(Err(error)),
+                Err(error) => Err(error),
+            };
+            if let Err(Error::Replaced { .. }) = ended {
+                // A file; for the folder, this is the same error again.
+                epochs.saver.save_now(&self.network, self.state()?, None, false)?;
             }
+            return ended;
         }
         Ok(Outcome::Finished)
     }
@@ -203,34 +233,26 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
     }
 
     /// The remaining steps of an epoch. False if it was asked to stop.
-    fn train_epoch(
-        &mut self,
-        rate: &LearningRate,
-        dataset: Option<&DeviceDataset<D>>,
-        outputs: &mut Outputs,
-        observer: &mut dyn Observer,
-    ) -> Result<bool> {
-        let (config, split, steps) = (self.config, &self.dataset.train, rate.epoch_steps as usize);
+    fn train_epoch(&mut self, epochs: &mut Epochs<'_, D>) -> Result<bool> {
+        let (config, split, steps) = (self.config, &self.dataset.train, epochs.rate.epoch_steps as usize);
         if self.progress.step_in_epoch >= steps {
             return Ok(true);
         }
         let (size, epoch) = (self.network.architecture().image_size, self.progress.epoch as u32);
-        let first = self.progress.step_in_epoch * config.accumulate;
+        let (first, dataset) = (self.progress.step_in_epoch * config.accumulate, epochs.datasets.train.as_ref());
         let mut batches = BatchSource::train(config, self.preprocess, size, split, dataset, epoch, first)?;
         // Running sums continue from their values: when they are read makes no difference to their bits.
         self.network.set_metrics(Metrics { loss: self.progress.loss_sum, correct: self.progress.correct })?;
-        let pause = Duration::try_from_secs_f64(config.save_every).unwrap_or(Duration::MAX);
-        let mut saved = Instant::now();
         // Images whose loss is known.
         let mut known = self.progress.images;
         while self.progress.step_in_epoch < steps {
             let start = Instant::now();
-            let (learning_rate, before) = (rate.at(self.progress.step), self.progress.loss_sum);
+            let (learning_rate, before) = (epochs.rate.at(self.progress.step), self.progress.loss_sum);
             let images = match self.step(&mut batches, learning_rate) {
                 Ok(images) => images,
                 Err(error) => {
                     if matches!(error, Error::Loading(_)) {
-                        self.read_metrics(true, learning_rate, observer)?;
+                        self.read_metrics(true, epochs.observer)?;
                     }
                     return Err(error);
                 }
@@ -245,7 +267,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             let log = logged(step);
             // Before a logged step too, whose loss is the difference.
             let due = log || logged(step + 1) || progress.step_in_epoch == 1 || last;
-            let read = self.read_metrics(due, learning_rate, observer)?;
+            let read = self.read_metrics(due, epochs.observer)?;
             if read {
                 known = self.progress.images;
             }
@@ -253,30 +275,28 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             if log {
                 let loss = (self.progress.loss_sum - before) / images as f64;
                 let record = StepRecord { step, epoch: self.progress.epoch + 1, lr: learning_rate, loss };
-                outputs.steps.append(&record)?;
+                epochs.outputs.steps.append(&record)?;
                 let points = [("train/loss_of_step", loss), ("train/learning_rate_of_step", learning_rate)];
                 for (tag, value) in points {
-                    outputs
+                    epochs
+                        .outputs
                         .events
                         .scalar(tag, step, value as f32, now())
                         .map_err(Error::io("write events in", self.folder.path()))?;
                 }
             }
-            observer.step(&self.report(steps, known));
-            let stop = self.stop.requested();
-            let save = !pause.is_zero() && saved.elapsed() >= pause && !last;
-            if !read && (stop || save) {
-                self.read_metrics(true, learning_rate, observer)?;
+            epochs.observer.step(&self.report(steps, known));
+            let (stop, written) = (self.stop.requested(), epochs.saver.poll());
+            let save = epochs.saver.due() && !last;
+            if !read && (stop || save || written.is_err()) {
+                self.read_metrics(true, epochs.observer)?;
             }
+            written?;
             if stop {
                 return Ok(false);
             }
             if save {
-                // The checkpoint continues after what has been written.
-                outputs.events.flush().map_err(Error::io("write events in", self.folder.path()))?;
-                outputs.steps.sync()?;
-                self.save_as(false)?;
-                saved = Instant::now();
+                self.save_later(epochs, false, true)?;
             }
         }
         Ok(true)
@@ -368,11 +388,11 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
 
     /// Takes note of the results of the steps: if they are `due`, waiting for what is queued, or else if that takes no
     /// waiting. Returns whether it did.
-    fn read_metrics(&mut self, due: bool, learning_rate: f64, observer: &mut dyn Observer) -> Result<bool> {
+    fn read_metrics(&mut self, due: bool, observer: &mut dyn Observer) -> Result<bool> {
         let metrics = if due { Some(self.network.metrics()?) } else { self.network.poll_metrics()? };
         let Some(Metrics { loss, correct }) = metrics else { return Ok(false) };
         if !loss.is_finite() {
-            return Err(self.diverged("the loss", loss, self.progress.step, learning_rate));
+            return Err(self.state()?.diverged("the loss", loss, self.folder));
         }
         (self.progress.loss_sum, self.progress.correct) = (loss, correct);
         let scaling = self.network.device().scaling()?.map(Scaling::from);
@@ -410,8 +430,8 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         }
     }
 
-    /// Saves the state.
-    fn save_as(&mut self, best: bool) -> Result<()> {
+    /// The state, to be saved.
+    fn state(&self) -> Result<State> {
         let metadata = Metadata {
             model: self.model.clone(),
             data: TrainedOn { name: self.dataset.name.clone(), fingerprint: self.dataset.fingerprint.clone() },
@@ -421,21 +441,24 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             progress: self.progress.clone(),
             preprocess: self.preprocess,
         };
-        self.folder.save(&self.network, &metadata, best).map_err(|error| match error {
-            Error::Checkpoint(checkpoint::Error::NotFinite { value, .. }) => {
-                let rate = self.config.learning_rate(self.dataset.train.len()).at(self.progress.step.saturating_sub(1));
-                self.diverged("a weight", value.into(), self.progress.step, rate)
-            }
-            Error::Checkpoint(checkpoint::Error::Io(file)) if file.is_full_disk() => {
-                Error::DiskFull { file, checkpoint: checkpoint::size(&self.network) }
-            }
-            error => error,
-        })
+        let rate = self.config.learning_rate(self.dataset.train.len());
+        Ok(State { metadata, learning_rate: rate.at(self.progress.step.saturating_sub(1)) })
     }
 
-    fn diverged(&self, what: &'static str, value: f64, step: u64, learning_rate: f64) -> Error {
-        let (epoch, kept) = (self.progress.epoch + 1, self.folder.last());
-        Error::Diverged { what, value, step, epoch, learning_rate, kept }
+    /// Saves the state while training goes on, if it is the best or a checkpoint is due.
+    fn save_later(&self, epochs: &mut Epochs<'_, D>, best: bool, due: bool) -> Result<()> {
+        let records = epochs.records(self.folder)?;
+        if epochs.saver.save(&self.network, self.state()?, records, best, due)? {
+            let line = "there is no memory for a copy of the network: training waits while a checkpoint is written";
+            epochs.observer.note(line);
+        }
+        Ok(())
+    }
+
+    /// Saves the state before it returns.
+    fn save_now(&self, epochs: &mut Epochs<'_, D>, best: bool) -> Result<()> {
+        let records = epochs.records(self.folder)?;
+        epochs.saver.save_now(&self.network, self.state()?, Some(records), best)
     }
 }
 

@@ -10,6 +10,7 @@ use alexnet_core::random::Philox;
 use alexnet_core::{Architecture, Device, LayerKind, LayerSpec, Network};
 use alexnet_train::data::{Dataset, Options, Preprocess};
 use alexnet_train::run::checkpoint::{self, Progress};
+use alexnet_train::run::config::CheckpointEvery;
 use alexnet_train::run::metrics::Record;
 use alexnet_train::run::model::Model;
 use alexnet_train::run::scaling::Scaling;
@@ -54,7 +55,7 @@ pub fn config() -> Config {
         label_smoothing: 0.1,
         nesterov: true,
         lr: 0.05,
-        save_every: 0.0,
+        checkpoint_every: CheckpointEvery::Epochs(1),
         log_every: 3,
         seed: 3,
         ..Config::default()
@@ -164,6 +165,7 @@ pub fn go_on<D: Device<Element = f32>>(
         folder: &folder,
         stop: stop.clone(),
         progress,
+        copies: true,
     };
     if !resumes {
         trainer.save()?;

@@ -30,14 +30,14 @@ mod workspace;
 pub use array::Array;
 pub use simd::Level;
 
-use super::{Element, LinearBackwardUpdate, Memory, Operators, Parameter, Queue};
+use super::{CHUNK, Element, LinearBackwardUpdate, Memory, Operators, Parameter, Queue};
 use crate::arguments::*;
 use crate::shape::{ConvShape, Operation};
 use crate::{Error, Result, Sgd};
 use alexnet_ops::{front, front_mut};
 use batchnorm::Affine;
 use context::{Context, Gradients, Weights};
-use pool::Pool;
+use pool::{Pool, SyncPtr};
 use std::convert::Infallible;
 use workspace::WorkspaceSize;
 
@@ -125,6 +125,17 @@ impl Memory for Cpu {
     fn read_at(&self, from: &Array<f32>, start: usize, to: &mut [f32]) -> Result<()> {
         to.copy_from_slice(&front("read", "from", from, start + to.len())?[start..]);
         Ok(())
+    }
+    fn snapshot(&self, from: &Array<f32>, earlier: Option<Array<f32>>) -> Result<Array<f32>> {
+        let mut copy = earlier.map_or_else(|| Array::zeros(from.len()), Ok)?;
+        let to = SyncPtr(front_mut("snapshot", "earlier", copy.as_mut_slice(), from.len())?.as_mut_ptr());
+        self.context.pool.run(from.len().div_ceil(CHUNK), |task, _| {
+            let start = task * CHUNK;
+            let len = CHUNK.min(from.len() - start);
+            // SAFETY: each task has its own elements.
+            unsafe { to.slice_mut(start, len) }.copy_from_slice(&from[start..start + len]);
+        });
+        Ok(copy)
     }
     fn write_labels(&self, from: &[u32], to: &mut Array<u32>) -> Result<()> {
         front_mut("write_labels", "to", to.as_mut_slice(), from.len())?.copy_from_slice(from);

@@ -8,6 +8,8 @@ pub struct Buffer {
     pub(super) array: Array,
     /// The half-precision copy of a parameter.
     pub(super) copy: Option<Array>,
+    /// Whether it is a [snapshot](crate::device::Memory::snapshot), which is read beside other work.
+    pub(super) snapshot: bool,
 }
 
 impl Buffer {
@@ -22,5 +24,11 @@ impl Buffer {
     /// The array that matrix products read.
     pub(super) fn operand(&self) -> &Array {
         self.copy.as_ref().unwrap_or(&self.array)
+    }
+}
+
+impl From<Array> for Buffer {
+    fn from(array: Array) -> Self {
+        Self { array, copy: None, snapshot: false }
     }
 }

@@ -135,7 +135,7 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     }
     drop(weights);
     let path = resumed.as_ref().map(|resumed| resumed.folder.path()).or(out).unwrap_or(Path::new("runs"));
-    disk::fits(path, checkpoint::size(&network), config.epochs)?;
+    disk::fits(path, checkpoint::size(network.parameters()), config.epochs)?;
     describe(&network, &dataset, &config, &preprocess, &memory::line(&plan, free))?;
 
     let fresh = resumed.is_none();
@@ -164,8 +164,17 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
         }
     }
     .clone();
-    let mut trainer =
-        Trainer { network, model, preprocess, config: &config, dataset: &dataset, folder: &folder, stop, progress };
+    let mut trainer = Trainer {
+        network,
+        model,
+        preprocess,
+        config: &config,
+        dataset: &dataset,
+        folder: &folder,
+        stop,
+        progress,
+        copies: plan.copy > 0,
+    };
     let mut outputs = match begin(&mut trainer, fresh, files.as_ref(), changed) {
         Ok(outputs) => outputs,
         Err(error) => {

@@ -81,7 +81,6 @@ fn every_limit_names_flag_value_and_what_is_allowed() {
         ("gamma", |c| c.gamma = -1.0),
         ("warmup", |c| c.warmup = f64::NAN),
         ("warmup", |c| c.warmup = 101.0),
-        ("save-every", |c| c.save_every = -1.0),
         ("test-every", |c| c.test_every = 0),
         ("momentum", |c| c.momentum = f64::NAN),
         ("dropout", |c| c.dropout = 1.0),
@@ -107,7 +106,7 @@ fn a_resumed_run_keeps_what_its_steps_depend_on() {
     let may = Config {
         epochs: 5,
         threads: 3,
-        save_every: 1.0,
+        checkpoint_every: CheckpointEvery::Epochs(7),
         test_every: 4,
         patience: 2,
         data: "sample".into(),
@@ -154,6 +153,14 @@ fn a_run_from_before_exif_goes_on_with_the_same_pixels() {
     {
         assert_eq!(Config::exif_of_run(text), exif, "{text}");
     }
+}
+
+#[test]
+fn a_run_from_before_checkpoint_every_goes_on_as_often() {
+    let read = |text: &str| Config::of_run(text, Path::new("x")).unwrap().checkpoint_every.to_string();
+    assert_eq!([read("lr = 0.01\nsave-every = 300.0\nlog-every = 20\n"), read("save-every = 0\n")], ["5m", "1"]);
+    let error = Config::parse("save-every = \"x\"", Path::new("my.toml")).unwrap_err().to_string();
+    assert!(error.contains("unknown field `save-every`"), "{error}");
 }
 
 #[test]

@@ -60,13 +60,9 @@ impl Config {
     }
 
     fn check_numbers(&self, name: Name) -> Result<()> {
-        for (key, value) in [
-            ("lr", self.lr),
-            ("weight-decay", self.weight_decay),
-            ("gamma", self.gamma),
-            ("warmup", self.warmup),
-            ("save-every", self.save_every),
-        ] {
+        for (key, value) in
+            [("lr", self.lr), ("weight-decay", self.weight_decay), ("gamma", self.gamma), ("warmup", self.warmup)]
+        {
             if !(value.is_finite() && value >= 0.0) {
                 return refuse(name, key, value, "a finite number, 0 or more");
             }

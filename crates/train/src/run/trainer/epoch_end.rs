@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use alexnet_core::Device;
 
-use super::{DeviceDatasets, Observer, Trainer, rate_of};
+use super::{Epochs, Observer, Trainer, rate_of};
 use crate::data::Split;
 use crate::run::batch_source::DeviceDataset;
 use crate::run::checkpoint::Progress;
@@ -13,18 +13,12 @@ use crate::run::error::{Error, Result};
 use crate::run::evaluate::{Classified, Evaluation, Protocol, evaluate};
 use crate::run::folder::{Outputs, now};
 use crate::run::metrics::Record;
-use crate::run::schedule::LearningRate;
 use crate::run::summary::count;
 
 impl<D: Device<Element = f32>> Trainer<'_, D> {
     /// Test, metrics and checkpoint of an epoch whose steps are done. False if it was asked to stop.
-    pub(super) fn finish_epoch(
-        &mut self,
-        rate: &LearningRate,
-        datasets: &DeviceDatasets<D>,
-        outputs: &mut Outputs,
-        observer: &mut dyn Observer,
-    ) -> Result<bool> {
+    pub(super) fn finish_epoch(&mut self, epochs: &mut Epochs<'_, D>) -> Result<bool> {
+        let Epochs { rate, datasets, outputs, observer, .. } = epochs;
         let start = Instant::now();
         let epoch = self.progress.epoch + 1;
         let last = epoch == self.config.epochs;
@@ -32,7 +26,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         let (mut val, mut test, mut ends) = (None, None, last);
         // With images held out, the test set is used once, at the end: after the last epoch, or when patience is over.
         if let Some(split) = self.dataset.val.as_ref().filter(|_| due) {
-            let Some(found) = self.evaluate(rate, split, datasets.val.as_ref(), "the val loss", observer)? else {
+            let Some(found) = self.evaluate(split, datasets.val.as_ref(), "the val loss", *observer)? else {
                 return Ok(false);
             };
             ends |= self.config.out_of_patience(self.stale_after(found.accuracy()));
@@ -41,7 +35,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         let tested = if self.dataset.val.is_some() { ends } else { due };
         if tested && !self.dataset.test.is_empty() {
             let split = &self.dataset.test;
-            let Some(found) = self.evaluate(rate, split, datasets.test.as_ref(), "the test loss", observer)? else {
+            let Some(found) = self.evaluate(split, datasets.test.as_ref(), "the test loss", *observer)? else {
                 return Ok(false);
             };
             test = Some(found);
@@ -52,10 +46,9 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         let best = self.is_best(accuracy, loss);
         let stale = self.stale_after(accuracy);
         let Progress { best_accuracy, best_loss, .. } = self.progress;
-        // Metrics before checkpoint: a process killed in between repeats the epoch's end, and the line that is already there
-        // is dropped then. The other way round the line could be lost.
+        // Metrics before checkpoint: a process killed in between repeats what came after the last checkpoint, and the lines
+        // that are already there are dropped then. The other way round a line could be lost.
         self.folder.still_ours()?;
-        outputs.steps.sync()?;
         outputs.metrics.append(&record)?;
         write_events(outputs, &record).map_err(Error::io("write events in", self.folder.path()))?;
         self.progress = Progress {
@@ -67,11 +60,17 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             stale,
             ..Progress::default()
         };
-        self.save_as(best)?;
-        observer.epoch(&record, best);
-        if self.config.out_of_patience(stale) && !last {
+        let impatient = self.config.out_of_patience(stale);
+        if last || impatient {
+            self.save_now(epochs, best)?;
+        } else {
+            let due = epochs.saver.due_after(epoch);
+            self.save_later(epochs, best, due)?;
+        }
+        epochs.observer.epoch(&record, best);
+        if impatient && !last {
             let (stale, path) = (count(stale, "evaluation"), self.folder.path().display());
-            observer.note(&format!(
+            epochs.observer.note(&format!(
                 "accuracy has not risen in {stale}: the run ends (--patience); {path}/best.safetensors is the best"
             ));
         }
@@ -81,7 +80,6 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
     /// Evaluates a split with the averaged weights, if there are. None if it was asked to stop.
     fn evaluate(
         &mut self,
-        rate: &LearningRate,
         split: &Split,
         dataset: Option<&DeviceDataset<D>>,
         what: &'static str,
@@ -93,10 +91,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         let mut tell = |batch: Classified<'_>| observer.test(batch.done(), split.len());
         let found = self.network.averaged(|network| evaluate(network, split, dataset, protocol, stop, &mut tell))?;
         match found {
-            Some(found) if !found.loss.is_finite() => {
-                let rate = rate.at(self.progress.step.saturating_sub(1));
-                Err(self.diverged(what, found.loss, self.progress.step, rate))
-            }
+            Some(found) if !found.loss.is_finite() => Err(self.state()?.diverged(what, found.loss, self.folder)),
             found => Ok(found),
         }
     }
