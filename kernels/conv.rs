@@ -8,11 +8,13 @@ use crate::Kernels;
 use crate::Number;
 use crate::array::Array;
 use crate::error::{Error, Result};
-use crate::gemm::{EpilogueArguments, Plan, extent};
-use crate::launch::{Grid, Value};
+use crate::gemm::{Plan, extent};
+use crate::launch::Value;
 
+mod filters;
 mod rows;
 
+pub use filters::FilterLayout;
 use rows::View;
 
 /// `Divisor` of tile.cuh: n / divisor = ⌊n · multiplier / 2³²⁺ˢʰⁱᶠᵗ⌋ for 0 ≤ n < 2³¹.
@@ -50,16 +52,19 @@ struct Shape {
     out_width: i32,
     stride_x: i32,
     padding_x: i32,
+    kernel_x: i32,
+    kernel: i32,
+    row: i32,
     group_channels: i32,
     group_filters: i32,
     inputs: i32,
     outputs: i32,
-    taps: i32,
     column_tiles: i32,
     by_image: Divisor,
     by_width: Divisor,
     by_out_image: Divisor,
     by_out_width: Divisor,
+    by_row: Divisor,
     by_channels: Divisor,
     by_filters: Divisor,
     by_kernel: Divisor,
@@ -73,36 +78,25 @@ fn largest(len: impl Fn(usize) -> usize) -> usize {
     len(2).max(len(4))
 }
 
-/// Floats of partial sums, if the sum is split.
-fn split_sums(plan: &Plan, rows: usize, columns: usize) -> usize {
-    if plan.chunks > 1 { plan.partial_sums(rows, columns) } else { 0 }
-}
-
-/// Maximum side of a window, so that one channel of it fits 48 KiB.
-const LARGEST: usize = 110;
-
-/// Pixels per window.
-const fn taps(s: &ConvShape) -> usize {
-    s.kernel * s.kernel
-}
-// Plans for elements of `size` bytes, loaded in packs of 16 bytes if C/G and K/G are whole numbers of packs.
-fn forward(s: &ConvShape, size: usize, view: &View) -> Plan {
+/// Plans for elements of `size` bytes, loaded in packs of 16 bytes if C/G and K/G are whole numbers of packs.
+fn forward(s: &ConvShape, size: usize) -> Plan {
+    let view = View::rows(s, size);
     let vectors = (view.channels / s.groups.max(1) * size).is_multiple_of(16);
-    Plan::new([s.output_pixels(), s.group_filters(), view.window(s.groups)], s.groups, vectors, size)
+    Plan::new([s.output_pixels(), s.group_filters(), view.filter.window()], s.groups, vectors, size, false)
 }
 fn backward_data(s: &ConvShape, size: usize) -> Plan {
     let [channels, filters] = [s.group_channels(), s.group_filters()];
     let vectors = (channels * size).is_multiple_of(16) && (filters * size).is_multiple_of(16);
-    Plan::new([s.input_pixels(), channels, taps(s) * filters], s.groups, vectors, size)
+    let terms = s.kernel * s.kernel * filters;
+    Plan::new([s.input_pixels(), channels, terms], s.groups, vectors, size, false)
 }
-fn backward_weight(s: &ConvShape, size: usize, view: &View) -> Plan {
-    let filters = s.group_filters();
-    let channels = view.channels / s.groups.max(1);
-    let vectors = (channels * size).is_multiple_of(16) && (filters * size).is_multiple_of(16);
-    Plan::new([filters, view.window(s.groups), s.output_pixels()], s.groups, vectors, size)
+fn backward_weight(s: &ConvShape, size: usize) -> Plan {
+    let (filters, view) = (s.group_filters(), View::rows(s, size));
+    let vectors = (view.channels / s.groups.max(1) * size).is_multiple_of(16) && (filters * size).is_multiple_of(16);
+    Plan::new([filters, view.filter.window(), s.output_pixels()], s.groups, vectors, size, true)
 }
-/// The kernels' shape argument, for a grid whose groups have `columns` columns.
-fn shape(s: &ConvShape, operator: &'static str, view: &View, plan: &Plan, columns: usize) -> Result<Shape> {
+/// The kernels' shape argument, for a grid with `column_tiles` tiles per group.
+fn shape(s: &ConvShape, operator: &'static str, view: &View, column_tiles: usize) -> Result<Shape> {
     let fail = |reason: String| Err(Error::Argument { operator, argument: "shape", reason });
     let ConvShape { height, width, channels, filters, kernel, stride, padding, groups, .. } = *s;
     if groups == 0 || channels % groups != 0 || filters % groups != 0 {
@@ -111,16 +105,12 @@ fn shape(s: &ConvShape, operator: &'static str, view: &View, plan: &Plan, column
     if kernel == 0 || stride == 0 {
         return fail(format!("has a window of side {kernel} and stride {stride}, expected at least 1"));
     }
-    if kernel > LARGEST {
-        return fail(format!("has a window of side {kernel}, expected at most {LARGEST}"));
-    }
     if height + 2 * padding < kernel || width + 2 * padding < kernel {
         return fail(format!("is {height}×{width} with padding {padding}, less than its window of side {kernel}"));
     }
     // Padded coordinates and lengths must fit.
-    let weights = s.filters * view.window(groups).next_multiple_of(8);
-    let longest = [s.input_len(), s.output_len(), weights, s.batch * height * view.width * view.channels];
-    for len in longest.into_iter().chain([s.input_pixels() * channels.next_multiple_of(8)]) {
+    let copied = s.batch * height * view.width * view.channels;
+    for len in [s.input_len(), s.output_len(), view.filter.len(), copied] {
         extent(operator, "shape", len)?;
     }
     extent(operator, "padded image", (height + 2 * padding) * (width + 2 * padding))?;
@@ -138,163 +128,91 @@ fn shape(s: &ConvShape, operator: &'static str, view: &View, plan: &Plan, column
         out_width: int(out_width),
         stride_x: int(view.stride),
         padding_x: int(view.padding),
+        kernel_x: int(view.kernel),
+        kernel: int(kernel),
+        row: int(view.filter.row()),
         group_channels: int(group_channels),
         group_filters: int(group_filters),
         inputs: int(s.input_pixels()),
         outputs: int(s.output_pixels()),
-        taps: int(view.taps),
-        column_tiles: int(columns.div_ceil(plan.tile.side())),
+        column_tiles: int(column_tiles),
         by_image: Divisor::new(height * view.width),
         by_width: Divisor::new(view.width),
         by_out_image: Divisor::new(out_height * out_width),
         by_out_width: Divisor::new(out_width),
+        by_row: Divisor::new(view.filter.row()),
         by_channels: Divisor::new(group_channels),
         by_filters: Divisor::new(group_filters),
-        by_kernel: Divisor::new(view.kernel),
+        by_kernel: Divisor::new(kernel),
         by_stride: Divisor::new(stride),
     })
-}
-
-/// Filters and channels per block of `conv_pack_weights`, and the grid.
-fn packing(s: &ConvShape) -> ([usize; 2], Grid) {
-    /// Floats of shared memory per block, if one channel of one filter fits.
-    const BLOCK: usize = 4096;
-    let (channels, taps) = (s.group_channels(), taps(s));
-    let by = (BLOCK / taps / 8 * 8).clamp(1, channels.max(1));
-    let filters = if by == channels { (BLOCK / (channels * taps)).clamp(1, s.filters.max(1)) } else { 1 };
-    let blocks = [s.filters.div_ceil(filters) as u32, channels.div_ceil(by) as u32, 1];
-    let shared = (filters * by * taps * 4) as u32;
-    ([filters, by], Grid::new(blocks, 256).shared(shared))
 }
 
 impl Kernels {
     /// Floats of workspace for [`Kernels::conv_forward`] at any precision.
     pub fn conv_forward_workspace(s: &ConvShape) -> usize {
-        largest(|size| {
-            let view = View::forward(s, size);
-            let sums = split_sums(&forward(s, size, &view), s.output_pixels(), s.filters);
-            sums + view.copy_floats(s, size) + view.weight_floats(s, size)
-        })
+        largest(|size| forward(s, size).workspace() + View::rows(s, size).copy_floats(s, size))
     }
     /// Floats of workspace for [`Kernels::conv_backward_data`] at any precision.
     pub fn conv_backward_data_workspace(s: &ConvShape) -> usize {
-        largest(|size| split_sums(&backward_data(s, size), s.input_pixels(), s.channels))
+        largest(|size| backward_data(s, size).workspace())
     }
     /// Floats of workspace for [`Kernels::conv_backward_weight`] at any precision.
     pub fn conv_backward_weight_workspace(s: &ConvShape) -> usize {
-        let bias = Kernels::column_sum_workspace(s.output_pixels(), s.filters);
-        let weights = largest(|size| {
-            let view = View::weight(s, size);
-            let sums = backward_weight(s, size, &view).partial_sums(s.filters, view.window(s.groups));
-            sums + view.copy_floats(s, size)
-        });
-        weights.max(bias)
+        largest(|size| backward_weight(s, size).workspace() + View::rows(s, size).copy_floats(s, size))
     }
 
-    /// Reorders w (K, C/groups, R, R), float, to `packed` (K, R, R, C/groups), storage type, which the other operators read.
-    /// To be called whenever w changes.
-    ///
-    /// # Errors
-    /// An array of another type or too short; the driver's.
-    pub fn conv_pack_weights(&self, conv: &ConvShape, w: &Array, packed: &mut Array) -> Result<()> {
-        const NAME: &str = "conv_pack_weights";
-        let view = View::plain(conv);
-        shape(conv, NAME, &view, &forward(conv, 4, &view), 1)?;
-        w.expect(NAME, "w", Number::F32, conv.weight_len())?;
-        packed.expect(NAME, "packed", self.storage(), conv.weight_len())?;
-        if conv.weight_len() == 0 {
-            return Ok(());
-        }
-        let ([filters, channels], grid) = packing(conv);
-        let launch = self.launch("conv", NAME)?.array(w).array_mut(packed).integers([
-            conv.filters,
-            conv.group_channels(),
-            taps(conv),
-            filters,
-            channels,
-        ]);
-        // SAFETY: both arrays hold one window per filter and channel; the shared memory fits a block's filters and channels.
-        unsafe { launch.run(grid) }
-    }
-
-    /// y = x ⋆ w + b, then max(y, 0) if `relu`. `packed` is from [`Kernels::conv_pack_weights`], b is float.
+    /// y = x ⋆ w + b, then max(y, 0) if `relu`. w is in the order of [`FilterLayout`], b is float.
     ///
     /// # Errors
     /// A shape without an output, an array that does not fit; the driver's.
     pub fn conv_forward(&self, a: ConvForward<'_, Self>, workspace: &mut Array) -> Result<()> {
-        let ConvForward { shape: conv, relu, x, w: packed, b, y } = a.view(self)?;
+        let ConvForward { shape: conv, relu, x, w, b, y } = a.view(self)?;
         const NAME: &str = ConvForward::<Kernels>::NAME;
         let size = self.storage().size();
-        let view = View::forward(conv, size);
-        let plan = forward(conv, size, &view);
-        let columns = conv.group_filters();
-        let argument = shape(conv, NAME, &view, &plan, columns)?;
+        let (view, plan) = (View::rows(conv, size), forward(conv, size));
+        let argument = shape(conv, NAME, &view, plan.column_tiles(conv.groups))?;
+        w.expect(NAME, "w", self.storage(), view.filter.len())?;
         workspace.expect(NAME, "workspace", Number::F32, Self::conv_forward_workspace(conv))?;
         if conv.output_len() == 0 {
             return Ok(());
         }
+        let x = self.conv_rows(conv, &view, x, workspace, plan.workspace())?;
         let epilogue = Epilogue { bias: Some(b), relu, ..Epilogue::default() };
-        let split = plan.chunks > 1;
-        let sums = split_sums(&plan, conv.output_pixels(), conv.filters);
-        let [x, packed] = self.conv_rows(conv, &view, x, Some(packed), workspace, sums)?;
         let kernel = plan.tile.of(["conv_forward_128", "conv_forward_64", "conv_forward_odd"]);
-        let launch = self
-            .launch("conv", kernel)?
-            .value(x)
-            .value(packed)
-            .array(b)
-            .array_mut(y)
-            .value(if split { workspace.address() } else { 0 })
-            .value(argument)
-            .integers([plan.chunk])
-            .value(if split { EpilogueArguments::default() } else { epilogue.arguments() });
-        let grid = plan.grid(NAME, conv.output_pixels(), columns, conv.groups)?;
+        let launch = self.launch("conv", kernel)?.value(x).array(w).array(b).array_mut(y).value(self.split(workspace));
+        let launch = launch.value(argument).integers([plan.chunk]).value(epilogue.arguments());
         // SAFETY: the lengths of all arrays were checked above against the shape, whose sizes fit 31 bits; the kernel
         // clips tiles and windows to them.
-        unsafe { launch.run(grid)? };
-        if !split {
-            return Ok(());
-        }
-        self.reduce(NAME, workspace, &epilogue, self.storage(), y, [conv.output_pixels(), conv.filters, plan.chunks])
+        unsafe { launch.run(plan.grid(NAME)?) }
     }
 
-    /// dx\[n,h,w,c\] = Σ over k, r, s of dy\[n,p,q,k\] · w\[k,c,r,s\] over the windows that contain (h, w).
+    /// dx\[n,h,w,c\] = Σ over k, r, s of dy\[n,p,q,k\] · w\[k,c,r,s\] over the windows that contain (h, w), then 0 where
+    /// `mask` is ≤ 0. w is in the order of [`FilterLayout`].
     ///
     /// # Errors
     /// As [`Kernels::conv_forward`].
     pub fn conv_backward_data(&self, a: ConvBackwardData<'_, Self>, workspace: &mut Array) -> Result<()> {
-        let ConvBackwardData { shape: conv, dy, w: packed, dx } = a.view(self)?;
+        let ConvBackwardData { shape: conv, dy, w, mask, dx } = a.view(self)?;
         const NAME: &str = ConvBackwardData::<Kernels>::NAME;
-        let plan = backward_data(conv, self.storage().size());
-        let columns = conv.group_channels();
-        let argument = shape(conv, NAME, &View::plain(conv), &plan, columns)?;
+        let size = self.storage().size();
+        let (view, plan) = (View::plain(conv, size), backward_data(conv, size));
+        let argument = shape(conv, NAME, &view, plan.column_tiles(conv.groups))?;
+        w.expect(NAME, "w", self.storage(), view.filter.len())?;
         workspace.expect(NAME, "workspace", Number::F32, Self::conv_backward_data_workspace(conv))?;
         if conv.input_len() == 0 {
             return Ok(());
         }
-        let split = plan.chunks > 1;
+        let epilogue = Epilogue { mask, ..Epilogue::default() };
         let kernel = plan.tile.of(["conv_backward_data_128", "conv_backward_data_64", "conv_backward_data_odd"]);
-        let launch = self
-            .launch("conv", kernel)?
-            .array(dy)
-            .array(packed)
-            .array_mut(dx)
-            .value(if split { workspace.address() } else { 0 })
-            .value(argument)
-            .integers([plan.chunk])
-            .value(EpilogueArguments::default());
-        let grid = plan.grid(NAME, conv.input_pixels(), columns, conv.groups)?;
+        let launch = self.launch("conv", kernel)?.array(dy).array(w).array_mut(dx).value(self.split(workspace));
+        let launch = launch.value(argument).integers([plan.chunk]).value(epilogue.arguments());
         // SAFETY: as in the forward pass.
-        unsafe { launch.run(grid)? };
-        if !split {
-            return Ok(());
-        }
-        let epilogue = Epilogue::default();
-        self.reduce(NAME, workspace, &epilogue, self.storage(), dx, [conv.input_pixels(), conv.channels, plan.chunks])
+        unsafe { launch.run(plan.grid(NAME)?) }
     }
 
     /// dw\[k,c,r,s\] = Σ over n, p, q of dy\[n,p,q,k\] · x\[n, p·stride + r − padding, …, c\] and db\[k\] = Σ dy\[n,p,q,k\],
-    /// or adds them; dw, in w's order, and db are float.
+    /// or adds them; dw, in the order of [`FilterLayout`], and db are float.
     ///
     /// # Errors
     /// As [`Kernels::conv_forward`].
@@ -302,37 +220,19 @@ impl Kernels {
         let ConvBackwardWeight { shape: conv, accumulate, x, dy, dw, db } = a.view(self)?;
         const NAME: &str = ConvBackwardWeight::<Kernels>::NAME;
         let size = self.storage().size();
-        let view = View::weight(conv, size);
-        let plan = backward_weight(conv, size, &view);
-        let columns = view.window(conv.groups.max(1));
-        let argument = shape(conv, NAME, &view, &plan, columns)?;
+        let (view, plan) = (View::rows(conv, size), backward_weight(conv, size));
+        let argument = shape(conv, NAME, &view, plan.column_tiles(conv.groups))?;
+        dw.expect(NAME, "dw", Number::F32, view.filter.len())?;
         workspace.expect(NAME, "workspace", Number::F32, Self::conv_backward_weight_workspace(conv))?;
-        if conv.weight_len() > 0 {
-            let kernels = ["conv_backward_weight_128", "conv_backward_weight_64", "conv_backward_weight_odd"];
-            let sums = plan.partial_sums(conv.filters, columns);
-            let [x, _] = self.conv_rows(conv, &view, x, None, workspace, sums)?;
-            let launch = self
-                .launch("conv", plan.tile.of(kernels))?
-                .value(x)
-                .array(dy)
-                .array_mut(workspace)
-                .value(argument)
-                .integers([plan.chunk])
-                .value(EpilogueArguments::default());
-            let grid = plan.grid(NAME, conv.group_filters(), columns, conv.groups)?;
-            // SAFETY: as in the forward pass; the workspace holds the partial sums of all chunks.
-            unsafe { launch.run(grid)? };
-            let ([filters, channels], grid) = packing(conv);
-            let launch = self
-                .launch("conv", "conv_reduce_weights")?
-                .array(workspace)
-                .array_mut(dw)
-                .integers([conv.filters, conv.group_channels(), taps(conv), filters, channels, plan.chunks])
-                .integers([conv.kernel, columns / conv.kernel])
-                .value(i32::from(accumulate));
-            // SAFETY: as for packing; the previous launch wrote the partial sums.
-            unsafe { launch.run(grid)? };
+        if conv.filters == 0 {
+            return Ok(());
         }
-        self.column_sum(conv.output_pixels(), conv.filters, dy, accumulate, db, workspace)
+        let x = self.conv_rows(conv, &view, x, workspace, plan.workspace())?;
+        let epilogue = Epilogue { accumulate, ..Epilogue::default() };
+        let kernel = plan.tile.of(["conv_backward_weight_128", "conv_backward_weight_64", "conv_backward_weight_odd"]);
+        let launch = self.launch("conv", kernel)?.value(x).array(dy).array_mut(dw).array_mut(db);
+        let launch = launch.value(self.split(workspace)).value(argument).integers([plan.chunk]);
+        // SAFETY: as in the forward pass.
+        unsafe { launch.value(epilogue.arguments()).run(plan.grid(NAME)?) }
     }
 }

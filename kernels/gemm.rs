@@ -43,6 +43,8 @@ pub struct Epilogue<'a> {
     pub relu: bool,
     /// Dropout by the mask of the step given by the first word of the array.
     pub dropout: Option<(&'a DropoutShape, &'a Array)>,
+    /// 0 where this array, like C, is ≤ 0: the backward pass of the ReLU that put it out.
+    pub mask: Option<&'a Array>,
 }
 
 /// `Epilogue` of tile.cuh.
@@ -56,28 +58,28 @@ pub(crate) struct EpilogueArguments {
     step: u64,
     seed: u64,
     offset: u64,
+    mask: u64,
 }
 // SAFETY: the same fields in the same order as in tile.cuh, without padding.
 unsafe impl Value for EpilogueArguments {}
 
 impl Epilogue<'_> {
     pub(crate) fn arguments(&self) -> EpilogueArguments {
-        let flag = |set: bool, bit: u32| if set { bit } else { 0 };
-        let steps = flag(self.bias.is_some(), 1)
-            | flag(self.accumulate, 2)
-            | flag(self.relu, 4)
-            | flag(self.dropout.is_some(), 8);
-        let Some((mask, step)) = self.dropout else {
-            return EpilogueArguments { steps, ..EpilogueArguments::default() };
+        let steps = [self.bias.is_some(), self.accumulate, self.relu, self.dropout.is_some(), self.mask.is_some()];
+        let steps = (0..).zip(steps).map(|(bit, set)| u32::from(set) << bit).sum();
+        let mask = self.mask.map_or(0, Array::address);
+        let Some((dropout, step)) = self.dropout else {
+            return EpilogueArguments { steps, mask, ..EpilogueArguments::default() };
         };
         EpilogueArguments {
             steps,
-            purpose: mask.purpose,
-            rate: mask.rate as f32,
-            scale: mask.scale(),
+            purpose: dropout.purpose,
+            rate: dropout.rate as f32,
+            scale: dropout.scale(),
             step: step.address(),
-            seed: mask.philox.seed(),
-            offset: mask.offset,
+            seed: dropout.philox.seed(),
+            offset: dropout.offset,
+            mask,
         }
     }
 }
@@ -116,73 +118,95 @@ impl Tile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub tile: Tile,
+    /// Tiles along the rows, and along the columns of all groups.
+    tiles: [usize; 2],
     /// Products per chunk, a multiple of [`SLICE`].
     pub chunk: usize,
     /// Number of chunks of a sum.
-    pub chunks: usize,
+    chunks: usize,
 }
 
 /// Products per slice in the kernel with the deepest slices.
 const SLICE: usize = 32;
-/// Maximum number of chunks of a sum.
+/// Maximum number of chunks of a sum, as in `tile.cuh`.
 const MOST_CHUNKS: usize = 64;
+/// Maximum number of tiles whose sums are split: as many blocks fill any device without that.
+const MOST_TILES: usize = 4096;
+/// Counters in device memory by which the blocks of split sums tell who is the last, as in `tile.cuh`.
+pub(crate) const ARRIVALS: usize = MOST_TILES * (1 + MOST_CHUNKS / 8);
+
+/// The addresses of partial sums and counters, `Split` of tile.cuh.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Split([u64; 2]);
+// SAFETY: two pointers, as in tile.cuh.
+unsafe impl Value for Split {}
 
 impl Plan {
     /// The fastest plan by a cost model of an A100, whatever the device: so the order of the sums, and with it the bits, do not
-    /// depend on the device.
+    /// depend on the device. With `bias` the columns of each group have one more tile, for the gradient of the bias.
     ///
     /// The model: one large tile or four small ones (8 warps) keep a multiprocessor busy; the unit of time is one product of a
     /// large tile, 128² multiply-adds on 64 lanes, 0.18 µs. Small tiles read global memory twice as often per multiply-add:
-    /// 10 % slower. A block's first loads and last stores, which nothing hides, take 4 µs. Partial sums cost a launch and,
-    /// written and read, 8 bytes each at 1.5 TB/s. Two-byte numbers are multiplied by tensor cores: eight products per unit
-    /// of time (their peak of sixteen is out of reach for these tiles), so all other costs weigh eight times as much.
-    pub fn new([m, n, k]: [usize; 3], groups: usize, vectors: bool, size: usize) -> Self {
+    /// 10 % slower. A block's first loads and last stores, which nothing hides, take 4 µs. Partial sums cost 3 µs, until the
+    /// last block has added them, and, written and read, 8 bytes each at 1.5 TB/s. Two-byte numbers are multiplied by tensor
+    /// cores: eight products per unit of time (their peak of sixteen is out of reach for these tiles), so all other costs
+    /// weigh eight times as much.
+    pub fn new([m, n, k]: [usize; 3], groups: usize, vectors: bool, size: usize, bias: bool) -> Self {
         const MULTIPROCESSORS: usize = 108;
         let faster = if size == 2 && vectors { 8 } else { 1 };
-        let launch = (16 * faster) as f64;
+        let combining = (16 * faster) as f64;
         let begin_and_end = 24 * faster;
         let partial_sum = 3e-5 * faster as f64;
-        let tiles: &[(Tile, f64)] =
+        let choices: &[(Tile, f64)] =
             if vectors { &[(Tile::Large, 1.0), (Tile::Small, 1.1)] } else { &[(Tile::Odd, 1.0)] };
-        let mut best =
-            (f64::INFINITY, Plan { tile: tiles[0].0, chunk: k.next_multiple_of(SLICE).max(SLICE), chunks: 1 });
-        for &(tile, factor) in tiles {
+        let mut best: Option<(f64, Plan)> = None;
+        for &(tile, factor) in choices {
             // Half of a large tile would be unused.
             if tile == Tile::Large && (m <= 64 || n <= 64) {
                 continue;
             }
             let at_once = MULTIPROCESSORS * 256 / tile.threads() as usize;
-            let blocks = m.div_ceil(tile.side()) * n.div_ceil(tile.side()) * groups;
+            let [rows, columns] = [m, n].map(|side| side.div_ceil(tile.side()));
+            let tiles = [rows, (columns + usize::from(bias)) * groups];
             for wanted in 1..=MOST_CHUNKS {
                 let chunk = k.div_ceil(wanted).next_multiple_of(SLICE).max(SLICE);
                 let chunks = k.div_ceil(chunk).max(1);
-                let waves = (blocks * chunks).div_ceil(at_once);
+                if chunks > 1 && tiles[0] * tiles[1] > MOST_TILES {
+                    break;
+                }
+                let waves = (rows * columns * groups * chunks).div_ceil(at_once);
                 let mut time = (waves * (chunk + begin_and_end)) as f64 * factor;
                 if chunks > 1 {
-                    time += launch + (chunks * m * n * groups) as f64 * partial_sum;
+                    time += combining + (chunks * m * n * groups) as f64 * partial_sum;
                 }
-                if time < best.0 {
-                    best = (time, Plan { tile, chunk, chunks });
+                if best.is_none_or(|(least, _)| time < least) {
+                    best = Some((time, Plan { tile, tiles, chunk, chunks }));
                 }
             }
         }
-        best.1
+        best.map_or_else(|| unreachable!("small and odd tiles take any shape"), |(_, plan)| plan)
     }
 
-    /// The grid, for `columns` columns in each of `groups` groups.
-    pub fn grid(&self, operator: &'static str, rows: usize, columns: usize, groups: usize) -> Result<Grid> {
-        let side = self.tile.side();
-        let blocks = [rows.div_ceil(side), columns.div_ceil(side) * groups, self.chunks];
-        if blocks[1] > Grid::MAX_Y {
-            let reason = format!("has {columns} columns in {groups} groups, more than a grid of blocks holds");
+    /// Tiles along the columns of one of `groups` groups.
+    pub fn column_tiles(&self, groups: usize) -> usize {
+        self.tiles[1] / groups.max(1)
+    }
+
+    /// The grid: tiles along the rows, tiles along the columns, chunks.
+    pub fn grid(&self, operator: &'static str) -> Result<Grid> {
+        let [rows, columns] = self.tiles;
+        if columns > Grid::MAX_Y {
+            let reason = format!("has {columns} tiles of columns, more than a grid of blocks holds");
             return Err(Error::Argument { operator, argument: "shape", reason });
         }
-        Ok(Grid::new(blocks.map(|n| n as u32), self.tile.threads()))
+        Ok(Grid::new([rows, columns, self.chunks].map(|n| n as u32), self.tile.threads()))
     }
 
-    /// Floats of partial sums for a whole output of `rows` × `columns`.
-    pub fn partial_sums(&self, rows: usize, columns: usize) -> usize {
-        self.chunks * rows * columns.next_multiple_of(8)
+    /// Floats of workspace: the partial sums of all tiles.
+    pub fn workspace(&self) -> usize {
+        let [rows, columns] = self.tiles;
+        if self.chunks > 1 { rows * columns * self.chunks * self.tile.side() * self.tile.side() } else { 0 }
     }
 }
 
@@ -211,19 +235,17 @@ impl Gemm {
             Transpose::Tn => [self.m, self.n],
         };
         let vectors = rows.iter().all(|row| (row * size).is_multiple_of(16));
-        Plan::new([self.m, self.n, self.k], 1, vectors, size)
+        Plan::new([self.m, self.n, self.k], 1, vectors, size, self.transpose == Transpose::Tn)
     }
-    /// Floats of workspace for [`Kernels::gemm`] at any precision, with or without `dropout`.
-    pub fn workspace(&self, dropout: bool) -> usize {
-        let plans = [2, 4].map(|size| self.plan(size));
-        let sums = plans.map(|plan| if plan.chunks > 1 || dropout { plan.partial_sums(self.m, self.n) } else { 0 });
-        sums[0].max(sums[1])
+    /// Floats of workspace for [`Kernels::gemm`] and [`Kernels::gemm_gradients`] at any precision.
+    pub fn workspace(&self) -> usize {
+        self.plan(2).workspace().max(self.plan(4).workspace())
     }
 }
 
 impl Kernels {
-    /// C = op(A) · op(B), then `epilogue`. A, B and C are of the storage type, C is float for [`Transpose::Tn`].
-    /// `workspace` holds [`Gemm::workspace`] floats.
+    /// C = op(A) · op(B), then `epilogue`; not for [`Transpose::Tn`]. All arrays are of the storage type but for the bias,
+    /// which is float. `workspace` holds [`Gemm::workspace`] floats.
     ///
     /// # Errors
     /// An array of another type or too short; the driver's.
@@ -237,14 +259,17 @@ impl Kernels {
         workspace: &mut Array,
     ) -> Result<()> {
         const NAME: &str = "gemm";
-        let Gemm { transpose, m, n, k } = *gemm;
-        let [a_len, b_len, c_len] = gemm.lens();
-        let number = if transpose == Transpose::Tn { Number::F32 } else { self.storage() };
-        a.expect(NAME, "a", self.storage(), a_len)?;
-        b.expect(NAME, "b", self.storage(), b_len)?;
-        c.expect(NAME, "c", number, c_len)?;
+        if gemm.transpose == Transpose::Tn {
+            let reason = "is that of gradients, see gemm_gradients".into();
+            return Err(Error::Argument { operator: NAME, argument: "transpose", reason });
+        }
+        let c_len = gemm.m * gemm.n;
+        c.expect(NAME, "c", self.storage(), c_len)?;
         if let Some(bias) = epilogue.bias {
-            bias.expect(NAME, "bias", Number::F32, n)?;
+            bias.expect(NAME, "bias", Number::F32, gemm.n)?;
+        }
+        if let Some(mask) = epilogue.mask {
+            mask.expect(NAME, "mask", self.storage(), c_len)?;
         }
         if let Some((dropout, step)) = epilogue.dropout {
             step.expect(NAME, "step", Number::U32, 1)?;
@@ -253,111 +278,76 @@ impl Kernels {
                 return Err(Error::Argument { operator: NAME, argument: "dropout", reason });
             }
         }
-        for (argument, len) in [("a", a_len), ("b", b_len), ("c", m * n.next_multiple_of(8))] {
-            extent(NAME, argument, len)?;
+        let bias = epilogue.bias.map_or(0, Array::address);
+        self.product(gemm, [a, b], epilogue, bias, c, workspace)
+    }
+
+    /// C = Aᵀ · B and `sums` (M) = Σ over k of A, or adds them; both are float. With A = dy and B = x the gradients of a weight
+    /// and its bias.
+    ///
+    /// # Errors
+    /// As [`Kernels::gemm`].
+    pub fn gemm_gradients(
+        &self,
+        gemm: &Gemm,
+        [a, b]: [&Array; 2],
+        accumulate: bool,
+        c: &mut Array,
+        sums: &mut Array,
+        workspace: &mut Array,
+    ) -> Result<()> {
+        const NAME: &str = "gemm_gradients";
+        let gemm = Gemm { transpose: Transpose::Tn, ..*gemm };
+        c.expect(NAME, "c", Number::F32, gemm.m * gemm.n)?;
+        sums.expect(NAME, "sums", Number::F32, gemm.m)?;
+        let epilogue = Epilogue { accumulate, ..Epilogue::default() };
+        self.product(&gemm, [a, b], &epilogue, sums.address(), c, workspace)
+    }
+
+    /// The caller has checked C and the epilogue; `bias` is an address, for Tn that of the sums.
+    fn product(
+        &self,
+        gemm: &Gemm,
+        [a, b]: [&Array; 2],
+        epilogue: &Epilogue<'_>,
+        bias: u64,
+        c: &mut Array,
+        workspace: &mut Array,
+    ) -> Result<()> {
+        let (operator, kernels) = match gemm.transpose {
+            Transpose::Nn => ("gemm", ["gemm_nn_128", "gemm_nn_64", "gemm_nn_odd"]),
+            Transpose::Nt => ("gemm", ["gemm_nt_128", "gemm_nt_64", "gemm_nt_odd"]),
+            Transpose::Tn => ("gemm_gradients", ["gemm_tn_128", "gemm_tn_64", "gemm_tn_odd"]),
+        };
+        let Gemm { m, n, k, .. } = *gemm;
+        let [a_len, b_len, c_len] = gemm.lens();
+        a.expect(operator, "a", self.storage(), a_len)?;
+        b.expect(operator, "b", self.storage(), b_len)?;
+        for (argument, len) in [("a", a_len), ("b", b_len), ("c", c_len)] {
+            extent(operator, argument, len)?;
         }
-        workspace.expect(NAME, "workspace", Number::F32, gemm.workspace(epilogue.dropout.is_some()))?;
-        if c_len == 0 {
+        workspace.expect(operator, "workspace", Number::F32, gemm.workspace())?;
+        if m == 0 || c_len == 0 && gemm.transpose != Transpose::Tn {
             return Ok(());
         }
         let plan = gemm.plan(self.storage().size());
-        let split = plan.chunks > 1 || epilogue.dropout.is_some();
-        let kernel = plan.tile.of(match transpose {
-            Transpose::Nn => ["gemm_nn_128", "gemm_nn_64", "gemm_nn_odd"],
-            Transpose::Nt => ["gemm_nt_128", "gemm_nt_64", "gemm_nt_odd"],
-            Transpose::Tn => ["gemm_tn_128", "gemm_tn_64", "gemm_tn_odd"],
-        });
         let launch = self
-            .launch("gemm", kernel)?
+            .launch("gemm", plan.tile.of(kernels))?
             .array(a)
             .array(b)
-            .value(epilogue.bias.map_or(0, Array::address))
+            .value(bias)
             .array_mut(c)
-            .value(if split { workspace.address() } else { 0 })
+            .value(self.split(workspace))
             .integers([m, n, k, plan.chunk])
-            .value(if split { EpilogueArguments::default() } else { epilogue.arguments() });
-        let grid = plan.grid(NAME, m, n, 1)?;
-        // SAFETY: the lengths of a, b, c, bias and the workspace were checked above against what the kernel reads and
-        // writes for m, n, k, which fit 31 bits; it clips tiles to them.
-        unsafe { launch.run(grid)? };
-        if split { self.reduce(NAME, workspace, epilogue, number, c, [m, n, plan.chunks]) } else { Ok(()) }
-    }
-
-    /// C (m, n) = Σ over the chunks of `partial`, then `epilogue`. The caller has checked the lengths.
-    pub(crate) fn reduce(
-        &self,
-        operator: &'static str,
-        partial: &Array,
-        epilogue: &Epilogue<'_>,
-        number: Number,
-        c: &mut Array,
-        [m, n, chunks]: [usize; 3],
-    ) -> Result<()> {
-        c.expect(operator, "output", number, m * n)?;
-        let kernel = if number == self.storage() { "gemm_reduce" } else { "gemm_reduce_float" };
-        let launch = self
-            .launch("gemm", kernel)?
-            .array(partial)
-            .value(epilogue.bias.map_or(0, Array::address))
-            .array_mut(c)
-            .integers([m, n, chunks])
             .value(epilogue.arguments());
-        // SAFETY: one thread per four columns of a padded row of partial, which the caller allocated for m, n and chunks.
-        unsafe { launch.run(Grid::linear(m * n.next_multiple_of(8) / 4, 256)) }
+        let grid = plan.grid(operator)?;
+        // SAFETY: the lengths of all arrays were checked against what the kernel reads and writes for m, n, k, which fit
+        // 31 bits; it clips tiles to them.
+        unsafe { launch.run(grid) }
     }
 
-    /// Floats of workspace for [`Kernels::column_sum`].
-    pub fn column_sum_workspace(rows: usize, columns: usize) -> usize {
-        if rows > SUMMED_ROWS { rows.div_ceil(SUMMED_ROWS) * columns } else { 0 }
+    /// Where split sums meet; the caller has checked the workspace.
+    pub(crate) fn split(&self, workspace: &mut Array) -> Split {
+        Split([workspace.address(), self.arrivals.as_ref().map_or(0, Array::address)])
     }
-
-    /// y\[j\] = Σ over i of x\[i, j\], or adds it: the gradient of a bias.
-    ///
-    /// # Errors
-    /// An array of another type or too short; the driver's.
-    pub fn column_sum(
-        &self,
-        rows: usize,
-        columns: usize,
-        x: &Array,
-        accumulate: bool,
-        y: &mut Array,
-        workspace: &mut Array,
-    ) -> Result<()> {
-        const NAME: &str = "column_sum";
-        x.expect(NAME, "x", self.storage(), rows * columns)?;
-        y.expect(NAME, "y", Number::F32, columns)?;
-        workspace.expect(NAME, "workspace", Number::F32, Self::column_sum_workspace(rows, columns))?;
-        extent(NAME, "x", rows * columns)?;
-        if columns == 0 {
-            return Ok(());
-        }
-        let chunks = rows.div_ceil(SUMMED_ROWS).max(1);
-        let whole = chunks == 1;
-        let target = if whole { y.address() } else { workspace.address() };
-        if columns > 32 * Grid::MAX_Y {
-            let reason = format!("has {columns} columns, more than a grid of blocks holds");
-            return Err(Error::Argument { operator: NAME, argument: "x", reason });
-        }
-        let blocks = columns.div_ceil(32) as u32;
-        let launch = self.launch("gemm", NAME)?.array(x).value(target);
-        let launch = launch.integers([rows, columns, SUMMED_ROWS, usize::from(accumulate && whole)]);
-        // SAFETY: one block per 32 columns and chunk of rows; x, y and the workspace hold them, as checked above.
-        unsafe { launch.run(Grid::new([chunks as u32, blocks, 1], 256).shared(narrow(columns)))? };
-        if whole {
-            return Ok(());
-        }
-        let launch = self.launch("gemm", "column_sum_float")?.array(workspace).array_mut(y);
-        let launch = launch.integers([chunks, columns, chunks, usize::from(accumulate)]);
-        // SAFETY: one chunk of `chunks` rows, which the previous launch wrote.
-        unsafe { launch.run(Grid::new([1, blocks, 1], 256).shared(narrow(columns))) }
-    }
-}
-
-/// Rows per block of `column_sum`.
-const SUMMED_ROWS: usize = 256;
-
-/// Bytes of shared memory per block of `column_sum`, for narrow rows, 256 at a time.
-const fn narrow(columns: usize) -> u32 {
-    if columns < 32 { (columns * 256 * 4) as u32 } else { 0 }
 }

@@ -66,6 +66,7 @@ mod turn;
 
 pub use alexnet_ops::{Number, Precision, Scaler, arguments};
 pub use array::{Array, Host};
+pub use conv::FilterLayout;
 pub use ema::Averages;
 pub use error::{Error, Result};
 pub use gemm::{Epilogue, Gemm, Transpose};
@@ -143,6 +144,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Kernels {
     // Declared before `context`: modules are unloaded first.
     modules: Vec<Slot>,
+    /// See [`gemm::ARRIVALS`]; `None` only while it is allocated.
+    arrivals: Option<Array>,
     stream: Arc<CudaStream>,
     /// For reading copies while the other stream goes on.
     copies: Arc<CudaStream>,
@@ -239,8 +242,9 @@ impl Kernels {
         unsafe { context.disable_event_tracking() };
         let [stream, copies] = [context.new_stream(), context.new_stream()];
         let (stream, copies) = (stream.map_err(fail("cuStreamCreate"))?, copies.map_err(fail("cuStreamCreate"))?);
-        Ok(Self {
+        let mut kernels = Self {
             modules: UNITS.iter().map(|_| Slot::default()).collect(),
+            arrivals: None,
             stream,
             copies,
             turn: Arc::default(),
@@ -253,7 +257,9 @@ impl Kernels {
             dump: code_variable("ALEXNET_DUMP")?,
             sync: std::env::var_os("ALEXNET_SYNC").is_some_and(|value| value == "1"),
             allocations: AtomicU64::new(0),
-        })
+        };
+        kernels.arrivals = Some(kernels.zeros(Number::U32, gemm::ARRIVALS)?);
+        Ok(kernels)
     }
 
     /// The GPU's name.

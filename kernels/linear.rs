@@ -1,7 +1,7 @@
 //! The fully connected layer, by the kernels of `gemm.cu`.
 
 use alexnet_ops::arguments::{LinearBackwardData, LinearBackwardWeight, LinearForward};
-use alexnet_ops::shape::{DropoutShape, LinearShape};
+use alexnet_ops::shape::LinearShape;
 
 use crate::array::Array;
 use crate::error::Result;
@@ -20,33 +20,35 @@ fn backward_weight(s: &LinearShape) -> Gemm {
 impl Kernels {
     /// Floats of workspace for all directions.
     pub fn linear_workspace(s: &LinearShape) -> usize {
-        let products = [forward(s).workspace(true), backward_data(s).workspace(false)];
-        let gradients = [backward_weight(s).workspace(false), Self::column_sum_workspace(s.batch, s.outputs)];
-        products.into_iter().chain(gradients).max().unwrap_or(0)
+        [forward(s), backward_data(s), backward_weight(s)].map(|gemm| gemm.workspace()).into_iter().max().unwrap_or(0)
     }
 
-    /// y = x·wᵀ + b, then max(y, 0) if `relu`, then dropout. x, w, y are of the storage type, b is float.
+    /// y = x·wᵀ + b, then max(y, 0) if `relu`, then dropout by the mask of the step given by the first word of `step`. x, w, y
+    /// are of the storage type, b is float.
     ///
     /// # Errors
     /// An array of another type or too short; the driver's.
-    pub fn linear_forward(
-        &self,
-        a: LinearForward<'_, Self>,
-        dropout: Option<(&DropoutShape, &Array)>,
-        workspace: &mut Array,
-    ) -> Result<()> {
-        let LinearForward { shape, relu, x, w, b, y } = a.view(self)?;
-        let epilogue = Epilogue { bias: Some(b), accumulate: false, relu, dropout };
+    pub fn linear_forward(&self, a: LinearForward<'_, Self>, step: &Array, workspace: &mut Array) -> Result<()> {
+        let LinearForward { shape, relu, dropout, x, w, b, y } = a.view(self)?;
+        let dropout = dropout.map(|dropout| (dropout, step));
+        let epilogue = Epilogue { bias: Some(b), relu, dropout, ..Epilogue::default() };
         self.gemm(&forward(shape), x, w, &epilogue, y, workspace)
     }
 
-    /// dx = dy·w; all of the storage type.
+    /// dx = dy·w, then dropout by the mask of the step, then 0 where `mask` is ≤ 0; all of the storage type.
     ///
     /// # Errors
     /// An array of another type or too short; the driver's.
-    pub fn linear_backward_data(&self, a: LinearBackwardData<'_, Self>, workspace: &mut Array) -> Result<()> {
-        let LinearBackwardData { shape, dy, w, dx } = a.view(self)?;
-        self.gemm(&backward_data(shape), dy, w, &Epilogue::default(), dx, workspace)
+    pub fn linear_backward_data(
+        &self,
+        a: LinearBackwardData<'_, Self>,
+        step: &Array,
+        workspace: &mut Array,
+    ) -> Result<()> {
+        let LinearBackwardData { shape, dropout, dy, w, mask, dx } = a.view(self)?;
+        let dropout = dropout.map(|dropout| (dropout, step));
+        let epilogue = Epilogue { dropout, mask, ..Epilogue::default() };
+        self.gemm(&backward_data(shape), dy, w, &epilogue, dx, workspace)
     }
 
     /// dw = dyᵀ·x and db = Σ over n of dy, or adds them; dw and db are float.
@@ -55,8 +57,6 @@ impl Kernels {
     /// An array of another type or too short; the driver's.
     pub fn linear_backward_weight(&self, a: LinearBackwardWeight<'_, Self>, workspace: &mut Array) -> Result<()> {
         let LinearBackwardWeight { shape, accumulate, x, dy, dw, db } = a.view(self)?;
-        let epilogue = Epilogue { accumulate, ..Epilogue::default() };
-        self.gemm(&backward_weight(shape), dy, x, &epilogue, dw, workspace)?;
-        self.column_sum(shape.batch, shape.outputs, dy, accumulate, db, workspace)
+        self.gemm_gradients(&backward_weight(shape), [dy, x], accumulate, dw, db, workspace)
     }
 }

@@ -7,8 +7,9 @@
 // Forward: one thread per output. Backward: a gather, without atomics, so that each pixel's sum has a fixed order. With stride
 // 2 a thread computes a cell of 2×2 pixels and loads each window's gradient once per cell; with another stride a cell is one
 // pixel. If windows overlap (AlexNet's 3×3 with stride 2), a block takes a tile of outputs or cells and 32 channels and first
-// copies what they read into shared memory: each element is loaded once, except at the tile's edge. Minimum memory traffic:
-// x, y and 1 byte per output in each direction.
+// copies what they read into shared memory: each element is loaded once, except at the tile's edge. With a mask, which is y,
+// backward takes dy for 0 where it is ≤ 0: the gradient of a ReLU before the pool. Minimum memory traffic: x, y and 1 byte per
+// output in each direction, and y once more with a mask.
 #include "prelude.cuh"
 
 struct MaxPool {
@@ -97,7 +98,17 @@ DEVICE void cell(u32 row, u32 column, const MaxPool& s, Gradient gradient, T* dx
     }
 }
 
-template <int V, int S> DEVICE void backward(const T* dy, const u8* argmax, T* dx, const MaxPool& s) {
+// dy of V channels, 0 where the mask, if there is one, is ≤ 0.
+template <int V> DEVICE Pack<V> masked(const T* dy, const T* mask, u64 at) {
+    Pack<V> gradient = load<V>(dy + at);
+    if (mask == nullptr) return gradient;
+    Pack<V> y = load<V>(mask + at);
+    for (int v = 0; v < V; v++) gradient.v[v] = y.v[v] <= 0.0f ? 0.0f : gradient.v[v];
+    return gradient;
+}
+
+template <int V, int S>
+DEVICE void backward(const T* dy, const u8* argmax, const T* mask, T* dx, const MaxPool& s) {
     u32 i = blockIdx.x * 256 + threadIdx.x;
     if (i >= s.work) return;
     u32 packs = s.channels / V;
@@ -108,18 +119,20 @@ template <int V, int S> DEVICE void backward(const T* dy, const u8* argmax, T* d
         u64 at = ((u64)(n * s.out_height + p) * s.out_width + q) * s.channels + c;
         if constexpr (V == 4) word = *(const u32*)(argmax + at);
         else word = argmax[at];
-        return load<V>(dy + at);
+        return masked<V>(dy, mask, at);
     };
     cell<V, S>(row, column, s, gradient, dx + (u64)n * s.height * s.width * s.channels + c);
 }
 
 // dx (N, H, W, C) from dy and argmax (N, P, Q, C); stride 2, C a multiple of 4.
-KERNEL void __launch_bounds__(256) maxpool_backward(const T* dy, const u8* argmax, T* dx, MaxPool s) {
-    backward<4, 2>(dy, argmax, dx, s);
+KERNEL void __launch_bounds__(256)
+    maxpool_backward(const T* dy, const u8* argmax, const T* mask, T* dx, MaxPool s) {
+    backward<4, 2>(dy, argmax, mask, dx, s);
 }
 // The same for any stride and any C.
-KERNEL void __launch_bounds__(256) maxpool_backward_odd(const T* dy, const u8* argmax, T* dx, MaxPool s) {
-    backward<1, 1>(dy, argmax, dx, s);
+KERNEL void __launch_bounds__(256)
+    maxpool_backward_odd(const T* dy, const u8* argmax, const T* mask, T* dx, MaxPool s) {
+    backward<1, 1>(dy, argmax, mask, dx, s);
 }
 
 // ---- Overlapping windows: through shared memory --------------------------------------------------------------------
@@ -179,7 +192,8 @@ KERNEL void __launch_bounds__(256) maxpool_forward_tile(const T* x, T* y, u8* ar
     });
 }
 
-template <int S> DEVICE void backward_tile(const T* dy, const u8* argmax, T* dx, const MaxPool& s) {
+template <int S>
+DEVICE void backward_tile(const T* dy, const u8* argmax, const T* mask, T* dx, const MaxPool& s) {
     u32 all_rows = (s.height + s.padding + S - 1) / S, all_columns = (s.width + s.padding + S - 1) / S;
     Tile t = tile(all_columns, s);
     if (t.idle) t.c = 0;
@@ -196,7 +210,7 @@ template <int S> DEVICE void backward_tile(const T* dy, const u8* argmax, T* dx,
     for_each(height, pitch, [&](u32 p, u32 q) {
         u64 at = ((t.image * s.out_height + top + p) * s.out_width + left + q) * s.channels + t.c;
         if (t.idle) return;
-        float4x gradient = load4(dy + at);
+        float4x gradient = masked<4>(dy, mask, at);
         u32 word = *(const u32*)(argmax + at);
         store4_shared(own + (p * pitch + q) * 32, gradient);
         words[(p * pitch + q) * 8] = word;
@@ -214,10 +228,12 @@ template <int S> DEVICE void backward_tile(const T* dy, const u8* argmax, T* dx,
 }
 
 // As maxpool_backward. Shared memory: 160 bytes per window that overlaps the tile.
-KERNEL void __launch_bounds__(256) maxpool_backward_tile(const T* dy, const u8* argmax, T* dx, MaxPool s) {
-    backward_tile<2>(dy, argmax, dx, s);
+KERNEL void __launch_bounds__(256)
+    maxpool_backward_tile(const T* dy, const u8* argmax, const T* mask, T* dx, MaxPool s) {
+    backward_tile<2>(dy, argmax, mask, dx, s);
 }
 // The same for any stride.
-KERNEL void __launch_bounds__(256) maxpool_backward_tile_1(const T* dy, const u8* argmax, T* dx, MaxPool s) {
-    backward_tile<1>(dy, argmax, dx, s);
+KERNEL void __launch_bounds__(256)
+    maxpool_backward_tile_1(const T* dy, const u8* argmax, const T* mask, T* dx, MaxPool s) {
+    backward_tile<1>(dy, argmax, mask, dx, s);
 }

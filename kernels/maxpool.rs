@@ -107,12 +107,12 @@ impl Kernels {
         unsafe { launch.value(argument(s, NAME, work)?).run(Grid::linear(work, THREADS)) }
     }
 
-    /// dx = Σ of dy over the windows whose maximum is x.
+    /// dx = Σ of dy over the windows whose maximum is x; dy counts as 0 where `mask` is ≤ 0.
     ///
     /// # Errors
     /// An array of another type or too short; the driver's.
     pub fn maxpool_backward(&self, a: MaxPoolBackward<'_, Self>) -> Result<()> {
-        let MaxPoolBackward { shape: s, dy, argmax, dx } = a.view(self)?;
+        let MaxPoolBackward { shape: s, dy, argmax, mask, dx } = a.view(self)?;
         const NAME: &str = MaxPoolBackward::<Kernels>::NAME;
         let cells_of = |cell: usize| [s.height, s.width].map(|side| (side + s.padding).div_ceil(cell));
         if tiled(s) && s.input_len() > 0 {
@@ -122,7 +122,7 @@ impl Kernels {
             let side = |cells: usize| (cells * cell + s.kernel - 2) / s.stride + 1;
             let ([rows, columns], grid) = tiles(s, cells_of(cell), side, 160);
             (argument.tile_rows, argument.tile_columns) = (rows, columns);
-            let launch = self.launch("maxpool", kernel)?.array(dy).array(argmax).array_mut(dx);
+            let launch = self.launch("maxpool", kernel)?.array(dy).array(argmax).optional(mask).array_mut(dx);
             // SAFETY: the blocks' tiles cover the padded image, and pixels outside the image are skipped; the shared
             // memory holds the windows that overlap a tile.
             return unsafe { launch.value(argument).run(grid) };
@@ -130,7 +130,7 @@ impl Kernels {
         let packed = s.channels.is_multiple_of(4) && s.stride == 2;
         let (kernel, pack, cell) = if packed { (NAME, 4, 2) } else { ("maxpool_backward_odd", 1, 1) };
         let work = s.batch * cells_of(cell).iter().product::<usize>() * (s.channels / pack);
-        let launch = self.launch("maxpool", kernel)?.array(dy).array(argmax).array_mut(dx);
+        let launch = self.launch("maxpool", kernel)?.array(dy).array(argmax).optional(mask).array_mut(dx);
         // SAFETY: one thread per pack of channels of a cell; pixels and windows outside the image are skipped.
         unsafe { launch.value(argument(s, NAME, work)?).run(Grid::linear(work, THREADS)) }
     }

@@ -19,14 +19,15 @@ struct Place {
 
 constexpr int SLICE = 8;
 
-// For __launch_bounds__: blocks that must fit a multiprocessor, two of 256 threads with 128 registers each. Code for Volta,
-// Turing and consumer Blackwell, and tf32 code for any Blackwell, would spill a few registers to do so.
+// For __launch_bounds__: blocks that must fit a multiprocessor, two of 256 threads with 128 registers each, or six of 64 with
+// 168, but four where each element is loaded by itself. Code for Volta, Turing and consumer Blackwell, and tf32 code for any
+// Blackwell, would spill a few registers to do so.
 #ifdef TF32
 #define TWO_BLOCKS (__CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < 1000)
 #else
 #define TWO_BLOCKS (__CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < 1200)
 #endif
-#define TILE_BLOCKS(WARPS_N) ((WARPS_N) == 1 ? 4 : TWO_BLOCKS ? 2 : 1)
+#define TILE_BLOCKS(WARPS_N, WIDTH) ((WARPS_N) == 1 ? (TWO_BLOCKS && (WIDTH) == 4 ? 6 : 4) : TWO_BLOCKS ? 2 : 1)
 
 // v = the elements of a pack as floats.
 DEVICE void load_or_zero(float (&v)[1], const Place& place) {
@@ -368,19 +369,69 @@ template <int WARPS_M, int WARPS_N> struct Choice<WARPS_M, WARPS_N, 4> {
 #endif
 template <int WARPS_M, int WARPS_N, int WIDTH> using Tile = typename Choice<WARPS_M, WARPS_N, WIDTH>::Tile;
 
+// ---- Sums that are split along K ------------------------------------------------------------------------------------
+//
+// Where there are too few tiles to fill the device, the grid's z splits the sum into up to MOST_CHUNKS chunks. Of FAN_IN
+// neighbours the block that arrives last adds their partial sums in order, then the last of FAN_IN such blocks, and so on:
+// no floating-point atomics, always the same bits, no second launch. A thread writes its 64 sums as 16 packs, adjacent
+// threads adjacent packs: partial (tiles, chunks, 16, threads, 4), arrivals (tiles, ARRIVALS). Cost: 8 bytes per partial sum.
+
+constexpr int FAN_IN = 8, MOST_CHUNKS = 64, ARRIVALS = 1 + MOST_CHUNKS / FAN_IN;
+
+struct Split {
+    float* partial;
+    u32* arrivals;  // zeros between launches
+};
+
+// Adds the sums c of all chunks of this block's tile. True in the one block that has the whole sums afterwards.
+template <int N> DEVICE bool combine(float (&c)[N], const Split& split) {
+    int chunks = gridDim.z;
+    if (chunks == 1) return true;
+    u32 tile = blockIdx.y * gridDim.x + blockIdx.x, row = 4 * blockDim.x;
+    float* own = split.partial + (size_t)tile * chunks * 16 * row + threadIdx.x * 4;
+    for (int step = 1, chunk = blockIdx.z;; step *= FAN_IN) {
+        float* to = own + (size_t)chunk * 16 * row;
+#pragma unroll
+        for (int j = 0; j < N; j += 4) store4(to + j / 4 * row, {{c[j], c[j + 1], c[j + 2], c[j + 3]}});
+        chunk -= chunk / step % FAN_IN * step;
+        int members = min(FAN_IN, (chunks - chunk - 1) / step + 1);
+        __syncthreads();
+        bool last = false;
+        if (threadIdx.x == 0) {
+            // The fences and the barriers order all threads' stores before the loads of the last block.
+            __threadfence();
+            // After the last it is 0 again, for the next launch.
+            u32* arrived = split.arrivals + tile * ARRIVALS + (step == 1 ? 1 + chunk / FAN_IN : 0);
+            last = atomicInc(arrived, members - 1) == members - 1;
+            __threadfence();
+        }
+        if (!__syncthreads_or(last)) return false;
+        const float* from = own + (size_t)chunk * 16 * row;
+#pragma unroll
+        for (int j = 0; j < N; j++) c[j] = 0.0f;
+        for (int i = 0; i < members; i++, from += (size_t)step * 16 * row) {
+#pragma unroll
+            for (int j = 0; j < N; j += 4) {
+                float4x next = load4(from + j / 4 * row);
+#pragma unroll
+                for (int l = 0; l < 4; l++) c[j + l] += next.v[l];
+            }
+        }
+        if (step * FAN_IN >= chunks) return true;
+    }
+}
+
 // ---- Epilogue -----------------------------------------------------------------------------------------------------
 
-// Rows of partial sums are padded to whole sectors of 32 bytes.
-DEVICE int padded(int columns) { return (columns + 7) & ~7; }
-
-// Applied to a sum before it is stored: + bias, + old value, max(·, 0), dropout, in this order.
+// Applied to a sum before it is stored: + bias, + old value, max(·, 0), dropout, 0 where the mask is ≤ 0, in this order.
 struct Epilogue {
-    enum : u32 { BIAS = 1, ACCUMULATE = 2, RELU = 4, DROPOUT = 8 };
+    enum : u32 { BIAS = 1, ACCUMULATE = 2, RELU = 4, DROPOUT = 8, MASK = 16 };
     u32 steps;
     u32 purpose;        // dropout's random stream, see random.rs
     float rate, scale;  // drop probability; 1/(1 − rate)
     const u32* step;    // in memory, so that a captured step can be replayed with the next one
     u64 seed, offset;   // element i of the output uses random number offset + i
+    const T* mask;      // like the output: what a ReLU put out, whose backward pass this is
 
     // Dropout factors of four consecutive elements.
     DEVICE void drop(float4x& v, u64 element) const {
@@ -395,41 +446,38 @@ struct Epilogue {
     }
 };
 
-// Destination of a tile: y (rows, ld) through the epilogue or, if the sum is split along K, the partial sums of this chunk,
-// whose rows have padded(ld) elements. The tile's columns count from `first`.
-// DROPOUT: whether the epilogue may apply dropout; only in gemm_reduce, to keep the tiles' code small.
+// Destination of a tile: y (rows, ld) through the epilogue. The tile's columns count from `first`. DROPOUT: whether the
+// epilogue may apply dropout; only for fully connected layers, to keep the other tiles' code small.
 template <typename To, bool DROPOUT = false> struct Output {
     To* y;
-    float* partial;
     const float* bias;
     const Epilogue& epilogue;
     int rows, columns, first, ld;
 
     DEVICE float4x bias_of(int column) const {
-        if (!(epilogue.steps & Epilogue::BIAS) || partial) return {};
+        if (!(epilogue.steps & Epilogue::BIAS)) return {};
         return get(bias + first + column, columns - column);
     }
     // v = the sums at (row, column..column + 4).
     DEVICE void store(int row, int column, float4x v, const float4x& bias) const {
-        // Partial sums are padded with zeros to whole sectors.
-        if (row >= rows || column >= (partial && columns == ld ? padded(ld) : columns)) return;
+        if (row >= rows || column >= columns) return;
         int count = columns - column;
-        column += first;
-        if (partial) {
-            put(partial + (size_t)row * padded(ld) + column, v, columns == ld ? 4 : count);
-            return;
-        }
-        To* to = y + (size_t)row * ld + column;
-        float4x old = {};
-        if (epilogue.steps & Epilogue::ACCUMULATE) old = get(to, count);
+        size_t at = (size_t)row * ld + first + column;
+        float4x old = {}, mask = {};
+        if (epilogue.steps & Epilogue::ACCUMULATE) old = get(y + at, count);
+        if (epilogue.steps & Epilogue::MASK) mask = get(epilogue.mask + at, count);
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             if (epilogue.steps & Epilogue::BIAS) v.v[j] += bias.v[j];
             if (epilogue.steps & Epilogue::ACCUMULATE) v.v[j] += old.v[j];
             if (epilogue.steps & Epilogue::RELU) v.v[j] = v.v[j] < 0.0f ? 0.0f : v.v[j];
         }
-        if (DROPOUT && epilogue.steps & Epilogue::DROPOUT) epilogue.drop(v, (u64)row * ld + column);
-        put(to, v, count);
+        if (DROPOUT && epilogue.steps & Epilogue::DROPOUT) epilogue.drop(v, at);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            if (epilogue.steps & Epilogue::MASK) v.v[j] = mask.v[j] <= 0.0f ? 0.0f : v.v[j];
+        }
+        put(y + at, v, count);
     }
 
     // The first `count` of four adjacent elements: one access if there are four, aligned as a pack.
@@ -453,3 +501,32 @@ template <typename To, bool DROPOUT = false> struct Output {
         }
     }
 };
+
+// ---- Gradient of a bias ---------------------------------------------------------------------------------------------
+//
+// The product that is a weight's gradient reads dy as A (K, M), summed over K. Blocks of the same launch, in one more column of
+// the grid, sum dy alone: db (M) through the epilogue, chunk by chunk as the other blocks.
+
+// A warp sums 16 or 32 adjacent columns of dy, four per lane, 8 or 4 rows at a time; a tree adds the rows of a warp.
+template <typename Tile, int WIDTH, typename At>
+DEVICE void column_sums(const At& dy, int m0, int k0, int k_end, const Split& split, const Output<float>& db) {
+    constexpr int COLUMNS = Tile::M / (Tile::THREADS / 32), ACROSS = COLUMNS / 4, ROWS = 32 / ACROSS;
+    int lane = threadIdx.x % 32, i = m0 + threadIdx.x / 32 * COLUMNS + lane % ACROSS * 4;
+    float c[4] = {};
+#pragma unroll 8
+    for (int k = k0 + lane / ACROSS; k < k_end; k += ROWS) {
+#pragma unroll
+        for (int j = 0; j < 4; j += WIDTH) {
+            float v[WIDTH];
+            load_or_zero(v, dy(i + j, k));
+#pragma unroll
+            for (int l = 0; l < WIDTH; l++) c[j + l] += v[l];
+        }
+    }
+#pragma unroll
+    for (int offset = ACROSS; offset < 32; offset *= 2) {
+#pragma unroll
+        for (int j = 0; j < 4; j++) c[j] += __shfl_xor_sync(0xffffffffu, c[j], offset);
+    }
+    if (combine(c, split) && lane < ACROSS) db.store(0, i, {{c[0], c[1], c[2], c[3]}}, {});
+}

@@ -90,7 +90,8 @@ fn main() {
                 for s in [direct, winograd] {
                     let s = ConvShape { batch, ..s };
                     cpu.conv_forward(ConvForward { shape: &s, x: &x, w: &w, b: &db, relu: true, y: &mut y }).unwrap();
-                    cpu.conv_backward_data(ConvBackwardData { shape: &s, dy: &y, w: &w, dx: &mut dx }).unwrap();
+                    cpu.conv_backward_data(ConvBackwardData { shape: &s, dy: &y, w: &w, mask: Some(&x), dx: &mut dx })
+                        .unwrap();
                     cpu.conv_backward_weight(ConvBackwardWeight {
                         shape: &s,
                         x: &x,
@@ -106,6 +107,7 @@ fn main() {
                         w: &w,
                         dy: &y,
                         accumulate: true,
+                        masks: true,
                         dw: &mut dw,
                         db: &mut db,
                         dx: &mut dx,
@@ -113,8 +115,25 @@ fn main() {
                     .unwrap();
                 }
                 let s = LinearShape { batch, ..linear };
-                cpu.linear_forward(LinearForward { shape: &s, x: &x, w: &w, b: &db, relu: true, y: &mut y }).unwrap();
-                cpu.linear_backward_data(LinearBackwardData { shape: &s, dy: &y, w: &w, dx: &mut dx }).unwrap();
+                cpu.linear_forward(LinearForward {
+                    shape: &s,
+                    relu: true,
+                    dropout: Some(&dropout),
+                    x: &x,
+                    w: &w,
+                    b: &db,
+                    y: &mut y,
+                })
+                .unwrap();
+                cpu.linear_backward_data(LinearBackwardData {
+                    shape: &s,
+                    dropout: Some(&dropout),
+                    dy: &y,
+                    w: &w,
+                    mask: Some(&x),
+                    dx: &mut dx,
+                })
+                .unwrap();
                 cpu.linear_backward_weight(LinearBackwardWeight {
                     shape: &s,
                     x: &x,
@@ -170,7 +189,14 @@ fn main() {
                 })
                 .unwrap();
                 cpu.maxpool_forward(MaxPoolForward { shape: &pool, x: &x, y: &mut y, argmax: &mut argmax }).unwrap();
-                cpu.maxpool_backward(MaxPoolBackward { shape: &pool, dy: &y, argmax: &argmax, dx: &mut dx }).unwrap();
+                cpu.maxpool_backward(MaxPoolBackward {
+                    shape: &pool,
+                    dy: &y,
+                    argmax: &argmax,
+                    mask: None,
+                    dx: &mut dx,
+                })
+                .unwrap();
                 cpu.add(Add { len: 20_000, x: &x, relu: true, y: &mut y }).unwrap();
                 cpu.relu_forward(ReluForward { len: 20_000, x: &mut y }).unwrap();
                 cpu.relu_backward(ReluBackward { len: 20_000, y: &y, dy: &mut dx }).unwrap();

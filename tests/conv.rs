@@ -119,7 +119,7 @@ fn check(s: &ConvShape, relu: bool, accumulate: bool, seed: u64) {
         let (mut y, mut dx) = (vec![0.0; s.output_len()], vec![0.0; s.input_len()]);
         let (mut dw, mut db) = (dw0.to_vec(), db0.to_vec());
         reference::conv_forward(ConvForward { shape: s, x, w, b, relu, y: &mut y });
-        reference::conv_backward_data(ConvBackwardData { shape: s, dy, w, dx: &mut dx });
+        reference::conv_backward_data(ConvBackwardData { shape: s, dy, w, mask: relu.then_some(x), dx: &mut dx });
         reference::conv_backward_weight(ConvBackwardWeight { shape: s, x, dy, accumulate, dw: &mut dw, db: &mut db });
         [y, dx, dw, db]
     };
@@ -147,7 +147,8 @@ fn check(s: &ConvShape, relu: bool, accumulate: bool, seed: u64) {
             (unwritten(cpu, s.weight_len()), unwritten(cpu, s.filters))
         };
         cpu.conv_forward(ConvForward { shape: s, x: &x, w: &w, b: &b, relu, y: &mut y }).unwrap();
-        cpu.conv_backward_data(ConvBackwardData { shape: s, dy: &dy, w: &w, dx: &mut dx }).unwrap();
+        let mask = relu.then_some(&x);
+        cpu.conv_backward_data(ConvBackwardData { shape: s, dy: &dy, w: &w, mask, dx: &mut dx }).unwrap();
         cpu.conv_backward_weight(ConvBackwardWeight { shape: s, x: &x, dy: &dy, accumulate, dw: &mut dw, db: &mut db })
             .unwrap();
         // Both gradients in one go are the same bits.
@@ -163,6 +164,7 @@ fn check(s: &ConvShape, relu: bool, accumulate: bool, seed: u64) {
             w: &w,
             dy: &dy,
             accumulate,
+            masks: relu,
             dw: &mut dw_too,
             db: &mut db_too,
             dx: &mut dx_too,

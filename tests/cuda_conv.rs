@@ -5,7 +5,7 @@ mod driver;
 use alexnet_core::arguments::{ConvBackwardData, ConvBackwardWeight, ConvForward};
 use alexnet_core::reference;
 use alexnet_core::shape::ConvShape;
-use alexnet_kernels::{Kernels, Number, Precision};
+use alexnet_kernels::{FilterLayout, Kernels, Number, Precision};
 use driver::{absolute, assert_close, bound, floats, numbers, pick, read, roundoff, stored_array, wide};
 
 fn check(s: ConvShape, precision: Precision, relu: bool, accumulate: bool) {
@@ -17,20 +17,27 @@ fn check(s: ConvShape, precision: Precision, relu: bool, accumulate: bool) {
     let [old_w, old_b] = [numbers(5, s.weight_len(), Precision::Fp32), numbers(6, filters, Precision::Fp32)];
     let found = driver.run(&what, precision, |kernels| {
         let [x, dy] = [&x, &dy].map(|x| stored_array(kernels, x));
-        let [w, b, mut dw, mut db] = [&w, &b, &old_w, &old_b].map(|x| floats(kernels, x));
+        let layout = FilterLayout::of(&s, kernels.storage().size());
+        let reordered = |w: &[f32]| {
+            let mut filters = vec![0.0; layout.len()];
+            w.iter().enumerate().for_each(|(i, &w)| filters[layout.position(i)] = w);
+            filters
+        };
+        let w = stored_array(kernels, &reordered(&w));
+        let [b, mut dw, mut db] = [&b, &reordered(&old_w), &old_b].map(|x| floats(kernels, x));
         let stored = |len| kernels.zeros(kernels.storage(), len).unwrap();
-        let [mut packed, mut y, mut dx] = [s.weight_len(), s.output_len(), s.input_len()].map(stored);
+        let [mut y, mut dx] = [s.output_len(), s.input_len()].map(stored);
         // Exactly as long as each needs: too short a one would be an error, or found out of bounds.
         let work = |len| kernels.zeros(Number::F32, len).unwrap();
-        kernels.conv_pack_weights(&s, &w, &mut packed).unwrap();
         kernels
             .conv_forward(
-                ConvForward { shape: &s, x: &x, w: &packed, b: &b, relu, y: &mut y },
+                ConvForward { shape: &s, x: &x, w: &w, b: &b, relu, y: &mut y },
                 &mut work(Kernels::conv_forward_workspace(&s)),
             )
             .unwrap();
         let space = &mut work(Kernels::conv_backward_data_workspace(&s));
-        kernels.conv_backward_data(ConvBackwardData { shape: &s, dy: &dy, w: &packed, dx: &mut dx }, space).unwrap();
+        let mask = relu.then_some(&x);
+        kernels.conv_backward_data(ConvBackwardData { shape: &s, dy: &dy, w: &w, mask, dx: &mut dx }, space).unwrap();
         let space = &mut work(Kernels::conv_backward_weight_workspace(&s));
         kernels
             .conv_backward_weight(
@@ -38,14 +45,17 @@ fn check(s: ConvShape, precision: Precision, relu: bool, accumulate: bool) {
                 space,
             )
             .unwrap();
-        [&y, &dx, &dw, &db].map(|x| read(kernels, x)).to_vec()
+        let dw = read(kernels, &dw);
+        let dw: Vec<f32> = (0..s.weight_len()).map(|i| dw[layout.position(i)]).collect();
+        vec![read(kernels, &y), read(kernels, &dx), dw, read(kernels, &db)]
     });
     // The same on absolute values gives the sums that bound the errors.
     let expected = |f: fn(&[f64]) -> Vec<f64>| {
         let [x, w, b, dy, mut dw, mut db] = [&x, &w, &b, &dy, &old_w, &old_b].map(|x| f(&wide(x)));
         let (mut y, mut dx) = (vec![0.0; s.output_len()], vec![0.0; s.input_len()]);
         reference::conv_forward(ConvForward { shape: &s, x: &x, w: &w, b: &b, relu, y: &mut y });
-        reference::conv_backward_data(ConvBackwardData { shape: &s, dy: &dy, w: &w, dx: &mut dx });
+        let mask = relu.then_some(x.as_slice());
+        reference::conv_backward_data(ConvBackwardData { shape: &s, dy: &dy, w: &w, mask, dx: &mut dx });
         reference::conv_backward_weight(ConvBackwardWeight {
             shape: &s,
             x: &x,

@@ -27,34 +27,38 @@ fn product(gemm: &Gemm, a: &[f32], b: &[f32]) -> (Vec<f64>, Vec<f64>) {
 }
 
 fn check(gemm: Gemm, precision: Precision, seed: u64) {
+    match gemm.transpose {
+        Transpose::Tn => check_gradients(gemm, precision, seed),
+        _ => check_epilogue(gemm, precision, seed),
+    }
+}
+
+fn check_epilogue(gemm: Gemm, precision: Precision, seed: u64) {
     let driver = driver::driver();
-    let Gemm { transpose, m, n, k } = gemm;
+    let Gemm { m, n, k, .. } = gemm;
     let [a, b] = [numbers(seed, m * k, precision), numbers(seed + 1, k * n, precision)];
     let (bias, old) = (numbers(seed + 2, n, Precision::Fp32), numbers(seed + 3, m * n, precision));
+    let output = numbers(seed + 4, m * n, precision);
     let (product, sum) = product(&gemm, &a, &b);
-    let number = if transpose == Transpose::Tn { Number::F32 } else { precision.storage() };
     let philox = Philox::new(0x1234_5678_9abc_def0);
     let (purpose, step, offset) = (0x105, 7, 3);
-    let mask = DropoutShape { len: m * n, rate: 0.4, philox, purpose, step, offset };
-    for (with_bias, accumulate, relu, drop) in [
-        (false, false, false, false),
-        (true, false, true, false),
-        (false, true, false, false),
-        (true, false, true, true),
-    ] {
-        let what =
-            format!("{gemm:?} {precision:?} bias {with_bias} accumulate {accumulate} relu {relu} dropout {drop}");
+    let drops = DropoutShape { len: m * n, rate: 0.4, philox, purpose, step, offset };
+    for steps in ["", "bias relu", "accumulate", "bias relu dropout", "dropout mask"] {
+        let [with_bias, accumulate, relu, drop, masks] =
+            ["bias", "accumulate", "relu", "dropout", "mask"].map(|step| steps.contains(step));
+        let what = format!("{gemm:?} {precision:?} {steps}");
         let found = driver.run(&what, precision, |kernels| {
-            let (a, b) = (stored_array(kernels, &a), stored_array(kernels, &b));
-            let mut c = if number == Number::F32 { floats(kernels, &old) } else { stored_array(kernels, &old) };
-            let (bias, mut workspace) = (floats(kernels, &bias), floats(kernels, &vec![0.0; gemm.workspace(drop)]));
-            let mut steps = kernels.zeros(Number::U32, 1).unwrap();
-            kernels.write(&[step], &mut steps).unwrap();
+            let [a, b, output] = [&a, &b, &output].map(|x| stored_array(kernels, x));
+            let mut c = stored_array(kernels, &old);
+            let (bias, mut workspace) = (floats(kernels, &bias), floats(kernels, &vec![0.0; gemm.workspace()]));
+            let mut step_array = kernels.zeros(Number::U32, 1).unwrap();
+            kernels.write(&[step], &mut step_array).unwrap();
             let epilogue = Epilogue {
                 bias: with_bias.then_some(&bias),
                 accumulate,
                 relu,
-                dropout: drop.then_some((&mask, &steps)),
+                dropout: drop.then_some((&drops, &step_array)),
+                mask: masks.then_some(&output),
             };
             kernels.gemm(&gemm, &a, &b, &epilogue, &mut c, &mut workspace).unwrap();
             vec![read(kernels, &c)]
@@ -74,14 +78,42 @@ fn check(gemm: Gemm, precision: Precision, seed: u64) {
                 *x = x.max(0.0);
             }
             if drop {
-                *x *= f64::from(mask.factor(i));
-                *total *= f64::from(mask.scale());
+                *x *= f64::from(drops.factor(i));
+                *total *= f64::from(drops.scale());
+            }
+            if masks && output[i] <= 0.0 {
+                (*x, *total) = (0.0, 0.0);
             }
         }
         assert_close(&what, &found[0], &expected, |i| {
             let error = bound(k, total[i], precision);
-            error + roundoff(expected[i].abs() + error, number)
+            error + roundoff(expected[i].abs() + error, precision.storage())
         });
+    }
+}
+
+fn check_gradients(gemm: Gemm, precision: Precision, seed: u64) {
+    let driver = driver::driver();
+    let Gemm { m, n, k, .. } = gemm;
+    let [a, b] = [numbers(seed, m * k, precision), numbers(seed + 1, k * n, precision)];
+    let [old, old_sums] = [m * n, m].map(|len| numbers(seed + 2, len, Precision::Fp32));
+    let (product, total) = product(&gemm, &a, &b);
+    let column = |j: usize, f: fn(f64) -> f64| (0..k).map(|i| f(f64::from(a[i * m + j]))).sum::<f64>();
+    for accumulate in [false, true] {
+        let what = format!("{gemm:?} {precision:?} accumulate {accumulate}");
+        let found = driver.run(&what, precision, |kernels| {
+            let [a, b] = [&a, &b].map(|x| stored_array(kernels, x));
+            let [mut c, mut sums] = [&old, &old_sums].map(|x| floats(kernels, x));
+            let mut workspace = floats(kernels, &vec![0.0; gemm.workspace()]);
+            kernels.gemm_gradients(&gemm, [&a, &b], accumulate, &mut c, &mut sums, &mut workspace).unwrap();
+            vec![read(kernels, &c), read(kernels, &sums)]
+        });
+        let before = |old: f32| if accumulate { f64::from(old) } else { 0.0 };
+        let expected: Vec<f64> = product.iter().zip(&old).map(|(x, &old)| x + before(old)).collect();
+        assert_close(&what, &found[0], &expected, |i| bound(k, total[i] + before(old[i]).abs(), precision));
+        let expected: Vec<f64> = (0..m).map(|j| column(j, |x| x) + before(old_sums[j])).collect();
+        let error = |j| bound(k, column(j, f64::abs) + before(old_sums[j]).abs(), Precision::Fp32);
+        assert_close(&format!("sums of {what}"), &found[1], &expected, error);
     }
 }
 
@@ -142,8 +174,14 @@ fn tf32_rounds_its_factors() {
         let (expected, sums) = product(&gemm, &a, &b);
         let found = driver.run(&format!("{gemm:?}"), Precision::Tf32, |kernels| {
             let (a, b, mut c) = (floats(kernels, &a), floats(kernels, &b), floats(kernels, &vec![0.0; m * n]));
-            let mut workspace = floats(kernels, &vec![0.0; gemm.workspace(false)]);
-            kernels.gemm(&gemm, &a, &b, &Epilogue::default(), &mut c, &mut workspace).unwrap();
+            let mut workspace = floats(kernels, &vec![0.0; gemm.workspace()]);
+            match transpose {
+                Transpose::Tn => {
+                    let mut sums = floats(kernels, &vec![0.0; m]);
+                    kernels.gemm_gradients(&gemm, [&a, &b], false, &mut c, &mut sums, &mut workspace).unwrap();
+                }
+                _ => kernels.gemm(&gemm, &a, &b, &Epilogue::default(), &mut c, &mut workspace).unwrap(),
+            }
             vec![read(kernels, &c)]
         });
         let rounded = 2f64.powi(-10) + 2f64.powi(-22);
@@ -161,43 +199,16 @@ fn empty_sums_and_outputs() {
     }
 }
 
+/// Sums of many chunks, which are added in two steps, and in gradients those of the bias with them.
 #[test]
-fn column_sums() {
-    for precision in [Precision::Fp32, Precision::Fp16, Precision::Bf16] {
-        for (rows, columns) in [(1, 1), (7, 33), (256, 10), (257, 64), (1000, 40), (2100, 31)] {
-            let driver = driver::driver();
-            let (x, old) = (numbers(1, rows * columns, precision), numbers(2, columns, Precision::Fp32));
-            for accumulate in [false, true] {
-                let what = format!("column_sum {rows}×{columns} {precision:?} accumulate {accumulate}");
-                let found = driver.run(&what, precision, |kernels| {
-                    let (x, mut y) = (stored_array(kernels, &x), floats(kernels, &old));
-                    let mut workspace = floats(kernels, &vec![0.0; Kernels::column_sum_workspace(rows, columns)]);
-                    kernels.column_sum(rows, columns, &x, accumulate, &mut y, &mut workspace).unwrap();
-                    vec![read(kernels, &y)]
-                });
-                let column = |j: usize, f: fn(f64) -> f64| {
-                    let old = if accumulate { f(f64::from(old[j])) } else { 0.0 };
-                    old + (0..rows).map(|i| f(f64::from(x[i * columns + j]))).sum::<f64>()
-                };
-                let expected: Vec<f64> = (0..columns).map(|j| column(j, |x| x)).collect();
-                assert_close(&what, &found[0], &expected, |j| bound(rows, column(j, f64::abs), Precision::Fp32));
+fn sums_of_many_chunks() {
+    for precision in [Precision::Fp32, Precision::Fp16] {
+        for (m, n, k) in [(8, 16, 4000), (72, 8, 2100), (3, 5, 2100)] {
+            for transpose in TRANSPOSES {
+                check(Gemm { transpose, m, n, k }, precision, 7);
             }
         }
     }
-}
-
-/// The bias' gradient of a batch of large images has more chunks of rows than a grid has blocks along y.
-#[test]
-fn a_column_of_more_rows_than_a_grid_is_high() {
-    let rows = 256 * 65_535 + 1;
-    let x: Vec<f32> = (0..rows).map(|row| f32::from(u8::from(row % 64 == 0))).collect();
-    let found = driver::driver().run("column_sum of 2^24 rows", Precision::Fp16, |kernels| {
-        let (x, mut y) = (stored_array(kernels, &x), floats(kernels, &[0.0]));
-        let mut workspace = floats(kernels, &vec![0.0; Kernels::column_sum_workspace(rows, 1)]);
-        kernels.column_sum(rows, 1, &x, false, &mut y, &mut workspace).unwrap();
-        vec![read(kernels, &y)]
-    });
-    assert_eq!(found[0], [rows.div_ceil(64) as f32]);
 }
 
 #[test]
@@ -218,16 +229,13 @@ fn fully_connected_layer() {
                 );
                 let (mut dw, mut db) = (zeros(Number::F32, inputs * outputs), zeros(Number::F32, outputs));
                 let (b, mut work) = (floats(kernels, &b), zeros(Number::F32, Kernels::linear_workspace(&shape)));
-                kernels
-                    .linear_forward(
-                        LinearForward { shape: &shape, x: &x, w: &w, b: &b, relu: true, y: &mut y },
-                        None,
-                        &mut work,
-                    )
-                    .unwrap();
-                kernels
-                    .linear_backward_data(LinearBackwardData { shape: &shape, dy: &dy, w: &w, dx: &mut dx }, &mut work)
-                    .unwrap();
+                let step = zeros(Number::U32, 1);
+                let forward =
+                    LinearForward { shape: &shape, relu: true, dropout: None, x: &x, w: &w, b: &b, y: &mut y };
+                kernels.linear_forward(forward, &step, &mut work).unwrap();
+                let data =
+                    LinearBackwardData { shape: &shape, dropout: None, dy: &dy, w: &w, mask: Some(&x), dx: &mut dx };
+                kernels.linear_backward_data(data, &step, &mut work).unwrap();
                 kernels
                     .linear_backward_weight(
                         LinearBackwardWeight {
@@ -248,8 +256,23 @@ fn fully_connected_layer() {
                 let [x, w, b, dy] = [&x, &w, &b, &dy].map(|x| f(&wide(x)));
                 let (mut y, mut dx) = (vec![0.0; batch * outputs], vec![0.0; batch * inputs]);
                 let (mut dw, mut db) = (vec![0.0; inputs * outputs], vec![0.0; outputs]);
-                reference::linear_forward(LinearForward { shape: &shape, x: &x, w: &w, b: &b, relu: true, y: &mut y });
-                reference::linear_backward_data(LinearBackwardData { shape: &shape, dy: &dy, w: &w, dx: &mut dx });
+                reference::linear_forward(LinearForward {
+                    shape: &shape,
+                    relu: true,
+                    dropout: None,
+                    x: &x,
+                    w: &w,
+                    b: &b,
+                    y: &mut y,
+                });
+                reference::linear_backward_data(LinearBackwardData {
+                    shape: &shape,
+                    dropout: None,
+                    dy: &dy,
+                    w: &w,
+                    mask: Some(&x),
+                    dx: &mut dx,
+                });
                 reference::linear_backward_weight(LinearBackwardWeight {
                     shape: &shape,
                     x: &x,

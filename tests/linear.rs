@@ -5,7 +5,8 @@ mod support;
 use alexnet_core::arguments::{LinearBackwardData, LinearBackwardWeight, LinearForward};
 use alexnet_core::device::Parameter;
 use alexnet_core::device::{LinearBackwardUpdate, Memory, Operators};
-use alexnet_core::shape::LinearShape;
+use alexnet_core::random::Philox;
+use alexnet_core::shape::{DropoutShape, LinearShape};
 use alexnet_core::{Sgd, reference};
 use proptest::prelude::*;
 use support::*;
@@ -17,12 +18,17 @@ fn check(s: &LinearShape, relu: bool, accumulate: bool, seed: u64) {
     let dy = values(seed + 3, s.output_len());
     let (dw0, db0) = (values(seed + 4, s.weight_len()), values(seed + 5, s.outputs));
 
+    let mask = |len| DropoutShape { len, rate: 0.3, philox: Philox::new(seed), purpose: 1, step: 2, offset: 5 };
+    let (drop_y, drop_dx) = (mask(s.output_len()), mask(s.input_len()));
+    let [drop_y, drop_dx] = [&drop_y, &drop_dx].map(|mask| seed.is_multiple_of(2).then_some(mask));
+
     // f64, and the sums of magnitudes by the same code.
     let run = |x: &[f64], w: &[f64], b: &[f64], dy: &[f64], dw0: &[f64], db0: &[f64], relu: bool| {
         let (mut y, mut dx) = (vec![0.0; s.output_len()], vec![0.0; s.input_len()]);
         let (mut dw, mut db) = (dw0.to_vec(), db0.to_vec());
-        reference::linear_forward(LinearForward { shape: s, x, w, b, relu, y: &mut y });
-        reference::linear_backward_data(LinearBackwardData { shape: s, dy, w, dx: &mut dx });
+        reference::linear_forward(LinearForward { shape: s, relu, dropout: drop_y, x, w, b, y: &mut y });
+        let mask = relu.then_some(x);
+        reference::linear_backward_data(LinearBackwardData { shape: s, dropout: drop_dx, dy, w, mask, dx: &mut dx });
         reference::linear_backward_weight(LinearBackwardWeight {
             shape: s,
             x,
@@ -36,8 +42,9 @@ fn check(s: &LinearShape, relu: bool, accumulate: bool, seed: u64) {
     let expected = run(&wide(&x), &wide(&w), &wide(&b), &wide(&dy), &wide(&dw0), &wide(&db0), relu);
     let m = magnitudes;
     let sums = run(&m(&x), &m(&w), &m(&b), &m(&dy), &m(&dw0), &m(&db0), false);
-    // Each product is rounded once at most, and each addition once: k products and a bias, k + 1 roundings.
-    let terms = [s.inputs + 2, s.outputs + 1, s.batch + 2, s.batch + 2];
+    // Each product is rounded once at most, and each addition once: k products and a bias, k + 1 roundings. Dropout's factor
+    // is one more.
+    let terms = [s.inputs + 3, s.outputs + 2, s.batch + 2, s.batch + 2];
 
     let found = on_all_fused(|cpu| {
         let [x, w, b, dy] = [&x, &w, &b, &dy].map(|v| array(cpu, v));
@@ -47,8 +54,10 @@ fn check(s: &LinearShape, relu: bool, accumulate: bool, seed: u64) {
         } else {
             (unwritten(cpu, s.weight_len()), unwritten(cpu, s.outputs))
         };
-        cpu.linear_forward(LinearForward { shape: s, x: &x, w: &w, b: &b, relu, y: &mut y }).unwrap();
-        cpu.linear_backward_data(LinearBackwardData { shape: s, dy: &dy, w: &w, dx: &mut dx }).unwrap();
+        cpu.linear_forward(LinearForward { shape: s, relu, dropout: drop_y, x: &x, w: &w, b: &b, y: &mut y }).unwrap();
+        let mask = relu.then_some(&x);
+        cpu.linear_backward_data(LinearBackwardData { shape: s, dropout: drop_dx, dy: &dy, w: &w, mask, dx: &mut dx })
+            .unwrap();
         cpu.linear_backward_weight(LinearBackwardWeight {
             shape: s,
             x: &x,
@@ -93,7 +102,8 @@ fn nan_reaches_the_output_through_relu() {
     for (level, found) in on_all_fused(|cpu| {
         let mut y = unwritten(cpu, s.output_len());
         let (w, b) = (array(cpu, &values(2, s.weight_len())), array(cpu, &values(3, s.outputs)));
-        cpu.linear_forward(LinearForward { shape: &s, x: &array(cpu, &x), w: &w, b: &b, relu: true, y: &mut y })
+        let x = array(cpu, &x);
+        cpu.linear_forward(LinearForward { shape: &s, relu: true, dropout: None, x: &x, w: &w, b: &b, y: &mut y })
             .unwrap();
         vec![y.to_vec()]
     }) {
@@ -117,6 +127,7 @@ fn neighbours_do_not_matter() {
                 w: &array(cpu, &w),
                 b: &array(cpu, &b),
                 relu: false,
+                dropout: None,
                 y: &mut y,
             })
             .unwrap();

@@ -14,18 +14,24 @@ fn check(s: &MaxPoolShape, x: &[f32], seed: u64) {
     let dy = values(seed + 1, len);
     let (mut y, mut argmax) = (vec![0.0f32; len], vec![0u8; len]);
     reference::maxpool_forward(MaxPoolForward { shape: s, x, y: &mut y, argmax: &mut argmax });
-    let (mut dx, mut sums, mut ones) = (vec![0.0; s.input_len()], vec![0.0; s.input_len()], vec![0.0; s.input_len()]);
-    reference::maxpool_backward(MaxPoolBackward { shape: s, dy: &wide(&dy), argmax: &argmax, dx: &mut dx });
-    reference::maxpool_backward(MaxPoolBackward { shape: s, dy: &magnitudes(&dy), argmax: &argmax, dx: &mut sums });
-    reference::maxpool_backward(MaxPoolBackward { shape: s, dy: &vec![1.0; len], argmax: &argmax, dx: &mut ones });
+    // A ReLU before the pool, every other time.
+    let masks = seed.is_multiple_of(2);
+    let backward = |dy: &[f64]| {
+        let mut dx = vec![0.0; s.input_len()];
+        let mask = wide(&y);
+        let mask = masks.then_some(mask.as_slice());
+        reference::maxpool_backward(MaxPoolBackward { shape: s, dy, argmax: &argmax, mask, dx: &mut dx });
+        dx
+    };
+    let (dx, sums, ones) = (backward(&wide(&dy)), backward(&magnitudes(&dy)), backward(&vec![1.0; len]));
     let bits = |x: &[f32]| -> Vec<u32> { x.iter().map(|x| x.to_bits()).collect() };
     for (level, found) in on_all_alike(|cpu| {
         let (mut y, mut dx, mut positions) =
             (unwritten(cpu, len), unwritten(cpu, s.input_len()), cpu.bytes(len).unwrap());
         cpu.maxpool_forward(MaxPoolForward { shape: s, x: &array(cpu, x), y: &mut y, argmax: &mut positions }).unwrap();
         assert_eq!(positions[..], argmax[..], "{} {s:?} argmax", cpu.name());
-        cpu.maxpool_backward(MaxPoolBackward { shape: s, dy: &array(cpu, &dy), argmax: &positions, dx: &mut dx })
-            .unwrap();
+        let (dy, mask) = (array(cpu, &dy), masks.then_some(&y));
+        cpu.maxpool_backward(MaxPoolBackward { shape: s, dy: &dy, argmax: &positions, mask, dx: &mut dx }).unwrap();
         vec![y.to_vec(), dx.to_vec()]
     }) {
         assert_eq!(bits(&found[0]), bits(&y), "{level} {s:?} y");

@@ -160,7 +160,7 @@ fn the_reference_defines_what_pytorch_computes() {
                 operator(i + 1, case, |x, dy, y, dx| {
                     let mut argmax = vec![0; y.len()];
                     reference::maxpool_forward(MaxPoolForward { shape: &shape, x, y, argmax: &mut argmax });
-                    reference::maxpool_backward(MaxPoolBackward { shape: &shape, dy, argmax: &argmax, dx });
+                    reference::maxpool_backward(MaxPoolBackward { shape: &shape, dy, argmax: &argmax, mask: None, dx });
                 });
             }
             "avgpool" => {

@@ -1,8 +1,13 @@
 use alexnet_core::arguments::{ConvBackwardData, ConvBackwardWeight, ConvForward};
-use alexnet_core::shape::Operation;
-use alexnet_kernels::Kernels;
+use alexnet_core::shape::{ConvShape, Operation};
+use alexnet_kernels::{Array, FilterLayout, Kernels, Result};
 
 use super::{Case, Net, floats, stored};
+
+/// Weights in the kernels' order.
+fn weights(kernels: &Kernels, conv: &ConvShape) -> Result<Array> {
+    stored(kernels, FilterLayout::of(conv, kernels.storage().size()).len())
+}
 
 pub fn cases(net: &Net) -> Vec<Case> {
     let mut cases = Vec::new();
@@ -12,19 +17,12 @@ pub fn cases(net: &Net) -> Vec<Case> {
         let (x, w, y) = (conv.input_len(), conv.weight_len(), conv.output_len());
         let case = |direction: &str| net.label(layer, direction);
         cases.push(
-            Case::new("conv", case("pack weights"), move |kernels| {
-                let (from, mut packed) = (floats(kernels, w)?, stored(kernels, w)?);
-                Ok(Box::new(move || kernels.conv_pack_weights(&conv, &from, &mut packed)))
-            })
-            .moves(w, 4 * w),
-        );
-        cases.push(
             Case::new("conv", case("forward"), move |kernels| {
-                let (x, packed, b) = (stored(kernels, x)?, stored(kernels, w)?, floats(kernels, filters)?);
+                let (x, w, b) = (stored(kernels, x)?, weights(kernels, &conv)?, floats(kernels, filters)?);
                 let (mut y, mut work) = (stored(kernels, y)?, floats(kernels, Kernels::conv_forward_workspace(&conv))?);
                 Ok(Box::new(move || {
                     kernels.conv_forward(
-                        ConvForward { shape: &conv, x: &x, w: &packed, b: &b, relu: true, y: &mut y },
+                        ConvForward { shape: &conv, x: &x, w: &w, b: &b, relu: true, y: &mut y },
                         &mut work,
                     )
                 }))
@@ -36,24 +34,25 @@ pub fn cases(net: &Net) -> Vec<Case> {
         if index > 0 {
             cases.push(
                 Case::new("conv", case("backward data"), move |kernels| {
-                    let (dy, packed) = (stored(kernels, y)?, stored(kernels, w)?);
+                    let (dy, w, mask) = (stored(kernels, y)?, weights(kernels, &conv)?, stored(kernels, x)?);
                     let (mut dx, mut work) =
                         (stored(kernels, x)?, floats(kernels, Kernels::conv_backward_data_workspace(&conv))?);
                     Ok(Box::new(move || {
                         kernels.conv_backward_data(
-                            ConvBackwardData { shape: &conv, dy: &dy, w: &packed, dx: &mut dx },
+                            ConvBackwardData { shape: &conv, dy: &dy, w: &w, mask: Some(&mask), dx: &mut dx },
                             &mut work,
                         )
                     }))
                 })
-                .moves(x + w + y, 0)
+                .moves(2 * x + w + y, 0)
                 .multiply_adds(multiply_adds),
             );
         }
         cases.push(
             Case::new("conv", case("backward weight"), move |kernels| {
                 let (x, dy) = (stored(kernels, x)?, stored(kernels, y)?);
-                let (mut dw, mut db) = (floats(kernels, w)?, floats(kernels, filters)?);
+                let layout = FilterLayout::of(&conv, kernels.storage().size());
+                let (mut dw, mut db) = (floats(kernels, layout.len())?, floats(kernels, filters)?);
                 let mut work = floats(kernels, Kernels::conv_backward_weight_workspace(&conv))?;
                 Ok(Box::new(move || {
                     kernels.conv_backward_weight(
@@ -104,7 +103,7 @@ pub mod cpu {
                     cpu().conv_forward(ConvForward { shape: &s, x: &x, w: &w, b: &b, relu: true, y: &mut y })
                 });
                 measure(criterion, &group, "data", work, || {
-                    cpu().conv_backward_data(ConvBackwardData { shape: &s, dy: &dy, w: &w, dx: &mut dx })
+                    cpu().conv_backward_data(ConvBackwardData { shape: &s, dy: &dy, w: &w, mask: None, dx: &mut dx })
                 });
                 measure(criterion, &group, "weight", work, || {
                     cpu().conv_backward_weight(ConvBackwardWeight {
@@ -123,6 +122,7 @@ pub mod cpu {
                         w: &w,
                         dy: &dy,
                         accumulate: false,
+                        masks: false,
                         dw: &mut dw,
                         db: &mut db,
                         dx: &mut dx,

@@ -1,8 +1,14 @@
 use alexnet_core::arguments::{LinearBackwardData, LinearBackwardWeight, LinearForward};
-use alexnet_core::shape::Operation;
-use alexnet_kernels::Kernels;
+use alexnet_core::random::Philox;
+use alexnet_core::shape::{DropoutShape, Operation};
+use alexnet_kernels::{Kernels, Number};
 
 use super::{Case, Net, floats, stored};
+
+/// The dropout between two layers.
+fn dropout(len: usize) -> DropoutShape {
+    DropoutShape { len, rate: 0.5, philox: Philox::new(1), purpose: 2, step: 0, offset: 0 }
+}
 
 pub fn cases(net: &Net) -> Vec<Case> {
     let mut cases = Vec::new();
@@ -14,10 +20,19 @@ pub fn cases(net: &Net) -> Vec<Case> {
             Case::new("linear", net.label(layer, "forward"), move |kernels| {
                 let (x, w, b) = (stored(kernels, x)?, stored(kernels, w)?, floats(kernels, outputs)?);
                 let (mut y, mut work) = (stored(kernels, y)?, floats(kernels, Kernels::linear_workspace(&shape))?);
+                let (step, mask) = (kernels.zeros(Number::U32, 1)?, dropout(y.len()));
                 Ok(Box::new(move || {
                     kernels.linear_forward(
-                        LinearForward { shape: &shape, x: &x, w: &w, b: &b, relu: true, y: &mut y },
-                        None,
+                        LinearForward {
+                            shape: &shape,
+                            relu: true,
+                            dropout: Some(&mask),
+                            x: &x,
+                            w: &w,
+                            b: &b,
+                            y: &mut y,
+                        },
+                        &step,
                         &mut work,
                     )
                 }))
@@ -27,16 +42,25 @@ pub fn cases(net: &Net) -> Vec<Case> {
         );
         cases.push(
             Case::new("linear", net.label(layer, "backward data"), move |kernels| {
-                let (dy, w) = (stored(kernels, y)?, stored(kernels, w)?);
+                let (dy, w, output) = (stored(kernels, y)?, stored(kernels, w)?, stored(kernels, x)?);
+                let (step, mask) = (kernels.zeros(Number::U32, 1)?, dropout(x));
                 let (mut dx, mut work) = (stored(kernels, x)?, floats(kernels, Kernels::linear_workspace(&shape))?);
                 Ok(Box::new(move || {
                     kernels.linear_backward_data(
-                        LinearBackwardData { shape: &shape, dy: &dy, w: &w, dx: &mut dx },
+                        LinearBackwardData {
+                            shape: &shape,
+                            dropout: Some(&mask),
+                            dy: &dy,
+                            w: &w,
+                            mask: Some(&output),
+                            dx: &mut dx,
+                        },
+                        &step,
                         &mut work,
                     )
                 }))
             })
-            .moves(x + w + y, 0)
+            .moves(2 * x + w + y, 0)
             .multiply_adds(multiply_adds),
         );
         cases.push(
@@ -84,10 +108,25 @@ pub mod cpu {
                 let (group, work) =
                     (format!("linear/{inputs}x{outputs}/{batch}"), Work::MultiplyAdds(s.multiply_adds()));
                 measure(criterion, &group, "forward", work, || {
-                    cpu().linear_forward(LinearForward { shape: &s, x: &x, w: &w, b: &b, relu: true, y: &mut y })
+                    cpu().linear_forward(LinearForward {
+                        shape: &s,
+                        relu: true,
+                        dropout: None,
+                        x: &x,
+                        w: &w,
+                        b: &b,
+                        y: &mut y,
+                    })
                 });
                 measure(criterion, &group, "data", work, || {
-                    cpu().linear_backward_data(LinearBackwardData { shape: &s, dy: &dy, w: &w, dx: &mut dx })
+                    cpu().linear_backward_data(LinearBackwardData {
+                        shape: &s,
+                        dropout: None,
+                        dy: &dy,
+                        w: &w,
+                        mask: None,
+                        dx: &mut dx,
+                    })
                 });
                 measure(criterion, &group, "weight", work, || {
                     cpu().linear_backward_weight(LinearBackwardWeight {

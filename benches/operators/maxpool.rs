@@ -20,16 +20,23 @@ pub fn cases(net: &Net) -> Vec<Case> {
         );
         cases.push(
             Case::new("maxpool", net.label(layer, "backward"), move |kernels| {
-                let (mut dx, dy, mut argmax) =
-                    (stored(kernels, x)?, stored(kernels, y)?, kernels.zeros(Number::U8, y)?);
+                let (mut dx, dy, mask) = (stored(kernels, x)?, stored(kernels, y)?, stored(kernels, y)?);
+                let mut argmax = kernels.zeros(Number::U8, y)?;
                 // Every position once in a while.
                 let positions: Vec<u8> = (0..y).map(|i| (i * 7 % (shape.kernel * shape.kernel)) as u8).collect();
                 kernels.write(&positions, &mut argmax)?;
                 Ok(Box::new(move || {
-                    kernels.maxpool_backward(MaxPoolBackward { shape: &shape, dy: &dy, argmax: &argmax, dx: &mut dx })
+                    let mask = Some(&mask);
+                    kernels.maxpool_backward(MaxPoolBackward {
+                        shape: &shape,
+                        dy: &dy,
+                        argmax: &argmax,
+                        mask,
+                        dx: &mut dx,
+                    })
                 }))
             })
-            .moves(x + y, y),
+            .moves(x + 2 * y, y),
         );
     }
     cases
@@ -55,7 +62,13 @@ pub mod cpu {
                     cpu().maxpool_forward(MaxPoolForward { shape: &s, x: &x, y: &mut y, argmax: &mut argmax })
                 });
                 measure(criterion, &group, "backward", Work::Numbers(numbers), || {
-                    cpu().maxpool_backward(MaxPoolBackward { shape: &s, dy: &y, argmax: &argmax, dx: &mut dx })
+                    cpu().maxpool_backward(MaxPoolBackward {
+                        shape: &s,
+                        dy: &y,
+                        argmax: &argmax,
+                        mask: None,
+                        dx: &mut dx,
+                    })
                 });
             }
         }

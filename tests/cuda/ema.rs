@@ -20,7 +20,7 @@ fn every_average_of_more_than_one_launch() {
         for decay in [0.1, 0.999] {
             let found = gpu.run("ema", precision, |device| {
                 let parameter = |(i, &len): (u64, &usize)| {
-                    let mut average = device.weights(len).unwrap();
+                    let mut average = device.weights(&[1, len]).unwrap();
                     device.write(&numbers(i, len, Precision::Fp32), &mut average).unwrap();
                     let value = floats(device, &numbers(100 + i, len, Precision::Fp32));
                     let (name, shape, average) = (format!("p{i}"), vec![len], Some(average));

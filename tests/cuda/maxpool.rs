@@ -67,26 +67,33 @@ fn forward_and_backward() {
                     (device.activations(s.output_len()).unwrap(), activations(device, &vec![9.0; s.input_len()]));
                 let mut argmax = device.bytes(s.output_len()).unwrap();
                 device.maxpool_forward(MaxPoolForward { shape: &s, x: &x, y: &mut y, argmax: &mut argmax }).unwrap();
-                device.maxpool_backward(MaxPoolBackward { shape: &s, dy: &dy, argmax: &argmax, dx: &mut dx }).unwrap();
+                let mut masked = activations(device, &vec![9.0; s.input_len()]);
+                for (mask, dx) in [(None, &mut dx), (Some(&y), &mut masked)] {
+                    device.maxpool_backward(MaxPoolBackward { shape: &s, dy: &dy, argmax: &argmax, mask, dx }).unwrap();
+                }
                 let mut positions = vec![0u8; s.output_len()];
                 device.kernels().read(&argmax, &mut positions).unwrap();
-                vec![read(device, &y), positions.into_iter().map(f32::from).collect(), read(device, &dx)]
+                let positions = positions.into_iter().map(f32::from).collect();
+                vec![read(device, &y), positions, read(device, &dx), read(device, &masked)]
             });
             let (mut y, mut argmax) = (vec![0f32; s.output_len()], vec![0; s.output_len()]);
             reference::maxpool_forward(MaxPoolForward { shape: &s, x: &x, y: &mut y, argmax: &mut argmax });
             assert!(found[0].iter().zip(&y).all(|(a, b)| a == b || a.is_nan() && b.is_nan()), "{s:?}");
             assert!(found[1].iter().zip(&argmax).all(|(&a, &b)| a == f32::from(b)), "{s:?}");
-            let (mut dx, mut sum) = (vec![0f64; s.input_len()], vec![0f64; s.input_len()]);
-            reference::maxpool_backward(MaxPoolBackward { shape: &s, dy: &wide(&dy), argmax: &argmax, dx: &mut dx });
-            reference::maxpool_backward(MaxPoolBackward {
-                shape: &s,
-                dy: &wide(&dy).iter().map(|x| x.abs()).collect::<Vec<_>>(),
-                argmax: &argmax,
-                dx: &mut sum,
-            });
+            let (dy, y) = (wide(&dy), wide(&y));
+            let backward = |dy: &[f64], mask| {
+                let mut dx = vec![0f64; s.input_len()];
+                reference::maxpool_backward(MaxPoolBackward { shape: &s, dy, argmax: &argmax, mask, dx: &mut dx });
+                dx
+            };
+            let sum = backward(&dy.iter().map(|x| x.abs()).collect::<Vec<_>>(), None);
             // No more than ⌈R/stride⌉² windows hold a pixel.
             let terms = s.kernel.div_ceil(s.stride).pow(2) as f64;
-            assert_close(&format!("{s:?}"), &found[2], &dx, |i| terms * U * sum[i] + roundoff(dx[i], precision));
+            for (found, mask) in [(&found[2], None), (&found[3], Some(y.as_slice()))] {
+                let dx = backward(&dy, mask);
+                let bound = |i: usize| terms * U * sum[i] + roundoff(dx[i], precision);
+                assert_close(&format!("{s:?} masked {}", mask.is_some()), found, &dx, bound);
+            }
         }
     }
 }

@@ -12,13 +12,14 @@ const LENGTHS: [usize; 6] = [1, 3, 4095, 4096, 4097, 10_001];
 fn parameters(device: &Cuda, gradient_scale: f32) -> Vec<Parameter<alexnet_core::device::cuda::Buffer>> {
     let parameter = |(i, &len): (usize, &usize)| {
         let i = i as u64;
-        let mut value = device.weights(len).unwrap();
+        // Every other one is a bias.
+        let shape = if i.is_multiple_of(2) { vec![1, len] } else { vec![len] };
+        let mut value = device.weights(&shape).unwrap();
         device.write(&numbers(i, len, Precision::Fp32), &mut value).unwrap();
         let gradient = numbers(100 + i, len, Precision::Fp32).iter().map(|x| x * gradient_scale).collect::<Vec<_>>();
         Parameter {
             name: format!("p{i}"),
-            // Every other one is a bias.
-            shape: if i.is_multiple_of(2) { vec![1, len] } else { vec![len] },
+            shape,
             value,
             gradient: Some(floats(device, &gradient)),
             momentum: Some(floats(device, &numbers(200 + i, len, Precision::Fp32))),

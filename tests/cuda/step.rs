@@ -4,6 +4,7 @@ use alexnet_core::device::{Memory, Operators};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use alexnet_core::alexnet::{self, Options, Variant};
 use alexnet_core::device::cuda::Precision;
 use alexnet_core::device::{Device, Scaler};
 use alexnet_core::gradcheck::network::gradients;
@@ -102,6 +103,27 @@ fn every_precision_is_the_reference_within_its_roundings() {
         }
     }
     gpu.assert_clean("step");
+}
+
+/// Every launch costs a gap of a microsecond or two, in a graph too: at a small batch as much as the work itself.
+#[test]
+fn a_step_of_cifar_takes_few_launches() {
+    const MOST: u64 = 39;
+    let gpu = gpu();
+    for (precision, batch) in [(Precision::Fp32, 2), (Precision::Tf32, 2), (Precision::Fp16, 2), (Precision::Fp16, 32)]
+    {
+        let architecture = alexnet::architecture(Variant::Cifar, Options::new(32, 10));
+        let mut network = Network::new(Arc::new(Cuda::new(0, precision).unwrap()), architecture, batch, true).unwrap();
+        let labels: Vec<u32> = (0..batch as u32).map(|i| i % 10).collect();
+        network.load(&values(5, batch * 32 * 32 * 3, 1.0), &labels).unwrap();
+        let launches = gpu.launches(|| {
+            network.step(&micro(0, batch), Some(&RULE)).unwrap();
+            network.metrics().unwrap();
+        });
+        let total: u64 = launches.values().sum();
+        eprintln!("{precision:?}, batch {batch}: {total} launches: {launches:?}");
+        assert!(total <= MOST, "{precision:?}, batch {batch}: {total} launches, more than {MOST}: {launches:#?}");
+    }
 }
 
 /// Two epochs of two full batches of two micro-batches each, and a last one that is short.

@@ -1,5 +1,6 @@
 //! The driver that is tested on, random shapes and numbers, and comparison within a bound.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use alexnet_core::Cuda;
@@ -8,6 +9,7 @@ use alexnet_core::device::cuda::{Buffer, Precision};
 use alexnet_core::random::{Philox, uniform_f32};
 use alexnet_kernels::nvrtc;
 use half::{bf16, f16};
+use serde_json::Value;
 use warpcheck::harness::Harness;
 
 /// The unit roundoff of float.
@@ -60,6 +62,19 @@ impl Gpu {
         if let Some(harness) = &self.harness {
             harness.assert_clean(what);
         }
+    }
+
+    /// The kernels that `work` launches on warpcheck, and how often; checks are off meanwhile.
+    pub fn launches(&self, work: impl FnOnce()) -> BTreeMap<String, u64> {
+        let Some(harness) = &self.harness else { return BTreeMap::new() };
+        self.options("check=none");
+        harness.reset().unwrap();
+        work();
+        let kernels = harness.counters().unwrap();
+        self.options("check=all");
+        let launches =
+            |kernel: &Value| (kernel["name"].as_str().unwrap().to_owned(), kernel["launches"].as_u64().unwrap());
+        kernels.iter().map(launches).collect()
     }
 
     /// Runs `work` under three schedules: the results are the same bits, and nothing is found.

@@ -46,12 +46,13 @@ pub struct MicroBatch {
 /// A phase of a step, for [`Network::step_with_profiler`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// A layer's forward pass, by its index in the architecture. A ReLU that is computed with the layer before it has none
-    /// of its own.
+    /// A layer's forward pass, by its index in the architecture. A ReLU or a dropout that is computed with the layer before
+    /// it has none of its own.
     Forward(usize),
     /// The loss and its gradient.
     Loss,
-    /// A layer's backward pass, with the update of its weight where the device fuses the two.
+    /// A layer's backward pass, with the update of its weight where the device fuses the two. A dropout that is computed with
+    /// the layer after it has none of its own.
     Backward(usize),
     /// The update of all other parameters.
     Update,
@@ -189,10 +190,9 @@ impl<D: Device> Network<D> {
         training: bool,
     ) -> Result<Vec<Parameter<D::Buffer>>> {
         let allocate = |spec: crate::architecture::ParameterSpec| {
-            let zeros = || device.zeros(spec.len());
-            let trained = training && !spec.statistic;
-            let (gradient, momentum) = if trained { (Some(zeros()?), Some(zeros()?)) } else { (None, None) };
-            let value = if spec.statistic { zeros()? } else { device.weights(spec.len())? };
+            let gradients = || (training && !spec.statistic).then(|| device.gradients(&spec.shape)).transpose();
+            let (gradient, momentum) = (gradients()?, gradients()?);
+            let value = if spec.statistic { device.zeros(spec.len())? } else { device.weights(&spec.shape)? };
             Ok(Parameter { name: spec.name, shape: spec.shape, value, gradient, momentum, average: None, rate: 1.0 })
         };
         architecture.parameters()?.into_iter().map(allocate).collect()

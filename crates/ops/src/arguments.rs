@@ -56,6 +56,14 @@ pub trait View<A: Arrays> {
     type Error;
     /// Activations, in the precision of the device.
     fn stored<'a>(&self, argument: Argument, array: &'a BufferOf<A>) -> Result<&'a BufferOf<Self::To>, Self::Error>;
+    /// Activations, if there are any.
+    fn stored_option<'a>(
+        &self,
+        argument: Argument,
+        array: Option<&'a BufferOf<A>>,
+    ) -> Result<Option<&'a BufferOf<Self::To>>, Self::Error> {
+        array.map(|array| self.stored(argument, array)).transpose()
+    }
     /// Activations that are written.
     fn stored_mut<'a>(
         &self,
@@ -169,6 +177,7 @@ macro_rules! arguments {
         }
     };
     (@type $a:lifetime, $owner:ident, stored) => { &$a $owner::Buffer };
+    (@type $a:lifetime, $owner:ident, stored_option) => { Option<&$a $owner::Buffer> };
     (@type $a:lifetime, $owner:ident, stored_mut) => { &$a mut $owner::Buffer };
     (@type $a:lifetime, $owner:ident, float) => { &$a $owner::Buffer };
     (@type $a:lifetime, $owner:ident, float_mut) => { &$a mut $owner::Buffer };
@@ -178,12 +187,14 @@ macro_rules! arguments {
     (@doc shape) => { "Shape." };
     (@doc len) => { "The operator works on so many elements, from the first." };
     (@doc relu) => { "Whether ReLU follows." };
+    (@doc dropout) => { "Whether dropout follows, of the output's length." };
+    (@doc masks) => { "Whether x is the output of a ReLU, whose backward pass follows: dx = 0 where x ≤ 0." };
     (@doc accumulate) => { "Whether dw and db are added to what is there." };
 }
 
 arguments! {
     /// [`ConvBackwardWeight`] and [`ConvBackwardData`] in one, with the same results.
-    ConvBackward = conv_backward { shape: &'a ConvShape, accumulate: bool } {
+    ConvBackward = conv_backward { shape: &'a ConvShape, accumulate: bool, masks: bool } {
         x: stored[shape.input_len()], w: stored[shape.weight_len()], dy: stored[shape.output_len()],
         dw: float_mut[shape.weight_len()], db: float_mut[shape.filters], dx: stored_mut[shape.input_len()]
     }
@@ -197,9 +208,11 @@ arguments! { $ for_each_operator:
         x: stored[shape.input_len()], w: stored[shape.weight_len()], b: float[shape.filters],
         y: stored_mut[shape.output_len()]
     }
-    /// dx\[n,h,w,c\] = Σ over k, r, s of dy\[n,p,q,k\] · w\[k,c,r,s\] where (p, q) and (r, s) meet (h, w).
+    /// dx\[n,h,w,c\] = Σ over k, r, s of dy\[n,p,q,k\] · w\[k,c,r,s\] where (p, q) and (r, s) meet (h, w); 0 where `mask`,
+    /// the x that a ReLU put out, is ≤ 0: its backward pass.
     ConvBackwardData = conv_backward_data { shape: &'a ConvShape } {
-        dy: stored[shape.output_len()], w: stored[shape.weight_len()], dx: stored_mut[shape.input_len()]
+        dy: stored[shape.output_len()], w: stored[shape.weight_len()], mask: stored_option[shape.input_len()],
+        dx: stored_mut[shape.input_len()]
     }
     /// dw\[k,c,r,s\] = Σ over n, p, q of dy\[n,p,q,k\] · x\[n, p·stride + r − padding, …, c\]; db\[k\] = Σ dy\[n,p,q,k\].
     ConvBackwardWeight = conv_backward_weight { shape: &'a ConvShape, accumulate: bool } {
@@ -217,9 +230,11 @@ arguments! { $ for_each_operator:
     MaxPoolForward = maxpool_forward { shape: &'a MaxPoolShape } {
         x: stored[shape.input_len()], y: stored_mut[shape.output_len()], argmax: bytes_mut[shape.output_len()]
     }
-    /// dx = Σ of the dy whose window's largest element x was; written as a gather, zeros included.
+    /// dx = Σ of the dy whose window's largest element x was; written as a gather, zeros included. dy counts as 0 where
+    /// `mask`, the output y, is ≤ 0: the backward pass of a ReLU before the pool, which passes gradients to the largest only.
     MaxPoolBackward = maxpool_backward { shape: &'a MaxPoolShape } {
-        dy: stored[shape.output_len()], argmax: bytes[shape.output_len()], dx: stored_mut[shape.input_len()]
+        dy: stored[shape.output_len()], argmax: bytes[shape.output_len()], mask: stored_option[shape.output_len()],
+        dx: stored_mut[shape.input_len()]
     }
     /// y = the mean of x over each window of [`AvgPoolShape::window`].
     AvgPoolForward = avgpool_forward { shape: &'a AvgPoolShape } {
@@ -268,14 +283,16 @@ arguments! { $ for_each_operator:
     FlattenBackward = flatten_backward { shape: &'a FlattenShape } {
         dy: stored[shape.len()], dx: stored_mut[shape.len()]
     }
-    /// y = x·wᵀ + b, then max(y, 0) if `relu`.
-    LinearForward = linear_forward { shape: &'a LinearShape, relu: bool } {
+    /// y = x·wᵀ + b, then max(y, 0) if `relu`, then [`Dropout`] if `dropout`.
+    LinearForward = linear_forward { shape: &'a LinearShape, relu: bool, dropout: Option<&'a DropoutShape> } {
         x: stored[shape.input_len()], w: stored[shape.weight_len()], b: float[shape.outputs],
         y: stored_mut[shape.output_len()]
     }
-    /// dx = dy·w.
-    LinearBackwardData = linear_backward_data { shape: &'a LinearShape } {
-        dy: stored[shape.output_len()], w: stored[shape.weight_len()], dx: stored_mut[shape.input_len()]
+    /// dx = dy·w, then [`Dropout`] if `dropout`, then 0 where `mask` is ≤ 0: the backward passes of a ReLU, which put out
+    /// `mask`, and the dropout after it.
+    LinearBackwardData = linear_backward_data { shape: &'a LinearShape, dropout: Option<&'a DropoutShape> } {
+        dy: stored[shape.output_len()], w: stored[shape.weight_len()], mask: stored_option[shape.input_len()],
+        dx: stored_mut[shape.input_len()]
     }
     /// dw = dyᵀ·x; db = Σ over n of dy.
     LinearBackwardWeight = linear_backward_weight { shape: &'a LinearShape, accumulate: bool } {

@@ -1,15 +1,15 @@
 //! The device for an NVIDIA GPU, by the kernels of `alexnet_kernels`.
 //!
 //! Activations and their gradients are stored in the network's precision; parameters, their gradients and momentum, losses and
-//! counts of correct predictions are always float. In half precision a parameter also has a copy in half precision, which the
-//! matrix products read and each update renews. All work runs in order on one stream.
+//! counts of correct predictions are always float. In half precision a weight also has a copy in half precision, which the
+//! matrix products read and each update renews. Weights of convolutions lie in the order in which the products read them.
+//! All work runs in order on one stream.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use alexnet_kernels::{self as kernels, Array, Averages, Kernels, ParameterGroup, Parameters};
+use alexnet_kernels::{self as kernels, Array, Averages, FilterLayout, Kernels, ParameterGroup, Parameters};
 use alexnet_ops::{Number, Scaler, expect_len};
-use half::{bf16, f16};
 
 pub use alexnet_kernels::{Error as DriverError, Event, nvrtc, probe};
 pub use alexnet_ops::Precision;
@@ -53,11 +53,9 @@ impl Cuda {
     pub fn new(ordinal: usize, precision: Precision) -> Result<Self> {
         let kernels = Kernels::new(ordinal, precision).map_err(|error| failure(ordinal, error))?;
         let fail = |error| failure(ordinal, error);
-        let storage = kernels.storage();
         let scaled = precision == Precision::Fp16;
         let mut scratch = Scratch {
             workspace: kernels.zeros(Number::F32, 1).map_err(fail)?,
-            packed: kernels.zeros(storage, 1).map_err(fail)?,
             step: kernels.zeros(Number::U32, 1).map_err(fail)?,
             step_value: 0,
             optimizer: kernels.zeros(Number::F32, 4).map_err(fail)?,
@@ -166,15 +164,23 @@ impl Memory for Cuda {
     }
 
     fn zeros(&self, len: usize) -> Result<Buffer> {
-        Ok(self.array(Number::F32, len)?.into())
+        Ok(Buffer::new(self.array(Number::F32, len)?))
     }
     fn activations(&self, len: usize) -> Result<Buffer> {
-        Ok(self.array(self.kernels.storage(), len)?.into())
+        Ok(Buffer::new(self.array(self.kernels.storage(), len)?))
     }
-    fn weights(&self, len: usize) -> Result<Buffer> {
-        let storage = self.kernels.storage();
-        let copy = if storage == Number::F32 { None } else { Some(self.array(storage, len)?) };
-        Ok(Buffer { copy, ..self.array(Number::F32, len)?.into() })
+    fn weights(&self, shape: &[usize]) -> Result<Buffer> {
+        let (storage, mut buffer) = (self.kernels.storage(), self.gradients(shape)?);
+        // Biases are added in float.
+        if storage != Number::F32 && shape.len() > 1 {
+            buffer.copy = Some(self.array(storage, buffer.array.len())?);
+        }
+        Ok(buffer)
+    }
+    fn gradients(&self, shape: &[usize]) -> Result<Buffer> {
+        let &[filters, channels, kernel, _] = shape else { return self.zeros(shape.iter().product()) };
+        let layout = FilterLayout::new([filters, channels, kernel], self.kernels.storage().size());
+        Ok(Buffer { layout: Some(layout), ..self.zeros(layout.len())? })
     }
     fn bytes(&self, len: usize) -> Result<Array> {
         self.array(Number::U8, len)
@@ -183,32 +189,41 @@ impl Memory for Cuda {
         self.array(Number::U32, len)
     }
     fn write_at(&self, from: &[f32], to: &mut Buffer, start: usize) -> Result<()> {
-        self.write_array(from, &mut to.array, start)?;
-        to.copy.as_mut().map_or(Ok(()), |copy| self.write_array(from, copy, start))
+        expect_len("write", "to", to.len(), start + from.len())?;
+        let Buffer { array, copy, layout, .. } = to;
+        let mut arrays = std::iter::once(array).chain(copy);
+        let Some(layout) = layout else {
+            return arrays.try_for_each(|array| self.write_array(from, array, start));
+        };
+        let rows = layout.filters_of(start..start + from.len());
+        let mut filters = vec![0.0; rows.len()];
+        arrays.try_for_each(|array| {
+            // What is not written stays.
+            self.read_array(array, rows.start, &mut filters)?;
+            from.iter().zip(start..).for_each(|(&x, i)| filters[layout.position(i) - rows.start] = x);
+            self.write_array(&filters, array, rows.start)
+        })
     }
     fn read_at(&self, from: &Buffer, start: usize, to: &mut [f32]) -> Result<()> {
-        let array = &from.array;
-        expect_len("read", "from", array.len(), start + to.len())?;
-        match array.number() {
-            Number::F16 => {
-                let mut half = vec![f16::ZERO; to.len()];
-                self.ok(self.kernels.read_at(array, start, &mut half))?;
-                to.iter_mut().zip(half).for_each(|(to, x)| *to = x.to_f32());
-            }
-            Number::Bf16 => {
-                let mut half = vec![bf16::ZERO; to.len()];
-                self.ok(self.kernels.read_at(array, start, &mut half))?;
-                to.iter_mut().zip(half).for_each(|(to, x)| *to = x.to_f32());
-            }
-            _ if from.snapshot => self.ok(self.kernels.read_copy(array, start, to))?,
-            _ => self.ok(self.kernels.read_at(array, start, to))?,
-        }
+        expect_len("read", "from", from.len(), start + to.len())?;
+        let read = |start, to: &mut [f32]| match from.snapshot {
+            true => self.ok(self.kernels.read_copy(&from.array, start, to)),
+            false => self.read_array(&from.array, start, to),
+        };
+        let Some(layout) = from.layout else { return read(start, to) };
+        let rows = layout.filters_of(start..start + to.len());
+        let mut filters = vec![0.0; rows.len()];
+        read(rows.start, &mut filters)?;
+        to.iter_mut().zip(start..).for_each(|(to, i)| *to = filters[layout.position(i) - rows.start]);
         Ok(())
     }
     fn snapshot(&self, from: &Buffer, earlier: Option<Buffer>) -> Result<Buffer> {
         let mut copy = match earlier {
             Some(earlier) => earlier,
-            None => Buffer { snapshot: true, ..self.array(from.array.number(), from.len())?.into() },
+            None => {
+                let array = self.array(from.array.number(), from.array.len())?;
+                Buffer { snapshot: true, layout: from.layout, ..Buffer::new(array) }
+            }
         };
         self.ok(self.kernels.copy(&from.array, &mut copy.array))?;
         Ok(copy)
@@ -242,17 +257,14 @@ impl Memory for Cuda {
         self.ok(self.kernels.memory()).map(Some)
     }
     fn workspace(&self, operations: &[Operation], training: bool) -> u64 {
-        let (workspace, packed) = Self::needs(operations, training);
-        (workspace * 4 + packed * self.kernels.storage().size()) as u64
+        4 * Self::workspace_floats(operations, training) as u64
     }
 
     fn prepare(&self, operations: &[Operation], training: bool) -> Result<u64> {
-        let (workspace, packed) = Self::needs(operations, training);
-        let scratch = self.scratch_of(workspace, packed)?;
+        let scratch = self.scratch_of(Self::workspace_floats(operations, training))?;
         // Compile and load now, not in the first step.
         self.ok(self.kernels.load_all())?;
-        let bytes = |array: &Array| (array.len() * array.number().size()) as u64;
-        Ok(bytes(&scratch.workspace) + bytes(&scratch.packed))
+        Ok(4 * scratch.workspace.len() as u64)
     }
 }
 
@@ -321,30 +333,26 @@ impl Operators for Cuda {
     }
 
     fn conv_forward(&self, a: ConvForward<'_, Self>) -> Result<()> {
-        let mut scratch = self.scratch_of(Kernels::conv_forward_workspace(a.shape), a.shape.weight_len())?;
-        let Scratch { workspace, packed, .. } = &mut *scratch;
-        let a = a.view(self)?;
-        self.ok(self.kernels.conv_pack_weights(a.shape, a.w, packed))?;
-        self.ok(self.kernels.conv_forward(ConvForward { w: packed, ..a }, workspace))
+        let workspace = &mut self.scratch_of(Kernels::conv_forward_workspace(a.shape))?.workspace;
+        let w = a.w.operand();
+        self.ok(self.kernels.conv_forward(ConvForward { w, ..a.view(self)? }, workspace))
     }
     fn conv_backward_data(&self, a: ConvBackwardData<'_, Self>) -> Result<()> {
-        let mut scratch = self.scratch_of(Kernels::conv_backward_data_workspace(a.shape), a.shape.weight_len())?;
-        let Scratch { workspace, packed, .. } = &mut *scratch;
-        let a = a.view(self)?;
-        self.ok(self.kernels.conv_pack_weights(a.shape, a.w, packed))?;
-        self.ok(self.kernels.conv_backward_data(ConvBackwardData { w: packed, ..a }, workspace))
+        let workspace = &mut self.scratch_of(Kernels::conv_backward_data_workspace(a.shape))?.workspace;
+        let w = a.w.operand();
+        self.ok(self.kernels.conv_backward_data(ConvBackwardData { w, ..a.view(self)? }, workspace))
     }
     fn conv_backward_weight(&self, a: ConvBackwardWeight<'_, Self>) -> Result<()> {
-        let workspace = &mut self.scratch_of(Kernels::conv_backward_weight_workspace(a.shape), 0)?.workspace;
+        let workspace = &mut self.scratch_of(Kernels::conv_backward_weight_workspace(a.shape))?.workspace;
         self.ok(self.kernels.conv_backward_weight(a.view(self)?, workspace))
     }
 
     fn batchnorm_forward(&self, a: BatchNormForward<'_, Self>) -> Result<()> {
-        let workspace = &mut self.scratch_of(Kernels::batchnorm_workspace(a.shape), 0)?.workspace;
+        let workspace = &mut self.scratch_of(Kernels::batchnorm_workspace(a.shape))?.workspace;
         self.ok(self.kernels.batchnorm_forward(a.view(self)?, workspace))
     }
     fn batchnorm_backward(&self, a: BatchNormBackward<'_, Self>) -> Result<()> {
-        let workspace = &mut self.scratch_of(Kernels::batchnorm_workspace(a.shape), 0)?.workspace;
+        let workspace = &mut self.scratch_of(Kernels::batchnorm_workspace(a.shape))?.workspace;
         self.ok(self.kernels.batchnorm_backward(a.view(self)?, workspace))
     }
 
@@ -355,17 +363,19 @@ impl Operators for Cuda {
     }
 
     fn linear_forward(&self, a: LinearForward<'_, Self>) -> Result<()> {
-        let workspace = &mut self.scratch_of(Kernels::linear_workspace(a.shape), 0)?.workspace;
-        let w = a.w.operand();
-        self.ok(self.kernels.linear_forward(LinearForward { w, ..a.view(self)? }, None, workspace))
+        let mut scratch = self.scratch_of(Kernels::linear_workspace(a.shape))?;
+        a.dropout.map_or(Ok(()), |dropout| self.write_step(&mut scratch, dropout.step))?;
+        let (w, Scratch { workspace, step, .. }) = (a.w.operand(), &mut *scratch);
+        self.ok(self.kernels.linear_forward(LinearForward { w, ..a.view(self)? }, step, workspace))
     }
     fn linear_backward_data(&self, a: LinearBackwardData<'_, Self>) -> Result<()> {
-        let workspace = &mut self.scratch_of(Kernels::linear_workspace(a.shape), 0)?.workspace;
-        let w = a.w.operand();
-        self.ok(self.kernels.linear_backward_data(LinearBackwardData { w, ..a.view(self)? }, workspace))
+        let mut scratch = self.scratch_of(Kernels::linear_workspace(a.shape))?;
+        a.dropout.map_or(Ok(()), |dropout| self.write_step(&mut scratch, dropout.step))?;
+        let (w, Scratch { workspace, step, .. }) = (a.w.operand(), &mut *scratch);
+        self.ok(self.kernels.linear_backward_data(LinearBackwardData { w, ..a.view(self)? }, step, workspace))
     }
     fn linear_backward_weight(&self, a: LinearBackwardWeight<'_, Self>) -> Result<()> {
-        let workspace = &mut self.scratch_of(Kernels::linear_workspace(a.shape), 0)?.workspace;
+        let workspace = &mut self.scratch_of(Kernels::linear_workspace(a.shape))?.workspace;
         self.ok(self.kernels.linear_backward_weight(a.view(self)?, workspace))
     }
 
@@ -390,11 +400,11 @@ impl Operators for Cuda {
         self.write_optimizer(&mut scratch, optimizer)?;
         let mut table = Parameters::default();
         for parameter in parameters {
-            let (len, decays) = (parameter.len(), optimizer.decays(&parameter.shape));
+            let decays = optimizer.decays(&parameter.shape);
             let group = ParameterGroup { decays, rate: parameter.rate as f32 };
             if let (Some(gradient), Some(momentum)) = (&parameter.gradient, &mut parameter.momentum) {
                 let Buffer { array, copy, .. } = &mut parameter.value;
-                self.ok(table.push(len, group, array, &gradient.array, &mut momentum.array, copy.as_mut()))?;
+                self.ok(table.push(array.len(), group, array, &gradient.array, &mut momentum.array, copy.as_mut()))?;
             }
         }
         let Scratch { optimizer, scaler, .. } = &mut *scratch;
@@ -404,9 +414,8 @@ impl Operators for Cuda {
     fn ema(&self, decay: f64, parameters: &mut [Parameter<Buffer>]) -> Result<()> {
         let mut averages = Averages::default();
         for parameter in parameters {
-            let len = parameter.len();
             if let Some(Buffer { array, copy, .. }) = &mut parameter.average {
-                self.ok(averages.push(len, array, copy.as_mut(), &parameter.value.array))?;
+                self.ok(averages.push(array.len(), array, copy.as_mut(), &parameter.value.array))?;
             }
         }
         self.ok(self.kernels.ema(&averages, (1.0 - decay) as f32))

@@ -120,9 +120,14 @@ pub trait Memory:
     fn activations(&self, len: usize) -> Result<Self::Buffer> {
         self.zeros(len)
     }
-    /// Allocates `len` zeros for a parameter, of which a device may keep a second copy in half precision.
-    fn weights(&self, len: usize) -> Result<Self::Buffer> {
-        self.zeros(len)
+    /// Allocates zeros for a parameter of this shape, which a device may keep in an order of its own and in a second copy in half
+    /// precision. Copies to and from it are in PyTorch's order.
+    fn weights(&self, shape: &[usize]) -> Result<Self::Buffer> {
+        self.zeros(shape.iter().product())
+    }
+    /// Allocates zeros for the gradient or the momentum of a parameter of this shape, in the order of [`Memory::weights`].
+    fn gradients(&self, shape: &[usize]) -> Result<Self::Buffer> {
+        self.zeros(shape.iter().product())
     }
     /// Allocates `len` zero bytes.
     fn bytes(&self, len: usize) -> Result<Self::Bytes>;
@@ -226,9 +231,9 @@ pub trait Operators: Memory {
     /// # Errors
     /// As the two operators'.
     fn conv_backward(&self, arguments: ConvBackward<'_, Self>) -> Result<()> {
-        let ConvBackward { shape, accumulate, x, w, dy, dw, db, dx } = arguments;
+        let ConvBackward { shape, accumulate, masks, x, w, dy, dw, db, dx } = arguments;
         self.conv_backward_weight(ConvBackwardWeight { shape, accumulate, x, dy, dw, db })?;
-        self.conv_backward_data(ConvBackwardData { shape, dy, w, dx })
+        self.conv_backward_data(ConvBackwardData { shape, dy, w, mask: masks.then_some(x), dx })
     }
 
     /// [`LinearBackwardWeight`] and the update of `weight` in one, as [`Operators::sgd`] would update it; dw is not kept.

@@ -19,7 +19,7 @@ impl<D: Device> Network<D> {
                 Some(average) => average,
                 none => {
                     self.plan.average += len as u64 * bytes;
-                    none.insert(self.device.weights(len)?)
+                    none.insert(self.device.weights(&parameter.shape)?)
                 }
             };
             for start in (0..len).step_by(CHUNK) {

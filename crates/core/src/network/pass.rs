@@ -1,6 +1,6 @@
 //! Forward and backward through the layers: which operator each layer is, on which arrays.
 
-use super::plan::{Auxiliary, PlannedLayer};
+use super::plan::{Auxiliary, DropoutLayer, PlannedLayer};
 use super::{MicroBatch, Network, Phase};
 use crate::architecture::{LayerKind, Operation};
 use crate::arguments::{
@@ -22,7 +22,8 @@ impl<D: Device> Network<D> {
     /// normalise by the batch's statistics.
     pub(super) fn forward(&mut self, n: usize, micro: Option<&MicroBatch>, profiler: &mut Profiler<'_>) -> Result<()> {
         let device = &*self.device;
-        for &PlannedLayer { ref layer, index, weight, input, auxiliary, relu, .. } in &self.layers {
+        for planned in self.layers.iter().filter(|planned| !planned.fused[0]) {
+            let &PlannedLayer { ref layer, index, weight, input, auxiliary, relu, .. } = planned;
             let (inputs, outputs) = self.activations.split_at_mut(input + 1);
             // An addition reads an earlier activation besides.
             let (before, own) = inputs.split_at_mut(input);
@@ -35,7 +36,10 @@ impl<D: Device> Network<D> {
                 }
                 (Operation::Linear(s), _) => {
                     let [w, b] = weight_and_bias(parameters);
-                    device.linear_forward(LinearForward { shape: &s, x, w, b, relu, y: &mut outputs[0] })?;
+                    let len = layer.output.len();
+                    let dropout = micro.zip(planned.drops_output).map(|(micro, d)| dropout_shape(micro, d, n, len));
+                    let (dropout, y) = (dropout.as_ref(), &mut outputs[0]);
+                    device.linear_forward(LinearForward { shape: &s, x, w, b, relu, dropout, y })?;
                 }
                 (Operation::Relu { len }, _) => device.relu_forward(ReluForward { len, x })?,
                 (Operation::Add { len }, Auxiliary::Shortcut(from)) => {
@@ -88,8 +92,8 @@ impl<D: Device> Network<D> {
                 }
                 (Operation::Dropout { rate }, _) => {
                     if let Some(micro) = micro {
-                        device
-                            .dropout(Dropout { shape: &dropout_shape(micro, index, rate, n, layer.output.len()), x })?;
+                        let shape = dropout_shape(micro, DropoutLayer { index, rate }, n, layer.output.len());
+                        device.dropout(Dropout { shape: &shape, x })?;
                     }
                 }
                 (Operation::Add { .. } | Operation::MaxPool(_) | Operation::BatchNorm(_), _) => unplanned(),
@@ -127,7 +131,8 @@ impl<D: Device> Network<D> {
             argmax: &self.argmax,
             statistics: &self.statistics,
         };
-        for (position, planned) in self.layers.iter().enumerate().skip(lowest).rev() {
+        let planned = self.layers.iter().enumerate().skip(lowest).filter(|(_, planned)| !planned.fused[1]);
+        for (position, planned) in planned.rev() {
             pass.layer(planned, position == lowest, gradients.dy, gradients.dx)?;
             gradients.after(pass.device, planned, n, position == lowest)?;
             profiler(Phase::Backward(planned.index as usize))?;
@@ -205,36 +210,37 @@ struct Backward<'a, D: Device> {
 impl<D: Device> Backward<'_, D> {
     /// dx from dy, unless the layer is the `last` of the pass, whose dx nobody needs; the gradients of its parameters.
     fn layer(&mut self, planned: &PlannedLayer, last: bool, dy: &mut D::Buffer, dx: &mut D::Buffer) -> Result<()> {
-        let &PlannedLayer { ref layer, index, weight, input, auxiliary, masks, .. } = planned;
+        let &PlannedLayer { ref layer, index, weight, input, auxiliary, masks_input, .. } = planned;
         let (device, n, accumulate) = (self.device, self.n, self.micro.first_image > 0);
         let x = &self.activations[input];
-        if masks {
-            let y = &self.activations[input + usize::from(!layer.in_place())];
+        let output = planned.masks.then(|| &self.activations[input + usize::from(!layer.in_place())]);
+        let mask = masks_input.then_some(x);
+        let operation = layer.operation(n);
+        if let (Some(y), false) = (output, matches!(operation, Operation::MaxPool(_))) {
             device.relu_backward(ReluBackward { len: n * layer.output.len(), y, dy })?;
         }
-        match (layer.operation(n), auxiliary) {
+        match (operation, auxiliary) {
             (Operation::Conv(s), _) => {
                 let (w, gradients) = weight_and_gradients(&mut self.parameters[weight..]);
                 match (gradients, last) {
                     (Some((dw, db)), false) => {
-                        device.conv_backward(ConvBackward { shape: &s, x, w, dy, accumulate, dw, db, dx })
+                        let masks = masks_input;
+                        device.conv_backward(ConvBackward { shape: &s, accumulate, masks, x, w, dy, dw, db, dx })
                     }
                     (Some((dw, db)), true) => {
                         device.conv_backward_weight(ConvBackwardWeight { shape: &s, x, dy, accumulate, dw, db })
                     }
-                    (None, false) => device.conv_backward_data(ConvBackwardData { shape: &s, dy, w, dx }),
+                    (None, false) => device.conv_backward_data(ConvBackwardData { shape: &s, dy, w, mask, dx }),
                     (None, true) => Ok(()),
                 }
             }
             (Operation::Linear(s), _) => {
                 // Before the weights change.
                 if !last {
-                    device.linear_backward_data(LinearBackwardData {
-                        shape: &s,
-                        dy,
-                        w: &self.parameters[weight].value,
-                        dx,
-                    })?;
+                    let len = layer.input.len();
+                    let dropout = planned.drops_input.map(|dropout| dropout_shape(self.micro, dropout, n, len));
+                    let (dropout, w) = (dropout.as_ref(), &self.parameters[weight].value);
+                    device.linear_backward_data(LinearBackwardData { shape: &s, dropout, dy, w, mask, dx })?;
                 }
                 if let (Some(optimizer), false) = (self.optimizer, accumulate)
                     && let [w, b, ..] = &mut self.parameters[weight..]
@@ -257,7 +263,7 @@ impl<D: Device> Backward<'_, D> {
                 }
             }
             (Operation::MaxPool(s), Auxiliary::Argmax(i)) => {
-                device.maxpool_backward(MaxPoolBackward { shape: &s, dy, argmax: &self.argmax[i], dx })
+                device.maxpool_backward(MaxPoolBackward { shape: &s, dy, argmax: &self.argmax[i], mask: output, dx })
             }
             (Operation::AvgPool(s), _) => device.avgpool_backward(AvgPoolBackward { shape: &s, dy, dx }),
             (Operation::Lrn(s), _) => device.lrn_backward(LrnBackward { shape: &s, x, dy, dx }),
@@ -290,7 +296,8 @@ impl<D: Device> Backward<'_, D> {
             (Operation::Relu { len }, _) => device.relu_backward(ReluBackward { len, y: x, dy }),
             (Operation::Add { .. }, _) => Ok(()),
             (Operation::Dropout { rate }, _) => {
-                device.dropout(Dropout { shape: &dropout_shape(self.micro, index, rate, n, layer.output.len()), x: dy })
+                let shape = dropout_shape(self.micro, DropoutLayer { index, rate }, n, layer.output.len());
+                device.dropout(Dropout { shape: &shape, x: dy })
             }
             (Operation::MaxPool(_) | Operation::BatchNorm(_), _) => unplanned(),
         }
@@ -322,12 +329,13 @@ fn batchnorm_parameters<B>(parameters: &mut [Parameter<B>]) -> &mut [Parameter<B
 }
 
 /// The mask of a layer for one micro-batch of `n` images of `len` elements.
-fn dropout_shape(micro: &MicroBatch, layer: u32, rate: f64, n: usize, len: usize) -> DropoutShape {
+fn dropout_shape(micro: &MicroBatch, layer: DropoutLayer, n: usize, len: usize) -> DropoutShape {
+    let DropoutLayer { index, rate } = layer;
     DropoutShape {
         len: n * len,
         rate,
         philox: micro.philox,
-        purpose: purpose::dropout(layer),
+        purpose: purpose::dropout(index),
         step: micro.step,
         offset: (micro.first_image * len) as u64,
     }

@@ -30,6 +30,21 @@ pub(super) struct PlannedLayer {
     /// Backward masks dy by output > 0. For conv + ReLU + pool it does so after the pool, where there are fewer elements:
     /// dy goes to each window's largest element, which is 0 exactly where the pool's output is.
     pub masks: bool,
+    /// Instead of the layer before, backward masks dx by input > 0.
+    pub masks_input: bool,
+    /// The dropout that forward applies to the output, and the one that backward applies to dx before it masks it.
+    pub drops_output: Option<DropoutLayer>,
+    pub drops_input: Option<DropoutLayer>,
+    /// Whether the forward and the backward pass are done by the layers around it: a dropout between linear layers.
+    pub fused: [bool; 2],
+}
+
+/// A dropout that is computed with a linear layer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DropoutLayer {
+    /// Index in the architecture.
+    pub index: u32,
+    pub rate: f64,
 }
 
 /// The layers and the lengths of all arrays, in elements per image.
@@ -63,7 +78,34 @@ impl Plan {
             plan.push(layer, index, weight, shortcuts.contains(&index));
             weight += parameters;
         }
+        plan.fuse(&shortcuts);
         plan
+    }
+
+    /// Moves dropouts and masks of gradients into the products beside them, which write those arrays anyway.
+    fn fuse(&mut self, shortcuts: &[usize]) {
+        for position in 1..self.layers.len() {
+            let (before, own) = self.layers.split_at_mut(position);
+            let ([others @ .., previous], [own, ..]) = (before, own) else { return };
+            let linear = |planned: &PlannedLayer| matches!(planned.layer.spec.kind, LayerKind::Linear { .. });
+            if let (true, LayerKind::Dropout { rate }) = (linear(previous), own.layer.spec.kind) {
+                previous.drops_output = Some(DropoutLayer { index: own.index, rate });
+                own.fused[0] = true;
+            }
+            // The gradient of a shortcut joins dx before it is masked.
+            let product = linear(own) || matches!(own.layer.spec.kind, LayerKind::Conv { .. });
+            if !product || shortcuts.contains(&(own.index as usize)) {
+                continue;
+            }
+            let mut source = previous;
+            if let (true, LayerKind::Dropout { rate }) = (linear(own), source.layer.spec.kind) {
+                own.drops_input = Some(DropoutLayer { index: source.index, rate });
+                source.fused[1] = true;
+                let Some(next) = others.last_mut() else { continue };
+                source = next;
+            }
+            own.masks_input = std::mem::take(&mut source.masks);
+        }
     }
 
     fn push(&mut self, layer: TracedLayer, index: usize, weight: usize, begins_shortcut: bool) {
@@ -103,6 +145,18 @@ impl Plan {
             }
             _ => Auxiliary::None,
         };
-        self.layers.push(PlannedLayer { layer, index: index as u32, weight, input, auxiliary, relu: false, masks });
+        self.layers.push(PlannedLayer {
+            layer,
+            index: index as u32,
+            weight,
+            input,
+            auxiliary,
+            relu: false,
+            masks,
+            masks_input: false,
+            drops_output: None,
+            drops_input: None,
+            fused: [false; 2],
+        });
     }
 }

@@ -1,6 +1,6 @@
 //! Convolution.
 
-use super::pointwise::clamp;
+use super::pointwise::{clamp, mask_by};
 use crate::arguments::{ConvBackwardData, ConvBackwardWeight, ConvForward, Slices};
 use crate::device::Element;
 use crate::shape::ConvShape;
@@ -49,9 +49,10 @@ pub fn conv_forward<T: Element>(a: ConvForward<'_, Slices<T>>) {
 
 /// See [`ConvBackwardData`].
 pub fn conv_backward_data<T: Element>(a: ConvBackwardData<'_, Slices<T>>) {
-    let ConvBackwardData { shape: s, dy, w, dx } = a;
+    let ConvBackwardData { shape: s, dy, w, mask, dx } = a;
     dx.fill(T::zero());
     for_each_product(s, |xi, wi, yi| dx[xi] += dy[yi] * w[wi]);
+    mask_by(mask, dx);
 }
 
 /// See [`ConvBackwardWeight`].

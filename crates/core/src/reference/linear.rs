@@ -1,12 +1,12 @@
 //! The fully connected layer.
 
-use super::pointwise::clamp;
-use crate::arguments::{LinearBackwardData, LinearBackwardWeight, LinearForward, Slices};
+use super::pointwise::{clamp, dropout, mask_by};
+use crate::arguments::{Dropout, LinearBackwardData, LinearBackwardWeight, LinearForward, Slices};
 use crate::device::Element;
 
 /// See [`LinearForward`].
 pub fn linear_forward<T: Element>(a: LinearForward<'_, Slices<T>>) {
-    let LinearForward { shape: s, x, w, b, relu, y } = a;
+    let LinearForward { shape: s, x, w, b, relu, dropout: mask, y } = a;
     for n in 0..s.batch {
         for o in 0..s.outputs {
             let products = (0..s.inputs).map(|i| x[n * s.inputs + i] * w[o * s.inputs + i]);
@@ -16,11 +16,14 @@ pub fn linear_forward<T: Element>(a: LinearForward<'_, Slices<T>>) {
     if relu {
         clamp(y);
     }
+    if let Some(shape) = mask {
+        dropout(Dropout { shape, x: y });
+    }
 }
 
 /// See [`LinearBackwardData`].
 pub fn linear_backward_data<T: Element>(a: LinearBackwardData<'_, Slices<T>>) {
-    let LinearBackwardData { shape: s, dy, w, dx } = a;
+    let LinearBackwardData { shape: s, dropout: drops, dy, w, mask, dx } = a;
     dx.fill(T::zero());
     for n in 0..s.batch {
         for o in 0..s.outputs {
@@ -29,6 +32,10 @@ pub fn linear_backward_data<T: Element>(a: LinearBackwardData<'_, Slices<T>>) {
             }
         }
     }
+    if let Some(shape) = drops {
+        dropout(Dropout { shape, x: dx });
+    }
+    mask_by(mask, dx);
 }
 
 /// See [`LinearBackwardWeight`].

@@ -20,7 +20,12 @@ pub fn relu_forward<T: Element>(a: ReluForward<'_, Slices<T>>) {
 
 /// See [`ReluBackward`].
 pub fn relu_backward<T: Element>(a: ReluBackward<'_, Slices<T>>) {
-    for (dy, &y) in a.dy[..a.len].iter_mut().zip(a.y) {
+    mask_by(Some(a.y), &mut a.dy[..a.len]);
+}
+
+/// dy = 0 where y ≤ 0, if there is a y; where y is NaN, dy stays.
+pub(super) fn mask_by<T: Element>(y: Option<&[T]>, dy: &mut [T]) {
+    for (dy, &y) in dy.iter_mut().zip(y.unwrap_or_default()) {
         if y <= T::zero() {
             *dy = T::zero();
         }

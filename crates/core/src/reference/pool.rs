@@ -52,11 +52,12 @@ pub fn maxpool_forward<T: Element>(a: MaxPoolForward<'_, Slices<T>>) {
 
 /// See [`MaxPoolBackward`].
 pub fn maxpool_backward<T: Element>(a: MaxPoolBackward<'_, Slices<T>>) {
-    let MaxPoolBackward { shape: s, dy, argmax, dx } = a;
+    let MaxPoolBackward { shape: s, dy, argmax, mask, dx } = a;
     dx.fill(T::zero());
     for_each_output(s, |n, p, q, c, yi| {
         for_each_in_window(s, n, p, q, c, |position, xi| {
-            if position == argmax[yi] {
+            let masked = mask.is_some_and(|mask| mask[yi] <= T::zero());
+            if position == argmax[yi] && !masked {
                 dx[xi] += dy[yi];
             }
         });

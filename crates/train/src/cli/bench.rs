@@ -293,7 +293,7 @@ impl Phases {
 
     fn rows(&self, layers: &[TracedLayer], batch: usize) -> Vec<Row> {
         let row = |(index, layer): (usize, &TracedLayer)| {
-            // A ReLU that is computed with the layer before it has no phase.
+            // A ReLU or a dropout that is computed with the layer before it has no phase.
             let forward = self.time(Phase::Forward(index))?;
             let flops = 2.0 * (layer.multiply_adds() * batch as u64) as f64;
             // Gradients of the weights and of the input; nothing needs the first layer's.

@@ -6,9 +6,9 @@
 //!
 //! Minimum memory traffic in bytes per output: 4·(pixels under it) + 4 + 1 forward, the same backward.
 
-use super::Context;
 use super::pool::SyncPtr;
 use super::simd::dispatch;
+use super::{Context, relu};
 use crate::shape::MaxPoolShape;
 use std::ops::Range;
 
@@ -121,42 +121,50 @@ fn window<const L: usize, const KERNEL: usize>(
 }
 
 /// See [`Operators::maxpool_backward`](crate::device::Operators::maxpool_backward).
-pub fn backward(context: &Context, s: &MaxPoolShape, dy: &[f32], argmax: &[u8], dx: &mut [f32]) {
+pub fn backward(context: &Context, s: &MaxPoolShape, dy: &[f32], argmax: &[u8], mask: Option<&[f32]>, dx: &mut [f32]) {
     let len = s.width * s.channels;
     let image_len = s.output_height() * s.output_width() * s.channels;
     let dx = SyncPtr(dx.as_mut_ptr());
     context.pool.run(s.batch * s.height, |row, _| {
         // SAFETY: each task has its own input row.
         let dx = unsafe { dx.slice_mut(row * len, len) };
-        let start = row / s.height * image_len;
-        let (dy, argmax) = (&dy[start..start + image_len], &argmax[start..start + image_len]);
-        backward_row(context.level, s, row % s.height, dy, argmax, dx);
+        let image = row / s.height * image_len..(row / s.height + 1) * image_len;
+        let mask = mask.map(|mask| &mask[image.clone()]);
+        backward_row(context.level, s, row % s.height, &dy[image.clone()], &argmax[image], mask, dx);
     });
 }
 
 dispatch! {
-    fn backward_row(s: &MaxPoolShape, h: usize, dy: &[f32], argmax: &[u8], dx: &mut [f32]) = plain backward_row_body
+    fn backward_row(s: &MaxPoolShape, h: usize, dy: &[f32], argmax: &[u8], mask: Option<&[f32]>, dx: &mut [f32]) = plain backward_row_body
 }
 #[inline(always)]
-fn backward_row_body(s: &MaxPoolShape, h: usize, dy: &[f32], argmax: &[u8], dx: &mut [f32]) {
+fn backward_row_body(s: &MaxPoolShape, h: usize, dy: &[f32], argmax: &[u8], mask: Option<&[f32]>, dx: &mut [f32]) {
     let rows = covering(s, h, s.output_height());
     for w in 0..s.width {
         let columns = covering(s, w, s.output_width());
         let at = Position { row: h, column: w, rows: rows.clone(), columns };
         let mut c = 0;
         while c + LANES <= s.channels {
-            pixel::<LANES>(s, &at, c, dy, argmax, dx);
+            pixel::<LANES>(s, &at, c, dy, argmax, mask, dx);
             c += LANES;
         }
         for c in c..s.channels {
-            pixel::<1>(s, &at, c, dy, argmax, dx);
+            pixel::<1>(s, &at, c, dy, argmax, mask, dx);
         }
     }
 }
 
 /// L channels of an input's gradient.
 #[inline(always)]
-fn pixel<const L: usize>(s: &MaxPoolShape, at: &Position, c: usize, dy: &[f32], argmax: &[u8], dx: &mut [f32]) {
+fn pixel<const L: usize>(
+    s: &MaxPoolShape,
+    at: &Position,
+    c: usize,
+    dy: &[f32],
+    argmax: &[u8],
+    mask: Option<&[f32]>,
+    dx: &mut [f32],
+) {
     let (h, w) = (at.row, at.column);
     let mut sum = [0.0f32; L];
     for p in at.rows.clone() {
@@ -164,8 +172,13 @@ fn pixel<const L: usize>(s: &MaxPoolShape, at: &Position, c: usize, dy: &[f32], 
             let here = ((h + s.padding - p * s.stride) * s.kernel + w + s.padding - q * s.stride) as u8;
             let at = (p * s.output_width() + q) * s.channels + c;
             let (dy, argmax) = (&dy[at..at + L], &argmax[at..at + L]);
-            for i in 0..L {
-                sum[i] += if argmax[i] == here { dy[i] } else { 0.0 };
+            match mask.map(|mask| &mask[at..at + L]) {
+                None => (0..L).for_each(|i| sum[i] += if argmax[i] == here { dy[i] } else { 0.0 }),
+                Some(y) => {
+                    for i in 0..L {
+                        sum[i] += if argmax[i] == here { relu::masked(dy[i], y[i]) } else { 0.0 };
+                    }
+                }
             }
         }
     }

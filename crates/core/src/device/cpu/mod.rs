@@ -32,7 +32,7 @@ pub use simd::Level;
 
 use super::{CHUNK, Element, LinearBackwardUpdate, Memory, Operators, Parameter, Queue};
 use crate::arguments::*;
-use crate::shape::{ConvShape, Operation};
+use crate::shape::{ConvShape, DropoutShape, Operation};
 use crate::{Error, Result, Sgd};
 use alexnet_ops::{front, front_mut};
 use batchnorm::Affine;
@@ -87,6 +87,19 @@ impl Cpu {
     /// Whether this convolution uses Winograd's algorithm, which has a larger error bound.
     pub fn uses_winograd(&self, shape: &ConvShape) -> bool {
         conv::winograd::suits(shape)
+    }
+
+    /// The backward pass of a ReLU on dx, if one follows.
+    fn mask(&self, output: Option<&[f32]>, dx: &mut [f32]) {
+        if let Some(y) = output {
+            relu::backward(&self.context, y, dx);
+        }
+    }
+    /// Dropout, if one follows.
+    fn drop_out(&self, dropout: Option<&DropoutShape>, x: &mut [f32]) {
+        if let Some(shape) = dropout {
+            dropout::run(&self.context, shape, x);
+        }
     }
 }
 
@@ -199,8 +212,10 @@ impl Operators for Cpu {
     }
     fn conv_backward_data(&self, a: ConvBackwardData<'_, Self>) -> Result<()> {
         let contents = a.w.contents();
-        let ConvBackwardData { shape, dy, w: values, dx } = a.view(&FRONTS)?;
-        conv::backward_data(&self.context, shape, dy, Weights { values, contents }, dx)
+        let ConvBackwardData { shape, dy, w: values, mask, dx } = a.view(&FRONTS)?;
+        conv::backward_data(&self.context, shape, dy, Weights { values, contents }, dx)?;
+        self.mask(mask, dx);
+        Ok(())
     }
     fn conv_backward_weight(&self, a: ConvBackwardWeight<'_, Self>) -> Result<()> {
         let ConvBackwardWeight { shape, accumulate, x, dy, dw, db } = a.view(&FRONTS)?;
@@ -208,9 +223,11 @@ impl Operators for Cpu {
     }
     fn conv_backward(&self, a: ConvBackward<'_, Self>) -> Result<()> {
         let contents = a.w.contents();
-        let ConvBackward { shape, accumulate, x, w: values, dy, dw, db, dx } = a.view(&FRONTS)?;
-        let data = Some((Weights { values, contents }, dx));
-        conv::backward_weight(&self.context, shape, x, dy, Gradients { dw, db, accumulate }, data)
+        let ConvBackward { shape, accumulate, masks, x, w: values, dy, dw, db, dx } = a.view(&FRONTS)?;
+        let data = Some((Weights { values, contents }, &mut *dx));
+        conv::backward_weight(&self.context, shape, x, dy, Gradients { dw, db, accumulate }, data)?;
+        self.mask(masks.then_some(x), dx);
+        Ok(())
     }
 
     fn relu_forward(&self, a: ReluForward<'_, Self>) -> Result<()> {
@@ -236,7 +253,7 @@ impl Operators for Cpu {
     }
     fn maxpool_backward(&self, a: MaxPoolBackward<'_, Self>) -> Result<()> {
         let a = a.view(&FRONTS)?;
-        maxpool::backward(&self.context, a.shape, a.dy, a.argmax, a.dx);
+        maxpool::backward(&self.context, a.shape, a.dy, a.argmax, a.mask, a.dx);
         Ok(())
     }
 
@@ -298,11 +315,16 @@ impl Operators for Cpu {
 
     fn linear_forward(&self, a: LinearForward<'_, Self>) -> Result<()> {
         let a = a.view(&FRONTS)?;
-        linear::forward(&self.context, a.shape, a.x, a.w, a.b, a.relu, a.y)
+        linear::forward(&self.context, a.shape, a.x, a.w, a.b, a.relu, a.y)?;
+        self.drop_out(a.dropout, a.y);
+        Ok(())
     }
     fn linear_backward_data(&self, a: LinearBackwardData<'_, Self>) -> Result<()> {
         let a = a.view(&FRONTS)?;
-        linear::backward_data(&self.context, a.shape, a.dy, a.w, a.dx)
+        linear::backward_data(&self.context, a.shape, a.dy, a.w, a.dx)?;
+        self.drop_out(a.dropout, a.dx);
+        self.mask(a.mask, a.dx);
+        Ok(())
     }
     fn linear_backward_weight(&self, a: LinearBackwardWeight<'_, Self>) -> Result<()> {
         let LinearBackwardWeight { shape, accumulate, x, dy, dw, db } = a.view(&FRONTS)?;

@@ -36,6 +36,12 @@ pub fn max0(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
 }
 
+/// The gradient before a ReLU that put out y.
+#[inline(always)]
+pub fn masked(dy: f32, y: f32) -> f32 {
+    if y <= 0.0 { 0.0 } else { dy }
+}
+
 dispatch! {
     fn clamp(x: &mut [f32]) = plain clamp_body
 }
@@ -52,7 +58,7 @@ dispatch! {
 #[inline(always)]
 fn mask_body(y: &[f32], dy: &mut [f32]) {
     for (dy, &y) in dy.iter_mut().zip(y) {
-        *dy = if y <= 0.0 { 0.0 } else { *dy };
+        *dy = masked(*dy, y);
     }
 }
 

@@ -15,8 +15,6 @@ use crate::{Result, Sgd};
 pub(super) struct Scratch {
     /// The operators' workspace.
     pub(super) workspace: Array,
-    /// A convolution's weights in the order in which its kernels read them.
-    pub(super) packed: Array,
     /// The step, for dropout.
     pub(super) step: Array,
     pub(super) step_value: u32,
@@ -59,21 +57,13 @@ pub struct Graph {
 }
 
 impl Cuda {
-    /// Reallocates `array` if it is shorter than `len`; its contents are lost.
-    pub(super) fn reserve(&self, array: &mut Array, len: usize, moved: &mut u64) -> Result<()> {
-        if array.len() < len {
-            *array = self.array(array.number(), len)?;
-            *moved += 1;
-        }
-        Ok(())
-    }
-
-    /// Locks the scratch, with at least `workspace` floats and `packed` elements of packed weights.
-    pub(super) fn scratch_of(&self, workspace: usize, packed: usize) -> Result<ScratchGuard<'_>> {
+    /// Locks the scratch, with at least `floats` floats of workspace.
+    pub(super) fn scratch_of(&self, floats: usize) -> Result<ScratchGuard<'_>> {
         let mut scratch = self.scratch();
-        let Scratch { workspace: floats, packed: weights, moved, .. } = &mut *scratch;
-        self.reserve(floats, workspace, moved)?;
-        self.reserve(weights, packed, moved)?;
+        if scratch.workspace.len() < floats {
+            scratch.workspace = self.array(Number::F32, floats)?;
+            scratch.moved += 1;
+        }
         Ok(scratch)
     }
 
@@ -95,24 +85,36 @@ impl Cuda {
         })
     }
 
-    /// Floats of workspace and elements of packed weights that `operations` need.
-    pub(super) fn needs(operations: &[Operation], training: bool) -> (usize, usize) {
-        let (mut workspace, mut packed) = (0, 0);
-        for operation in operations {
-            match operation {
-                Operation::Conv(s) => {
-                    let backward =
-                        Kernels::conv_backward_data_workspace(s).max(Kernels::conv_backward_weight_workspace(s));
-                    workspace =
-                        workspace.max(Kernels::conv_forward_workspace(s)).max(if training { backward } else { 0 });
-                    packed = packed.max(s.weight_len());
-                }
-                Operation::Linear(s) => workspace = workspace.max(Kernels::linear_workspace(s)),
-                Operation::BatchNorm(s) => workspace = workspace.max(Kernels::batchnorm_workspace(s)),
-                _ => {}
+    pub(super) fn read_array(&self, from: &Array, start: usize, to: &mut [f32]) -> Result<()> {
+        expect_len("read", "from", from.len(), start + to.len())?;
+        match from.number() {
+            Number::F16 => {
+                let mut half = vec![f16::ZERO; to.len()];
+                self.ok(self.kernels.read_at(from, start, &mut half))?;
+                to.iter_mut().zip(half).for_each(|(to, x)| *to = x.to_f32());
             }
+            Number::Bf16 => {
+                let mut half = vec![bf16::ZERO; to.len()];
+                self.ok(self.kernels.read_at(from, start, &mut half))?;
+                to.iter_mut().zip(half).for_each(|(to, x)| *to = x.to_f32());
+            }
+            _ => self.ok(self.kernels.read_at(from, start, to))?,
         }
-        (workspace, packed)
+        Ok(())
+    }
+
+    /// Floats of workspace that `operations` need.
+    pub(super) fn workspace_floats(operations: &[Operation], training: bool) -> usize {
+        let floats = operations.iter().map(|operation| match operation {
+            Operation::Conv(s) if training => Kernels::conv_forward_workspace(s)
+                .max(Kernels::conv_backward_data_workspace(s))
+                .max(Kernels::conv_backward_weight_workspace(s)),
+            Operation::Conv(s) => Kernels::conv_forward_workspace(s),
+            Operation::Linear(s) => Kernels::linear_workspace(s),
+            Operation::BatchNorm(s) => Kernels::batchnorm_workspace(s),
+            _ => 0,
+        });
+        floats.max().unwrap_or(0)
     }
 
     /// Writes the step to where dropout reads it, unless it is there already.
