@@ -30,9 +30,9 @@ fn the_page_of_recipes_states_what_the_last_epochs_reached() {
         for run in folders(&result) {
             let seed = name(&run).strip_prefix("seed-").unwrap().parse().unwrap();
             let found = Config::read(&run.join("config.toml")).unwrap();
-            // The image size is always written; test-every does not change what is trained.
-            let Config { resize, test_every, .. } = found;
-            let expected = Config { seed, resize, test_every, ..recipe.config().unwrap() };
+            // The image size is always written; when it is tested and saved does not change what is trained.
+            let Config { resize, test_every, checkpoint_every, .. } = found;
+            let expected = Config { seed, resize, test_every, checkpoint_every, ..recipe.config().unwrap() };
             assert_eq!(found, expected, "{}", run.display());
             let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
             let last: serde_json::Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
