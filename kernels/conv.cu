@@ -38,56 +38,90 @@ struct Shape {
     Divisor by_image, by_width, by_out_image, by_out_width, by_row, by_channels, by_filters, by_kernel, by_stride;
 };
 
-// x[pixel under tap (r, t) of output (n, p, q), c], where (r, t, c) is element j of a filter. PADDED: L may exceed R·C/G.
-template <bool PADDED> DEVICE Place window(const T* x, const Shape& s, int output, int j) {
-    int n = s.by_out_image.quotient(output), pq = s.by_out_image.remainder(output, n);
-    int p = s.by_out_width.quotient(pq), q = s.by_out_width.remainder(pq, p);
-    int r = s.by_row.quotient(j), l = s.by_row.remainder(j, r);
-    int t = s.by_channels.quotient(l), c = s.by_channels.remainder(l, t);
-    int h = p * s.stride - s.padding + r, w = q * s.stride_x - s.padding_x + t;
-    bool inside = output < s.outputs && r < s.kernel && (!PADDED || t < s.kernel_x) && (u32)h < (u32)s.height &&
-                  (u32)w < (u32)s.width;
-    return {x + (((n * s.height + h) * s.width + w) * s.channels + c), inside};
+// A column of the GEMM's sum or result: element (r, t, c) of a filter. PADDED: L may exceed R·C/G.
+template <bool PADDED> struct Tap {
+    int r, t, c;
+    bool inside;
+    Tap() = default;
+    DEVICE Tap(const Shape& s, int j) {
+        r = s.by_row.quotient(j);
+        int l = s.by_row.remainder(j, r);
+        t = s.by_channels.quotient(l), c = s.by_channels.remainder(l, t);
+        inside = r < s.kernel && (!PADDED || t < s.kernel_x);
+    }
+};
+// An output (n, p, q), and the corner (h, w) of its window, where h is out of range for no output.
+struct Window {
+    int h, w, corner;
+    Window() = default;
+    DEVICE Window(const Shape& s, int output) {
+        int n = s.by_out_image.quotient(output), pq = s.by_out_image.remainder(output, n);
+        int p = s.by_out_width.quotient(pq), q = s.by_out_width.remainder(pq, p);
+        h = p * s.stride - s.padding, w = q * s.stride_x - s.padding_x;
+        corner = ((n * s.height + h) * s.width + w) * s.channels;
+        if (output >= s.outputs) h = -0x40000000;
+    }
+};
+template <bool PADDED> DEVICE Place pixel(const T* x, const Shape& s, const Window& at, const Tap<PADDED>& tap) {
+    bool inside = tap.inside && (u32)(at.h + tap.r) < (u32)s.height && (u32)(at.w + tap.t) < (u32)s.width;
+    return {x + (at.corner + (tap.r * s.width + tap.t) * s.channels + tap.c), inside};
 }
 
 template <bool PADDED> struct ForwardX {
     static constexpr bool ALONG_K = true;
     const T* p;
     const Shape& s;
-    DEVICE Place operator()(int i, int k) const { return window<PADDED>(p, s, i, k); }
+    typedef Window Row;
+    DEVICE Row row(int i) const { return Window(s, i); }
+    DEVICE Place operator()(const Row& row, int k) const { return pixel(p, s, row, Tap<PADDED>(s, k)); }
 };
 struct ForwardW {
     static constexpr bool ALONG_K = true;
     const T* p;
     const Shape& s;
-    DEVICE Place operator()(int i, int k) const {
-        int length = s.kernel * s.row;
-        return {p + i * length + k, i < s.group_filters && k < length};
-    }
+    struct Row {
+        const T* p;
+        bool inside;
+    };
+    DEVICE Row row(int i) const { return {p + i * s.kernel * s.row, i < s.group_filters}; }
+    DEVICE Place operator()(const Row& row, int k) const { return {row.p + k, row.inside && k < s.kernel * s.row}; }
 };
 
-// dy[n, (h + padding − r) / stride, …, k], if that is an integer and inside.
+// dy[n, (h + padding − r) / stride, …, k], if that is an integer and inside. With h + padding = stride·p + e and r = stride·u + f
+// it is an integer, p − u, if e = f.
 struct DataDy {
     static constexpr bool ALONG_K = true;
     const T* p;
     const Shape& s;
-    DEVICE Place operator()(int i, int k) const {
+    struct Row {
+        int p, q, e, at;  // e of both directions in one word
+    };
+    DEVICE Row row(int i) const {
         int n = s.by_image.quotient(i), hw = s.by_image.remainder(i, n);
         int h = s.by_width.quotient(hw), w = s.by_width.remainder(hw, h);
+        int y = h + s.padding, x = w + s.padding;
+        int p = s.by_stride.quotient(y), q = s.by_stride.quotient(x);
+        int e = s.by_stride.remainder(y, p) << 16 | s.by_stride.remainder(x, q);
+        // No remainder is −1.
+        return {p, q, i < s.inputs ? e : -1, ((n * s.out_height + p) * s.out_width + q) * s.filters};
+    }
+    DEVICE Place operator()(const Row& row, int k) const {
         int tap = s.by_filters.quotient(k), filter = s.by_filters.remainder(k, tap);
         int r = s.by_kernel.quotient(tap), t = s.by_kernel.remainder(tap, r);
-        int y = h + s.padding - r, x = w + s.padding - t;
-        int p = s.by_stride.quotient(y), q = s.by_stride.quotient(x);
-        bool inside = i < s.inputs && r < s.kernel && y >= 0 && x >= 0 && p * s.stride == y && q * s.stride == x &&
-                      p < s.out_height && q < s.out_width;
-        return {this->p + (((n * s.out_height + p) * s.out_width + q) * s.filters + filter), inside};
+        int u = s.by_stride.quotient(r), v = s.by_stride.quotient(t);
+        int f = s.by_stride.remainder(r, u) << 16 | s.by_stride.remainder(t, v);
+        bool inside = r < s.kernel && row.e == f && (u32)(row.p - u) < (u32)s.out_height &&
+                      (u32)(row.q - v) < (u32)s.out_width;
+        return {p + (row.at - (u * s.out_width + v) * s.filters + filter), inside};
     }
 };
 template <bool PADDED> struct DataW {
     static constexpr bool ALONG_K = false;
     const T* p;
     const Shape& s;
-    DEVICE Place operator()(int i, int k) const {
+    typedef int Row;
+    DEVICE Row row(int i) const { return i; }
+    DEVICE Place operator()(Row i, int k) const {
         int tap = s.by_filters.quotient(k), filter = s.by_filters.remainder(k, tap);
         int at = filter * s.kernel * s.row + tap * s.group_channels + i;
         if (PADDED) at += s.by_kernel.quotient(tap) * (s.row - s.kernel * s.group_channels);
@@ -99,7 +133,9 @@ struct WeightDy {
     static constexpr bool ALONG_K = false;
     const T* p;
     const Shape& s;
-    DEVICE Place operator()(int i, int k) const {
+    typedef int Row;
+    DEVICE Row row(int i) const { return i; }
+    DEVICE Place operator()(Row i, int k) const {
         return {p + k * s.filters + i, i < s.group_filters && k < s.outputs};
     }
 };
@@ -107,7 +143,9 @@ template <bool PADDED> struct WeightX {
     static constexpr bool ALONG_K = false;
     const T* p;
     const Shape& s;
-    DEVICE Place operator()(int i, int k) const { return window<PADDED>(p, s, k, i); }
+    typedef Tap<PADDED> Row;
+    DEVICE Row row(int i) const { return Row(s, i); }
+    DEVICE Place operator()(const Row& row, int k) const { return pixel(p, s, Window(s, k), row); }
 };
 
 // Where this block's tile and chunk are.

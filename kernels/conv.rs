@@ -17,7 +17,7 @@ mod rows;
 pub use filters::FilterLayout;
 use rows::View;
 
-/// `Divisor` of tile.cuh: n / divisor = ⌊n · multiplier / 2³²⁺ˢʰⁱᶠᵗ⌋ for 0 ≤ n < 2³¹.
+/// `Divisor` of tile.cuh: n / divisor = ⌊2n · multiplier / 2³²⁺ˢʰⁱᶠᵗ⌋ for 0 ≤ n < 2³¹.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Divisor {
@@ -33,8 +33,7 @@ impl Divisor {
         let divisor = (divisor as u32).max(1);
         let ceil_log2 = divisor.next_power_of_two().trailing_zeros();
         let multiplier = (1u64 << (31 + ceil_log2)).div_ceil(divisor.into()) as u32;
-        // The kernel skips a division by 1, whose multiplier would be 2³¹ and whose shift −1.
-        Self { divisor, multiplier, shift: ceil_log2.saturating_sub(1) }
+        Self { divisor, multiplier, shift: ceil_log2 }
     }
 }
 

@@ -19,7 +19,12 @@ struct AlongK {
     static constexpr bool ALONG_K = true;
     const T* p;
     int rows, k_end;
-    DEVICE Place operator()(int i, int k) const { return {p + (size_t)i * k_end + k, i < rows && k < k_end}; }
+    struct Row {
+        const T* p;
+        bool inside;
+    };
+    DEVICE Row row(int i) const { return {p + i * k_end, i < rows}; }
+    DEVICE Place operator()(const Row& row, int k) const { return {row.p + k, row.inside && k < k_end}; }
 };
 
 // A matrix with element (i, k) at k·ld + i.
@@ -27,7 +32,9 @@ struct AlongI {
     static constexpr bool ALONG_K = false;
     const T* p;
     int rows, k_end;
-    DEVICE Place operator()(int i, int k) const { return {p + (size_t)k * rows + i, i < rows && k < k_end}; }
+    typedef int Row;
+    DEVICE Row row(int i) const { return i; }
+    DEVICE Place operator()(Row i, int k) const { return {p + (k * rows + i), i < rows && k < k_end}; }
 };
 
 // y = A·B through the epilogue, from the K's chunk of this block.

@@ -134,12 +134,14 @@ DEVICE float uniform(u32 word) { return (float)(word >> 8) * (1.0f / 16777216.0f
 // ---- Asynchronous copies (sm_80) ------------------------------------------------------------------------------------
 
 DEVICE u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+DEVICE void store_shared(u32 to, uint4 x) {
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w) : "memory");
+}
 
 #if __CUDA_ARCH__ >= 800
 // Copies 16 bytes to shared memory without registers; the bytes after the first `bytes` are set to zero.
-DEVICE void cp_async16(void* to_shared, const void* from, u32 bytes = 16) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to_shared)), "l"(from), "r"(bytes)
-                 : "memory");
+DEVICE void cp_async16(u32 to_shared, const void* from, u32 bytes) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to_shared), "l"(from), "r"(bytes) : "memory");
 }
 DEVICE void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Waits until at most `Pending` of this thread's groups are in flight.
@@ -152,17 +154,17 @@ template <int Pending> DEVICE void cp_async_wait() {
 
 #if __CUDA_ARCH__ >= 750
 // Loads four 8×8 matrices of 16-bit numbers; lane l gives the address of row l%8 of matrix l/8 (16 bytes, aligned).
-DEVICE void ldmatrix4(u32 (&d)[4], const void* row) {
+DEVICE void ldmatrix4(u32 (&d)[4], u32 row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
-                 : "r"(shared_address(row))
+                 : "r"(row)
                  : "memory");
 }
 // The same, each matrix transposed.
-DEVICE void ldmatrix4_transposed(u32 (&d)[4], const void* row) {
+DEVICE void ldmatrix4_transposed(u32 (&d)[4], u32 row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
-                 : "r"(shared_address(row))
+                 : "r"(row)
                  : "memory");
 }
 // c (16×8, float) += a (16×8) · b (8×8), half inputs: Turing's shape.

@@ -9,8 +9,9 @@
 // four 16-byte loads, for 64 multiply-adds. The exclusive or swaps groups of four, so that the transposing stores (a warp's
 // 16 rows × 2 packs along k, or 4 rows × 8 elements) have no bank conflicts.
 //
-// A functor addresses the operands: at(i, k) returns the address of the pack that begins at (i, k), whose elements are
-// consecutive along k if At::ALONG_K, otherwise along i. So conv is gemm with another functor, without im2col.
+// A functor addresses the operands: at(at.row(i), k) is the address of the pack that begins at (i, k), whose elements are
+// consecutive along k if At::ALONG_K, otherwise along i. A thread loads the same rows in every slice: what depends on i alone is
+// computed once, before the loop along K. So conv is gemm with another functor, without im2col.
 
 struct Place {
     const T* p;
@@ -43,26 +44,33 @@ DEVICE void load_or_zero(float (&v)[4], const Place& place) {
 // Division by a number that the launcher knows: one multiplication and a shift. For 0 ≤ n < 2³¹.
 struct Divisor {
     u32 divisor, multiplier, shift;
-    DEVICE int quotient(int n) const { return divisor == 1 ? n : (int)(__umulhi((u32)n, multiplier) >> shift); }
+    DEVICE int quotient(int n) const { return (int)(__umulhi(2 * (u32)n, multiplier) >> shift); }
     DEVICE int remainder(int n, int quotient) const { return n - quotient * (int)divisor; }
 };
 
 // The part of a slice that one thread copies: I rows (or columns) × SLICE, WIDTH elements at a time.
-template <int I, int THREADS, int WIDTH, bool ALONG_K> struct Stage {
+template <int I, int THREADS, int WIDTH, typename At> struct Stage {
+    static constexpr bool ALONG_K = At::ALONG_K;
     static constexpr int SLOTS = I * SLICE / WIDTH / THREADS;
     // Adjacent lanes follow the direction of the loads: 32 bytes of a row of K, or a whole row of I.
     static constexpr int ACROSS = (ALONG_K ? SLICE : I) / WIDTH;
+    const At& at;
+    typename At::Row rows[SLOTS];
     float v[SLOTS][WIDTH];
 
+    DEVICE Stage(const At& at, int i0) : at(at) {
+#pragma unroll
+        for (int slot = 0; slot < SLOTS; slot++) rows[slot] = at.row(i0 + i_of(slot));
+    }
     DEVICE static int i_of(int slot) {
         return ALONG_K ? threadIdx.x / ACROSS + slot * (THREADS / ACROSS) : threadIdx.x % ACROSS * WIDTH;
     }
     DEVICE static int k_of(int slot) {
         return ALONG_K ? threadIdx.x % ACROSS * WIDTH : threadIdx.x / ACROSS + slot * (THREADS / ACROSS);
     }
-    template <typename At> DEVICE void fetch(const At& at, int i0, int k0) {
+    DEVICE void fetch(int k0) {
 #pragma unroll
-        for (int slot = 0; slot < SLOTS; slot++) load_or_zero(v[slot], at(i0 + i_of(slot), k0 + k_of(slot)));
+        for (int slot = 0; slot < SLOTS; slot++) load_or_zero(v[slot], at(rows[slot], k0 + k_of(slot)));
     }
     DEVICE void put(float* slice) const {
 #pragma unroll
@@ -117,20 +125,20 @@ template <int WARPS_M, int WARPS_N, int WIDTH> struct FloatTile {
     DEVICE void multiply(const AtA& at_a, const AtB& at_b, int m0, int n0, int k0, int k_end) {
         __shared__ __align__(16) float a[2][SLICE * M];
         __shared__ __align__(16) float b[2][SLICE * N];
-        Stage<M, THREADS, WIDTH, AtA::ALONG_K> stage_a;
-        Stage<N, THREADS, WIDTH, AtB::ALONG_K> stage_b;
+        Stage<M, THREADS, WIDTH, AtA> stage_a(at_a, m0);
+        Stage<N, THREADS, WIDTH, AtB> stage_b(at_b, n0);
 #pragma unroll
         for (int i = 0; i < 64; i++) c[i / 8][i % 8] = 0.0f;
-        stage_a.fetch(at_a, m0, k0);
-        stage_b.fetch(at_b, n0, k0);
+        stage_a.fetch(k0);
+        stage_b.fetch(k0);
         stage_a.put(a[0]);
         stage_b.put(b[0]);
         __syncthreads();
         for (int buffer = 0; k0 < k_end; buffer ^= 1) {
             k0 += SLICE;
             if (k0 < k_end) {
-                stage_a.fetch(at_a, m0, k0);
-                stage_b.fetch(at_b, n0, k0);
+                stage_a.fetch(k0);
+                stage_b.fetch(k0);
             }
             multiply_slice(a[buffer], b[buffer]);
             if (k0 < k_end) {
@@ -192,60 +200,76 @@ template <int WARPS_M, int WARPS_N> struct TensorTile {
         if (ALONG_K) return i * 64 + ((k / PACK ^ (i / 2 & 3)) << 4);
         return k * I * (int)sizeof(T) + ((i / PACK ^ (PACK == 8 ? k & 7 : 2 * (k & 3))) << 4);
     }
-    // The chunk that a thread copies in iteration `slot`.
-    template <int I, bool ALONG_K> DEVICE static void chunk(int slot, int& i, int& k) {
-        int index = threadIdx.x + slot * THREADS;
-        i = ALONG_K ? index / 4 : index % (I / PACK) * PACK;
-        k = ALONG_K ? index % 4 * PACK : index / (I / PACK);
-    }
+    // The chunks of an operand with I rows that one thread copies, for one slice after the other.
+    template <int I, typename At> struct Stage {
+        static constexpr bool ALONG_K = At::ALONG_K;
+        static constexpr int SLOTS = 4 * I / THREADS;
+        // From slot to slot, in rows, along K, and in bytes: whole periods of the exclusive or.
+        static constexpr int I_STEP = ALONG_K ? THREADS / 4 : 0, K_STEP = ALONG_K ? 0 : THREADS / (I / PACK);
+        static constexpr u32 STEP = ALONG_K ? I_STEP * 64 : K_STEP * I * sizeof(T);
+        static_assert(I_STEP % 8 == 0 && K_STEP % (PACK == 8 ? 8 : 4) == 0);
+        const At& at;
+        int k;
+        u32 to;
+        typename At::Row rows[SLOTS];
 
+        DEVICE Stage(const At& at, int i0, int k0) : at(at) {
+            int i = ALONG_K ? threadIdx.x / 4 : threadIdx.x % (I / PACK) * PACK;
+            k = ALONG_K ? threadIdx.x % 4 * PACK : threadIdx.x / (I / PACK);
+            to = offset<I, ALONG_K>(i, k);
+            k += k0;
+#pragma unroll
+            for (int slot = 0; slot < SLOTS; slot++) rows[slot] = at.row(i0 + i + slot * I_STEP);
+        }
 #if __CUDA_ARCH__ >= 800
-    template <int I, typename At> DEVICE static void copy(char* slice, const At& at, int i0, int k0) {
+        DEVICE void copy(u32 slice) {
 #pragma unroll
-        for (int slot = 0; slot < 4 * I / THREADS; slot++) {
-            int i, k;
-            chunk<I, At::ALONG_K>(slot, i, k);
-            Place place = at(i0 + i, k0 + k);
-            cp_async16(slice + offset<I, At::ALONG_K>(i, k), place.inside ? place.p : at.p, place.inside ? 16 : 0);
+            for (int slot = 0; slot < SLOTS; slot++) {
+                Place place = at(rows[slot], k + slot * K_STEP);
+                // Of an address outside the array nothing is read.
+                cp_async16(slice + to + slot * STEP, place.p, place.inside ? 16 : 0);
+            }
+            k += DEPTH;
         }
-    }
 #else
-    template <int I, typename At> DEVICE static void fetch(uint4 (&v)[4 * I / THREADS], const At& at, int i0, int k0) {
+        uint4 v[SLOTS];
+        DEVICE void fetch() {
 #pragma unroll
-        for (int slot = 0; slot < 4 * I / THREADS; slot++) {
-            int i, k;
-            chunk<I, At::ALONG_K>(slot, i, k);
-            Place place = at(i0 + i, k0 + k);
-            v[slot] = place.inside ? *(const uint4*)place.p : make_uint4(0, 0, 0, 0);
+            for (int slot = 0; slot < SLOTS; slot++) {
+                Place place = at(rows[slot], k + slot * K_STEP);
+                v[slot] = place.inside ? *(const uint4*)place.p : make_uint4(0, 0, 0, 0);
+            }
+            k += DEPTH;
         }
-    }
-    template <int I, bool ALONG_K> DEVICE static void put(char* slice, const uint4 (&v)[4 * I / THREADS]) {
+        DEVICE void put(u32 slice) const {
 #pragma unroll
-        for (int slot = 0; slot < 4 * I / THREADS; slot++) {
-            int i, k;
-            chunk<I, ALONG_K>(slot, i, k);
-            *(uint4*)(slice + offset<I, ALONG_K>(i, k)) = v[slot];
+            for (int slot = 0; slot < SLOTS; slot++) store_shared(slice + to + slot * STEP, v[slot]);
         }
-    }
 #endif
+    };
 
-    // Registers of a block of 16 rows × two chunks of an operand at row i0, depth k0: for A in the order of mma's operand, for
-    // B for two 8-column products in turn. ROWS_FIRST: the second of the four matrices is eight rows further (A), otherwise
-    // one chunk further (B).
+    // Registers of a block of 16 rows × two chunks of an operand at row first + i, depth k (multiples of 16 and of two chunks): for
+    // A in the order of mma's operand, for B for two 8-column products in turn. ROWS_FIRST: the second of the four matrices is
+    // eight rows further (A), otherwise one chunk further (B).
     template <int I, bool ALONG_K, bool ROWS_FIRST>
-    DEVICE static void fragment(u32 (&d)[4], const char* slice, int i0, int k0) {
+    DEVICE static void fragment(u32 (&d)[4], u32 slice, int first, int i, int k) {
         int lane = threadIdx.x % 32, odd = lane / 8 % 2, second = lane / 16;
         int down = ROWS_FIRST ? odd : second, on = ROWS_FIRST ? second : odd;
+        // The exclusive or repeats after 16 rows and after 16 or 8 elements along K: what is added there is a constant.
         if (ALONG_K) {
-            ldmatrix4(d, slice + offset<I, true>(i0 + down * 8 + lane % 8, k0 + on * PACK));
+            ldmatrix4(d, slice + offset<I, true>(first + down * 8 + lane % 8, k + on * PACK) + i * 64);
         } else if (PACK == 8) {
-            ldmatrix4_transposed(d, slice + offset<I, false>(i0 + down * 8, k0 + on * 8 + lane % 8));
+            u32 at = offset<I, false>(first + i + down * 8, on * 8 + lane % 8);
+            ldmatrix4_transposed(d, slice + at + k * I * (u32)sizeof(T));
         } else {
 #pragma unroll
             for (int r = 0; r < 4; r++) {
-                int i = i0 + (ROWS_FIRST ? r % 2 : r / 2) * 8 + lane / 4;
-                int k = k0 + (ROWS_FIRST ? r / 2 : r % 2) * 4 + lane % 4;
-                d[r] = *(const u32*)(slice + offset<I, false>(i, k) + i % 4 * 4);
+                int row = first + i + (ROWS_FIRST ? r % 2 : r / 2) * 8 + lane / 4;
+                u32 at = offset<I, false>(row, lane % 4) + row % 4 * 4;
+                asm volatile("ld.shared.u32 %0, [%1];"
+                             : "=r"(d[r])
+                             : "r"(slice + at + (k + (ROWS_FIRST ? r / 2 : r % 2) * 4) * I * 4)
+                             : "memory");
             }
         }
 #ifdef TF32
@@ -265,17 +289,17 @@ template <int WARPS_M, int WARPS_N> struct TensorTile {
 #endif
     }
 
-    template <bool A_ALONG_K, bool B_ALONG_K> DEVICE void multiply_slice(const char* a, const char* b) {
+    template <bool A_ALONG_K, bool B_ALONG_K> DEVICE void multiply_slice(u32 a, u32 b) {
         int warp = threadIdx.x / 32, i0 = warp / WARPS_N * 32, j0 = warp % WARPS_N * 64;
 #pragma unroll
         for (int k = 0; k < DEPTH; k += 2 * PACK) {
             u32 x[2][4];
 #pragma unroll
-            for (int i = 0; i < 2; i++) fragment<M, A_ALONG_K, true>(x[i], a, i0 + 16 * i, k);
+            for (int i = 0; i < 2; i++) fragment<M, A_ALONG_K, true>(x[i], a, i0, 16 * i, k);
 #pragma unroll
             for (int j = 0; j < 8; j += 2) {
                 u32 y[4];
-                fragment<N, B_ALONG_K, false>(y, b, j0 + 8 * j, k);
+                fragment<N, B_ALONG_K, false>(y, b, j0, 8 * j, k);
 #pragma unroll
                 for (int i = 0; i < 2; i++) {
                     multiply_add(c[i][j], x[i], y[0], y[1]);
@@ -292,43 +316,47 @@ template <int WARPS_M, int WARPS_N> struct TensorTile {
 
     template <typename AtA, typename AtB>
     DEVICE void multiply(const AtA& at_a, const AtB& at_b, int m0, int n0, int k0, int k_end) {
-        char* slices = memory();
+        u32 begin = shared_address(memory());
         int count = (k_end - k0 + DEPTH - 1) / DEPTH;
 #pragma unroll
         for (int i = 0; i < 64; i++) c[i / 32][i / 4 % 8][i % 4] = 0.0f;
+        Stage<M, AtA> stage_a(at_a, m0, k0);
+        Stage<N, AtB> stage_b(at_b, n0, k0);
+        auto after = [&](u32 slice) { return slice == begin + (STAGES - 1) * STAGE ? begin : slice + STAGE; };
 #if __CUDA_ARCH__ >= 800
-        auto start = [&](int slice) {
-            char* to = slices + slice % STAGES * STAGE;
-            if (slice < count) {
-                copy<M>(to, at_a, m0, k0 + slice * DEPTH);
-                copy<N>(to + A_BYTES, at_b, n0, k0 + slice * DEPTH);
+        auto start = [&](u32 to, bool any) {
+            if (any) {
+                stage_a.copy(to);
+                stage_b.copy(to + A_BYTES);
             }
             cp_async_commit();  // One group per slice, even if empty: the number of pending groups tells which slices have arrived.
         };
 #pragma unroll
-        for (int slice = 0; slice < STAGES - 1; slice++) start(slice);
-        for (int slice = 0; slice < count; slice++) {
+        for (int slice = 0; slice < STAGES - 1; slice++) start(begin + slice * STAGE, slice < count);
+        // The buffer to fill next is that of the slice before.
+        u32 now = begin, free = begin + (STAGES - 1) * STAGE;
+        for (; count > 0; count--) {
             cp_async_wait<STAGES - 2>();
             __syncthreads();
-            start(slice + STAGES - 1);  // Into the buffer that all warps have finished reading, by the barrier.
-            const char* now = slices + slice % STAGES * STAGE;
+            start(free, count >= STAGES);  // All warps have finished reading it, by the barrier.
             multiply_slice<AtA::ALONG_K, AtB::ALONG_K>(now, now + A_BYTES);
+            free = now;
+            now = after(now);
         }
         cp_async_wait<0>();
 #else
-        uint4 a[4 * M / THREADS], b[4 * N / THREADS];
-        fetch<M>(a, at_a, m0, k0);
-        fetch<N>(b, at_b, n0, k0);
-        for (int slice = 0; slice < count; slice++) {
-            char* now = slices + slice % STAGES * STAGE;
-            put<M, AtA::ALONG_K>(now, a);
-            put<N, AtB::ALONG_K>(now + A_BYTES, b);
+        stage_a.fetch();
+        stage_b.fetch();
+        for (u32 now = begin; count > 0; count--) {
+            stage_a.put(now);
+            stage_b.put(now + A_BYTES);
             __syncthreads();
-            if (slice + 1 < count) {
-                fetch<M>(a, at_a, m0, k0 + (slice + 1) * DEPTH);
-                fetch<N>(b, at_b, n0, k0 + (slice + 1) * DEPTH);
+            if (count > 1) {
+                stage_a.fetch();
+                stage_b.fetch();
             }
             multiply_slice<AtA::ALONG_K, AtB::ALONG_K>(now, now + A_BYTES);
+            now = after(now);
         }
 #endif
         __syncthreads();
@@ -518,7 +546,7 @@ DEVICE void column_sums(const At& dy, int m0, int k0, int k_end, const Split& sp
 #pragma unroll
         for (int j = 0; j < 4; j += WIDTH) {
             float v[WIDTH];
-            load_or_zero(v, dy(i + j, k));
+            load_or_zero(v, dy(dy.row(i + j), k));
 #pragma unroll
             for (int l = 0; l < WIDTH; l++) c[j + l] += v[l];
         }
