@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use alexnet_ops::arguments::{Argument, Arrays, View};
-use alexnet_ops::expect_len;
+use alexnet_ops::{Tf32, expect_len};
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 
 use crate::error::{Error, Result};
@@ -98,6 +98,10 @@ unsafe impl Host for half::f16 {
 unsafe impl Host for half::bf16 {
     const NUMBER: Number = Number::Bf16;
 }
+// SAFETY: a transparent f32.
+unsafe impl Host for Tf32 {
+    const NUMBER: Number = Number::Tf32;
+}
 // SAFETY: a plain number.
 unsafe impl Host for u8 {
     const NUMBER: Number = Number::U8;
@@ -105,6 +109,38 @@ unsafe impl Host for u8 {
 // SAFETY: a plain number.
 unsafe impl Host for u32 {
     const NUMBER: Number = Number::U32;
+}
+
+/// A number that activations are stored as.
+pub trait Stored: Host {
+    /// The nearest to x.
+    fn from_f32(x: f32) -> Self;
+    /// The same number.
+    fn to_f32(self) -> f32;
+}
+impl Stored for half::f16 {
+    fn from_f32(x: f32) -> Self {
+        Self::from_f32(x)
+    }
+    fn to_f32(self) -> f32 {
+        self.to_f32()
+    }
+}
+impl Stored for half::bf16 {
+    fn from_f32(x: f32) -> Self {
+        Self::from_f32(x)
+    }
+    fn to_f32(self) -> f32 {
+        self.to_f32()
+    }
+}
+impl Stored for Tf32 {
+    fn from_f32(x: f32) -> Self {
+        Self::from_f32(x)
+    }
+    fn to_f32(self) -> f32 {
+        self.to_f32()
+    }
 }
 
 impl Arrays for Kernels {
@@ -144,6 +180,32 @@ impl View<Kernels> for Kernels {
 }
 
 impl Kernels {
+    /// [`Kernels::write_at`] of numbers rounded to those of the array, through `staging`.
+    ///
+    /// # Errors
+    /// As [`Kernels::write`].
+    pub fn write_rounded<E: Stored>(
+        &self,
+        from: &[f32],
+        to: &mut Array,
+        start: usize,
+        staging: &mut Vec<E>,
+    ) -> Result<()> {
+        staging.clear();
+        staging.extend(from.iter().map(|&x| E::from_f32(x)));
+        self.write_at(staging, to, start)
+    }
+    /// [`Kernels::read_at`] of numbers of type `E` as floats.
+    ///
+    /// # Errors
+    /// As [`Kernels::read`].
+    pub fn read_widened<E: Stored>(&self, from: &Array, start: usize, to: &mut [f32]) -> Result<()> {
+        let mut stored = vec![E::from_f32(0.0); to.len()];
+        self.read_at(from, start, &mut stored)?;
+        to.iter_mut().zip(stored).for_each(|(to, x)| *to = x.to_f32());
+        Ok(())
+    }
+
     /// Number of allocations so far; a test checks that a training step makes none.
     pub fn allocations(&self) -> u64 {
         self.allocations.load(Ordering::Relaxed)

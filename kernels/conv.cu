@@ -19,7 +19,7 @@
 // im2col's would have.
 //
 // Block (x, y, z) computes row tile x, column tile y (of group y / tiles per group) over chunk z of the sum, see Tile in
-// tile.cuh: on tensor cores if T is half, bf16 or, with TF32, float, and the device supports it (sm_75 for half only, sm_70
+// tile.cuh: on tensor cores if T is half, bf16 or tf32 and the device supports it (sm_75 for half only, sm_70
 // never). The last of a tile's blocks to finish adds the chunks and applies the epilogue. conv_backward_weight also computes
 // db (K), the sums of dy, in one more column of tiles.
 //
@@ -232,6 +232,7 @@ CONV(odd, 2, 1, 1)
 DEVICE u32 bits_of(float x) { return __float_as_uint(x); }
 DEVICE u32 bits_of(half x) { return x.bits; }
 DEVICE u32 bits_of(bf16 x) { return x.bits; }
+DEVICE u32 bits_of(tf32 x) { return x.bits; }
 
 struct Rows {
     int rows, block;   // N·H; rows per block

@@ -8,7 +8,7 @@ use crate::Kernels;
 use crate::Number;
 use crate::array::Array;
 use crate::error::{Error, Result};
-use crate::gemm::{Plan, extent};
+use crate::gemm::{Plan, extent, largest};
 use crate::launch::Value;
 
 mod filters;
@@ -72,27 +72,23 @@ struct Shape {
 // SAFETY: the same fields in the same order as in conv.cu, all of four bytes: no padding.
 unsafe impl Value for Shape {}
 
-/// The maximum for elements of two and of four bytes.
-fn largest(len: impl Fn(usize) -> usize) -> usize {
-    len(2).max(len(4))
+/// Plans for elements that are loaded in packs of 16 bytes if C/G and K/G are whole numbers of packs.
+fn forward(s: &ConvShape, number: Number) -> Plan {
+    let view = View::rows(s, number);
+    let vectors = (view.channels / s.groups.max(1) * number.size()).is_multiple_of(16);
+    Plan::new([s.output_pixels(), s.group_filters(), view.filter.window()], s.groups, vectors, number, false)
 }
-
-/// Plans for elements of `size` bytes, loaded in packs of 16 bytes if C/G and K/G are whole numbers of packs.
-fn forward(s: &ConvShape, size: usize) -> Plan {
-    let view = View::rows(s, size);
-    let vectors = (view.channels / s.groups.max(1) * size).is_multiple_of(16);
-    Plan::new([s.output_pixels(), s.group_filters(), view.filter.window()], s.groups, vectors, size, false)
-}
-fn backward_data(s: &ConvShape, size: usize) -> Plan {
+fn backward_data(s: &ConvShape, number: Number) -> Plan {
     let [channels, filters] = [s.group_channels(), s.group_filters()];
-    let vectors = (channels * size).is_multiple_of(16) && (filters * size).is_multiple_of(16);
+    let vectors = (channels * number.size()).is_multiple_of(16) && (filters * number.size()).is_multiple_of(16);
     let terms = s.kernel * s.kernel * filters;
-    Plan::new([s.input_pixels(), channels, terms], s.groups, vectors, size, false)
+    Plan::new([s.input_pixels(), channels, terms], s.groups, vectors, number, false)
 }
-fn backward_weight(s: &ConvShape, size: usize) -> Plan {
-    let (filters, view) = (s.group_filters(), View::rows(s, size));
-    let vectors = (view.channels / s.groups.max(1) * size).is_multiple_of(16) && (filters * size).is_multiple_of(16);
-    Plan::new([filters, view.filter.window(), s.output_pixels()], s.groups, vectors, size, true)
+fn backward_weight(s: &ConvShape, number: Number) -> Plan {
+    let (filters, view) = (s.group_filters(), View::rows(s, number));
+    let vectors = (view.channels / s.groups.max(1) * number.size()).is_multiple_of(16)
+        && (filters * number.size()).is_multiple_of(16);
+    Plan::new([filters, view.filter.window(), s.output_pixels()], s.groups, vectors, number, true)
 }
 /// The kernels' shape argument, for a grid with `column_tiles` tiles per group.
 fn shape(s: &ConvShape, operator: &'static str, view: &View, column_tiles: usize) -> Result<Shape> {
@@ -150,15 +146,15 @@ fn shape(s: &ConvShape, operator: &'static str, view: &View, column_tiles: usize
 impl Kernels {
     /// Floats of workspace for [`Kernels::conv_forward`] at any precision.
     pub fn conv_forward_workspace(s: &ConvShape) -> usize {
-        largest(|size| forward(s, size).workspace() + View::rows(s, size).copy_floats(s, size))
+        largest(|number| forward(s, number).workspace() + View::rows(s, number).copy_floats(s, number))
     }
     /// Floats of workspace for [`Kernels::conv_backward_data`] at any precision.
     pub fn conv_backward_data_workspace(s: &ConvShape) -> usize {
-        largest(|size| backward_data(s, size).workspace())
+        largest(|number| backward_data(s, number).workspace())
     }
     /// Floats of workspace for [`Kernels::conv_backward_weight`] at any precision.
     pub fn conv_backward_weight_workspace(s: &ConvShape) -> usize {
-        largest(|size| backward_weight(s, size).workspace() + View::rows(s, size).copy_floats(s, size))
+        largest(|number| backward_weight(s, number).workspace() + View::rows(s, number).copy_floats(s, number))
     }
 
     /// y = x ⋆ w + b, then max(y, 0) if `relu`. w is in the order of [`FilterLayout`], b is float.
@@ -168,8 +164,7 @@ impl Kernels {
     pub fn conv_forward(&self, a: ConvForward<'_, Self>, workspace: &mut Array) -> Result<()> {
         let ConvForward { shape: conv, relu, x, w, b, y } = a.view(self)?;
         const NAME: &str = ConvForward::<Kernels>::NAME;
-        let size = self.storage().size();
-        let (view, plan) = (View::rows(conv, size), forward(conv, size));
+        let (view, plan) = (View::rows(conv, self.storage()), forward(conv, self.storage()));
         let argument = shape(conv, NAME, &view, plan.column_tiles(conv.groups))?;
         w.expect(NAME, "w", self.storage(), view.filter.len())?;
         workspace.expect(NAME, "workspace", Number::F32, Self::conv_forward_workspace(conv))?;
@@ -194,8 +189,7 @@ impl Kernels {
     pub fn conv_backward_data(&self, a: ConvBackwardData<'_, Self>, workspace: &mut Array) -> Result<()> {
         let ConvBackwardData { shape: conv, dy, w, mask, dx } = a.view(self)?;
         const NAME: &str = ConvBackwardData::<Kernels>::NAME;
-        let size = self.storage().size();
-        let (view, plan) = (View::plain(conv, size), backward_data(conv, size));
+        let (view, plan) = (View::plain(conv, self.storage()), backward_data(conv, self.storage()));
         let argument = shape(conv, NAME, &view, plan.column_tiles(conv.groups))?;
         w.expect(NAME, "w", self.storage(), view.filter.len())?;
         workspace.expect(NAME, "workspace", Number::F32, Self::conv_backward_data_workspace(conv))?;
@@ -218,8 +212,7 @@ impl Kernels {
     pub fn conv_backward_weight(&self, a: ConvBackwardWeight<'_, Self>, workspace: &mut Array) -> Result<()> {
         let ConvBackwardWeight { shape: conv, accumulate, x, dy, dw, db } = a.view(self)?;
         const NAME: &str = ConvBackwardWeight::<Kernels>::NAME;
-        let size = self.storage().size();
-        let (view, plan) = (View::rows(conv, size), backward_weight(conv, size));
+        let (view, plan) = (View::rows(conv, self.storage()), backward_weight(conv, self.storage()));
         let argument = shape(conv, NAME, &view, plan.column_tiles(conv.groups))?;
         dw.expect(NAME, "dw", Number::F32, view.filter.len())?;
         workspace.expect(NAME, "workspace", Number::F32, Self::conv_backward_weight_workspace(conv))?;

@@ -5,7 +5,7 @@
 //   gemm_tn   A (K, M), B (K, N)   dw = dyᵀ·x          always float: gradient of master weights
 //
 // All arrays are dense and row-major. Block (x, y, z) computes tile (x, y) of C over the z-th chunk of K, see Tile in
-// tile.cuh: on tensor cores if T is half, bf16 or, with TF32, float, and the device supports it (sm_75 for half only, sm_70
+// tile.cuh: on tensor cores if T is half, bf16 or tf32 and the device supports it (sm_75 for half only, sm_70
 // never). The last of a tile's blocks to finish adds the chunks and applies the epilogue. gemm_tn also computes db (M), the
 // sums of the columns of A.
 //

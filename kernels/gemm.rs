@@ -149,12 +149,16 @@ impl Plan {
     /// The model: one large tile or four small ones (8 warps) keep a multiprocessor busy; the unit of time is one product of a
     /// large tile, 128² multiply-adds on 64 lanes, 0.18 µs. Small tiles read global memory twice as often per multiply-add:
     /// 10 % slower. A block's first loads and last stores, which nothing hides, take 4 µs. Partial sums cost 3 µs, until the
-    /// last block has added them, and, written and read, 8 bytes each at 1.5 TB/s. Two-byte numbers are multiplied by tensor
-    /// cores: eight products per unit of time (their peak of sixteen is out of reach for these tiles), so all other costs
-    /// weigh eight times as much.
-    pub fn new([m, n, k]: [usize; 3], groups: usize, vectors: bool, size: usize, bias: bool) -> Self {
+    /// last block has added them, and, written and read, 8 bytes each at 1.5 TB/s. Tensor cores multiply two-byte numbers,
+    /// eight products per unit of time (their peak of sixteen is out of reach for these tiles), and tf32, four: all other
+    /// costs weigh as much more.
+    pub fn new([m, n, k]: [usize; 3], groups: usize, vectors: bool, number: Number, bias: bool) -> Self {
         const MULTIPROCESSORS: usize = 108;
-        let faster = if size == 2 && vectors { 8 } else { 1 };
+        let faster = match number {
+            Number::F16 | Number::Bf16 if vectors => 8,
+            Number::Tf32 if vectors => 4,
+            _ => 1,
+        };
         let combining = (16 * faster) as f64;
         let begin_and_end = 24 * faster;
         let partial_sum = 3e-5 * faster as f64;
@@ -210,6 +214,11 @@ impl Plan {
     }
 }
 
+/// The maximum over the numbers for which plans and layouts differ.
+pub(crate) fn largest(len: impl Fn(Number) -> usize) -> usize {
+    [Number::F32, Number::Tf32, Number::F16].map(len).into_iter().max().unwrap_or(0)
+}
+
 /// A size, which must fit 31 bits with room to round up to a tile.
 pub(crate) fn extent(operator: &'static str, argument: &'static str, value: usize) -> Result<i32> {
     match i32::try_from(value) {
@@ -226,20 +235,20 @@ impl Gemm {
     pub const fn lens(&self) -> [usize; 3] {
         [self.m * self.k, self.k * self.n, self.m * self.n]
     }
-    /// The plan for elements of `size` bytes, loaded in packs of 16 bytes, as cp.async copies them.
-    fn plan(&self, size: usize) -> Plan {
+    /// The plan for elements that are loaded in packs of 16 bytes, as cp.async copies them.
+    fn plan(&self, number: Number) -> Plan {
         // Row lengths of A and B in memory.
         let rows = match self.transpose {
             Transpose::Nn => [self.k, self.n],
             Transpose::Nt => [self.k, self.k],
             Transpose::Tn => [self.m, self.n],
         };
-        let vectors = rows.iter().all(|row| (row * size).is_multiple_of(16));
-        Plan::new([self.m, self.n, self.k], 1, vectors, size, self.transpose == Transpose::Tn)
+        let vectors = rows.iter().all(|row| (row * number.size()).is_multiple_of(16));
+        Plan::new([self.m, self.n, self.k], 1, vectors, number, self.transpose == Transpose::Tn)
     }
     /// Floats of workspace for [`Kernels::gemm`] and [`Kernels::gemm_gradients`] at any precision.
     pub fn workspace(&self) -> usize {
-        self.plan(2).workspace().max(self.plan(4).workspace())
+        largest(|number| self.plan(number).workspace())
     }
 }
 
@@ -330,7 +339,7 @@ impl Kernels {
         if m == 0 || c_len == 0 && gemm.transpose != Transpose::Tn {
             return Ok(());
         }
-        let plan = gemm.plan(self.storage().size());
+        let plan = gemm.plan(self.storage());
         let launch = self
             .launch("gemm", plan.tile.of(kernels))?
             .array(a)

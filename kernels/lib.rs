@@ -64,8 +64,8 @@ mod timer;
 mod total;
 mod turn;
 
-pub use alexnet_ops::{Number, Precision, Scaler, arguments};
-pub use array::{Array, Host};
+pub use alexnet_ops::{Number, Precision, Scaler, Tf32, arguments};
+pub use array::{Array, Host, Stored};
 pub use conv::FilterLayout;
 pub use ema::Averages;
 pub use error::{Error, Result};
@@ -93,15 +93,12 @@ include!(concat!(env!("OUT_DIR"), "/units.rs"));
 /// The macros that a file of kernels is compiled with.
 pub fn defines(precision: Precision) -> Vec<String> {
     let storage = match precision {
-        Precision::Fp32 | Precision::Tf32 => "float",
+        Precision::Fp32 => "float",
+        Precision::Tf32 => "tf32",
         Precision::Fp16 => "half",
         Precision::Bf16 => "bf16",
     };
-    let mut defines = vec![format!("STORAGE={storage}")];
-    if precision == Precision::Tf32 {
-        defines.push("TF32=1".into());
-    }
-    defines
+    vec![format!("STORAGE={storage}")]
 }
 
 /// A loaded kernel.

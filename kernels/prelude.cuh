@@ -1,8 +1,8 @@
 // Shared by all kernels: number types, 16-byte packs, reductions, Philox, and tensor core instructions. No kernel includes a
 // CUDA header, so NVRTC needs no CUDA toolkit.
 //
-// T is the storage type of activations: float, half or bfloat16, set by -DSTORAGE=float|half|bf16 when a kernel is compiled.
-// All arithmetic is in float.
+// T is the storage type of activations: float, tf32, half or bfloat16, set by -DSTORAGE=float|tf32|half|bf16 when a kernel is
+// compiled. All arithmetic is in float.
 #pragma once
 
 typedef unsigned char u8;
@@ -18,6 +18,7 @@ typedef unsigned long long u64;
 
 struct half { u16 bits; };  // IEEE binary16
 struct bf16 { u16 bits; };  // bfloat16: the upper half of a float
+struct tf32 { u32 bits; };  // a float whose lower 13 bits are zero: rounded once, where it is stored, for the tensor cores
 
 #ifndef STORAGE
 #define STORAGE float
@@ -31,8 +32,9 @@ DEVICE float to_float(half x) {
     return y;
 }
 DEVICE float to_float(bf16 x) { return __uint_as_float((u32)x.bits << 16); }
+DEVICE float to_float(tf32 x) { return __uint_as_float(x.bits); }
 
-// Rounds to nearest, ties to even. from_float<T>(x)
+// Rounds to nearest; ties to even, to tf32 away from zero. from_float<T>(x)
 template <typename To> DEVICE To from_float(float x);
 template <> DEVICE float from_float<float>(float x) { return x; }
 template <> DEVICE half from_float<half>(float x) {
@@ -52,24 +54,35 @@ template <> DEVICE bf16 from_float<bf16>(float x) {
     return y;
 }
 
+template <> DEVICE tf32 from_float<tf32>(float x) {
+    u32 bits = __float_as_uint(x);
+    // As bfloat16: a carry into the exponent is right, but a NaN would carry into the sign.
+    return {(bits & 0x7fffffffu) > 0x7f800000u ? 0x7fffe000 : (bits + 0x1000) & 0xffffe000u};
+}
+
 // Packs two floats into one word of two T, the first in the lower half, as tensor cores expect.
 template <typename To> DEVICE u32 pack2(float low, float high) {
     return (u32)from_float<To>(low).bits | (u32)from_float<To>(high).bits << 16;
 }
 
-// V consecutive elements as floats. Four are one load or store of 16 bytes (float) or 8 (half, bf16), aligned to its size.
+// V consecutive elements as floats. Four are one load or store of 16 bytes (float, tf32) or 8 (half, bf16), aligned to its size.
 template <int V> struct Pack { float v[V]; };
 typedef Pack<4> float4x;
 DEVICE float4x load4(const float* p) {
     float4 x = *(const float4*)p;
     return {{x.x, x.y, x.z, x.w}};
 }
+DEVICE float4x load4(const tf32* p) { return load4((const float*)p); }
 template <typename From> DEVICE float4x load4(const From* p) {
     uint2 x = *(const uint2*)p;
     return {{to_float(From{(u16)x.x}), to_float(From{(u16)(x.x >> 16)}), to_float(From{(u16)x.y}),
              to_float(From{(u16)(x.y >> 16)})}};
 }
 DEVICE void store4(float* p, float4x x) { *(float4*)p = make_float4(x.v[0], x.v[1], x.v[2], x.v[3]); }
+DEVICE void store4(tf32* p, float4x x) {
+    *(uint4*)p = make_uint4(from_float<tf32>(x.v[0]).bits, from_float<tf32>(x.v[1]).bits, from_float<tf32>(x.v[2]).bits,
+                            from_float<tf32>(x.v[3]).bits);
+}
 template <typename To> DEVICE void store4(To* p, float4x x) {
     *(uint2*)p = make_uint2(pack2<To>(x.v[0], x.v[1]), pack2<To>(x.v[2], x.v[3]));
 }
@@ -189,12 +202,7 @@ DEVICE void mma_m16n8k16(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1, bf16)
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
-// c (16×8) += a (16×8) · b (8×8), inputs rounded to tf32 by to_tf32.
-DEVICE u32 to_tf32(float x) {
-    u32 y;
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(x));
-    return y;
-}
+// c (16×8) += a (16×8) · b (8×8), inputs tf32.
 DEVICE void mma_m16n8k8_tf32(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
     asm volatile(
         "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"

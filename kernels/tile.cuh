@@ -18,16 +18,22 @@ struct Place {
     bool inside;  // if false the pack is zeros and p is not read
 };
 
+// What T is, for the preprocessor.
+#define NUMBER_float 1
+#define NUMBER_half 2
+#define NUMBER_bf16 3
+#define NUMBER_tf32 4
+#define PASTE(A, B) A##B
+#define NUMBER_OF(STORAGE) PASTE(NUMBER_, STORAGE)
+#define TF32 (NUMBER_OF(STORAGE) == 4)
+#define TENSOR (NUMBER_OF(STORAGE) == 2 && __CUDA_ARCH__ >= 750 || NUMBER_OF(STORAGE) > 2 && __CUDA_ARCH__ >= 800)
+
 constexpr int SLICE = 8;
 
 // For __launch_bounds__: blocks that must fit a multiprocessor, two of 256 threads with 128 registers each, or six of 64 with
 // 168, but four where each element is loaded by itself. Code for Volta, Turing and consumer Blackwell, and tf32 code for any
 // Blackwell, would spill a few registers to do so.
-#ifdef TF32
-#define TWO_BLOCKS (__CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < 1000)
-#else
-#define TWO_BLOCKS (__CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < 1200)
-#endif
+#define TWO_BLOCKS (__CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < (TF32 ? 1000 : 1200))
 #define TILE_BLOCKS(WARPS_N, WIDTH) ((WARPS_N) == 1 ? (TWO_BLOCKS && (WIDTH) == 4 ? 6 : 4) : TWO_BLOCKS ? 2 : 1)
 
 // v = the elements of a pack as floats.
@@ -173,17 +179,6 @@ template <int WARPS_M, int WARPS_N, int WIDTH> struct FloatTile {
 // q ^ 2·(k mod 4). So neither the eight rows that ldmatrix reads at once, nor eight chunks stored at once, nor the 4 × 8 words
 // that tf32 reads where ldmatrix cannot transpose, have bank conflicts.
 
-#define NUMBER_float 1
-#define NUMBER_half 2
-#define NUMBER_bf16 3
-#define PASTE(A, B) A##B
-#define NUMBER_OF(STORAGE) PASTE(NUMBER_, STORAGE)
-#ifdef TF32
-#define TENSOR (__CUDA_ARCH__ >= 800)
-#else
-#define TENSOR (NUMBER_OF(STORAGE) == 2 && __CUDA_ARCH__ >= 750 || NUMBER_OF(STORAGE) == 3 && __CUDA_ARCH__ >= 800)
-#endif
-
 #if TENSOR
 template <int WARPS_M, int WARPS_N> struct TensorTile {
     static constexpr int M = 32 * WARPS_M, N = 64 * WARPS_N, THREADS = 32 * WARPS_M * WARPS_N;
@@ -272,14 +267,10 @@ template <int WARPS_M, int WARPS_N> struct TensorTile {
                              : "memory");
             }
         }
-#ifdef TF32
-#pragma unroll
-        for (int r = 0; r < 4; r++) d[r] = to_tf32(__uint_as_float(d[r]));
-#endif
     }
 
     DEVICE static void multiply_add(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-#ifdef TF32
+#if TF32
         mma_m16n8k8_tf32(c, a, b0, b1);
 #elif __CUDA_ARCH__ >= 800
         mma_m16n8k16(c, a, b0, b1, T{});

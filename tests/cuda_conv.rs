@@ -17,7 +17,7 @@ fn check(s: ConvShape, precision: Precision, relu: bool, accumulate: bool) {
     let [old_w, old_b] = [numbers(5, s.weight_len(), Precision::Fp32), numbers(6, filters, Precision::Fp32)];
     let found = driver.run(&what, precision, |kernels| {
         let [x, dy] = [&x, &dy].map(|x| stored_array(kernels, x));
-        let layout = FilterLayout::of(&s, kernels.storage().size());
+        let layout = FilterLayout::of(&s, kernels.storage());
         let reordered = |w: &[f32]| {
             let mut filters = vec![0.0; layout.len()];
             w.iter().enumerate().for_each(|(i, &w)| filters[layout.position(i)] = w);

@@ -160,37 +160,6 @@ fn devices_with_fewer_instructions() {
     driver::again_on(&["t4", "v100"], "each_tile_once");
 }
 
-/// Floats that are no tf32 are rounded to the nearest: each factor moves by 2⁻¹¹ of itself at most. Cut off, it would
-/// move by twice that, which single products show.
-#[test]
-fn tf32_rounds_its_factors() {
-    let driver = driver::driver();
-    // Rows of whole packs, for tensor cores; and some that are none.
-    for (transpose, m, n, k) in
-        [(Transpose::Tn, 16, 24, 1), (Transpose::Tn, 12, 28, 33), (Transpose::Nt, 64, 8, 40), (Transpose::Nt, 7, 9, 33)]
-    {
-        let gemm = Gemm { transpose, m, n, k };
-        let (a, b) = (numbers(1, m * k, Precision::Fp32), numbers(2, n * k, Precision::Fp32));
-        let (expected, sums) = product(&gemm, &a, &b);
-        let found = driver.run(&format!("{gemm:?}"), Precision::Tf32, |kernels| {
-            let (a, b, mut c) = (floats(kernels, &a), floats(kernels, &b), floats(kernels, &vec![0.0; m * n]));
-            let mut workspace = floats(kernels, &vec![0.0; gemm.workspace()]);
-            match transpose {
-                Transpose::Tn => {
-                    let mut sums = floats(kernels, &vec![0.0; m]);
-                    kernels.gemm_gradients(&gemm, [&a, &b], false, &mut c, &mut sums, &mut workspace).unwrap();
-                }
-                _ => kernels.gemm(&gemm, &a, &b, &Epilogue::default(), &mut c, &mut workspace).unwrap(),
-            }
-            vec![read(kernels, &c)]
-        });
-        let rounded = 2f64.powi(-10) + 2f64.powi(-22);
-        assert_close(&format!("{gemm:?} in tf32"), &found[0], &expected, |i| {
-            rounded * sums[i] + bound(k, sums[i] * (1.0 + rounded), Precision::Tf32)
-        });
-    }
-}
-
 #[test]
 fn empty_sums_and_outputs() {
     for transpose in TRANSPOSES {

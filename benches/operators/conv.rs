@@ -6,7 +6,7 @@ use super::{Case, Net, floats, stored};
 
 /// Weights in the kernels' order.
 fn weights(kernels: &Kernels, conv: &ConvShape) -> Result<Array> {
-    stored(kernels, FilterLayout::of(conv, kernels.storage().size()).len())
+    stored(kernels, FilterLayout::of(conv, kernels.storage()).len())
 }
 
 pub fn cases(net: &Net) -> Vec<Case> {
@@ -51,7 +51,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
         cases.push(
             Case::new("conv", case("backward weight"), move |kernels| {
                 let (x, dy) = (stored(kernels, x)?, stored(kernels, y)?);
-                let layout = FilterLayout::of(&conv, kernels.storage().size());
+                let layout = FilterLayout::of(&conv, kernels.storage());
                 let (mut dw, mut db) = (floats(kernels, layout.len())?, floats(kernels, filters)?);
                 let mut work = floats(kernels, Kernels::conv_backward_weight_workspace(&conv))?;
                 Ok(Box::new(move || {

@@ -21,7 +21,7 @@ mod total;
 use alexnet_core::alexnet::{Options, Variant, architecture};
 use alexnet_core::architecture::TracedLayer;
 use alexnet_core::random::{Philox, uniform_f32};
-use alexnet_kernels::{Array, Kernels, Number, Result};
+use alexnet_kernels::{Array, Kernels, Number, Result, Tf32};
 use half::{bf16, f16};
 
 /// Something a GPU does, ready to be done again and again.
@@ -116,11 +116,12 @@ impl Net {
 /// `len` numbers of the storage's type in [-1, 1), of which half are less than 0, as activations' gradients are.
 fn stored(kernels: &Kernels, len: usize) -> Result<Array> {
     let mut array = kernels.zeros(kernels.storage(), len)?;
-    let numbers = numbers(len);
+    let numbers: Vec<f32> = numbers(len).collect();
     match kernels.storage() {
-        Number::F16 => kernels.write(&numbers.map(f16::from_f32).collect::<Vec<_>>(), &mut array)?,
-        Number::Bf16 => kernels.write(&numbers.map(bf16::from_f32).collect::<Vec<_>>(), &mut array)?,
-        _ => kernels.write(&numbers.collect::<Vec<f32>>(), &mut array)?,
+        Number::F16 => kernels.write_rounded::<f16>(&numbers, &mut array, 0, &mut Vec::new())?,
+        Number::Bf16 => kernels.write_rounded::<bf16>(&numbers, &mut array, 0, &mut Vec::new())?,
+        Number::Tf32 => kernels.write_rounded::<Tf32>(&numbers, &mut array, 0, &mut Vec::new())?,
+        _ => kernels.write(&numbers, &mut array)?,
     }
     Ok(array)
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use alexnet_ops::Number;
 use alexnet_ops::shape::ConvShape;
 
 /// Bytes per memory sector.
@@ -20,17 +21,17 @@ pub struct FilterLayout {
 }
 
 impl FilterLayout {
-    /// Of `filters` filters with `channels` channels each and windows of side `kernel`, for elements of `size` bytes in the
-    /// products.
-    pub fn new([filters, channels, kernel]: [usize; 3], size: usize) -> Self {
+    /// Of `filters` filters with `channels` channels each and windows of side `kernel`, for products of this type.
+    pub fn new([filters, channels, kernel]: [usize; 3], number: Number) -> Self {
+        let size = number.size();
         let length = kernel * channels;
         let padded = length.next_multiple_of(SECTOR / size);
         let pads = !(channels * size).is_multiple_of(16) && (filters * size).is_multiple_of(16) && padded <= 2 * length;
         Self { filters, channels, kernel, row: if pads { padded } else { length } }
     }
     /// Of a convolution.
-    pub fn of(conv: &ConvShape, size: usize) -> Self {
-        Self::new([conv.filters, conv.group_channels(), conv.kernel], size)
+    pub fn of(conv: &ConvShape, number: Number) -> Self {
+        Self::new([conv.filters, conv.group_channels(), conv.kernel], number)
     }
     /// Elements per row of a window, L.
     pub const fn row(&self) -> usize {
@@ -76,15 +77,15 @@ mod tests {
 
     #[test]
     fn every_element_has_its_place() {
-        for (shape, size, row) in [
-            ([64, 3, 3], 4, 16),
-            ([64, 3, 11], 2, 48),
-            ([64, 3, 11], 4, 40),
-            ([5, 3, 3], 4, 9), // filters in no whole packs
-            ([8, 1, 1], 4, 1), // more zeros than elements
-            ([6, 8, 3], 2, 24),
+        for (shape, number, row) in [
+            ([64, 3, 3], Number::F32, 16),
+            ([64, 3, 11], Number::F16, 48),
+            ([64, 3, 11], Number::F32, 40),
+            ([5, 3, 3], Number::F32, 9), // filters in no whole packs
+            ([8, 1, 1], Number::F32, 1), // more zeros than elements
+            ([6, 8, 3], Number::F16, 24),
         ] {
-            let layout = FilterLayout::new(shape, size);
+            let layout = FilterLayout::new(shape, number);
             assert_eq!(layout.row(), row, "{shape:?}");
             let mut places: Vec<_> = (0..layout.dense_len()).map(|i| layout.position(i)).collect();
             places.sort_unstable();
@@ -93,7 +94,7 @@ mod tests {
             let used = |place: &usize| *place < layout.len() && place % row < shape[1] * shape[2];
             assert!(places.iter().all(used), "{shape:?}");
         }
-        let layout = FilterLayout::new([64, 3, 3], 4);
+        let layout = FilterLayout::new([64, 3, 3], Number::F32);
         assert_eq!(layout.filters_of(26..54), 0..2 * 48);
         assert_eq!(layout.filters_of(27..55), 48..3 * 48);
         // Filter 2, channel 1, row 2, column 0.

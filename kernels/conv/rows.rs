@@ -4,6 +4,7 @@ use alexnet_ops::shape::ConvShape;
 
 use super::{Divisor, FilterLayout};
 use crate::Kernels;
+use crate::Number;
 use crate::array::Array;
 use crate::error::Result;
 use crate::launch::{Grid, Value};
@@ -34,15 +35,15 @@ pub(super) struct View {
 
 impl View {
     /// x in place.
-    pub fn plain(conv: &ConvShape, size: usize) -> Self {
+    pub fn plain(conv: &ConvShape, number: Number) -> Self {
         let ConvShape { width, channels, kernel, stride, padding, .. } = *conv;
-        Self { width, channels, kernel, stride, padding, filter: FilterLayout::of(conv, size), copied: false }
+        Self { width, channels, kernel, stride, padding, filter: FilterLayout::of(conv, number), copied: false }
     }
-    /// The copy for elements of `size` bytes, if filters are padded and a row of pixels fits a block's shared memory;
+    /// The copy, if filters are padded and a row of pixels fits a block's shared memory;
     /// otherwise x in place.
-    pub fn rows(conv: &ConvShape, size: usize) -> Self {
-        let plain = Self::plain(conv, size);
-        let fits = conv.width * conv.channels * size <= SHARED && conv.output_width() > 0;
+    pub fn rows(conv: &ConvShape, number: Number) -> Self {
+        let plain = Self::plain(conv, number);
+        let fits = conv.width * conv.channels * number.size() <= SHARED && conv.output_width() > 0;
         if conv.groups != 1 || !plain.filter.is_padded() || !fits {
             return plain;
         }
@@ -50,8 +51,8 @@ impl View {
         Self { width, channels, kernel: 1, stride: 1, padding: 0, copied: true, ..plain }
     }
     /// Floats of the copy of x.
-    pub fn copy_floats(&self, conv: &ConvShape, size: usize) -> usize {
-        if self.copied { conv.batch * conv.height * self.width * self.channels * size / 4 } else { 0 }
+    pub fn copy_floats(&self, conv: &ConvShape, number: Number) -> usize {
+        if self.copied { conv.batch * conv.height * self.width * self.channels * number.size() / 4 } else { 0 }
     }
 }
 

@@ -7,7 +7,7 @@ use alexnet_core::Cuda;
 use alexnet_core::device::Memory;
 use alexnet_core::device::cuda::{Buffer, Precision};
 use alexnet_core::random::{Philox, uniform_f32};
-use alexnet_kernels::nvrtc;
+use alexnet_kernels::{Tf32, nvrtc};
 use half::{bf16, f16};
 use serde_json::Value;
 use warpcheck::harness::Harness;
@@ -15,12 +15,11 @@ use warpcheck::harness::Harness;
 /// The unit roundoff of float.
 pub const U: f64 = 1.0 / (1u64 << 24) as f64;
 
-/// The precisions that differ in these operators.
-pub const PRECISIONS: [Precision; 3] = [Precision::Fp32, Precision::Fp16, Precision::Bf16];
+pub const PRECISIONS: [Precision; 4] = Precision::ALL;
 
 /// The GPUs, one a precision, and warpcheck's functions unless it is a real one.
 pub struct Gpu {
-    devices: [Cuda; 3],
+    devices: [Cuda; 4],
     harness: Option<Harness>,
 }
 
@@ -99,7 +98,8 @@ pub fn stored(x: f32, precision: Precision) -> f32 {
     match precision {
         Precision::Fp16 => f16::from_f32(x).to_f32(),
         Precision::Bf16 => bf16::from_f32(x).to_f32(),
-        _ => x,
+        Precision::Tf32 => Tf32::from_f32(x).to_f32(),
+        Precision::Fp32 => x,
     }
 }
 
@@ -109,7 +109,8 @@ pub fn roundoff(x: f64, precision: Precision) -> f64 {
         // Half a unit in the last place; below the smallest normal number that is a constant.
         Precision::Fp16 => x.abs() / 2048.0 + 2f64.powi(-25),
         Precision::Bf16 => x.abs() / 256.0,
-        _ => x.abs() * U,
+        Precision::Tf32 => x.abs() / 2048.0,
+        Precision::Fp32 => x.abs() * U,
     }
 }
 

@@ -6,7 +6,7 @@ pub mod counters;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use alexnet_core::random::{Philox, uniform_f32};
-use alexnet_kernels::{Array, Kernels, Number, Precision, nvrtc};
+use alexnet_kernels::{Array, Kernels, Number, Precision, Tf32, nvrtc};
 use half::{bf16, f16};
 use warpcheck::harness::Harness;
 
@@ -107,12 +107,12 @@ pub fn again_on(profiles: &[&str], test: &str) {
     }
 }
 
-/// What a number becomes in storage; in tf32 what it becomes as a factor.
+/// What a number becomes in storage.
 pub fn stored(x: f32, precision: Precision) -> f32 {
     match precision {
         Precision::Fp16 => f16::from_f32(x).to_f32(),
         Precision::Bf16 => bf16::from_f32(x).to_f32(),
-        Precision::Tf32 => f32::from_bits(x.to_bits() & !0x1fff),
+        Precision::Tf32 => Tf32::from_f32(x).to_f32(),
         Precision::Fp32 => x,
     }
 }
@@ -147,8 +147,9 @@ pub fn floats(kernels: &Kernels, x: &[f32]) -> Array {
 pub fn stored_array(kernels: &Kernels, x: &[f32]) -> Array {
     let mut array = kernels.zeros(kernels.storage(), x.len()).unwrap();
     match kernels.storage() {
-        Number::F16 => kernels.write(&x.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>(), &mut array),
-        Number::Bf16 => kernels.write(&x.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>(), &mut array),
+        Number::F16 => kernels.write_rounded::<f16>(x, &mut array, 0, &mut Vec::new()),
+        Number::Bf16 => kernels.write_rounded::<bf16>(x, &mut array, 0, &mut Vec::new()),
+        Number::Tf32 => kernels.write_rounded::<Tf32>(x, &mut array, 0, &mut Vec::new()),
         _ => kernels.write(x, &mut array),
     }
     .unwrap();
@@ -156,24 +157,15 @@ pub fn stored_array(kernels: &Kernels, x: &[f32]) -> Array {
 }
 
 pub fn read(kernels: &Kernels, array: &Array) -> Vec<f32> {
-    let len = array.len();
+    let mut x = vec![0.0; array.len()];
     match array.number() {
-        Number::F16 => {
-            let mut x = vec![f16::ZERO; len];
-            kernels.read(array, &mut x).unwrap();
-            x.into_iter().map(f16::to_f32).collect()
-        }
-        Number::Bf16 => {
-            let mut x = vec![bf16::ZERO; len];
-            kernels.read(array, &mut x).unwrap();
-            x.into_iter().map(bf16::to_f32).collect()
-        }
-        _ => {
-            let mut x = vec![0.0; len];
-            kernels.read(array, &mut x).unwrap();
-            x
-        }
+        Number::F16 => kernels.read_widened::<f16>(array, 0, &mut x),
+        Number::Bf16 => kernels.read_widened::<bf16>(array, 0, &mut x),
+        Number::Tf32 => kernels.read_widened::<Tf32>(array, 0, &mut x),
+        _ => kernels.read(array, &mut x),
     }
+    .unwrap();
+    x
 }
 
 /// How far a sum of `terms` products, whose absolute values sum to `sum`, may lie from the true one: a rounding of
@@ -189,6 +181,7 @@ pub fn roundoff(x: f64, number: Number) -> f64 {
         // Half a unit in the last place; below the smallest normal number that is a constant.
         Number::F16 => x.abs() / 2048.0 + 2f64.powi(-25),
         Number::Bf16 => x.abs() / 256.0,
+        Number::Tf32 => x.abs() / 2048.0,
         _ => 0.0,
     }
 }

@@ -13,4 +13,4 @@ pub mod shape;
 
 pub use error::{Error, Result, expect_labels, expect_len, front, front_mut};
 pub use optimizer::Sgd;
-pub use precision::{Number, Precision, Scaler};
+pub use precision::{Number, Precision, Scaler, Tf32};

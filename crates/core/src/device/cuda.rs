@@ -1,8 +1,8 @@
 //! The device for an NVIDIA GPU, by the kernels of `alexnet_kernels`.
 //!
 //! Activations and their gradients are stored in the network's precision; parameters, their gradients and momentum, losses and
-//! counts of correct predictions are always float. In half precision a weight also has a copy in half precision, which the
-//! matrix products read and each update renews. Weights of convolutions lie in the order in which the products read them.
+//! counts of correct predictions are always float. In all precisions but fp32 a weight also has a copy in that precision,
+//! which the matrix products read and each update renews. Weights of convolutions lie in the order in which the products read them.
 //! All work runs in order on one stream.
 
 use std::sync::{Mutex, PoisonError};
@@ -64,6 +64,7 @@ impl Cuda {
             moved: 0,
             f16: Vec::new(),
             bf16: Vec::new(),
+            tf32: Vec::new(),
         };
         let scaler = if scaled { Scaler { scale: SCALE, ..Scaler::default() } } else { Scaler::default() };
         kernels.write_scaler(&scaler, &mut scratch.scaler).map_err(fail)?;
@@ -179,7 +180,7 @@ impl Memory for Cuda {
     }
     fn gradients(&self, shape: &[usize]) -> Result<Buffer> {
         let &[filters, channels, kernel, _] = shape else { return self.zeros(shape.iter().product()) };
-        let layout = FilterLayout::new([filters, channels, kernel], self.kernels.storage().size());
+        let layout = FilterLayout::new([filters, channels, kernel], self.kernels.storage());
         Ok(Buffer { layout: Some(layout), ..self.zeros(layout.len())? })
     }
     fn bytes(&self, len: usize) -> Result<Array> {
@@ -249,9 +250,10 @@ impl Memory for Cuda {
     }
 
     fn storage(&self) -> Storage {
-        let activation = self.kernels.storage().size();
-        // In half precision there are two copies of the weights.
-        Storage { parameter: if activation < 4 { 4 + activation } else { 4 }, gradient: 4, activation }
+        let (storage, master) = (self.kernels.storage(), Number::F32.size());
+        // All but fp32 have a copy of the weights, which the products read.
+        let copy = if storage == Number::F32 { 0 } else { storage.size() };
+        Storage { parameter: master + copy, gradient: 4, activation: storage.size() }
     }
     fn memory(&self) -> Result<Option<(u64, u64)>> {
         self.ok(self.kernels.memory()).map(Some)

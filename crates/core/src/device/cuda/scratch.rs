@@ -3,7 +3,7 @@
 use std::sync::MutexGuard;
 
 use alexnet_kernels::{self as kernels, Array, Kernels, Turn};
-use alexnet_ops::{Number, expect_len};
+use alexnet_ops::{Number, Tf32, expect_len};
 use half::{bf16, f16};
 
 use super::Cuda;
@@ -24,9 +24,10 @@ pub(super) struct Scratch {
     pub(super) scaler: Array,
     /// How often an array was reallocated.
     pub(super) moved: u64,
-    /// Staging memory for conversions to half precision.
+    /// Staging memory for conversions.
     pub(super) f16: Vec<f16>,
     pub(super) bf16: Vec<bf16>,
+    pub(super) tf32: Vec<Tf32>,
 }
 
 /// The locked scratch, and the thread's turn on the stream.
@@ -69,38 +70,23 @@ impl Cuda {
 
     pub(super) fn write_array(&self, from: &[f32], to: &mut Array, start: usize) -> Result<()> {
         expect_len("write", "to", to.len(), start + from.len())?;
-        let Scratch { f16: halves, bf16: bhalves, .. } = &mut *self.scratch();
+        let Scratch { f16, bf16, tf32, .. } = &mut *self.scratch();
         self.ok(match to.number() {
-            Number::F16 => {
-                halves.clear();
-                halves.extend(from.iter().map(|&x| f16::from_f32(x)));
-                self.kernels.write_at(halves, to, start)
-            }
-            Number::Bf16 => {
-                bhalves.clear();
-                bhalves.extend(from.iter().map(|&x| bf16::from_f32(x)));
-                self.kernels.write_at(bhalves, to, start)
-            }
+            Number::F16 => self.kernels.write_rounded(from, to, start, f16),
+            Number::Bf16 => self.kernels.write_rounded(from, to, start, bf16),
+            Number::Tf32 => self.kernels.write_rounded(from, to, start, tf32),
             _ => self.kernels.write_at(from, to, start),
         })
     }
 
     pub(super) fn read_array(&self, from: &Array, start: usize, to: &mut [f32]) -> Result<()> {
         expect_len("read", "from", from.len(), start + to.len())?;
-        match from.number() {
-            Number::F16 => {
-                let mut half = vec![f16::ZERO; to.len()];
-                self.ok(self.kernels.read_at(from, start, &mut half))?;
-                to.iter_mut().zip(half).for_each(|(to, x)| *to = x.to_f32());
-            }
-            Number::Bf16 => {
-                let mut half = vec![bf16::ZERO; to.len()];
-                self.ok(self.kernels.read_at(from, start, &mut half))?;
-                to.iter_mut().zip(half).for_each(|(to, x)| *to = x.to_f32());
-            }
-            _ => self.ok(self.kernels.read_at(from, start, to))?,
-        }
-        Ok(())
+        self.ok(match from.number() {
+            Number::F16 => self.kernels.read_widened::<f16>(from, start, to),
+            Number::Bf16 => self.kernels.read_widened::<bf16>(from, start, to),
+            Number::Tf32 => self.kernels.read_widened::<Tf32>(from, start, to),
+            _ => self.kernels.read_at(from, start, to),
+        })
     }
 
     /// Floats of workspace that `operations` need.
