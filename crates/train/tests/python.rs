@@ -1,6 +1,6 @@
 //! What `alexnet export` writes, opened by those it is for: onnx's checker, onnxruntime, `torch.export.load`,
 //! `torch.jit.load`, a plain PyTorch module, the safetensors package. What `alexnet` sees of pictures is compared with
-//! torchvision.
+//! torchvision, and the instructions of compiled kernels with a table.
 //!
 //! Run it with `cargo test --release --package alexnet-train --test python --test browser --test fuzz -- --ignored`. It
 //! makes a Python environment in the user's cache folder by pip, once (5 GB: PyTorch on PyPI comes with CUDA's libraries);
@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use alexnet_core::random::Philox;
 use alexnet_core::{Cpu, Network};
+use alexnet_kernels::nvrtc::{self, Code, Nvrtc, Target};
+use alexnet_kernels::{Precision, UNITS};
 use alexnet_train::data::augment::resized_crop::resize_box;
 use alexnet_train::data::{CropScale, Dataset, Loader, LoaderOptions, Options, decode};
 use alexnet_train::run::checkpoint;
@@ -282,4 +284,37 @@ fn resized_crops_are_those_of_torchvision() {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
     print!("{}", text(&output.stdout));
+}
+
+/// The main loops of the products have no more instructions than `benches/sass/loops.txt` says.
+#[test]
+#[ignore = "needs a disassembler of 10 MB, which it installs by pip"]
+fn main_loops_are_as_short_as_the_table_says() {
+    let nvrtc = Nvrtc::find().unwrap_or_else(|_| {
+        nvrtc::fetch().unwrap_or_else(|error| panic!("{error}"));
+        Nvrtc::find().unwrap_or_else(|error| panic!("{error}"))
+    });
+    let place = Place::new();
+    for unit in UNITS.iter().filter(|unit| ["conv", "gemm"].contains(&unit.name)) {
+        for (sm, (name, precision)) in [80, 90].into_iter().flat_map(|sm| {
+            [("fp16", Precision::Fp16), ("fp32", Precision::Fp32), ("tf32", Precision::Tf32)].map(|of| (sm, of))
+        }) {
+            let target = Target { code: Code::Cubin, sm };
+            let options = Nvrtc::options(target, &alexnet_kernels::defines(precision));
+            let compiled = nvrtc.compile(unit, target, &options).unwrap_or_else(|error| panic!("{error}"));
+            fs::write(place.path(&format!("{}-{target}-{name}.cubin", unit.name)), compiled.image).unwrap();
+        }
+    }
+    let python =
+        environment::python(&["nvidia-cuda-nvdisasm==13.5.37"], "10 MB").unwrap_or_else(|error| panic!("{error}"));
+    let sass = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/sass");
+    let mut command = Command::new(python);
+    command.arg(sass.join("count.py")).arg(place.path(""));
+    // Another compiler makes other loops.
+    if nvrtc.version() == (12, 9) {
+        command.arg(sass.join("loops.txt"));
+    }
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
 }
