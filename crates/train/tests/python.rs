@@ -10,8 +10,9 @@ mod command;
 mod environment;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use alexnet_core::random::Philox;
@@ -65,16 +66,28 @@ fn logits(place: &Place, checkpoint_path: &Path) {
     write(place.path("logits.f32"), &logits);
 }
 
-/// Runs a script of `tests/python` on the folder and prints what it says.
+/// Runs a script of `tests/python` on the folder and prints what it says. Lines of the form `alexnet ARGUMENTS` are
+/// commands that must succeed; the script reads what they print as a line of JSON. So it can make, compare and delete a
+/// large file before it asks for the next.
 fn python(place: &Place, script: &str, arguments: &[&str]) {
     let python = environment::python(&PACKAGES, "5 GB").unwrap_or_else(|error| panic!("{error}"));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(script);
     let mut command = Command::new(&python);
     command.arg(script).arg(arguments[0]).arg(place.path("")).args(&arguments[1..]);
-    let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", python.display()));
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
-    print!("{arguments:?}:\n{}", text(&output.stdout));
+    let errors = fs::File::create(place.path("errors.txt")).unwrap();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", python.display()));
+    let mut answers = child.stdin.take().unwrap();
+    println!("{arguments:?}:");
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        match line.strip_prefix("alexnet ") {
+            Some(command) => writeln!(answers, "{}", serde_json::json!(place.succeed(command))).unwrap(),
+            None => println!("{line}"),
+        }
+    }
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{arguments:?}: {}", fs::read_to_string(place.path("errors.txt")).unwrap());
 }
 
 /// Writes the pixels of every picture in a folder, and `FOLDER.jsonl` with their size.
@@ -102,21 +115,6 @@ fn proof(variant: &str, groups: &str, side: &str) {
     let out = place.succeed(&format!("import source.pth -o checkpoint.safetensors --classes cifar10 {residual}"));
     assert!(out.contains(&format!("{variant}, images {side}x{side}, 10 classes")), "{out}");
     logits(&place, &place.path("checkpoint.safetensors"));
-    for name in ["out.onnx", "out.pt2", "out.pt", "out.pth", "out.safetensors"] {
-        place.succeed(&format!("export checkpoint.safetensors -o {name}"));
-    }
-    for name in ["fp16.onnx", "fp16.pth", "fp16.safetensors"] {
-        place.succeed(&format!("export checkpoint.safetensors -o {name} --half"));
-    }
-    place.succeed("export checkpoint.safetensors -o fp16-whole.onnx --half --softmax --with-preprocess");
-    for name in ["whole.onnx", "whole.pt2", "whole.pt"] {
-        place.succeed(&format!("export checkpoint.safetensors -o {name} --softmax --with-preprocess"));
-    }
-    for name in ["legacy", "half"] {
-        place
-            .succeed(&format!("import {name}.pth -o {name}.safetensors --arch {variant} --classes cifar10 {residual}"));
-        place.succeed(&format!("export {name}.safetensors -o {name}-out.pth"));
-    }
     call("check");
 }
 
@@ -138,22 +136,8 @@ fn imported_weights_see_what_torchvisions_preset_shows_them() {
 #[test]
 #[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
 fn weights_of_training_scripts() {
-    let python = environment::python(&PACKAGES, "5 GB").unwrap_or_else(|error| panic!("{error}"));
     let place = Place::new();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/weights.py");
-    let call = |action: &str| {
-        let output = Command::new(&python).arg(&script).arg(action).arg(place.path("")).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(output.status.success(), "{action}: {}{}", text(&output.stdout), text(&output.stderr));
-        print!("{}", text(&output.stdout));
-    };
-    call("make");
-    for line in fs::read_to_string(place.path("cases.txt")).unwrap().lines() {
-        let (name, _) = line.split_once(' ').unwrap();
-        let out = place.succeed(&format!("import {name} -o {name}.out.safetensors"));
-        assert!(out.contains("modern, images 32x32, 10 classes"), "{name}: {out}");
-    }
-    call("check");
+    python(&place, "weights.py", &["check"]);
     let names = fs::read_to_string(place.path("imagenet.txt")).unwrap();
     assert_eq!(names.lines().collect::<Vec<_>>(), alexnet_train::import::classes::imagenet());
 }
@@ -253,7 +237,6 @@ fn modern_with_shortcuts() {
 #[test]
 #[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
 fn resized_crops_are_those_of_torchvision() {
-    let python = environment::python(&PACKAGES, "5 GB").unwrap_or_else(|error| panic!("{error}"));
     let (place, philox) = (Place::new(), Philox::new(1));
     let (width, height) = (173, 131);
     // A gradient with noise: a filter that is off by a fraction of a pixel shows.
@@ -279,11 +262,7 @@ fn resized_crops_are_those_of_torchvision() {
     {
         fs::write(place.path(name), bytes).unwrap();
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/resized_crop.py");
-    let output = Command::new(&python).arg(script).arg(place.path("")).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
-    print!("{}", text(&output.stdout));
+    python(&place, "resized_crop.py", &["check"]);
 }
 
 /// The main loops of the products have no more instructions than `benches/sass/loops.txt` says.

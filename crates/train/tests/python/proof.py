@@ -1,10 +1,11 @@
-"""Proves what `alexnet export` writes: `make` writes weights and pictures, `check` compares all with PyTorch.
+"""Proves what `alexnet export` writes: `make` writes weights, `check` has them exported and compares all with PyTorch.
 
 Called by tests/python.rs, a variant at a time, in a folder of its own.
 """
 
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -101,8 +102,20 @@ def make(folder, variant, groups, side):
             scale = 0.1 if tensor.dim() == 1 else (2.0 / tensor[0].numel()) ** 0.5
             tensor.normal_(0, scale)
     torch.save(state, folder / "source.pth")
-    torch.save({f"module.{k}": v for k, v in state.items()}, folder / "legacy.pth", _use_new_zipfile_serialization=False)
-    torch.save({"epoch": 3, "state_dict": {k: v.half() if v.is_floating_point() else v for k, v in state.items()}}, folder / "half.pth")
+
+
+def alexnet(arguments):
+    """Has tests/python.rs run the binary, and returns what it prints."""
+    print(f"alexnet {arguments}", flush=True)
+    return json.loads(sys.stdin.readline())
+
+
+@contextmanager
+def exported(folder, name, options="", checkpoint="checkpoint.safetensors"):
+    """A file that `alexnet export` writes, gone afterwards: a dozen of them would take gigabytes."""
+    alexnet(f"export {checkpoint} -o {name} {options}")
+    yield folder / name
+    (folder / name).unlink()
 
 
 def close(what, found, expected, tolerance=TOLERANCE):
@@ -182,24 +195,55 @@ def read_script(path, images, variant, side):
         return script.eval()(torch.from_numpy(images)).numpy(), script.state_dict()
 
 
+def probable(what, found, ours, tolerance):
+    """Compares probabilities from uint8 images with our logits."""
+    powers = np.exp(ours - ours.max(1, keepdims=True), dtype=np.float64)
+    worst = np.abs(found - powers / powers.sum(1, keepdims=True)).max()
+    # d softmax ≤ half of twice the largest change of a logit.
+    assert found.dtype == np.float32 and worst <= tolerance * np.abs(ours).max(), f"{what}: {worst:.2e}"
+    assert np.abs(found.sum(1) - 1).max() < (1e-5 if tolerance == TOLERANCE else 1e-3)
+
+
+def imported(folder, name, state, variant, **how):
+    """What comes out of a file that PyTorch wrote, imported and exported again."""
+    torch.save(state, folder / f"{name}.pth", **how)
+    arch = variant.removesuffix("-residual").removesuffix("-batch-norm")
+    residual = "--residual" if variant.endswith("-residual") else ""
+    alexnet(f"import {name}.pth -o {name}.safetensors --arch {arch} --classes cifar10 {residual}")
+    (folder / f"{name}.pth").unlink()
+    with exported(folder, f"{name}-out.pth", checkpoint=f"{name}.safetensors") as path:
+        (folder / f"{name}.safetensors").unlink()
+        return torch.load(path, weights_only=True)
+
+
 def check(folder, variant, groups, side):
     shape = (IMAGES, side, side, 3)
     pixels = np.fromfile(folder / "pixels.u8", np.uint8).reshape(shape)
     images = np.fromfile(folder / "images.f32", np.float32).reshape(shape).transpose(0, 3, 1, 2).copy()
     ours = np.fromfile(folder / "logits.f32", np.float32).reshape(IMAGES, CLASSES)
-    source = torch.load(folder / "source.pth", weights_only=True)
-
+    saved = torch.load(folder / "source.pth", weights_only=True)
     # Only PyTorch counts the batches, for a momentum of None; it takes a state dict without.
-    source = {name: tensor for name, tensor in source.items() if not name.endswith("num_batches_tracked")}
+    source = {name: tensor for name, tensor in saved.items() if not name.endswith("num_batches_tracked")}
+    half = {name: tensor.half() for name, tensor in source.items()}
     plain = module(variant, groups, side)
-    state = torch.load(folder / "out.pth", weights_only=True)
-    equal("PyTorch file", state, source)
-    plain.load_state_dict(state)
-    with torch.inference_mode():
-        close("plain PyTorch module", ours, plain(torch.from_numpy(images)).numpy())
-    close("onnxruntime", ours, read_onnx(folder / "out.onnx", images, variant, side))
-    for what, (found, own) in [("torch.jit.load", read_script(folder / "out.pt", images, variant, side)),
-                               ("torch.export.load", read_exported(folder / "out.pt2", images, variant, side))]:
+    sizes = {}
+
+    def predicted(state):
+        plain.load_state_dict(state)
+        with torch.inference_mode():
+            return plain(torch.from_numpy(images)).numpy()
+
+    with exported(folder, "out.pth") as path:
+        state = torch.load(path, weights_only=True)
+        equal("PyTorch file", state, source)
+        close("plain PyTorch module", ours, predicted(state))
+        sizes["pth"] = path.stat().st_size
+    with exported(folder, "out.onnx") as path:
+        close("onnxruntime", ours, read_onnx(path, images, variant, side))
+        sizes["onnx"] = path.stat().st_size
+    for what, name, read in [("torch.jit.load", "out.pt", read_script), ("torch.export.load", "out.pt2", read_exported)]:
+        with exported(folder, name) as path:
+            found, own = read(path, images, variant, side)
         close(what, ours, found)
         if any(name.endswith("running_mean") for name in source):
             # The batch norms are part of the layers before them: the last layer alone is as it was.
@@ -209,44 +253,43 @@ def check(folder, variant, groups, side):
         else:
             equal(f"{what}: state dict", own, source)
 
-    # In fp16: weights, and with ONNX the layers; input and output stay fp32.
-    close("onnxruntime, fp16", read_onnx(folder / "fp16.onnx", images, variant, side, HALF), ours, HALF)
-    half = {name: tensor.half() for name, tensor in source.items()}
-    for name, found in [("fp16.safetensors", load_file(folder / "fp16.safetensors")),
-                        ("fp16.pth", torch.load(folder / "fp16.pth", weights_only=True))]:
-        equal(name, {key: found[key] for key in half}, half)
-        plain.load_state_dict(found)
-        with torch.inference_mode():
-            close(f"plain PyTorch module, {name}", plain(torch.from_numpy(images)).numpy(), ours, HALF)
-    for name in ["onnx", "pth", "safetensors"]:
-        sizes = [(folder / f"{start}.{name}").stat().st_size for start in ["fp16", "out"]]
-        assert sizes[0] < 0.51 * sizes[1], f"{name}: {sizes}"
-
-    # Probabilities from uint8 images, each format against our logits.
-    powers = np.exp(ours - ours.max(1, keepdims=True), dtype=np.float64)
-    probabilities = powers / powers.sum(1, keepdims=True)
-    for what, found in [("ONNX", read_onnx(folder / "whole.onnx", pixels, variant, side)),
-                        ("TorchScript", read_script(folder / "whole.pt", pixels, variant, side)[0]),
-                        ("torch.export", read_exported(folder / "whole.pt2", pixels, variant, side)[0])]:
-        worst = np.abs(found - probabilities).max()
-        # d softmax ≤ half of twice the largest change of a logit.
-        assert worst <= TOLERANCE * np.abs(ours).max(), f"{what} with preprocessing and softmax: {worst:.2e}"
-        assert np.abs(found.sum(1) - 1).max() < 1e-5
-
-    found = read_onnx(folder / "fp16-whole.onnx", pixels, variant, side, HALF)
-    worst = np.abs(found - probabilities).max()
-    assert found.dtype == np.float32 and worst <= HALF * np.abs(ours).max(), f"ONNX in fp16: {worst:.2e}"
-
-    # In the order of the file; the package itself sorts by name.
-    for name in ["out.safetensors", "checkpoint.safetensors"]:
-        with safe_open(folder / name, "pt") as file:
+    def stored(path):
+        """In the order of the file; the package itself sorts by name."""
+        with safe_open(path, "pt") as file:
             recorded(json.loads(file.metadata()["preprocess"]), variant, side)
-        opened = load_file(folder / name)
-        equal(name, {key: opened[key] for key in source}, source)
-        assert set(opened) == set(source)
-    equal("legacy file", torch.load(folder / "legacy-out.pth", weights_only=True), source)
-    halves = {name: tensor.half().float() for name, tensor in source.items()}
-    equal("half file", torch.load(folder / "half-out.pth", weights_only=True), halves)
+        found = load_file(path)
+        assert set(found) == set(source)
+        return {key: found[key] for key in source}
+
+    equal("checkpoint", stored(folder / "checkpoint.safetensors"), source)
+    with exported(folder, "out.safetensors") as path:
+        equal("safetensors", stored(path), source)
+        sizes["safetensors"] = path.stat().st_size
+
+    # In fp16: weights, and with ONNX the layers; input and output stay fp32.
+    for kind in ["onnx", "pth", "safetensors"]:
+        with exported(folder, f"fp16.{kind}", "--half") as path:
+            assert path.stat().st_size < 0.51 * sizes[kind], f"{kind}: {path.stat().st_size} of {sizes[kind]}"
+            if kind == "onnx":
+                close("onnxruntime, fp16", read_onnx(path, images, variant, side, HALF), ours, HALF)
+                continue
+            found = stored(path) if kind == "safetensors" else torch.load(path, weights_only=True)
+            equal(path.name, found, half)
+            close(f"plain PyTorch module, {path.name}", predicted(found), ours, HALF)
+
+    for what, name, read in [("ONNX", "whole.onnx", read_onnx),
+                             ("TorchScript", "whole.pt", lambda *arguments: read_script(*arguments)[0]),
+                             ("torch.export", "whole.pt2", lambda *arguments: read_exported(*arguments)[0])]:
+        with exported(folder, name, "--softmax --with-preprocess") as path:
+            probable(f"{what} with preprocessing and softmax", read(path, pixels, variant, side), ours, TOLERANCE)
+    with exported(folder, "fp16-whole.onnx", "--half --softmax --with-preprocess") as path:
+        probable("ONNX in fp16", read_onnx(path, pixels, variant, side, HALF), ours, HALF)
+
+    wrapped = {f"module.{name}": tensor for name, tensor in saved.items()}
+    equal("legacy file", imported(folder, "legacy", wrapped, variant, _use_new_zipfile_serialization=False), source)
+    rounded = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in saved.items()}
+    found = imported(folder, "half", {"epoch": 3, "state_dict": rounded}, variant)
+    equal("half file", found, {name: tensor.float() for name, tensor in half.items()})
 
 
 if __name__ == "__main__":

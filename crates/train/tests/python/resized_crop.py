@@ -1,4 +1,4 @@
-"""Compares our RandomResizedCrop with torchvision's: `resized_crop.py FOLDER`, where the test left its boxes and bytes."""
+"""Compares our RandomResizedCrop with torchvision's: `resized_crop.py check FOLDER`, where the test left its boxes and bytes."""
 import json
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ def distance(a, b):
     return np.abs(np.searchsorted(a, at, side="right") / len(a) - np.searchsorted(b, at, side="right") / len(b)).max()
 
 
-folder = Path(sys.argv[1])
+folder = Path(sys.argv[2])
 cases = json.loads((folder / "crops.json").read_text())
 
 width, height = cases["extent"]

@@ -1,7 +1,6 @@
-"""Weights as public training scripts save them: `make` writes them, `check` compares what was imported with them.
+"""Weights as public training scripts save them, each imported by `alexnet import` and compared with what was saved.
 
-Called by tests/python.rs. Each case is a file that `alexnet import` reads; cases.txt lists them, each with the name of
-the state dict that must come out.
+Called by tests/python.rs, in a folder of its own.
 """
 
 import argparse
@@ -23,7 +22,7 @@ import torch
 import torchvision
 from safetensors.torch import load_file, save_file
 
-from proof import module
+from proof import alexnet, module
 
 OD = collections.OrderedDict
 LEGACY = {"_use_new_zipfile_serialization": False}
@@ -122,7 +121,7 @@ def python_2(state, two):
 
 
 def cases(state, net):
-    """Name, what is saved, how, and the tensors that must come out."""
+    """Name, what is saved, how, and the type that the weights are rounded to."""
     sgd, adam = optimizer(torch.optim.SGD, net), optimizer(torch.optim.AdamW, net)
     inner = OD((name.replace("features.", "features.module."), tensor) for name, tensor in state.items())
     half, double = (OD((n, t.to(d) if t.is_floating_point() else t) for n, t in state.items())
@@ -167,16 +166,16 @@ def cases(state, net):
         ("parameters_with_state", {"net": net.state_dict(keep_vars=True)}),
         ("extra", {**state, "fc.weight": torch.zeros(3, 3)}),
     ]:
-        rounded = name if name in ["half", "bfloat16"] else "state"
-        yield name, value, {}, rounded
+        dtype = {"half": torch.float16, "bfloat16": torch.bfloat16}.get(name, torch.float32)
+        yield name, value, {}, dtype
         # These have no form in the old format.
         old = {k: v for k, v in value.items() if k != "meta"} if name.startswith("beside") else value
-        yield f"{name}_legacy", old, LEGACY, rounded
+        yield f"{name}_legacy", old, LEGACY, dtype
     for protocol in [3, 4, 5]:
-        yield f"protocol_{protocol}", {"state_dict": state, **beside()}, {"pickle_protocol": protocol}, "state"
+        yield f"protocol_{protocol}", {"state_dict": state, **beside()}, {"pickle_protocol": protocol}, torch.float32
 
 
-def make(folder):
+def check(folder):
     torch.manual_seed(7)
     net = module("modern", 1, 32)
     with torch.no_grad():
@@ -184,56 +183,50 @@ def make(folder):
             if tensor.is_floating_point():
                 tensor.normal_().abs_().add_(0.1)
     state = OD((name, tensor.clone()) for name, tensor in net.state_dict().items())
-    for name, dtype in [("state", torch.float32), ("half", torch.float16), ("bfloat16", torch.bfloat16)]:
-        rounded = OD((n, t.to(dtype).float() if t.is_floating_point() else t) for n, t in state.items())
-        torch.save(rounded, folder / f"{name}.expected")
-    names, lines = [], []
+    wanted = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
+    count = 0
 
-    def add(name, expected="state"):
-        names.append(name)
-        lines.append(f"{name} {expected}\n")
-
-    for name, value, how, expected in cases(state, net):
-        torch.save(value, folder / f"{name}.pth", **how)
-        add(f"{name}.pth", expected)
-    for name, two in [("python_2", True), ("before_0_4", False)]:
-        (folder / f"{name}.pth").write_bytes(python_2(state, two))
-        add(f"{name}.pth")
-    packed = zipfile.ZipFile(folder / "packed_again.pth", "w", zipfile.ZIP_DEFLATED)
-    with packed, zipfile.ZipFile(folder / "plain.pth") as plain:
-        for record in plain.infolist():
-            packed.writestr(record.filename, plain.read(record.filename))
-    add("packed_again.pth")
-    torch.serialization.set_crc32_options(False)
-    torch.save(state, folder / "no_checksums.pth")
-    add("no_checksums.pth")
-    save_file(dict(prefixed(state, "module.")), folder / "wrapped.safetensors", metadata={"format": "pt", "author": "ü"})
-    add("wrapped.safetensors")
-    save_file({name.replace("features.", "features.module."): tensor for name, tensor in state.items()}, folder / "inner.safetensors")
-    add("inner.safetensors")
-
-    # PyTorch itself reads them, so that they are what they should be.
-    for name in names:
+    def compare(name, dtype=torch.float32):
+        """The file's weights, imported, have the bits of `state`, rounded to the type. The file goes."""
+        nonlocal count
+        # PyTorch itself reads it, so that it is what it should be.
         if name.endswith(".pth") and not name.startswith(("beside", "protocol_", "timm")):
             torch.load(folder / name, weights_only=True)
-    (folder / "cases.txt").write_text("".join(lines))
+        out = alexnet(f"import {name} -o out.safetensors --force")
+        assert "modern, images 32x32, 10 classes" in out, f"{name}: {out}"
+        found = load_file(folder / "out.safetensors")
+        assert sorted(found) == sorted(wanted), f"{name}: {sorted(found)}"
+        for key, tensor in wanted.items():
+            same = torch.equal(found[key].view(torch.int32), tensor.to(dtype).float().contiguous().view(torch.int32))
+            assert same, f"{name}: {key} differs"
+        (folder / name).unlink()
+        count += 1
+
+    for name, value, how, dtype in cases(state, net):
+        torch.save(value, folder / f"{name}.pth", **how)
+        compare(f"{name}.pth", dtype)
+    for name, two in [("python_2", True), ("before_0_4", False)]:
+        (folder / f"{name}.pth").write_bytes(python_2(state, two))
+        compare(f"{name}.pth")
+    torch.save(state, folder / "plain.pth")
+    with zipfile.ZipFile(folder / "packed_again.pth", "w", zipfile.ZIP_DEFLATED) as packed:
+        with zipfile.ZipFile(folder / "plain.pth") as plain:
+            for record in plain.infolist():
+                packed.writestr(record.filename, plain.read(record.filename))
+    compare("packed_again.pth")
+    torch.serialization.set_crc32_options(False)
+    torch.save(state, folder / "no_checksums.pth")
+    compare("no_checksums.pth")
+    save_file(dict(prefixed(state, "module.")), folder / "wrapped.safetensors", metadata={"format": "pt", "author": "ü"})
+    compare("wrapped.safetensors")
+    save_file({name.replace("features.", "features.module."): tensor for name, tensor in state.items()}, folder / "inner.safetensors")
+    compare("inner.safetensors")
+    print(f"  {count} files of weights, bits equal")
+
     categories = torchvision.models.AlexNet_Weights.DEFAULT.meta["categories"]
     (folder / "imagenet.txt").write_text("".join(f"{name}\n" for name in categories))
 
 
-def check(folder):
-    lines = (folder / "cases.txt").read_text().splitlines()
-    for name, expected in map(str.split, lines):
-        expected = torch.load(folder / f"{expected}.expected", weights_only=True)
-        found = load_file(folder / f"{name}.out.safetensors")
-        wanted = [key for key in expected if not key.endswith("num_batches_tracked")]
-        assert sorted(found) == sorted(wanted), f"{name}: {sorted(found)}"
-        for key in wanted:
-            same = torch.equal(found[key].view(torch.int32), expected[key].float().contiguous().view(torch.int32))
-            assert same, f"{name}: {key} differs"
-    print(f"  {len(lines)} files of weights, bits equal")
-
-
 if __name__ == "__main__":
     _, action, folder = sys.argv
-    {"make": make, "check": check}[action](Path(folder))
+    {"check": check}[action](Path(folder))
