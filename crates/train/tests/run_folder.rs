@@ -360,3 +360,24 @@ fn pipes_and_devices_never_hang() {
     let piped = done(shell.args(["-c", &script]).current_dir(place.path("")).output().unwrap());
     assert!(piped.code == 0 && piped.out.contains("ant"), "{piped:?}");
 }
+
+#[test]
+fn edited_settings_are_not_used_in_silence() {
+    let place = Place::new();
+    place.succeed(&format!("{SHORT} --epochs 1 --out run"));
+    let config = place.path("run/config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let edited = text.replace("\nlr = 0.01\n", "\nlr = 0.02\n");
+    assert_ne!(edited, text);
+    fs::write(&config, edited).unwrap();
+    let said = |arguments: &str| {
+        let done = place.run(arguments);
+        assert_eq!(done.code, 0, "{done:?}");
+        done.error
+    };
+    let error = said("train --resume run --epochs 2");
+    assert!(error.contains("run/config.toml has other values of lr; "), "{error}");
+    assert_eq!(fs::read_to_string(&config).unwrap(), text.replace("\nepochs = 1\n", "\nepochs = 2\n"));
+    let error = said("train --resume run --epochs 3");
+    assert!(!error.contains("config.toml"), "{error}");
+}

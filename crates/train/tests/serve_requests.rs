@@ -135,7 +135,7 @@ fn forms_and_json() {
     refused(&json_of(&json!({ "image": base64, "images": [] })), 400, "BASE64");
     refused(&json_of(&json!({ "images": [] })), 400, "no images");
     refused(&json_of(&json!({ "images": vec![&base64; 21] })), 413, "more than 20");
-    refused(&json_of(&json!(["x"])), 400, "");
+    refused(&json_of(&json!(["x"])), 400, "expected an object");
     refused(
         &server.post("/predict", "Content-Type: application/json; charset=utf-8\r\n", b"{\"image\": "),
         400,

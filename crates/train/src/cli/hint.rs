@@ -216,7 +216,7 @@ pub fn of_file(error: &crate::FileError) -> Option<String> {
 pub fn of_io(error: &io::Error) -> Option<&'static str> {
     Some(match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "free some disk space and run the command again; training goes on with --resume"
+            "free some disk space and run the command again"
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "check the folder's permissions, or choose another with --out"

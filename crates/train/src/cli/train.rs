@@ -352,6 +352,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let config = run.with(args)?;
             config.validate(&config::flag)?;
             config.may_resume(&run)?;
+            resumed.warn_of_edits(&config)?;
             let (done, stale) = (summary::count(resumed.epochs(), "epoch"), resumed.stale());
             if config.out_of_patience(stale) {
                 let stale = summary::count(stale, "evaluation");

@@ -433,15 +433,22 @@ impl Config {
     /// # Errors
     /// [`Error::Changed`] with the first key that must not differ.
     pub fn may_resume(&self, run: &Self) -> Result<()> {
-        let (new, old) = (to_table(self)?, to_table(run)?);
-        let text = |value: Option<&toml::Value>| value.map_or("none".into(), toml::Value::to_string);
-        for key in new.keys().chain(old.keys()).filter(|key| !MAY_CHANGE.contains(&key.as_str())) {
-            let (new, old) = (new.get(key), old.get(key));
-            if new != old {
-                return Err(Error::Changed { key: key.clone(), old: text(old), new: text(new) });
-            }
+        match self.differences(run)?.into_iter().find(|(key, ..)| !MAY_CHANGE.contains(&key.as_str())) {
+            Some((key, new, old)) => Err(Error::Changed { key, old, new }),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// The keys with another value in `other`: key, own value, other value.
+    ///
+    /// # Errors
+    /// As [`Config::to_toml`].
+    pub fn differences(&self, other: &Self) -> Result<Vec<(String, String, String)>> {
+        let (own, other) = (to_table(self)?, to_table(other)?);
+        let text = |value: Option<&toml::Value>| value.map_or("none".into(), toml::Value::to_string);
+        let added = other.keys().filter(|key| !own.contains_key(*key));
+        let differ = own.keys().chain(added).filter(|key| own.get(*key) != other.get(*key));
+        Ok(differ.map(|key| (key.clone(), text(own.get(key)), text(other.get(key)))).collect())
     }
 }
 

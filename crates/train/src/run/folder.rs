@@ -11,10 +11,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use alexnet_core::Device;
 
 use super::checkpoint::{self, Metadata, Tensors};
+use super::config::{Config, LARGEST_TOML};
 use super::error::{Error, Result};
 use super::metrics::{Metrics, Steps};
 use super::tensorboard;
-use crate::atomic_file;
+use crate::{atomic_file, regular_file};
 
 const CONFIG: &str = "config.toml";
 /// Its first line.
@@ -149,6 +150,13 @@ impl RunFolder {
     /// The checkpoint with the best accuracy.
     pub fn best(&self) -> PathBuf {
         self.path.join(BEST)
+    }
+
+    /// The settings that were written, unless the file cannot be read.
+    pub fn config(&self) -> Option<Config> {
+        let path = self.path.join(CONFIG);
+        let text = regular_file::read_text(&path, LARGEST_TOML).ok()?;
+        Config::of_run(&text, &path).ok()
     }
 
     /// Writes the settings in effect, as TOML.

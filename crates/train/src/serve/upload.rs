@@ -269,8 +269,8 @@ fn no_file(field: &str, text: &str) -> Refusal {
 
 /// The body of a JSON request.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Request64<'a> {
+#[serde(deny_unknown_fields, expecting = "an object")]
+struct Pictures<'a> {
     #[serde(borrow)]
     image: Option<Text<'a>>,
     #[serde(borrow)]
@@ -283,7 +283,7 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 fn json(body: &[u8], most: usize) -> Result<Uploads, Refusal> {
     const FORM: &str = "expected {\"image\": \"BASE64\"} or {\"images\": [\"BASE64\", …]}";
-    let request: Request64<'_> =
+    let request: Pictures<'_> =
         serde_json::from_slice(body).map_err(|error| bad(format!("the JSON cannot be used: {error}; {FORM}")))?;
     match (request.image, request.images) {
         (Some(image), None) => Ok(Uploads::one(from_base64(&image.0))),

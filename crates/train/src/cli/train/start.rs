@@ -48,6 +48,26 @@ impl Resumed {
         Config::of_run(&self.checkpoint.metadata().config, &self.folder.last())
     }
 
+    /// Warns of settings that somebody wrote into config.toml: the run goes on with those of its checkpoint, and with `config`,
+    /// what the command line makes of them.
+    ///
+    /// # Errors
+    /// As [`Resumed::config`].
+    pub fn warn_of_edits(&self, config: &Config) -> Result<(), Error> {
+        let Some(edited) = self.folder.config() else { return Ok(()) };
+        let given = config.differences(&self.config()?)?;
+        let edits = edited.differences(config)?.into_iter().map(|(key, ..)| key);
+        let edits: Vec<String> = edits.filter(|key| given.iter().all(|(given, ..)| given != key)).collect();
+        if !edits.is_empty() {
+            notice(&format!(
+                "{}/config.toml has other values of {}; the run goes on with its checkpoint's; give changes as options",
+                self.folder.path().display(),
+                edits.join(", ")
+            ));
+        }
+        Ok(())
+    }
+
     /// What its checkpoint says.
     pub(super) fn metadata(&self) -> &Metadata {
         self.checkpoint.metadata()
