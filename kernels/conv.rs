@@ -8,8 +8,9 @@ use crate::Kernels;
 use crate::Number;
 use crate::array::Array;
 use crate::error::{Error, Result};
-use crate::gemm::{Plan, extent, largest};
+use crate::gemm::extent;
 use crate::launch::Value;
+use crate::plan::{Machine, Plan};
 
 mod filters;
 mod rows;
@@ -73,22 +74,22 @@ struct Shape {
 unsafe impl Value for Shape {}
 
 /// Plans for elements that are loaded in packs of 16 bytes if C/G and K/G are whole numbers of packs.
-fn forward(s: &ConvShape, number: Number) -> Plan {
-    let view = View::rows(s, number);
-    let vectors = (view.channels / s.groups.max(1) * number.size()).is_multiple_of(16);
-    Plan::new([s.output_pixels(), s.group_filters(), view.filter.window()], s.groups, vectors, number, false)
+pub(crate) fn forward(s: &ConvShape, machine: &Machine) -> Plan {
+    let view = View::rows(s, machine.number);
+    let vectors = (view.channels / s.groups.max(1) * machine.number.size()).is_multiple_of(16);
+    Plan::new([s.output_pixels(), s.group_filters(), view.filter.window()], s.groups, vectors, machine, false)
 }
-fn backward_data(s: &ConvShape, number: Number) -> Plan {
+pub(crate) fn backward_data(s: &ConvShape, machine: &Machine) -> Plan {
     let [channels, filters] = [s.group_channels(), s.group_filters()];
-    let vectors = (channels * number.size()).is_multiple_of(16) && (filters * number.size()).is_multiple_of(16);
+    let vectors = [channels, filters].iter().all(|row| (row * machine.number.size()).is_multiple_of(16));
     let terms = s.kernel * s.kernel * filters;
-    Plan::new([s.input_pixels(), channels, terms], s.groups, vectors, number, false)
+    Plan::new([s.input_pixels(), channels, terms], s.groups, vectors, machine, false)
 }
-fn backward_weight(s: &ConvShape, number: Number) -> Plan {
-    let (filters, view) = (s.group_filters(), View::rows(s, number));
-    let vectors = (view.channels / s.groups.max(1) * number.size()).is_multiple_of(16)
-        && (filters * number.size()).is_multiple_of(16);
-    Plan::new([filters, view.filter.window(), s.output_pixels()], s.groups, vectors, number, true)
+pub(crate) fn backward_weight(s: &ConvShape, machine: &Machine) -> Plan {
+    let (filters, view) = (s.group_filters(), View::rows(s, machine.number));
+    let rows = [view.channels / s.groups.max(1), filters];
+    let vectors = rows.iter().all(|row| (row * machine.number.size()).is_multiple_of(16));
+    Plan::new([filters, view.filter.window(), s.output_pixels()], s.groups, vectors, machine, true)
 }
 /// The kernels' shape argument, for a grid with `column_tiles` tiles per group.
 fn shape(s: &ConvShape, operator: &'static str, view: &View, column_tiles: usize) -> Result<Shape> {
@@ -144,17 +145,21 @@ fn shape(s: &ConvShape, operator: &'static str, view: &View, column_tiles: usize
 }
 
 impl Kernels {
-    /// Floats of workspace for [`Kernels::conv_forward`] at any precision.
-    pub fn conv_forward_workspace(s: &ConvShape) -> usize {
-        largest(|number| forward(s, number).workspace() + View::rows(s, number).copy_floats(s, number))
+    /// Floats of workspace for [`Kernels::conv_forward`].
+    pub fn conv_forward_workspace(&self, s: &ConvShape) -> usize {
+        forward(s, &self.machine).workspace() + self.rows_floats(s)
     }
-    /// Floats of workspace for [`Kernels::conv_backward_data`] at any precision.
-    pub fn conv_backward_data_workspace(s: &ConvShape) -> usize {
-        largest(|number| backward_data(s, number).workspace())
+    /// Floats of workspace for [`Kernels::conv_backward_data`].
+    pub fn conv_backward_data_workspace(&self, s: &ConvShape) -> usize {
+        backward_data(s, &self.machine).workspace()
     }
-    /// Floats of workspace for [`Kernels::conv_backward_weight`] at any precision.
-    pub fn conv_backward_weight_workspace(s: &ConvShape) -> usize {
-        largest(|number| backward_weight(s, number).workspace() + View::rows(s, number).copy_floats(s, number))
+    /// Floats of workspace for [`Kernels::conv_backward_weight`].
+    pub fn conv_backward_weight_workspace(&self, s: &ConvShape) -> usize {
+        backward_weight(s, &self.machine).workspace() + self.rows_floats(s)
+    }
+    /// Floats of the copy of x, where it is read as rows.
+    fn rows_floats(&self, s: &ConvShape) -> usize {
+        View::rows(s, self.storage()).copy_floats(s, self.storage())
     }
 
     /// y = x ⋆ w + b, then max(y, 0) if `relu`. w is in the order of [`FilterLayout`], b is float.
@@ -164,10 +169,11 @@ impl Kernels {
     pub fn conv_forward(&self, a: ConvForward<'_, Self>, workspace: &mut Array) -> Result<()> {
         let ConvForward { shape: conv, relu, x, w, b, y } = a.view(self)?;
         const NAME: &str = ConvForward::<Kernels>::NAME;
-        let (view, plan) = (View::rows(conv, self.storage()), forward(conv, self.storage()));
+        let (view, plan) = (View::rows(conv, self.storage()), forward(conv, &self.machine));
         let argument = shape(conv, NAME, &view, plan.column_tiles(conv.groups))?;
         w.expect(NAME, "w", self.storage(), view.filter.len())?;
-        workspace.expect(NAME, "workspace", Number::F32, Self::conv_forward_workspace(conv))?;
+        let floats = plan.workspace() + view.copy_floats(conv, self.storage());
+        workspace.expect(NAME, "workspace", Number::F32, floats)?;
         if conv.output_len() == 0 {
             return Ok(());
         }
@@ -189,10 +195,10 @@ impl Kernels {
     pub fn conv_backward_data(&self, a: ConvBackwardData<'_, Self>, workspace: &mut Array) -> Result<()> {
         let ConvBackwardData { shape: conv, dy, w, mask, dx } = a.view(self)?;
         const NAME: &str = ConvBackwardData::<Kernels>::NAME;
-        let (view, plan) = (View::plain(conv, self.storage()), backward_data(conv, self.storage()));
+        let (view, plan) = (View::plain(conv, self.storage()), backward_data(conv, &self.machine));
         let argument = shape(conv, NAME, &view, plan.column_tiles(conv.groups))?;
         w.expect(NAME, "w", self.storage(), view.filter.len())?;
-        workspace.expect(NAME, "workspace", Number::F32, Self::conv_backward_data_workspace(conv))?;
+        workspace.expect(NAME, "workspace", Number::F32, plan.workspace())?;
         if conv.input_len() == 0 {
             return Ok(());
         }
@@ -212,10 +218,11 @@ impl Kernels {
     pub fn conv_backward_weight(&self, a: ConvBackwardWeight<'_, Self>, workspace: &mut Array) -> Result<()> {
         let ConvBackwardWeight { shape: conv, accumulate, x, dy, dw, db } = a.view(self)?;
         const NAME: &str = ConvBackwardWeight::<Kernels>::NAME;
-        let (view, plan) = (View::rows(conv, self.storage()), backward_weight(conv, self.storage()));
+        let (view, plan) = (View::rows(conv, self.storage()), backward_weight(conv, &self.machine));
         let argument = shape(conv, NAME, &view, plan.column_tiles(conv.groups))?;
         dw.expect(NAME, "dw", Number::F32, view.filter.len())?;
-        workspace.expect(NAME, "workspace", Number::F32, Self::conv_backward_weight_workspace(conv))?;
+        let floats = plan.workspace() + view.copy_floats(conv, self.storage());
+        workspace.expect(NAME, "workspace", Number::F32, floats)?;
         if conv.filters == 0 {
             return Ok(());
         }

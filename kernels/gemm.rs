@@ -1,4 +1,4 @@
-//! Launchers of `gemm.cu`, and the plan that `gemm` and `conv` share: the tile, and the number of chunks of the sum.
+//! Launchers of `gemm.cu`, and what `conv` shares with it: tiles and epilogues.
 
 use alexnet_ops::shape::DropoutShape;
 
@@ -6,7 +6,8 @@ use crate::Kernels;
 use crate::Number;
 use crate::array::Array;
 use crate::error::{Error, Result};
-use crate::launch::{Grid, Value};
+use crate::launch::Value;
+use crate::plan::{Machine, Plan};
 
 /// Whether A or B is transposed in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,110 +115,12 @@ impl Tile {
     }
 }
 
-/// How a product is split into blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
-    pub tile: Tile,
-    /// Tiles along the rows, and along the columns of all groups.
-    tiles: [usize; 2],
-    /// Products per chunk, a multiple of [`SLICE`].
-    pub chunk: usize,
-    /// Number of chunks of a sum.
-    chunks: usize,
-}
-
-/// Products per slice in the kernel with the deepest slices.
-const SLICE: usize = 32;
-/// Maximum number of chunks of a sum, as in `tile.cuh`.
-const MOST_CHUNKS: usize = 64;
-/// Maximum number of tiles whose sums are split: as many blocks fill any device without that.
-const MOST_TILES: usize = 4096;
-/// Counters in device memory by which the blocks of split sums tell who is the last, as in `tile.cuh`.
-pub(crate) const ARRIVALS: usize = MOST_TILES * (1 + MOST_CHUNKS / 8);
-
 /// The addresses of partial sums and counters, `Split` of tile.cuh.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Split([u64; 2]);
 // SAFETY: two pointers, as in tile.cuh.
 unsafe impl Value for Split {}
-
-impl Plan {
-    /// The fastest plan by a cost model of an A100, whatever the device: so the order of the sums, and with it the bits, do not
-    /// depend on the device. With `bias` the columns of each group have one more tile, for the gradient of the bias.
-    ///
-    /// The model: one large tile or four small ones (8 warps) keep a multiprocessor busy; the unit of time is one product of a
-    /// large tile, 128² multiply-adds on 64 lanes, 0.18 µs. Small tiles read global memory twice as often per multiply-add:
-    /// 10 % slower. A block's first loads and last stores, which nothing hides, take 4 µs. Partial sums cost 3 µs, until the
-    /// last block has added them, and, written and read, 8 bytes each at 1.5 TB/s. Tensor cores multiply two-byte numbers,
-    /// eight products per unit of time (their peak of sixteen is out of reach for these tiles), and tf32, four: all other
-    /// costs weigh as much more.
-    pub fn new([m, n, k]: [usize; 3], groups: usize, vectors: bool, number: Number, bias: bool) -> Self {
-        const MULTIPROCESSORS: usize = 108;
-        let faster = match number {
-            Number::F16 | Number::Bf16 if vectors => 8,
-            Number::Tf32 if vectors => 4,
-            _ => 1,
-        };
-        let combining = (16 * faster) as f64;
-        let begin_and_end = 24 * faster;
-        let partial_sum = 3e-5 * faster as f64;
-        let choices: &[(Tile, f64)] =
-            if vectors { &[(Tile::Large, 1.0), (Tile::Small, 1.1)] } else { &[(Tile::Odd, 1.0)] };
-        let mut best: Option<(f64, Plan)> = None;
-        for &(tile, factor) in choices {
-            // Half of a large tile would be unused.
-            if tile == Tile::Large && (m <= 64 || n <= 64) {
-                continue;
-            }
-            let at_once = MULTIPROCESSORS * 256 / tile.threads() as usize;
-            let [rows, columns] = [m, n].map(|side| side.div_ceil(tile.side()));
-            let tiles = [rows, (columns + usize::from(bias)) * groups];
-            for wanted in 1..=MOST_CHUNKS {
-                let chunk = k.div_ceil(wanted).next_multiple_of(SLICE).max(SLICE);
-                let chunks = k.div_ceil(chunk).max(1);
-                if chunks > 1 && tiles[0] * tiles[1] > MOST_TILES {
-                    break;
-                }
-                let waves = (rows * columns * groups * chunks).div_ceil(at_once);
-                let mut time = (waves * (chunk + begin_and_end)) as f64 * factor;
-                if chunks > 1 {
-                    time += combining + (chunks * m * n * groups) as f64 * partial_sum;
-                }
-                if best.is_none_or(|(least, _)| time < least) {
-                    best = Some((time, Plan { tile, tiles, chunk, chunks }));
-                }
-            }
-        }
-        best.map_or_else(|| unreachable!("small and odd tiles take any shape"), |(_, plan)| plan)
-    }
-
-    /// Tiles along the columns of one of `groups` groups.
-    pub fn column_tiles(&self, groups: usize) -> usize {
-        self.tiles[1] / groups.max(1)
-    }
-
-    /// The grid: tiles along the rows, tiles along the columns, chunks.
-    pub fn grid(&self, operator: &'static str) -> Result<Grid> {
-        let [rows, columns] = self.tiles;
-        if columns > Grid::MAX_Y {
-            let reason = format!("has {columns} tiles of columns, more than a grid of blocks holds");
-            return Err(Error::Argument { operator, argument: "shape", reason });
-        }
-        Ok(Grid::new([rows, columns, self.chunks].map(|n| n as u32), self.tile.threads()))
-    }
-
-    /// Floats of workspace: the partial sums of all tiles.
-    pub fn workspace(&self) -> usize {
-        let [rows, columns] = self.tiles;
-        if self.chunks > 1 { rows * columns * self.chunks * self.tile.side() * self.tile.side() } else { 0 }
-    }
-}
-
-/// The maximum over the numbers for which plans and layouts differ.
-pub(crate) fn largest(len: impl Fn(Number) -> usize) -> usize {
-    [Number::F32, Number::Tf32, Number::F16].map(len).into_iter().max().unwrap_or(0)
-}
 
 /// A size, which must fit 31 bits with room to round up to a tile.
 pub(crate) fn extent(operator: &'static str, argument: &'static str, value: usize) -> Result<i32> {
@@ -236,25 +139,26 @@ impl Gemm {
         [self.m * self.k, self.k * self.n, self.m * self.n]
     }
     /// The plan for elements that are loaded in packs of 16 bytes, as cp.async copies them.
-    fn plan(&self, number: Number) -> Plan {
+    pub(crate) fn plan(&self, machine: &Machine) -> Plan {
         // Row lengths of A and B in memory.
         let rows = match self.transpose {
             Transpose::Nn => [self.k, self.n],
             Transpose::Nt => [self.k, self.k],
             Transpose::Tn => [self.m, self.n],
         };
-        let vectors = rows.iter().all(|row| (row * number.size()).is_multiple_of(16));
-        Plan::new([self.m, self.n, self.k], 1, vectors, number, self.transpose == Transpose::Tn)
-    }
-    /// Floats of workspace for [`Kernels::gemm`] and [`Kernels::gemm_gradients`] at any precision.
-    pub fn workspace(&self) -> usize {
-        largest(|number| self.plan(number).workspace())
+        let vectors = rows.iter().all(|row| (row * machine.number.size()).is_multiple_of(16));
+        Plan::new([self.m, self.n, self.k], 1, vectors, machine, self.transpose == Transpose::Tn)
     }
 }
 
 impl Kernels {
+    /// Floats of workspace for [`Kernels::gemm`] and [`Kernels::gemm_gradients`].
+    pub fn gemm_workspace(&self, gemm: &Gemm) -> usize {
+        gemm.plan(&self.machine).workspace()
+    }
+
     /// C = op(A) · op(B), then `epilogue`; not for [`Transpose::Tn`]. All arrays are of the storage type but for the bias,
-    /// which is float. `workspace` holds [`Gemm::workspace`] floats.
+    /// which is float. `workspace` holds [`Kernels::gemm_workspace`] floats.
     ///
     /// # Errors
     /// An array of another type or too short; the driver's.
@@ -335,11 +239,11 @@ impl Kernels {
         for (argument, len) in [("a", a_len), ("b", b_len), ("c", c_len)] {
             extent(operator, argument, len)?;
         }
-        workspace.expect(operator, "workspace", Number::F32, gemm.workspace())?;
+        let plan = gemm.plan(&self.machine);
+        workspace.expect(operator, "workspace", Number::F32, plan.workspace())?;
         if m == 0 || c_len == 0 && gemm.transpose != Transpose::Tn {
             return Ok(());
         }
-        let plan = gemm.plan(self.storage());
         let launch = self
             .launch("gemm", plan.tile.of(kernels))?
             .array(a)

@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
-use cudarc::driver::sys::{self, CUfunction_attribute, CUresult};
+use cudarc::driver::sys::{self, CUdevice_attribute, CUfunction_attribute, CUresult};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError};
 use cudarc::nvrtc::Ptx;
 
@@ -56,6 +56,7 @@ mod linear;
 mod lrn;
 mod maxpool;
 mod mix;
+mod plan;
 mod relu;
 mod sgd;
 mod softmax_cross_entropy;
@@ -141,7 +142,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Kernels {
     // Declared before `context`: modules are unloaded first.
     modules: Vec<Slot>,
-    /// See [`gemm::ARRIVALS`]; `None` only while it is allocated.
+    /// See [`plan::ARRIVALS`]; `None` only while it is allocated.
     arrivals: Option<Array>,
     stream: Arc<CudaStream>,
     /// For reading copies while the other stream goes on.
@@ -151,7 +152,7 @@ pub struct Kernels {
     nvrtc: &'static Nvrtc,
     precision: Precision,
     name: String,
-    sm: u32,
+    machine: plan::Machine,
     /// The kind of code the driver accepts: from `ALEXNET_CODE`, or found out with the first module.
     code: Mutex<Option<Code>>,
     dump: Option<Code>,
@@ -233,6 +234,13 @@ impl Kernels {
         if sm < OLDEST {
             return Err(Error::DeviceTooOld { device: name, sm });
         }
+        let attribute = |which| context.attribute(which).map_err(fail("cuDeviceGetAttribute"));
+        let machine = plan::Machine {
+            multiprocessors: attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize,
+            sm,
+            shared: attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)? as usize,
+            number: precision.storage(),
+        };
         let nvrtc = nvrtc::search(Some(nvrtc::Device { sm, driver: driver_version()? }))?.nvrtc;
         // SAFETY: all arrays are used on the first stream below, in order, so no events are needed to guard them; and events
         // would prevent capturing the stream. The second one reads copies, after an event of their own.
@@ -249,13 +257,13 @@ impl Kernels {
             nvrtc,
             precision,
             name,
-            sm,
+            machine,
             code: Mutex::new(code_variable("ALEXNET_CODE")?),
             dump: code_variable("ALEXNET_DUMP")?,
             sync: std::env::var_os("ALEXNET_SYNC").is_some_and(|value| value == "1"),
             allocations: AtomicU64::new(0),
         };
-        kernels.arrivals = Some(kernels.zeros(Number::U32, gemm::ARRIVALS)?);
+        kernels.arrivals = Some(kernels.zeros(Number::U32, plan::ARRIVALS)?);
         Ok(kernels)
     }
 
@@ -265,7 +273,7 @@ impl Kernels {
     }
     /// Ten times its compute capability.
     pub fn sm(&self) -> u32 {
-        self.sm
+        self.machine.sm
     }
     /// The precision it was opened with.
     pub fn precision(&self) -> Precision {
@@ -372,10 +380,10 @@ impl Kernels {
     }
 
     fn load(&self, unit: &Unit, code: Code) -> Result<Arc<CudaModule>> {
-        let target = self.nvrtc.target(code, self.sm);
+        let target = self.nvrtc.target(code, self.sm());
         let image = self.compile(unit, target)?;
         if let Some(dump) = self.dump {
-            let target = self.nvrtc.target(dump, self.sm);
+            let target = self.nvrtc.target(dump, self.sm());
             let path = format!("alexnet-dump/{}-{target}.{}", unit.name, target.code.extension());
             let image = self.compile(unit, target)?;
             let written = std::fs::create_dir_all("alexnet-dump").and_then(|()| std::fs::write(&path, image));
@@ -402,7 +410,7 @@ const REFUSALS: [&str; 5] = [
 
 impl std::fmt::Debug for Kernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { name, sm, precision, .. } = self;
-        f.debug_struct("Kernels").field("name", name).field("sm", sm).field("precision", precision).finish()
+        let Self { name, precision, .. } = self;
+        f.debug_struct("Kernels").field("name", name).field("sm", &self.sm()).field("precision", precision).finish()
     }
 }

@@ -7,20 +7,21 @@ use crate::array::Array;
 use crate::error::Result;
 use crate::{Epilogue, Gemm, Kernels, Transpose};
 
-fn forward(s: &LinearShape) -> Gemm {
+pub(crate) fn forward(s: &LinearShape) -> Gemm {
     Gemm { transpose: Transpose::Nt, m: s.batch, n: s.outputs, k: s.inputs }
 }
-fn backward_data(s: &LinearShape) -> Gemm {
+pub(crate) fn backward_data(s: &LinearShape) -> Gemm {
     Gemm { transpose: Transpose::Nn, m: s.batch, n: s.inputs, k: s.outputs }
 }
-fn backward_weight(s: &LinearShape) -> Gemm {
+pub(crate) fn backward_weight(s: &LinearShape) -> Gemm {
     Gemm { transpose: Transpose::Tn, m: s.outputs, n: s.inputs, k: s.batch }
 }
 
 impl Kernels {
     /// Floats of workspace for all directions.
-    pub fn linear_workspace(s: &LinearShape) -> usize {
-        [forward(s), backward_data(s), backward_weight(s)].map(|gemm| gemm.workspace()).into_iter().max().unwrap_or(0)
+    pub fn linear_workspace(&self, s: &LinearShape) -> usize {
+        let products = [forward(s), backward_data(s), backward_weight(s)];
+        products.iter().map(|gemm| self.gemm_workspace(gemm)).max().unwrap_or(0)
     }
 
     /// y = x·wᵀ + b, then max(y, 0) if `relu`, then dropout by the mask of the step given by the first word of `step`. x, w, y

@@ -393,9 +393,11 @@ template <int WARPS_M, int WARPS_N, int WIDTH> using Tile = typename Choice<WARP
 // Where there are too few tiles to fill the device, the grid's z splits the sum into up to MOST_CHUNKS chunks. Of FAN_IN
 // neighbours the block that arrives last adds their partial sums in order, then the last of FAN_IN such blocks, and so on:
 // no floating-point atomics, always the same bits, no second launch. A thread writes its 64 sums as 16 packs, adjacent
-// threads adjacent packs: partial (tiles, chunks, 16, threads, 4), arrivals (tiles, ARRIVALS). Cost: 8 bytes per partial sum.
+// threads adjacent packs: partial (tiles, chunks, 16, threads, 4), arrivals (tiles, ARRIVALS), of which the first are of FAN_IN
+// chunks each, the next of FAN_IN such groups. Cost: 8 bytes per partial sum.
 
-constexpr int FAN_IN = 8, MOST_CHUNKS = 64, ARRIVALS = 1 + MOST_CHUNKS / FAN_IN;
+constexpr int FAN_IN = 8, MOST_CHUNKS = 512;
+constexpr int ARRIVALS = MOST_CHUNKS / FAN_IN + MOST_CHUNKS / (FAN_IN * FAN_IN) + 1;
 
 struct Split {
     float* partial;
@@ -408,6 +410,7 @@ template <int N> DEVICE bool combine(float (&c)[N], const Split& split) {
     if (chunks == 1) return true;
     u32 tile = blockIdx.y * gridDim.x + blockIdx.x, row = 4 * blockDim.x;
     float* own = split.partial + (size_t)tile * chunks * 16 * row + threadIdx.x * 4;
+    u32* arrivals = split.arrivals + tile * ARRIVALS;
     for (int step = 1, chunk = blockIdx.z;; step *= FAN_IN) {
         float* to = own + (size_t)chunk * 16 * row;
 #pragma unroll
@@ -420,8 +423,7 @@ template <int N> DEVICE bool combine(float (&c)[N], const Split& split) {
             // The fences and the barriers order all threads' stores before the loads of the last block.
             __threadfence();
             // After the last it is 0 again, for the next launch.
-            u32* arrived = split.arrivals + tile * ARRIVALS + (step == 1 ? 1 + chunk / FAN_IN : 0);
-            last = atomicInc(arrived, members - 1) == members - 1;
+            last = atomicInc(arrivals + chunk / (step * FAN_IN), members - 1) == members - 1;
             __threadfence();
         }
         if (!__syncthreads_or(last)) return false;
@@ -437,6 +439,7 @@ template <int N> DEVICE bool combine(float (&c)[N], const Split& split) {
             }
         }
         if (step * FAN_IN >= chunks) return true;
+        arrivals += MOST_CHUNKS / (step * FAN_IN);
     }
 }
 

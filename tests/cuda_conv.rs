@@ -5,7 +5,7 @@ mod driver;
 use alexnet_core::arguments::{ConvBackwardData, ConvBackwardWeight, ConvForward};
 use alexnet_core::reference;
 use alexnet_core::shape::ConvShape;
-use alexnet_kernels::{FilterLayout, Kernels, Number, Precision};
+use alexnet_kernels::{FilterLayout, Number, Precision};
 use driver::{absolute, assert_close, bound, floats, numbers, pick, read, roundoff, stored_array, wide};
 
 fn check(s: ConvShape, precision: Precision, relu: bool, accumulate: bool) {
@@ -32,13 +32,13 @@ fn check(s: ConvShape, precision: Precision, relu: bool, accumulate: bool) {
         kernels
             .conv_forward(
                 ConvForward { shape: &s, x: &x, w: &w, b: &b, relu, y: &mut y },
-                &mut work(Kernels::conv_forward_workspace(&s)),
+                &mut work(kernels.conv_forward_workspace(&s)),
             )
             .unwrap();
-        let space = &mut work(Kernels::conv_backward_data_workspace(&s));
+        let space = &mut work(kernels.conv_backward_data_workspace(&s));
         let mask = relu.then_some(&x);
         kernels.conv_backward_data(ConvBackwardData { shape: &s, dy: &dy, w: &w, mask, dx: &mut dx }, space).unwrap();
-        let space = &mut work(Kernels::conv_backward_weight_workspace(&s));
+        let space = &mut work(kernels.conv_backward_weight_workspace(&s));
         kernels
             .conv_backward_weight(
                 ConvBackwardWeight { shape: &s, x: &x, dy: &dy, accumulate, dw: &mut dw, db: &mut db },

@@ -50,7 +50,8 @@ fn check_epilogue(gemm: Gemm, precision: Precision, seed: u64) {
         let found = driver.run(&what, precision, |kernels| {
             let [a, b, output] = [&a, &b, &output].map(|x| stored_array(kernels, x));
             let mut c = stored_array(kernels, &old);
-            let (bias, mut workspace) = (floats(kernels, &bias), floats(kernels, &vec![0.0; gemm.workspace()]));
+            let (bias, mut workspace) =
+                (floats(kernels, &bias), floats(kernels, &vec![0.0; kernels.gemm_workspace(&gemm)]));
             let mut step_array = kernels.zeros(Number::U32, 1).unwrap();
             kernels.write(&[step], &mut step_array).unwrap();
             let epilogue = Epilogue {
@@ -104,7 +105,7 @@ fn check_gradients(gemm: Gemm, precision: Precision, seed: u64) {
         let found = driver.run(&what, precision, |kernels| {
             let [a, b] = [&a, &b].map(|x| stored_array(kernels, x));
             let [mut c, mut sums] = [&old, &old_sums].map(|x| floats(kernels, x));
-            let mut workspace = floats(kernels, &vec![0.0; gemm.workspace()]);
+            let mut workspace = floats(kernels, &vec![0.0; kernels.gemm_workspace(&gemm)]);
             kernels.gemm_gradients(&gemm, [&a, &b], accumulate, &mut c, &mut sums, &mut workspace).unwrap();
             vec![read(kernels, &c), read(kernels, &sums)]
         });
@@ -180,6 +181,18 @@ fn sums_of_many_chunks() {
     }
 }
 
+/// Chunks for which two steps are too few.
+#[test]
+fn sums_of_more_than_64_chunks() {
+    for (transpose, [m, n]) in [(Transpose::Nt, [8, 16]), (Transpose::Tn, [16, 8])] {
+        let gemm = Gemm { transpose, m, n, k: 20_040 };
+        let tiles = if transpose == Transpose::Tn { 2 } else { 1 };
+        let floats = driver::driver().kernels(Precision::Fp16).gemm_workspace(&gemm);
+        assert!(floats > 64 * tiles * 64 * 64, "{gemm:?}: {floats} floats of partial sums");
+        check(gemm, Precision::Fp16, 7);
+    }
+}
+
 #[test]
 fn fully_connected_layer() {
     let driver = driver::driver();
@@ -197,7 +210,7 @@ fn fully_connected_layer() {
                     stored_array(kernels, &vec![0.0; batch * inputs]),
                 );
                 let (mut dw, mut db) = (zeros(Number::F32, inputs * outputs), zeros(Number::F32, outputs));
-                let (b, mut work) = (floats(kernels, &b), zeros(Number::F32, Kernels::linear_workspace(&shape)));
+                let (b, mut work) = (floats(kernels, &b), zeros(Number::F32, kernels.linear_workspace(&shape)));
                 let step = zeros(Number::U32, 1);
                 let forward =
                     LinearForward { shape: &shape, relu: true, dropout: None, x: &x, w: &w, b: &b, y: &mut y };

@@ -19,7 +19,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
         cases.push(
             Case::new("conv", case("forward"), move |kernels| {
                 let (x, w, b) = (stored(kernels, x)?, weights(kernels, &conv)?, floats(kernels, filters)?);
-                let (mut y, mut work) = (stored(kernels, y)?, floats(kernels, Kernels::conv_forward_workspace(&conv))?);
+                let (mut y, mut work) = (stored(kernels, y)?, floats(kernels, kernels.conv_forward_workspace(&conv))?);
                 Ok(Box::new(move || {
                     kernels.conv_forward(
                         ConvForward { shape: &conv, x: &x, w: &w, b: &b, relu: true, y: &mut y },
@@ -36,7 +36,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
                 Case::new("conv", case("backward data"), move |kernels| {
                     let (dy, w, mask) = (stored(kernels, y)?, weights(kernels, &conv)?, stored(kernels, x)?);
                     let (mut dx, mut work) =
-                        (stored(kernels, x)?, floats(kernels, Kernels::conv_backward_data_workspace(&conv))?);
+                        (stored(kernels, x)?, floats(kernels, kernels.conv_backward_data_workspace(&conv))?);
                     Ok(Box::new(move || {
                         kernels.conv_backward_data(
                             ConvBackwardData { shape: &conv, dy: &dy, w: &w, mask: Some(&mask), dx: &mut dx },
@@ -53,7 +53,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
                 let (x, dy) = (stored(kernels, x)?, stored(kernels, y)?);
                 let layout = FilterLayout::of(&conv, kernels.storage());
                 let (mut dw, mut db) = (floats(kernels, layout.len())?, floats(kernels, filters)?);
-                let mut work = floats(kernels, Kernels::conv_backward_weight_workspace(&conv))?;
+                let mut work = floats(kernels, kernels.conv_backward_weight_workspace(&conv))?;
                 Ok(Box::new(move || {
                     kernels.conv_backward_weight(
                         ConvBackwardWeight {

@@ -1,7 +1,7 @@
 use alexnet_core::arguments::{LinearBackwardData, LinearBackwardWeight, LinearForward};
 use alexnet_core::random::Philox;
 use alexnet_core::shape::{DropoutShape, Operation};
-use alexnet_kernels::{Kernels, Number};
+use alexnet_kernels::Number;
 
 use super::{Case, Net, floats, stored};
 
@@ -19,7 +19,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
         cases.push(
             Case::new("linear", net.label(layer, "forward"), move |kernels| {
                 let (x, w, b) = (stored(kernels, x)?, stored(kernels, w)?, floats(kernels, outputs)?);
-                let (mut y, mut work) = (stored(kernels, y)?, floats(kernels, Kernels::linear_workspace(&shape))?);
+                let (mut y, mut work) = (stored(kernels, y)?, floats(kernels, kernels.linear_workspace(&shape))?);
                 let (step, mask) = (kernels.zeros(Number::U32, 1)?, dropout(y.len()));
                 Ok(Box::new(move || {
                     kernels.linear_forward(
@@ -44,7 +44,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
             Case::new("linear", net.label(layer, "backward data"), move |kernels| {
                 let (dy, w, output) = (stored(kernels, y)?, stored(kernels, w)?, stored(kernels, x)?);
                 let (step, mask) = (kernels.zeros(Number::U32, 1)?, dropout(x));
-                let (mut dx, mut work) = (stored(kernels, x)?, floats(kernels, Kernels::linear_workspace(&shape))?);
+                let (mut dx, mut work) = (stored(kernels, x)?, floats(kernels, kernels.linear_workspace(&shape))?);
                 Ok(Box::new(move || {
                     kernels.linear_backward_data(
                         LinearBackwardData {
@@ -67,7 +67,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
             Case::new("linear", net.label(layer, "backward weight"), move |kernels| {
                 let (x, dy) = (stored(kernels, x)?, stored(kernels, y)?);
                 let (mut dw, mut db) = (floats(kernels, w)?, floats(kernels, outputs)?);
-                let mut work = floats(kernels, Kernels::linear_workspace(&shape))?;
+                let mut work = floats(kernels, kernels.linear_workspace(&shape))?;
                 Ok(Box::new(move || {
                     kernels.linear_backward_weight(
                         LinearBackwardWeight {

@@ -259,11 +259,11 @@ impl Memory for Cuda {
         self.ok(self.kernels.memory()).map(Some)
     }
     fn workspace(&self, operations: &[Operation], training: bool) -> u64 {
-        4 * Self::workspace_floats(operations, training) as u64
+        4 * self.workspace_floats(operations, training) as u64
     }
 
     fn prepare(&self, operations: &[Operation], training: bool) -> Result<u64> {
-        let scratch = self.scratch_of(Self::workspace_floats(operations, training))?;
+        let scratch = self.scratch_of(self.workspace_floats(operations, training))?;
         // Compile and load now, not in the first step.
         self.ok(self.kernels.load_all())?;
         Ok(4 * scratch.workspace.len() as u64)
@@ -335,17 +335,17 @@ impl Operators for Cuda {
     }
 
     fn conv_forward(&self, a: ConvForward<'_, Self>) -> Result<()> {
-        let workspace = &mut self.scratch_of(Kernels::conv_forward_workspace(a.shape))?.workspace;
+        let workspace = &mut self.scratch_of(self.kernels.conv_forward_workspace(a.shape))?.workspace;
         let w = a.w.operand();
         self.ok(self.kernels.conv_forward(ConvForward { w, ..a.view(self)? }, workspace))
     }
     fn conv_backward_data(&self, a: ConvBackwardData<'_, Self>) -> Result<()> {
-        let workspace = &mut self.scratch_of(Kernels::conv_backward_data_workspace(a.shape))?.workspace;
+        let workspace = &mut self.scratch_of(self.kernels.conv_backward_data_workspace(a.shape))?.workspace;
         let w = a.w.operand();
         self.ok(self.kernels.conv_backward_data(ConvBackwardData { w, ..a.view(self)? }, workspace))
     }
     fn conv_backward_weight(&self, a: ConvBackwardWeight<'_, Self>) -> Result<()> {
-        let workspace = &mut self.scratch_of(Kernels::conv_backward_weight_workspace(a.shape))?.workspace;
+        let workspace = &mut self.scratch_of(self.kernels.conv_backward_weight_workspace(a.shape))?.workspace;
         self.ok(self.kernels.conv_backward_weight(a.view(self)?, workspace))
     }
 
@@ -365,19 +365,19 @@ impl Operators for Cuda {
     }
 
     fn linear_forward(&self, a: LinearForward<'_, Self>) -> Result<()> {
-        let mut scratch = self.scratch_of(Kernels::linear_workspace(a.shape))?;
+        let mut scratch = self.scratch_of(self.kernels.linear_workspace(a.shape))?;
         a.dropout.map_or(Ok(()), |dropout| self.write_step(&mut scratch, dropout.step))?;
         let (w, Scratch { workspace, step, .. }) = (a.w.operand(), &mut *scratch);
         self.ok(self.kernels.linear_forward(LinearForward { w, ..a.view(self)? }, step, workspace))
     }
     fn linear_backward_data(&self, a: LinearBackwardData<'_, Self>) -> Result<()> {
-        let mut scratch = self.scratch_of(Kernels::linear_workspace(a.shape))?;
+        let mut scratch = self.scratch_of(self.kernels.linear_workspace(a.shape))?;
         a.dropout.map_or(Ok(()), |dropout| self.write_step(&mut scratch, dropout.step))?;
         let (w, Scratch { workspace, step, .. }) = (a.w.operand(), &mut *scratch);
         self.ok(self.kernels.linear_backward_data(LinearBackwardData { w, ..a.view(self)? }, step, workspace))
     }
     fn linear_backward_weight(&self, a: LinearBackwardWeight<'_, Self>) -> Result<()> {
-        let workspace = &mut self.scratch_of(Kernels::linear_workspace(a.shape))?.workspace;
+        let workspace = &mut self.scratch_of(self.kernels.linear_workspace(a.shape))?.workspace;
         self.ok(self.kernels.linear_backward_weight(a.view(self)?, workspace))
     }
 

@@ -90,13 +90,15 @@ impl Cuda {
     }
 
     /// Floats of workspace that `operations` need.
-    pub(super) fn workspace_floats(operations: &[Operation], training: bool) -> usize {
+    pub(super) fn workspace_floats(&self, operations: &[Operation], training: bool) -> usize {
+        let kernels = &self.kernels;
         let floats = operations.iter().map(|operation| match operation {
-            Operation::Conv(s) if training => Kernels::conv_forward_workspace(s)
-                .max(Kernels::conv_backward_data_workspace(s))
-                .max(Kernels::conv_backward_weight_workspace(s)),
-            Operation::Conv(s) => Kernels::conv_forward_workspace(s),
-            Operation::Linear(s) => Kernels::linear_workspace(s),
+            Operation::Conv(s) if training => kernels
+                .conv_forward_workspace(s)
+                .max(kernels.conv_backward_data_workspace(s))
+                .max(kernels.conv_backward_weight_workspace(s)),
+            Operation::Conv(s) => kernels.conv_forward_workspace(s),
+            Operation::Linear(s) => kernels.linear_workspace(s),
             Operation::BatchNorm(s) => Kernels::batchnorm_workspace(s),
             _ => 0,
         });
