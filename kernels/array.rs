@@ -220,7 +220,7 @@ impl Kernels {
         self.allocations.fetch_add(1, Ordering::Relaxed);
         let _turn = self.turn();
         // The driver rejects an allocation of zero bytes.
-        let allocated = self.stream.alloc_zeros::<u8>(bytes.max(1));
+        let allocated = self.stream().alloc_zeros::<u8>(bytes.max(1));
         match allocated {
             Ok(bytes) => Ok(Array { bytes: ManuallyDrop::new(bytes), turn: self.turn.clone(), number, len }),
             Err(error) if error.0 == cudarc::driver::sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
@@ -256,7 +256,7 @@ impl Kernels {
         let _turn = self.turn();
         let start = start * size_of::<E>();
         let mut target = to.bytes.slice_mut(start..start + bytes.len());
-        self.stream.memcpy_htod(bytes, &mut target).map_err(|e| Error::driver_later("copy to the GPU", e, self.sync))
+        self.stream().memcpy_htod(bytes, &mut target).map_err(|e| Error::driver_later("copy to the GPU", e, self.sync))
     }
 
     /// Waits for all launched kernels, then copies the start of `from` to `to`.
@@ -273,7 +273,7 @@ impl Kernels {
     /// As [`Kernels::read`].
     pub fn read_at<E: Host>(&self, from: &Array, start: usize, to: &mut [E]) -> Result<()> {
         let _turn = self.turn();
-        self.read_on(&self.stream, from, start, to)
+        self.read_on(self.stream(), from, start, to)
     }
 
     fn read_on<E: Host>(&self, stream: &Arc<CudaStream>, from: &Array, start: usize, to: &mut [E]) -> Result<()> {
@@ -301,7 +301,8 @@ impl Kernels {
         }
         let _turn = self.turn();
         let mut target = to.bytes.slice_mut(..from.bytes.len());
-        let copied = self.stream.memcpy_dtod(&*from.bytes, &mut target).and_then(|()| self.copies.join(&self.stream));
+        let stream = self.stream();
+        let copied = stream.memcpy_dtod(&*from.bytes, &mut target).and_then(|()| self.copies.join(stream));
         copied.map_err(|error| Error::driver_later("copy on the GPU", error, self.sync))
     }
 
@@ -320,6 +321,6 @@ impl Kernels {
     /// [`Error::Driver`].
     pub fn clear(&self, array: &mut Array) -> Result<()> {
         let _turn = self.turn();
-        self.stream.memset_zeros(&mut *array.bytes).map_err(|e| Error::driver("memset", e))
+        self.stream().memset_zeros(&mut *array.bytes).map_err(|e| Error::driver("memset", e))
     }
 }

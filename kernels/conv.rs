@@ -179,8 +179,10 @@ impl Kernels {
         }
         let x = self.conv_rows(conv, &view, x, workspace, plan.workspace())?;
         let epilogue = Epilogue { bias: Some(b), relu, ..Epilogue::default() };
+        let turn = self.turn();
         let kernel = plan.tile.of(["conv_forward_128", "conv_forward_64", "conv_forward_odd"]);
-        let launch = self.launch("conv", kernel)?.value(x).array(w).array(b).array_mut(y).value(self.split(workspace));
+        let launch =
+            self.launch("conv", kernel)?.value(x).array(w).array(b).array_mut(y).value(self.split(workspace, &turn));
         let launch = launch.value(argument).integers([plan.chunk]).value(epilogue.arguments());
         // SAFETY: the lengths of all arrays were checked above against the shape, whose sizes fit 31 bits; the kernel
         // clips tiles and windows to them.
@@ -203,8 +205,9 @@ impl Kernels {
             return Ok(());
         }
         let epilogue = Epilogue { mask, ..Epilogue::default() };
+        let turn = self.turn();
         let kernel = plan.tile.of(["conv_backward_data_128", "conv_backward_data_64", "conv_backward_data_odd"]);
-        let launch = self.launch("conv", kernel)?.array(dy).array(w).array_mut(dx).value(self.split(workspace));
+        let launch = self.launch("conv", kernel)?.array(dy).array(w).array_mut(dx).value(self.split(workspace, &turn));
         let launch = launch.value(argument).integers([plan.chunk]).value(epilogue.arguments());
         // SAFETY: as in the forward pass.
         unsafe { launch.run(plan.grid(NAME)?) }
@@ -228,9 +231,10 @@ impl Kernels {
         }
         let x = self.conv_rows(conv, &view, x, workspace, plan.workspace())?;
         let epilogue = Epilogue { accumulate, ..Epilogue::default() };
+        let turn = self.turn();
         let kernel = plan.tile.of(["conv_backward_weight_128", "conv_backward_weight_64", "conv_backward_weight_odd"]);
         let launch = self.launch("conv", kernel)?.value(x).array(dy).array_mut(dw).array_mut(db);
-        let launch = launch.value(self.split(workspace)).value(argument).integers([plan.chunk]);
+        let launch = launch.value(self.split(workspace, &turn)).value(argument).integers([plan.chunk]);
         // SAFETY: as in the forward pass.
         unsafe { launch.value(epilogue.arguments()).run(plan.grid(NAME)?) }
     }

@@ -7,7 +7,8 @@ use crate::Number;
 use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::launch::Value;
-use crate::plan::{Machine, Plan};
+use crate::plan::{ARRIVALS, Machine, Plan};
+use crate::turn::Turn;
 
 /// Whether A or B is transposed in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -239,7 +240,7 @@ impl Kernels {
         for (argument, len) in [("a", a_len), ("b", b_len), ("c", c_len)] {
             extent(operator, argument, len)?;
         }
-        let plan = gemm.plan(&self.machine);
+        let (plan, turn) = (gemm.plan(&self.machine), self.turn());
         workspace.expect(operator, "workspace", Number::F32, plan.workspace())?;
         if m == 0 || c_len == 0 && gemm.transpose != Transpose::Tn {
             return Ok(());
@@ -250,7 +251,7 @@ impl Kernels {
             .array(b)
             .value(bias)
             .array_mut(c)
-            .value(self.split(workspace))
+            .value(self.split(workspace, &turn))
             .integers([m, n, k, plan.chunk])
             .value(epilogue.arguments());
         let grid = plan.grid(operator)?;
@@ -259,8 +260,10 @@ impl Kernels {
         unsafe { launch.run(grid) }
     }
 
-    /// Where split sums meet; the caller has checked the workspace.
-    pub(crate) fn split(&self, workspace: &mut Array) -> Split {
-        Split([workspace.address(), self.arrivals.as_ref().map_or(0, Array::address)])
+    /// Where split sums meet; the caller has checked the workspace. Holds the turn until the launch: another thread may be
+    /// [side by side](Kernels::side_by_side) with itself.
+    pub(crate) fn split(&self, workspace: &mut Array, _turn: &Turn<'_>) -> Split {
+        let counters = (self.side() * ARRIVALS * size_of::<u32>()) as u64;
+        Split([workspace.address(), self.arrivals.as_ref().map_or(0, Array::address) + counters])
     }
 }

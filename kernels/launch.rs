@@ -149,8 +149,8 @@ impl<'a> Launch<'a> {
             };
         }
         let Grid { blocks: [bx, by, bz], threads: [tx, ty, tz], shared } = grid;
-        let (stream, context) = (&self.kernels.stream, &self.kernels.context);
         let _turn = self.kernels.turn();
+        let (stream, context) = (self.kernels.stream(), &self.kernels.context);
         context.bind_to_thread().map_err(|e| fail("launch", e))?;
         self.function.allow_shared(shared).map_err(|e| fail("launch", e))?;
         // SAFETY: the function's module is loaded as long as `kernels` is; the arguments point into `words`, which the

@@ -59,6 +59,7 @@ mod mix;
 mod plan;
 mod relu;
 mod sgd;
+mod side;
 mod softmax_cross_entropy;
 mod table;
 mod timer;
@@ -138,14 +139,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The operators on one GPU. All launches and copies run in order on one stream, but for [`Kernels::read_copy`].
+/// The operators on one GPU. All launches and copies run in order on one stream, but for [`Kernels::read_copy`] and the second
+/// work of [`Kernels::side_by_side`].
 pub struct Kernels {
     // Declared before `context`: modules are unloaded first.
     modules: Vec<Slot>,
-    /// See [`plan::ARRIVALS`]; `None` only while it is allocated.
+    /// Twice [`plan::ARRIVALS`]; `None` only while it is allocated.
     arrivals: Option<Array>,
     stream: Arc<CudaStream>,
-    /// For reading copies while the other stream goes on.
+    side: side::Side,
+    /// For reading copies while the other streams go on.
     copies: Arc<CudaStream>,
     turn: Arc<turn::TurnLock>,
     context: Arc<CudaContext>,
@@ -243,7 +246,8 @@ impl Kernels {
         };
         let nvrtc = nvrtc::search(Some(nvrtc::Device { sm, driver: driver_version()? }))?.nvrtc;
         // SAFETY: all arrays are used on the first stream below, in order, so no events are needed to guard them; and events
-        // would prevent capturing the stream. The second one reads copies, after an event of their own.
+        // would prevent capturing the stream. The second one reads copies, after an event of their own; work that `side_by_side`
+        // does on a third shares no array with what runs meanwhile.
         unsafe { context.disable_event_tracking() };
         let [stream, copies] = [context.new_stream(), context.new_stream()];
         let (stream, copies) = (stream.map_err(fail("cuStreamCreate"))?, copies.map_err(fail("cuStreamCreate"))?);
@@ -251,6 +255,7 @@ impl Kernels {
             modules: UNITS.iter().map(|_| Slot::default()).collect(),
             arrivals: None,
             stream,
+            side: side::Side::new(&context).map_err(fail("cuStreamCreate"))?,
             copies,
             turn: Arc::default(),
             context,
@@ -263,7 +268,7 @@ impl Kernels {
             sync: std::env::var_os("ALEXNET_SYNC").is_some_and(|value| value == "1"),
             allocations: AtomicU64::new(0),
         };
-        kernels.arrivals = Some(kernels.zeros(Number::U32, plan::ARRIVALS)?);
+        kernels.arrivals = Some(kernels.zeros(Number::U32, 2 * plan::ARRIVALS)?);
         Ok(kernels)
     }
 

@@ -34,7 +34,7 @@ impl Kernels {
     /// The driver's.
     pub fn event(&self) -> Result<Event> {
         let _turn = self.turn();
-        Ok(Event(self.stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(fail)?))
+        Ok(Event(self.stream().record_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(fail)?))
     }
 
     /// GPU time of all kernels that `work` launches, between two CUDA events. Overwrites `flush` before it starts: an array

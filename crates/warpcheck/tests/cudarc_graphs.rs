@@ -283,6 +283,48 @@ fn a_relaxed_capture_allows_allocation_meanwhile() {
     }
 }
 
+/// With and without the event that would make the second stream's copy come before the first stream's fill.
+#[test]
+fn schedules_show_a_missing_edge() {
+    let driver = client::driver(&[]);
+    let context = context();
+    let (one, two) = (context.new_stream().unwrap(), context.new_stream().unwrap());
+    let mut a = one.clone_htod(&[7u32]).unwrap();
+    let mut b = one.clone_htod(&[0u32]).unwrap();
+    one.synchronize().unwrap();
+    let (fork, join) = (event(&context), event(&context));
+    let mut results = |joins: bool| {
+        let order = |event, from: &CudaStream, to: &CudaStream| {
+            // SAFETY: plain calls of the driver.
+            unsafe {
+                assert_eq!(sys::cuEventRecord(event, from.cu_stream()), OK);
+                assert_eq!(sys::cuStreamWaitEvent(to.cu_stream(), event, 0), OK);
+            }
+        };
+        one.begin_capture(LOCAL).unwrap();
+        order(fork, &one, &two);
+        two.memcpy_dtod(&a, &mut b).unwrap();
+        if joins {
+            order(join, &two, &one);
+        }
+        one.memset_zeros(&mut a).unwrap();
+        order(join, &two, &one);
+        let graph = one.end_capture(NO_FLAGS).unwrap().unwrap();
+        let mut results = Vec::new();
+        for schedule in ["schedule=", "schedule=0", "schedule=1", "schedule=2"] {
+            one.memcpy_htod(&[7u32], &mut a).unwrap();
+            assert_eq!(driver.set_options(schedule), OK);
+            graph.launch().unwrap();
+            results.push(one.clone_dtoh(&b).unwrap()[0]);
+        }
+        assert_eq!(driver.set_options("schedule="), OK);
+        results
+    };
+    assert_eq!(results(true), [7; 4]);
+    let found = results(false);
+    assert_eq!((found[0], found.contains(&0)), (7, true), "{found:?}");
+}
+
 #[test]
 fn memory_allocated_in_a_capture_belongs_to_the_graph() {
     let context = context();

@@ -3,7 +3,8 @@
 //! Activations and their gradients are stored in the network's precision; parameters, their gradients and momentum, losses and
 //! counts of correct predictions are always float. In all precisions but fp32 a weight also has a copy in that precision,
 //! which the matrix products read and each update renews. Weights of convolutions lie in the order in which the products read them.
-//! All work runs in order on one stream.
+//! All work runs in order on one stream, but for the gradients of weights, which are computed on another beside those of
+//! activations.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -28,7 +29,7 @@ use scratch::{Scratch, ScratchGuard};
 
 /// An NVIDIA GPU as a device.
 ///
-/// Its networks share one stream and the scratch memory. They may be used from several threads: each step and each operator
+/// Its networks share the streams and the scratch memory. They may be used from several threads: each step and each operator
 /// holds the GPU from beginning to end.
 #[derive(Debug)]
 pub struct Cuda {
@@ -55,7 +56,7 @@ impl Cuda {
         let fail = |error| failure(ordinal, error);
         let scaled = precision == Precision::Fp16;
         let mut scratch = Scratch {
-            workspace: kernels.zeros(Number::F32, 1).map_err(fail)?,
+            workspaces: [kernels.zeros(Number::F32, 1).map_err(fail)?, kernels.zeros(Number::F32, 1).map_err(fail)?],
             step: kernels.zeros(Number::U32, 1).map_err(fail)?,
             step_value: 0,
             optimizer: kernels.zeros(Number::F32, 4).map_err(fail)?,
@@ -259,14 +260,17 @@ impl Memory for Cuda {
         self.ok(self.kernels.memory()).map(Some)
     }
     fn workspace(&self, operations: &[Operation], training: bool) -> u64 {
-        4 * self.workspace_floats(operations, training) as u64
+        4 * self.workspace_floats(operations, training).iter().sum::<usize>() as u64
     }
 
     fn prepare(&self, operations: &[Operation], training: bool) -> Result<u64> {
-        let scratch = self.scratch_of(self.workspace_floats(operations, training))?;
+        let mut scratch = self.scratch();
+        for (side, floats) in self.workspace_floats(operations, training).into_iter().enumerate() {
+            self.grow(&mut scratch, side, floats)?;
+        }
         // Compile and load now, not in the first step.
         self.ok(self.kernels.load_all())?;
-        Ok(4 * scratch.workspace.len() as u64)
+        Ok(4 * scratch.workspaces.iter().map(Array::len).sum::<usize>() as u64)
     }
 }
 
@@ -278,6 +282,18 @@ impl Queue for Cuda {
     fn exclusive(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let _turn = self.kernels.turn();
         work()
+    }
+    fn side_by_side(
+        &self,
+        first: &mut dyn FnMut() -> Result<()>,
+        second: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let mut done = [Ok(()), Ok(())];
+        let [one, other] = &mut done;
+        let joined = self.kernels.side_by_side(|| *one = first(), || *other = second());
+        let [one, other] = done;
+        one.and(other)?;
+        self.ok(joined)
     }
     fn begin_step(&self, step: u32, optimizer: Option<&Sgd>) -> Result<()> {
         let mut scratch = self.scratch();
@@ -335,26 +351,36 @@ impl Operators for Cuda {
     }
 
     fn conv_forward(&self, a: ConvForward<'_, Self>) -> Result<()> {
-        let workspace = &mut self.scratch_of(self.kernels.conv_forward_workspace(a.shape))?.workspace;
+        let workspace =
+            &mut self.scratch_of(self.kernels.conv_forward_workspace(a.shape))?.workspaces[self.kernels.side()];
         let w = a.w.operand();
         self.ok(self.kernels.conv_forward(ConvForward { w, ..a.view(self)? }, workspace))
     }
     fn conv_backward_data(&self, a: ConvBackwardData<'_, Self>) -> Result<()> {
-        let workspace = &mut self.scratch_of(self.kernels.conv_backward_data_workspace(a.shape))?.workspace;
+        let workspace =
+            &mut self.scratch_of(self.kernels.conv_backward_data_workspace(a.shape))?.workspaces[self.kernels.side()];
         let w = a.w.operand();
         self.ok(self.kernels.conv_backward_data(ConvBackwardData { w, ..a.view(self)? }, workspace))
     }
+    fn conv_backward(&self, a: ConvBackward<'_, Self>) -> Result<()> {
+        let ConvBackward { shape, accumulate, masks, x, w, dy, dw, db, dx } = a;
+        self.side_by_side(
+            &mut || self.conv_backward_data(ConvBackwardData { shape, dy, w, mask: masks.then_some(x), dx }),
+            &mut || self.conv_backward_weight(ConvBackwardWeight { shape, accumulate, x, dy, dw, db }),
+        )
+    }
     fn conv_backward_weight(&self, a: ConvBackwardWeight<'_, Self>) -> Result<()> {
-        let workspace = &mut self.scratch_of(self.kernels.conv_backward_weight_workspace(a.shape))?.workspace;
+        let workspace =
+            &mut self.scratch_of(self.kernels.conv_backward_weight_workspace(a.shape))?.workspaces[self.kernels.side()];
         self.ok(self.kernels.conv_backward_weight(a.view(self)?, workspace))
     }
 
     fn batchnorm_forward(&self, a: BatchNormForward<'_, Self>) -> Result<()> {
-        let workspace = &mut self.scratch_of(Kernels::batchnorm_workspace(a.shape))?.workspace;
+        let workspace = &mut self.scratch_of(Kernels::batchnorm_workspace(a.shape))?.workspaces[self.kernels.side()];
         self.ok(self.kernels.batchnorm_forward(a.view(self)?, workspace))
     }
     fn batchnorm_backward(&self, a: BatchNormBackward<'_, Self>) -> Result<()> {
-        let workspace = &mut self.scratch_of(Kernels::batchnorm_workspace(a.shape))?.workspace;
+        let workspace = &mut self.scratch_of(Kernels::batchnorm_workspace(a.shape))?.workspaces[self.kernels.side()];
         self.ok(self.kernels.batchnorm_backward(a.view(self)?, workspace))
     }
 
@@ -367,17 +393,19 @@ impl Operators for Cuda {
     fn linear_forward(&self, a: LinearForward<'_, Self>) -> Result<()> {
         let mut scratch = self.scratch_of(self.kernels.linear_workspace(a.shape))?;
         a.dropout.map_or(Ok(()), |dropout| self.write_step(&mut scratch, dropout.step))?;
-        let (w, Scratch { workspace, step, .. }) = (a.w.operand(), &mut *scratch);
+        let (w, Scratch { workspaces, step, .. }) = (a.w.operand(), &mut *scratch);
+        let workspace = &mut workspaces[self.kernels.side()];
         self.ok(self.kernels.linear_forward(LinearForward { w, ..a.view(self)? }, step, workspace))
     }
     fn linear_backward_data(&self, a: LinearBackwardData<'_, Self>) -> Result<()> {
         let mut scratch = self.scratch_of(self.kernels.linear_workspace(a.shape))?;
         a.dropout.map_or(Ok(()), |dropout| self.write_step(&mut scratch, dropout.step))?;
-        let (w, Scratch { workspace, step, .. }) = (a.w.operand(), &mut *scratch);
+        let (w, Scratch { workspaces, step, .. }) = (a.w.operand(), &mut *scratch);
+        let workspace = &mut workspaces[self.kernels.side()];
         self.ok(self.kernels.linear_backward_data(LinearBackwardData { w, ..a.view(self)? }, step, workspace))
     }
     fn linear_backward_weight(&self, a: LinearBackwardWeight<'_, Self>) -> Result<()> {
-        let workspace = &mut self.scratch_of(self.kernels.linear_workspace(a.shape))?.workspace;
+        let workspace = &mut self.scratch_of(self.kernels.linear_workspace(a.shape))?.workspaces[self.kernels.side()];
         self.ok(self.kernels.linear_backward_weight(a.view(self)?, workspace))
     }
 

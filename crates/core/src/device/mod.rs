@@ -215,6 +215,9 @@ macro_rules! declare {
 
 /// The operators of a training step. [`arguments`](crate::arguments) has their formulas and checks their lengths.
 pub trait Operators: Memory {
+    /// Whether it has [`Operators::linear_backward_update`].
+    const UPDATES: bool = false;
+
     for_each_operator!(declare);
 
     /// Runs [`SoftmaxCrossEntropy`].
@@ -237,13 +240,12 @@ pub trait Operators: Memory {
     }
 
     /// [`LinearBackwardWeight`] and the update of `weight` in one, as [`Operators::sgd`] would update it; dw is not kept.
-    /// False, and nothing has happened, on a device that has no such operator.
     ///
     /// # Errors
-    /// An array that does not fit; the device's.
-    fn linear_backward_update(&self, arguments: LinearBackwardUpdate<'_, Self>) -> Result<bool> {
+    /// An array that does not fit; a weight without momentum; a device that has no such operator; its own.
+    fn linear_backward_update(&self, arguments: LinearBackwardUpdate<'_, Self>) -> Result<()> {
         let _ = arguments;
-        Ok(false)
+        Err(self.lacks("linear_backward_update"))
     }
 
     /// Adds the first `len` losses and correct predictions to `totals`: the batch's sum first, then that to the total.
@@ -308,6 +310,18 @@ pub trait Queue: Memory {
     /// That of `work`.
     fn exclusive(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         work()
+    }
+    /// Runs two pieces of work, on a device that can beside each other. Neither may change what the other uses.
+    ///
+    /// # Errors
+    /// Those of either.
+    fn side_by_side(
+        &self,
+        first: &mut dyn FnMut() -> Result<()>,
+        second: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        first()?;
+        second()
     }
     /// Writes what changes from step to step to where a [graph](Queue::capture) reads it.
     ///

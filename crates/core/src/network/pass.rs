@@ -235,32 +235,31 @@ impl<D: Device> Backward<'_, D> {
                 }
             }
             (Operation::Linear(s), _) => {
-                // Before the weights change.
-                if !last {
-                    let len = layer.input.len();
-                    let dropout = planned.drops_input.map(|dropout| dropout_shape(self.micro, dropout, n, len));
-                    let (dropout, w) = (dropout.as_ref(), &self.parameters[weight].value);
-                    device.linear_backward_data(LinearBackwardData { shape: &s, dropout, dy, w, mask, dx })?;
-                }
-                if let (Some(optimizer), false) = (self.optimizer, accumulate)
-                    && let [w, b, ..] = &mut self.parameters[weight..]
-                    && let (Some(_), Some(db)) = (&w.gradient, &mut b.gradient)
-                {
-                    self.updated[weight] = device.linear_backward_update(LinearBackwardUpdate {
-                        shape: &s,
-                        x,
-                        dy,
-                        sgd: optimizer,
-                        weight: w,
-                        db,
-                    })?;
-                }
-                match weight_and_gradients(&mut self.parameters[weight..]) {
-                    (_, Some((dw, db))) if !self.updated[weight] => {
-                        device.linear_backward_weight(LinearBackwardWeight { shape: &s, x, dy, accumulate, dw, db })
+                let len = layer.input.len();
+                let dropout = planned.drops_input.map(|dropout| dropout_shape(self.micro, dropout, n, len));
+                let mut data = |w: &D::Buffer| match last {
+                    false => {
+                        let dropout = dropout.as_ref();
+                        device.linear_backward_data(LinearBackwardData { shape: &s, dropout, dy, w, mask, dx })
                     }
-                    _ => Ok(()),
+                    true => Ok(()),
+                };
+                if D::UPDATES
+                    && let (Some(optimizer), false) = (self.optimizer, accumulate)
+                    && let [w, b, ..] = &mut self.parameters[weight..]
+                    && let (Some(_), Some(_), Some(db)) = (&w.gradient, &w.momentum, &mut b.gradient)
+                {
+                    // Before the weights change.
+                    data(&w.value)?;
+                    let update = LinearBackwardUpdate { shape: &s, x, dy, sgd: optimizer, weight: w, db };
+                    self.updated[weight] = true;
+                    return device.linear_backward_update(update);
                 }
+                let (w, gradients) = weight_and_gradients(&mut self.parameters[weight..]);
+                let Some((dw, db)) = gradients else { return data(w) };
+                device.side_by_side(&mut || data(w), &mut || {
+                    device.linear_backward_weight(LinearBackwardWeight { shape: &s, x, dy, accumulate, dw, db })
+                })
             }
             (Operation::MaxPool(s), Auxiliary::Argmax(i)) => {
                 device.maxpool_backward(MaxPoolBackward { shape: &s, dy, argmax: &self.argmax[i], mask: output, dx })

@@ -79,10 +79,24 @@ impl GraphPlan {
         self.steps.iter().any(|step| step.enabled && step.work.calls_host())
     }
 
+    /// The order in which the steps run: that of the graph. With a schedule, step number `schedule` (modulo their number) and
+    /// what depends on it come after all others: of two steps that no edge orders, in some schedule each runs first.
+    fn order(&self, schedule: Option<u64>) -> Vec<usize> {
+        let count = self.steps.len();
+        let late = schedule.and_then(|seed| seed.checked_rem(count as u64)).map(|late| late as usize);
+        let mut follows = vec![false; count];
+        for (index, step) in self.steps.iter().enumerate() {
+            follows[index] = late == Some(index) || step.after.iter().any(|&before| follows[before]);
+        }
+        let (later, first): (Vec<usize>, Vec<usize>) = (0..count).partition(|&index| follows[index]);
+        first.into_iter().chain(later).collect()
+    }
+
     /// Runs all steps; returns the modelled time of the longest path.
     pub fn run(&self, driver: &'static Driver, context: &Arc<Context>, begun: f64) -> DriverResult<f64> {
-        let mut ends: Vec<f64> = Vec::with_capacity(self.steps.len());
-        for step in &self.steps {
+        let mut ends = vec![0.0; self.steps.len()];
+        for index in self.order(driver.options().launch.schedule) {
+            let step = &self.steps[index];
             let start = step.after.iter().map(|index| ends[*index]).fold(0.0, f64::max);
             let cost = if step.enabled {
                 let cost = step.work.run(driver, context, begun + start)?;
@@ -90,7 +104,7 @@ impl GraphPlan {
             } else {
                 0.0
             };
-            ends.push(start + cost);
+            ends[index] = start + cost;
         }
         Ok(ends.into_iter().fold(0.0, f64::max))
     }

@@ -205,6 +205,8 @@ impl Queue for Cpu {
 const FRONTS: Fronts<f32> = Fronts::new();
 
 impl Operators for Cpu {
+    const UPDATES: bool = true;
+
     fn conv_forward(&self, a: ConvForward<'_, Self>) -> Result<()> {
         let contents = a.w.contents();
         let ConvForward { shape, relu, x, w: values, b, y } = a.view(&FRONTS)?;
@@ -331,18 +333,19 @@ impl Operators for Cpu {
         let gradient = linear::Gradient::Store { dw, accumulate };
         linear::backward_weight(&self.context, shape, x, dy, gradient, db)
     }
-    fn linear_backward_update(&self, a: LinearBackwardUpdate<'_, Self>) -> Result<bool> {
+    fn linear_backward_update(&self, a: LinearBackwardUpdate<'_, Self>) -> Result<()> {
         const NAME: &str = "linear_backward_update";
         let LinearBackwardUpdate { shape: s, x, dy, sgd, weight, db } = a;
         let optimizer = &weight.sgd(sgd);
-        let Some(momentum) = &mut weight.momentum else { return Ok(false) };
+        let Some(momentum) = &mut weight.momentum else {
+            return Err(self.lacks("update of a weight without momentum"));
+        };
         let (x, dy) = (front(NAME, "x", x, s.input_len())?, front(NAME, "dy", dy, s.output_len())?);
         let value = front_mut(NAME, "w", weight.value.as_mut_slice(), s.weight_len())?;
         let momentum = front_mut(NAME, "v", momentum.as_mut_slice(), s.weight_len())?;
         let db = front_mut(NAME, "db", db.as_mut_slice(), s.outputs)?;
         let gradient = linear::Gradient::Update { optimizer, value, momentum };
-        linear::backward_weight(&self.context, s, x, dy, gradient, db)?;
-        Ok(true)
+        linear::backward_weight(&self.context, s, x, dy, gradient, db)
     }
 
     fn mix(&self, a: MixPairs<'_, Self>) -> Result<()> {

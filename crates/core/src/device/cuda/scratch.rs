@@ -13,8 +13,8 @@ use crate::{Result, Sgd};
 /// Arrays that all networks of the device share, allocated by [`Memory::prepare`](super::Memory::prepare).
 #[derive(Debug)]
 pub(super) struct Scratch {
-    /// The operators' workspace.
-    pub(super) workspace: Array,
+    /// The operators' workspace, and that of the second of two [side by side](Kernels::side_by_side).
+    pub(super) workspaces: [Array; 2],
     /// The step, for dropout.
     pub(super) step: Array,
     pub(super) step_value: u32,
@@ -61,11 +61,17 @@ impl Cuda {
     /// Locks the scratch, with at least `floats` floats of workspace.
     pub(super) fn scratch_of(&self, floats: usize) -> Result<ScratchGuard<'_>> {
         let mut scratch = self.scratch();
-        if scratch.workspace.len() < floats {
-            scratch.workspace = self.array(Number::F32, floats)?;
+        self.grow(&mut scratch, self.kernels.side(), floats)?;
+        Ok(scratch)
+    }
+
+    /// Makes a workspace at least `floats` floats long.
+    pub(super) fn grow(&self, scratch: &mut Scratch, side: usize, floats: usize) -> Result<()> {
+        if scratch.workspaces[side].len() < floats {
+            scratch.workspaces[side] = self.array(Number::F32, floats)?;
             scratch.moved += 1;
         }
-        Ok(scratch)
+        Ok(())
     }
 
     pub(super) fn write_array(&self, from: &[f32], to: &mut Array, start: usize) -> Result<()> {
@@ -89,20 +95,33 @@ impl Cuda {
         })
     }
 
-    /// Floats of workspace that `operations` need.
-    pub(super) fn workspace_floats(&self, operations: &[Operation], training: bool) -> usize {
+    /// Floats that `operations` need of each workspace.
+    pub(super) fn workspace_floats(&self, operations: &[Operation], training: bool) -> [usize; 2] {
         let kernels = &self.kernels;
-        let floats = operations.iter().map(|operation| match operation {
-            Operation::Conv(s) if training => kernels
-                .conv_forward_workspace(s)
-                .max(kernels.conv_backward_data_workspace(s))
-                .max(kernels.conv_backward_weight_workspace(s)),
-            Operation::Conv(s) => kernels.conv_forward_workspace(s),
-            Operation::Linear(s) => kernels.linear_workspace(s),
-            Operation::BatchNorm(s) => Kernels::batchnorm_workspace(s),
-            _ => 0,
-        });
-        floats.max().unwrap_or(0)
+        let (mut all, mut beside) = (0, 0);
+        // The first product's input needs no gradient, beside which that of its weight would be computed.
+        let mut first = true;
+        for operation in operations {
+            let (own, weight) = match operation {
+                Operation::Conv(s) if training => {
+                    let weight = kernels.conv_backward_weight_workspace(s);
+                    let others = [kernels.conv_forward_workspace(s), kernels.conv_backward_data_workspace(s)];
+                    (others.into_iter().fold(weight, usize::max), weight)
+                }
+                Operation::Conv(s) => (kernels.conv_forward_workspace(s), 0),
+                Operation::Linear(s) => (kernels.linear_workspace(s), kernels.linear_workspace(s)),
+                Operation::BatchNorm(s) => {
+                    all = all.max(Kernels::batchnorm_workspace(s));
+                    continue;
+                }
+                _ => continue,
+            };
+            all = all.max(own);
+            if training && !std::mem::take(&mut first) {
+                beside = beside.max(weight);
+            }
+        }
+        [all, beside]
     }
 
     /// Writes the step to where dropout reads it, unless it is there already.
