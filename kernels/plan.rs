@@ -134,7 +134,7 @@ impl Plan {
             let [rows, columns] = [m, n].map(|side| side.div_ceil(tile.side()));
             let tiles = [rows, (columns + usize::from(bias)) * groups];
             let mut last = 0;
-            for wanted in 1..=most_chunks {
+            for wanted in 1..=most_chunks.min(k.div_ceil(SLICE).max(1)) {
                 let chunk = k.div_ceil(wanted).next_multiple_of(SLICE).max(SLICE);
                 let chunks = k.div_ceil(chunk).max(1);
                 if chunks > 1 && tiles[0] * tiles[1] > MOST_TILES {

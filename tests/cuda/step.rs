@@ -125,6 +125,26 @@ fn a_step_of_cifar_takes_few_launches() {
     }
 }
 
+#[test]
+fn a_smaller_batch_needs_no_more_workspace() {
+    let gpu = gpu();
+    let layers = alexnet::architecture(Variant::Cifar, Options::new(32, 10)).trace().unwrap();
+    for precision in [Precision::Fp32, Precision::Fp16] {
+        let device = gpu.device(precision);
+        let workspace = |batch| {
+            let operations: Vec<_> = layers.iter().map(|layer| layer.operation(batch)).collect();
+            device.workspace(&operations, true)
+        };
+        for (smaller, batch) in [(80..=100, 128), (490..=511, 512)] {
+            let most = workspace(batch);
+            eprintln!("{precision:?} batch {batch}: {most} bytes");
+            for smaller in smaller {
+                assert!(workspace(smaller) <= most, "{precision:?}: {smaller} images need more than {batch}");
+            }
+        }
+    }
+}
+
 /// Two epochs of two full batches of two micro-batches each, and a last one that is short.
 fn train(precision: Precision, graph: bool) -> (Vec<u64>, usize, u64) {
     let mut network = cuda(precision);

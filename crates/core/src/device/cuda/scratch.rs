@@ -7,7 +7,7 @@ use alexnet_ops::{Number, Tf32, expect_len};
 use half::{bf16, f16};
 
 use super::Cuda;
-use crate::shape::Operation;
+use crate::shape::{ConvShape, LinearShape, Operation};
 use crate::{Result, Sgd};
 
 /// Arrays that all networks of the device share, allocated by [`Memory::prepare`](super::Memory::prepare).
@@ -95,29 +95,39 @@ impl Cuda {
         })
     }
 
-    /// Floats that `operations` need of each workspace.
+    /// Floats that `operations` need of each workspace, at their batch and at any smaller one: that has fewer tiles, whose sums may
+    /// be split into more chunks.
     pub(super) fn workspace_floats(&self, operations: &[Operation], training: bool) -> [usize; 2] {
         let kernels = &self.kernels;
         let (mut all, mut beside) = (0, 0);
         // The first product's input needs no gradient, beside which that of its weight would be computed.
         let mut first = true;
         for operation in operations {
-            let (own, weight) = match operation {
-                Operation::Conv(s) if training => {
-                    let weight = kernels.conv_backward_weight_workspace(s);
-                    let others = [kernels.conv_forward_workspace(s), kernels.conv_backward_data_workspace(s)];
-                    (others.into_iter().fold(weight, usize::max), weight)
+            // For the gradient of the weight, and for the rest.
+            let [weight, rest] = match operation {
+                Operation::Conv(s) => {
+                    let largest = |floats: fn(&Kernels, &ConvShape) -> usize| {
+                        (1..=s.batch).map(|batch| floats(kernels, &ConvShape { batch, ..*s })).max().unwrap_or(0)
+                    };
+                    let forward = largest(Kernels::conv_forward_workspace);
+                    match training {
+                        true => {
+                            let data = largest(Kernels::conv_backward_data_workspace);
+                            [largest(Kernels::conv_backward_weight_workspace), forward.max(data)]
+                        }
+                        false => [0, forward],
+                    }
                 }
-                Operation::Conv(s) => (kernels.conv_forward_workspace(s), 0),
-                Operation::Linear(s) => (kernels.linear_workspace(s), kernels.linear_workspace(s)),
-                Operation::BatchNorm(s) => {
-                    all = all.max(Kernels::batchnorm_workspace(s));
-                    continue;
+                Operation::Linear(s) => {
+                    let floats = |batch| kernels.linear_workspace(&LinearShape { batch, ..*s });
+                    [(1..=s.batch).map(floats).max().unwrap_or(0); 2]
                 }
+                Operation::BatchNorm(s) => [0, Kernels::batchnorm_workspace(s)],
                 _ => continue,
             };
-            all = all.max(own);
-            if training && !std::mem::take(&mut first) {
+            all = all.max(weight).max(rest);
+            let product = !matches!(operation, Operation::BatchNorm(_));
+            if training && product && !std::mem::take(&mut first) {
                 beside = beside.max(weight);
             }
         }
