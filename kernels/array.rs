@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use alexnet_ops::arguments::{Argument, Arrays, View};
 use alexnet_ops::{Tf32, expect_len};
-use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DriverError, PinnedHostSlice};
 
 use crate::error::{Error, Result};
 use crate::turn::TurnLock;
@@ -47,6 +47,10 @@ impl Array {
     pub(crate) fn address(&self) -> u64 {
         // The guard may be dropped: event tracking is off, see `Kernels::new`.
         self.bytes.device_ptr(self.bytes.stream()).0
+    }
+    /// Copies all bytes `from` the host to its front on another stream than that of the kernels.
+    pub(crate) fn receive(&mut self, stream: &Arc<CudaStream>, from: &PinnedHostSlice<u8>) -> Result<(), DriverError> {
+        stream.memcpy_htod(from, &mut *self.bytes)
     }
     /// Checks that an operator's argument has at least `len` elements of type `number`.
     pub(crate) fn expect(

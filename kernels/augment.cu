@@ -1,8 +1,9 @@
-// augment: crop, flip, colour jitter, normalisation and cutout of a batch of images of the data set, which is on the GPU as
-// bytes; `reference::augment` of alexnet-core defines the random numbers and the result, bit for bit.
+// augment: crop, flip, colour jitter, normalisation and cutout of a batch of images in bytes; `reference::augment` of
+// alexnet-core defines the random numbers and the result, bit for bit.
 //
-// images (count, S, S, 3) of bytes, indices (N), out (N, S, S, 3) of T. Image n of the batch takes the Philox blocks
-// (purpose, epoch, indices[n]): shift and flip from the first purpose, the factors of the jitter from the second, the
+// images (count, S, S, 3) of bytes, draws (N) of an index and how often the image came before, out (N, S, S, 3) of T. Image n
+// of the batch is that of draw n in a data set, or else the n-th. It takes the Philox blocks (purpose, epoch, element), where
+// the element is index + repeat·2⁴⁰: shift and flip from the first purpose, the factors of the jitter from the second, the
 // centre of the cutout from the third. Output (y, x, c) is (v/255 − mean[c]) / std[c], every operation rounded to float,
 // of the byte v at (y + dy, x' + dx, c), or of 0 outside the image; x' = S − 1 − x if flipped. With jitter v/255 is changed
 // before it is normalised (see `reference::transform`), and the square that is cut out is 0.
@@ -22,6 +23,7 @@ struct Augment {
     float low, span;  // range of the jitter's factors; no jitter if span is 0
     float mean[3], std[3];
     float reciprocal[3];  // 1/std
+    u32 dataset;  // whether the images are a data set
 };
 
 // a / b rounded to nearest, where y is 1/b rounded to nearest: Markstein's refinement, exact after at most two iterations,
@@ -63,11 +65,13 @@ DEVICE float mean_grey(const u8* image, int side, int shift_x, int shift_y, floa
 }
 
 // Shared memory: (rows · S · 3 rounded up to 16) + 16 bytes.
-KERNEL void __launch_bounds__(256) augment(const u8* images, const u32* indices, T* out, Augment s) {
+KERNEL void __launch_bounds__(256) augment(const u8* images, const uint2* draws, T* out, Augment s) {
     extern __shared__ uint4 shared_words[];
     u8* shared = (u8*)shared_words;
-    u32 n = blockIdx.x / s.bands, band = blockIdx.x % s.bands, index = indices[n];
-    uint4 words = philox_block(s.seed, s.purposes[0], s.epoch, index);
+    u32 n = blockIdx.x / s.bands, band = blockIdx.x % s.bands;
+    uint2 draw = draws[n];
+    u64 place = s.dataset ? draw.x : n, element = (u64)draw.y << 40 | draw.x;
+    uint4 words = philox_block(s.seed, s.purposes[0], s.epoch, element);
     u32 choices = 2 * s.padding + 1;
     bool flip = s.flip && words.z >> 31;
     int shift_x = (int)__umulhi(words.x, choices) - (int)s.padding, side = s.side;
@@ -78,7 +82,7 @@ KERNEL void __launch_bounds__(256) augment(const u8* images, const u32* indices,
     u32 width = s.side * 3;
     int y_first = band * s.rows, y_end = min(y_first + (int)s.rows, side);
     int from_row = min(max(y_first + shift_y, 0), side), to_row = min(max(y_end + shift_y, 0), side);
-    u64 begin = ((u64)index * s.side + from_row) * width;
+    u64 begin = (place * s.side + from_row) * width;
     u32 bytes = (u32)max(to_row - from_row, 0) * width, offset = (u32)((u64)(images + begin) & 15);
     const u8* source = images + begin - offset;
     u32 head = offset == 0 ? 0 : min(16 - offset, bytes), words16 = (bytes - head) / 16, tail = head + words16 * 16;
@@ -93,18 +97,18 @@ KERNEL void __launch_bounds__(256) augment(const u8* images, const u32* indices,
     // The square that is cut out.
     int cut_left = 0, cut_top = 0, cut = s.cutout;
     if (cut > 0) {
-        uint4 centre = philox_block(s.seed, s.purposes[2], s.epoch, index);
+        uint4 centre = philox_block(s.seed, s.purposes[2], s.epoch, element);
         cut_left = (int)__umulhi(centre.x, s.side) - cut / 2;
         cut_top = (int)__umulhi(centre.y, s.side) - cut / 2;
     }
     bool jitter = s.span > 0.0f;
     float brightness = 1.0f, contrast = 1.0f, saturation = 1.0f, mean_of_image = 0.0f;
     if (jitter) {
-        uint4 colour = philox_block(s.seed, s.purposes[1], s.epoch, index);
+        uint4 colour = philox_block(s.seed, s.purposes[1], s.epoch, element);
         brightness = __fadd_rn(s.low, __fmul_rn(uniform(colour.x), s.span));
         contrast = __fadd_rn(s.low, __fmul_rn(uniform(colour.y), s.span));
         saturation = __fadd_rn(s.low, __fmul_rn(uniform(colour.z), s.span));
-        mean_of_image = mean_grey(images + (u64)index * side * width, side, shift_x, shift_y, brightness);
+        mean_of_image = mean_grey(images + place * side * width, side, shift_x, shift_y, brightness);
     }
 
     u64 target = ((u64)n * s.side + y_first) * width;

@@ -30,19 +30,19 @@ struct Argument {
     mean: [f32; 3],
     std: [f32; 3],
     reciprocal: [f32; 3],
-    /// Padding to a multiple of 8 bytes.
-    end: u32,
+    dataset: u32,
 }
-// SAFETY: the same fields in the same order; the padding is initialised.
+// SAFETY: the same fields in the same order, without padding.
 unsafe impl Value for Argument {}
 
 impl Kernels {
-    /// out (N, S, S, 3) from the images with the given `indices`, which must be below `images`.
+    /// out (N, S, S, 3) from the images of the given `draws`, whose indices must be below the data set's length, or from the
+    /// batch's own.
     ///
     /// # Errors
     /// An array of another type or too short; the driver's.
     pub fn augment(&self, a: Augment<'_, Self>) -> Result<()> {
-        let Augment { shape: s, images, indices, out } = a.view(self)?;
+        let Augment { shape: s, images, draws, out } = a.view(self)?;
         const NAME: &str = Augment::<Kernels>::NAME;
         if s.side == 0 || s.side * 3 > BAND {
             let reason = format!("has a side of {}, expected 1 to {}", s.side, BAND / 3);
@@ -73,10 +73,10 @@ impl Kernels {
             mean: s.mean,
             std: s.std,
             reciprocal: s.std.map(|std| 1.0 / std),
-            end: 0,
+            dataset: s.dataset.is_some().into(),
         };
         let shared = (rows * s.side * 3).next_multiple_of(16) + 16;
-        let launch = self.launch("augment", NAME)?.array(images).array(indices).array_mut(out).value(argument);
+        let launch = self.launch("augment", NAME)?.array(images).array(draws).array_mut(out).value(argument);
         // SAFETY: one block per band of an image; a band's bytes fit the shared memory at any alignment.
         unsafe { launch.run(Grid::new([blocks, 1, 1], THREADS).shared(shared as u32)) }
     }

@@ -65,6 +65,7 @@ mod table;
 mod timer;
 mod total;
 mod turn;
+mod upload;
 
 pub use alexnet_ops::{Number, Precision, Scaler, Tf32, arguments};
 pub use array::{Array, Host, Stored};
@@ -76,6 +77,7 @@ pub use graph::Graph;
 pub use sgd::{ParameterGroup, Parameters};
 pub use timer::Event;
 pub use turn::Turn;
+pub use upload::Uploads;
 
 use nvrtc::{Code, Nvrtc, Target};
 
@@ -139,8 +141,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The operators on one GPU. All launches and copies run in order on one stream, but for [`Kernels::read_copy`] and the second
-/// work of [`Kernels::side_by_side`].
+/// The operators on one GPU. All launches and copies run in order on one stream, but for [`Kernels::read_copy`],
+/// [`Kernels::upload`] and the second work of [`Kernels::side_by_side`].
 pub struct Kernels {
     // Declared before `context`: modules are unloaded first.
     modules: Vec<Slot>,
@@ -246,7 +248,7 @@ impl Kernels {
         };
         let nvrtc = nvrtc::search(Some(nvrtc::Device { sm, driver: driver_version()? }))?.nvrtc;
         // SAFETY: all arrays are used on the first stream below, in order, so no events are needed to guard them; and events
-        // would prevent capturing the stream. The second one reads copies, after an event of their own; work that `side_by_side`
+        // would prevent capturing the stream. The second one reads copies, after an event of their own, as uploads have theirs; work that `side_by_side`
         // does on a third shares no array with what runs meanwhile.
         unsafe { context.disable_event_tracking() };
         let [stream, copies] = [context.new_stream(), context.new_stream()];

@@ -6,14 +6,18 @@ use alexnet_core::device::{Memory, Parameter};
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
-use alexnet_core::network::{Metrics, MicroBatch, Phase};
+use alexnet_core::network::{Images, Metrics, MicroBatch, Phase};
 use alexnet_core::random::Philox;
-use alexnet_core::shape::{AugmentShape, Mix};
-use alexnet_core::{Architecture, Cpu, LayerKind, LayerSpec, Network, Sgd};
+use alexnet_core::shape::{AugmentShape, Draw, Mix};
+use alexnet_core::{Architecture, Cpu, Device, LayerKind, LayerSpec, Network, Reference, Sgd};
 
 const SGD: Sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, nesterov: false, decay_all: false };
 
 fn network(training: bool) -> Network<Cpu> {
+    network_on(Cpu::new(1).unwrap(), training)
+}
+
+fn network_on<D: Device>(device: D, training: bool) -> Network<D> {
     let kinds = [
         LayerKind::Conv { filters: 4, kernel: 3, stride: 1, padding: 1, groups: 1 },
         LayerKind::Relu,
@@ -23,9 +27,26 @@ fn network(training: bool) -> Network<Cpu> {
     let layers = kinds.into_iter().enumerate().map(|(i, kind)| LayerSpec { name: format!("layers.{i}"), kind });
     let layers = layers.collect();
     let architecture = Architecture { name: "small".into(), image_size: 4, channels: 3, classes: 3, layers };
-    let mut network = Network::new(Arc::new(Cpu::new(1).unwrap()), architecture, 2, training).unwrap();
+    let mut network = Network::new(Arc::new(device), architecture, 2, training).unwrap();
     network.initialise(Philox::new(1)).unwrap();
     network
+}
+
+/// Images of the network's side, only divided by 255.
+fn plain(batch: usize) -> AugmentShape {
+    AugmentShape {
+        batch,
+        dataset: None,
+        side: 4,
+        padding: 0,
+        philox: Philox::new(1),
+        epoch: 0,
+        flip: false,
+        jitter: 0.0,
+        cutout: 0,
+        mean: [0.0; 3],
+        std: [1.0; 3],
+    }
 }
 
 fn micro(images: usize) -> MicroBatch {
@@ -65,25 +86,46 @@ fn images_and_labels_that_do_not_fit_are_refused() {
         ]
     );
     let bytes = network.device().bytes(8 * 8 * 3).unwrap();
-    let shape = AugmentShape {
-        batch: 1,
-        images: 1,
-        side: 8,
-        padding: 0,
-        philox: Philox::new(1),
-        epoch: 0,
-        flip: false,
-        jitter: 0.0,
-        cutout: 0,
-        mean: [0.0; 3],
-        std: [1.0; 3],
+    let shape = AugmentShape { side: 8, ..plain(1) };
+    let fitting = plain(1);
+    let mut load = |images: Images<'_, Array<u8>>, shape: &AugmentShape, draws: &[Draw]| {
+        network.load_bytes(images, shape, draws, &[0]).unwrap_err().to_string()
     };
-    let error = network.load_from(&bytes, &shape, &[0], &[0]).unwrap_err();
-    assert_eq!(error.to_string(), "network: shape.side has 8 elements, expected 4");
+    let dataset = || Images::Dataset { images: &bytes, len: 4 };
+    assert_eq!(load(dataset(), &shape, &[Draw::of(0)]), "network: shape.side has 8 elements, expected 4");
+    assert_eq!(load(dataset(), &fitting, &[Draw::of(4)]), "network: images has 4 elements, expected 5");
+    assert_eq!(load(dataset(), &fitting, &[]), "a batch of 0 images does not fit a network planned for 1 to 2");
+    assert_eq!(load(Images::Batch(&[0; 47]), &fitting, &[Draw::of(9)]), "network: images has 47 elements, expected 48");
+    let error = load(Images::Batch(&[0; 48]), &fitting, &[Draw::of(9)]);
+    assert!(error.ends_with(": this device has no memory for images"), "{error}");
     // What was predicted has no labels to train by.
     network.load(&image, &[0]).unwrap();
     network.predict(&image).unwrap();
     network.step(&micro(1), None).unwrap_err();
+}
+
+#[test]
+fn bytes_out_of_a_data_set_and_of_the_batch_alone() {
+    let image = 4 * 4 * 3;
+    let pixels: Vec<u8> = (0..5 * image).map(|i| (i * 37 % 256) as u8).collect();
+    let mut network = network_on(Reference::<f32>::new(), false);
+    let mut dataset = network.device().bytes(pixels.len()).unwrap();
+    network.device().write_bytes(&pixels, &mut dataset).unwrap();
+    let draws = [Draw::of(3), Draw { index: 1, repeat: 2 }];
+    let batch: Vec<u8> =
+        draws.iter().flat_map(|draw| &pixels[draw.index as usize * image..][..image]).copied().collect();
+    // What the draws count besides: shifts and flips.
+    let shape = AugmentShape { padding: 2, flip: true, ..plain(2) };
+    let mut logits = |images| {
+        network.load_bytes(images, &shape, &draws, &[0, 1]).unwrap();
+        network.infer().unwrap();
+        let mut logits = [0f32; 2 * 3];
+        network.read_logits(&mut logits).unwrap();
+        logits
+    };
+    let found = logits(Images::Dataset { images: &dataset, len: 5 });
+    assert_eq!(logits(Images::Batch(&batch)), found);
+    assert_ne!(found[..3], found[3..]);
 }
 
 #[test]

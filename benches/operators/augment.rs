@@ -10,7 +10,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
     let image = side * side * 3;
     let shape = AugmentShape {
         batch,
-        images: batch,
+        dataset: Some(batch),
         side,
         padding: 4,
         philox: Philox::new(1),
@@ -22,13 +22,12 @@ pub fn cases(net: &Net) -> Vec<Case> {
         std: [0.25; 3],
     };
     let case = Case::new("augment", format!("{} batch", net.name), move |kernels| {
-        let (mut images, mut indices) = (kernels.zeros(Number::U8, batch * image)?, kernels.zeros(Number::U32, batch)?);
+        let (mut images, mut draws) =
+            (kernels.zeros(Number::U8, batch * image)?, kernels.zeros(Number::U32, 2 * batch)?);
         kernels.write(&(0..batch * image).map(|i| (i * 31 % 251) as u8).collect::<Vec<_>>(), &mut images)?;
-        kernels.write(&(0..batch as u32).collect::<Vec<_>>(), &mut indices)?;
+        kernels.write(&(0..batch as u32).flat_map(|n| [n, 0]).collect::<Vec<_>>(), &mut draws)?;
         let mut out = stored(kernels, batch * image)?;
-        Ok(Box::new(move || {
-            kernels.augment(Augment { shape: &shape, images: &images, indices: &indices, out: &mut out })
-        }))
+        Ok(Box::new(move || kernels.augment(Augment { shape: &shape, images: &images, draws: &draws, out: &mut out })))
     });
-    vec![case.moves(batch * image, batch * (image + 4))]
+    vec![case.moves(batch * image, batch * (image + 8))]
 }

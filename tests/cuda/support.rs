@@ -63,6 +63,11 @@ impl Gpu {
         }
     }
 
+    /// Whether it is warpcheck, whose clock is a model.
+    pub fn is_modelled(&self) -> bool {
+        self.harness.is_some()
+    }
+
     /// The kernels that `work` launches on warpcheck, and how often; checks are off meanwhile.
     pub fn launches(&self, work: impl FnOnce()) -> BTreeMap<String, u64> {
         let Some(harness) = &self.harness else { return BTreeMap::new() };

@@ -17,6 +17,7 @@ mod snapshot;
 mod step;
 
 use plan::{Plan, PlannedLayer};
+pub use step::Images;
 use step::{CaptureState, StepKey};
 
 /// Sums over images.
@@ -127,8 +128,9 @@ pub struct Network<D: Device> {
     /// Sums of losses and of correct predictions, and what comes on top of them.
     sums: D::Totals,
     earlier: Metrics,
-    /// Which images of a data set on the device are loaded; none until one is used.
-    indices: Option<D::Labels>,
+    /// Which images of an epoch are loaded, and the way of a batch's own to the device; none until one is used.
+    draws: Option<D::Labels>,
+    uploads: Option<D::Uploads>,
     /// The second labels and λ of batches that are mixed; none until one is.
     second: Option<(D::Labels, D::Buffer)>,
     /// The weight of each class in the loss; none: all 1.
@@ -171,7 +173,8 @@ impl<D: Device> Network<D> {
             correct: device.zeros(max_batch)?,
             sums: device.totals()?,
             earlier: Metrics::default(),
-            indices: None,
+            draws: None,
+            uploads: None,
             second: None,
             class_weights: None,
             mixed: false,

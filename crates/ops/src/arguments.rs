@@ -14,9 +14,9 @@ use crate::{Result, expect_labels, front, front_mut};
 pub trait Arrays: Sized {
     /// Activations, parameters and their gradients.
     type Buffer: ?Sized;
-    /// Bytes: the positions of max pooling, the images of a data set.
+    /// Bytes: the positions of max pooling, images.
     type Bytes: ?Sized;
-    /// Unsigned 32-bit numbers: labels, the indices of images.
+    /// Unsigned 32-bit numbers: labels, which images of an epoch a batch has.
     type Labels: ?Sized;
 }
 
@@ -301,10 +301,10 @@ arguments! { $ for_each_operator:
     }
     /// Mixes the images x of a batch in pairs, see [`Mix`](crate::shape::Mix).
     MixPairs = mix { shape: &'a MixShape } { x: stored_mut[shape.len()] }
-    /// Batches drawn from a data set on the device: out (N, S, S, 3) from those of `images` (·, S, S, 3) that `indices`
-    /// names, transformed and normalised.
+    /// Transformed and normalised batches: out (N, S, S, 3) from those of `images` (·, S, S, 3) that `draws` (N, 2) names,
+    /// each a [`Draw`](crate::shape::Draw)'s index and repeat, or from the batch's own images.
     Augment = augment { shape: &'a AugmentShape } {
-        images: bytes[shape.images * shape.image_len()], indices: labels[shape.batch],
+        images: bytes[shape.images_len()], draws: labels[2 * shape.batch],
         out: stored_mut[shape.batch * shape.image_len()]
     }
 }

@@ -388,13 +388,34 @@ impl DropoutShape {
     }
 }
 
-/// Augmentation of a batch that is drawn from a data set; `reference::augment` of alexnet-core defines it bit for bit.
+/// An image of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw {
+    /// Its index in the data set.
+    pub index: u32,
+    /// How often it came before in the epoch, in a balanced one.
+    pub repeat: u32,
+}
+
+impl Draw {
+    /// The image at `index`, for the first time.
+    pub const fn of(index: usize) -> Self {
+        Self { index: index as u32, repeat: 0 }
+    }
+    /// What counts its random numbers: each time it is drawn it is transformed in another way. Bits 32 to 39 are left to
+    /// the attempts and operations of one transformation.
+    pub const fn element(self) -> u64 {
+        self.index as u64 | (self.repeat as u64) << 40
+    }
+}
+
+/// Augmentation of a batch of images in bytes; `reference::augment` of alexnet-core defines it bit for bit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AugmentShape {
     /// N, images in the batch.
     pub batch: usize,
-    /// Images in the data set.
-    pub images: usize,
+    /// Images in the data set that the batch is drawn from; `None` if there are no others than the batch's own, in order.
+    pub dataset: Option<usize>,
     /// S, the side of an image.
     pub side: usize,
     /// Black pixels on each side that a random crop may reach into.
@@ -416,6 +437,10 @@ pub struct AugmentShape {
 }
 
 impl AugmentShape {
+    /// Bytes of the data set or of the batch's own images.
+    pub fn images_len(&self) -> usize {
+        self.dataset.unwrap_or(self.batch) * self.image_len()
+    }
     /// Elements of an image.
     pub const fn image_len(&self) -> usize {
         self.side * self.side * 3

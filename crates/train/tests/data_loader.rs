@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use alexnet_core::random::Philox;
+use alexnet_core::reference;
 use alexnet_train::data::{
-    Augment, Batch, DataError, Dataset, Loader, LoaderOptions, Options, Split, TransformConfig, order,
+    Augment, Batch, DataError, Dataset, Loader, LoaderOptions, Options, Preprocess, Split, TransformConfig, order,
 };
 use proptest::prelude::*;
 
@@ -17,6 +19,25 @@ fn numbered(n: usize, size: usize) -> Split {
 fn all() -> TransformConfig {
     let rand_augment = Some("2,15".parse().unwrap());
     TransformConfig { padding: 3, flip: true, rand_augment, jitter: 0.5, cutout: 4, ..TransformConfig::NONE }
+}
+
+/// The same by a device: batches of bytes, and the operator `augment` in f32.
+fn batches_of_bytes(split: &Split, options: &LoaderOptions) -> Vec<(usize, Vec<u32>, Vec<u32>)> {
+    let &LoaderOptions { transforms, epoch, seed, image_size, preprocess: Preprocess { mean, std, .. }, .. } = options;
+    let complete = |batch: Result<Batch<u8>, DataError>| {
+        let batch = batch.unwrap();
+        let shape = transforms.of_bytes().shape(Philox::new(seed), epoch, image_size, batch.count, [mean, std]);
+        let draws: Vec<u32> = batch.draws().iter().flat_map(|draw| [draw.index, draw.repeat]).collect();
+        let mut out = vec![0f32; batch.images().len()];
+        reference::augment(alexnet_core::arguments::Augment {
+            shape: &shape,
+            images: batch.images(),
+            draws: &draws,
+            out: &mut out,
+        });
+        (batch.index, batch.labels().to_vec(), out.into_iter().map(f32::to_bits).collect())
+    };
+    Loader::bytes(split, options.clone()).unwrap().map(complete).collect()
 }
 
 /// Index, labels, and the bits of the images of each batch.
@@ -76,6 +97,27 @@ proptest! {
         prop_assert_eq!(&whole, &batches(&split, LoaderOptions { threads: 4, ..options.clone() }));
         let rest = batches(&split, LoaderOptions { threads: 3, first_batch: from, ..options });
         prop_assert_eq!(&whole[from.min(whole.len())..], &rest[..]);
+    }
+
+    /// Resized crops and RandAugment are done to the bytes.
+    #[test]
+    fn bytes_that_a_device_completes_are_the_floats(
+        n in 1usize..60, batch_size in 1usize..40, seed: u64, epoch in 0u32..9, balanced: bool, resized: bool,
+        rand_augment: bool, crop: bool,
+    ) {
+        let size = if resized { 5 } else { 8 };
+        let pixels = (0..n * size * size * 3).map(|i| (i * i % 251) as u8).collect();
+        let split = Split::in_memory(pixels, size, (0..n as u32).map(|i| i * i % 5).collect());
+        let transforms = TransformConfig {
+            rand_augment: all().rand_augment.filter(|_| rand_augment),
+            resized_crop: crop.then(Default::default),
+            ..all()
+        };
+        let preprocess = Preprocess { resize: None, ..Preprocess::imagenet(8) };
+        let options = LoaderOptions {
+            batch_size, image_size: 8, shuffle: true, balanced, seed, epoch, transforms, preprocess, ..Default::default()
+        };
+        prop_assert_eq!(batches_of_bytes(&split, &options), batches(&split, options));
     }
 
     /// The transformation of an image does not depend on the batch size.

@@ -46,7 +46,7 @@ fn two_thousand_photographs() {
     let transforms = Augment::DEFAULT.at(SIDE);
     let options =
         LoaderOptions { batch_size: 32, image_size: SIDE, shuffle: true, transforms, ..LoaderOptions::default() };
-    let stated = options.memory();
+    let stated = options.memory::<f32>();
     let (before, start) = (peak(), Instant::now());
     let mut counts = [0; 4];
     for batch in Loader::new(&split, options).unwrap() {

@@ -12,13 +12,13 @@ use alexnet_core::device::cuda::{Cuda, Precision};
 use alexnet_core::network::MicroBatch;
 use alexnet_core::random::Philox;
 use alexnet_kernels::nvrtc;
-use alexnet_train::data::{Preprocess, TransformConfig};
+use alexnet_train::data::{Augment, Balance, Loader, LoaderOptions, Preprocess, TransformConfig};
 use alexnet_train::run::batch_source::{BatchSource, DeviceDataset};
 use alexnet_train::run::evaluate::{Classified, Protocol, evaluate};
 use alexnet_train::run::metrics::Record;
 use alexnet_train::run::scaling::Scaling;
 use alexnet_train::run::trainer::Step;
-use alexnet_train::run::{Config, Outcome, Stop, Tta};
+use alexnet_train::run::{Config, Outcome, Stop, Tta, memory};
 use warpcheck::harness::Harness;
 
 use small::{State, Watch, architecture, config, dataset, records, state};
@@ -75,7 +75,9 @@ fn stopped_and_resumed_in_every_precision() {
     for precision in Precision::ALL {
         let micro = Config { ema: 0.9, ..config() };
         let mixed = Config { mixup: 0.2, cutmix: 1.0, ..long() };
-        for (config, stops) in [(&micro, &[1, 5][..]), (&mixed, &[7])] {
+        // Batches of bytes from the host.
+        let sent = Config { rand_augment: Some("2,9".parse().unwrap()), jitter: 0.2, ..mixed.clone() };
+        for (config, stops) in [(&micro, &[1, 5][..]), (&mixed, &[7]), (&sent, &[7])] {
             let (expected, expected_records) = uninterrupted(config, precision);
             let eager = uninterrupted(&Config { no_graph: true, ..config.clone() }, precision);
             assert!(eager == (expected.clone(), expected_records.clone()), "{precision:?}: the graph's bits differ");
@@ -120,19 +122,32 @@ fn an_update_that_is_left_out_is_told_and_counted() {
     driver.assert_clean();
 }
 
+/// The bits of the logits for the batch that is loaded, in training.
+fn logits_of(network: &mut Network<Cuda>, n: usize) -> Vec<u32> {
+    network.step(&MicroBatch::whole(Philox::new(1), 0, n, 0.0), None).unwrap();
+    let mut logits = vec![0.0; n * 10];
+    network.read_logits(&mut logits).unwrap();
+    logits.into_iter().map(f32::to_bits).collect()
+}
+
 #[test]
 fn batches_made_on_the_device_are_the_hosts_bit_for_bit() {
     let driver = driver();
-    let all = "crop,flip,cutout";
-    for (augment, jitter, mixup, cutmix, precision) in [
-        ("none", 0.0, 0.0, 0.0, Precision::Fp32),
-        ("crop", 0.0, 0.0, 1.0, Precision::Fp32),
-        ("flip", 0.3, 0.0, 0.0, Precision::Fp32),
-        (all, 0.0, 0.2, 1.0, Precision::Fp32),
-        (all, 0.4, 0.2, 1.0, Precision::Fp16),
-        (all, 1.0, 0.2, 0.0, Precision::Bf16),
+    let plain = Config { augment: Augment::NONE, ..long() };
+    let all = Config { augment: "crop,flip,cutout".parse().unwrap(), mixup: 0.2, cutmix: 1.0, ..long() };
+    let rand_augment = Some("2,15".parse().unwrap());
+    let crop = Config { augment: "resized-crop,flip".parse().unwrap(), ..long() };
+    for (config, precision) in [
+        (plain.clone(), Precision::Fp32),
+        (Config { augment: "crop".parse().unwrap(), cutmix: 1.0, ..plain.clone() }, Precision::Fp32),
+        (Config { augment: "flip".parse().unwrap(), jitter: 0.3, ..plain }, Precision::Fp32),
+        (all.clone(), Precision::Fp32),
+        (Config { jitter: 0.4, balance: Balance::Sampler, ..all.clone() }, Precision::Fp16),
+        (Config { jitter: 1.0, cutmix: 0.0, ..all.clone() }, Precision::Bf16),
+        (Config { jitter: 0.4, rand_augment, ..all.clone() }, Precision::Fp32),
+        (Config { rand_augment, balance: Balance::Sampler, ..all }, Precision::Fp16),
+        (crop, Precision::Tf32),
     ] {
-        let config = Config { augment: augment.parse().unwrap(), jitter, mixup, cutmix, ..long() };
         let preprocess = match precision {
             Precision::Fp32 => Preprocess::CIFAR10,
             _ => Preprocess { resize: None, ..Preprocess::imagenet(32) },
@@ -140,33 +155,51 @@ fn batches_made_on_the_device_are_the_hosts_bit_for_bit() {
         let dataset = dataset(&config);
         let device = Arc::new(Cuda::new(0, precision).unwrap());
         // A learning rate of 0 and no dropout: the logits tell the images.
-        let networks = [(), ()].map(|()| {
+        let networks = [(), (), ()].map(|()| {
             let mut network = Network::new(device.clone(), architecture(), config.batch_size, true).unwrap();
             network.initialise(Philox::new(1)).unwrap();
             network
         });
-        let [mut ours, mut hosts] = networks;
-        let resident = DeviceDataset::new(&ours, &dataset.train, config.transforms(), &preprocess)
-            .unwrap()
-            .expect("images of the right size");
+        let [mut ours, mut bytes, mut hosts] = networks;
+        let (transforms, split) = (config.transforms(), &dataset.train);
+        let resident = DeviceDataset::new(&ours, split, transforms, &preprocess).unwrap();
+        assert_eq!(resident.is_none(), transforms.on_host(), "images of the right size");
         let (epoch, first) = (3, 2);
-        let split = &dataset.train;
-        let mut made = BatchSource::train(&config, preprocess, 32, split, Some(&resident), epoch, first).unwrap();
-        let mut loaded = BatchSource::train(&config, preprocess, 32, split, None, epoch, first).unwrap();
-        for _ in first..25 {
-            let n = made.advance().unwrap();
-            assert_eq!(loaded.advance().unwrap(), n);
-            made.load(&mut ours).unwrap();
-            loaded.load(&mut hosts).unwrap();
-            let logits = [&mut ours, &mut hosts].map(|network| {
-                network.step(&MicroBatch::whole(Philox::new(1), 0, n, 0.0), None).unwrap();
-                let mut logits = vec![0.0; n * 10];
-                network.read_logits(&mut logits).unwrap();
-                logits.into_iter().map(f32::to_bits).collect::<Vec<_>>()
-            });
-            assert!(logits[0] == logits[1], "{augment} {precision:?}");
+        let source =
+            |network, dataset| BatchSource::train(network, &config, preprocess, split, dataset, epoch, first).unwrap();
+        let (mut made, mut sent) = (source(&ours, resident.as_ref()), source(&bytes, None));
+        let loader = Loader::new(
+            split,
+            LoaderOptions {
+                batch_size: config.batch_size,
+                image_size: 32,
+                preprocess,
+                shuffle: true,
+                balanced: config.balance == Balance::Sampler,
+                transforms,
+                seed: config.seed,
+                epoch,
+                first_batch: first,
+                threads: 2,
+            },
+        );
+        for batch in loader.unwrap() {
+            let batch = batch.unwrap();
+            hosts.load(batch.images(), batch.labels()).unwrap();
+            if let Some(mix) = config.mix_config().draw(&Philox::new(config.seed), epoch, batch.index as u32, 32) {
+                hosts.mix(mix, batch.labels()).unwrap();
+            }
+            let expected = logits_of(&mut hosts, batch.count);
+            for (source, network) in [(&mut made, &mut ours), (&mut sent, &mut bytes)] {
+                assert_eq!(source.advance().unwrap(), batch.count);
+                assert_eq!(source.labels(), batch.labels());
+                source.load(network).unwrap();
+                assert!(logits_of(network, batch.count) == expected, "{transforms:?} {precision:?}");
+            }
         }
-        assert_eq!(ours.metrics().unwrap(), hosts.metrics().unwrap());
+        assert_eq!([&mut made, &mut sent].map(|source| source.advance().unwrap()), [0, 0]);
+        let metrics = hosts.metrics().unwrap();
+        assert_eq!([ours.metrics().unwrap(), bytes.metrics().unwrap()], [metrics, metrics]);
     }
     driver.assert_clean();
 }
@@ -185,13 +218,22 @@ fn an_evaluation_on_the_device_is_the_hosts() {
         network.use_cuda_graph(true);
         let resident = DeviceDataset::new(&network, &dataset.test, TransformConfig::NONE, &preprocess).unwrap();
         assert!(resident.is_some());
-        let [ours, hosts] = [resident.as_ref(), None].map(|resident| {
+        let [ours, sent] = [resident.as_ref(), None].map(|resident| {
             let (mut logits, stop) = (Vec::new(), Stop::default());
             let mut seen = |batch: Classified<'_>| logits.extend(batch.logits.iter().map(|x| x.to_bits()));
             let found = evaluate(&mut network, &dataset.test, resident, protocol, &stop, &mut seen);
             (found.unwrap().unwrap(), logits)
         });
-        assert!(ours == hosts, "{precision:?}");
+        assert!(ours == sent, "{precision:?}");
+        let mut expected = Vec::new();
+        let options = LoaderOptions { batch_size: 16, image_size: 32, preprocess, ..LoaderOptions::default() };
+        for batch in Loader::new(&dataset.test, options).unwrap().map(Result::unwrap) {
+            network.predict(batch.images()).unwrap();
+            let mut logits = vec![0.0; batch.count * 10];
+            network.read_logits(&mut logits).unwrap();
+            expected.extend(logits.into_iter().map(f32::to_bits));
+        }
+        assert!(ours.1 == expected, "{precision:?}");
         assert_eq!((ours.0.images, network.captured_graphs()), (40, 2));
         // Further views are made on the host.
         let dataset = (&dataset.test, resident.as_ref());
@@ -199,6 +241,16 @@ fn an_evaluation_on_the_device_is_the_hosts() {
         let mirrored = evaluate(&mut network, dataset.0, dataset.1, mirror, &Stop::default(), &mut |_| ());
         assert_ne!(mirrored.unwrap().unwrap().loss, ours.0.loss);
     }
+    driver.assert_clean();
+}
+
+#[test]
+fn the_plan_counts_the_buffers_of_images() {
+    let driver = driver();
+    let device = Cuda::new(0, Precision::Fp16).unwrap();
+    let (plan, _) = memory::fits(&device, &architecture(), 7, memory::Use::Training { average: false }).unwrap();
+    let layers = architecture().memory(7, device.storage(), true).unwrap().activations;
+    assert_eq!(plan.activations - layers, 2 * 7 * 32 * 32 * 3);
     driver.assert_clean();
 }
 

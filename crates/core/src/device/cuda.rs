@@ -9,7 +9,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use alexnet_kernels::{self as kernels, Array, Averages, FilterLayout, Kernels, ParameterGroup, Parameters};
+use alexnet_kernels::{self as kernels, Array, Averages, FilterLayout, Kernels, ParameterGroup, Parameters, Uploads};
 use alexnet_ops::{Number, Scaler, expect_len};
 
 pub use alexnet_kernels::{Error as DriverError, Event, nvrtc, probe};
@@ -160,6 +160,7 @@ impl View<Cuda> for Cuda {
 impl Memory for Cuda {
     type Element = f32;
     type Totals = Array;
+    type Uploads = Uploads;
 
     fn name(&self) -> String {
         format!("cuda:{} ({}, {:?})", self.ordinal, self.kernels.name(), self.kernels.precision()).to_lowercase()
@@ -236,6 +237,12 @@ impl Memory for Cuda {
 
     fn write_bytes(&self, from: &[u8], to: &mut Array) -> Result<()> {
         self.ok(self.kernels.write(from, to))
+    }
+    fn uploads(&self, len: usize) -> Result<Uploads> {
+        self.ok(self.kernels.uploads(len))
+    }
+    fn upload<'a>(&self, from: &[u8], uploads: &'a mut Uploads) -> Result<&'a Array> {
+        self.ok(self.kernels.upload(from, uploads))
     }
 
     fn totals(&self) -> Result<Array> {

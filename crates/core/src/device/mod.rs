@@ -110,6 +110,8 @@ pub trait Memory:
     type Element: Element;
     /// The sums of losses and of correct predictions over many batches.
     type Totals: Send + Sync;
+    /// What [`Memory::upload`] needs.
+    type Uploads: Send + Sync;
 
     /// Name for messages, such as `cpu (2 threads, avx512)`.
     fn name(&self) -> String;
@@ -167,6 +169,23 @@ pub trait Memory:
     fn write_bytes(&self, from: &[u8], to: &mut Self::Bytes) -> Result<()> {
         let _ = (from, to);
         Err(self.lacks("memory for data sets"))
+    }
+    /// Allocates what uploads of up to `len` bytes need: twice as many on the device and on the host.
+    ///
+    /// # Errors
+    /// A device that does not [`augment`](Operators::augment); too little memory of either.
+    fn uploads(&self, len: usize) -> Result<Self::Uploads> {
+        let _ = len;
+        Err(self.lacks("memory for images"))
+    }
+    /// Copies `from` to the device, beside the work that was queued before; returns where it is for the operators that are
+    /// called before the next upload.
+    ///
+    /// # Errors
+    /// More than was allocated; a device that does not [`augment`](Operators::augment); its own.
+    fn upload<'a>(&self, from: &[u8], uploads: &'a mut Self::Uploads) -> Result<&'a Self::Bytes> {
+        let _ = (from, uploads);
+        Err(self.lacks("memory for images"))
     }
 
     /// Allocates the two sums, at zero.

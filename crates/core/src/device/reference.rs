@@ -37,6 +37,7 @@ impl<T: Element> Arrays for Reference<T> {
 impl<T: Element> Memory for Reference<T> {
     type Element = T;
     type Totals = [f64; 2];
+    type Uploads = Vec<u8>;
 
     fn name(&self) -> String {
         format!("reference ({})", std::any::type_name::<T>())
@@ -65,6 +66,13 @@ impl<T: Element> Memory for Reference<T> {
     fn write_bytes(&self, from: &[u8], to: &mut Vec<u8>) -> Result<()> {
         front_mut("write_bytes", "to", to, from.len())?.copy_from_slice(from);
         Ok(())
+    }
+    fn uploads(&self, len: usize) -> Result<Vec<u8>> {
+        self.bytes(len)
+    }
+    fn upload<'a>(&self, from: &[u8], uploads: &'a mut Vec<u8>) -> Result<&'a Vec<u8>> {
+        self.write_bytes(from, uploads)?;
+        Ok(uploads)
     }
     fn write_labels(&self, from: &[u32], to: &mut Vec<u32>) -> Result<()> {
         front_mut("write_labels", "to", to, from.len())?.copy_from_slice(from);

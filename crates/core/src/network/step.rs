@@ -1,12 +1,14 @@
 //! One training step and one inference for all devices: loaded, queued, captured as a graph the second time and replayed
 //! from then on where the device captures.
 
+use alexnet_ops::expect_len;
+
 use super::pass::Profiler;
 use super::{Metrics, MicroBatch, Network, Phase, equal};
 use crate::architecture::Architecture;
 use crate::arguments::{Augment, MixPairs, SoftmaxCrossEntropy};
 use crate::device::{Device, Element};
-use crate::shape::{AugmentShape, LossShape, Mix, MixShape};
+use crate::shape::{AugmentShape, Draw, LossShape, Mix, MixShape};
 use crate::{Error, Result, Sgd};
 
 /// Graphs that are kept: one for each micro-batch of a full step and of an epoch's last one, and of inference. Further
@@ -32,6 +34,20 @@ pub(super) enum StepKey {
     },
 }
 
+/// Images in bytes, for [`Network::load_bytes`].
+#[derive(Debug)]
+pub enum Images<'a, B> {
+    /// A data set that lies on the device, of which the draws name those of the batch.
+    Dataset {
+        /// (·, H, W, 3).
+        images: &'a B,
+        /// How many.
+        len: usize,
+    },
+    /// Those of the batch (N, H, W, 3), on the host.
+    Batch(&'a [u8]),
+}
+
 /// What is known of a key.
 pub(super) enum CaptureState<G> {
     /// It has run once, so that all kernels are compiled and loaded.
@@ -54,33 +70,47 @@ impl<D: Device> Network<D> {
         Ok(())
     }
 
-    /// Loads images out of a data set that lies on the device (·, H, W, 3), in bytes: those that `indices` (N) names,
-    /// transformed as `shape` says. For [`Network::step`] and [`Network::infer`].
+    /// Loads images in bytes (·, H, W, 3), transformed as `shape` says; their random numbers are those of `draws` (N). For
+    /// [`Network::step`] and [`Network::infer`].
     ///
     /// # Errors
-    /// No image or more than [`Network::max_batch`]; a shape of other images than the network's; an index beyond the data
-    /// set; a label that is not a class; the device's.
-    pub fn load_from(
+    /// No image or more than [`Network::max_batch`]; a shape of other images than the network's; a draw beyond the data set;
+    /// a label that is not a class; the device's.
+    pub fn load_bytes(
         &mut self,
-        images: &D::Bytes,
+        images: Images<'_, D::Bytes>,
         shape: &AugmentShape,
-        indices: &[u32],
+        draws: &[Draw],
         labels: &[u32],
     ) -> Result<()> {
-        let n = self.check_batch(indices.len())?;
+        let n = self.check_batch(draws.len())?;
         equal("shape.batch", shape.batch, n)?;
         equal("shape.side", shape.side, self.architecture.image_size)?;
         equal("channels", self.architecture.channels, 3)?;
-        if let Some(&index) = indices.iter().find(|&&index| index as usize >= shape.images) {
-            equal("indices", index as usize, shape.images)?;
-        }
         self.check_labels(labels, n)?;
-        let to = match &mut self.indices {
-            Some(to) => to,
-            none => none.insert(self.device.labels(self.max_batch)?),
+        let (images, dataset) = match images {
+            Images::Dataset { images, len } => {
+                let most = draws.iter().map(|draw| draw.index as usize + 1).max().unwrap_or(0);
+                expect_len("network", "images", len, most)?;
+                (images, Some(len))
+            }
+            Images::Batch(images) => {
+                equal("images", images.len(), n * shape.image_len())?;
+                let uploads = match &mut self.uploads {
+                    Some(uploads) => uploads,
+                    none => none.insert(self.device.uploads(self.max_batch * shape.image_len())?),
+                };
+                (self.device.upload(images, uploads)?, None)
+            }
         };
-        self.device.write_labels(indices, to)?;
-        self.device.augment(Augment { shape, images, indices: to, out: &mut self.activations[0] })?;
+        let to = match &mut self.draws {
+            Some(to) => to,
+            none => none.insert(self.device.labels(2 * self.max_batch)?),
+        };
+        let words: Vec<u32> = draws.iter().flat_map(|draw| [draw.index, draw.repeat]).collect();
+        self.device.write_labels(&words, to)?;
+        let shape = AugmentShape { dataset, ..*shape };
+        self.device.augment(Augment { shape: &shape, images, draws: to, out: &mut self.activations[0] })?;
         self.device.write_labels(labels, &mut self.labels)?;
         (self.loaded, self.mixed) = (n, false);
         Ok(())

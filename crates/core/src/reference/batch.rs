@@ -3,7 +3,7 @@
 use crate::arguments::{Augment, MixPairs, Slices};
 use crate::device::Element;
 use crate::random::{below, purpose, uniform_f32};
-use crate::shape::{AugmentShape, Mix, jitter_range};
+use crate::shape::{AugmentShape, Draw, Mix, jitter_range};
 
 /// What one image undergoes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -20,7 +20,7 @@ pub struct SampledTransform {
     pub cutout: Option<[i32; 3]>,
 }
 
-/// What image number `index` of the data set undergoes: a pure function of (seed, epoch, index).
+/// What the image of a [`Draw`] undergoes, of which `element` is [`Draw::element`]: a pure function of (seed, epoch, element).
 ///
 /// The image takes one block of Philox words per [`purpose`], whichever transformations are on, so that switching one
 /// off leaves the others as they are. `below(w, n) = (w · n) >> 32` in 64 bits.
@@ -28,12 +28,12 @@ pub struct SampledTransform {
 ///   padding; flip if the top bit of `w[2]` is set. `w[3]` is not used.
 /// - `JITTER`: [`jitter_factors`].
 /// - `CUTOUT`: the square's centre is at x = `below(w[0], S)`, y = `below(w[1], S)`.
-pub fn sample(s: &AugmentShape, index: u64) -> SampledTransform {
-    let word = s.philox.block(purpose::AUGMENT, s.epoch, index);
+pub fn sample(s: &AugmentShape, element: u64) -> SampledTransform {
+    let word = s.philox.block(purpose::AUGMENT, s.epoch, element);
     let shift = |word| below(word, 2 * s.padding as u32 + 1) as i32 - s.padding as i32;
-    let colour = || jitter_factors(s.philox.block(purpose::JITTER, s.epoch, index), s.jitter);
+    let colour = || jitter_factors(s.philox.block(purpose::JITTER, s.epoch, element), s.jitter);
     let square = || {
-        let word = s.philox.block(purpose::CUTOUT, s.epoch, index);
+        let word = s.philox.block(purpose::CUTOUT, s.epoch, element);
         let first = |word| below(word, s.side as u32) as i32 - (s.cutout / 2) as i32;
         [first(word[0]), first(word[1]), s.cutout as i32]
     };
@@ -105,14 +105,15 @@ pub fn transform<T: Element>(
     }
 }
 
-/// A batch (N, S, S, 3) drawn from a data set of bytes (·, S, S, 3): image n is number `indices`\[n\], as [`sample`]
-/// draws and [`transform`] changes it.
+/// A batch (N, S, S, 3) of images in bytes (·, S, S, 3): image n is that of draw n out of the data set, or else the n-th, as
+/// [`sample`] draws and [`transform`] changes it.
 pub fn augment<T: Element>(a: Augment<'_, Slices<T>>) {
-    let Augment { shape: s, images, indices, out } = a;
+    let Augment { shape: s, images, draws, out } = a;
     let len = s.side * s.side * 3;
-    for (&index, out) in indices.iter().zip(out.chunks_exact_mut(len)) {
-        let pixels = &images[index as usize * len..][..len];
-        transform(pixels, s.side, &sample(s, index.into()), [s.mean, s.std], out);
+    for (n, (&[index, repeat], out)) in draws.as_chunks::<2>().0.iter().zip(out.chunks_exact_mut(len)).enumerate() {
+        let place = if s.dataset.is_some() { index as usize } else { n };
+        let sampled = sample(s, Draw { index, repeat }.element());
+        transform(&images[place * len..][..len], s.side, &sampled, [s.mean, s.std], out);
     }
 }
 

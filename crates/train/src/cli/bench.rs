@@ -216,16 +216,16 @@ fn on<D: Device<Element = f32>, E>(
     network.use_cuda_graph(true);
     let dataset = DeviceDataset::new(&network, &split, config.transforms(), &preprocess)?;
     // As in `train`, by epochs of one batch. On the host the one that is ready stands for those of the loader's threads.
-    let source = |epoch| -> anyhow::Result<_> {
-        let mut source = BatchSource::train(config, preprocess, size, &split, dataset.as_ref(), epoch, 0)?;
+    let source = |network: &Network<D>, epoch| -> anyhow::Result<_> {
+        let mut source = BatchSource::train(network, config, preprocess, &split, dataset.as_ref(), epoch, 0)?;
         source.advance()?;
         Ok(source)
     };
-    let (mut epoch, ready) = (0, source(0)?);
+    let (mut epoch, ready) = (0, source(&network, 0)?);
     let mut load = |network: &mut Network<D>| -> anyhow::Result<()> {
         epoch += 1;
         if dataset.is_some() {
-            source(epoch)?.load(network)?
+            source(network, epoch)?.load(network)?
         } else {
             ready.load(network)?
         }

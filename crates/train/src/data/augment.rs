@@ -127,11 +127,24 @@ impl TransformConfig {
         self.rand_augment.is_some() || self.resized_crop.is_some()
     }
 
-    /// The shape of the operator `augment`, for one image.
-    pub fn shape(&self, philox: Philox, epoch: u32, side: usize) -> AugmentShape {
+    /// What is left to do with the bytes that a loader makes: RandAugment comes after crop and flip.
+    pub fn of_bytes(self) -> TransformConfig {
+        let done = self.rand_augment.is_some();
+        let (padding, flip) = if done { (0, false) } else { (self.padding, self.flip) };
+        TransformConfig { padding, flip, rand_augment: None, resized_crop: None, ..self }
+    }
+
+    /// The shape of the operator `augment`, for `batch` images that are normalised by a mean and a standard deviation.
+    pub fn shape(
+        &self,
+        philox: Philox,
+        epoch: u32,
+        side: usize,
+        batch: usize,
+        [mean, std]: [[f32; 3]; 2],
+    ) -> AugmentShape {
         let &Self { padding, flip, jitter, cutout, .. } = self;
-        let (batch, images, mean, std) = (1, 1, MEAN, STD);
-        AugmentShape { batch, images, side, padding, philox, epoch, flip, jitter, cutout, mean, std }
+        AugmentShape { batch, dataset: None, side, padding, philox, epoch, flip, jitter, cutout, mean, std }
     }
 }
 
@@ -143,7 +156,7 @@ pub fn draw(
     image_size: usize,
     transforms: &TransformConfig,
 ) -> SampledTransform {
-    sample(&transforms.shape(*philox, epoch, image_size), index)
+    sample(&transforms.shape(*philox, epoch, image_size, 1, [MEAN, STD]), index)
 }
 
 /// Table of the normalised value of each byte in each channel.

@@ -1,4 +1,5 @@
-//! Batches made in the background.
+//! Batches made in the background: of floats as the network reads them, or of bytes for a device that transforms and
+//! normalises them.
 //!
 //! One thread makes the batches in order and keeps up to [`PREFETCH`] of them ready. If images must be decoded, resized
 //! or RandAugmented, a thread pool shares the images of a batch; images in memory at the right size take a few
@@ -67,32 +68,53 @@ impl Default for LoaderOptions {
 impl LoaderOptions {
     /// Bytes of all batches that are ready, being made, and in use (one at a time), whatever the size of the data set.
     /// In addition, each thread holds the image that it decodes.
-    pub fn memory(&self) -> u64 {
-        let image = self.image_size as u64 * self.image_size as u64 * 3 * size_of::<f32>() as u64;
-        (self.batch_size as u64).saturating_mul((PREFETCH as u64 + 2) * (image + size_of::<u32>() as u64))
+    pub fn memory<T: PixelValue>(&self) -> u64 {
+        let image = self.image_size as u64 * self.image_size as u64 * 3 * size_of::<T>() as u64;
+        let label = (size_of::<u32>() + size_of::<Draw>()) as u64;
+        (self.batch_size as u64).saturating_mul((PREFETCH as u64 + 2) * (image + label))
     }
 }
 
-/// Images ready for the network. Dropping it returns its buffers to the loader.
+/// What a loader's images consist of: `f32`, transformed and normalised, or `u8`, for which
+/// [`TransformConfig::of_bytes`] is left to do.
+pub trait PixelValue: Copy + Default + Send + Sync + 'static {
+    /// Completes an image of bytes, of which `left` is to be done.
+    fn complete(pixels: &[u8], size: usize, left: &SampledTransform, normalize: &Normalize, out: &mut [Self]);
+}
+
+impl PixelValue for f32 {
+    fn complete(pixels: &[u8], size: usize, left: &SampledTransform, normalize: &Normalize, out: &mut [f32]) {
+        normalize.apply(pixels, size, left, out);
+    }
+}
+
+impl PixelValue for u8 {
+    fn complete(pixels: &[u8], _: usize, _: &SampledTransform, _: &Normalize, out: &mut [u8]) {
+        out.copy_from_slice(pixels);
+    }
+}
+
+/// Images of a batch. Dropping it returns its buffers to the loader.
 #[derive(Debug)]
-pub struct Batch {
+pub struct Batch<T: PixelValue = f32> {
     /// Index of the batch in the epoch, from 0.
     pub index: usize,
     /// Number of images; less than the batch size only in the last batch.
     pub count: usize,
-    buffers: Buffers,
-    back: SyncSender<Buffers>,
+    buffers: Buffers<T>,
+    back: SyncSender<Buffers<T>>,
 }
 
 #[derive(Debug, Default)]
-struct Buffers {
-    images: Vec<f32>,
+struct Buffers<T> {
+    images: Vec<T>,
     labels: Vec<u32>,
+    draws: Vec<Draw>,
 }
 
-impl Batch {
+impl<T: PixelValue> Batch<T> {
     /// The images, NHWC, `count`·image_size·image_size·3 values.
-    pub fn images(&self) -> &[f32] {
+    pub fn images(&self) -> &[T] {
         &self.buffers.images
     }
 
@@ -100,9 +122,14 @@ impl Batch {
     pub fn labels(&self) -> &[u32] {
         &self.buffers.labels
     }
+
+    /// Which `count` images of the epoch they are.
+    pub fn draws(&self) -> &[Draw] {
+        &self.buffers.draws
+    }
 }
 
-impl Drop for Batch {
+impl<T: PixelValue> Drop for Batch<T> {
     fn drop(&mut self) {
         // If the channel is full or the loader is gone, the buffers are freed.
         let _ = self.back.try_send(std::mem::take(&mut self.buffers));
@@ -113,8 +140,8 @@ impl Drop for Batch {
 ///
 /// An error is returned in place of its batch and ends the iteration.
 #[derive(Debug)]
-pub struct Loader {
-    receiver: Option<Receiver<Result<Batch>>>,
+pub struct Loader<T: PixelValue = f32> {
+    receiver: Option<Receiver<Result<Batch<T>>>>,
     thread: Option<JoinHandle<()>>,
     cancelled: Arc<AtomicBool>,
     batches: usize,
@@ -128,6 +155,22 @@ impl Loader {
     /// # Errors
     /// A batch size or image size of 0; threads that cannot be started.
     pub fn new(split: &Split, options: LoaderOptions) -> Result<Self> {
+        Self::start(split, options)
+    }
+}
+
+impl Loader<u8> {
+    /// Starts making the batches of `split`, of bytes.
+    ///
+    /// # Errors
+    /// As [`Loader::new`].
+    pub fn bytes(split: &Split, options: LoaderOptions) -> Result<Self> {
+        Self::start(split, options)
+    }
+}
+
+impl<T: PixelValue> Loader<T> {
+    fn start(split: &Split, options: LoaderOptions) -> Result<Self> {
         for (what, value) in [("batch size", options.batch_size), ("image size", options.image_size)] {
             if value == 0 {
                 return Err(DataError::Setting { what, value: "0".into(), expected: "at least 1" });
@@ -185,8 +228,8 @@ impl Loader {
     }
 }
 
-impl Iterator for Loader {
-    type Item = Result<Batch>;
+impl<T: PixelValue> Iterator for Loader<T> {
+    type Item = Result<Batch<T>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.next >= self.batches {
@@ -212,7 +255,7 @@ impl Iterator for Loader {
     }
 }
 
-impl Drop for Loader {
+impl<T: PixelValue> Drop for Loader<T> {
     fn drop(&mut self) {
         self.cancelled.store(true, Ordering::Relaxed);
         self.receiver = None;
@@ -225,7 +268,7 @@ impl Drop for Loader {
 /// State of the background thread.
 struct Maker {
     split: Split,
-    order: Option<Vec<Draw>>,
+    order: Vec<Draw>,
     philox: Philox,
     normalize: Normalize,
     fit: Fit,
@@ -238,13 +281,13 @@ thread_local! {
 }
 
 impl Maker {
-    fn run(
+    fn run<T: PixelValue>(
         &self,
         batches: std::ops::Range<usize>,
         pool: Option<&rayon::ThreadPool>,
-        sender: &SyncSender<Result<Batch>>,
-        back: &SyncSender<Buffers>,
-        returned: &Receiver<Buffers>,
+        sender: &SyncSender<Result<Batch<T>>>,
+        back: &SyncSender<Buffers<T>>,
+        returned: &Receiver<Buffers<T>>,
     ) {
         for index in batches {
             let mut buffers = returned.try_recv().unwrap_or_default();
@@ -261,30 +304,35 @@ impl Maker {
         }
     }
 
-    fn fill(&self, index: usize, pool: Option<&rayon::ThreadPool>, buffers: &mut Buffers) -> Result<()> {
+    fn fill<T: PixelValue>(
+        &self,
+        index: usize,
+        pool: Option<&rayon::ThreadPool>,
+        buffers: &mut Buffers<T>,
+    ) -> Result<()> {
         let first = index * self.options.batch_size;
-        let count = self.options.batch_size.min(self.split.len() - first);
         let image = self.options.image_size * self.options.image_size * 3;
-        let at = |i: usize| self.order.as_ref().map_or(Draw::of(first + i), |order| order[first + i]);
-        buffers.labels.clear();
-        buffers.labels.extend((0..count).map(|i| self.split.labels()[at(i).index as usize]));
-        buffers.images.resize(count * image, 0.0);
+        let Buffers { images, labels, draws } = buffers;
+        draws.clear();
+        draws.extend(&self.order[first..self.order.len().min(first + self.options.batch_size)]);
+        labels.clear();
+        labels.extend(draws.iter().map(|draw| self.split.labels()[draw.index as usize]));
+        images.resize(draws.len() * image, T::default());
         let Some(pool) = pool else {
-            return buffers.images.chunks_exact_mut(image).enumerate().try_for_each(|(i, out)| self.image(at(i), out));
+            return images.chunks_exact_mut(image).zip(draws).try_for_each(|(out, draw)| self.image(*draw, out));
         };
         // The first failure by position, not by time, so that the error does not depend on the number of threads.
         let failure = pool.install(|| {
-            buffers
-                .images
+            images
                 .par_chunks_exact_mut(image)
                 .enumerate()
-                .filter_map(|(i, out)| Some((i, self.image(at(i), out).err()?)))
+                .filter_map(|(i, out)| Some((i, self.image(draws[i], out).err()?)))
                 .min_by_key(|(i, _)| *i)
         });
         failure.map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    fn image(&self, drawn: Draw, out: &mut [f32]) -> Result<()> {
+    fn image<T: PixelValue>(&self, drawn: Draw, out: &mut [T]) -> Result<()> {
         if self.cancelled.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -304,14 +352,14 @@ impl Maker {
             };
             let draw = draw(&self.philox, options.epoch, element, options.image_size, &options.transforms);
             let Some(rand_augment) = options.transforms.rand_augment else {
-                self.normalize.apply(pixels, options.image_size, &draw, out);
+                T::complete(pixels, options.image_size, &draw, &self.normalize, out);
                 return Ok(());
             };
             changed.resize(pixels.len(), 0);
             crop_and_flip(pixels, options.image_size, &draw, changed);
             rand_augment.apply(&self.philox, options.epoch, element, options.image_size, changed, spare);
             let rest = SampledTransform { right: 0, down: 0, flip: false, ..draw };
-            self.normalize.apply(changed, options.image_size, &rest, out);
+            T::complete(changed, options.image_size, &rest, &self.normalize, out);
             Ok(())
         })
     }

@@ -39,7 +39,7 @@ pub use broken::BrokenPictures;
 pub use dataset::{Dataset, Role};
 pub use error::{DataError, Result};
 pub use fetch::Sources;
-pub use loader::{Batch, Loader, LoaderOptions};
+pub use loader::{Batch, Loader, LoaderOptions, PixelValue};
 pub use options::Options;
 pub use order::Balance;
 pub use preprocess::{Fit, Normalise, Preprocess};

@@ -10,6 +10,7 @@
 //! of `shuffled`.
 
 use alexnet_core::random::{Philox, below, purpose};
+pub use alexnet_core::shape::Draw;
 use serde::{Deserialize, Serialize};
 
 use super::loader::LoaderOptions;
@@ -27,35 +28,14 @@ pub enum Balance {
     Weights,
 }
 
-/// An image of an epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Draw {
-    /// Its index in the split.
-    pub index: u32,
-    /// How often it came before in the epoch, in a balanced one.
-    pub repeat: u32,
-}
-
-impl Draw {
-    /// The image at `index`, for the first time.
-    pub fn of(index: usize) -> Self {
-        Self { index: index as u32, repeat: 0 }
-    }
-
-    /// What counts its random numbers: each time it is drawn it is transformed in another way. Bits 32 to 39 are left to
-    /// the attempts and operations of one transformation.
-    pub fn element(self) -> u64 {
-        u64::from(self.index) | u64::from(self.repeat) << 40
-    }
-}
-
-/// The order that a loader's options ask for; `None`: the split's own.
-pub fn draws(labels: &[u32], options: &LoaderOptions) -> Option<Vec<Draw>> {
+/// The order that a loader's options ask for.
+pub fn draws(labels: &[u32], options: &LoaderOptions) -> Vec<Draw> {
     let &LoaderOptions { shuffle, balanced: balance, seed, epoch, .. } = options;
-    shuffle.then(|| match balance {
-        true => balanced(labels, seed, epoch),
-        false => shuffled(labels.len(), seed, epoch).into_iter().map(|index| Draw::of(index as usize)).collect(),
-    })
+    match (shuffle, balance) {
+        (true, true) => balanced(labels, seed, epoch),
+        (true, false) => shuffled(labels.len(), seed, epoch).into_iter().map(|i| Draw::of(i as usize)).collect(),
+        (false, _) => (0..labels.len()).map(Draw::of).collect(),
+    }
 }
 
 /// The weight of each class in the loss, from its number of images: images / (classes with images · images of the class), scikit-learn's

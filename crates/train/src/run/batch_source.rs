@@ -1,14 +1,16 @@
-//! Where batches come from: the loader, or the device itself out of a data set that lies on it.
+//! Where batches come from: a loader's, of floats or of bytes, or the device itself out of a data set that lies on it.
 
+use alexnet_core::network::Images;
 use alexnet_core::random::Philox;
-use alexnet_core::shape::AugmentShape;
+use alexnet_core::shape::Draw;
 use alexnet_core::{Device, Network};
 
 use super::config::Config;
 use super::error::Result;
+use super::memory;
 use crate::data::augment::TransformConfig;
 use crate::data::mix::MixConfig;
-use crate::data::{Balance, Batch, Loader, LoaderOptions, Preprocess, Split, order};
+use crate::data::{Balance, Batch, Loader, LoaderOptions, PixelValue, Preprocess, Split, order};
 
 /// A split's images on the device, in bytes (images, S, S, 3).
 pub struct DeviceDataset<D: Device> {
@@ -17,7 +19,7 @@ pub struct DeviceDataset<D: Device> {
 }
 
 impl<D: Device<Element = f32>> DeviceDataset<D> {
-    /// Copies the images there. None where the host has to make the batches: for a device without memory of its own, for
+    /// Copies the images there. None where a loader has to make the batches: for a device without memory of its own, for
     /// images in files or not yet resized, for RandAugment and resized crops, and if the device's memory is full.
     ///
     /// # Errors
@@ -28,9 +30,15 @@ impl<D: Device<Element = f32>> DeviceDataset<D> {
         transforms: TransformConfig,
         preprocess: &Preprocess,
     ) -> Result<Option<Self>> {
-        let (device, fit) = (network.device(), preprocess.fit(network.architecture().image_size));
-        let suits = split.is_ready(fit) && !transforms.on_host() && device.memory()?.is_some();
-        let Some(pixels) = split.pixels().filter(|_| suits) else { return Ok(None) };
+        let (device, architecture) = (network.device(), network.architecture());
+        let suits = split.is_ready(preprocess.fit(architecture.image_size)) && !transforms.on_host();
+        let (Some((free, _)), Some(pixels)) = (device.memory()?, split.pixels().filter(|_| suits)) else {
+            return Ok(None);
+        };
+        // Another split may need the rest for its batches.
+        if pixels.len() as u64 + memory::uploads(architecture, network.max_batch()) > free {
+            return Ok(None);
+        }
         match device.bytes(pixels.len()) {
             Ok(mut images) => {
                 device.write_bytes(pixels, &mut images)?;
@@ -54,12 +62,14 @@ pub struct BatchSource<'a, D: Device> {
 
 enum Source<'a, D: Device> {
     /// Made on the host.
-    Loader { loader: Loader, batch: Option<Batch> },
+    Host { loader: Loader, batch: Option<Batch> },
+    /// Made on the device, of bytes that come from the host.
+    Bytes { loader: Loader<u8>, batch: Option<Batch<u8>> },
     /// Made on the device.
     Device {
         dataset: &'a DeviceDataset<D>,
         split: &'a Split,
-        order: Vec<u32>,
+        order: Vec<Draw>,
         batch_size: usize,
         /// Where in `order` the batch at hand starts and ends.
         start: usize,
@@ -70,15 +80,14 @@ enum Source<'a, D: Device> {
 }
 
 impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
-    /// The training batches of `epoch` from batch `first` on, of images of `size` pixels a side: shuffled, transformed and
-    /// mixed as the settings say.
+    /// The training batches of `epoch` from batch `first` on: shuffled, transformed and mixed as the settings say.
     ///
     /// # Errors
-    /// Threads that cannot be started.
+    /// Threads that cannot be started; the device's.
     pub fn train(
+        network: &Network<D>,
         config: &Config,
         preprocess: Preprocess,
-        size: usize,
         split: &'a Split,
         dataset: Option<&'a DeviceDataset<D>>,
         epoch: u32,
@@ -86,7 +95,7 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
     ) -> Result<Self> {
         let options = LoaderOptions {
             batch_size: config.batch_size,
-            image_size: size,
+            image_size: network.architecture().image_size,
             preprocess,
             shuffle: !config.no_shuffle,
             balanced: config.balance == Balance::Sampler,
@@ -96,42 +105,45 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
             first_batch: first,
             threads: config.thread_count(),
         };
-        Self::new(options, config.mix_config(), split, dataset)
+        Self::new(options, config.mix_config(), split, dataset, network.device().memory()?.is_some())
     }
 
-    /// All of a split in its own order and as it is, in batches as large as the network takes.
+    /// All of a split in its own order and as it is, in batches as large as the network takes; `on_host` if the images
+    /// themselves are wanted.
     ///
     /// # Errors
-    /// Threads that cannot be started.
+    /// Threads that cannot be started; the device's.
     pub fn evaluate(
         network: &Network<D>,
         split: &'a Split,
         dataset: Option<&'a DeviceDataset<D>>,
         preprocess: Preprocess,
         threads: usize,
+        on_host: bool,
     ) -> Result<Self> {
         let (batch_size, image_size) = (network.max_batch(), network.architecture().image_size);
         let options = LoaderOptions { batch_size, image_size, preprocess, threads, ..LoaderOptions::default() };
-        Self::new(options, MixConfig::default(), split, dataset)
+        let bytes = !on_host && network.device().memory()?.is_some();
+        Self::new(options, MixConfig::default(), split, dataset.filter(|_| !on_host), bytes)
     }
 
+    /// The batches out of `dataset`, or else by a loader of `bytes` or floats.
     fn new(
         options: LoaderOptions,
         mix: MixConfig,
         split: &'a Split,
         dataset: Option<&'a DeviceDataset<D>>,
+        bytes: bool,
     ) -> Result<Self> {
-        let LoaderOptions { batch_size, preprocess, shuffle, transforms, seed, epoch, first_batch, .. } = options;
+        let LoaderOptions { batch_size, preprocess, transforms, seed, epoch, first_batch, .. } = options;
         let source = match dataset {
             Some(dataset) => {
-                let order = match shuffle {
-                    true => order::shuffled(split.len(), seed, epoch),
-                    false => (0..split.len() as u32).collect(),
-                };
+                let order = order::draws(split.labels(), &options);
                 let end = first_batch * batch_size;
                 Source::Device { dataset, split, order, batch_size, start: end, end, labels: Vec::new() }
             }
-            None => Source::Loader { loader: Loader::new(split, options)?, batch: None },
+            None if bytes => Source::Bytes { loader: Loader::bytes(split, options)?, batch: None },
+            None => Source::Host { loader: Loader::new(split, options)?, batch: None },
         };
         Ok(Self { source, transforms, preprocess, mix, seed, epoch })
     }
@@ -142,17 +154,13 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
     /// An image cannot be read.
     pub fn advance(&mut self) -> Result<usize> {
         match &mut self.source {
-            Source::Loader { loader, batch } => {
-                // Its buffers go back first.
-                *batch = None;
-                *batch = loader.next().transpose()?;
-                Ok(batch.as_ref().map_or(0, |batch| batch.count))
-            }
+            Source::Host { loader, batch } => next(loader, batch),
+            Source::Bytes { loader, batch } => next(loader, batch),
             Source::Device { split, order, batch_size, start, end, labels, .. } => {
                 *start = *end;
                 *end = (*start + *batch_size).min(order.len());
                 labels.clear();
-                labels.extend(order[*start..*end].iter().map(|&index| split.labels()[index as usize]));
+                labels.extend(order[*start..*end].iter().map(|draw| split.labels()[draw.index as usize]));
                 Ok(labels.len())
             }
         }
@@ -161,16 +169,17 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
     /// The labels of the batch at hand.
     pub fn labels(&self) -> &[u32] {
         match &self.source {
-            Source::Loader { batch, .. } => batch.as_ref().map_or(&[], Batch::labels),
+            Source::Host { batch, .. } => batch.as_ref().map_or(&[], Batch::labels),
+            Source::Bytes { batch, .. } => batch.as_ref().map_or(&[], Batch::labels),
             Source::Device { labels, .. } => labels,
         }
     }
 
-    /// The images of the batch at hand (N, S, S, 3), if they are on the host.
+    /// The images of the batch at hand (N, S, S, 3), if they are made on the host.
     pub fn images(&self) -> Option<&[f32]> {
         match &self.source {
-            Source::Loader { batch, .. } => batch.as_ref().map(Batch::images),
-            Source::Device { .. } => None,
+            Source::Host { batch, .. } => batch.as_ref().map(Batch::images),
+            Source::Bytes { .. } | Source::Device { .. } => None,
         }
     }
 
@@ -180,30 +189,24 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
     /// The device's.
     pub fn load(&self, network: &mut Network<D>) -> Result<()> {
         let (side, philox) = (network.architecture().image_size, Philox::new(self.seed));
+        let shape = |transforms: TransformConfig| {
+            let Preprocess { mean, std, .. } = self.preprocess;
+            transforms.shape(philox, self.epoch, side, self.labels().len(), [mean, std])
+        };
         let index = match &self.source {
-            Source::Loader { batch, .. } => {
-                let Some(batch) = batch else { return Ok(()) };
+            Source::Host { batch: Some(batch), .. } => {
                 network.load(batch.images(), batch.labels())?;
                 batch.index
             }
+            Source::Bytes { batch: Some(batch), .. } => {
+                let shape = shape(self.transforms.of_bytes());
+                network.load_bytes(Images::Batch(batch.images()), &shape, batch.draws(), batch.labels())?;
+                batch.index
+            }
+            Source::Host { batch: None, .. } | Source::Bytes { batch: None, .. } => return Ok(()),
             Source::Device { dataset, order, batch_size, start, end, labels, .. } => {
-                let indices = &order[*start..*end];
-                let TransformConfig { padding, flip, jitter, cutout, rand_augment: _, resized_crop: _ } =
-                    self.transforms;
-                let shape = AugmentShape {
-                    batch: indices.len(),
-                    images: dataset.len,
-                    side,
-                    padding,
-                    philox,
-                    epoch: self.epoch,
-                    flip,
-                    jitter,
-                    cutout,
-                    mean: self.preprocess.mean,
-                    std: self.preprocess.std,
-                };
-                network.load_from(&dataset.images, &shape, indices, labels)?;
+                let images = Images::Dataset { images: &dataset.images, len: dataset.len };
+                network.load_bytes(images, &shape(self.transforms), &order[*start..*end], labels)?;
                 start / batch_size
             }
         };
@@ -212,4 +215,11 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
             None => Ok(()),
         }
     }
+}
+
+/// Takes the next batch; its buffers go back first.
+fn next<T: PixelValue>(loader: &mut Loader<T>, batch: &mut Option<Batch<T>>) -> Result<usize> {
+    *batch = None;
+    *batch = loader.next().transpose()?;
+    Ok(batch.as_ref().map_or(0, |batch| batch.count))
 }

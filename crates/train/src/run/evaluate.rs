@@ -119,7 +119,7 @@ pub fn evaluate<D: Device<Element = f32>>(
     let Protocol { preprocess, tta, threads } = protocol;
     let (classes, image_size) = (network.architecture().classes, network.architecture().image_size);
     // Further views are made of images on the host.
-    let mut batches = BatchSource::evaluate(network, split, dataset.filter(|_| tta == Tta::None), preprocess, threads)?;
+    let mut batches = BatchSource::evaluate(network, split, dataset, preprocess, threads, tta != Tta::None)?;
     let mut logits = vec![0.0; network.max_batch() * classes];
     let mut scratch = Vec::new();
     let mut total = Evaluation { loss: 0.0, images: 0, confusion: vec![vec![0; classes]; classes], within_five: 0 };

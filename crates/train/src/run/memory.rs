@@ -8,7 +8,7 @@ use alexnet_core::{Architecture, Device};
 
 use super::bytes::gib;
 use super::error::{Error, Result};
-use crate::data::LoaderOptions;
+use crate::data::{LoaderOptions, PixelValue};
 
 mod control_group;
 
@@ -73,11 +73,14 @@ pub fn fits<D: Device>(
     let plan = |batch| -> Result<MemoryPlan> {
         let mut plan = architecture.memory(batch, device.storage(), training)?;
         plan.average = if average { plan.parameters } else { 0 };
-        if own.is_none() {
-            // The loader's batches are in the same memory, and so is the rest of the process.
-            plan.activations = plan.activations.saturating_add(loader(architecture.image_size, batch));
-            plan.workspace = PROCESS;
-        }
+        // The loader's batches are in the same memory, and so is the rest of the process; a device with memory of its own
+        // has the buffers through which they come.
+        let (images, process) = match own {
+            None => (loader::<f32>(architecture.image_size, batch), PROCESS),
+            Some(_) => (uploads(architecture, batch), 0),
+        };
+        plan.activations = plan.activations.saturating_add(images);
+        plan.workspace = process;
         // Only for a plan that fits: the shapes of a huge batch would overflow.
         if free.is_some_and(|free| plan.total() <= free) {
             let operations: Vec<_> = layers.iter().map(|layer| layer.operation(batch)).collect();
@@ -98,14 +101,19 @@ pub fn fits<D: Device>(
 ///
 /// # Errors
 /// [`Error::Memory`] with the largest batch that fits.
-pub fn loads(size: usize, batch: usize) -> Result<()> {
-    let plan = |batch| Ok(MemoryPlan { activations: loader(size, batch), ..MemoryPlan::default() });
+pub fn loads<T: PixelValue>(size: usize, batch: usize) -> Result<()> {
+    let plan = |batch| Ok(MemoryPlan { activations: loader::<T>(size, batch), ..MemoryPlan::default() });
     fits_in(batch, available(), plan).map(drop)
 }
 
 /// Bytes of the batches that a loader prepares.
-fn loader(size: usize, batch: usize) -> u64 {
-    LoaderOptions { batch_size: batch, image_size: size, ..LoaderOptions::default() }.memory()
+fn loader<T: PixelValue>(size: usize, batch: usize) -> u64 {
+    LoaderOptions { batch_size: batch, image_size: size, ..LoaderOptions::default() }.memory::<T>()
+}
+
+/// Bytes of the device's memory through which batches of images reach a network that does not find them there.
+pub fn uploads(architecture: &Architecture, batch: usize) -> u64 {
+    (2 * architecture.image_len() as u64).saturating_mul(batch as u64)
 }
 
 /// The plan for `batch`, if it fits `free` bytes.
@@ -176,7 +184,7 @@ mod tests {
         let device = alexnet_core::Cpu::new(1).unwrap();
         let (plan, _) = fits(&device, &network, 2, Use::Training { average: false }).unwrap();
         let layers = network.memory(2, Storage::uniform(4), true).unwrap().activations;
-        // Five batches of two images, as floats, and their labels.
-        assert_eq!(plan.activations - layers, 5 * 2 * (224 * 224 * 3 * 4 + 4));
+        // Five batches of two images, as floats, their labels, and which they are.
+        assert_eq!(plan.activations - layers, 5 * 2 * (224 * 224 * 3 * 4 + 4 + 8));
     }
 }

@@ -86,11 +86,7 @@ impl<D: Device<Element = f32>> DeviceDatasets<D> {
     fn new(network: &Network<D>, config: &Config, preprocess: &Preprocess, dataset: &Dataset) -> Result<Self> {
         let evaluated = |split| DeviceDataset::new(network, split, TransformConfig::NONE, preprocess);
         Ok(Self {
-            // A balanced epoch draws images again, each time transformed in another way: the loader counts the times.
-            train: match config.balance {
-                Balance::Sampler => None,
-                _ => DeviceDataset::new(network, &dataset.train, config.transforms(), preprocess)?,
-            },
+            train: DeviceDataset::new(network, &dataset.train, config.transforms(), preprocess)?,
             val: dataset.val.as_ref().map_or(Ok(None), evaluated)?,
             test: evaluated(&dataset.test)?,
         })
@@ -238,9 +234,9 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         if self.progress.step_in_epoch >= steps {
             return Ok(true);
         }
-        let (size, epoch) = (self.network.architecture().image_size, self.progress.epoch as u32);
-        let (first, dataset) = (self.progress.step_in_epoch * config.accumulate, epochs.datasets.train.as_ref());
-        let mut batches = BatchSource::train(config, self.preprocess, size, split, dataset, epoch, first)?;
+        let (epoch, dataset) = (self.progress.epoch as u32, epochs.datasets.train.as_ref());
+        let (network, first) = (&self.network, self.progress.step_in_epoch * config.accumulate);
+        let mut batches = BatchSource::train(network, config, self.preprocess, split, dataset, epoch, first)?;
         // Running sums continue from their values: when they are read makes no difference to their bits.
         self.network.set_metrics(Metrics { loss: self.progress.loss_sum, correct: self.progress.correct })?;
         // Images whose loss is known.

@@ -116,6 +116,7 @@ impl Arrays for Cpu {
 impl Memory for Cpu {
     type Element = f32;
     type Totals = [f64; 2];
+    type Uploads = Infallible;
 
     fn name(&self) -> String {
         let threads = self.threads();

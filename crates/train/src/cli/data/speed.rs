@@ -34,7 +34,7 @@ pub fn run(args: &Args, data: &str, options: Options) -> anyhow::Result<String> 
     device::cap_threads(config.threads);
     // memory: 0, since reading and decoding the files is part of the measurement.
     let split = Dataset::open(data, &Options { image_size: size, memory: 0, ..options })?.train;
-    memory::loads(size, config.batch_size.min(split.len()))?;
+    memory::loads::<f32>(size, config.batch_size.min(split.len()))?;
     let loader = LoaderOptions {
         batch_size: config.batch_size,
         image_size: size,
@@ -44,7 +44,7 @@ pub fn run(args: &Args, data: &str, options: Options) -> anyhow::Result<String> 
         threads: config.thread_count(),
         ..LoaderOptions::default()
     };
-    let memory = loader.memory();
+    let memory = loader.memory::<f32>();
     let (start, mut images) = (Instant::now(), 0);
     for batch in Loader::new(&split, loader)? {
         images += batch?.count;

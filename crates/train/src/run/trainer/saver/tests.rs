@@ -34,6 +34,7 @@ impl Arrays for Slow {
 impl Memory for Slow {
     type Element = f32;
     type Totals = [f64; 2];
+    type Uploads = Vec<u8>;
 
     fn name(&self) -> String {
         "slow".into()
