@@ -248,8 +248,8 @@ impl Kernels {
         };
         let nvrtc = nvrtc::search(Some(nvrtc::Device { sm, driver: driver_version()? }))?.nvrtc;
         // SAFETY: all arrays are used on the first stream below, in order, so no events are needed to guard them; and events
-        // would prevent capturing the stream. The second one reads copies, after an event of their own, as uploads have theirs; work that `side_by_side`
-        // does on a third shares no array with what runs meanwhile.
+        // would prevent capturing the stream. The second one reads copies, after an event of their own, as uploads have theirs;
+        // work that `side_by_side` does on a third shares no array with what runs meanwhile.
         unsafe { context.disable_event_tracking() };
         let [stream, copies] = [context.new_stream(), context.new_stream()];
         let (stream, copies) = (stream.map_err(fail("cuStreamCreate"))?, copies.map_err(fail("cuStreamCreate"))?);

@@ -120,6 +120,13 @@ fn the_speed_is_measured_and_augmented_images_are_drawn() {
     );
     assert!(out.contains("take 31 MiB at most"), "5 batches of 128 images of 48 KiB, and labels: {out}");
 
+    let bytes = ["speed", "--data", path, "--resize", "64", "--threads", "2", "--bytes", "--rand-augment", "2,9"];
+    let (code, out, error) = data(folder.path(), &bytes);
+    assert_eq!((code, error.as_str()), (0, ""));
+    let copied = out.lines().nth(1).unwrap();
+    assert!(copied.starts_with("one thread copies them at ") && copied.ends_with(" images/s"), "{out}");
+    assert!(out.contains("take 8 MiB at most"), "5 batches of 128 images of 12 KiB, and labels: {out}");
+
     // A thousand images of 200 MB, five times: refused, not tried.
     let huge = ["speed", "--data", "sample", "--resize", "4096", "--batch-size", "1000"];
     let (code, _, error) = data(folder.path(), &huge);
