@@ -75,6 +75,26 @@ impl fmt::Debug for Inst {
     }
 }
 
+/// What an instruction costs in machine code, estimated by `lower/cost.rs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cost {
+    /// Instructions issued.
+    pub(crate) issue: u8,
+    /// Scalar loads from shared memory that this one does at once; 0 for those which an earlier one does.
+    pub(crate) elements: u8,
+    /// Bytes from the lowest of their addresses to this one's.
+    pub(crate) back: u8,
+    /// Whether a load passes by the first-level cache.
+    pub(crate) uncached: bool,
+}
+
+impl Default for Cost {
+    /// One instruction for one.
+    fn default() -> Self {
+        Cost { issue: 1, elements: 1, back: 0, uncached: false }
+    }
+}
+
 /// The class that an instruction counts in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -258,6 +278,8 @@ pub(crate) enum Reduce {
 /// The program of one kernel, with the functions that it calls.
 pub(crate) struct Program {
     pub(crate) code: Vec<Inst>,
+    /// The cost of each instruction.
+    pub(crate) costs: Vec<Cost>,
     pub(crate) entry: u32,
     /// Units of 32 lanes × 32 bits in the register file.
     pub(crate) slots: u32,

@@ -64,6 +64,28 @@ fn compulsory_bytes() {
 }
 
 #[test]
+fn bytes_that_an_earlier_launch_left_in_the_second_level_cache() {
+    let source = "extern \"C\" __global__ void k(const float* x, float* y) {
+        int i = blockIdx.x * 1024 + threadIdx.x; y[i] = x[i] + 1; }";
+    let gpu = Gpu::of("t4");
+    let module = gpu.load(&compile(source, 75, &[]));
+    let options = LaunchOptions { count: true, ..LaunchOptions::default() };
+    // Of 4 MiB of cache 70 % count: 716 pages.
+    let launch = |x, y, grid| {
+        let c = gpu.launch(&module, "k", ([grid, 1, 1], [1024, 1, 1], 0), args![x, y], &options).counters.unwrap();
+        assert_eq!(c.unique_bytes_read, u64::from(grid) * 4096);
+        c.resident_bytes_read
+    };
+    let (x, y, z) = (gpu.zeros(8 << 20), gpu.zeros(8 << 20), gpu.zeros(8 << 20));
+    assert_eq!(launch(x, y, 256), 0, "nothing is there at first");
+    assert_eq!(launch(x, y, 256), 1 << 20, "read before");
+    assert_eq!(launch(y, z, 256), 1 << 20, "written before");
+    assert_eq!(launch(x, y, 1024), (716 - 512) << 12, "x came before y and z");
+    assert_eq!(launch(x, z, 256), 0, "8 MiB drove it out");
+    assert_eq!(launch(x, z, 300), 1 << 20, "part of what is read");
+}
+
+#[test]
 fn wavefronts_of_shared_memory() {
     for (name, index, wavefronts, ideal) in [
         ("no conflict", "t", 1, 1),
@@ -93,6 +115,46 @@ fn wavefronts_of_shared_memory() {
         assert_eq!((c.shared_load.wavefronts, c.shared_load.ideal_wavefronts), (phases, phases), "{ty}");
         assert_eq!((c.shared_store.wavefronts, c.shared_store.ideal_wavefronts), (phases, phases), "{ty}");
     }
+}
+
+#[test]
+fn the_first_level_cache_serves_what_a_block_has_loaded() {
+    let loads = |load: &str| {
+        let body = format!("float s = 0; for (int j = 0; j < 8; j++) s += {load}(x + 8 * t + j); y[t] = s;");
+        let c = count(&body, 3);
+        assert_eq!((c.global_load.requests, c.global_load.sectors), (3 * 8, 3 * 8 * 32), "{load}");
+        // 32 threads, 32 bytes apart: 8 lines a request.
+        assert_eq!((c.global_load.lines, c.global_load.single), (3 * 8 * 8, 0), "{load}");
+        assert_eq!((c.global_store.lines, c.global_store.single, c.global_store.l2_sectors), (3, 3, 12), "{load}");
+        c.global_load.l2_sectors
+    };
+    assert_eq!(loads("__ldca"), 3 * 32);
+    assert_eq!(loads("__ldg"), 3 * 32);
+    assert_eq!(loads("__ldcg"), 3 * 8 * 32, "past the cache");
+}
+
+#[test]
+fn scalar_loads_of_neighbouring_words_count_as_one() {
+    let load = |first: &str| {
+        let body = format!(
+            "__shared__ float s[256]; for (int i = t; i < 256; i += 32) s[i] = x[i]; __syncwarp();
+             const float* p = s + {first}; y[t] = p[0] + p[1] * p[2] - p[3];"
+        );
+        let c = count(&body, 1);
+        (c.shared_load.requests, c.shared_load.wavefronts, c.shared_load.single, c.shared_load.bytes)
+    };
+    assert_eq!(load("4 * t"), (1, 4, 0, 512), "16 bytes a thread");
+    assert_eq!(load("(int)x[0]"), (1, 4, 0, 512), "a broadcast: four groups of eight threads");
+    // An odd address: four requests of one word, in banks 4t + 1.
+    assert_eq!(load("4 * t + 1"), (4, 16, 0, 512));
+}
+
+#[test]
+fn machine_instructions_are_fewer_than_those_of_ptx() {
+    let c = count("y[t] = fmaf(x[t], 2.5f, x[t + 32]);", 2);
+    assert!(c.issued * 3 < c.warp_instructions * 2, "{} of {}", c.issued, c.warp_instructions);
+    // The thread's number, two addresses, two loads, a multiply-add, a store, the end.
+    assert_eq!(c.issued, 2 * 8);
 }
 
 #[test]

@@ -129,7 +129,9 @@ impl Checker {
         Outcome {
             error: None,
             findings: findings.into_iter().map(|(_, (_, f))| f).collect(),
-            counters: self.counting.map(|c| c.finish(launch.program)),
+            counters: self
+                .counting
+                .map(|c| launch.space.with_l2(launch.device, |l2| c.finish(launch.program, l2, launch.l2_bytes))),
             printed: self.printed.into_iter().map(|(_, t)| t).collect(),
         }
     }
@@ -219,7 +221,7 @@ pub(crate) fn store_access(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, s
 fn observe(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, access: Access, strong: bool, silent: u32) {
     let options = cx.launch.options;
     if let Some(c) = &mut cx.checker.counting {
-        c.access(r, bytes, access);
+        c.access(cx.program, r, bytes, access);
     }
     if options.init {
         written(cx, r, bytes, access);
@@ -339,7 +341,7 @@ pub(crate) fn matrix_access(cx: &mut ExecContext<'_>, r: &Resolved, access: Acce
 /// `cp.async` has been issued for these destinations.
 pub(crate) fn copy_started(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32) {
     if let Some(c) = &mut cx.checker.counting {
-        c.access(r, bytes, Access::Write);
+        c.access(cx.program, r, bytes, Access::Write);
     }
     if cx.launch.options.race {
         race::access(cx, r, bytes, Access::Write, false, 0);

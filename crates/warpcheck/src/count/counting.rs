@@ -1,8 +1,8 @@
 //! Counting while a launch runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::{Counters, Global, Shared};
+use super::{Counters, Global, L2, Shared, l2::PAGE};
 use crate::{
     arith::mma::Element,
     exec::memory::Resolved,
@@ -15,6 +15,10 @@ use crate::{
 pub(crate) struct Counting {
     /// For each instruction: how often a warp ran it, and with how many lanes in all.
     runs: Vec<[u64; 2]>,
+    /// The instruction that runs.
+    pc: u32,
+    /// Sectors that the block has loaded through the first-level cache.
+    loaded: HashSet<u64>,
     total: Counters,
     /// Bytes of each allocation that were read before they were written, and written: a bit each, by its serial.
     touched: HashMap<u64, Touched>,
@@ -32,6 +36,7 @@ impl Counting {
 
     #[inline(always)]
     pub(crate) fn instruction(&mut self, pc: u32, lanes: u32) {
+        self.pc = pc;
         if let Some(r) = self.runs.get_mut(pc as usize) {
             r[0] += 1;
             r[1] += u64::from(lanes.count_ones());
@@ -41,13 +46,15 @@ impl Counting {
     pub(crate) fn block(&mut self, warps: u32) {
         self.total.blocks += 1;
         self.total.warps += u64::from(warps);
+        self.loaded.clear();
     }
 
     /// A warp's access to memory.
-    pub(crate) fn access(&mut self, r: &Resolved, bytes: u32, access: Access) {
+    pub(crate) fn access(&mut self, program: &Program, r: &Resolved, bytes: u32, access: Access) {
+        let cost = program.costs.get(self.pc as usize).copied().unwrap_or_default();
         let global = lanes_in(r, StateSpace::Global);
         if global != 0 {
-            self.global(r, global, bytes, access);
+            self.global(r, global, bytes, access, cost.uncached);
         }
         let shared = lanes_in(r, StateSpace::Shared);
         if shared == 0 {
@@ -57,39 +64,31 @@ impl Counting {
             self.total.shared_atomics += u64::from(shared.count_ones());
             return;
         }
-        let c = if access == Access::Read { &mut self.total.shared_load } else { &mut self.total.shared_store };
-        c.requests += 1;
-        c.bytes += u64::from(shared.count_ones() * bytes);
-        let per_phase = match bytes {
-            16.. => 8,
-            8.. => 16,
-            _ => 32,
-        };
-        for phase in 0..32 / per_phase {
-            let lanes: Vec<usize> =
-                (phase * per_phase..(phase + 1) * per_phase).filter(|l| shared >> l & 1 != 0).collect();
-            if !lanes.is_empty() {
-                c.ideal_wavefronts += 1;
-                c.wavefronts += conflicts(&lanes, r, bytes);
+        if access != Access::Read {
+            return self.total.shared_store.request(r, shared, bytes, 0);
+        }
+        // A load that others are merged into counts for them, where the address allows it.
+        let load = &mut self.total.shared_load;
+        let (back, whole) = (u64::from(cost.back), bytes * u32::from(cost.elements));
+        if crate::exec::lanes::lanes(shared)
+            .all(|l| (r.address[l].wrapping_sub(back)).is_multiple_of(u64::from(whole.max(1))))
+        {
+            if cost.elements > 0 {
+                load.request(r, shared, whole, back.wrapping_neg());
             }
+        } else {
+            (0..u64::from(cost.elements))
+                .for_each(|n| load.request(r, shared, bytes, (n * u64::from(bytes)).wrapping_sub(back)));
         }
     }
 
     /// The rows of `ldmatrix` or `stmatrix`: a phase a matrix.
     pub(crate) fn matrix(&mut self, r: &Resolved, access: Access) {
         let c = if access == Access::Read { &mut self.total.shared_load } else { &mut self.total.shared_store };
-        c.requests += 1;
-        for matrix in 0..4 {
-            let lanes: Vec<usize> = (matrix * 8..matrix * 8 + 8).filter(|l| r.ok >> l & 1 != 0).collect();
-            if !lanes.is_empty() {
-                c.bytes += 16 * lanes.len() as u64;
-                c.ideal_wavefronts += 1;
-                c.wavefronts += conflicts(&lanes, r, 16);
-            }
-        }
+        c.request(r, r.ok, 16, 0);
     }
 
-    fn global(&mut self, r: &Resolved, lanes: u32, bytes: u32, access: Access) {
+    fn global(&mut self, r: &Resolved, lanes: u32, bytes: u32, access: Access, uncached: bool) {
         let c: &mut Global = match access {
             Access::Read | Access::None => &mut self.total.global_load,
             Access::Write => &mut self.total.global_store,
@@ -105,6 +104,13 @@ impl Counting {
         sectors.sort_unstable();
         sectors.dedup();
         c.sectors += sectors.len() as u64;
+        let lines = sectors.chunk_by(|a, b| a / 4 == b / 4).count() as u64;
+        c.lines += lines;
+        c.single += u64::from(lines == 1);
+        c.l2_sectors += match access {
+            Access::Read if !uncached => sectors.into_iter().filter(|s| self.loaded.insert(*s)).count(),
+            _ => sectors.len(),
+        } as u64;
         if access == Access::Atomic {
             self.total.global_atomics += u64::from(lanes.count_ones());
         }
@@ -134,28 +140,7 @@ impl Counting {
             a[0] += b[0];
             a[1] += b[1];
         }
-        let (t, o) = (&mut self.total, other.total);
-        for (a, b) in [
-            (&mut t.global_load, o.global_load),
-            (&mut t.global_store, o.global_store),
-            (&mut t.global_atomic, o.global_atomic),
-        ] {
-            a.requests += b.requests;
-            a.sectors += b.sectors;
-            a.ideal_sectors += b.ideal_sectors;
-            a.bytes += b.bytes;
-        }
-        for (a, b) in [(&mut t.shared_load, o.shared_load), (&mut t.shared_store, o.shared_store)] {
-            let a: &mut Shared = a;
-            a.requests += b.requests;
-            a.wavefronts += b.wavefronts;
-            a.ideal_wavefronts += b.ideal_wavefronts;
-            a.bytes += b.bytes;
-        }
-        t.shared_atomics += o.shared_atomics;
-        t.global_atomics += o.global_atomics;
-        t.blocks += o.blocks;
-        t.warps += o.warps;
+        self.total.add(&other.total);
         for (serial, theirs) in other.touched {
             match self.touched.entry(serial) {
                 std::collections::hash_map::Entry::Vacant(v) => {
@@ -170,12 +155,13 @@ impl Counting {
         }
     }
 
-    /// The counters, including those derived from instruction counts.
-    pub(crate) fn finish(self, program: &Program) -> Counters {
-        let mut c = self.total;
+    /// The counters, including those derived from instruction counts. `l2` is the device's second-level cache, of `l2_bytes`.
+    pub(crate) fn finish(mut self, program: &Program, l2: &mut L2, l2_bytes: u32) -> Counters {
+        let mut c = std::mem::take(&mut self.total);
         for (pc, &[runs, lanes]) in self.runs.iter().enumerate() {
             let Some(i) = program.code.get(pc).filter(|_| runs > 0) else { continue };
             c.warp_instructions += runs;
+            c.issued += runs * u64::from(program.costs.get(pc).copied().unwrap_or_default().issue);
             c.lane_instructions += lanes;
             let k = &mut c.classes;
             let class = match i.class {
@@ -220,9 +206,31 @@ impl Counting {
         }
         let ones =
             |f: fn(&Touched) -> &Vec<u64>| self.touched.values().flat_map(f).map(|w| u64::from(w.count_ones())).sum();
+        c.resident_bytes_read = self.resident(l2, l2_bytes);
         c.unique_bytes_read = ones(|t| &t.read);
         c.unique_bytes_written = ones(|t| &t.written);
         c
+    }
+
+    /// Bytes that the launch read from pages which the cache held before; then it holds those that the launch touched.
+    fn resident(&self, l2: &mut L2, l2_bytes: u32) -> u64 {
+        let mut serials: Vec<&u64> = self.touched.keys().collect();
+        serials.sort_unstable();
+        let pages = |of: fn(&Touched) -> &Vec<u64>| {
+            serials.iter().flat_map(move |&&serial| {
+                let bits = of(&self.touched[&serial]).chunks(PAGE / 64).enumerate();
+                bits.map(move |(page, bits)| {
+                    ((serial, page), bits.iter().map(|w| u64::from(w.count_ones())).sum::<u64>())
+                })
+            })
+        };
+        let read = pages(|t| &t.read).filter(|(page, _)| l2.holds(*page)).map(|(_, bytes)| bytes).sum();
+        for ((page, read), (_, written)) in pages(|t| &t.read).zip(pages(|t| &t.written)) {
+            if read + written > 0 {
+                l2.touch(page, l2_bytes);
+            }
+        }
+        read
     }
 }
 
@@ -240,10 +248,33 @@ fn lanes_in(r: &Resolved, space: StateSpace) -> u32 {
     r.lanes().filter(|&l| r.space[l] == space).fold(0, |m, l| m | 1 << l)
 }
 
+impl Shared {
+    /// Counts a request whose lanes access `bytes` each, `offset` from their addresses.
+    fn request(&mut self, r: &Resolved, lanes: u32, bytes: u32, offset: u64) {
+        self.requests += 1;
+        self.bytes += u64::from(lanes.count_ones() * bytes);
+        let per_phase = match bytes {
+            16.. => 8,
+            8.. => 16,
+            _ => 32,
+        };
+        let mut passes = 0;
+        for phase in 0..32 / per_phase {
+            let lanes: Vec<usize> =
+                (phase * per_phase..(phase + 1) * per_phase).filter(|l| lanes >> l & 1 != 0).collect();
+            if !lanes.is_empty() {
+                self.ideal_wavefronts += 1;
+                passes += conflicts(lanes.into_iter().map(|l| r.address[l].wrapping_add(offset)), bytes);
+            }
+        }
+        self.wavefronts += passes;
+        self.single += u64::from(passes == 1);
+    }
+}
+
 /// Passes over the 32 banks: the most distinct words in one of them.
-fn conflicts(lanes: &[usize], r: &Resolved, bytes: u32) -> u64 {
-    let mut words: Vec<u64> =
-        lanes.iter().flat_map(|&l| r.address[l] / 4..=(r.address[l] + u64::from(bytes) - 1) / 4).collect();
+fn conflicts(addresses: impl Iterator<Item = u64>, bytes: u32) -> u64 {
+    let mut words: Vec<u64> = addresses.flat_map(|at| at / 4..=at.wrapping_add(u64::from(bytes) - 1) / 4).collect();
     words.sort_unstable();
     words.dedup();
     let mut banks = [0u64; 32];

@@ -3,8 +3,10 @@
 mod sum;
 
 mod counting;
+mod l2;
 
 pub(crate) use counting::Counting;
+pub(crate) use l2::L2;
 use serde::{Deserialize, Serialize};
 
 /// The counters of a launch.
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize};
 pub struct Counters {
     /// Instructions that warps ran.
     pub warp_instructions: u64,
+    /// Instructions of machine code that they are estimated to be.
+    pub issued: u64,
     /// Active lanes, summed over warp instructions (at most 32 each).
     pub lane_instructions: u64,
     /// Warp instructions by class.
@@ -34,6 +38,8 @@ pub struct Counters {
     pub global_atomic: Global,
     /// Distinct bytes of global memory that the launch read and had not written before: compulsory traffic.
     pub unique_bytes_read: u64,
+    /// Those of them that earlier launches left in the second-level cache.
+    pub resident_bytes_read: u64,
     /// Distinct bytes of global memory that the launch wrote.
     pub unique_bytes_written: u64,
     /// Shared-memory loads, `ldmatrix` among them.
@@ -92,6 +98,12 @@ pub struct Global {
     pub sectors: u64,
     /// The minimum: bytes / 32 per request, rounded up.
     pub ideal_sectors: u64,
+    /// Distinct 128-byte lines, summed over requests.
+    pub lines: u64,
+    /// Requests of one line.
+    pub single: u64,
+    /// Sectors asked of the second-level cache: of cached loads the first per block, all others.
+    pub l2_sectors: u64,
     /// Bytes accessed by lanes.
     pub bytes: u64,
 }
@@ -105,6 +117,8 @@ pub struct Shared {
     pub wavefronts: u64,
     /// Passes without conflicts.
     pub ideal_wavefronts: u64,
+    /// Requests of one pass.
+    pub single: u64,
     /// Bytes accessed by lanes.
     pub bytes: u64,
 }

@@ -51,6 +51,8 @@ pub(crate) fn run(space: &Space, launch: &Launch<'_>, options: &LaunchOptions) -
         dynamic_shared: launch.dynamic_shared,
         shared_bytes: shared_bytes as u32,
         sms: launch.profile.sms,
+        device: launch.device,
+        l2_bytes: launch.profile.l2_bytes,
         launch: LAUNCHES.fetch_add(1, Ordering::Relaxed),
         scheduler: Scheduler::new(blocks, resident, options.schedule, program.ordered),
         races: options.race.then(Order::new),

@@ -79,6 +79,8 @@ pub(crate) struct LaunchState<'a> {
     pub(crate) dynamic_shared: u32,
     pub(crate) shared_bytes: u32,
     pub(crate) sms: u32,
+    pub(crate) device: u32,
+    pub(crate) l2_bytes: u32,
     pub(crate) launch: u64,
     pub(crate) scheduler: schedule::Scheduler,
     pub(crate) races: Option<crate::check::order::Order>,

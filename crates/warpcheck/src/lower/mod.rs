@@ -4,6 +4,7 @@ pub(crate) mod allocate;
 mod compare;
 mod control;
 mod convert;
+mod cost;
 pub(crate) mod flatten;
 mod float;
 pub(crate) mod functions;
@@ -115,6 +116,7 @@ impl<'a, 'u> Lowering<'a, 'u> {
             sm,
             out: Program {
                 code: Vec::new(),
+                costs: Vec::new(),
                 entry: 0,
                 slots: 0,
                 preds: 0,
@@ -207,6 +209,7 @@ impl<'a, 'u> Lowering<'a, 'u> {
         }
         let at = self.out.code.len() as u32;
         self.out.code.push(i);
+        self.out.costs.push(Cost { issue: 0, ..Cost::default() });
         self.out.lines.push(self.line);
         self.out.texts.push(self.text.clone());
         Ok(at)
@@ -398,6 +401,13 @@ impl<'a, 'u> Lowering<'a, 'u> {
             self.instruction(&Now { f, flat })?;
         }
         starts.push(self.out.code.len() as u32);
+        for (cost, range) in cost::of(&f.body).into_iter().zip(starts.windows(2)) {
+            let of_one = self.out.costs.get_mut(range[0] as usize..range[1] as usize).unwrap_or_default();
+            of_one.fill(Cost { issue: 0, ..cost });
+            if let Some(first) = of_one.first_mut() {
+                first.issue = cost.issue;
+            }
+        }
         // Running off the end returns.
         self.guard = 0;
         self.line.ptx = end_line;

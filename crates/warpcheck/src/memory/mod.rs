@@ -5,9 +5,10 @@ mod mapping;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use crate::count::L2;
 use thiserror::Error;
 
 use allocation::Backing;
@@ -61,6 +62,8 @@ pub enum AccessError {
 pub struct Space {
     reserve: Option<Arc<Mapping>>,
     inner: RwLock<Inner>,
+    /// The second-level cache of each device.
+    l2: Mutex<HashMap<u32, L2>>,
 }
 
 #[derive(Debug, Default)]
@@ -104,7 +107,12 @@ impl Space {
     /// An empty space; reserves a large range of addresses and no memory.
     pub fn new() -> Space {
         let reserve = [42, 40, 38, 36].into_iter().find_map(|log| Mapping::reserve(1usize << log)).map(Arc::new);
-        Space { reserve, inner: RwLock::new(Inner::default()) }
+        Space { reserve, inner: RwLock::default(), l2: Mutex::default() }
+    }
+
+    /// Gives access to the second-level cache of a device.
+    pub(crate) fn with_l2<T>(&self, device: u32, f: impl FnOnce(&mut L2) -> T) -> T {
+        f(self.l2.lock().unwrap_or_else(|e| e.into_inner()).entry(device).or_default())
     }
 
     fn read_lock(&self) -> RwLockReadGuard<'_, Inner> {

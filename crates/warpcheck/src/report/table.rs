@@ -144,7 +144,7 @@ mod tests {
         let counters = Counters {
             warp_instructions: 10,
             lane_instructions: 160,
-            global_load: Global { requests: 1, sectors: 32, ideal_sectors: 4, bytes: 128 },
+            global_load: Global { requests: 1, sectors: 32, ideal_sectors: 4, bytes: 128, ..Global::default() },
             ..Counters::default()
         };
         let totals = |name: &str, time_ns| KernelTotals {
