@@ -7,10 +7,11 @@
 use serde::{Deserialize, Serialize};
 
 /// The built-in profiles: name (for `WARPCHECK_PROFILE`) and file.
-const BUILT_IN: [(&str, &str); 5] = [
+const BUILT_IN: [(&str, &str); 6] = [
     ("t4", include_str!("profile/t4.toml")),
     ("v100", include_str!("profile/v100.toml")),
     ("a100", include_str!("profile/a100.toml")),
+    ("a6000", include_str!("profile/a6000.toml")),
     ("rtx4090", include_str!("profile/rtx4090.toml")),
     ("h100", include_str!("profile/h100.toml")),
 ];
@@ -49,6 +50,14 @@ pub struct Profile {
     pub tensor_tflops: f64,
     /// Peak of the tensor cores, tf32 inputs, in TFLOP/s; 0 where there is no tf32.
     pub tf32_tflops: f64,
+    /// Bandwidth of the second-level cache in GB/s (10^9), as measured.
+    pub l2_gbps: f64,
+    /// Rate of single-precision FMA that is sustained, as measured, in TFLOP/s.
+    pub fp32_sustained_tflops: f64,
+    /// Share of the tensor cores' peak that `mma.sync` reaches: less than 1 where the peak needs `wgmma`.
+    pub mma_share: f64,
+    /// Threads per cycle whose loads and stores an SM accepts.
+    pub load_store_units: u32,
     /// Shared memory that a block may use without opting in, in bytes.
     pub shared_per_block: u32,
     /// Shared memory that a block may use after opting in, in bytes.
@@ -93,7 +102,7 @@ impl Profile {
     pub const MAX_REGISTERS_PER_THREAD: u32 = 255;
 
     /// The names of the profiles built in.
-    pub fn names() -> [&'static str; 5] {
+    pub fn names() -> [&'static str; 6] {
         BUILT_IN.map(|(name, _)| name)
     }
 
@@ -137,6 +146,9 @@ mod tests {
             assert_eq!(profile.threads_per_sm % 32, 0, "{name}");
             assert!(profile.shared_per_block <= profile.shared_per_block_optin, "{name}");
             assert!(profile.shared_per_block_optin + profile.shared_reserved <= profile.shared_per_sm, "{name}");
+            assert!(profile.fp32_sustained_tflops <= profile.fp32_tflops && profile.mma_share <= 1.0, "{name}");
+            assert!(profile.l2_gbps > profile.bandwidth_gbps, "{name}");
+            assert!([16, 32].contains(&profile.load_store_units), "{name}");
             // Two transfers per clock for every memory here: the bandwidth follows from clock and bus.
             let bandwidth =
                 2.0 * f64::from(profile.memory_clock_khz) * 1e3 * f64::from(profile.memory_bus_bits) / 8.0 / 1e9;

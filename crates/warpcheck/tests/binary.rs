@@ -300,7 +300,7 @@ fn another_drivers_library_is_replaced_only_by_force() {
 fn profiles_are_listed() {
     let output = Command::new(WARPCHECK).arg("profiles").output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    for part in ["t4", "v100", "a100", "rtx4090", "h100", "sm_90"] {
+    for part in ["t4", "v100", "a100", "a6000", "rtx4090", "h100", "sm_90"] {
         assert!(text.contains(part), "{text}");
     }
 }

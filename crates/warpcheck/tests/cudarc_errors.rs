@@ -212,6 +212,7 @@ fn counters_are_kept_where_asked_for() {
     assert_eq!(counters["global_store"]["requests"], 3);
     assert_eq!(counters["global_store"]["sectors"], 3);
     assert_eq!(counters["unique_bytes_written"], 12);
-    assert!(kernels[0]["time_ns"].as_f64().unwrap() > 9000.0);
+    // 2.5 µs a launch, and next to nothing for a store.
+    assert!((7500.0..7600.0).contains(&kernels[0]["time_ns"].as_f64().unwrap()), "{kernels}");
     drop(context);
 }

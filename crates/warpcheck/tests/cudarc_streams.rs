@@ -220,10 +220,10 @@ fn events_measure_modelled_time() {
     let host = stream.clone_dtoh(&data).unwrap();
     let end = stream.record_event(timed).unwrap();
     assert_eq!(host.len(), 16 << 20);
-    // 2 µs and 16 MiB at 1555 GB/s; 6 µs and 16 MiB at 24 GB/s.
+    // 2 µs and 16 MiB at 85 % of 1555 GB/s; 6 µs and 16 MiB at 24 GB/s.
     let fill = start.elapsed_ms(&middle).unwrap();
     let copy = middle.elapsed_ms(&end).unwrap();
-    assert!((fill - 0.012789).abs() < 1e-5, "{fill}");
+    assert!((fill - 0.014693).abs() < 1e-5, "{fill}");
     assert!((copy - 0.705050).abs() < 1e-4, "{copy}");
 
     let untimed = stream.record_event(None).unwrap();

@@ -98,12 +98,7 @@ impl GraphPlan {
         for index in self.order(driver.options().launch.schedule) {
             let step = &self.steps[index];
             let start = step.after.iter().map(|index| ends[*index]).fold(0.0, f64::max);
-            let cost = if step.enabled {
-                let cost = step.work.run(driver, context, begun + start)?;
-                clock::in_graph(step.kind, cost)
-            } else {
-                0.0
-            };
+            let cost = if step.enabled { step.work.run(driver, context, begun + start, clock::NODE)? } else { 0.0 };
             ends[index] = start + cost;
         }
         Ok(ends.into_iter().fold(0.0, f64::max))

@@ -85,8 +85,8 @@ impl KernelLaunch {
         Ok(KernelLaunch { function, function_handle, grid, block, dynamic_shared, parameters, pointers })
     }
 
-    /// Runs the kernel; returns its modelled time in ns.
-    pub fn run(&self, driver: &Driver, context: &Context) -> DriverResult<f64> {
+    /// Runs the kernel, whose launch costs `fixed` ns; returns its modelled time in ns.
+    pub fn run(&self, driver: &Driver, context: &Context, fixed: f64) -> DriverResult<f64> {
         let options = driver.options().launch;
         let profile = driver.profile(context.device);
         let started = Instant::now();
@@ -102,7 +102,7 @@ impl KernelLaunch {
             },
             &options,
         );
-        let cost = clock::kernel(profile, outcome.counters.as_ref(), started.elapsed());
+        let cost = clock::kernel(profile, fixed, outcome.counters.as_ref(), started.elapsed());
         let error = outcome.error;
         let launch = driver.next_launch();
         let facts = LaunchFacts {

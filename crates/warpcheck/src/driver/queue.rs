@@ -1,6 +1,7 @@
 //! A stream's queue: when an operation runs, and how others wait for it.
 
 use super::capture::Capture;
+use super::clock;
 use super::context::{self, Context};
 use super::result::{CuResult, DriverResult};
 use super::state::{self, Driver};
@@ -221,7 +222,7 @@ impl Stream {
         let mut end = begun;
         let error = context.error();
         if error == CuResult::SUCCESS {
-            let outcome = catch_unwind(AssertUnwindSafe(|| pending.work.run(driver, context, begun)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| pending.work.run(driver, context, begun, clock::LAUNCH)));
             match outcome {
                 Ok(Ok(cost)) => end += cost,
                 Ok(Err(code)) => context.fail(code),

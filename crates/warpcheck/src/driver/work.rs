@@ -101,12 +101,13 @@ impl Work {
         }
     }
 
-    /// Runs the operation, which begins at a modelled time; returns its modelled cost in ns.
-    pub fn run(&self, driver: &'static Driver, context: &Arc<Context>, begun: f64) -> DriverResult<f64> {
+    /// Runs the operation, which begins at a modelled time; `launch` is the fixed cost of a kernel where it stands, in ns.
+    /// Returns its modelled cost in ns.
+    pub fn run(&self, driver: &'static Driver, context: &Arc<Context>, begun: f64, launch: f64) -> DriverResult<f64> {
         let profile = driver.profile(context.device);
         match self {
             Work::Nothing | Work::Allocate | Work::Retire(_) => Ok(0.0),
-            Work::Kernel(launch) => launch.run(driver, context),
+            Work::Kernel(kernel) => kernel.run(driver, context, launch),
             Work::Copy(copy) => copy.run(driver).map(|()| clock::copy(profile, copy)),
             Work::Fill(fill) => fill.run(driver).map(|()| clock::fill(profile, fill)),
             Work::Host(function) => {

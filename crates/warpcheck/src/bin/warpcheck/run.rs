@@ -21,7 +21,7 @@ pub struct Run {
     /// Count what kernels do, 1 or 0 [default: WARPCHECK_COUNT, else 1]
     #[arg(long, value_name = "0|1")]
     count: Option<String>,
-    /// The device: t4, v100, a100, rtx4090 or h100 [default: WARPCHECK_PROFILE, else a100]
+    /// The device: t4, v100, a100, a6000, rtx4090 or h100 [default: WARPCHECK_PROFILE, else a100]
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
     /// How many devices
