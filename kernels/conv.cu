@@ -40,13 +40,14 @@ struct Shape {
 
 // A column of the GEMM's sum or result: element (r, t, c) of a filter. PADDED: L may exceed R·C/G.
 template <bool PADDED> struct Tap {
-    int r, t, c;
+    int r, t, c, at;
     bool inside;
     Tap() = default;
     DEVICE Tap(const Shape& s, int j) {
         r = s.by_row.quotient(j);
         int l = s.by_row.remainder(j, r);
         t = s.by_channels.quotient(l), c = s.by_channels.remainder(l, t);
+        at = (r * s.width + t) * s.channels + c;
         inside = r < s.kernel && (!PADDED || t < s.kernel_x);
     }
 };
@@ -64,7 +65,7 @@ struct Window {
 };
 template <bool PADDED> DEVICE Place pixel(const T* x, const Shape& s, const Window& at, const Tap<PADDED>& tap) {
     bool inside = tap.inside && (u32)(at.h + tap.r) < (u32)s.height && (u32)(at.w + tap.t) < (u32)s.width;
-    return {x + (at.corner + (tap.r * s.width + tap.t) * s.channels + tap.c), inside};
+    return {x + (at.corner + tap.at), inside};
 }
 
 template <bool PADDED> struct ForwardX {
@@ -72,19 +73,25 @@ template <bool PADDED> struct ForwardX {
     const T* p;
     const Shape& s;
     typedef Window Row;
-    DEVICE Row row(int i) const { return Window(s, i); }
-    DEVICE Place operator()(const Row& row, int k) const { return pixel(p, s, row, Tap<PADDED>(s, k)); }
+    typedef Tap<PADDED> Column;
+    DEVICE Row row(int i) const { return Row(s, i); }
+    DEVICE Column column(int k) const { return Column(s, k); }
+    DEVICE Place operator()(const Row& row, const Column& column) const { return pixel(p, s, row, column); }
 };
 struct ForwardW {
     static constexpr bool ALONG_K = true;
     const T* p;
     const Shape& s;
     struct Row {
-        const T* p;
+        int at;
         bool inside;
     };
-    DEVICE Row row(int i) const { return {p + i * s.kernel * s.row, i < s.group_filters}; }
-    DEVICE Place operator()(const Row& row, int k) const { return {row.p + k, row.inside && k < s.kernel * s.row}; }
+    typedef int Column;
+    DEVICE Row row(int i) const { return {i * s.kernel * s.row, i < s.group_filters}; }
+    DEVICE Column column(int k) const { return k; }
+    DEVICE Place operator()(const Row& row, int k) const {
+        return {p + (row.at + k), row.inside && k < s.kernel * s.row};
+    }
 };
 
 // dy[n, (h + padding − r) / stride, …, k], if that is an integer and inside. With h + padding = stride·p + e and r = stride·u + f
@@ -102,17 +109,23 @@ struct DataDy {
         int y = h + s.padding, x = w + s.padding;
         int p = s.by_stride.quotient(y), q = s.by_stride.quotient(x);
         int e = s.by_stride.remainder(y, p) << 16 | s.by_stride.remainder(x, q);
-        // No remainder is −1.
+        // No remainder is −1, for pixels beyond the last; nor −2, for taps beyond the last.
         return {p, q, i < s.inputs ? e : -1, ((n * s.out_height + p) * s.out_width + q) * s.filters};
     }
-    DEVICE Place operator()(const Row& row, int k) const {
+    struct Column {
+        int u, v, f, at;
+    };
+    DEVICE Column column(int k) const {
         int tap = s.by_filters.quotient(k), filter = s.by_filters.remainder(k, tap);
         int r = s.by_kernel.quotient(tap), t = s.by_kernel.remainder(tap, r);
         int u = s.by_stride.quotient(r), v = s.by_stride.quotient(t);
         int f = s.by_stride.remainder(r, u) << 16 | s.by_stride.remainder(t, v);
-        bool inside = r < s.kernel && row.e == f && (u32)(row.p - u) < (u32)s.out_height &&
-                      (u32)(row.q - v) < (u32)s.out_width;
-        return {p + (row.at - (u * s.out_width + v) * s.filters + filter), inside};
+        return {u, v, r < s.kernel ? f : -2, filter - (u * s.out_width + v) * s.filters};
+    }
+    DEVICE Place operator()(const Row& row, const Column& column) const {
+        bool inside = row.e == column.f && (u32)(row.p - column.u) < (u32)s.out_height &&
+                      (u32)(row.q - column.v) < (u32)s.out_width;
+        return {p + row.at + column.at, inside};  // As a sum of indices fp32 would spill registers.
     }
 };
 template <bool PADDED> struct DataW {
@@ -120,12 +133,19 @@ template <bool PADDED> struct DataW {
     const T* p;
     const Shape& s;
     typedef int Row;
+    struct Column {
+        int at;
+        bool inside;
+    };
     DEVICE Row row(int i) const { return i; }
-    DEVICE Place operator()(Row i, int k) const {
+    DEVICE Column column(int k) const {
         int tap = s.by_filters.quotient(k), filter = s.by_filters.remainder(k, tap);
-        int at = filter * s.kernel * s.row + tap * s.group_channels + i;
+        int at = filter * s.kernel * s.row + tap * s.group_channels;
         if (PADDED) at += s.by_kernel.quotient(tap) * (s.row - s.kernel * s.group_channels);
-        return {p + at, i < s.group_channels && tap < s.kernel * s.kernel};
+        return {at, tap < s.kernel * s.kernel};
+    }
+    DEVICE Place operator()(Row i, const Column& column) const {
+        return {p + (column.at + i), column.inside && i < s.group_channels};
     }
 };
 
@@ -133,10 +153,11 @@ struct WeightDy {
     static constexpr bool ALONG_K = false;
     const T* p;
     const Shape& s;
-    typedef int Row;
+    typedef int Row, Column;
     DEVICE Row row(int i) const { return i; }
-    DEVICE Place operator()(Row i, int k) const {
-        return {p + k * s.filters + i, i < s.group_filters && k < s.outputs};
+    DEVICE Column column(int k) const { return k; }
+    DEVICE Place operator()(int i, int k) const {
+        return {p + (k * s.filters + i), i < s.group_filters && k < s.outputs};
     }
 };
 template <bool PADDED> struct WeightX {
@@ -144,8 +165,10 @@ template <bool PADDED> struct WeightX {
     const T* p;
     const Shape& s;
     typedef Tap<PADDED> Row;
+    typedef Window Column;
     DEVICE Row row(int i) const { return Row(s, i); }
-    DEVICE Place operator()(const Row& row, int k) const { return pixel(p, s, Window(s, k), row); }
+    DEVICE Column column(int k) const { return Column(s, k); }
+    DEVICE Place operator()(const Row& row, const Column& column) const { return pixel(p, s, column, row); }
 };
 
 // Where this block's tile and chunk are.
@@ -162,12 +185,12 @@ DEVICE void forward(const T* x, const T* w, const float* bias, T* y, const Split
                     const Epilogue& epilogue) {
     int length = s.kernel * s.row;
     Position<Tile> at(s, chunk, length);
-    x += at.group * s.group_channels;
-    w += at.group * s.group_filters * length;
+    x = Tile::base(x + at.group * s.group_channels);
+    w = Tile::base(w + at.group * s.group_filters * length);
     Tile tile;
     tile.multiply(ForwardX<PADDED>{x, s}, ForwardW{w, s}, at.m0, at.n0, at.k0, at.k_end);
     Output<T> output{y, bias, epilogue, s.outputs, s.group_filters, at.group * s.group_filters, s.filters};
-    if (combine((float(&)[64])tile.c, split)) tile.store(output, at.m0, at.n0);
+    if (combine<Tile>((float(&)[Tile::SUMS])tile.c, split)) tile.store(output, at.m0, at.n0);
 }
 
 // dx = Σ dy·w over the windows that contain the pixel. A gather: each dx is written once, without atomics.
@@ -175,12 +198,12 @@ template <typename Tile, bool PADDED>
 DEVICE void backward_data(const T* dy, const T* w, T* dx, const Split& split, const Shape& s, int chunk,
                           const Epilogue& epilogue) {
     Position<Tile> at(s, chunk, s.kernel * s.kernel * s.group_filters);
-    dy += at.group * s.group_filters;
-    w += at.group * s.group_filters * s.kernel * s.row;
+    dy = Tile::base(dy + at.group * s.group_filters);
+    w = Tile::base(w + at.group * s.group_filters * s.kernel * s.row);
     Tile tile;
     tile.multiply(DataDy{dy, s}, DataW<PADDED>{w, s}, at.m0, at.n0, at.k0, at.k_end);
     Output<T> output{dx, nullptr, epilogue, s.inputs, s.group_channels, at.group * s.group_channels, s.channels};
-    if (combine((float(&)[64])tile.c, split)) tile.store(output, at.m0, at.n0);
+    if (combine<Tile>((float(&)[Tile::SUMS])tile.c, split)) tile.store(output, at.m0, at.n0);
 }
 
 // dw = dyᵀ·x, and db in the last column of tiles of a group.
@@ -189,43 +212,44 @@ DEVICE void backward_weight(const T* x, const T* dy, float* dw, float* db, const
                             const Epilogue& epilogue) {
     int length = s.kernel * s.row;
     Position<Tile> at(s, chunk, s.outputs);
-    x += at.group * s.group_channels;
     int first = at.group * s.group_filters;
-    WeightDy a{dy + first, s};
+    x += at.group * s.group_channels;
+    dy += first;
     if (at.n0 >= length) {
         Output<float> sums{db, nullptr, epilogue, 1, s.group_filters, first, 0};
-        column_sums<Tile, WIDTH>(a, at.m0, at.k0, at.k_end, split, sums);
+        column_sums<Tile, WIDTH>(WeightDy{dy, s}, at.m0, at.k0, at.k_end, split, sums);
         return;
     }
     Tile tile;
-    tile.multiply(a, WeightX<WIDTH == 1>{x, s}, at.m0, at.n0, at.k0, at.k_end);
+    WeightDy a{Tile::base(dy), s};
+    WeightX<WIDTH == 1> b{Tile::base(x), s};
+    tile.multiply(a, b, at.m0, at.n0, at.k0, at.k_end);
     Output<float> output{dw + first * length, nullptr, epilogue, s.group_filters, length, 0, length};
-    if (combine((float(&)[64])tile.c, split)) tile.store(output, at.m0, at.n0);
+    if (combine<Tile>((float(&)[Tile::SUMS])tile.c, split)) tile.store(output, at.m0, at.n0);
 }
 
 #define SHAPE const __grid_constant__ Shape
 #define EPILOGUE const __grid_constant__ Epilogue
-#define BOUNDS(WARPS_M, WARPS_N, WIDTH) __launch_bounds__(32 * WARPS_M * WARPS_N, TILE_BLOCKS(WARPS_N, WIDTH))
-#define CONV(SUFFIX, WARPS_M, WARPS_N, WIDTH)                                                                          \
-    KERNEL void BOUNDS(WARPS_M, WARPS_N, WIDTH)                                                                        \
+#define CONV(SUFFIX, SIDE, WIDTH)                                                                                      \
+    KERNEL void BOUNDS(SIDE, WIDTH)                                                                                    \
         conv_forward_##SUFFIX(const T* x, const T* w, const float* bias, T* y, Split split, SHAPE s, int chunk,        \
                               EPILOGUE epilogue) {                                                                     \
-        forward<Tile<WARPS_M, WARPS_N, WIDTH>, WIDTH == 1>(x, w, bias, y, split, s, chunk, epilogue);                  \
+        forward<Tile<SIDE, WIDTH>, WIDTH == 1>(x, w, bias, y, split, s, chunk, epilogue);                              \
     }                                                                                                                  \
-    KERNEL void BOUNDS(WARPS_M, WARPS_N, WIDTH)                                                                        \
+    KERNEL void BOUNDS(SIDE, WIDTH)                                                                                    \
         conv_backward_data_##SUFFIX(const T* dy, const T* w, T* dx, Split split, SHAPE s, int chunk,                   \
                                     EPILOGUE epilogue) {                                                               \
-        backward_data<Tile<WARPS_M, WARPS_N, WIDTH>, WIDTH == 1>(dy, w, dx, split, s, chunk, epilogue);                \
+        backward_data<Tile<SIDE, WIDTH>, WIDTH == 1>(dy, w, dx, split, s, chunk, epilogue);                            \
     }                                                                                                                  \
-    KERNEL void BOUNDS(WARPS_M, WARPS_N, WIDTH)                                                                        \
+    KERNEL void BOUNDS(SIDE, WIDTH)                                                                                    \
         conv_backward_weight_##SUFFIX(const T* x, const T* dy, float* dw, float* db, Split split, SHAPE s, int chunk,  \
                                       EPILOGUE epilogue) {                                                             \
-        backward_weight<Tile<WARPS_M, WARPS_N, WIDTH>, WIDTH>(x, dy, dw, db, split, s, chunk, epilogue);               \
+        backward_weight<Tile<SIDE, WIDTH>, WIDTH>(x, dy, dw, db, split, s, chunk, epilogue);                           \
     }
 // As for gemm: large tiles, small tiles for little work, and element by element if C/G or K/G is not a multiple of 4.
-CONV(128, 4, 2, 4)
-CONV(64, 2, 1, 4)
-CONV(odd, 2, 1, 1)
+CONV(128, 128, 4)
+CONV(64, 64, 4)
+CONV(odd, 64, 1)
 
 // ---- Rows -------------------------------------------------------------------------------------------------------------
 

@@ -186,7 +186,7 @@ impl Kernels {
         let launch = launch.value(argument).integers([plan.chunk]).value(epilogue.arguments());
         // SAFETY: the lengths of all arrays were checked above against the shape, whose sizes fit 31 bits; the kernel
         // clips tiles and windows to them.
-        unsafe { launch.run(plan.grid(NAME)?) }
+        unsafe { launch.run(plan.grid(NAME, self.machine.tensor())?) }
     }
 
     /// dx\[n,h,w,c\] = Σ over k, r, s of dy\[n,p,q,k\] · w\[k,c,r,s\] over the windows that contain (h, w), then 0 where
@@ -210,7 +210,7 @@ impl Kernels {
         let launch = self.launch("conv", kernel)?.array(dy).array(w).array_mut(dx).value(self.split(workspace, &turn));
         let launch = launch.value(argument).integers([plan.chunk]).value(epilogue.arguments());
         // SAFETY: as in the forward pass.
-        unsafe { launch.run(plan.grid(NAME)?) }
+        unsafe { launch.run(plan.grid(NAME, self.machine.tensor())?) }
     }
 
     /// dw\[k,c,r,s\] = Σ over n, p, q of dy\[n,p,q,k\] · x\[n, p·stride + r − padding, …, c\] and db\[k\] = Σ dy\[n,p,q,k\],
@@ -236,6 +236,6 @@ impl Kernels {
         let launch = self.launch("conv", kernel)?.value(x).array(dy).array_mut(dw).array_mut(db);
         let launch = launch.value(self.split(workspace, &turn)).value(argument).integers([plan.chunk]);
         // SAFETY: as in the forward pass.
-        unsafe { launch.value(epilogue.arguments()).run(plan.grid(NAME)?) }
+        unsafe { launch.value(epilogue.arguments()).run(plan.grid(NAME, self.machine.tensor())?) }
     }
 }

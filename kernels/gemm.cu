@@ -20,11 +20,19 @@ struct AlongK {
     const T* p;
     int rows, k_end;
     struct Row {
-        const T* p;
+        int at;
         bool inside;
     };
-    DEVICE Row row(int i) const { return {p + i * k_end, i < rows}; }
-    DEVICE Place operator()(const Row& row, int k) const { return {row.p + k, row.inside && k < k_end}; }
+    typedef int Column;
+    DEVICE Row row(int i) const { return {i * k_end, i < rows}; }
+    DEVICE Column column(int k) const { return k; }
+    DEVICE Place operator()(const Row& row, int k) const {
+#if TENSOR
+        return {p + (row.at + k), row.inside && k < k_end};
+#else
+        return {p + row.at + k, row.inside && k < k_end};  // More instructions, but as a sum of indices registers would spill.
+#endif
+    }
 };
 
 // A matrix with element (i, k) at k·ld + i.
@@ -32,42 +40,42 @@ struct AlongI {
     static constexpr bool ALONG_K = false;
     const T* p;
     int rows, k_end;
-    typedef int Row;
+    typedef int Row, Column;
     DEVICE Row row(int i) const { return i; }
-    DEVICE Place operator()(Row i, int k) const { return {p + (k * rows + i), i < rows && k < k_end}; }
+    DEVICE Column column(int k) const { return k; }
+    DEVICE Place operator()(int i, int k) const { return {p + (k * rows + i), i < rows && k < k_end}; }
 };
 
 // y = A·B through the epilogue, from the K's chunk of this block.
-template <typename A, typename B, int WARPS_M, int WARPS_N, int WIDTH, typename Output>
+template <typename Tile, typename A, typename B, typename Output>
 DEVICE void gemm(const A& a, const B& b, const Output& c, const Split& split, int chunk) {
-    Tile<WARPS_M, WARPS_N, WIDTH> tile;
+    Tile tile;
     int m0 = blockIdx.x * tile.M, n0 = blockIdx.y * tile.N, k0 = blockIdx.z * chunk;
     tile.multiply(a, b, m0, n0, k0, min(k0 + chunk, a.k_end));
-    if (combine((float(&)[64])tile.c, split)) tile.store(c, m0, n0);
+    if (combine<Tile>((float(&)[Tile::SUMS])tile.c, split)) tile.store(c, m0, n0);
 }
 
 #define EPILOGUE const __grid_constant__ Epilogue
-#define BOUNDS(WARPS_M, WARPS_N, WIDTH) __launch_bounds__(32 * WARPS_M * WARPS_N, TILE_BLOCKS(WARPS_N, WIDTH))
 
 // One kernel per transposition and tile: 128×128; 64×64 to fill the device with less work; and one that loads element by
 // element, for rows that are not a multiple of four.
-#define GEMM(SUFFIX, WARPS_M, WARPS_N, WIDTH)                                                                          \
-    KERNEL void BOUNDS(WARPS_M, WARPS_N, WIDTH)                                                                        \
+#define GEMM(SUFFIX, SIDE, WIDTH)                                                                                      \
+    KERNEL void BOUNDS(SIDE, WIDTH)                                                                                    \
         gemm_nt_##SUFFIX(const T* a, const T* b, const float* bias, T* c, Split split, int m, int n, int k, int chunk, \
                          EPILOGUE epilogue) {                                                                          \
         Output<T, true> output{c, bias, epilogue, m, n, 0, n};                                                         \
-        gemm<AlongK, AlongK, WARPS_M, WARPS_N, WIDTH>({a, m, k}, {b, n, k}, output, split, chunk);                     \
+        gemm<Tile<SIDE, WIDTH>, AlongK, AlongK>({a, m, k}, {b, n, k}, output, split, chunk);                           \
     }                                                                                                                  \
-    KERNEL void BOUNDS(WARPS_M, WARPS_N, WIDTH)                                                                        \
+    KERNEL void BOUNDS(SIDE, WIDTH)                                                                                    \
         gemm_nn_##SUFFIX(const T* a, const T* b, const float* bias, T* c, Split split, int m, int n, int k, int chunk, \
                          EPILOGUE epilogue) {                                                                          \
         Output<T, true> output{c, bias, epilogue, m, n, 0, n};                                                         \
-        gemm<AlongK, AlongI, WARPS_M, WARPS_N, WIDTH>({a, m, k}, {b, n, k}, output, split, chunk);                     \
+        gemm<Tile<SIDE, WIDTH>, AlongK, AlongI>({a, m, k}, {b, n, k}, output, split, chunk);                           \
     }                                                                                                                  \
-    KERNEL void BOUNDS(WARPS_M, WARPS_N, WIDTH)                                                                        \
+    KERNEL void BOUNDS(SIDE, WIDTH)                                                                                    \
         gemm_tn_##SUFFIX(const T* a, const T* b, float* db, float* c, Split split, int m, int n, int k, int chunk,     \
                          EPILOGUE epilogue) {                                                                          \
-        typedef Tile<WARPS_M, WARPS_N, WIDTH> Tile;                                                                    \
+        typedef Tile<SIDE, WIDTH> Tile;                                                                                \
         AlongI dy{a, m, k};                                                                                            \
         if (blockIdx.y * Tile::N >= n) {                                                                               \
             int k0 = blockIdx.z * chunk;                                                                               \
@@ -75,9 +83,9 @@ DEVICE void gemm(const A& a, const B& b, const Output& c, const Split& split, in
             column_sums<Tile, WIDTH>(dy, blockIdx.x * Tile::M, k0, min(k0 + chunk, k), split, sums);                   \
         } else {                                                                                                       \
             Output<float> output{c, nullptr, epilogue, m, n, 0, n};                                                    \
-            gemm<AlongI, AlongI, WARPS_M, WARPS_N, WIDTH>(dy, {b, n, k}, output, split, chunk);                        \
+            gemm<Tile, AlongI, AlongI>(dy, {b, n, k}, output, split, chunk);                                           \
         }                                                                                                              \
     }
-GEMM(128, 4, 2, 4)
-GEMM(64, 2, 1, 4)
-GEMM(odd, 2, 1, 1)
+GEMM(128, 128, 4)
+GEMM(64, 64, 4)
+GEMM(odd, 64, 1)

@@ -89,7 +89,7 @@ impl Epilogue<'_> {
 /// The tile that a block computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tile {
-    /// 128 × 128 by 256 threads.
+    /// 128 × 128 by 256 threads, or 128 on tensor cores.
     Large,
     /// 64 × 64 by 64 threads.
     Small,
@@ -104,8 +104,10 @@ impl Tile {
             Tile::Small | Tile::Odd => 64,
         }
     }
-    pub const fn threads(self) -> u32 {
+    /// Threads per block, on tensor cores or not.
+    pub const fn threads(self, tensor: bool) -> u32 {
         match self {
+            Tile::Large if tensor => 128,
             Tile::Large => 256,
             Tile::Small | Tile::Odd => 64,
         }
@@ -254,7 +256,7 @@ impl Kernels {
             .value(self.split(workspace, &turn))
             .integers([m, n, k, plan.chunk])
             .value(epilogue.arguments());
-        let grid = plan.grid(operator)?;
+        let grid = plan.grid(operator, self.machine.tensor())?;
         // SAFETY: the lengths of all arrays were checked against what the kernel reads and writes for m, n, k, which fit
         // 31 bits; it clips tiles to them.
         unsafe { launch.run(grid) }

@@ -65,7 +65,7 @@ struct Cost {
 
 impl Machine {
     /// Whether tensor cores multiply the operands, as TENSOR in `tile.cuh` says.
-    fn tensor(&self) -> bool {
+    pub(crate) fn tensor(&self) -> bool {
         match self.number {
             Number::F16 => self.sm >= 75,
             Number::Bf16 | Number::Tf32 => self.sm >= 80,
@@ -73,12 +73,12 @@ impl Machine {
         }
     }
 
-    /// Blocks of a tensor core's tile that a multiprocessor holds: what TILE_BLOCKS in `tile.cuh` has registers for, and three
+    /// Blocks of a tensor core's tile that a multiprocessor holds: what BOUNDS in `tile.cuh` has registers for, and three
     /// slices of 64 bytes per row of A and column of B, with 1 KiB of the driver's, have shared memory for.
     fn resident(&self, tile: Tile) -> usize {
         let two = (80..if self.number == Number::Tf32 { 100 } else { 120 }).contains(&self.sm);
         let most = match tile {
-            Tile::Large => 1 + usize::from(two),
+            Tile::Large => 2,
             Tile::Small => 4 + 2 * usize::from(two),
             Tile::Odd => 4,
         };
@@ -169,14 +169,14 @@ impl Plan {
         self.tiles[1] / groups.max(1)
     }
 
-    /// The grid: tiles along the rows, tiles along the columns, chunks.
-    pub fn grid(&self, operator: &'static str) -> Result<Grid> {
+    /// The grid: tiles along the rows, tiles along the columns, chunks; for products on tensor cores or not.
+    pub fn grid(&self, operator: &'static str, tensor: bool) -> Result<Grid> {
         let [rows, columns] = self.tiles;
         if columns > Grid::MAX_Y {
             let reason = format!("has {columns} tiles of columns, more than a grid of blocks holds");
             return Err(Error::Argument { operator, argument: "shape", reason });
         }
-        Ok(Grid::new([rows, columns, self.chunks].map(|n| n as u32), self.tile.threads()))
+        Ok(Grid::new([rows, columns, self.chunks].map(|n| n as u32), self.tile.threads(tensor)))
     }
 
     /// Floats of workspace: the partial sums of all tiles.

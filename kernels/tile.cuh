@@ -9,9 +9,10 @@
 // four 16-byte loads, for 64 multiply-adds. The exclusive or swaps groups of four, so that the transposing stores (a warp's
 // 16 rows × 2 packs along k, or 4 rows × 8 elements) have no bank conflicts.
 //
-// A functor addresses the operands: at(at.row(i), k) is the address of the pack that begins at (i, k), whose elements are
-// consecutive along k if At::ALONG_K, otherwise along i. A thread loads the same rows in every slice: what depends on i alone is
-// computed once, before the loop along K. So conv is gemm with another functor, without im2col.
+// A functor addresses the operands: at(at.row(i), at.column(k)) is the address of the pack that begins at (i, k), whose elements
+// are consecutive along k if At::ALONG_K, otherwise along i. A thread loads the same rows in every slice: what depends on i alone
+// is computed once, before the loop along K, and what depends on k alone once per slice. So conv is gemm with another functor,
+// without im2col.
 
 struct Place {
     const T* p;
@@ -29,12 +30,6 @@ struct Place {
 #define TENSOR (NUMBER_OF(STORAGE) == 2 && __CUDA_ARCH__ >= 750 || NUMBER_OF(STORAGE) > 2 && __CUDA_ARCH__ >= 800)
 
 constexpr int SLICE = 8;
-
-// For __launch_bounds__: blocks that must fit a multiprocessor, two of 256 threads with 128 registers each, or six of 64 with
-// 168, but four where each element is loaded by itself. Code for Volta, Turing and consumer Blackwell, and tf32 code for any
-// Blackwell, would spill a few registers to do so.
-#define TWO_BLOCKS (__CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < (TF32 ? 1000 : 1200))
-#define TILE_BLOCKS(WARPS_N, WIDTH) ((WARPS_N) == 1 ? (TWO_BLOCKS && (WIDTH) == 4 ? 6 : 4) : TWO_BLOCKS ? 2 : 1)
 
 // v = the elements of a pack as floats.
 DEVICE void load_or_zero(float (&v)[1], const Place& place) {
@@ -76,7 +71,7 @@ template <int I, int THREADS, int WIDTH, typename At> struct Stage {
     }
     DEVICE void fetch(int k0) {
 #pragma unroll
-        for (int slot = 0; slot < SLOTS; slot++) load_or_zero(v[slot], at(rows[slot], k0 + k_of(slot)));
+        for (int slot = 0; slot < SLOTS; slot++) load_or_zero(v[slot], at(rows[slot], at.column(k0 + k_of(slot))));
     }
     DEVICE void put(float* slice) const {
 #pragma unroll
@@ -97,9 +92,10 @@ template <int I, int THREADS, int WIDTH, typename At> struct Stage {
 // A tile of 32·WARPS_M × 64·WARPS_N. A warp is 4 × 8 threads; a thread computes 2 × 2 squares of 4 × 4, which are half a tile
 // apart.
 template <int WARPS_M, int WARPS_N, int WIDTH> struct FloatTile {
-    static constexpr int M = 32 * WARPS_M, N = 64 * WARPS_N, THREADS = 32 * WARPS_M * WARPS_N;
+    static constexpr int M = 32 * WARPS_M, N = 64 * WARPS_N, THREADS = 32 * WARPS_M * WARPS_N, SUMS = 64;
     float c[8][8];
 
+    DEVICE static const T* base(const T* p) { return p; }
     DEVICE static int row_of(int i) {
         return threadIdx.x / 32 / WARPS_N * 16 + threadIdx.x % 32 / 8 * 4 + i % 4 + i / 4 * (M / 2);
     }
@@ -173,56 +169,96 @@ template <int WARPS_M, int WARPS_N, int WIDTH> struct FloatTile {
 // half from Turing on, bf16 and tf32 from Ampere on; other combinations use FloatTile. Volta's tensor cores are not used:
 // their quarter-warp products (m8n8k4) need another layout.
 //
-// The same tiles, in slices of 64 bytes along K: 32 halves or 16 floats. From Ampere on, three slices are in shared memory or
-// in flight by cp.async; on Turing, which lacks it, two, through registers. A slice consists of chunks of 16 bytes: along K,
-// [i][k] with four chunks per row, chunk q at q ^ (i / 2 mod 4); along I, [k][i] with chunk q at q ^ (k mod 8) or, in tf32,
-// q ^ 2·(k mod 4). So neither the eight rows that ldmatrix reads at once, nor eight chunks stored at once, nor the 4 × 8 words
-// that tf32 reads where ldmatrix cannot transpose, have bank conflicts.
+// The same tiles. A warp computes 64×64 of the large one, 32×64 of the small one, as products of 16×8 along steps of K, 16 halves
+// or 8 floats:
+//
+//     a block, 128×128          a warp, 64×64: 4 × 8 products            a product, 16×8: lanes, with two sums each
+//
+//     +--------+--------+         B: 16 columns, 16, 16, 16              columns   01 23 45 67
+//     | warp 0 | warp 1 |       +---+---+---+---+---+---+---+---+        row 0      0  1  2  3
+//     |        |        |   A:  |   |   |   |   |   |   |   |   | 16     row 1      4  5  6  7
+//     +--------+--------+       +---+---+---+---+---+---+---+---+        ...
+//     | warp 2 | warp 3 |       |   |   |   |   |   |   |   |   | 16     row 7     28 29 30 31
+//     |        |        |       +---+---+---+---+---+---+---+---+        row 8      0  1  2  3
+//     +--------+--------+       |   |   |   |   |   |   |   |   | 16     row 9      4  5  6  7
+//                               +---+---+---+---+---+---+---+---+        ...
+//                               |   |   |   |   |   |   |   |   | 16     row 15    28 29 30 31
+//                               +---+---+---+---+---+---+---+---+
+//                                             c[i][j]                    c[i][j][0], [1]; eight rows below [2], [3]
+//
+// For a step eight ldmatrix, 32 passes over the banks of shared memory, load four times 16 rows of A and four times 16 columns of B
+// for 32 products of 4,096 operations; with 32×64 per warp twelve would. With the 16 passes in which they were stored there, that is
+// 2,730 operations per pass. An A100's tensor cores do 2,048 in the time of a pass.
+//
+// Slices are of 64 bytes along K: 32 halves or 16 floats. From Ampere on, three slices are in shared memory or in flight by cp.async;
+// on Turing, which lacks it, two, through registers. A slice consists of chunks of 16 bytes: along K, [i][k] with four chunks per
+// row, chunk q at q ^ (i / 2 mod 4); along I, [k][i] with chunk q at q ^ flip(k), see offset(). So neither the eight rows that
+// ldmatrix reads at once, nor the 4 × 8 words that tf32 reads where ldmatrix cannot transpose, nor the eight chunks that are stored
+// at once, have bank conflicts.
 
 #if TENSOR
-template <int WARPS_M, int WARPS_N> struct TensorTile {
-    static constexpr int M = 32 * WARPS_M, N = 64 * WARPS_N, THREADS = 32 * WARPS_M * WARPS_N;
+template <int WARP_M, int WARPS_M, int WARPS_N> struct TensorTile {
+    static constexpr int M = WARP_M * WARPS_M, N = 64 * WARPS_N, THREADS = 32 * WARPS_M * WARPS_N, SUMS = 2 * WARP_M;
     static constexpr int PACK = 16 / sizeof(T), DEPTH = 4 * PACK;  // elements per chunk, and per slice along K
     static constexpr int STAGES = __CUDA_ARCH__ >= 800 ? 3 : 2;
     static constexpr int A_BYTES = 64 * M, STAGE = 64 * (M + N);
     // A warp's 16 rows in the epilogue, as floats; the pitch spreads four rows' pairs over the banks.
     static constexpr int PITCH = 72, ROWS = 16 * PITCH * 4, EPILOGUE = ROWS * WARPS_M * WARPS_N;
     static constexpr int BYTES = STAGES * STAGE > EPILOGUE ? STAGES * STAGE : EPILOGUE;
-    float c[2][8][4];  // 16×8 products: two along M, eight along N
+    float c[WARP_M / 16][8][4];  // 16×8 products: along M, eight along N
 
+    // p, of which the compiler does not know how it was computed: then it adds an index in one instruction instead of four.
+    DEVICE static const T* base(const T* p) {
+#if __CUDA_ARCH__ >= 800
+        asm("" : "+l"(p));
+#endif
+        return p;
+    }
     // Offset of chunk (i, k) of an operand with I rows in its slice; i and k count elements.
     template <int I, bool ALONG_K> DEVICE static int offset(int i, int k) {
         if (ALONG_K) return i * 64 + ((k / PACK ^ (i / 2 & 3)) << 4);
-        return k * I * (int)sizeof(T) + ((i / PACK ^ (PACK == 8 ? k & 7 : 2 * (k & 3))) << 4);
+        // Different for eight adjacent k (in tf32 four, of two chunks each); and two adjacent k are four chunks apart, so that
+        // eight threads can store half a row of 128 bytes of each.
+        int flip = (k & 1) << 2 | (PACK == 8 ? k >> 1 & 3 : k & 2);
+        return k * I * (int)sizeof(T) + ((i / PACK ^ flip) << 4);
     }
-    // The chunks of an operand with I rows that one thread copies, for one slice after the other.
+    // The chunks of an operand with I rows that one thread copies, for one slice after the other: SLOTS_I of them have the same k.
+    // ACROSS adjacent threads copy adjacent chunks: few, so that a thread has few different k, but two sectors at least.
     template <int I, typename At> struct Stage {
         static constexpr bool ALONG_K = At::ALONG_K;
-        static constexpr int SLOTS = 4 * I / THREADS;
-        // From slot to slot, in rows, along K, and in bytes: whole periods of the exclusive or.
-        static constexpr int I_STEP = ALONG_K ? THREADS / 4 : 0, K_STEP = ALONG_K ? 0 : THREADS / (I / PACK);
-        static constexpr u32 STEP = ALONG_K ? I_STEP * 64 : K_STEP * I * sizeof(T);
-        static_assert(I_STEP % 8 == 0 && K_STEP % (PACK == 8 ? 8 : 4) == 0);
+        static constexpr int ACROSS = ALONG_K || THREADS < 4 * DEPTH ? 4 : THREADS / DEPTH, DOWN = THREADS / ACROSS;
+        static constexpr int SLOTS = 4 * I / THREADS, SLOTS_I = ALONG_K ? SLOTS : I / PACK / ACROSS;
+        static constexpr int I_STEP = ALONG_K ? DOWN : ACROSS * PACK;
+        static_assert(DOWN % 8 == 0 && SLOTS % SLOTS_I == 0);
         const At& at;
         int k;
         u32 to;
-        typename At::Row rows[SLOTS];
+        typename At::Row rows[SLOTS_I];
 
         DEVICE Stage(const At& at, int i0, int k0) : at(at) {
-            int i = ALONG_K ? threadIdx.x / 4 : threadIdx.x % (I / PACK) * PACK;
-            k = ALONG_K ? threadIdx.x % 4 * PACK : threadIdx.x / (I / PACK);
+            int across = threadIdx.x % ACROSS * PACK, down = threadIdx.x / ACROSS;
+            int i = ALONG_K ? down : across;
+            k = ALONG_K ? across : down;
             to = offset<I, ALONG_K>(i, k);
             k += k0;
 #pragma unroll
-            for (int slot = 0; slot < SLOTS; slot++) rows[slot] = at.row(i0 + i + slot * I_STEP);
+            for (int slot = 0; slot < SLOTS_I; slot++) rows[slot] = at.row(i0 + i + slot * I_STEP);
+        }
+        DEVICE Place place(int slot) const {
+            return at(rows[slot % SLOTS_I], at.column(k + slot / SLOTS_I * DOWN));
+        }
+        DEVICE u32 target(u32 slice, int slot) const {
+            // Along I the exclusive or reaches over eight chunks, 128 bytes.
+            u32 step = slot % SLOTS_I * I_STEP * (ALONG_K ? 64 : (int)sizeof(T)), flip = ALONG_K ? 0 : step & 64;
+            return (slice + to ^ flip) + (step - flip) + slot / SLOTS_I * DOWN * I * (u32)sizeof(T);
         }
 #if __CUDA_ARCH__ >= 800
         DEVICE void copy(u32 slice) {
 #pragma unroll
             for (int slot = 0; slot < SLOTS; slot++) {
-                Place place = at(rows[slot], k + slot * K_STEP);
+                Place from = place(slot);
                 // Of an address outside the array nothing is read.
-                cp_async16(slice + to + slot * STEP, place.p, place.inside ? 16 : 0);
+                cp_async16(target(slice, slot), from.p, from.inside ? 16 : 0);
             }
             k += DEPTH;
         }
@@ -231,14 +267,14 @@ template <int WARPS_M, int WARPS_N> struct TensorTile {
         DEVICE void fetch() {
 #pragma unroll
             for (int slot = 0; slot < SLOTS; slot++) {
-                Place place = at(rows[slot], k + slot * K_STEP);
-                v[slot] = place.inside ? *(const uint4*)place.p : make_uint4(0, 0, 0, 0);
+                Place from = place(slot);
+                v[slot] = from.inside ? *(const uint4*)from.p : make_uint4(0, 0, 0, 0);
             }
             k += DEPTH;
         }
         DEVICE void put(u32 slice) const {
 #pragma unroll
-            for (int slot = 0; slot < SLOTS; slot++) store_shared(slice + to + slot * STEP, v[slot]);
+            for (int slot = 0; slot < SLOTS; slot++) store_shared(target(slice, slot), v[slot]);
         }
 #endif
     };
@@ -281,18 +317,18 @@ template <int WARPS_M, int WARPS_N> struct TensorTile {
     }
 
     template <bool A_ALONG_K, bool B_ALONG_K> DEVICE void multiply_slice(u32 a, u32 b) {
-        int warp = threadIdx.x / 32, i0 = warp / WARPS_N * 32, j0 = warp % WARPS_N * 64;
+        int warp = threadIdx.x / 32, i0 = warp / WARPS_N * WARP_M, j0 = warp % WARPS_N * 64;
 #pragma unroll
         for (int k = 0; k < DEPTH; k += 2 * PACK) {
-            u32 x[2][4];
+            u32 x[WARP_M / 16][4];
 #pragma unroll
-            for (int i = 0; i < 2; i++) fragment<M, A_ALONG_K, true>(x[i], a, i0, 16 * i, k);
+            for (int i = 0; i < WARP_M / 16; i++) fragment<M, A_ALONG_K, true>(x[i], a, i0, 16 * i, k);
 #pragma unroll
             for (int j = 0; j < 8; j += 2) {
                 u32 y[4];
                 fragment<N, B_ALONG_K, false>(y, b, j0, 8 * j, k);
 #pragma unroll
-                for (int i = 0; i < 2; i++) {
+                for (int i = 0; i < WARP_M / 16; i++) {
                     multiply_add(c[i][j], x[i], y[0], y[1]);
                     multiply_add(c[i][j + 1], x[i], y[2], y[3]);
                 }
@@ -310,7 +346,7 @@ template <int WARPS_M, int WARPS_N> struct TensorTile {
         u32 begin = shared_address(memory());
         int count = (k_end - k0 + DEPTH - 1) / DEPTH;
 #pragma unroll
-        for (int i = 0; i < 64; i++) c[i / 32][i / 4 % 8][i % 4] = 0.0f;
+        for (int i = 0; i < SUMS; i++) c[i / 32][i / 4 % 8][i % 4] = 0.0f;
         Stage<M, AtA> stage_a(at_a, m0, k0);
         Stage<N, AtB> stage_b(at_b, n0, k0);
         auto after = [&](u32 slice) { return slice == begin + (STAGES - 1) * STAGE ? begin : slice + STAGE; };
@@ -357,10 +393,10 @@ template <int WARPS_M, int WARPS_N> struct TensorTile {
     template <typename Output> DEVICE void store(const Output& output, int m0, int n0) const {
         int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
         float* rows = (float*)(memory() + warp * ROWS);
-        int row = m0 + warp / WARPS_N * 32 + lane / 16, column = n0 + warp % WARPS_N * 64 + lane % 16 * 4;
+        int row = m0 + warp / WARPS_N * WARP_M + lane / 16, column = n0 + warp % WARPS_N * 64 + lane % 16 * 4;
         float4x bias = output.bias_of(column);
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < WARP_M / 16; i++) {
 #pragma unroll
             for (int j = 0; j < 8; j++) {
                 float* to = rows + lane / 4 * PITCH + j * 8 + lane % 4 * 2;
@@ -377,23 +413,34 @@ template <int WARPS_M, int WARPS_N> struct TensorTile {
 };
 #endif
 
-// The tile type for packs of WIDTH elements: tensor cores need whole chunks.
-template <int WARPS_M, int WARPS_N, int WIDTH> struct Choice {
-    typedef FloatTile<WARPS_M, WARPS_N, WIDTH> Tile;
+// The tile of SIDE × SIDE for packs of WIDTH elements: tensor cores need whole chunks.
+template <int SIDE, int WIDTH> struct Choice {
+    typedef FloatTile<SIDE / 32, SIDE / 64, WIDTH> Tile;
 };
 #if TENSOR
-template <int WARPS_M, int WARPS_N> struct Choice<WARPS_M, WARPS_N, 4> {
-    typedef TensorTile<WARPS_M, WARPS_N> Tile;
+template <> struct Choice<128, 4> {
+    typedef TensorTile<64, 2, 2> Tile;
+};
+template <> struct Choice<64, 4> {
+    typedef TensorTile<32, 2, 1> Tile;
 };
 #endif
-template <int WARPS_M, int WARPS_N, int WIDTH> using Tile = typename Choice<WARPS_M, WARPS_N, WIDTH>::Tile;
+template <int SIDE, int WIDTH> using Tile = typename Choice<SIDE, WIDTH>::Tile;
+
+// For __launch_bounds__: blocks that must fit a multiprocessor. Of the large tile two, with 128 registers for each of 256 threads or
+// 255 for each of 128; of the small one six with 168, but four where each element is loaded by itself. Code of FloatTile for Volta,
+// Turing and consumer Blackwell, and of the small tile in tf32 for any Blackwell, would spill a few registers to do so.
+#define TWO_BLOCKS (__CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < (TF32 ? 1000 : 1200))
+#define BOUNDS(SIDE, WIDTH)                                                                                            \
+    __launch_bounds__(Tile<SIDE, WIDTH>::THREADS,                                                                      \
+                      SIDE == 64 ? (TWO_BLOCKS && WIDTH == 4 ? 6 : 4) : (TWO_BLOCKS || TENSOR ? 2 : 1))
 
 // ---- Sums that are split along K ------------------------------------------------------------------------------------
 //
 // Where there are too few tiles to fill the device, the grid's z splits the sum into up to MOST_CHUNKS chunks. Of FAN_IN
 // neighbours the block that arrives last adds their partial sums in order, then the last of FAN_IN such blocks, and so on:
-// no floating-point atomics, always the same bits, no second launch. A thread writes its 64 sums as 16 packs, adjacent
-// threads adjacent packs: partial (tiles, chunks, 16, threads, 4), arrivals (tiles, ARRIVALS), of which the first are of FAN_IN
+// no floating-point atomics, always the same bits, no second launch. A thread writes its sums as packs of four, adjacent
+// threads adjacent packs: partial (tiles, chunks, packs, threads, 4), arrivals (tiles, ARRIVALS), of which the first are of FAN_IN
 // chunks each, the next of FAN_IN such groups. Cost: 8 bytes per partial sum.
 
 constexpr int FAN_IN = 8, MOST_CHUNKS = 512;
@@ -405,14 +452,15 @@ struct Split {
 };
 
 // Adds the sums c of all chunks of this block's tile. True in the one block that has the whole sums afterwards.
-template <int N> DEVICE bool combine(float (&c)[N], const Split& split) {
+template <typename Tile, int N> DEVICE bool combine(float (&c)[N], const Split& split) {
     int chunks = gridDim.z;
     if (chunks == 1) return true;
-    u32 tile = blockIdx.y * gridDim.x + blockIdx.x, row = 4 * blockDim.x;
-    float* own = split.partial + (size_t)tile * chunks * 16 * row + threadIdx.x * 4;
-    u32* arrivals = split.arrivals + tile * ARRIVALS;
+    u32 tile = blockIdx.y * gridDim.x + blockIdx.x;
+    constexpr int PACKS = Tile::SUMS / 4;
+    u32 row = 4 * blockDim.x;  // Not as a constant: with that the compiler takes the packs apart.
+    float* own = split.partial + (size_t)tile * chunks * PACKS * row + threadIdx.x * 4;
     for (int step = 1, chunk = blockIdx.z;; step *= FAN_IN) {
-        float* to = own + (size_t)chunk * 16 * row;
+        float* to = own + (size_t)chunk * PACKS * row;
 #pragma unroll
         for (int j = 0; j < N; j += 4) store4(to + j / 4 * row, {{c[j], c[j + 1], c[j + 2], c[j + 3]}});
         chunk -= chunk / step % FAN_IN * step;
@@ -422,24 +470,30 @@ template <int N> DEVICE bool combine(float (&c)[N], const Split& split) {
         if (threadIdx.x == 0) {
             // The fences and the barriers order all threads' stores before the loads of the last block.
             __threadfence();
-            // After the last it is 0 again, for the next launch.
-            last = atomicInc(arrivals + chunk / (step * FAN_IN), members - 1) == members - 1;
+            // After the counters of all smaller steps, a geometric sum. After the last block it is 0 again, for the next launch.
+            u32* arrived = split.arrivals + tile * ARRIVALS + (MOST_CHUNKS - MOST_CHUNKS / step) / (FAN_IN - 1);
+            last = atomicInc(arrived + chunk / (step * FAN_IN), members - 1) == members - 1;
             __threadfence();
         }
         if (!__syncthreads_or(last)) return false;
-        const float* from = own + (size_t)chunk * 16 * row;
+        constexpr int AT_ONCE = N < 64 ? N : 64;
+        // No more than 64 at once, so that registers are left for what is loaded.
 #pragma unroll
-        for (int j = 0; j < N; j++) c[j] = 0.0f;
-        for (int i = 0; i < members; i++, from += (size_t)step * 16 * row) {
+        for (int begin = 0; begin < N; begin += AT_ONCE) {
+            const float* from = own + (size_t)chunk * PACKS * row;
 #pragma unroll
-            for (int j = 0; j < N; j += 4) {
-                float4x next = load4(from + j / 4 * row);
+            for (int j = 0; j < AT_ONCE; j++) c[begin + j] = 0.0f;
+#pragma unroll 1
+            for (int i = 0; i < members; i++, from += (size_t)step * PACKS * row) {
 #pragma unroll
-                for (int l = 0; l < 4; l++) c[j + l] += next.v[l];
+                for (int j = 0; j < AT_ONCE; j += 4) {
+                    float4x next = load4(from + (begin + j) / 4 * row);
+#pragma unroll
+                    for (int l = 0; l < 4; l++) c[begin + j + l] += next.v[l];
+                }
             }
         }
         if (step * FAN_IN >= chunks) return true;
-        arrivals += MOST_CHUNKS / (step * FAN_IN);
     }
 }
 
@@ -540,7 +594,7 @@ DEVICE void column_sums(const At& dy, int m0, int k0, int k_end, const Split& sp
 #pragma unroll
         for (int j = 0; j < 4; j += WIDTH) {
             float v[WIDTH];
-            load_or_zero(v, dy(dy.row(i + j), k));
+            load_or_zero(v, dy(dy.row(i + j), dy.column(k)));
 #pragma unroll
             for (int l = 0; l < WIDTH; l++) c[j + l] += v[l];
         }
@@ -550,5 +604,5 @@ DEVICE void column_sums(const At& dy, int m0, int k0, int k_end, const Split& sp
 #pragma unroll
         for (int j = 0; j < 4; j++) c[j] += __shfl_xor_sync(0xffffffffu, c[j], offset);
     }
-    if (combine(c, split) && lane < ACROSS) db.store(0, i, {{c[0], c[1], c[2], c[3]}}, {});
+    if (combine<Tile>(c, split) && lane < ACROSS) db.store(0, i, {{c[0], c[1], c[2], c[3]}}, {});
 }

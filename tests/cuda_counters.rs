@@ -10,7 +10,7 @@ mod support;
 use std::time::Duration;
 
 use alexnet_core::alexnet::Variant;
-use alexnet_kernels::{Number, Precision};
+use alexnet_kernels::{Epilogue, Gemm, Number, Precision, Transpose};
 use driver::counters::Counted;
 use operators::{Case, Net};
 
@@ -87,6 +87,32 @@ fn large_images() {
             operator => !NOT_BOUND_BY_MEMORY.contains(&operator) && !["sgd", "ema"].contains(&operator),
         });
         check(precision, Variant::Original, 1, |case| ["lrn", "augment"].contains(&case.operator));
+    }
+}
+
+/// An A100's tensor cores do 2,048 operations in half precision in the time of a shared memory wavefront: with fewer per wavefront
+/// they would wait for their operands.
+#[test]
+fn shared_memory_feeds_the_tensor_cores_from_large_tiles() {
+    let driver = driver::driver();
+    let kernels = driver.kernels(Precision::Fp16);
+    for (transpose, kernel) in [(Transpose::Nt, "gemm_nt_128"), (Transpose::Tn, "gemm_tn_128")] {
+        // Enough to fill a device with large tiles.
+        let gemm = Gemm { transpose, m: 1536, n: 1536, k: 320 };
+        let zeros = |number, len| kernels.zeros(number, len).unwrap();
+        let [a, b, mut c] = gemm.lens().map(|len| zeros(kernels.storage(), len));
+        let (mut gradient, mut sums) = (zeros(Number::F32, c.len()), zeros(Number::F32, gemm.m));
+        let mut workspace = zeros(Number::F32, kernels.gemm_workspace(&gemm));
+        let counters = driver.counters(|| match transpose {
+            Transpose::Tn => {
+                kernels.gemm_gradients(&gemm, [&a, &b], false, &mut gradient, &mut sums, &mut workspace).unwrap();
+            }
+            _ => kernels.gemm(&gemm, &a, &b, &Epilogue::default(), &mut c, &mut workspace).unwrap(),
+        });
+        for Counted { kernel: found, tensor_per_wavefront, .. } in Counted::all(&counters) {
+            assert_eq!(found, kernel);
+            assert!(tensor_per_wavefront >= 2048.0, "{kernel}: {tensor_per_wavefront:.0} operations per wavefront");
+        }
     }
 }
 

@@ -3,10 +3,12 @@
     count.py FOLDER         prints a line for each kernel with a product in FOLDER/*.cubin
     count.py FOLDER TABLE   and fails if one has more than TABLE says
 
-A main loop is the loop with the most multiply-adds (HMMA or FFMA). Needs `pip install nvidia-cuda-nvdisasm`.
+A main loop is the loop with the most multiply-adds (HMMA or FFMA). What is printed are its instructions per 32 HMMA or 512 FFMA,
+rounded up: for a warp's 32×64 outputs over a slice of 64 bytes along K, or 8 floats. Needs `pip install nvidia-cuda-nvdisasm`.
 The second test command compiles the kernels and compares them with loops.txt, which is for NVRTC 12.9.
 """
 
+import math
 import re
 import subprocess
 import sys
@@ -31,15 +33,16 @@ def disassemble(cubin):
 
 
 def main_loop(instructions, labels):
-    """How many instructions the loop has, and how many of them are products; None without a loop of products."""
+    """How many instructions the loop has for 32 HMMA or 512 FFMA; None without a loop of products."""
     loops = []
     for end, instruction in enumerate(instructions):
         target = re.search(r"BRA.*`\((\.L_x_\d+)\)", instruction)
         if target and labels.get(target[1], end + 1) <= end:
             body = instructions[labels[target[1]] : end + 1]
-            loops.append((sum("HMMA" in i or i.startswith("FFMA") for i in body), -len(body)))
-    products, length = max(loops, default=(0, 0))
-    return (-length, products) if products else None
+            tensor, lanes = (sum(i.startswith(name) for i in body) for name in ("HMMA", "FFMA"))
+            loops.append((max(tensor / 32, lanes / 512), -len(body)))
+    slices, length = max(loops, default=(0, 0))
+    return math.ceil(-length / slices) if slices else None
 
 
 def main():
@@ -52,9 +55,9 @@ def main():
             if kernel.endswith("_odd") or not (loop := main_loop(*code)):
                 continue
             name = f"{cubin.stem} {kernel}"
-            print(f"{name} {loop[0]}")
-            if table and loop[0] > int(limits.get(name, 0)):
-                print(f"{name}: {loop[0]} instructions for {loop[1]} products, at most {limits.get(name)} in the table")
+            print(f"{name} {loop}")
+            if table and loop > int(limits.get(name, 0)):
+                print(f"{name}: {loop} instructions, at most {limits.get(name)} in the table")
                 failed = True
     sys.exit(failed)
 

@@ -19,6 +19,8 @@ pub struct Counted {
     pub operations: u64,
     /// Tensor core operations.
     pub tensor_operations: u64,
+    /// Tensor core operations per shared memory wavefront; 0 without shared memory.
+    pub tensor_per_wavefront: f64,
 }
 
 impl Counted {
@@ -37,6 +39,7 @@ impl Counted {
             unique_bytes,
             operations: count("/flops_f32"),
             tensor_operations: count("/flops_tensor"),
+            tensor_per_wavefront: ratio(count("/flops_tensor"), sum(shared, "wavefronts")),
         }
     }
 
