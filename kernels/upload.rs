@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use cudarc::driver::sys::CUevent_flags;
 use cudarc::driver::{CudaEvent, CudaStream, DriverError, PinnedHostSlice};
 
 use crate::error::{Error, Result};
@@ -20,11 +21,19 @@ pub struct Uploads {
 
 #[derive(Debug)]
 struct Slot {
-    /// Waits by itself for the copy out of it before it is written or freed.
     host: PinnedHostSlice<u8>,
     array: Array,
+    /// The copy from `host` is done. The slice's own event is not recorded, since event tracking is off.
+    copied: CudaEvent,
     /// The kernels have read the array.
     read: CudaEvent,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // Before its memory is freed. A failure is the context's, and the next call's too.
+        let _ = self.copied.synchronize();
+    }
 }
 
 fn fail(error: DriverError) -> Error {
@@ -54,11 +63,13 @@ impl Kernels {
             alexnet_ops::Error::OutOfMemory { needed: len as u64, purpose }
         })?;
         host.as_mut_slice().map_err(fail)?.fill(0);
-        let (array, read) = (self.zeros(Number::U8, len)?, self.context.new_event(None).map_err(fail)?);
+        let array = self.zeros(Number::U8, len)?;
+        let event = |flags| self.context.new_event(flags).map_err(fail);
+        let (copied, read) = (event(Some(CUevent_flags::CU_EVENT_BLOCKING_SYNC))?, event(None)?);
         // After the zeros.
         let _turn = self.turn();
         read.record(&self.stream).map_err(fail)?;
-        Ok(Slot { host, array, read })
+        Ok(Slot { host, array, copied, read })
     }
 
     /// Copies `from` to the GPU, beside what was launched before; returns where it is for what is launched between this call
@@ -70,7 +81,8 @@ impl Kernels {
         let fail = |error| Error::driver_later("upload", error, self.sync);
         let Uploads { stream, slots } = uploads;
         alexnet_ops::expect_len("upload", "to", slots[1].array.len(), from.len())?;
-        // Waits for the upload before the last one, from the same memory.
+        // The upload before the last one, from the same memory.
+        slots[1].copied.synchronize().map_err(fail)?;
         slots[1].host.as_mut_slice().map_err(fail)?[..from.len()].copy_from_slice(from);
         let _turn = self.turn();
         // Whatever reads the last upload has been launched.
@@ -79,7 +91,72 @@ impl Kernels {
         let slot = &mut slots[0];
         stream.wait(&slot.read).map_err(fail)?;
         slot.array.receive(stream, &slot.host).map_err(fail)?;
-        self.stream.join(stream).map_err(fail)?;
+        slot.copied.record(stream).map_err(fail)?;
+        self.stream.wait(&slot.copied).map_err(fail)?;
         Ok(&slot.array)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::c_void;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread;
+    use std::time::Duration;
+
+    use alexnet_ops::Precision;
+    use cudarc::driver::result::stream::launch_host_function;
+    use warpcheck::harness::Harness;
+
+    use super::*;
+    use crate::nvrtc;
+
+    /// Waits for a message.
+    unsafe extern "C" fn wait(release: *mut c_void) {
+        // SAFETY: from `hold`, and called once.
+        let release = unsafe { Box::from_raw(release.cast::<Receiver<()>>()) };
+        let _ = release.recv();
+    }
+
+    /// Holds up a stream until a message is sent.
+    fn hold(stream: &CudaStream) -> Sender<()> {
+        let (sender, release) = channel();
+        // SAFETY: the stream exists, and `wait` takes the box over.
+        unsafe { launch_host_function(stream.cu_stream(), wait, Box::into_raw(Box::new(release)).cast()) }.unwrap();
+        sender
+    }
+
+    #[test]
+    fn neither_stream_is_ahead_of_the_other() {
+        const LEN: usize = 1000;
+        let _driver = Harness::load().unwrap();
+        if nvrtc::search(Some(nvrtc::Device { sm: 70, driver: 12_090 })).is_err() {
+            nvrtc::fetch().unwrap();
+        }
+        let kernels = Kernels::new(0, Precision::Fp32).unwrap();
+        let mut outs = [(); 6].map(|()| kernels.zeros(Number::U8, LEN).unwrap());
+        let mut uploads = kernels.uploads(LEN).unwrap();
+        let mut turn = |uploads: &mut Uploads, number: usize| {
+            let array = kernels.upload(&[number as u8 + 1; LEN], uploads).unwrap();
+            kernels.copy(array, &mut outs[number]).unwrap();
+        };
+        // The kernels are behind, until the last upload has had time to wait for them.
+        let release = hold(&kernels.stream);
+        let releaser = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(100));
+            release.send(())
+        });
+        (0..4).for_each(|number| turn(&mut uploads, number));
+        releaser.join().unwrap().unwrap();
+        kernels.synchronize().unwrap();
+        // The copies to the GPU are.
+        let release = hold(&uploads.stream);
+        (4..6).for_each(|number| turn(&mut uploads, number));
+        release.send(()).unwrap();
+        for (number, out) in outs.iter().enumerate() {
+            let mut found = [0u8; LEN];
+            kernels.read(out, &mut found).unwrap();
+            assert!(found.iter().all(|&x| usize::from(x) == number + 1), "upload {number}: {}", found[0]);
+        }
     }
 }
