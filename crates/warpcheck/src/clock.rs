@@ -54,11 +54,20 @@ pub struct Times {
 impl Times {
     /// The times of a launch with these counters.
     pub fn of(profile: &Profile, counters: &Counters) -> Times {
+        let (sms, blocks) = (f64::from(profile.sms), counters.blocks.max(1) as f64);
+        // How much longer the busiest SM works than if all had the same.
+        Times::uneven(profile, counters, (blocks / sms).ceil() * sms / blocks)
+    }
+
+    /// The times if other launches fill the SMs that this one leaves idle.
+    pub(crate) fn shared(profile: &Profile, counters: &Counters) -> Times {
+        Times::uneven(profile, counters, 1.0)
+    }
+
+    /// The times if the busiest SM works so many times as long as the mean.
+    fn uneven(profile: &Profile, counters: &Counters, uneven: f64) -> Times {
         let clock = f64::from(profile.clock_khz) / 1e6; // GHz: cycles a nanosecond
         let sms = f64::from(profile.sms);
-        let blocks = counters.blocks.max(1) as f64;
-        // How much longer the busiest SM works than if all had the same.
-        let uneven = (blocks / sms).ceil() * sms / blocks;
         let per_sm = |cycles: f64| cycles * uneven / (sms * clock);
         // 10^12 operations per second are 1000 per nanosecond.
         let flops = |flops: u64, tflops: f64| if flops == 0 { 0.0 } else { flops as f64 * uneven / (tflops * 1e3) };
@@ -78,6 +87,19 @@ impl Times {
             l2: l2_bytes / profile.l2_gbps,
             memory: from_memory as f64 / (profile.bandwidth_gbps * MEMORY_SHARE),
         }
+    }
+
+    /// Adds another launch's.
+    pub(crate) fn add(&mut self, other: &Times) {
+        self.issue += other.issue;
+        self.fp32 += other.fp32;
+        self.fp64 += other.fp64;
+        self.fp16 += other.fp16;
+        self.tensor += other.tensor;
+        self.load_store += other.load_store;
+        self.port += other.port;
+        self.l2 += other.l2;
+        self.memory += other.memory;
     }
 
     fn all(&self) -> [(&'static str, f64); 9] {
@@ -230,6 +252,19 @@ mod tests {
         };
         near(cycles("a100", &vectors), 4e6);
         near(cycles("a6000", &vectors), 8e6);
+    }
+
+    #[test]
+    fn launches_side_by_side_share_the_device() {
+        let counters = Counters { blocks: 27, issued: 27 * 5640, ..Counters::default() };
+        let profile = profile("a100");
+        near(Times::of(&profile, &counters).issue, 1e3);
+        // A quarter of the SMs: three more such launches have room beside it.
+        near(Times::shared(&profile, &counters).issue, 250.0);
+        let mut sum = Times { memory: 5.0, ..Times::default() };
+        (0..4).for_each(|_| sum.add(&Times::shared(&profile, &counters)));
+        near(sum.issue, 1e3);
+        assert_eq!(sum.memory, 5.0);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A kernel's time is a fixed cost per launch plus what [`crate::clock`] makes of its counters. Counters are kept with
 //! `WARPCHECK_COUNT=1`; without them the time is the fixed cost plus the time of the simulation.
-//! Operations of different streams do not slow each other down.
+//! Operations of different streams do not slow each other down; the nodes of a graph do.
 
 use super::work::{Copy, End, Fill};
 use crate::clock::{MEMORY_SHARE, Times};
@@ -22,6 +22,21 @@ const DEVICE_COPY: f64 = 2_000.0;
 /// Cost of a host function.
 pub(super) const HOST_FUNCTION: f64 = 10_000.0;
 
+/// What an operation costs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Cost {
+    /// Its time in ns.
+    pub time: f64,
+    /// What its kernels take of the device's units, in ns.
+    pub units: Times,
+}
+
+impl From<f64> for Cost {
+    fn from(time: f64) -> Cost {
+        Cost { time, units: Times::default() }
+    }
+}
+
 /// The time of a copy.
 pub(super) fn copy(profile: &Profile, copy: &Copy) -> f64 {
     let bytes = copy.bytes() as f64;
@@ -36,9 +51,11 @@ pub(super) fn fill(profile: &Profile, fill: &Fill) -> f64 {
     DEVICE_COPY + fill.bytes() as f64 / (profile.bandwidth_gbps * MEMORY_SHARE)
 }
 
-/// The time of a kernel whose launch costs this much.
-pub(super) fn kernel(profile: &Profile, fixed: f64, counters: Option<&Counters>, host: Duration) -> f64 {
-    fixed + counters.map_or(host.as_nanos() as f64, |counters| Times::of(profile, counters).total())
+/// The cost of a kernel whose launch takes `fixed` ns.
+pub(super) fn kernel(profile: &Profile, fixed: f64, counters: Option<&Counters>, host: Duration) -> Cost {
+    let Some(counters) = counters else { return Cost::from(fixed + host.as_nanos() as f64) };
+    let time = fixed + Times::of(profile, counters).total();
+    Cost { time, units: Times::shared(profile, counters) }
 }
 
 #[cfg(test)]
@@ -49,9 +66,9 @@ mod tests {
     fn a_kernel_costs_its_launch_and_the_time_of_its_units() {
         let profile = Profile::default();
         let counters = Counters { blocks: 10_800, flops_f32: 19_000_000_000, ..Counters::default() };
-        let time = kernel(&profile, NODE, Some(&counters), Duration::ZERO);
+        let time = kernel(&profile, NODE, Some(&counters), Duration::ZERO).time;
         assert!((time - 1_001_300.0).abs() < 1.0, "the gap and a millisecond: {time}");
-        let time = kernel(&profile, LAUNCH, None, Duration::from_millis(1));
+        let time = kernel(&profile, LAUNCH, None, Duration::from_millis(1)).time;
         assert_eq!(time, 1_002_500.0, "without counters: the launch and the simulation");
     }
 }

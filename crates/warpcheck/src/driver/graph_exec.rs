@@ -1,7 +1,7 @@
 //! Instantiated graphs: launching and updating them.
 
 use super::capture::NodeId;
-use super::clock;
+use super::clock::{self, Cost};
 use super::context::Context;
 use super::ffi::{In, Out, api};
 use super::graph::{Graph, GraphMemory, Node};
@@ -12,6 +12,7 @@ use super::stream;
 use super::structs::{Copy3D, FillNode, HostNode, InstantiateParameters, KernelNode, UpdateResult};
 use super::table::{Handle, lock};
 use super::work::Work;
+use crate::clock::Times;
 use std::collections::HashMap;
 use std::ffi::c_uint;
 use std::sync::{Arc, Mutex};
@@ -92,16 +93,22 @@ impl GraphPlan {
         first.into_iter().chain(later).collect()
     }
 
-    /// Runs all steps; returns the modelled time of the longest path.
-    pub fn run(&self, driver: &'static Driver, context: &Arc<Context>, begun: f64) -> DriverResult<f64> {
+    /// Runs all steps. The modelled time is that of the longest path, or what all kernels together take of the device's units,
+    /// if that is longer.
+    pub fn run(&self, driver: &'static Driver, context: &Arc<Context>, begun: f64) -> DriverResult<Cost> {
+        let mut units = Times::default();
         let mut ends = vec![0.0; self.steps.len()];
         for index in self.order(driver.options().launch.schedule) {
             let step = &self.steps[index];
             let start = step.after.iter().map(|index| ends[*index]).fold(0.0, f64::max);
-            let cost = if step.enabled { step.work.run(driver, context, begun + start, clock::NODE)? } else { 0.0 };
-            ends[index] = start + cost;
+            let cost = match step.enabled {
+                true => step.work.run(driver, context, begun + start, clock::NODE)?,
+                false => Cost::default(),
+            };
+            units.add(&cost.units);
+            ends[index] = start + cost.time;
         }
-        Ok(ends.into_iter().fold(0.0, f64::max))
+        Ok(Cost { time: ends.into_iter().fold(units.total(), f64::max), units })
     }
 
     /// Why this plan cannot replace another one (`CUgraphExecUpdateResult`), with the step.

@@ -85,8 +85,8 @@ impl KernelLaunch {
         Ok(KernelLaunch { function, function_handle, grid, block, dynamic_shared, parameters, pointers })
     }
 
-    /// Runs the kernel, whose launch costs `fixed` ns; returns its modelled time in ns.
-    pub fn run(&self, driver: &Driver, context: &Context, fixed: f64) -> DriverResult<f64> {
+    /// Runs the kernel, whose launch costs `fixed` ns; returns its modelled cost.
+    pub fn run(&self, driver: &Driver, context: &Context, fixed: f64) -> DriverResult<clock::Cost> {
         let options = driver.options().launch;
         let profile = driver.profile(context.device);
         let started = Instant::now();
@@ -111,7 +111,7 @@ impl KernelLaunch {
             grid: self.grid,
             block: self.block,
             device: context.device,
-            time_ns: cost,
+            time_ns: cost.time,
         };
         driver.report.launched(&facts, outcome);
         error.map_or(Ok(cost), |fault| Err(code(fault)))

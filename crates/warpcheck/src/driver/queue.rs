@@ -224,7 +224,7 @@ impl Stream {
         if error == CuResult::SUCCESS {
             let outcome = catch_unwind(AssertUnwindSafe(|| pending.work.run(driver, context, begun, clock::LAUNCH)));
             match outcome {
-                Ok(Ok(cost)) => end += cost,
+                Ok(Ok(cost)) => end += cost.time,
                 Ok(Err(code)) => context.fail(code),
                 Err(_) => {
                     eprintln!("warpcheck: internal error while running an operation (this is a bug of warpcheck)");

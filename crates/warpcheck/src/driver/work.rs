@@ -1,6 +1,6 @@
 //! The operations of streams and graphs, and how each is run.
 
-use super::clock;
+use super::clock::{self, Cost};
 use super::context::Context;
 use super::event::Event;
 use super::ffi;
@@ -102,29 +102,29 @@ impl Work {
     }
 
     /// Runs the operation, which begins at a modelled time; `launch` is the fixed cost of a kernel where it stands, in ns.
-    /// Returns its modelled cost in ns.
-    pub fn run(&self, driver: &'static Driver, context: &Arc<Context>, begun: f64, launch: f64) -> DriverResult<f64> {
+    /// Returns its modelled cost.
+    pub fn run(&self, driver: &'static Driver, context: &Arc<Context>, begun: f64, launch: f64) -> DriverResult<Cost> {
         let profile = driver.profile(context.device);
         match self {
-            Work::Nothing | Work::Allocate | Work::Retire(_) => Ok(0.0),
+            Work::Nothing | Work::Allocate | Work::Retire(_) => Ok(Cost::default()),
             Work::Kernel(kernel) => kernel.run(driver, context, launch),
-            Work::Copy(copy) => copy.run(driver).map(|()| clock::copy(profile, copy)),
-            Work::Fill(fill) => fill.run(driver).map(|()| clock::fill(profile, fill)),
+            Work::Copy(copy) => copy.run(driver).map(|()| clock::copy(profile, copy).into()),
+            Work::Fill(fill) => fill.run(driver).map(|()| clock::fill(profile, fill).into()),
             Work::Host(function) => {
                 function.call(CuResult::SUCCESS);
-                Ok(clock::HOST_FUNCTION)
+                Ok(clock::HOST_FUNCTION.into())
             }
             Work::Record(event) => {
                 event.mark_now(begun);
-                Ok(0.0)
+                Ok(Cost::default())
             }
             Work::Wait(event) => {
                 event.wait_inside()?;
-                Ok(0.0)
+                Ok(Cost::default())
             }
             Work::Free(address) => {
                 ownership::release(driver, *address)?;
-                Ok(0.0)
+                Ok(Cost::default())
             }
             Work::Graph(program) => program.run(driver, context, begun),
         }
