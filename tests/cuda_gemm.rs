@@ -6,7 +6,7 @@ use alexnet_core::arguments::{LinearBackwardData, LinearBackwardWeight, LinearFo
 use alexnet_core::random::Philox;
 use alexnet_core::reference;
 use alexnet_core::shape::{DropoutShape, LinearShape};
-use alexnet_kernels::{Epilogue, Gemm, Kernels, Number, Precision, Transpose};
+use alexnet_kernels::{Epilogue, Gemm, Number, Precision, Transpose};
 use driver::{absolute, assert_close, bound, floats, numbers, pick, read, roundoff, stored_array, wide};
 
 /// C and the sums of the products' absolute values.
