@@ -100,7 +100,7 @@ impl Cuda {
     pub(super) fn workspace_floats(&self, operations: &[Operation], training: bool) -> [usize; 2] {
         let kernels = &self.kernels;
         let (mut all, mut beside) = (0, 0);
-        // The first product's input needs no gradient, beside which that of its weight would be computed.
+        // The first product's input needs no gradient, so that none is computed beside that of its weight.
         let mut first = true;
         for operation in operations {
             // For the gradient of the weight, and for the rest.
@@ -112,7 +112,7 @@ impl Cuda {
                     let forward = largest(Kernels::conv_forward_workspace);
                     match training {
                         true => {
-                            let data = largest(Kernels::conv_backward_data_workspace);
+                            let data = if first { 0 } else { largest(Kernels::conv_backward_data_workspace) };
                             [largest(Kernels::conv_backward_weight_workspace), forward.max(data)]
                         }
                         false => [0, forward],
