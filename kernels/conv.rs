@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::gemm::extent;
 use crate::launch::Value;
 use crate::plan::{Machine, Plan};
+use crate::winograd::Direction;
 
 mod filters;
 mod rows;
@@ -21,7 +22,7 @@ use rows::View;
 /// `Divisor` of tile.cuh: n / divisor = ⌊2n · multiplier / 2³²⁺ˢʰⁱᶠᵗ⌋ for 0 ≤ n < 2³¹.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Divisor {
+pub(crate) struct Divisor {
     divisor: u32,
     multiplier: u32,
     shift: u32,
@@ -30,7 +31,7 @@ struct Divisor {
 impl Divisor {
     /// With 2^s ≥ d, multiplier = ⌈2^(31+s) / d⌉ < 2³² exceeds the true quotient by less than n·d / (d·2^(31+s)) < 1/d:
     /// too little to reach the next integer (Granlund and Montgomery, "Division by invariant integers", 1994).
-    fn new(divisor: usize) -> Self {
+    pub(crate) fn new(divisor: usize) -> Self {
         let divisor = (divisor as u32).max(1);
         let ceil_log2 = divisor.next_power_of_two().trailing_zeros();
         let multiplier = (1u64 << (31 + ceil_log2)).div_ceil(divisor.into()) as u32;
@@ -147,15 +148,18 @@ fn shape(s: &ConvShape, operator: &'static str, view: &View, column_tiles: usize
 impl Kernels {
     /// Floats of workspace for [`Kernels::conv_forward`].
     pub fn conv_forward_workspace(&self, s: &ConvShape) -> usize {
-        forward(s, &self.machine).workspace() + self.rows_floats(s)
+        let direct = || forward(s, &self.machine).workspace() + self.rows_floats(s);
+        self.winograd_workspace(s, Direction::Forward).unwrap_or_else(direct)
     }
     /// Floats of workspace for [`Kernels::conv_backward_data`].
     pub fn conv_backward_data_workspace(&self, s: &ConvShape) -> usize {
-        backward_data(s, &self.machine).workspace()
+        let direct = || backward_data(s, &self.machine).workspace();
+        self.winograd_workspace(s, Direction::BackwardData).unwrap_or_else(direct)
     }
     /// Floats of workspace for [`Kernels::conv_backward_weight`].
     pub fn conv_backward_weight_workspace(&self, s: &ConvShape) -> usize {
-        backward_weight(s, &self.machine).workspace() + self.rows_floats(s)
+        let direct = || backward_weight(s, &self.machine).workspace() + self.rows_floats(s);
+        self.winograd_workspace(s, Direction::BackwardWeight).unwrap_or_else(direct)
     }
     /// Floats of the copy of x, where it is read as rows.
     fn rows_floats(&self, s: &ConvShape) -> usize {
@@ -172,6 +176,10 @@ impl Kernels {
         let (view, plan) = (View::rows(conv, self.storage()), forward(conv, &self.machine));
         let argument = shape(conv, NAME, &view, plan.column_tiles(conv.groups))?;
         w.expect(NAME, "w", self.storage(), view.filter.len())?;
+        if let Some(sizes) = self.winograd_sizes(conv, Direction::Forward) {
+            let arguments = ConvForward { shape: conv, relu, x, w, b, y };
+            return self.winograd_forward(&sizes, arguments, workspace);
+        }
         let floats = plan.workspace() + view.copy_floats(conv, self.storage());
         workspace.expect(NAME, "workspace", Number::F32, floats)?;
         if conv.output_len() == 0 {
@@ -200,6 +208,10 @@ impl Kernels {
         let (view, plan) = (View::plain(conv, self.storage()), backward_data(conv, &self.machine));
         let argument = shape(conv, NAME, &view, plan.column_tiles(conv.groups))?;
         w.expect(NAME, "w", self.storage(), view.filter.len())?;
+        if let Some(sizes) = self.winograd_sizes(conv, Direction::BackwardData) {
+            let arguments = ConvBackwardData { shape: conv, dy, w, mask, dx };
+            return self.winograd_backward_data(&sizes, arguments, workspace);
+        }
         workspace.expect(NAME, "workspace", Number::F32, plan.workspace())?;
         if conv.input_len() == 0 {
             return Ok(());
@@ -224,6 +236,10 @@ impl Kernels {
         let (view, plan) = (View::rows(conv, self.storage()), backward_weight(conv, &self.machine));
         let argument = shape(conv, NAME, &view, plan.column_tiles(conv.groups))?;
         dw.expect(NAME, "dw", Number::F32, view.filter.len())?;
+        if let Some(sizes) = self.winograd_sizes(conv, Direction::BackwardWeight) {
+            let arguments = ConvBackwardWeight { shape: conv, accumulate, x, dy, dw, db };
+            return self.winograd_backward_weight(&sizes, arguments, workspace);
+        }
         let floats = plan.workspace() + view.copy_floats(conv, self.storage());
         workspace.expect(NAME, "workspace", Number::F32, floats)?;
         if conv.filters == 0 {

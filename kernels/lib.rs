@@ -66,6 +66,7 @@ mod timer;
 mod total;
 mod turn;
 mod upload;
+mod winograd;
 
 pub use alexnet_ops::{Number, Precision, Scaler, Tf32, arguments};
 pub use array::{Array, Host, Stored};
@@ -78,6 +79,7 @@ pub use sgd::{ParameterGroup, Parameters};
 pub use timer::Event;
 pub use turn::Turn;
 pub use upload::Uploads;
+pub use winograd::Winograd;
 
 use nvrtc::{Code, Nvrtc, Target};
 
@@ -156,6 +158,7 @@ pub struct Kernels {
     context: Arc<CudaContext>,
     nvrtc: &'static Nvrtc,
     precision: Precision,
+    winograd: Winograd,
     name: String,
     machine: plan::Machine,
     /// The kind of code the driver accepts: from `ALEXNET_CODE`, or found out with the first module.
@@ -263,6 +266,7 @@ impl Kernels {
             context,
             nvrtc,
             precision,
+            winograd: Winograd::default(),
             name,
             machine,
             code: Mutex::new(code_variable("ALEXNET_CODE")?),

@@ -1,21 +1,29 @@
 //! conv in its three directions against its definition in f64.
 
 mod driver;
+mod winograd;
 
 use alexnet_core::arguments::{ConvBackwardData, ConvBackwardWeight, ConvForward};
 use alexnet_core::reference;
 use alexnet_core::shape::ConvShape;
-use alexnet_kernels::{FilterLayout, Number, Precision};
+use alexnet_kernels::{FilterLayout, Kernels, Number, Precision, Winograd};
 use driver::{absolute, assert_close, bound, floats, numbers, pick, read, roundoff, stored_array, wide};
+use winograd::{turned_magnitudes, winograd_magnitudes};
 
 fn check(s: ConvShape, precision: Precision, relu: bool, accumulate: bool) {
+    check_with(s, precision, relu, accumulate, false);
+}
+
+/// In fp32 by Winograd's algorithm, or in any precision directly.
+fn check_with(s: ConvShape, precision: Precision, relu: bool, accumulate: bool, by_winograd: bool) {
     let driver = driver::driver();
-    let what = format!("{s:?} {precision:?} relu {relu} accumulate {accumulate}");
+    let what = format!("{s:?} {precision:?} relu {relu} accumulate {accumulate} winograd {by_winograd}");
+    let kernels = if by_winograd { driver.winograd() } else { driver.kernels(precision) };
     let ConvShape { channels, filters, kernel, groups, .. } = s;
     let [x, w] = [numbers(1, s.input_len(), precision), numbers(2, s.weight_len(), precision)];
     let [dy, b] = [numbers(3, s.output_len(), precision), numbers(4, filters, Precision::Fp32)];
     let [old_w, old_b] = [numbers(5, s.weight_len(), Precision::Fp32), numbers(6, filters, Precision::Fp32)];
-    let found = driver.run(&what, precision, |kernels| {
+    let found = driver.run_on(kernels, &what, |kernels| {
         let [x, dy] = [&x, &dy].map(|x| stored_array(kernels, x));
         let layout = FilterLayout::of(&s, kernels.storage());
         let reordered = |w: &[f32]| {
@@ -66,10 +74,20 @@ fn check(s: ConvShape, precision: Precision, relu: bool, accumulate: bool) {
         });
         [y, dx, dw, db]
     };
-    let (exact, sums) = (expected(<[f64]>::to_vec), expected(absolute));
+    let (exact, mut sums) = (expected(<[f64]>::to_vec), expected(absolute));
     let pixels = s.batch * s.output_height() * s.output_width();
     let window = kernel * kernel;
-    let terms = [window * channels / groups, window * filters / groups, pixels, pixels];
+    let mut terms = [window * channels / groups, window * filters / groups, pixels, pixels];
+    if by_winograd {
+        // As on the CPU: the products' sums are as long as the channels, filters or tiles, and the three transformations
+        // round at most 24 times.
+        let [x, w, b, dy, old] = [&x, &w, &b, &dy, &old_w].map(|x| absolute(&wide(x)));
+        let [y, _, mut dw, _] = winograd_magnitudes(&s, &x, &w, &b, &dy);
+        dw.iter_mut().zip(&old).for_each(|(dw, old)| *dw += if accumulate { *old } else { 0.0 });
+        let tiles = s.batch * s.output_height().div_ceil(4) * s.output_width().div_ceil(4);
+        sums = [y, turned_magnitudes(&s, &w, &dy), dw, sums[3].clone()];
+        terms = [channels / groups + 24, filters / groups + 24, tiles + 25, pixels];
+    }
     for (i, name) in ["y", "dx", "dw", "db"].into_iter().enumerate() {
         let number = if i < 2 { precision.storage() } else { Number::F32 };
         assert_close(&format!("{what} {name}"), &found[i], &exact[i], |j| {
@@ -200,4 +218,84 @@ fn rows_of_windows() {
         check(shape(2, 3, 5, 1, 2), precision, true, false);
         check(shape(10, 1, 2, 1, 0), precision, true, false);
     }
+}
+
+/// A 3×3 window of stride 1, with tails of tiles, and groups.
+fn winograd_shape(seed: u64, packs: usize) -> ConvShape {
+    let pick = |index, first, last| pick(seed, index, first, last);
+    let (groups, padding) = (pick(1, 1, 2), pick(8, 0, 2));
+    ConvShape {
+        batch: pick(2, 1, 3),
+        height: pick(3, 3, 11),
+        width: pick(4, 3, 11),
+        channels: groups * packs * pick(5, 1, 5),
+        filters: groups * packs * pick(6, 1, 7),
+        kernel: 3,
+        stride: 1,
+        padding,
+        groups,
+    }
+}
+
+#[test]
+fn winograd_of_odd_shapes() {
+    for seed in 40..48 {
+        for packs in [1, 4] {
+            check_with(winograd_shape(seed, packs), Precision::Fp32, seed % 2 == 0, seed % 3 == 0, true);
+        }
+    }
+    // Smaller than the window; one of everything.
+    let small = ConvShape { batch: 2, height: 2, width: 1, padding: 1, ..winograd_shape(40, 4) };
+    check_with(small, Precision::Fp32, false, false, true);
+    check_with(ConvShape { batch: 1, channels: 1, filters: 1, groups: 1, ..small }, Precision::Fp32, true, true, true);
+}
+
+/// Whole tiles, large tiles of the products, and sums in chunks.
+#[test]
+fn winograd_of_layers_of_alexnet() {
+    let layer = ConvShape { batch: 5, height: 8, width: 8, channels: 72, filters: 132, ..winograd_shape(40, 4) };
+    check_with(ConvShape { padding: 1, groups: 1, ..layer }, Precision::Fp32, true, true, true);
+    let many_tiles = ConvShape { batch: 40, height: 9, width: 10, channels: 8, filters: 4, padding: 1, ..layer };
+    check_with(ConvShape { groups: 1, ..many_tiles }, Precision::Fp32, true, false, true);
+}
+
+/// Where it is used: only for windows that it is made for, and only if it is to be.
+#[test]
+fn winograd_is_chosen_by_shape() {
+    let driver = driver::driver();
+    let layer = ConvShape { batch: 128, height: 4, width: 4, channels: 192, filters: 384, ..winograd_shape(40, 4) };
+    let layer = ConvShape { padding: 1, groups: 1, ..layer };
+    let mut never = Kernels::new(0, Precision::Fp32).unwrap();
+    never.set_winograd(Winograd::Never);
+    let workspaces = |kernels: &Kernels, s: &ConvShape| {
+        [
+            kernels.conv_forward_workspace(s),
+            kernels.conv_backward_data_workspace(s),
+            kernels.conv_backward_weight_workspace(s),
+        ]
+    };
+    // With the algorithm each direction needs room for the transformed arrays.
+    let uses = |kernels: &Kernels, s: &ConvShape| {
+        let transformed = 36 * (s.batch * (s.channels + s.filters) + s.weight_len() / 9);
+        let uses = workspaces(kernels, s).map(|floats| floats >= transformed);
+        assert!(uses == [true; 3] || workspaces(kernels, s) == workspaces(&never, s), "{s:?}: {uses:?}");
+        uses[0]
+    };
+    let [float, always] = [driver.kernels(Precision::Fp32), driver.winograd()];
+    assert!(uses(float, &layer) && uses(always, &layer) && !uses(&never, &layer));
+    let few = ConvShape { batch: 2, ..layer };
+    assert!(!uses(float, &few) && uses(always, &few));
+    for other in [
+        ConvShape { kernel: 5, ..layer },
+        ConvShape { stride: 2, ..layer },
+        ConvShape { padding: 3, ..layer },
+        ConvShape { batch: 0, ..layer },
+        // Transformed arrays of more than 1 GiB.
+        ConvShape { batch: 1 << 14, ..layer },
+    ] {
+        assert_eq!(workspaces(always, &other), workspaces(&never, &other), "{other:?}");
+    }
+    let mut half = Kernels::new(0, Precision::Fp16).unwrap();
+    half.set_winograd(Winograd::Always);
+    assert_eq!(workspaces(&half, &layer), workspaces(driver.kernels(Precision::Fp16), &layer));
 }

@@ -63,6 +63,24 @@ fn cifar_in_float() {
     check(Precision::Fp32, Variant::Cifar, 8, |case| case.operator != "linear" || !case.name.contains("classifier.4"));
 }
 
+/// A batch large enough for Winograd's algorithm: the others of cifar do not differ but in size.
+#[test]
+fn cifar_by_winograd() {
+    let batch = 32;
+    check(Precision::Fp32, Variant::Cifar, batch, |case| case.operator == "conv" && case.name.contains("features.3 "));
+    let driver = driver::driver();
+    let kernels = driver.kernels(Precision::Fp32);
+    let net = Net::new(Variant::Cifar, batch);
+    for case in net.cases().iter().filter(|case| case.operator == "conv" && case.name.contains("features.3 ")) {
+        let mut work = case.start(kernels).unwrap();
+        let counters = Counted::all(&driver.counters(|| work().unwrap()));
+        let operations: u64 = counters.iter().map(|counted| counted.operations).sum();
+        // A quarter of the multiplications; tiles of the products that are not full, and the transformations.
+        let direct = 2 * 9 * 64 * 192 * 64 * batch as u64;
+        assert!(operations < 2 * direct / 5 || !driver.is_soft(), "{}: {operations} of {direct}", case.name);
+    }
+}
+
 #[test]
 fn cifar_in_half() {
     check(Precision::Fp16, Variant::Cifar, 8, |case| case.operator != "linear" || !case.name.contains("classifier.4"));

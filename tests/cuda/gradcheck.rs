@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alexnet_core::device::cuda::Precision;
+use alexnet_core::device::cuda::{Precision, Winograd};
 use alexnet_core::gradcheck::Tolerance;
 use alexnet_core::gradcheck::network::{Case, LAYERS, case, check_device};
 use alexnet_core::{Cuda, LayerKind};
@@ -10,7 +10,11 @@ use alexnet_core::{Cuda, LayerKind};
 use crate::support::gpu;
 
 fn passes(what: &str, case: &Case) {
-    let device = Arc::new(Cuda::new(0, Precision::Fp32).unwrap());
+    passes_on(Cuda::new(0, Precision::Fp32).unwrap(), what, case);
+}
+
+fn passes_on(device: Cuda, what: &str, case: &Case) {
+    let device = Arc::new(device);
     for checked in check_device(device, case, 60, Tolerance::default()).unwrap() {
         assert!(checked.report.passed(), "{what}: {}: {}", checked.name, checked.report);
         let worst = checked.report.worst.unwrap();
@@ -55,4 +59,18 @@ fn windows_strides_paddings_and_groups() {
         passes(&format!("{layer:?}"), &Case { layers, batch: 3, side: 7, channels: 3, smoothing: 0.0 });
     }
     gpu.assert_clean("gradcheck");
+}
+
+#[test]
+fn convolutions_by_winograd() {
+    let gpu = gpu();
+    let conv = |filters, padding, groups| LayerKind::Conv { filters, kernel: 3, stride: 1, padding, groups };
+    let end = [LayerKind::Flatten, LayerKind::Linear { outputs: 4 }];
+    for layer in [conv(5, 1, 1), conv(8, 0, 2), conv(4, 2, 1)] {
+        let layers = [&[conv(8, 1, 1), LayerKind::Relu, layer], &end[..]].concat();
+        let mut device = Cuda::new(0, Precision::Fp32).unwrap();
+        device.set_winograd(Winograd::Always);
+        passes_on(device, &format!("{layer:?}"), &Case { layers, batch: 3, side: 7, channels: 3, smoothing: 0.0 });
+    }
+    gpu.assert_clean("winograd");
 }

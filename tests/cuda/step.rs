@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use alexnet_core::alexnet::{self, Options, Variant};
-use alexnet_core::device::cuda::Precision;
+use alexnet_core::device::cuda::{Precision, Winograd};
 use alexnet_core::device::{Device, Scaler};
 use alexnet_core::gradcheck::network::gradients;
 use alexnet_core::network::{Metrics, MicroBatch};
@@ -33,7 +33,12 @@ fn network<D: Device>(device: Arc<D>, from: impl Fn(f32) -> D::Element) -> Netwo
 }
 
 fn cuda(precision: Precision) -> Network<Cuda> {
-    let device = Cuda::new(0, precision).unwrap();
+    cuda_with(precision, Winograd::ByShape)
+}
+
+fn cuda_with(precision: Precision, winograd: Winograd) -> Network<Cuda> {
+    let mut device = Cuda::new(0, precision).unwrap();
+    device.set_winograd(winograd);
     device.set_scaling(&Scaler { scale: SCALE, ..Scaler::default() }).unwrap();
     network(Arc::new(device), |x| x)
 }
@@ -108,11 +113,20 @@ fn every_precision_is_the_reference_within_its_roundings() {
 #[test]
 fn a_step_of_cifar_takes_few_launches() {
     const MOST: u64 = 39;
+    // Three instead of one for each direction of four convolutions.
+    const WITH_WINOGRAD: u64 = MOST + 4 * 3 * 2;
     let gpu = gpu();
-    for (precision, batch) in [(Precision::Fp32, 2), (Precision::Tf32, 2), (Precision::Fp16, 2), (Precision::Fp16, 32)]
-    {
+    for (precision, batch, winograd, most) in [
+        (Precision::Fp32, 2, Winograd::ByShape, MOST),
+        (Precision::Fp32, 2, Winograd::Always, WITH_WINOGRAD),
+        (Precision::Tf32, 2, Winograd::ByShape, MOST),
+        (Precision::Fp16, 2, Winograd::Always, MOST),
+        (Precision::Fp16, 32, Winograd::ByShape, MOST),
+    ] {
         let architecture = alexnet::architecture(Variant::Cifar, Options::new(32, 10));
-        let mut network = Network::new(Arc::new(Cuda::new(0, precision).unwrap()), architecture, batch, true).unwrap();
+        let mut device = Cuda::new(0, precision).unwrap();
+        device.set_winograd(winograd);
+        let mut network = Network::new(Arc::new(device), architecture, batch, true).unwrap();
         let labels: Vec<u32> = (0..batch as u32).map(|i| i % 10).collect();
         network.load(&values(5, batch * 32 * 32 * 3, 1.0), &labels).unwrap();
         let launches = gpu.launches(|| {
@@ -120,8 +134,10 @@ fn a_step_of_cifar_takes_few_launches() {
             network.metrics().unwrap();
         });
         let total: u64 = launches.values().sum();
-        eprintln!("{precision:?}, batch {batch}: {total} launches: {launches:?}");
-        assert!(total <= MOST, "{precision:?}, batch {batch}: {total} launches, more than {MOST}: {launches:#?}");
+        let what = format!("{precision:?}, batch {batch}, Winograd {winograd:?}");
+        eprintln!("{what}: {total} launches: {launches:?}");
+        assert!(total <= most, "{what}: {total} launches, more than {most}: {launches:#?}");
+        assert_eq!(launches.contains_key("winograd_output"), most > MOST, "{what}");
     }
 }
 
@@ -146,8 +162,8 @@ fn a_smaller_batch_needs_no_more_workspace() {
 }
 
 /// Two epochs of two full batches of two micro-batches each, and a last one that is short.
-fn train(precision: Precision, graph: bool) -> (Vec<u64>, usize, u64) {
-    let mut network = cuda(precision);
+fn train(precision: Precision, winograd: Winograd, graph: bool) -> (Vec<u64>, usize, u64) {
+    let mut network = cuda_with(precision, winograd);
     // A layer in two learns at half the rate, whatever the schedule.
     network.set_rates(|layer| if layer.len().is_multiple_of(2) { 0.5 } else { 1.0 });
     network.set_class_weights(&[0.5, 1.5, 1.0, 1.0]).unwrap();
@@ -176,12 +192,13 @@ fn train(precision: Precision, graph: bool) -> (Vec<u64>, usize, u64) {
 #[test]
 fn a_replayed_step_has_the_bits_of_an_eager_one() {
     let gpu = gpu();
-    for precision in Precision::ALL {
-        let (eager, none, allocated) = train(precision, false);
+    let cases = Precision::ALL.map(|precision| (precision, Winograd::ByShape));
+    for (precision, winograd) in [&cases[..], &[(Precision::Fp32, Winograd::Always)]].concat() {
+        let (eager, none, allocated) = train(precision, winograd, false);
         assert_eq!((none, allocated), (0, 0));
         for schedule in ["", "1", "2"] {
             gpu.options(&format!("schedule={schedule}"));
-            let (replayed, captured, allocated) = train(precision, true);
+            let (replayed, captured, allocated) = train(precision, winograd, true);
             // First and second micro-batch of a full step and of a short one.
             assert_eq!((captured, allocated), (4, 0), "{precision:?}");
             assert!(eager == replayed, "{precision:?} schedule {schedule}: other bits");

@@ -6,13 +6,14 @@ pub mod counters;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use alexnet_core::random::{Philox, uniform_f32};
-use alexnet_kernels::{Array, Kernels, Number, Precision, Tf32, nvrtc};
+use alexnet_kernels::{Array, Kernels, Number, Precision, Tf32, Winograd, nvrtc};
 use half::{bf16, f16};
 use warpcheck::harness::Harness;
 
 /// The driver, and a device for each precision.
 pub struct Driver {
     kernels: [OnceLock<Kernels>; 4],
+    winograd: OnceLock<Kernels>,
     harness: Option<Harness>,
 }
 
@@ -30,7 +31,7 @@ impl Driver {
             nvrtc::fetch().unwrap_or_else(|e| panic!("{e}"));
         }
         let harness = (!real).then(|| Harness::load().unwrap_or_else(|e| panic!("{e}")));
-        let driver = Driver { kernels: Default::default(), harness };
+        let driver = Driver { kernels: Default::default(), winograd: OnceLock::new(), harness };
         driver.kernels(Precision::Fp32);
         driver.options("check=all summary=0");
         driver
@@ -40,6 +41,15 @@ impl Driver {
     pub fn kernels(&self, precision: Precision) -> &Kernels {
         let index = Precision::ALL.iter().position(|&p| p == precision).unwrap();
         self.kernels[index].get_or_init(|| Kernels::new(0, precision).unwrap_or_else(|e| panic!("{e}")))
+    }
+
+    /// One in fp32 that uses Winograd's algorithm wherever it can.
+    pub fn winograd(&self) -> &Kernels {
+        self.winograd.get_or_init(|| {
+            let mut kernels = Kernels::new(0, Precision::Fp32).unwrap_or_else(|e| panic!("{e}"));
+            kernels.set_winograd(Winograd::Always);
+            kernels
+        })
     }
 
     /// Sets warpcheck's options.
@@ -77,7 +87,11 @@ impl Driver {
 
     /// Runs `work` under three schedules: the results are the same bits, and nothing is found.
     pub fn run(&self, what: &str, precision: Precision, work: impl Fn(&Kernels) -> Vec<Vec<f32>>) -> Vec<Vec<f32>> {
-        let kernels = self.kernels(precision);
+        self.run_on(self.kernels(precision), what, work)
+    }
+
+    /// The same on a device of [`Driver::kernels`] or [`Driver::winograd`].
+    pub fn run_on(&self, kernels: &Kernels, what: &str, work: impl Fn(&Kernels) -> Vec<Vec<f32>>) -> Vec<Vec<f32>> {
         let bits = |arrays: &[Vec<f32>]| arrays.iter().flatten().map(|x| x.to_bits()).collect::<Vec<_>>();
         let first = work(kernels);
         self.assert_clean(what);

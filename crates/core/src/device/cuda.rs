@@ -12,7 +12,7 @@ use std::time::Duration;
 use alexnet_kernels::{self as kernels, Array, Averages, FilterLayout, Kernels, ParameterGroup, Parameters, Uploads};
 use alexnet_ops::{Number, Scaler, expect_len};
 
-pub use alexnet_kernels::{Error as DriverError, Event, nvrtc, probe};
+pub use alexnet_kernels::{Error as DriverError, Event, Winograd, nvrtc, probe};
 pub use alexnet_ops::Precision;
 
 use super::{Memory, Operators, Parameter, Queue, Storage};
@@ -85,6 +85,11 @@ impl Cuda {
     /// The driver's, also for earlier work.
     pub fn elapsed(&self, from: &Event, to: &Event) -> Result<Duration> {
         self.ok(from.until(to))
+    }
+
+    /// Chooses where convolutions in fp32 use Winograd's algorithm. Set it before a network is built.
+    pub fn set_winograd(&mut self, winograd: Winograd) {
+        self.kernels.set_winograd(winograd);
     }
 
     /// The kernels that the device launches.

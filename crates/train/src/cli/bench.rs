@@ -54,6 +54,11 @@ pub struct Args {
     /// Number format on a GPU
     #[arg(long, value_enum, default_value_t = Precision::Fp32)]
     precision: Precision,
+    /// Compute every convolution directly, for comparisons
+    ///
+    /// In fp32 the 3x3 convolutions of stride 1 use Winograd's algorithm where it is faster.
+    #[arg(long)]
+    no_winograd: bool,
     /// CPU threads; 0: all cores
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
@@ -92,7 +97,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     const CLASSES: usize = 10;
     let model = config.model();
     let architecture = model.architecture(CLASSES).unwrap_or_else(|| unreachable!("a variant of this program"));
-    let measured = match device::open_with(args.device, config.threads, args.precision)? {
+    let measured = match device::open(args.device, config.threads, args.precision, !args.no_winograd)? {
         AnyDevice::Cpu(device) => on(device, CPU_CLOCK, architecture, &config, args.seconds, 1024),
         #[cfg(feature = "cuda")]
         AnyDevice::Cuda(device) => {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Once};
 
 use alexnet_core::device::cpu::Cpu;
 #[cfg(feature = "cuda")]
-use alexnet_core::device::cuda::{self, Cuda};
+use alexnet_core::device::cuda::{self, Cuda, Winograd};
 
 use crate::print::notice;
 use crate::run::Result;
@@ -20,14 +20,6 @@ pub enum AnyDevice {
     Cuda(Arc<Cuda>),
 }
 
-/// Opens the device for fp32; see [`open_with`].
-///
-/// # Errors
-/// As [`open_with`].
-pub fn open(kind: DeviceKind, threads: usize) -> Result<AnyDevice> {
-    open_with(kind, threads, Precision::Fp32)
-}
-
 /// The threads that `--threads` asks for; says so if there are fewer cores.
 pub fn cap_threads(wanted: usize) -> usize {
     static TOLD: Once = Once::new();
@@ -39,37 +31,46 @@ pub fn cap_threads(wanted: usize) -> usize {
 }
 
 /// Opens the device, and sets the size of rayon's global thread pool. With fp32, [`DeviceKind::Auto`] takes the CPU if no
-/// GPU can be used, and prints the reason unless the machine has no NVIDIA driver. `threads` is as in `--threads`.
+/// GPU can be used, and prints the reason unless the machine has no NVIDIA driver. `threads` is as in `--threads`; `winograd`
+/// tells whether convolutions may use Winograd's algorithm.
 ///
 /// # Errors
 /// The threads cannot be started; the GPU named is missing, or its driver or NVRTC is.
-pub fn open_with(kind: DeviceKind, threads: usize, precision: Precision) -> Result<AnyDevice> {
+pub fn open(kind: DeviceKind, threads: usize, precision: Precision, winograd: bool) -> Result<AnyDevice> {
     let threads = cap_threads(threads);
     // Fails only if the pool exists already.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    let cpu = || {
+        let mut cpu = Cpu::new(threads)?;
+        cpu.set_winograd(winograd);
+        Ok(AnyDevice::Cpu(Arc::new(cpu)))
+    };
+    let gpu = |ordinal| gpu(ordinal, precision, winograd);
     match kind {
-        DeviceKind::Cpu => Ok(AnyDevice::Cpu(Arc::new(Cpu::new(threads)?))),
-        DeviceKind::Cuda(ordinal) => gpu(ordinal, precision),
+        DeviceKind::Cpu => cpu(),
+        DeviceKind::Cuda(ordinal) => gpu(ordinal),
         // Other precisions need a GPU.
-        DeviceKind::Auto if precision != Precision::Fp32 => gpu(0, precision),
-        DeviceKind::Auto => gpu(0, precision).or_else(|reason| {
+        DeviceKind::Auto if precision != Precision::Fp32 => gpu(0),
+        DeviceKind::Auto => gpu(0).or_else(|reason| {
             if !no_driver() || Path::new("/dev/nvidia0").exists() {
                 notice(&format!("using the CPU: {reason}"));
             }
-            Ok(AnyDevice::Cpu(Arc::new(Cpu::new(threads)?)))
+            cpu()
         }),
     }
 }
 
 #[cfg(feature = "cuda")]
-fn gpu(ordinal: usize, precision: Precision) -> Result<AnyDevice> {
+fn gpu(ordinal: usize, precision: Precision, winograd: bool) -> Result<AnyDevice> {
     let precision = match precision {
         Precision::Fp32 => cuda::Precision::Fp32,
         Precision::Tf32 => cuda::Precision::Tf32,
         Precision::Fp16 => cuda::Precision::Fp16,
         Precision::Bf16 => cuda::Precision::Bf16,
     };
-    Ok(AnyDevice::Cuda(Arc::new(Cuda::new(ordinal, precision)?)))
+    let mut cuda = Cuda::new(ordinal, precision)?;
+    cuda.set_winograd(if winograd { Winograd::ByShape } else { Winograd::Never });
+    Ok(AnyDevice::Cuda(Arc::new(cuda)))
 }
 
 /// Whether the machine has no NVIDIA driver: then the line "device cpu" says enough.
@@ -79,7 +80,7 @@ fn no_driver() -> bool {
 }
 
 #[cfg(not(feature = "cuda"))]
-fn gpu(ordinal: usize, _: Precision) -> Result<AnyDevice> {
+fn gpu(ordinal: usize, _: Precision, _: bool) -> Result<AnyDevice> {
     Err(without_cuda(&format!("cuda:{ordinal}")).into())
 }
 
@@ -93,4 +94,22 @@ const fn no_driver() -> bool {
 pub fn without_cuda(device: &str) -> alexnet_core::Error {
     let message = "this build has no CUDA: build it with the feature `cuda`, or use --device cpu".into();
     alexnet_core::Error::Device { device: device.into(), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alexnet_core::shape::ConvShape;
+
+    #[test]
+    fn winograd_is_used_unless_it_is_not_to_be() {
+        let (height, width, channels, filters, kernel) = (8, 8, 16, 16, 3);
+        let s = ConvShape { batch: 1, height, width, channels, filters, kernel, stride: 1, padding: 1, groups: 1 };
+        for winograd in [true, false] {
+            let Ok(AnyDevice::Cpu(cpu)) = open(DeviceKind::Cpu, 1, Precision::Fp32, winograd) else {
+                panic!("every machine has a CPU");
+            };
+            assert_eq!(cpu.uses_winograd(&s), winograd);
+        }
+    }
 }

@@ -143,7 +143,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Refuses a network whose weights are finite but whose outputs are not.
 fn finite(loaded: &LoadedCheckpoint) -> Result<(), Error> {
-    let mut classifier = loaded.classifier(&DeviceArgs { device: DeviceKind::Cpu, threads: 0 }, 1)?;
+    let mut classifier =
+        loaded.classifier(&DeviceArgs { device: DeviceKind::Cpu, threads: 0, no_winograd: false }, 1)?;
     let grey = vec![128; classifier.side() * classifier.side() * 3];
     match classifier.classify([&grey[..]])?.pop() {
         Some(Err(error)) => Err(error.of("a grey picture")),

@@ -9,7 +9,7 @@ use alexnet_core::gradcheck::{Compared, Tolerance};
 
 use super::device::{self, AnyDevice};
 use super::output;
-use crate::run::config::DeviceKind;
+use crate::run::config::{DeviceKind, Precision};
 use crate::run::{Error, Result};
 
 /// Check a device's gradients against numerical ones
@@ -25,6 +25,11 @@ pub struct Args {
     /// auto takes the first GPU if there is one, else the CPU.
     #[arg(long, default_value_t = DeviceKind::Auto)]
     device: DeviceKind,
+    /// Compute every convolution directly
+    ///
+    /// In fp32 the 3x3 convolutions of stride 1 use Winograd's algorithm where it is faster.
+    #[arg(long)]
+    no_winograd: bool,
     /// One layer, or `network`, a small AlexNet [default: all]
     #[arg(long, value_name = "LAYER", value_parser = clap::builder::PossibleValuesParser::new(LAYERS))]
     layer: Option<String>,
@@ -61,7 +66,7 @@ fn shape(text: &str) -> Result<[usize; 3], String> {
 /// Runs the checks.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    Ok(match device::open(args.device, threads)? {
+    Ok(match device::open(args.device, threads, Precision::Fp32, !args.no_winograd)? {
         AnyDevice::Cpu(device) => on(&device, args),
         #[cfg(feature = "cuda")]
         AnyDevice::Cuda(device) => on(&device, args),

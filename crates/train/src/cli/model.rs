@@ -10,7 +10,7 @@ use crate::picture;
 use crate::print::notice;
 use crate::run::checkpoint::{self, Checkpoint, Metadata};
 use crate::run::classifier::{Classifier, architecture_of, checkpoint_of};
-use crate::run::config::{self, Config, DeviceKind};
+use crate::run::config::{self, Config, DeviceKind, Precision};
 use crate::run::model::Model;
 use crate::run::{Result, memory};
 
@@ -27,6 +27,11 @@ pub struct DeviceArgs {
     /// The results do not depend on it.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
+    /// Compute every convolution directly, for comparisons
+    ///
+    /// The 3x3 convolutions of stride 1 use Winograd's algorithm where it is faster.
+    #[arg(long)]
+    pub no_winograd: bool,
 }
 
 impl DeviceArgs {
@@ -112,7 +117,7 @@ impl LoadedCheckpoint {
     pub fn classifier(&self, args: &DeviceArgs, batch: usize) -> Result<Classifier> {
         args.limits(batch)?;
         let architecture = architecture_of(self.metadata(), &self.path)?;
-        match device::open(args.device, args.threads)? {
+        match device::open(args.device, args.threads, Precision::Fp32, !args.no_winograd)? {
             AnyDevice::Cpu(device) => {
                 memory::fits(&*device, &architecture, batch, memory::Use::Inference)?;
                 Classifier::new(device, &self.checkpoint, architecture, batch)

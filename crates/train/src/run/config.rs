@@ -163,6 +163,8 @@ pub struct Config {
     pub precision: Precision,
     /// Launch a GPU's kernels one by one, not as a graph.
     pub no_graph: bool,
+    /// Compute every convolution directly.
+    pub no_winograd: bool,
     /// Number of threads; 0: all cores.
     pub threads: usize,
     /// When a checkpoint is due.
@@ -225,6 +227,7 @@ impl Default for Config {
             device: DeviceKind::Auto,
             precision: Precision::Fp32,
             no_graph: false,
+            no_winograd: false,
             threads: 0,
             checkpoint_every: CheckpointEvery::Time(Duration::from_secs(60)),
             log_every: 20,

@@ -10,6 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub struct Context {
     pub pool: Pool,
     pub level: Level,
+    /// Whether convolutions may use Winograd's algorithm.
+    pub winograd: bool,
     workspace: Mutex<Workspace>,
 }
 
@@ -17,7 +19,7 @@ impl Context {
     /// With an empty workspace.
     pub fn new(pool: Pool, level: Level) -> Result<Self> {
         let workspace = Mutex::new(Workspace::new(pool.threads())?);
-        Ok(Self { pool, level, workspace })
+        Ok(Self { pool, level, winograd: true, workspace })
     }
 
     /// Locks the workspace. An operator that holds it must not call another one that takes it.

@@ -86,7 +86,11 @@ impl Cpu {
 
     /// Whether this convolution uses Winograd's algorithm, which has a larger error bound.
     pub fn uses_winograd(&self, shape: &ConvShape) -> bool {
-        conv::winograd::suits(shape)
+        conv::uses_winograd(&self.context, shape)
+    }
+    /// Whether convolutions may use Winograd's algorithm, as they do at first. Set it before a network is built.
+    pub fn set_winograd(&mut self, may: bool) {
+        self.context.winograd = may;
     }
 
     /// The backward pass of a ReLU on dx, if one follows.
@@ -168,11 +172,11 @@ impl Memory for Cpu {
     }
 
     fn workspace(&self, operations: &[Operation], training: bool) -> u64 {
-        let (size, cache) = workspace_of(operations, training);
+        let (size, cache) = workspace_of(&self.context, operations, training);
         size.bytes(self.threads()) + cache.iter().map(|len| (len * size_of::<f32>()) as u64).sum::<u64>()
     }
     fn prepare(&self, operations: &[Operation], training: bool) -> Result<u64> {
-        let (size, cache) = workspace_of(operations, training);
+        let (size, cache) = workspace_of(&self.context, operations, training);
         let mut workspace = self.context.workspace();
         workspace.reserve(size)?;
         workspace.reserve_cache(&cache)?;
@@ -181,10 +185,10 @@ impl Memory for Cpu {
 }
 
 /// The workspace that running `operations` needs, and the lengths of the arrays that they cache.
-fn workspace_of(operations: &[Operation], training: bool) -> (WorkspaceSize, Vec<usize>) {
+fn workspace_of(context: &Context, operations: &[Operation], training: bool) -> (WorkspaceSize, Vec<usize>) {
     let size = operations.iter().fold(WorkspaceSize::default(), |size, operation| {
         size.max(match operation {
-            Operation::Conv(s) => conv::workspace_size(s, training),
+            Operation::Conv(s) => conv::workspace_size(context, s, training),
             Operation::Linear(s) => linear::workspace_size(s, training),
             Operation::Lrn(s) => lrn::workspace_size(s),
             Operation::BatchNorm(s) => batchnorm::workspace_size(s),
@@ -192,7 +196,7 @@ fn workspace_of(operations: &[Operation], training: bool) -> (WorkspaceSize, Vec
         })
     });
     let convs = operations.iter().filter_map(|operation| match operation {
-        Operation::Conv(s) => conv::cache_len(s),
+        Operation::Conv(s) => conv::cache_len(context, s),
         _ => None,
     });
     (size, convs.collect())

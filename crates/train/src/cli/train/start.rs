@@ -106,7 +106,8 @@ impl Start<'_> {
     pub fn run(self) -> anyhow::Result<Outcome> {
         // Errors that do not depend on the data are reported before it is downloaded; CIFAR-10's classes stand in.
         architecture(&self.config, 10)?.trace()?;
-        match device::open_with(self.config.device, self.config.threads, self.config.precision)? {
+        let Config { device, threads, precision, no_winograd, .. } = self.config;
+        match device::open(device, threads, precision, !no_winograd)? {
             AnyDevice::Cpu(device) => train(device, self),
             #[cfg(feature = "cuda")]
             AnyDevice::Cuda(device) => train(device, self),

@@ -39,9 +39,14 @@ impl Size {
     }
 }
 
+/// Whether this convolution is [`winograd`]'s.
+pub fn uses_winograd(context: &Context, s: &ConvShape) -> bool {
+    context.winograd && winograd::suits(s)
+}
+
 /// Workspace for all directions that a network runs.
-pub fn workspace_size(s: &ConvShape, training: bool) -> WorkspaceSize {
-    let size = match (winograd::suits(s), training) {
+pub fn workspace_size(context: &Context, s: &ConvShape, training: bool) -> WorkspaceSize {
+    let size = match (uses_winograd(context, s), training) {
         (true, false) => winograd::workspace_size(s),
         (true, true) => winograd::workspace_backward_weight(s),
         (false, false) => direct::workspace_size(s),
@@ -52,8 +57,8 @@ pub fn workspace_size(s: &ConvShape, training: bool) -> WorkspaceSize {
 }
 
 /// Floats cached per layer, from the weights of one step.
-pub fn cache_len(s: &ConvShape) -> Option<usize> {
-    winograd::suits(s).then(|| winograd::transformed_len(s))
+pub fn cache_len(context: &Context, s: &ConvShape) -> Option<usize> {
+    uses_winograd(context, s).then(|| winograd::transformed_len(s))
 }
 
 /// See [`Operators::conv_forward`](crate::device::Operators::conv_forward).
@@ -66,7 +71,7 @@ pub fn forward(
     relu: bool,
     y: &mut [f32],
 ) -> Result<()> {
-    match winograd::suits(s) {
+    match uses_winograd(context, s) {
         true => winograd::forward(context, s, x, w, b, relu, y),
         false => direct::forward(context, s, x, w.values, b, relu, y),
     }
@@ -74,7 +79,7 @@ pub fn forward(
 
 /// See [`Operators::conv_backward_data`](crate::device::Operators::conv_backward_data).
 pub fn backward_data(context: &Context, s: &ConvShape, dy: &[f32], w: Weights, dx: &mut [f32]) -> Result<()> {
-    match winograd::suits(s) {
+    match uses_winograd(context, s) {
         true => winograd::backward_data(context, s, dy, w, dx),
         false => direct::backward_data(context, s, dy, w.values, dx),
     }
@@ -92,7 +97,7 @@ pub fn backward_weight(
 ) -> Result<()> {
     let Gradients { dw, db, accumulate } = gradients;
     column_sums::run(context, dy, s.filters, accumulate, db)?;
-    if winograd::suits(s) {
+    if uses_winograd(context, s) {
         return winograd::backward_weight(context, s, x, dy, accumulate, dw, data);
     }
     direct::backward_weight(context, s, x, dy, accumulate, dw)?;
