@@ -1,7 +1,10 @@
 //! Checks that the parts of a PNG, GIF, WebP or TIFF file lie within the file, before a decoder believes their lengths:
 //! a decoder may stop at the first picture, and takes memory for what a part declares.
 
-use std::io::Read;
+use std::io::{Cursor, Read};
+
+use image::ImageDecoder;
+use image::codecs::jpeg::JpegDecoder;
 
 use super::cut;
 
@@ -234,11 +237,45 @@ pub(super) fn tiff(bytes: &[u8]) -> Check {
     let list = |tags: [usize; 2]| entries.iter().rfind(|entry| tags.contains(&entry.tag)).copied();
     // StripOffsets or TileOffsets, StripByteCounts or TileByteCounts.
     let (Some(offsets), Some(lengths)) = (list([273, 324]), list([279, 325])) else { return Ok(()) };
+    let mut strips = Vec::new();
     for index in 0..offsets.count.min(lengths.count) {
         let from = tiff.item(offsets, index).ok_or_else(end)?;
         let len = tiff.item(lengths, index).ok_or_else(end)?;
-        if from.saturating_add(len) > bytes.len() {
-            return Err(cut("it ends within its pixels"));
+        let strip = from.checked_add(len).and_then(|to| bytes.get(from..to));
+        strips.push(strip.ok_or_else(|| cut("it ends within its pixels"))?);
+    }
+    let value = |tag| entries.iter().rfind(|entry| entry.tag == tag).and_then(|&entry| tiff.item(entry, 0));
+    if value(259) != Some(7) {
+        return Ok(());
+    }
+    if strips.iter().map(|strip| strip.len()).sum::<usize>() > bytes.len() {
+        return Err("its strips overlap".into());
+    }
+    let side = |image, tile| value(image).max(value(tile)).unwrap_or(0);
+    let tables = entries.iter().rfind(|entry| entry.tag == 347);
+    let tables = tables.and_then(|tables| bytes.get(tables.place..)?.get(..tables.size * tables.count));
+    frames(&strips, tables, [side(256, 322), side(257, 323)], value(277).unwrap_or(1))
+}
+
+/// The JPEGs in a TIFF have frames of `width` by `height` and of `samples` at the most: the decoder takes memory for what a frame
+/// says. `tables` are put before each strip.
+fn frames(strips: &[&[u8]], tables: Option<&[u8]>, [width, height]: [usize; 2], samples: usize) -> Check {
+    let mut rest = tables.and_then(|tables| tables.strip_prefix(b"\xff\xd8")).unwrap_or_default();
+    // Quantisation, Huffman tables, restarts, remarks.
+    while let [0xff, 0xdb | 0xc4 | 0xdd | 0xe0..=0xef | 0xfe, high, low, ..] = *rest {
+        rest = rest.get(2 + usize::from(u16::from_be_bytes([high, low]))..).unwrap_or_default();
+    }
+    if !matches!(rest, [] | [0xff, 0xd9, ..]) {
+        return Err("its JPEG tables hold more than tables".into());
+    }
+    for strip in strips {
+        let frame =
+            JpegDecoder::new(Cursor::new(strip)).map_err(|error| format!("a JPEG in it cannot be read: {error}"))?;
+        let ((wide, high), channels) = (frame.dimensions(), usize::from(frame.color_type().channel_count()));
+        if wide as usize > width || high as usize > height || channels > samples {
+            return Err(format!(
+                "a JPEG in it is {wide}×{high} with {channels} channels, more than its {width}×{height} with {samples}"
+            ));
         }
     }
     Ok(())
@@ -265,4 +302,29 @@ pub(super) fn tiff_palette(bytes: &[u8]) -> Option<(Vec<u8>, Vec<[u8; 3]>)> {
     let low = photometric.place + if tiff.little { 0 } else { photometric.size.max(1) - 1 };
     *grey.get_mut(low)? = 1;
     Some((grey, colours?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jpegs_in_a_tiff_are_no_larger_than_it_says() {
+        let corpus = |name: &str| {
+            let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/picture");
+            std::fs::read(folder.join(name)).unwrap()
+        };
+        // One with tables of its own, beside the strips.
+        let file = corpus("jpeg.tif");
+        tiff(&file).unwrap();
+        crate::data::decode::decode_as(image::ImageFormat::Tiff, &file, crate::data::decode::Exif::Apply).unwrap();
+        let error = tiff(&corpus("regression-frame-in-strip.tif")).unwrap_err();
+        assert!(error.starts_with("a JPEG in it is 4352×6144 with 3 channels, more than its 24×17 with 3"), "{error}");
+
+        let strip = &file[8..];
+        let fits = |tables: &[u8]| frames(&[strip], Some(tables), [1 << 16; 2], 3);
+        assert_eq!(fits(b"\xff\xd8\xff\xdb\0\x03x\xff\xd9"), Ok(()));
+        let frame = fits(b"\xff\xd8\xff\xdb\0\x03x\xff\xc0\0\x11\x08\xff\xff\xff\xff");
+        assert_eq!(frame, Err("its JPEG tables hold more than tables".into()));
+    }
 }
