@@ -205,9 +205,9 @@ KERNEL void __launch_bounds__(THREADS) winograd_filter_gradient(const float* du,
 
 #if NUMBER_OF(STORAGE) == NUMBER_float
 
-// A matrix with element (i, k) at first + i·K + k.
-struct AlongK {
-    static constexpr bool ALONG_K = true;
+// A matrix with element (i, k) at first + i·K + k, or, not along K, at first + k·rows + i.
+template <bool K> struct Along {
+    static constexpr bool ALONG_K = K;
     const float* p;
     int first, rows, k_end;
     struct Row {
@@ -215,25 +215,14 @@ struct AlongK {
         bool inside;
     };
     typedef int Column;
-    DEVICE Row row(int i) const { return {first + i * k_end, i < rows}; }
+    DEVICE Row row(int i) const { return {first + (K ? i * k_end : i), i < rows}; }
     DEVICE Column column(int k) const { return k; }
-    DEVICE Place operator()(const Row& row, int k) const { return {p + (row.at + k), row.inside && k < k_end}; }
+    DEVICE Place operator()(const Row& row, int k) const {
+        return {p + (K ? row.at + k : k * rows + row.at), row.inside && k < k_end};
+    }
 };
-
-// A matrix with element (i, k) at first + k·rows + i.
-struct AlongI {
-    static constexpr bool ALONG_K = false;
-    const float* p;
-    int first, rows, k_end;
-    struct Row {
-        int at;
-        bool inside;
-    };
-    typedef int Column;
-    DEVICE Row row(int i) const { return {first + i, i < rows}; }
-    DEVICE Column column(int k) const { return k; }
-    DEVICE Place operator()(const Row& row, int k) const { return {p + (k * rows + row.at), row.inside && k < k_end}; }
-};
+typedef Along<true> AlongK;
+typedef Along<false> AlongI;
 
 // C (M, N) = A (M, K) · B (K, N) of all products, which lie one after the other; for the first `summed` of them, in one more column
 // of tiles, also the sums (products, M) of A along K.
@@ -253,7 +242,7 @@ DEVICE void product(const float* a, const float* b, float* c, float* sums, const
     Tile tile;
     tile.multiply(at_a, B{b, index * (n * k), n, k}, m0, n0, k0, k_end);
     Output<float> output{c + (size_t)index * (m * n), nullptr, epilogue, m, n, 0, n};
-    if (combine<Tile>((float(&)[64])tile.c, split)) tile.store(output, m0, n0);
+    if (combine<Tile>((float(&)[Tile::SUMS])tile.c, split)) tile.store(output, m0, n0);
 }
 
 // Two blocks of 256 threads with 128 registers each, where no register is spilled for it.
