@@ -26,6 +26,7 @@
 // Work in each direction: 2·N·P·Q·K·R·R·C/G operations, padding included. Minimum memory traffic: x, y and w once.
 #include "prelude.cuh"
 #include "tile.cuh"
+#include "epilogue.cuh"
 
 // The shape, with divisors for its sizes. Filled in by the launcher; see Shape in conv.rs.
 struct Shape {

@@ -13,6 +13,7 @@
 // that it reads in float, 2.6 times what an A100 needs to be bound by fp32 arithmetic, and 64 in half precision.
 #include "prelude.cuh"
 #include "tile.cuh"
+#include "epilogue.cuh"
 
 // A matrix with element (i, k) at i·ld + k.
 struct AlongK {

@@ -49,7 +49,7 @@ pub struct Epilogue<'a> {
     pub mask: Option<&'a Array>,
 }
 
-/// `Epilogue` of tile.cuh.
+/// `Epilogue` of epilogue.cuh.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub(crate) struct EpilogueArguments {
@@ -62,7 +62,7 @@ pub(crate) struct EpilogueArguments {
     offset: u64,
     mask: u64,
 }
-// SAFETY: the same fields in the same order as in tile.cuh, without padding.
+// SAFETY: the same fields in the same order as in epilogue.cuh, without padding.
 unsafe impl Value for EpilogueArguments {}
 
 impl Epilogue<'_> {
@@ -118,11 +118,11 @@ impl Tile {
     }
 }
 
-/// The addresses of partial sums and counters, `Split` of tile.cuh.
+/// The addresses of partial sums and counters, `Split` of epilogue.cuh.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Split([u64; 2]);
-// SAFETY: two pointers, as in tile.cuh.
+// SAFETY: two pointers, as in epilogue.cuh.
 unsafe impl Value for Split {}
 
 /// A size, which must fit 31 bits with room to round up to a tile.

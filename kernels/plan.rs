@@ -34,13 +34,13 @@ pub(crate) struct Plan {
 
 /// Products per slice in the kernel with the deepest slices.
 const SLICE: usize = 32;
-/// Maximum number of chunks of a sum, as in `tile.cuh`.
+/// Maximum number of chunks of a sum, as in `epilogue.cuh`.
 const MOST_CHUNKS: usize = 512;
 /// The same in fp32.
 const MOST_CHUNKS_FP32: usize = 64;
 /// Maximum number of tiles whose sums are split: as many blocks fill any device without that.
 const MOST_TILES: usize = 4096;
-/// Counters in device memory by which the blocks of split sums tell who is the last, as in `tile.cuh`: of eight chunks, of eight
+/// Counters in device memory by which the blocks of split sums tell who is the last, as in `epilogue.cuh`: of eight chunks, of eight
 /// such groups, and of all.
 pub(crate) const ARRIVALS: usize = MOST_TILES * (MOST_CHUNKS / 8 + MOST_CHUNKS / 64 + 1);
 

@@ -23,6 +23,7 @@
 // crates/core/src/device/cpu/conv/winograd/mod.rs.
 #include "prelude.cuh"
 #include "tile.cuh"
+#include "epilogue.cuh"
 
 // An array of pixels (N, H, W, C) in tiles. Filled in by the launcher; see Tiles in winograd.rs.
 struct Tiles {
