@@ -74,7 +74,7 @@ impl Machine {
     }
 
     /// Blocks of a tensor core's tile that a multiprocessor holds: what BOUNDS in `tile.cuh` has registers for, and three
-    /// slices of 64 bytes per row of A and column of B, with 1 KiB of the driver's, have shared memory for.
+    /// slices (two before Ampere) of 64 bytes per row of A and column of B, with 1 KiB of the driver's, have shared memory for.
     fn resident(&self, tile: Tile) -> usize {
         let two = (80..if self.number == Number::Tf32 { 100 } else { 120 }).contains(&self.sm);
         let most = match tile {
@@ -82,7 +82,8 @@ impl Machine {
             Tile::Small => 4 + 2 * usize::from(two),
             Tile::Odd => 4,
         };
-        most.min(self.shared / (3 * 64 * 2 * tile.side() + 1024)).max(1)
+        let slices = if self.sm >= 80 { 3 } else { 2 };
+        most.min(self.shared / (slices * 64 * 2 * tile.side() + 1024)).max(1)
     }
 
     /// The tiles to choose from. Small tiles load twice the bytes per multiply-add: 10 % slower on lanes, and half as slow again on

@@ -1,9 +1,12 @@
-//! What the plans of whole networks leave idle, and that they depend on no more than they may.
+//! What the plans of whole networks leave idle, that they depend on no more than they may, and that the model of the machine is that of
+//! the kernels.
 
+use alexnet_ops::Precision;
 use alexnet_ops::shape::{ConvShape, LinearShape};
 
 use super::*;
-use crate::{conv, linear};
+use crate::nvrtc::{self, Code, Nvrtc, Target};
+use crate::{Unit, conv, defines, linear};
 
 /// Multiprocessors, compute capability and shared memory per multiprocessor.
 const A100: (usize, u32, usize) = (108, 80, 164 << 10);
@@ -19,6 +22,16 @@ const OTHERS: [(usize, u32, usize); 7] = [
     (170, 120, 100 << 10),
 ];
 const TENSOR: [Number; 3] = [Number::F16, Number::Bf16, Number::Tf32];
+
+/// A kernel per tile with its launch bounds and its shared memory.
+const TILES: &str = r#"
+#include "prelude.cuh"
+#include "tile.cuh"
+#if TENSOR
+KERNEL void BOUNDS(128, 4) large(u32* to) { *to = shared_address(Tile<128, 4>::memory()); }
+KERNEL void BOUNDS(64, 4) small(u32* to) { *to = shared_address(Tile<64, 4>::memory()); }
+#endif
+"#;
 
 fn machine((multiprocessors, sm, shared): (usize, u32, usize), number: Number) -> Machine {
     Machine { multiprocessors, sm, shared, number }
@@ -85,4 +98,38 @@ fn plans_in_fp32_do_not_depend_on_the_device() {
     }
     let [one, other] = [A100, H100].map(|device| cifar(128, &machine(device, Number::F16)));
     assert_ne!(one, other, "in half they do");
+}
+
+/// The number after `word` in PTX, if it is there.
+fn number(ptx: &str, word: &str) -> Option<usize> {
+    let rest = ptx.split(word).nth(1)?.trim_start();
+    rest[..rest.find(|c: char| !c.is_ascii_digit())?].parse().ok()
+}
+
+#[test]
+fn resident_blocks_are_those_of_the_launch_bounds() {
+    let folder = nvrtc::fetch().unwrap_or_else(|e| panic!("{e}"));
+    let compiler = Nvrtc::load(&folder.join("libnvrtc.so.12")).unwrap();
+    let unit = Unit { name: "tiles", source: TILES, hash: "" };
+    for device in [A100, H100].into_iter().chain(OTHERS) {
+        for precision in [Precision::Fp16, Precision::Bf16, Precision::Tf32] {
+            let machine = machine(device, precision.storage());
+            let target = Target { code: Code::Ptx, sm: machine.sm };
+            let options = Nvrtc::options(target, &defines(precision));
+            let ptx = compiler.compile(&unit, target, &options).unwrap_or_else(|e| panic!("{e}")).image;
+            let ptx = String::from_utf8(ptx).unwrap();
+            assert_eq!(ptx.contains(".entry"), machine.tensor(), "{machine:?}");
+            for (kernel, tile) in
+                [("large", Tile::Large), ("small", Tile::Small)].into_iter().filter(|_| machine.tensor())
+            {
+                let kernel = ptx.split(".entry ").find(|text| text.starts_with(kernel)).unwrap();
+                let read = |word| number(kernel, word).unwrap_or_else(|| panic!("{word} in {kernel}"));
+                assert_eq!(read(".maxntid"), tile.threads(true) as usize, "{machine:?} {tile:?}");
+                // Its array of shared memory is `.shared .align 128 .b8 NAME[BYTES]`, and the driver takes 1 KiB.
+                let shared = number(kernel.split(".shared .align 128").nth(1).unwrap(), "[").unwrap() + 1024;
+                let resident = read(".minnctapersm").min(machine.shared / shared).max(1);
+                assert_eq!(machine.resident(tile), resident, "{machine:?} {tile:?}");
+            }
+        }
+    }
 }
