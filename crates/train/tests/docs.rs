@@ -142,6 +142,20 @@ fn the_readmes_are_short_and_have_the_same_commands() {
 }
 
 #[test]
+fn the_second_test_command_is_the_same_everywhere() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let command = readme.lines().find(|line| line.contains("-- --ignored")).unwrap();
+    for place in [".ci/run", "README.zh-CN.md", "crates/train/tests"] {
+        let texts = texts(&root().join(place));
+        let named = texts.iter().filter(|(path, text)| !path.ends_with("docs.rs") && text.contains("--test fuzz"));
+        for (path, text) in named.clone() {
+            assert!(text.contains(command), "{} has another command than README.md: {command}", path.display());
+        }
+        assert!(named.count() > 0, "{place} does not name the command");
+    }
+}
+
+#[test]
 fn every_variable_is_in_the_page_of_variables() {
     let variables = |texts: Vec<(PathBuf, String)>| -> BTreeSet<String> {
         let names = |text: &str| -> Vec<String> {
