@@ -57,6 +57,7 @@ mod lrn;
 mod maxpool;
 mod mix;
 mod plan;
+mod rand_augment;
 mod relu;
 mod sgd;
 mod side;

@@ -44,6 +44,8 @@ fn plain(batch: usize) -> AugmentShape {
         philox: Philox::new(1),
         epoch: 0,
         flip: false,
+        operations: 0,
+        magnitude: 0,
         jitter: 0.0,
         cutout: 0,
         mean: [0.0; 3],

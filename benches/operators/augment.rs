@@ -1,7 +1,7 @@
 use alexnet_core::arguments::Augment;
 use alexnet_core::random::Philox;
 use alexnet_core::shape::AugmentShape;
-use alexnet_kernels::Number;
+use alexnet_kernels::{Kernels, Number};
 
 use super::{Case, Net, stored};
 
@@ -16,6 +16,8 @@ pub fn cases(net: &Net) -> Vec<Case> {
         philox: Philox::new(1),
         epoch: 0,
         flip: true,
+        operations: 0,
+        magnitude: 0,
         jitter: 0.0,
         cutout: 0,
         mean: [0.5; 3],
@@ -27,7 +29,11 @@ pub fn cases(net: &Net) -> Vec<Case> {
         kernels.write(&(0..batch * image).map(|i| (i * 31 % 251) as u8).collect::<Vec<_>>(), &mut images)?;
         kernels.write(&(0..batch as u32).flat_map(|n| [n, 0]).collect::<Vec<_>>(), &mut draws)?;
         let mut out = stored(kernels, batch * image)?;
-        Ok(Box::new(move || kernels.augment(Augment { shape: &shape, images: &images, draws: &draws, out: &mut out })))
+        let mut workspace = kernels.zeros(Number::F32, Kernels::augment_workspace(&shape).max(1))?;
+        Ok(Box::new(move || {
+            let augment = Augment { shape: &shape, images: &images, draws: &draws, out: &mut out };
+            kernels.augment(augment, &mut workspace)
+        }))
     });
     vec![case.moves(batch * image, batch * (image + 8))]
 }

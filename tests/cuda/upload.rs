@@ -26,6 +26,8 @@ fn every_batch_is_its_own() {
                 philox: Philox::new(1),
                 epoch: number as u32,
                 flip: true,
+                operations: 0,
+                magnitude: 0,
                 jitter: 0.3,
                 cutout: 0,
                 mean: [0.5; 3],

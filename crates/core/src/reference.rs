@@ -12,6 +12,7 @@ mod norm;
 mod optimizer;
 mod pointwise;
 mod pool;
+mod rand_augment;
 
 pub use crate::device::reference::Reference;
 pub use batch::*;
@@ -23,3 +24,4 @@ pub use norm::*;
 pub use optimizer::*;
 pub use pointwise::*;
 pub use pool::*;
+pub use rand_augment::*;

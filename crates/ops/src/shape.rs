@@ -426,6 +426,10 @@ pub struct AugmentShape {
     pub epoch: u32,
     /// Mirror at random.
     pub flip: bool,
+    /// Operations of RandAugment after crop and flip; 0: none.
+    pub operations: u32,
+    /// Their magnitude, of [`MAGNITUDES`](RandAugmentStrengths::MAGNITUDES).
+    pub magnitude: u32,
     /// Strength of the colour jitter.
     pub jitter: f32,
     /// Side of the square that is taken out.
@@ -450,6 +454,55 @@ impl AugmentShape {
     pub fn jitter_range(&self) -> [f32; 2] {
         jitter_range(self.jitter)
     }
+}
+
+/// How far RandAugment's operations go at a magnitude, with its sign.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RandAugmentStrengths {
+    /// Of a shear.
+    pub shear: f64,
+    /// Of a translation, in whole pixels.
+    pub translation: f64,
+    /// Of the angle of a rotation.
+    pub sin: f64,
+    /// Of the angle of a rotation.
+    pub cos: f64,
+    /// Weight of a pixel in a blend.
+    pub own: f32,
+    /// Weight of what it is blended with.
+    pub other: f32,
+    /// Lower bits that posterize clears.
+    pub cleared: u32,
+    /// Least value that solarize inverts.
+    pub threshold: f32,
+}
+
+impl RandAugmentStrengths {
+    /// The largest magnitude.
+    pub const MAGNITUDES: u32 = 30;
+
+    /// For images of side `side`.
+    pub fn new(magnitude: u32, negative: bool, side: usize) -> Self {
+        let of = |most: f32| if negative { -spaced(most, magnitude) } else { spaced(most, magnitude) };
+        let (sin, cos) = f64::from(of(30.0)).to_radians().sin_cos();
+        let blend = f64::from(of(0.9));
+        Self {
+            shear: f64::from(of(0.3)),
+            translation: f64::from(of((150.0 / 331.0 * side as f64) as f32)).trunc(),
+            sin,
+            cos,
+            own: (1.0 + blend) as f32,
+            other: -blend as f32,
+            cleared: (magnitude as f32 / 7.5).round() as u32,
+            threshold: 255.0 - 8.5 * magnitude as f32,
+        }
+    }
+}
+
+/// Number `i` of 31 evenly from 0 to `most`, as `torch.linspace` computes it: the upper half from the end, and rounded once.
+fn spaced(most: f32, i: u32) -> f32 {
+    let steps = |count: u32| f64::from(most / 30.0) * f64::from(count);
+    (if i < 15 { steps(i) } else { f64::from(most) - steps(RandAugmentStrengths::MAGNITUDES.saturating_sub(i)) }) as f32
 }
 
 /// See [`AugmentShape::jitter_range`].

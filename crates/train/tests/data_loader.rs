@@ -26,7 +26,7 @@ fn batches_of_bytes(split: &Split, options: &LoaderOptions) -> Vec<(usize, Vec<u
     let &LoaderOptions { transforms, epoch, seed, image_size, preprocess: Preprocess { mean, std, .. }, .. } = options;
     let complete = |batch: Result<Batch<u8>, DataError>| {
         let batch = batch.unwrap();
-        let shape = transforms.of_bytes().shape(Philox::new(seed), epoch, image_size, batch.count, [mean, std]);
+        let shape = transforms.shape(Philox::new(seed), epoch, image_size, batch.count, [mean, std]);
         let draws: Vec<u32> = batch.draws().iter().flat_map(|draw| [draw.index, draw.repeat]).collect();
         let mut out = vec![0f32; batch.images().len()];
         reference::augment(alexnet_core::arguments::Augment {
@@ -99,7 +99,7 @@ proptest! {
         prop_assert_eq!(&whole[from.min(whole.len())..], &rest[..]);
     }
 
-    /// Resized crops and RandAugment are done to the bytes.
+    /// Resized crops are done to the bytes.
     #[test]
     fn bytes_that_a_device_completes_are_the_floats(
         n in 1usize..60, batch_size in 1usize..40, seed: u64, epoch in 0u32..9, balanced: bool, resized: bool,

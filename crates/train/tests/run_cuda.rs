@@ -76,7 +76,8 @@ fn stopped_and_resumed_in_every_precision() {
         let micro = Config { ema: 0.9, ..config() };
         let mixed = Config { mixup: 0.2, cutmix: 1.0, ..long() };
         // Batches of bytes from the host.
-        let sent = Config { rand_augment: Some("2,9".parse().unwrap()), jitter: 0.2, ..mixed.clone() };
+        let augment = "resized-crop,flip".parse().unwrap();
+        let sent = Config { augment, rand_augment: Some("2,9".parse().unwrap()), jitter: 0.2, ..mixed.clone() };
         for (config, stops) in [(&micro, &[1, 5][..]), (&mixed, &[7]), (&sent, &[7])] {
             let (expected, expected_records) = uninterrupted(config, precision);
             let eager = uninterrupted(&Config { no_graph: true, ..config.clone() }, precision);
@@ -146,6 +147,7 @@ fn batches_made_on_the_device_are_the_hosts_bit_for_bit() {
         (Config { jitter: 1.0, cutmix: 0.0, ..all.clone() }, Precision::Bf16),
         (Config { jitter: 0.4, rand_augment, ..all.clone() }, Precision::Fp32),
         (Config { rand_augment, balance: Balance::Sampler, ..all }, Precision::Fp16),
+        (Config { rand_augment, ..crop.clone() }, Precision::Fp32),
         (crop, Precision::Tf32),
     ] {
         let preprocess = match precision {

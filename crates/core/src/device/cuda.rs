@@ -359,9 +359,12 @@ impl Operators for Cuda {
         flatten_forward(FlattenForward);
         flatten_backward(FlattenBackward);
         mix(MixPairs);
-        augment(Augment);
     }
 
+    fn augment(&self, a: Augment<'_, Self>) -> Result<()> {
+        let workspace = &mut self.scratch_of(Kernels::augment_workspace(a.shape))?.workspaces[self.kernels.side()];
+        self.ok(self.kernels.augment(a.view(self)?, workspace))
+    }
     fn conv_forward(&self, a: ConvForward<'_, Self>) -> Result<()> {
         let workspace =
             &mut self.scratch_of(self.kernels.conv_forward_workspace(a.shape))?.workspaces[self.kernels.side()];

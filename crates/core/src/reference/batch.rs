@@ -1,5 +1,6 @@
 //! What is done to a batch of images: augmentation and mixing.
 
+use super::rand_augment;
 use crate::arguments::{Augment, MixPairs, Slices};
 use crate::device::Element;
 use crate::random::{below, purpose, uniform_f32};
@@ -106,14 +107,30 @@ pub fn transform<T: Element>(
 }
 
 /// A batch (N, S, S, 3) of images in bytes (·, S, S, 3): image n is that of draw n out of the data set, or else the n-th, as
-/// [`sample`] draws and [`transform`] changes it.
+/// [`sample`] draws and [`transform`] changes it, with [`rand_augment`] after crop and flip.
 pub fn augment<T: Element>(a: Augment<'_, Slices<T>>) {
     let Augment { shape: s, images, draws, out } = a;
     let len = s.side * s.side * 3;
     for (n, (&[index, repeat], out)) in draws.as_chunks::<2>().0.iter().zip(out.chunks_exact_mut(len)).enumerate() {
         let place = if s.dataset.is_some() { index as usize } else { n };
-        let sampled = sample(s, Draw { index, repeat }.element());
-        transform(&images[place * len..][..len], s.side, &sampled, [s.mean, s.std], out);
+        let (pixels, element) = (&images[place * len..][..len], Draw { index, repeat }.element());
+        let sampled = sample(s, element);
+        if s.operations == 0 {
+            transform(pixels, s.side, &sampled, [s.mean, s.std], out);
+            continue;
+        }
+        let side = s.side as i64;
+        let byte = |i: usize| {
+            let (y, x) = ((i / 3 / s.side) as i64, (i / 3 % s.side) as i64);
+            let (y, x) =
+                (y + i64::from(sampled.down), if sampled.flip { side - 1 - x } else { x } + i64::from(sampled.right));
+            let inside = (0..side).contains(&y) && (0..side).contains(&x);
+            if inside { pixels[((y * side + x) * 3) as usize + i % 3] } else { 0 }
+        };
+        let mut image: Vec<u8> = (0..len).map(byte).collect();
+        rand_augment(s, element, &mut image, &mut Vec::new());
+        let left = SampledTransform { right: 0, down: 0, flip: false, ..sampled };
+        transform(&image, s.side, &left, [s.mean, s.std], out);
     }
 }
 

@@ -1,13 +1,11 @@
 //! Crop, flip, colour jitter, normalisation and cutout of one image: a pure function of the image and of (seed, epoch,
 //! index), so that a device can compute the same bits.
 //!
-//! `alexnet_core::reference` defines the random numbers ([`sample`]) and the result
-//! ([`transform`](alexnet_core::reference::transform)); this is the fast version, with a table per channel. RandAugment,
-//! which only the loader has, changes the cropped and flipped bytes, see [`rand_augment`].
+//! `alexnet_core::reference` defines the random numbers ([`sample`](alexnet_core::reference::sample)) and the result
+//! ([`transform`](alexnet_core::reference::transform)); this is the fast version, with a table per channel.
 
 use alexnet_core::random::Philox;
 pub use alexnet_core::reference::SampledTransform;
-use alexnet_core::reference::sample;
 use alexnet_core::shape::AugmentShape;
 
 use super::error::{DataError, Result};
@@ -122,16 +120,9 @@ impl TransformConfig {
     pub const NONE: TransformConfig =
         TransformConfig { padding: 0, resized_crop: None, flip: false, rand_augment: None, jitter: 0.0, cutout: 0 };
 
-    /// Whether only the host can make the batches: RandAugment and the resized crop are not among the device's operators.
+    /// Whether only the host can make the batches: the resized crop is not among the device's operators.
     pub fn on_host(&self) -> bool {
-        self.rand_augment.is_some() || self.resized_crop.is_some()
-    }
-
-    /// What is left to do with the bytes that a loader makes: RandAugment comes after crop and flip.
-    pub fn of_bytes(self) -> TransformConfig {
-        let done = self.rand_augment.is_some();
-        let (padding, flip) = if done { (0, false) } else { (self.padding, self.flip) };
-        TransformConfig { padding, flip, rand_augment: None, resized_crop: None, ..self }
+        self.resized_crop.is_some()
     }
 
     /// The shape of the operator `augment`, for `batch` images that are normalised by a mean and a standard deviation.
@@ -143,20 +134,24 @@ impl TransformConfig {
         batch: usize,
         [mean, std]: [[f32; 3]; 2],
     ) -> AugmentShape {
-        let &Self { padding, flip, jitter, cutout, .. } = self;
-        AugmentShape { batch, dataset: None, side, padding, philox, epoch, flip, jitter, cutout, mean, std }
+        let &Self { padding, flip, rand_augment, jitter, cutout, .. } = self;
+        let [operations, magnitude] = rand_augment.map_or([0; 2], |r| [r.operations, r.magnitude]);
+        AugmentShape {
+            batch,
+            dataset: None,
+            side,
+            padding,
+            philox,
+            epoch,
+            flip,
+            operations,
+            magnitude,
+            jitter,
+            cutout,
+            mean,
+            std,
+        }
     }
-}
-
-/// Samples the transformation of image `index` in `epoch`, see [`sample`].
-pub fn draw(
-    philox: &Philox,
-    epoch: u32,
-    index: u64,
-    image_size: usize,
-    transforms: &TransformConfig,
-) -> SampledTransform {
-    sample(&transforms.shape(*philox, epoch, image_size, 1, [MEAN, STD]), index)
 }
 
 /// Table of the normalised value of each byte in each channel.

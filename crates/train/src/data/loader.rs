@@ -2,7 +2,7 @@
 //! normalises them.
 //!
 //! One thread makes the batches in order and keeps up to [`PREFETCH`] of them ready. If images must be decoded, resized
-//! or RandAugmented, a thread pool shares the images of a batch; images in memory at the right size take a few
+//! or, as floats, RandAugmented, a thread pool shares the images of a batch; images in memory at the right size take a few
 //! microseconds each, for which one thread is enough. A dropped [`Batch`] returns its buffers, which are reused.
 
 use std::sync::Arc;
@@ -11,10 +11,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use alexnet_core::random::Philox;
+use alexnet_core::reference::{rand_augment, sample};
 use rayon::prelude::*;
 
 use super::augment::resized_crop::resize_box;
-use super::augment::{Normalize, SampledTransform, TransformConfig, crop_and_flip, draw};
+use super::augment::{MEAN, Normalize, STD, SampledTransform, TransformConfig, crop_and_flip};
 use super::error::{DataError, Result};
 use super::order::{self, Draw};
 use super::preprocess::{Fit, Preprocess};
@@ -75,20 +76,23 @@ impl LoaderOptions {
     }
 }
 
-/// What a loader's images consist of: `f32`, transformed and normalised, or `u8`, for which
-/// [`TransformConfig::of_bytes`] is left to do.
+/// What a loader's images consist of: `f32`, transformed and normalised, or `u8`, for which all but the resized crop is left to do.
 pub trait PixelValue: Copy + Default + Send + Sync + 'static {
+    /// Whether they are transformed.
+    const TRANSFORMED: bool;
     /// Completes an image of bytes, of which `left` is to be done.
     fn complete(pixels: &[u8], size: usize, left: &SampledTransform, normalize: &Normalize, out: &mut [Self]);
 }
 
 impl PixelValue for f32 {
+    const TRANSFORMED: bool = true;
     fn complete(pixels: &[u8], size: usize, left: &SampledTransform, normalize: &Normalize, out: &mut [f32]) {
         normalize.apply(pixels, size, left, out);
     }
 }
 
 impl PixelValue for u8 {
+    const TRANSFORMED: bool = false;
     fn complete(pixels: &[u8], _: usize, _: &SampledTransform, _: &Normalize, out: &mut [u8]) {
         out.copy_from_slice(pixels);
     }
@@ -182,7 +186,8 @@ impl<T: PixelValue> Loader<T> {
         let cancelled = Arc::new(AtomicBool::new(false));
         // Copying an image that needs no work costs less than handing it to another thread.
         let fit = options.preprocess.fit(options.image_size);
-        let ready = split.is_ready(fit) && !options.transforms.on_host();
+        let TransformConfig { rand_augment, .. } = options.transforms;
+        let ready = split.is_ready(fit) && !options.transforms.on_host() && !(T::TRANSFORMED && rand_augment.is_some());
         let threads = if ready { 1 } else { options.threads };
         let pool = (threads != 1)
             .then(|| {
@@ -350,14 +355,15 @@ impl Maker {
                     &*cropped
                 }
             };
-            let draw = draw(&self.philox, options.epoch, element, options.image_size, &options.transforms);
-            let Some(rand_augment) = options.transforms.rand_augment else {
+            let shape = options.transforms.shape(self.philox, options.epoch, options.image_size, 1, [MEAN, STD]);
+            let draw = sample(&shape, element);
+            if !T::TRANSFORMED || shape.operations == 0 {
                 T::complete(pixels, options.image_size, &draw, &self.normalize, out);
                 return Ok(());
-            };
+            }
             changed.resize(pixels.len(), 0);
             crop_and_flip(pixels, options.image_size, &draw, changed);
-            rand_augment.apply(&self.philox, options.epoch, element, options.image_size, changed, spare);
+            rand_augment(&shape, element, changed, spare);
             let rest = SampledTransform { right: 0, down: 0, flip: false, ..draw };
             T::complete(changed, options.image_size, &rest, &self.normalize, out);
             Ok(())

@@ -20,7 +20,7 @@ pub struct DeviceDataset<D: Device> {
 
 impl<D: Device<Element = f32>> DeviceDataset<D> {
     /// Copies the images there. None where a loader has to make the batches: for a device without memory of its own, for
-    /// images in files or not yet resized, for RandAugment and resized crops, and if the device's memory is full.
+    /// images in files or not yet resized, for resized crops, and if the device's memory is full.
     ///
     /// # Errors
     /// The device's.
@@ -199,7 +199,7 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
                 batch.index
             }
             Source::Bytes { batch: Some(batch), .. } => {
-                let shape = shape(self.transforms.of_bytes());
+                let shape = shape(self.transforms);
                 network.load_bytes(Images::Batch(batch.images()), &shape, batch.draws(), batch.labels())?;
                 batch.index
             }

@@ -102,6 +102,10 @@ impl Cuda {
         let (mut all, mut beside) = (0, 0);
         // The first product's input needs no gradient, so that none is computed beside that of its weight.
         let mut first = true;
+        // With RandAugment the images of a batch are there in bytes, twice.
+        if let (Some(Operation::Conv(s)), true) = (operations.first(), training) {
+            all = (2 * s.input_len()).div_ceil(4);
+        }
         for operation in operations {
             // For the gradient of the weight, and for the rest.
             let [weight, rest] = match operation {

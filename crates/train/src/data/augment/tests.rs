@@ -1,10 +1,14 @@
 use super::*;
 use alexnet_core::random::purpose;
-use alexnet_core::reference::{jitter_factors, transform};
+use alexnet_core::reference::{jitter_factors, sample, transform};
 use proptest::prelude::*;
 
 const ALL: TransformConfig =
     TransformConfig { padding: 4, flip: true, jitter: 0.5, cutout: 16, ..TransformConfig::NONE };
+
+fn draw(philox: &Philox, epoch: u32, index: u64, side: usize, transforms: &TransformConfig) -> SampledTransform {
+    sample(&transforms.shape(*philox, epoch, side, 1, [MEAN, STD]), index)
+}
 
 #[test]
 fn draws_are_the_documented_words() {
