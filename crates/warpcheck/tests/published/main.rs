@@ -99,6 +99,65 @@ fn products_take_about_as_long_as_measured_on_an_a6000() {
     assert!(rows.iter().all(|(in_readme, _)| *in_readme), "README has another table than the one printed");
 }
 
+/// A kernel, the side of its tile, whether B is column-major, and the TFLOP/s that spatters.ca/mma-matmul gives for an RTX 4090.
+const TENSOR: [(&str, u32, bool, f64); 6] = [
+    ("mma_naive", 32, false, 29.4),
+    ("mma_tiled", 64, false, 57.3),
+    ("mma_permuted", 64, true, 127.3),
+    ("mma_reused", 64, true, 133.4),
+    ("mma_pipelined", 64, true, 137.4),
+    ("mma_large_tiles", 128, true, 153.6),
+];
+
+/// -3 to 3 as halves.
+const HALVES: [u16; 7] = [0xc200, 0xc000, 0xbc00, 0, 0x3c00, 0x4000, 0x4200];
+
+#[test]
+fn products_on_tensor_cores_take_about_as_long_as_measured_on_an_rtx_4090() {
+    let gpu = Gpu::of("rtx4090");
+    let module = gpu.load(&compile(include_str!("tensor.cu"), 89, &[]));
+    let n = MEASURED as usize;
+    let value = |seed: u32, i: usize| (i as u32).wrapping_mul(2_654_435_761).wrapping_add(seed) >> 24;
+    let halves = |seed| (0..n * n).map(|i| HALVES[value(seed, i) as usize % 7]).collect::<Vec<u16>>();
+    let number = |half: u16| HALVES.iter().position(|&other| other == half).expect("one of them") as f32 - 3.0;
+    let (a, b) = (halves(1), halves(2));
+    let [left, right] = [&a, &b].map(|data| gpu.upload(data));
+    let rows = TENSOR.map(|(kernel, tile, column_major, published)| {
+        let out = gpu.zeros(4 * n * n);
+        let options = LaunchOptions { count: true, ..LaunchOptions::default() };
+        let outcome =
+            gpu.launch(&module, kernel, ([2, 1, 1], [256, 1, 1], 0), args![MEASURED, left, right, out], &options);
+        support::gpu::assert_clean(kernel, &outcome);
+        let tile = tile as usize;
+        let result: Vec<f32> = gpu.download(out, tile * n);
+        gpu.free(out);
+        for (row, column) in [(0, 0), (0, tile - 1), (1, tile + 1), (tile - 1, 2 * tile - 1), (tile / 2 + 3, 13)] {
+            let product = |k| {
+                let other = if column_major { column * n + k } else { k * n + column };
+                number(a[row * n + k]) * number(b[other])
+            };
+            let sum: f32 = (0..n).map(product).sum();
+            assert_eq!(result[row * n + column], sum, "{kernel}: row {row}, column {column}");
+        }
+        let counters = outcome.counters.expect("counters were asked for");
+        let blocks = (n / tile).pow(2) as u64;
+        let matrix = (n * n) as u64;
+        let all = times(&counters, blocks / counters.blocks);
+        // The matrices, which all blocks share, and of which the other kernels left nothing in L2.
+        let [unique_bytes_read, unique_bytes_written] = [4 * matrix; 2];
+        let all = Counters { blocks, unique_bytes_read, unique_bytes_written, resident_bytes_read: 0, ..all };
+        let times = Times::of(&gpu.profile, &all);
+        // TFLOP/s, of operations per nanosecond.
+        row(kernel, "TFLOP/s", published, 2.0 * (n as f64).powi(3) / times.total() / 1e3, times.busiest().0)
+    });
+    let mut errors = rows.map(|(_, error)| error);
+    errors.sort_by(f64::total_cmp);
+    let median = (errors[2] + errors[3]) / 2.0;
+    println!("median error {:.0} %, largest {:.0} %", 100.0 * median, 100.0 * errors[5]);
+    assert!(median <= 0.2, "{errors:?}");
+    assert!(rows.iter().all(|(in_readme, _)| *in_readme), "README has another table than the one printed");
+}
+
 #[test]
 fn streams_take_about_as_long_as_measured() {
     const BLOCKS: u32 = 4;
