@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub use crate::check::overlap::Grid;
 use crate::{
     exec::grid,
     launch::{Kernel, Launch, LaunchOptions, Outcome},
@@ -68,7 +69,12 @@ impl Engine {
 
     /// Runs a kernel to its end.
     pub fn launch(&self, launch: &Launch, options: &LaunchOptions) -> Outcome {
-        grid::run(&self.space, launch, options)
+        self.launch_dependent(launch, options, &[])
+    }
+
+    /// The same for a programmatic dependent of these launches: the race check takes them for still running.
+    pub fn launch_dependent(&self, launch: &Launch, options: &LaunchOptions, after: &[Arc<Grid>]) -> Outcome {
+        grid::run(&self.space, launch, options, after)
     }
 }
 

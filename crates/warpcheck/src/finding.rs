@@ -102,6 +102,8 @@ pub struct Location {
 /// The other side of a race.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Other {
+    /// Its kernel, if that is of an earlier launch.
+    pub kernel: Option<String>,
     /// Where it is in the source.
     pub location: Option<Location>,
     /// Its instruction.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{count::Counters, finding::Finding, profile::Profile, program::Program};
+use crate::{check::overlap::Grid, count::Counters, finding::Finding, profile::Profile, program::Program};
 
 /// Checks, counters and schedule of a launch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,4 +142,6 @@ pub struct Outcome {
     pub counters: Option<Counters>,
     /// What `printf` printed, in the order of blocks.
     pub printed: String,
+    /// The launch, for those that may overlap it; with the race check.
+    pub grid: Option<Arc<Grid>>,
 }

@@ -35,6 +35,8 @@ pub struct LaunchFacts<'a> {
     pub device: u32,
     /// Modelled time in ns.
     pub time_ns: f64,
+    /// Whether it may overlap the kernel before it.
+    pub programmatic: bool,
 }
 
 /// Collects what happens in the process.

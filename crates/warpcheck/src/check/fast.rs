@@ -9,7 +9,8 @@ use std::sync::atomic::{
 };
 
 use super::{
-    race::{elsewhere, merge, tag},
+    overlap,
+    race::{age, elsewhere, merge, tag},
     shadow::{Entry, TAGGED_CLOCKS},
 };
 use crate::exec::{
@@ -138,7 +139,10 @@ pub(crate) fn global_load<const BYTES: u64>(cx: &mut ExecContext<'_>, place: u32
         }
     }
     if options.race {
-        let Some(shadow) = a.shadow() else { return false };
+        if !overlap::passed(cx, m) {
+            return false;
+        }
+        let Some(shadow) = a.shadow(age(cx.launch.launch)) else { return false };
         let warp = cx.warp;
         let clocks = &cx.checker.block.clocks;
         let span = u64::from(TAGGED_CLOCKS);

@@ -24,7 +24,7 @@ const NULL_PAGES: u64 = 1 << 16;
 /// An address this close to an allocation counts as out of its bounds.
 const NEAR: u64 = 1 << 21;
 
-fn verb(access: Access) -> &'static str {
+pub(super) fn verb(access: Access) -> &'static str {
     match access {
         Access::Write => "write",
         Access::Atomic => "atomic",

@@ -3,6 +3,7 @@
 pub(crate) mod fast;
 pub(crate) mod memory;
 pub(crate) mod order;
+pub(crate) mod overlap;
 pub(crate) mod race;
 pub(crate) mod shadow;
 pub(crate) mod sync;
@@ -46,6 +47,7 @@ pub(crate) struct BlockChecker {
     pub(crate) arrivals: HashMap<u64, [u32; 32]>,
     /// The same for `barrier.arrive`.
     pub(crate) arrive: [[u32; 32]; 16],
+    pub(crate) dependence: overlap::Dependence,
 }
 
 impl BlockChecker {
@@ -67,6 +69,7 @@ impl BlockChecker {
             self.acquired.clear();
             self.arrivals.clear();
             self.arrive = [[0; 32]; 16];
+            self.dependence.start(warps);
         }
     }
 }
@@ -133,6 +136,7 @@ impl Checker {
                 .counting
                 .map(|c| launch.space.with_l2(launch.device, |l2| c.finish(launch.program, l2, launch.l2_bytes))),
             printed: self.printed.into_iter().map(|(_, t)| t).collect(),
+            grid: None,
         }
     }
 }
@@ -183,12 +187,12 @@ pub(crate) fn add_finding(cx: &mut ExecContext<'_>, r: Details) {
     let [bx, by, bz] = cx.block;
     let [tx, ty, tz] = thread;
     let message =
-        format!("{} in {} at {at}, block ({bx},{by},{bz}), thread ({tx},{ty},{tz})", r.message, launch.kernel);
+        format!("{} in {} at {at}, block ({bx},{by},{bz}), thread ({tx},{ty},{tz})", r.message, launch.kernel.name);
     let other_pc = r.other.as_ref().map_or(u32::MAX, |(pc, _)| *pc);
     let finding = Finding {
         check: r.check,
         kind: r.kind,
-        kernel: launch.kernel.to_owned(),
+        kernel: launch.kernel.name.clone(),
         instruction: launch.program.text(pc).to_owned(),
         location,
         block: cx.block,
@@ -227,6 +231,7 @@ fn observe(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, access: Access, s
         written(cx, r, bytes, access);
     }
     if options.race {
+        overlap::access(cx, r, bytes, access, strong);
         race::access(cx, r, bytes, access, strong, silent);
     }
 }

@@ -4,11 +4,12 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::{
     Details, add_finding,
+    memory::verb,
     shadow::{Clocks, Entry, TAGGED_CLOCKS},
 };
 use crate::{
     exec::{ExecContext, memory::Resolved, thread_at},
-    finding::{Access, Check, FindingKind, Other, StateSpace},
+    finding::{Access, Check, FindingKind, Location, Other, StateSpace},
 };
 
 /// The data of a conflict.
@@ -30,13 +31,28 @@ impl Conflict {
 /// Bits of a block's number in a tag.
 const BLOCKS: u32 = 15;
 
-/// Number of launches that entries can distinguish; then the shadow memory is cleared.
-pub(crate) const LAUNCHES: u64 = 15;
+/// Number of launches that entries can distinguish; then other shadow memory is used.
+const LAUNCHES: u64 = 15;
+
+/// The age of a launch: entries distinguish the launches of one age.
+pub(crate) fn age(launch: u64) -> u64 {
+    launch / LAUNCHES
+}
 
 /// The part of an entry's clock field that names launch and block.
 pub(super) fn tag(cx: &ExecContext<'_>) -> u64 {
-    let launch = cx.launch.launch % LAUNCHES + 1;
-    (launch << BLOCKS | block_tag(cx)) * u64::from(TAGGED_CLOCKS)
+    (launch_tag(cx.launch.launch) << BLOCKS | block_tag(cx)) * u64::from(TAGGED_CLOCKS)
+}
+
+/// The number of a launch within its age, from 1.
+pub(super) fn launch_tag(launch: u64) -> u64 {
+    launch % LAUNCHES + 1
+}
+
+/// The launch and the block of an entry of global memory.
+pub(super) fn origin(e: Entry) -> (u64, u64) {
+    let tag = e.clock() / u64::from(TAGGED_CLOCKS);
+    (tag >> BLOCKS, tag & ((1 << BLOCKS) - 1))
 }
 
 /// The bits of the block's number that are kept.
@@ -45,7 +61,7 @@ pub(super) fn block_tag(cx: &ExecContext<'_>) -> u64 {
 }
 
 /// The words that an access touches, with the bytes of each.
-fn words(at: u64, bytes: u32) -> impl Iterator<Item = (usize, u32)> {
+pub(super) fn words(at: u64, bytes: u32) -> impl Iterator<Item = (usize, u32)> {
     let (first, last) = (at / 4, (at + u64::from(bytes) - 1) / 4);
     (first..=last).map(move |w| {
         let low = at.saturating_sub(w * 4) as u32;
@@ -76,7 +92,7 @@ pub(crate) fn access(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, kind: A
             StateSpace::Global => {
                 // SAFETY: allocations are held by the launch.
                 let Some(a) = (unsafe { r.allocation[lane].as_ref() }) else { continue };
-                let Some(shadow) = a.shadow() else { continue };
+                let Some(shadow) = a.shadow(age(cx.launch.launch)) else { continue };
                 let base = tag(cx);
                 let now = base + clock % u64::from(TAGGED_CLOCKS);
                 for (w, mask) in words(r.address[lane] - a.base, bytes) {
@@ -239,6 +255,15 @@ fn global_conflict(cx: &ExecContext<'_>, old: Entry, me: Entry, base: u64, read:
     Some(Conflict::new(old, Some(block), read))
 }
 
+/// A place in the source, for a message.
+pub(super) fn place(location: Option<&Location>) -> String {
+    match location {
+        Some(l) if l.line > 0 => format!("{}:{}", l.file, l.line),
+        Some(l) => format!("PTX line {}", l.ptx_line),
+        None => "an unknown place".to_owned(),
+    }
+}
+
 #[cold]
 fn tell(cx: &mut ExecContext<'_>, r: &Resolved, lane: usize, at: u64, bytes: u32, kind: Access, c: Conflict) {
     let program = cx.launch.program;
@@ -256,18 +281,15 @@ fn tell(cx: &mut ExecContext<'_>, r: &Resolved, lane: usize, at: u64, bytes: u32
         _ if c.read => Access::Read,
         _ => Access::Write,
     };
-    let other =
-        Other { location: program.location(pc), instruction: program.text(pc).to_owned(), block, thread, access };
-    let word = |a: Access| match a {
-        Access::Write => "write",
-        Access::Atomic => "atomic",
-        _ => "read",
+    let other = Other {
+        kernel: None,
+        location: program.location(pc),
+        instruction: program.text(pc).to_owned(),
+        block,
+        thread,
+        access,
     };
-    let line = match &other.location {
-        Some(l) if l.line > 0 => format!("{}:{}", l.file, l.line),
-        Some(l) => format!("PTX line {}", l.ptx_line),
-        None => "an unknown place".to_owned(),
-    };
+    let line = place(other.location.as_ref());
     let space = r.space[lane];
     let name = if space == StateSpace::Shared { "shared" } else { "global" };
     let by = match c.elsewhere {
@@ -275,11 +297,11 @@ fn tell(cx: &mut ExecContext<'_>, r: &Resolved, lane: usize, at: u64, bytes: u32
         false => {
             let pending = if c.other.pending() { ", a `cp.async` that was not waited for" } else { "" };
             let [[bx, by, bz], [tx, ty, tz]] = [block, thread];
-            let what = word(access);
+            let what = verb(access);
             format!("the {what} at {line}{pending} by block ({bx},{by},{bz}), thread ({tx},{ty},{tz})")
         }
     };
-    let text = format!("race: {name} {} of {bytes} bytes at {at:#x} against {by}", word(kind));
+    let text = format!("race: {name} {} of {bytes} bytes at {at:#x} against {by}", verb(kind));
     let mut report = Details::new(Check::Race, FindingKind::Race, lane as u32, text);
     report.access = kind;
     report.space = space;

@@ -54,14 +54,18 @@ struct State {
 struct Front {
     stream: Weak<Stream>,
     after: Vec<NodeId>,
+    /// Of these the stream's own last node, if that is a kernel.
+    kernel: Option<NodeId>,
 }
 
 impl Capture {
     /// Records an operation of a participating stream.
     pub fn record(&self, driver: &Driver, stream: &Arc<Stream>, work: Work) -> DriverResult {
         let after = self.front(stream)?;
-        let node = self.graph.add(driver, work, after)?;
-        self.set_front(stream, vec![node]);
+        let kernel = matches!(work, Work::Kernel(_));
+        let programmatic = self.last_kernel(stream).filter(|_| work.is_programmatic()).into_iter().collect();
+        let node = self.graph.add(driver, work, after, programmatic)?;
+        self.set_front(stream, vec![node], kernel.then_some(node));
         Ok(())
     }
 
@@ -79,9 +83,14 @@ impl Capture {
         Ok(state.fronts.get(&stream.id).map(|front| front.after.clone()).unwrap_or_default())
     }
 
-    fn set_front(&self, stream: &Arc<Stream>, after: Vec<NodeId>) {
-        let front = Front { stream: Arc::downgrade(stream), after };
+    fn set_front(&self, stream: &Arc<Stream>, after: Vec<NodeId>, kernel: Option<NodeId>) {
+        let front = Front { stream: Arc::downgrade(stream), after, kernel };
         lock(&self.state).fronts.insert(stream.id, front);
+    }
+
+    /// The stream's own last node, if that is a kernel.
+    fn last_kernel(&self, stream: &Stream) -> Option<NodeId> {
+        lock(&self.state).fronts.get(&stream.id).and_then(|front| front.kernel)
     }
 
     /// Adds a stream to the capture; its next node depends on these.
@@ -99,7 +108,7 @@ impl Capture {
                 front.push(*node);
             }
         }
-        self.set_front(stream, front);
+        self.set_front(stream, front, self.last_kernel(stream));
         stream.set_capture(Some(self.clone()));
         Ok(())
     }
@@ -252,7 +261,7 @@ fn begin(
         state: Mutex::default(),
     });
     driver.captures.add(capture.clone());
-    capture.set_front(&stream, after);
+    capture.set_front(&stream, after, None);
     stream.set_capture(Some(capture));
     Ok(())
 }
@@ -298,7 +307,8 @@ fn update(driver: &Driver, handle: Handle, nodes: In<NodeId>, count: usize, flag
     }
     let mut front = if flags == 0 { capture.front(&stream)? } else { Vec::new() };
     front.extend(nodes);
-    capture.set_front(&stream, front);
+    let kernel = capture.last_kernel(&stream).filter(|kernel| front.contains(kernel));
+    capture.set_front(&stream, front, kernel);
     Ok(())
 }
 

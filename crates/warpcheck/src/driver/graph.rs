@@ -28,7 +28,12 @@ pub(super) struct Node {
     pub original: NodeId,
     pub work: Work,
     pub after: Vec<NodeId>,
+    /// Of these the kernels that this one, a kernel too, may overlap: programmatic edges.
+    pub programmatic: Vec<NodeId>,
 }
+
+/// `CUgraphEdgeData` of a programmatic edge: from the kernel's port `PROGRAMMATIC` (1), of type `PROGRAMMATIC` (1).
+const PROGRAMMATIC: u64 = 0x01_00_01;
 
 /// Memory that was allocated by nodes of a graph: it lives as long as the graph and what was
 /// made of it.
@@ -61,6 +66,12 @@ impl Node {
             Work::Allocate => 10,
             Work::Free(_) | Work::Retire(_) => 11,
         }
+    }
+
+    /// What it depends on, with the data of each edge.
+    fn edges(&self) -> Vec<Edge> {
+        let data = |id| if self.programmatic.contains(id) { PROGRAMMATIC } else { 0 };
+        self.after.iter().map(|id| (*id, data(id))).collect()
     }
 }
 
@@ -95,13 +106,19 @@ impl Graph {
         for node in &mut nodes {
             node.original = node.id;
             node.id = new[&node.id];
-            node.after.iter_mut().for_each(|id| *id = new[id]);
+            node.after.iter_mut().chain(&mut node.programmatic).for_each(|id| *id = new[id]);
         }
         Graph::with(driver, nodes, self.memory.clone())
     }
 
-    /// Adds a node.
-    pub fn add(self: &Arc<Self>, driver: &Driver, work: Work, after: Vec<NodeId>) -> DriverResult<NodeId> {
+    /// Adds a node; some of its dependencies may be programmatic.
+    pub fn add(
+        self: &Arc<Self>,
+        driver: &Driver,
+        work: Work,
+        after: Vec<NodeId>,
+        programmatic: Vec<NodeId>,
+    ) -> DriverResult<NodeId> {
         let work = match work {
             Work::Free(address) if lock(&self.memory.0).contains(&address) => Work::Retire(address),
             work => work,
@@ -113,7 +130,7 @@ impl Graph {
         if !after.iter().all(known) || distinct.len() != after.len() {
             return Err(CuResult::INVALID_VALUE);
         }
-        nodes.push(Node { id, original: 0, work, after });
+        nodes.push(Node { id, original: 0, work, after, programmatic });
         driver.nodes.enter(id, self.clone());
         Ok(id)
     }
@@ -188,18 +205,15 @@ fn edges(
     count: Out<usize>,
 ) -> DriverResult {
     let nodes = driver.graphs.get(graph)?.nodes();
-    let pairs: Vec<(Handle, Handle)> =
-        nodes.iter().flat_map(|node| node.after.iter().map(|before| (*before, node.id))).collect();
+    let edges: Vec<(Edge, Handle)> =
+        nodes.iter().flat_map(|node| node.edges().into_iter().map(|edge| (edge, node.id))).collect();
     count.required()?;
     if from.wanted() != to.wanted() {
         return Err(CuResult::INVALID_VALUE);
     }
-    if data.wanted() && from.wanted() {
-        (0..count.get()?).for_each(|index| data.at(index).set_if(0));
-    }
-    let (before, after): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+    let (before, after): (Vec<_>, Vec<_>) = edges.into_iter().unzip();
     let room = if from.wanted() { count.get()? } else { 0 };
-    give(&before, from, count)?;
+    give_edges(&before, (from, data), count)?;
     if from.wanted() {
         count.set(room)?;
         give(&after, to, count)?;
@@ -207,22 +221,39 @@ fn edges(
     Ok(())
 }
 
-fn dependents(driver: &Driver, id: NodeId) -> DriverResult<Vec<NodeId>> {
+/// A node at the other end of an edge, and the edge's data.
+type Edge = (NodeId, u64);
+
+/// [`give`] with the edges' data; it is an error not to ask for data that is not zero.
+fn give_edges(edges: &[Edge], (place, data): (Out<Handle>, Out<u64>), count: Out<usize>) -> DriverResult {
+    if place.wanted() && !data.wanted() && edges.iter().any(|(_, data)| *data != 0) {
+        return Err(CuResult::LOSSY_QUERY);
+    }
+    let (nodes, values): (Vec<_>, Vec<_>) = edges.iter().copied().unzip();
+    if place.wanted() && data.wanted() {
+        (0..count.get()?).for_each(|index| data.at(index).set_if(values.get(index).copied().unwrap_or(0)));
+    }
+    give(&nodes, place, count)
+}
+
+fn dependents(driver: &Driver, id: NodeId) -> DriverResult<Vec<Edge>> {
     let (graph, _) = node(driver, id)?;
-    let nodes = graph.nodes();
-    Ok(nodes.iter().filter(|node| node.after.contains(&id)).map(|node| node.id).collect())
+    let edge =
+        |node: &Node| node.edges().into_iter().find(|(before, _)| *before == id).map(|(_, data)| (node.id, data));
+    Ok(graph.nodes().iter().filter_map(edge).collect())
 }
 
 fn change_edges(
     driver: &Driver,
     graph: Handle,
-    (from, to): (In<Handle>, In<Handle>),
+    (from, to, data): (In<Handle>, In<Handle>, In<u64>),
     count: usize,
     add: bool,
 ) -> DriverResult {
     let graph = driver.graphs.get(graph)?;
+    let data = if data.is_null() { vec![0; count] } else { data.list(count)? };
     let pairs = from.list(count)?.into_iter().zip(to.list(count)?);
-    for (from, to) in pairs {
+    for ((from, to), data) in pairs.zip(data) {
         if !graph.has(from) || !graph.has(to) || from == to {
             return Err(CuResult::INVALID_VALUE);
         }
@@ -230,13 +261,20 @@ fn change_edges(
         if add && graph.ancestors(&[from]).contains(&to) {
             return Err(CuResult::INVALID_VALUE);
         }
+        let from_kernel = self::node(driver, from)?.1.kind() == 0;
         graph.change(to, |node| match (add, node.after.contains(&from)) {
             (true, false) => {
+                match data {
+                    0 => {}
+                    PROGRAMMATIC if from_kernel && node.kind() == 0 => node.programmatic.push(from),
+                    _ => return Err(CuResult::INVALID_VALUE),
+                }
                 node.after.push(from);
                 Ok(())
             }
-            (false, true) => {
+            (false, true) if node.edges().contains(&(from, data)) => {
                 node.after.retain(|id| *id != from);
+                node.programmatic.retain(|id| *id != from);
                 Ok(())
             }
             _ => Err(CuResult::INVALID_VALUE),
@@ -313,7 +351,7 @@ api! {
         edges(driver, graph, (from, to, Out::nowhere()), count)
     }
 
-    /// The dependencies of a graph; edges carry no data.
+    /// The dependencies of a graph, with their data.
     fn cuGraphGetEdges_v2[driver](
         graph: Handle, from: Out<Handle>, to: Out<Handle>, data: Out<u64>, count: Out<usize>,
     ) {
@@ -322,26 +360,26 @@ api! {
 
     /// The dependencies of a node.
     fn cuGraphNodeGetDependencies[driver](id: Handle, place: Out<Handle>, count: Out<usize>) {
-        give(&node(driver, id)?.1.after, place, count)
+        give_edges(&node(driver, id)?.1.edges(), (place, Out::nowhere()), count)
     }
 
-    /// The dependencies of a node; edges carry no data.
+    /// The dependencies of a node, with their data.
     fn cuGraphNodeGetDependencies_v2[driver](
-        id: Handle, place: Out<Handle>, _data: Out<u64>, count: Out<usize>,
+        id: Handle, place: Out<Handle>, data: Out<u64>, count: Out<usize>,
     ) {
-        give(&node(driver, id)?.1.after, place, count)
+        give_edges(&node(driver, id)?.1.edges(), (place, data), count)
     }
 
     /// The nodes that depend on a node.
     fn cuGraphNodeGetDependentNodes[driver](id: Handle, place: Out<Handle>, count: Out<usize>) {
-        give(&dependents(driver, id)?, place, count)
+        give_edges(&dependents(driver, id)?, (place, Out::nowhere()), count)
     }
 
-    /// The nodes that depend on a node; edges carry no data.
+    /// The nodes that depend on a node, with the edges' data.
     fn cuGraphNodeGetDependentNodes_v2[driver](
-        id: Handle, place: Out<Handle>, _data: Out<u64>, count: Out<usize>,
+        id: Handle, place: Out<Handle>, data: Out<u64>, count: Out<usize>,
     ) {
-        give(&dependents(driver, id)?, place, count)
+        give_edges(&dependents(driver, id)?, (place, data), count)
     }
 
     /// The kind of a node.
@@ -354,28 +392,28 @@ api! {
     fn cuGraphAddDependencies[driver](
         graph: Handle, from: In<Handle>, to: In<Handle>, count: usize,
     ) {
-        change_edges(driver, graph, (from, to), count, true)
+        change_edges(driver, graph, (from, to, In::from_address(0)), count, true)
     }
 
-    /// Adds dependencies; edges carry no data.
+    /// Adds dependencies with data: none, or that of a programmatic edge.
     fn cuGraphAddDependencies_v2[driver](
-        graph: Handle, from: In<Handle>, to: In<Handle>, _data: In<u64>, count: usize,
+        graph: Handle, from: In<Handle>, to: In<Handle>, data: In<u64>, count: usize,
     ) {
-        change_edges(driver, graph, (from, to), count, true)
+        change_edges(driver, graph, (from, to, data), count, true)
     }
 
     /// Removes dependencies.
     fn cuGraphRemoveDependencies[driver](
         graph: Handle, from: In<Handle>, to: In<Handle>, count: usize,
     ) {
-        change_edges(driver, graph, (from, to), count, false)
+        change_edges(driver, graph, (from, to, In::from_address(0)), count, false)
     }
 
-    /// Removes dependencies; edges carry no data.
+    /// Removes dependencies with data.
     fn cuGraphRemoveDependencies_v2[driver](
-        graph: Handle, from: In<Handle>, to: In<Handle>, _data: In<u64>, count: usize,
+        graph: Handle, from: In<Handle>, to: In<Handle>, data: In<u64>, count: usize,
     ) {
-        change_edges(driver, graph, (from, to), count, false)
+        change_edges(driver, graph, (from, to, data), count, false)
     }
 
     /// Removes a node and its dependencies.
@@ -383,7 +421,10 @@ api! {
         let graph = driver.nodes.remove(id)?;
         let mut nodes = lock(&graph.body);
         nodes.retain(|node| node.id != id);
-        nodes.iter_mut().for_each(|node| node.after.retain(|before| *before != id));
+        for node in nodes.iter_mut() {
+            node.after.retain(|before| *before != id);
+            node.programmatic.retain(|before| *before != id);
+        }
         Ok(())
     }
 

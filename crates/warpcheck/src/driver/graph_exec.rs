@@ -11,8 +11,9 @@ use super::state::Driver;
 use super::stream;
 use super::structs::{Copy3D, FillNode, HostNode, InstantiateParameters, KernelNode, UpdateResult};
 use super::table::{Handle, lock};
-use super::work::Work;
+use super::work::{Position, Work};
 use crate::clock::Times;
+use crate::engine::Grid;
 use std::collections::HashMap;
 use std::ffi::c_uint;
 use std::sync::{Arc, Mutex};
@@ -36,6 +37,8 @@ struct Step {
     work: Work,
     /// Earlier steps that it depends on.
     after: Vec<usize>,
+    /// Of these the kernels that it may overlap.
+    programmatic: Vec<usize>,
     enabled: bool,
 }
 
@@ -58,10 +61,11 @@ impl GraphPlan {
             for node in open {
                 if node.after.iter().all(|id| place.contains_key(id)) {
                     let kind = node.kind();
-                    let Node { id, work, after, .. } = node;
-                    let after = after.iter().map(|id| place[id]).collect();
+                    let Node { id, work, after, programmatic, .. } = node;
+                    let [after, programmatic] =
+                        [after, programmatic].map(|list| list.iter().map(|id| place[id]).collect());
                     place.insert(id, steps.len());
-                    steps.push(Step { id, kind, work, after, enabled: true });
+                    steps.push(Step { id, kind, work, after, programmatic, enabled: true });
                 } else {
                     later.push(node);
                 }
@@ -98,13 +102,18 @@ impl GraphPlan {
     pub fn run(&self, driver: &'static Driver, context: &Arc<Context>, begun: f64) -> DriverResult<Cost> {
         let mut units = Times::default();
         let mut ends = vec![0.0; self.steps.len()];
+        let mut grids: Vec<Option<Arc<Grid>>> = vec![None; self.steps.len()];
         for index in self.order(driver.options().launch.schedule) {
             let step = &self.steps[index];
             let start = step.after.iter().map(|index| ends[*index]).fold(0.0, f64::max);
+            let overlapped: Vec<_> = step.programmatic.iter().filter_map(|&index| grids[index].clone()).collect();
+            let mut position =
+                Position { begun: begun + start, fixed: clock::NODE, overlapped: &overlapped, grid: None };
             let cost = match step.enabled {
-                true => step.work.run(driver, context, begun + start, clock::NODE)?,
+                true => step.work.run(driver, context, &mut position)?,
                 false => Cost::default(),
             };
+            grids[index] = position.grid;
             units.add(&cost.units);
             ends[index] = start + cost.time;
         }
@@ -119,7 +128,7 @@ impl GraphPlan {
         self.steps.iter().zip(&other.steps).find_map(|(old, new)| {
             let result = if old.kind != new.kind {
                 3
-            } else if old.after != new.after {
+            } else if old.after != new.after || old.programmatic != new.programmatic {
                 2
             } else {
                 return None;

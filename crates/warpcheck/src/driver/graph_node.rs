@@ -29,7 +29,7 @@ impl Place {
         self.out.required()?;
         let graph = driver.graphs.get(self.graph)?;
         let after = self.after.list(self.count)?;
-        self.out.set(graph.add(driver, work?, after)?)
+        self.out.set(graph.add(driver, work?, after, Vec::new())?)
     }
 }
 

@@ -11,7 +11,7 @@ use super::state::Driver;
 use super::stream;
 use super::structs::LaunchConfig;
 use super::table::Handle;
-use super::work::Work;
+use super::work::{Position, Work};
 use crate::launch::{Fault, Launch};
 use crate::profile::Profile;
 use crate::report::LaunchFacts;
@@ -33,6 +33,8 @@ pub(super) struct KernelLaunch {
     pub block: [u32; 3],
     pub dynamic_shared: u32,
     pub parameters: Vec<u8>,
+    /// Whether it may overlap the kernel before it in its stream.
+    pub programmatic: bool,
     /// Pointers to the parameters, for queries of a graph node.
     pointers: OnceLock<Vec<usize>>,
 }
@@ -82,15 +84,24 @@ impl KernelLaunch {
         }
         let parameters = parameters(kernel, values, extra)?;
         let pointers = OnceLock::new();
-        Ok(KernelLaunch { function, function_handle, grid, block, dynamic_shared, parameters, pointers })
+        Ok(KernelLaunch {
+            function,
+            function_handle,
+            grid,
+            block,
+            dynamic_shared,
+            parameters,
+            programmatic: false,
+            pointers,
+        })
     }
 
-    /// Runs the kernel, whose launch costs `fixed` ns; returns its modelled cost.
-    pub fn run(&self, driver: &Driver, context: &Context, fixed: f64) -> DriverResult<clock::Cost> {
+    /// Runs the kernel at its place in a stream or graph; returns its modelled cost.
+    pub fn run(&self, driver: &Driver, context: &Context, position: &mut Position<'_>) -> DriverResult<clock::Cost> {
         let options = driver.options().launch;
         let profile = driver.profile(context.device);
         let started = Instant::now();
-        let outcome = driver.engine.launch(
+        let mut outcome = driver.engine.launch_dependent(
             &Launch {
                 kernel: &self.function.kernel,
                 device: context.device,
@@ -101,8 +112,10 @@ impl KernelLaunch {
                 params: &self.parameters,
             },
             &options,
+            position.overlapped,
         );
-        let cost = clock::kernel(profile, fixed, outcome.counters.as_ref(), started.elapsed());
+        position.grid = outcome.grid.take();
+        let cost = clock::kernel(profile, position.fixed, outcome.counters.as_ref(), started.elapsed());
         let error = outcome.error;
         let launch = driver.next_launch();
         let facts = LaunchFacts {
@@ -112,6 +125,7 @@ impl KernelLaunch {
             block: self.block,
             device: context.device,
             time_ns: cost.time,
+            programmatic: self.programmatic,
         };
         driver.report.launched(&facts, outcome);
         error.map_or(Ok(cost), |fault| Err(code(fault)))
@@ -185,9 +199,12 @@ fn launch(
     shared: u32,
     stream: Handle,
     parameters: (In<*const u8>, In<usize>),
+    programmatic: bool,
 ) -> DriverResult {
     let stream = stream_of(driver, context, stream)?;
-    let launch = KernelLaunch::check(driver, function, grid, block, shared, parameters)?;
+    let mut launch = KernelLaunch::check(driver, function, grid, block, shared, parameters)?;
+    // Older devices run kernels of a stream one after another.
+    launch.programmatic = programmatic && driver.profile(context.device).sm() >= 90;
     if launch.function.context_handle != context.handle {
         return Err(CuResult::INVALID_HANDLE);
     }
@@ -204,29 +221,31 @@ fn refuse_cooperative(driver: &Driver) -> DriverResult {
     Err(CuResult::NOT_SUPPORTED)
 }
 
-/// Checks the attributes of `cuLaunchKernelEx`: hints are ignored, attributes that change semantics are errors.
-fn check_attributes(driver: &Driver, config: &LaunchConfig) -> DriverResult {
+/// Checks the attributes of `cuLaunchKernelEx`: hints are ignored, attributes that change semantics are errors. Whether the
+/// launch may overlap the kernel before it.
+fn check_attributes(driver: &Driver, config: &LaunchConfig) -> DriverResult<bool> {
     let attributes = In::from_address(config.attributes as usize).list(config.count as usize);
     let attributes: Vec<super::structs::LaunchAttribute> = attributes?;
+    let mut programmatic = false;
     for attribute in attributes {
         match attribute.id {
             // Nothing; window, policy, preference, priority, memory domains, carve-out: hints.
             0 | 1 | 3 | 5 | 8 | 9 | 10 | 14 => {}
             2 if attribute.value[0] == 0 => {}
-            2 => return refuse_cooperative(driver),
+            2 => return refuse_cooperative(driver).map(|()| false),
             // A cluster of one block is no cluster.
             4 | 11 if attribute.value[..3].iter().all(|extent| *extent <= 1) => {}
             4 | 11 => {
                 driver.report.note("a launch with clusters is refused: they are not supported");
                 return Err(CuResult::NOT_SUPPORTED);
             }
-            // Programmatic launch allows an early start and does not require it.
-            6 => {}
+            // CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+            6 => programmatic = attribute.value[0] != 0,
             7 | 12 | 13 => return Err(CuResult::NOT_SUPPORTED),
             _ => return Err(CuResult::INVALID_VALUE),
         }
     }
-    Ok(())
+    Ok(programmatic)
 }
 
 api! {
@@ -238,7 +257,7 @@ api! {
         shared: c_uint, stream: Handle, values: In<*const u8>, extra: In<usize>,
     ) {
         let (grid, block) = ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]);
-        launch(driver, context, function, grid, block, shared, stream, (values, extra))
+        launch(driver, context, function, grid, block, shared, stream, (values, extra), false)
     }
 
     /// Launches a kernel with attributes.
@@ -246,9 +265,9 @@ api! {
         config: In<LaunchConfig>, function: Handle, values: In<*const u8>, extra: In<usize>,
     ) {
         let config = config.get()?;
-        check_attributes(driver, &config)?;
+        let programmatic = check_attributes(driver, &config)?;
         let LaunchConfig { grid, block, shared_bytes, stream, .. } = config;
-        launch(driver, context, function, grid, block, shared_bytes, stream, (values, extra))
+        launch(driver, context, function, grid, block, shared_bytes, stream, (values, extra), programmatic)
     }
 
     /// Launches a cooperative kernel: not supported.

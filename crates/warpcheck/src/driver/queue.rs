@@ -6,7 +6,8 @@ use super::context::{self, Context};
 use super::result::{CuResult, DriverResult};
 use super::state::{self, Driver};
 use super::table::{Handle, lock, next_id};
-use super::work::Work;
+use super::work::{Position, Work};
+use crate::engine::Grid;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -91,6 +92,8 @@ struct QueueState {
     last: Arc<Fence>,
     /// Modelled time at which the last operation finished.
     time: f64,
+    /// The last operation, if it was a kernel; events do not count.
+    grid: Option<Arc<Grid>>,
     capture: Option<Arc<Capture>>,
 }
 
@@ -119,6 +122,7 @@ impl Stream {
                 closed: false,
                 last: Fence::finished(0.0),
                 time: 0.0,
+                grid: None,
                 capture: None,
             }),
             changed: Condvar::new(),
@@ -214,15 +218,19 @@ impl Stream {
 
     /// Runs an operation; the caller has set `running`.
     fn perform(&self, driver: &'static Driver, context: &Arc<Context>, pending: Pending) {
-        let begun = pending
-            .waits
-            .iter()
-            .map(|fence| fence.time())
-            .fold(lock(&self.state).time.max(pending.submitted), f64::max);
+        let waits = pending.waits.iter().map(|fence| fence.time());
+        let mut state = lock(&self.state);
+        let begun = waits.fold(state.time.max(pending.submitted), f64::max);
+        let before = match pending.work {
+            Work::Nothing => None,
+            _ => state.grid.take().filter(|_| pending.work.is_programmatic()),
+        };
+        drop(state);
+        let mut position = Position { begun, fixed: clock::LAUNCH, overlapped: before.as_slice(), grid: None };
         let mut end = begun;
         let error = context.error();
         if error == CuResult::SUCCESS {
-            let outcome = catch_unwind(AssertUnwindSafe(|| pending.work.run(driver, context, begun, clock::LAUNCH)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| pending.work.run(driver, context, &mut position)));
             match outcome {
                 Ok(Ok(cost)) => end += cost.time,
                 Ok(Err(code)) => context.fail(code),
@@ -236,6 +244,9 @@ impl Stream {
         }
         let mut state = lock(&self.state);
         state.time = end;
+        if position.grid.is_some() {
+            state.grid = position.grid;
+        }
         state.running = false;
         drop(state);
         pending.fence.finish(end);

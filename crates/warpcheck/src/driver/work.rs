@@ -10,6 +10,7 @@ use super::ownership;
 use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::table::Handle;
+use crate::engine::Grid;
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -84,7 +85,25 @@ pub(super) enum HostFunction {
     Callback { function: unsafe extern "C" fn(usize, CuResult, *mut c_void), stream: Handle, data: usize },
 }
 
+/// Where an operation stands in a stream or a graph.
+#[derive(Debug)]
+pub(super) struct Position<'p> {
+    /// The modelled time at which it begins.
+    pub begun: f64,
+    /// The fixed cost of a kernel there, in ns.
+    pub fixed: f64,
+    /// The kernels before it that it may overlap.
+    pub overlapped: &'p [Arc<Grid>],
+    /// After a kernel: what it was, for those that may overlap it.
+    pub grid: Option<Arc<Grid>>,
+}
+
 impl Work {
+    /// Whether it is a kernel that may overlap the one before it.
+    pub fn is_programmatic(&self) -> bool {
+        matches!(self, Work::Kernel(kernel) if kernel.programmatic)
+    }
+
     /// Whether it may wait for the client's threads: in a host function, or for an event.
     pub fn calls_host(&self) -> bool {
         match self {
@@ -101,13 +120,17 @@ impl Work {
         }
     }
 
-    /// Runs the operation, which begins at a modelled time; `launch` is the fixed cost of a kernel where it stands, in ns.
-    /// Returns its modelled cost.
-    pub fn run(&self, driver: &'static Driver, context: &Arc<Context>, begun: f64, launch: f64) -> DriverResult<Cost> {
+    /// Runs the operation; returns its modelled cost.
+    pub fn run(
+        &self,
+        driver: &'static Driver,
+        context: &Arc<Context>,
+        position: &mut Position<'_>,
+    ) -> DriverResult<Cost> {
         let profile = driver.profile(context.device);
         match self {
             Work::Nothing | Work::Allocate | Work::Retire(_) => Ok(Cost::default()),
-            Work::Kernel(kernel) => kernel.run(driver, context, launch),
+            Work::Kernel(kernel) => kernel.run(driver, context, position),
             Work::Copy(copy) => copy.run(driver).map(|()| clock::copy(profile, copy).into()),
             Work::Fill(fill) => fill.run(driver).map(|()| clock::fill(profile, fill).into()),
             Work::Host(function) => {
@@ -115,7 +138,7 @@ impl Work {
                 Ok(clock::HOST_FUNCTION.into())
             }
             Work::Record(event) => {
-                event.mark_now(begun);
+                event.mark_now(position.begun);
                 Ok(Cost::default())
             }
             Work::Wait(event) => {
@@ -126,7 +149,7 @@ impl Work {
                 ownership::release(driver, *address)?;
                 Ok(Cost::default())
             }
-            Work::Graph(program) => program.run(driver, context, begun),
+            Work::Graph(program) => program.run(driver, context, position.begun),
         }
     }
 }

@@ -128,6 +128,9 @@ impl Block {
         std::mem::swap(&mut self.checker, &mut cx.checker.block);
         std::mem::swap(&mut self.printed, &mut cx.printed);
         let end = self.rounds(cx);
+        if end == End::Done {
+            crate::check::overlap::done(cx);
+        }
         std::mem::swap(&mut self.printed, &mut cx.printed);
         std::mem::swap(&mut self.checker, &mut cx.checker.block);
         if end != End::Suspended && !self.printed.is_empty() {

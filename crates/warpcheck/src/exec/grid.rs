@@ -1,6 +1,9 @@
 //! A launch: distributes blocks over host threads and merges their results.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 use super::{
     AllocCache, Event, ExecContext, LaunchState,
@@ -8,7 +11,12 @@ use super::{
     schedule::{Scheduler, What},
 };
 use crate::{
-    check::{Checker, order::Order},
+    check::{
+        Checker,
+        order::Order,
+        overlap::{Grid, Overlap},
+        race,
+    },
     launch::{Fault, Launch, LaunchOptions, Outcome},
     memory::Space,
 };
@@ -16,8 +24,11 @@ use crate::{
 /// Counts launches, for the special register and for the shadows of races.
 static LAUNCHES: AtomicU64 = AtomicU64::new(1);
 
-/// Runs a launch to its end.
-pub(crate) fn run(space: &Space, launch: &Launch<'_>, options: &LaunchOptions) -> Outcome {
+/// Whether some launch had predecessors that might still run: what they touched is then needed.
+static OVERLAPPING: AtomicBool = AtomicBool::new(false);
+
+/// Runs a launch, a programmatic dependent of those in `after`, to its end.
+pub(crate) fn run(space: &Space, launch: &Launch<'_>, options: &LaunchOptions, after: &[Arc<Grid>]) -> Outcome {
     let kernel = launch.kernel;
     let program = &*kernel.program;
     let threads = launch.block.iter().map(|&b| u64::from(b)).product::<u64>();
@@ -38,8 +49,9 @@ pub(crate) fn run(space: &Space, launch: &Launch<'_>, options: &LaunchOptions) -
     let workers = workers.min(usize::try_from(blocks).unwrap_or(usize::MAX)).max(1);
     // As many blocks are resident as on a device of this size, so that blocks that wait for each other make progress.
     let resident = (launch.profile.sms as usize * 16).max(workers);
+    let number = LAUNCHES.fetch_add(1, Ordering::Relaxed);
     let state = LaunchState {
-        kernel: &kernel.name,
+        kernel,
         program,
         options,
         space,
@@ -53,13 +65,17 @@ pub(crate) fn run(space: &Space, launch: &Launch<'_>, options: &LaunchOptions) -
         sms: launch.profile.sms,
         device: launch.device,
         l2_bytes: launch.profile.l2_bytes,
-        launch: LAUNCHES.fetch_add(1, Ordering::Relaxed),
+        launch: number,
         scheduler: Scheduler::new(blocks, resident, options.schedule, program.ordered),
         races: options.race.then(Order::new),
+        overlap: options.race.then(|| Overlap::after(number, after)).flatten(),
         stores: Default::default(),
     };
     if options.race {
-        state.table.forget(state.launch / crate::check::race::LAUNCHES);
+        if state.overlap.is_some() {
+            OVERLAPPING.store(true, Ordering::Relaxed);
+        }
+        state.table.forget(race::age(number), OVERLAPPING.load(Ordering::Relaxed));
     }
     let mut reports = if workers == 1 {
         vec![run_worker(&state)]
@@ -98,6 +114,7 @@ impl WorkerResult {
     fn outcome(self, launch: &LaunchState<'_>) -> Outcome {
         let mut outcome = self.checker.finish(launch);
         outcome.error = self.fault;
+        outcome.grid = launch.options.race.then(|| Grid::new(launch));
         outcome
     }
 }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use crate::{
     check::Checker,
-    launch::{Fault, LaunchOptions},
+    launch::{Fault, Kernel, LaunchOptions},
     memory::{Allocation, Table},
     program::Program,
 };
@@ -67,7 +67,7 @@ impl AllocCache {
 
 /// The state that all blocks of a launch share (not GPU shared memory).
 pub(crate) struct LaunchState<'a> {
-    pub(crate) kernel: &'a str,
+    pub(crate) kernel: &'a Kernel,
     pub(crate) program: &'a Program,
     pub(crate) options: &'a LaunchOptions,
     pub(crate) space: &'a crate::memory::Space,
@@ -84,6 +84,8 @@ pub(crate) struct LaunchState<'a> {
     pub(crate) launch: u64,
     pub(crate) scheduler: schedule::Scheduler,
     pub(crate) races: Option<crate::check::order::Order>,
+    /// The launches that may run meanwhile, if there are any.
+    pub(crate) overlap: Option<crate::check::overlap::Overlap>,
     /// Held while a store is checked and performed, with the race check: whether it changes anything depends on
     /// the old contents, which a block on another host thread must not change in between.
     pub(crate) stores: std::sync::Mutex<()>,

@@ -27,5 +27,15 @@ pub(crate) unsafe fn fence(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
 }
 
+/// `griddepcontrol.wait`.
+pub(crate) unsafe fn grid_wait(cx: &mut ExecContext<'_>, _: &Inst, m: u32) {
+    crate::check::overlap::wait(cx, m);
+}
+
+/// `griddepcontrol.launch_dependents`.
+pub(crate) unsafe fn grid_trigger(cx: &mut ExecContext<'_>, _: &Inst, m: u32) {
+    crate::check::overlap::trigger(cx, m);
+}
+
 /// Nothing.
 pub(crate) unsafe fn nothing(_: &mut ExecContext<'_>, _: &Inst, _: u32) {}

@@ -54,7 +54,12 @@ impl<'a> Lowering<'a, '_> {
                 self.emit(i).map(|_| ())
             }
             "pmevent" => self.plain([special::nothing; 3], c, 0, [0; 3], 0),
-            "griddepcontrol" | "setmaxnreg" => {
+            "griddepcontrol" => {
+                now.needs(90, self.sm)?;
+                let handler = if now.has("wait") { special::grid_wait } else { special::grid_trigger };
+                self.plain([handler; 3], c, 0, [0; 3], 0)
+            }
+            "setmaxnreg" => {
                 now.needs(90, self.sm)?;
                 self.plain([special::nothing; 3], c, 0, [0; 3], 0)
             }

@@ -57,9 +57,9 @@ pub struct Allocation {
     pub(crate) host: *mut u8,
     /// One bit per byte, set when written; `None` if the host can write unobserved.
     pub(crate) written: Option<Mapping>,
-    /// Shadow of the race check: two words per word of memory, allocated on first use.
-    pub(crate) shadow: OnceLock<Option<Mapping>>,
-    /// The age that the shadow's entries are of.
+    /// Shadow of the race check, two words per word of memory, allocated on first use: that of the even ages and that of the odd.
+    pub(crate) shadow: [OnceLock<Option<Mapping>>; 2],
+    /// The age of the newest launch.
     pub(crate) age: AtomicU64,
     #[allow(dead_code)] // Held for its Drop.
     pub(crate) backing: Backing,
@@ -112,9 +112,7 @@ impl Allocation {
     }
 
     fn bits(&self) -> Option<&[AtomicU64]> {
-        let map = self.written.as_ref()?;
-        // SAFETY: the mapping is page-aligned, zeroed, and lives as long as `self`.
-        Some(unsafe { std::slice::from_raw_parts(map.start().cast::<AtomicU64>(), map.bytes() / 8) })
+        self.written.as_ref().map(words)
     }
 
     /// Marks `[offset, offset + bytes)` as written.
@@ -167,21 +165,37 @@ impl Allocation {
         }
     }
 
-    /// Clears the shadow words of another age: entries distinguish only a few launches.
-    pub(crate) fn forget(&self, age: u64) {
-        if let Some(Some(map)) = self.shadow.get()
-            && self.age.swap(age, Ordering::Relaxed) != age
-        {
-            map.clear();
+    /// A launch of this age begins: entries distinguish only the launches of an age, so those of other ages are cleared; with
+    /// `keep` all but those of the age before.
+    pub(crate) fn forget(&self, age: u64, keep: bool) {
+        if self.age.load(Ordering::Relaxed) == age || self.age.swap(age, Ordering::Relaxed) == age {
+            return;
+        }
+        for (parity, map) in (0..).zip(&self.shadow) {
+            if let Some(Some(map)) = map.get()
+                && !(keep && parity != age % 2)
+            {
+                map.clear();
+            }
         }
     }
 
-    /// The race check's shadow words: two per four bytes.
-    pub(crate) fn shadow(&self) -> Option<&[AtomicU64]> {
-        let map = self.shadow.get_or_init(|| Mapping::new((self.size as usize).div_ceil(4) * 16)).as_ref()?;
-        // SAFETY: as for `bits`.
-        Some(unsafe { std::slice::from_raw_parts(map.start().cast::<AtomicU64>(), map.bytes() / 8) })
+    /// The race check's shadow words of an age: two per four bytes.
+    pub(crate) fn shadow(&self, age: u64) -> Option<&[AtomicU64]> {
+        let map = &self.shadow[(age % 2) as usize];
+        map.get_or_init(|| Mapping::new((self.size as usize).div_ceil(4) * 16)).as_ref().map(words)
     }
+
+    /// The same, unless no launch of that age has touched the memory.
+    pub(crate) fn known_shadow(&self, age: u64) -> Option<&[AtomicU64]> {
+        self.shadow[(age % 2) as usize].get()?.as_ref().map(words)
+    }
+}
+
+/// The 64-bit words of a mapping.
+fn words(map: &Mapping) -> &[AtomicU64] {
+    // SAFETY: the mapping is page-aligned, zeroed when it was made, and borrowed.
+    unsafe { std::slice::from_raw_parts(map.start().cast::<AtomicU64>(), map.bytes() / 8) }
 }
 
 /// Calls `f(word, mask)` for the 64-bit words that hold the bits of a range, until it says `false`.

@@ -84,9 +84,9 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Starts a new age of the race check's words.
-    pub(crate) fn forget(&self, age: u64) {
-        self.entries.iter().for_each(|a| a.forget(age));
+    /// A launch of this age of the race check's words begins; `keep` the age before.
+    pub(crate) fn forget(&self, age: u64, keep: bool) {
+        self.entries.iter().for_each(|a| a.forget(age, keep));
     }
 
     /// The allocation that holds `address`.

@@ -60,6 +60,9 @@ pub struct KernelTotals {
     pub name: String,
     /// Its launches.
     pub launches: u64,
+    /// Those that may overlap the kernel before them (programmatic stream serialization).
+    #[serde(default)]
+    pub programmatic: u64,
     /// Threads in all of them.
     pub threads: u64,
     /// Modelled time in ns.
@@ -77,6 +80,7 @@ impl KernelTotals {
     pub fn add(&mut self, facts: &LaunchFacts, counters: Option<&Counters>) {
         let product = |size: [u32; 3]| size.iter().map(|n| u64::from(*n)).product::<u64>();
         self.launches += 1;
+        self.programmatic += u64::from(facts.programmatic);
         self.threads += product(facts.grid) * product(facts.block);
         self.time_ns += facts.time_ns;
         self.registers = facts.kernel.registers;
@@ -87,6 +91,7 @@ impl KernelTotals {
     /// Adds the totals of another process.
     pub fn merge(&mut self, other: &KernelTotals) {
         self.launches += other.launches;
+        self.programmatic += other.programmatic;
         self.threads += other.threads;
         self.time_ns += other.time_ns;
         self.registers = self.registers.max(other.registers);

@@ -186,8 +186,12 @@ pub(super) fn finding_text(finding: &Finding, facts: &LaunchFacts, style: Style)
         note(allocation_text(info, finding.address));
     }
     if let Some(other) = &finding.other {
+        let (kernel, running) = match &other.kernel {
+            Some(kernel) => (format!("kernel {kernel} "), ", which may still run"),
+            None => (String::new(), ""),
+        };
         note(format!(
-            "against the {} at {} by block {} thread {}",
+            "against the {} at {} by {kernel}block {} thread {}{running}",
             access_text(other.access).unwrap_or("access"),
             place_text(other.location.as_ref()),
             triple(other.block),

@@ -3,7 +3,8 @@
 //! A case is CUDA C in a `.cu` file in which `«bad¦good»` is the first alternative in the faulty kernel and the second in its twin. The
 //! line with `// FAULT` is where the fault must be found; of a race `// OTHER` is the other side's. Every fault must be
 //! found in every order of warps and blocks, be of the right kind, at the right line, with nothing else found beside
-//! it; and nothing at all may be found in a twin.
+//! it; and nothing at all may be found in a twin. Kernels `a` and `b` of a case run before it, each a programmatic dependent of
+//! the one before; nothing may be found in them.
 
 #[path = "../support/mod.rs"]
 #[macro_use]
@@ -15,6 +16,7 @@ mod bounds_shared;
 mod init;
 mod lifetime;
 mod misaligned;
+mod overlap;
 mod race_global;
 mod race_shared;
 mod stuck;
@@ -63,6 +65,11 @@ pub fn case(name: &'static str, kinds: &'static [FindingKind], (grid, block): (u
 }
 
 impl Case {
+    /// For devices of compute capability 9.0.
+    pub fn hopper(self) -> Case {
+        Case { target: 90, ..self }
+    }
+
     /// With a block in two dimensions.
     pub fn block(self, x: u32, y: u32) -> Case {
         Case { block: [x, y, 1], ..self }
@@ -92,7 +99,11 @@ fn choose(source: &str, bad: bool) -> String {
         rest = &rest[end + 2..];
     }
     text += rest;
-    text.replace("kernel k(", "extern \"C\" __global__ void k(")
+    let text = text.replace("await_grids()", "asm volatile(\"griddepcontrol.wait;\" ::: \"memory\")");
+    let text = text.replace("start_dependents()", "asm volatile(\"griddepcontrol.launch_dependents;\" ::: \"memory\")");
+    ["a(", "b(", "k("].iter().fold(text, |text, name| {
+        text.replace(&format!("kernel {name}"), &format!("extern \"C\" __global__ void {name}"))
+    })
 }
 
 fn lines(source: &str, mark: &str) -> Vec<u32> {
@@ -144,7 +155,15 @@ fn run(case: &Case, ptx: &str, bad: bool, options: &LaunchOptions) -> Result<Out
         dynamic_shared: if bad { case.shared.0 } else { case.shared.1 },
         params: &params,
     };
-    Ok(gpu.engine.launch(&launch, options))
+    let mut before = None;
+    for kernel in ["a", "b"].iter().filter_map(|name| module.kernel(name)) {
+        let outcome = gpu.engine.launch_dependent(&Launch { kernel: &kernel, ..launch }, options, before.as_slice());
+        if let Some(finding) = outcome.findings.first() {
+            return Err(format!("found before: {}", finding.message));
+        }
+        before = outcome.grid;
+    }
+    Ok(gpu.engine.launch_dependent(&launch, options, before.as_slice()))
 }
 
 /// What is wrong with what was found in the faulty kernel.
