@@ -5,6 +5,7 @@
 #include "prelude.cuh"
 
 KERNEL void __launch_bounds__(256) add(const T* x, T* y, u32 relu, u32 len) {
+    begin_kernel();
     for_pack((blockIdx.x * 256 + threadIdx.x) * 4, len, [&](auto width, u32 i) {
         constexpr int V = width.value;
         Pack<V> from = load<V>(x + i), to = load<V>(y + i);

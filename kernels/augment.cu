@@ -66,6 +66,7 @@ DEVICE float mean_grey(const u8* image, int side, int shift_x, int shift_y, floa
 
 // Shared memory: (rows · S · 3 rounded up to 16) + 16 bytes.
 KERNEL void __launch_bounds__(256) augment(const u8* images, const uint2* draws, T* out, Augment s) {
+    begin_kernel();
     extern __shared__ uint4 shared_words[];
     u8* shared = (u8*)shared_words;
     u32 n = blockIdx.x / s.bands, band = blockIdx.x % s.bands;

@@ -55,10 +55,22 @@ template <int V> DEVICE void backward(const T* dy, T* dx, const AvgPool& s) {
 }
 
 // y (N, P, Q, C) from x (N, H, W, C); C a multiple of 4.
-KERNEL void __launch_bounds__(256) avgpool_forward(const T* x, T* y, AvgPool s) { forward<4>(x, y, s); }
+KERNEL void __launch_bounds__(256) avgpool_forward(const T* x, T* y, AvgPool s) {
+    begin_kernel();
+    forward<4>(x, y, s);
+}
 // The same for any C.
-KERNEL void __launch_bounds__(256) avgpool_forward_odd(const T* x, T* y, AvgPool s) { forward<1>(x, y, s); }
+KERNEL void __launch_bounds__(256) avgpool_forward_odd(const T* x, T* y, AvgPool s) {
+    begin_kernel();
+    forward<1>(x, y, s);
+}
 // dx (N, H, W, C) from dy (N, P, Q, C); C a multiple of 4.
-KERNEL void __launch_bounds__(256) avgpool_backward(const T* dy, T* dx, AvgPool s) { backward<4>(dy, dx, s); }
+KERNEL void __launch_bounds__(256) avgpool_backward(const T* dy, T* dx, AvgPool s) {
+    begin_kernel();
+    backward<4>(dy, dx, s);
+}
 // The same for any C.
-KERNEL void __launch_bounds__(256) avgpool_backward_odd(const T* dy, T* dx, AvgPool s) { backward<1>(dy, dx, s); }
+KERNEL void __launch_bounds__(256) avgpool_backward_odd(const T* dy, T* dx, AvgPool s) {
+    begin_kernel();
+    backward<1>(dy, dx, s);
+}

@@ -56,6 +56,7 @@ template <typename F> DEVICE void for_rows(u32 start, u32 end, F f) {
 
 // partial (chunks, 2, C) = mean and squared deviations of each chunk's rows.
 KERNEL void __launch_bounds__(256) batchnorm_moments(const T* x, float* partial, BatchNorm s) {
+    begin_kernel();
     __shared__ Moments warps[WARPS][32];
     u32 c = channel(s), chunk = blockIdx.x / s.blocks, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     u32 first = chunk * s.chunk, end = min(first + s.chunk, s.rows);
@@ -86,6 +87,7 @@ KERNEL void __launch_bounds__(256) batchnorm_moments(const T* x, float* partial,
 // Combines the chunks: statistics (2, C) = μ and 1/√(σ²+ε), and the running statistics.
 KERNEL void __launch_bounds__(256)
     batchnorm_statistics(const float* partial, float* mean, float* variance, float* statistics, BatchNorm s) {
+    begin_kernel();
     __shared__ Moments warps[WARPS][32];
     u32 c = channel(s), warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     Moments all = {0.0f, 0.0f, 0.0f};
@@ -111,6 +113,7 @@ KERNEL void __launch_bounds__(256)
 KERNEL void __launch_bounds__(256) batchnorm_normalise(const T* x, const float* w, const float* b, const float* mean,
                                                        const float* inverse, u32 inference, u32 relu, T* y,
                                                        BatchNorm s) {
+    begin_kernel();
     __shared__ float own[4][32];
     share(w, s, 0, own[0]);
     share(b, s, 1, own[1]);
@@ -133,6 +136,7 @@ KERNEL void __launch_bounds__(256) batchnorm_normalise(const T* x, const float* 
 // partial (chunks, 2, C) = Σ dy and Σ dy·x̂ of each chunk's rows.
 KERNEL void __launch_bounds__(256)
     batchnorm_sums(const T* x, const T* dy, const float* statistics, float* partial, BatchNorm s) {
+    begin_kernel();
     __shared__ float warps[2][WARPS][32];
     u32 c = channel(s), chunk = blockIdx.x / s.blocks, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     u32 first = chunk * s.chunk, end = min(first + s.chunk, s.rows);
@@ -167,6 +171,7 @@ KERNEL void __launch_bounds__(256)
 // Combines the chunks: dw and db (or adds to them), and factors (2, C) = db/rows and dw/rows/√(σ²+ε).
 KERNEL void __launch_bounds__(256) batchnorm_gradients(const float* partial, const float* statistics, u32 accumulate,
                                                        float* dw, float* db, float* factors, BatchNorm s) {
+    begin_kernel();
     __shared__ float warps[2][WARPS][32];
     u32 c = channel(s), warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     float sum = 0.0f, product = 0.0f;
@@ -189,6 +194,7 @@ KERNEL void __launch_bounds__(256) batchnorm_gradients(const float* partial, con
 
 KERNEL void __launch_bounds__(256) batchnorm_backward(const T* x, const T* dy, const float* w, const float* statistics,
                                                       const float* factors, T* dx, BatchNorm s) {
+    begin_kernel();
     __shared__ float own[5][32];
     share(w, s, 0, own[0]);
     share(statistics, s, 1, own[1]);
@@ -212,6 +218,7 @@ KERNEL void __launch_bounds__(256) batchnorm_backward(const T* x, const T* dy, c
 
 KERNEL void __launch_bounds__(256)
     batchnorm_inference_backward(const T* dy, const float* w, const float* variance, T* dx, BatchNorm s) {
+    begin_kernel();
     __shared__ float own[2][32];
     share(w, s, 0, own[0]);
     share(variance, s, 1, own[1]);

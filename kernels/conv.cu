@@ -235,16 +235,19 @@ DEVICE void backward_weight(const T* x, const T* dy, float* dw, float* db, const
     KERNEL void BOUNDS(SIDE, WIDTH)                                                                                    \
         conv_forward_##SUFFIX(const T* x, const T* w, const float* bias, T* y, Split split, SHAPE s, int chunk,        \
                               EPILOGUE epilogue) {                                                                     \
+        begin_kernel();                                                                                                \
         forward<Tile<SIDE, WIDTH>, WIDTH == 1>(x, w, bias, y, split, s, chunk, epilogue);                              \
     }                                                                                                                  \
     KERNEL void BOUNDS(SIDE, WIDTH)                                                                                    \
         conv_backward_data_##SUFFIX(const T* dy, const T* w, T* dx, Split split, SHAPE s, int chunk,                   \
                                     EPILOGUE epilogue) {                                                               \
+        begin_kernel();                                                                                                \
         backward_data<Tile<SIDE, WIDTH>, WIDTH == 1>(dy, w, dx, split, s, chunk, epilogue);                            \
     }                                                                                                                  \
     KERNEL void BOUNDS(SIDE, WIDTH)                                                                                    \
         conv_backward_weight_##SUFFIX(const T* x, const T* dy, float* dw, float* db, Split split, SHAPE s, int chunk,  \
                                       EPILOGUE epilogue) {                                                             \
+        begin_kernel();                                                                                                \
         backward_weight<Tile<SIDE, WIDTH>, WIDTH>(x, dy, dw, db, split, s, chunk, epilogue);                           \
     }
 // As for gemm: large tiles, small tiles for little work, and element by element if C/G or K/G is not a multiple of 4.
@@ -271,6 +274,7 @@ struct Rows {
 // rows (N, H, Q, L) from x (N, H, W, C). A block copies its rows of x, which are contiguous, into shared memory; each lane then
 // writes one 4-byte word at a time. Minimum memory traffic: both arrays.
 KERNEL void __launch_bounds__(256) conv_rows(const T* x, u32* rows, const __grid_constant__ Rows s) {
+    begin_kernel();
     extern __shared__ float block[];
     constexpr int WORD = 4 / sizeof(T);
     T* own = (T*)block;

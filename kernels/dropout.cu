@@ -9,6 +9,7 @@
 
 KERNEL void __launch_bounds__(256)
     dropout(T* x, u32 len, float rate, float scale, u64 seed, u32 purpose, const u32* step, u64 offset) {
+    begin_kernel();
     u32 first = (blockIdx.x * 256 + threadIdx.x) * 4;
     if (first >= len) return;
     u64 block = (offset + first) / 4;

@@ -17,6 +17,7 @@ struct Entry {
 };
 
 KERNEL void __launch_bounds__(256) ema(const __grid_constant__ Table<Entry> table, u32 entries, float rate) {
+    begin_kernel();
     Entry own = own_entry(table, entries);
     for_chunk(own, [&](auto width, u32 i) {
         constexpr int V = width.value;

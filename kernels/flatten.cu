@@ -53,6 +53,12 @@ template <bool FORWARD> DEVICE void transpose(const T* from, T* to, const Flatte
 }
 
 // y (N, C·H·W) from x (N, H, W, C). Shared memory: CHANNELS · pixels elements.
-KERNEL void __launch_bounds__(256) flatten_forward(const T* x, T* y, Flatten s) { transpose<true>(x, y, s); }
+KERNEL void __launch_bounds__(256) flatten_forward(const T* x, T* y, Flatten s) {
+    begin_kernel();
+    transpose<true>(x, y, s);
+}
 // dx (N, H, W, C) from dy (N, C·H·W).
-KERNEL void __launch_bounds__(256) flatten_backward(const T* dy, T* dx, Flatten s) { transpose<false>(dy, dx, s); }
+KERNEL void __launch_bounds__(256) flatten_backward(const T* dy, T* dx, Flatten s) {
+    begin_kernel();
+    transpose<false>(dy, dx, s);
+}

@@ -64,18 +64,21 @@ DEVICE void gemm(const A& a, const B& b, const Output& c, const Split& split, in
     KERNEL void BOUNDS(SIDE, WIDTH)                                                                                    \
         gemm_nt_##SUFFIX(const T* a, const T* b, const float* bias, T* c, Split split, int m, int n, int k, int chunk, \
                          EPILOGUE epilogue) {                                                                          \
+        begin_kernel();                                                                                                \
         Output<T, true> output{c, bias, epilogue, m, n, 0, n};                                                         \
         gemm<Tile<SIDE, WIDTH>, AlongK, AlongK>({a, m, k}, {b, n, k}, output, split, chunk);                           \
     }                                                                                                                  \
     KERNEL void BOUNDS(SIDE, WIDTH)                                                                                    \
         gemm_nn_##SUFFIX(const T* a, const T* b, const float* bias, T* c, Split split, int m, int n, int k, int chunk, \
                          EPILOGUE epilogue) {                                                                          \
+        begin_kernel();                                                                                                \
         Output<T, true> output{c, bias, epilogue, m, n, 0, n};                                                         \
         gemm<Tile<SIDE, WIDTH>, AlongK, AlongI>({a, m, k}, {b, n, k}, output, split, chunk);                           \
     }                                                                                                                  \
     KERNEL void BOUNDS(SIDE, WIDTH)                                                                                    \
         gemm_tn_##SUFFIX(const T* a, const T* b, float* db, float* c, Split split, int m, int n, int k, int chunk,     \
                          EPILOGUE epilogue) {                                                                          \
+        begin_kernel();                                                                                                \
         typedef Tile<SIDE, WIDTH> Tile;                                                                                \
         AlongI dy{a, m, k};                                                                                            \
         if (blockIdx.y * Tile::N >= n) {                                                                               \

@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use cudarc::driver::result::launch_kernel;
+use cudarc::driver::sys::{self, CUlaunchAttributeID};
 
 use crate::array::Array;
 use crate::error::{Error, Result};
@@ -153,19 +153,28 @@ impl<'a> Launch<'a> {
         let (stream, context) = (self.kernels.stream(), &self.kernels.context);
         context.bind_to_thread().map_err(|e| fail("launch", e))?;
         self.function.allow_shared(shared).map_err(|e| fail("launch", e))?;
+        // SAFETY: all zeros are a valid attribute.
+        let mut overlap: sys::CUlaunchAttribute = unsafe { std::mem::zeroed() };
+        overlap.id = CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+        overlap.value.programmaticStreamSerializationAllowed = 1;
+        let config = sys::CUlaunchConfig {
+            gridDimX: bx,
+            gridDimY: by,
+            gridDimZ: bz,
+            blockDimX: tx,
+            blockDimY: ty,
+            blockDimZ: tz,
+            sharedMemBytes: shared,
+            hStream: stream.cu_stream(),
+            attrs: &mut overlap,
+            numAttrs: self.kernels.overlap.into(),
+        };
+        let function = self.function.function.cu_function();
         // SAFETY: the function's module is loaded as long as `kernels` is; the arguments point into `words`, which the
-        // driver copies before it returns; the rest is the caller's.
-        unsafe {
-            launch_kernel(
-                self.function.function.cu_function(),
-                (bx, by, bz),
-                (tx, ty, tz),
-                shared,
-                stream.cu_stream(),
-                &mut arguments[..self.count],
-            )
-        }
-        .map_err(|e| Error::driver_later(&format!("launch of {}", self.name), e, self.kernels.sync))?;
+        // driver copies before it returns. Where launches overlap, kernels begin with `begin_kernel()`; the rest is the caller's.
+        unsafe { sys::cuLaunchKernelEx(&config, function, arguments.as_mut_ptr(), std::ptr::null_mut()) }
+            .result()
+            .map_err(|e| Error::driver_later(&format!("launch of {}", self.name), e, self.kernels.sync))?;
         if self.kernels.sync {
             stream.synchronize().map_err(|e| fail("execution", e))?;
         }

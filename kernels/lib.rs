@@ -23,7 +23,7 @@
 //! Environment variables: `ALEXNET_NVRTC` (NVRTC's file or folder; see [`nvrtc::search`]), `ALEXNET_CACHE` (folder for compiled kernels),
 //! `ALEXNET_CODE` (`cubin` or `ptx`: the code given to the driver), `ALEXNET_DUMP` (`cubin` or `ptx`: also writes each file's
 //! code into the folder `alexnet-dump`), `ALEXNET_SYNC=1` (waits after each launch, so that an error names the kernel that
-//! caused it).
+//! caused it), `ALEXNET_PDL=0` (no programmatic dependent launch).
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -166,11 +166,15 @@ pub struct Kernels {
     code: Mutex<Option<Code>>,
     dump: Option<Code>,
     sync: bool,
+    /// Whether a kernel may become resident while the one ahead of it ends: programmatic dependent launch.
+    overlap: bool,
     allocations: AtomicU64,
 }
 
 /// Oldest supported driver: CUDA 12, whose drivers load the cubins of every NVRTC 12.
 const DRIVER: i32 = 12_000;
+/// Oldest driver that captures programmatic dependent launches in graphs.
+const PROGRAMMATIC_CAPTURE: i32 = 12_030;
 /// Oldest supported architecture: Volta.
 const OLDEST: u32 = 70;
 /// Dynamic shared memory available without opting in, in bytes.
@@ -250,7 +254,8 @@ impl Kernels {
             shared: attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)? as usize,
             number: precision.storage(),
         };
-        let nvrtc = nvrtc::search(Some(nvrtc::Device { sm, driver: driver_version()? }))?.nvrtc;
+        let driver = driver_version()?;
+        let nvrtc = nvrtc::search(Some(nvrtc::Device { sm, driver }))?.nvrtc;
         // SAFETY: all arrays are used on the first stream below, in order, so no events are needed to guard them; and events
         // would prevent capturing the stream. The second one reads copies, after an event of their own, as uploads have theirs;
         // work that `side_by_side` does on a third shares no array with what runs meanwhile.
@@ -273,6 +278,9 @@ impl Kernels {
             code: Mutex::new(code_variable("ALEXNET_CODE")?),
             dump: code_variable("ALEXNET_DUMP")?,
             sync: std::env::var_os("ALEXNET_SYNC").is_some_and(|value| value == "1"),
+            overlap: sm >= 90
+                && driver >= PROGRAMMATIC_CAPTURE
+                && std::env::var_os("ALEXNET_PDL").is_none_or(|value| value != "0"),
             allocations: AtomicU64::new(0),
         };
         kernels.arrivals = Some(kernels.zeros(Number::U32, 2 * plan::ARRIVALS)?);

@@ -39,6 +39,7 @@ DEVICE float scale(const float* x, u32 c, const Lrn& s) {
 
 // Shared memory: x of TILE + whole(before) + whole(after) elements.
 KERNEL void __launch_bounds__(256) lrn_forward(const T* x, T* y, Lrn s) {
+    begin_kernel();
     extern __shared__ float tile[];
     u32 lead = whole(s.before);
     u64 start = (u64)blockIdx.x * TILE;
@@ -56,6 +57,7 @@ KERNEL void __launch_bounds__(256) lrn_forward(const T* x, T* y, Lrn s) {
 // Shared memory: x of TILE + 2·whole(before + after) elements, then dy·s^−β and dy·x·s^(−β−1) of TILE + whole(before) +
 // whole(after) each.
 KERNEL void __launch_bounds__(256) lrn_backward(const T* x, const T* dy, T* dx, Lrn s) {
+    begin_kernel();
     extern __shared__ float tile[];
     // The elements whose window contains one of the tile extend `after` before it and `before` after it; their windows extend
     // `before` and `after` further.

@@ -60,10 +60,12 @@ template <int V> DEVICE void forward(const T* x, T* y, u8* argmax, const MaxPool
 
 // y (N, P, Q, C), argmax (N, P, Q, C) from x (N, H, W, C); C a multiple of 4.
 KERNEL void __launch_bounds__(256) maxpool_forward(const T* x, T* y, u8* argmax, MaxPool s) {
+    begin_kernel();
     forward<4>(x, y, argmax, s);
 }
 // The same for any C.
 KERNEL void __launch_bounds__(256) maxpool_forward_odd(const T* x, T* y, u8* argmax, MaxPool s) {
+    begin_kernel();
     forward<1>(x, y, argmax, s);
 }
 
@@ -128,11 +130,13 @@ DEVICE void backward(const T* dy, const u8* argmax, const T* mask, T* dx, const 
 // 64 registers are enough: left alone, ptxas spills to have 48.
 KERNEL void __launch_bounds__(256, 4)
     maxpool_backward(const T* dy, const u8* argmax, const T* mask, T* dx, MaxPool s) {
+    begin_kernel();
     backward<4, 2>(dy, argmax, mask, dx, s);
 }
 // The same for any stride and any C.
 KERNEL void __launch_bounds__(256)
     maxpool_backward_odd(const T* dy, const u8* argmax, const T* mask, T* dx, MaxPool s) {
+    begin_kernel();
     backward<1, 1>(dy, argmax, mask, dx, s);
 }
 
@@ -171,6 +175,7 @@ template <typename F> DEVICE void for_each(u32 rows, u32 columns, F f) {
 
 // As maxpool_forward. Shared memory: 128 bytes per pixel under the tile's windows.
 KERNEL void __launch_bounds__(256) maxpool_forward_tile(const T* x, T* y, u8* argmax, MaxPool s) {
+    begin_kernel();
     Tile t = tile(s.out_width, s);
     if (t.idle) t.c = 0;
     u32 rows = min(s.tile_rows, s.out_height - t.row), columns = min(s.tile_columns, s.out_width - t.column);
@@ -231,10 +236,12 @@ DEVICE void backward_tile(const T* dy, const u8* argmax, const T* mask, T* dx, c
 // As maxpool_backward. Shared memory: 160 bytes per window that overlaps the tile.
 KERNEL void __launch_bounds__(256)
     maxpool_backward_tile(const T* dy, const u8* argmax, const T* mask, T* dx, MaxPool s) {
+    begin_kernel();
     backward_tile<2>(dy, argmax, mask, dx, s);
 }
 // The same for any stride.
 KERNEL void __launch_bounds__(256)
     maxpool_backward_tile_1(const T* dy, const u8* argmax, const T* mask, T* dx, MaxPool s) {
+    begin_kernel();
     backward_tile<1>(dy, argmax, mask, dx, s);
 }

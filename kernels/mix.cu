@@ -13,6 +13,7 @@ DEVICE Pair mixed(float a, float b, float own, float other) {
 
 // `image` elements per image; one thread per four elements, rounded up, of the first ⌊N/2⌋ images.
 KERNEL void __launch_bounds__(256) mix_blend(T* x, u32 batch, u32 image, float own, float other) {
+    begin_kernel();
     u64 len = (u64)(batch / 2) * image, i = ((u64)blockIdx.x * 256 + threadIdx.x) * 4;
     auto partner = [&](u64 i) { return (u64)(batch - 1 - (u32)(i / image)) * image + i % image; };
     if (image % 4 == 0) {
@@ -39,6 +40,7 @@ KERNEL void __launch_bounds__(256) mix_blend(T* x, u32 batch, u32 image, float o
 // per element of the box in the first ⌊N/2⌋ images.
 KERNEL void __launch_bounds__(256)
     mix_paste(T* x, u32 batch, u32 image, u32 row, u32 first, u32 width, u32 top, u32 height) {
+    begin_kernel();
     u64 i = (u64)blockIdx.x * 256 + threadIdx.x, box = (u64)width * height;
     if (i >= batch / 2 * box) return;
     u32 n = (u32)(i / box), within = (u32)(i % box);

@@ -11,8 +11,19 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 
 #define DEVICE __device__ __forceinline__
-#define KERNEL extern "C" __global__
+#define KERNEL extern "C" __global__  // the body begins with begin_kernel()
 #define INFINITY __int_as_float(0x7f800000)
+
+// The first statement of every kernel. From compute capability 9.0 on a kernel may become resident before the one ahead of it has
+// ended (programmatic dependent launch). It waits here until that has completed and its memory is visible, then lets the next one
+// in. A kernel that has not waited cannot complete, so the wait covers all kernels ahead: nothing may touch global memory or return
+// before it. docs/gpu.md has the whole argument.
+DEVICE void begin_kernel() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
 
 // ---- Numbers in memory ------------------------------------------------------------------------------------------
 

@@ -6,11 +6,13 @@
 #include "prelude.cuh"
 
 KERNEL void __launch_bounds__(256) relu_forward(T* x, u32 len) {
+    begin_kernel();
     map4(x, len, [](float& x, u32) { x = x < 0.0f ? 0.0f : x; });
 }
 
 // dy = 0 where y ≤ 0; y is the forward output.
 KERNEL void __launch_bounds__(256) relu_backward(const T* y, T* dy, u32 len) {
+    begin_kernel();
     u32 i = (blockIdx.x * 256 + threadIdx.x) * 4;
     if (i + 4 <= len) {
         float4x output = load4(y + i), gradient = load4(dy + i);

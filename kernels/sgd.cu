@@ -38,6 +38,7 @@ DEVICE void update(float& w, float g, float& v, const Optimizer& optimizer, floa
 
 KERNEL void __launch_bounds__(256)
     sgd(const __grid_constant__ Table<Entry> table, u32 entries, const Optimizer* at, const Scaler* scaler) {
+    begin_kernel();
     if (scaler->found) return;
     Optimizer optimizer = *at;
     // The scale is a power of two: its reciprocal is exact.
@@ -57,6 +58,7 @@ KERNEL void __launch_bounds__(256)
 
 // found = 1 if a gradient is infinite or NaN. All threads write the same integer, so their order does not matter.
 KERNEL void __launch_bounds__(256) sgd_test(const __grid_constant__ Table<Entry> table, u32 entries, Scaler* scaler) {
+    begin_kernel();
     Entry e = own_entry(table, entries);
     bool finite = true;
     for_chunk(e, [&](auto width, u32 i) {
@@ -70,6 +72,7 @@ KERNEL void __launch_bounds__(256) sgd_test(const __grid_constant__ Table<Entry>
 
 // Sets the scale for the next step: ×2 after `interval` good steps, ×½ after a bad one, at least 1.
 KERNEL void sgd_rescale(Scaler* scaler, u32 interval) {
+    begin_kernel();
     if (scaler->found) {
         scaler->scale = fmaxf(scaler->scale * 0.5f, 1.0f);
         scaler->good_steps = 0;

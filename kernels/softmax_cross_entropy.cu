@@ -104,6 +104,7 @@ DEVICE void row(const From* x, Labels labels, const float* class_weights, float*
 KERNEL void __launch_bounds__(256)
     softmax_cross_entropy(const T* logits, const u32* labels, const u32* second, const float* weight, const float* class_weights, float* losses,
                           float* correct, T* dlogits, const float* loss_scale, Loss s) {
+    begin_kernel();
     extern __shared__ float cached[];
     __shared__ u32 own_labels[2][32];
     __shared__ float found[2][32];

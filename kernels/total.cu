@@ -5,6 +5,7 @@
 #include "prelude.cuh"
 
 KERNEL void __launch_bounds__(256) total_add(const float* losses, const float* correct, u32 len, double* totals) {
+    begin_kernel();
     __shared__ double sums[2][256];
     double loss = 0.0, hits = 0.0;
     for (u32 i = threadIdx.x; i < len; i += 256) loss += (double)losses[i], hits += (double)correct[i];

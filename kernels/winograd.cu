@@ -141,6 +141,7 @@ constexpr int THREADS = 128;
 // V of x, and by the first `filter_blocks` blocks U of w (K, 3, 3, C/G), whose `windows` are K·C/G; turned by 180° for dx.
 KERNEL void __launch_bounds__(THREADS) winograd_input(const float* x, float* v, TILES s, const float* w, float* u, int windows,
                                                       int group_channels, int turned, int filter_blocks) {
+    begin_kernel();
     int i = ((int)blockIdx.x - filter_blocks) * THREADS + threadIdx.x;
     if (i >= 0) {
         transform_tile<Image, 6>(x, v, s, i);
@@ -159,6 +160,7 @@ KERNEL void __launch_bounds__(THREADS) winograd_input(const float* x, float* v, 
 // V of x, and by the first `gradient_blocks` blocks Y of dy.
 KERNEL void __launch_bounds__(THREADS) winograd_gradient_input(const float* x, float* v, TILES xs, const float* dy, float* y,
                                                                TILES ys, int gradient_blocks) {
+    begin_kernel();
     int i = ((int)blockIdx.x - gradient_blocks) * THREADS + threadIdx.x;
     if (i >= 0) transform_tile<Image, 6>(x, v, xs, i);
     else transform_tile<OutputGradient, 4>(dy, y, ys, blockIdx.x * THREADS + threadIdx.x);
@@ -167,6 +169,7 @@ KERNEL void __launch_bounds__(THREADS) winograd_gradient_input(const float* x, f
 // y from M, + bias, max(·, 0) if `relu`, 0 where the mask is ≤ 0; bias and mask may be null.
 KERNEL void __launch_bounds__(THREADS) winograd_output(const float* m, const float* bias, const float* mask, float* y, TILES s,
                                                        int relu) {
+    begin_kernel();
     int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= s.len) return;
     Corner corner(s, i);
@@ -186,6 +189,7 @@ KERNEL void __launch_bounds__(THREADS) winograd_output(const float* m, const flo
 // dw (K, 3, 3, C/G) from dU, and db (K) from its sums; or adds them.
 KERNEL void __launch_bounds__(THREADS) winograd_filter_gradient(const float* du, const float* sums, float* dw, float* db,
                                                                 int windows, int group_channels, int filters, int accumulate) {
+    begin_kernel();
     int i = blockIdx.x * THREADS + threadIdx.x;
     if (i < filters) db[i] = accumulate ? db[i] + sums[i] : sums[i];
     if (i >= windows) return;
@@ -252,6 +256,7 @@ DEVICE void product(const float* a, const float* b, float* c, float* sums, const
     KERNEL void __launch_bounds__(32 * WARPS_M * WARPS_N, AT_ONCE(WARPS_N))                                            \
         winograd_product_##NAME(const float* a, const float* b, float* c, float* sums, Split split, int m, int n,      \
                                 int k, int chunk, int column_tiles, int summed) {                                      \
+        begin_kernel();                                                                                                \
         product<FloatTile<WARPS_M, WARPS_N, WIDTH>, WIDTH, A, B>(a, b, c, sums, split, m, n, k, chunk, column_tiles,   \
                                                                  summed);                                              \
     }

@@ -98,6 +98,24 @@ fn a_spill_and_a_warning_are_seen() {
     assert!(faults.iter().any(|fault| fault.contains("warning")), "{faults:?}");
 }
 
+/// A kernel that touched memory or returned before it would do so before the kernels ahead of it have ended.
+#[test]
+fn every_kernel_begins_by_waiting_for_those_ahead() {
+    let mut kernels = 0;
+    for unit in UNITS {
+        // A line that a macro continues ends with a backslash.
+        let source = unit.source.replace("\\\n", "\n");
+        for kernel in source.split("KERNEL void").skip(1) {
+            let body = kernel.split_once(") {").map(|(_, body)| body.trim_start());
+            let first = body.is_some_and(|body| body.starts_with("begin_kernel();"));
+            assert!(first, "{}.cu: a kernel does not begin with begin_kernel():{}", unit.name, &kernel[..80]);
+            kernels += 1;
+        }
+        assert_eq!(unit.source.matches("__global__").count(), 0, "{}.cu: kernels are declared with KERNEL", unit.name);
+    }
+    assert!(kernels > 40);
+}
+
 #[test]
 fn an_error_shows_file_and_line() {
     let unit =

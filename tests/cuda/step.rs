@@ -162,7 +162,7 @@ fn a_smaller_batch_needs_no_more_workspace() {
 }
 
 /// Two epochs of two full batches of two micro-batches each, and a last one that is short.
-fn train(precision: Precision, winograd: Winograd, graph: bool) -> (Vec<u64>, usize, u64) {
+pub fn train(precision: Precision, winograd: Winograd, graph: bool) -> (Vec<u64>, usize, u64) {
     let mut network = cuda_with(precision, winograd);
     // A layer in two learns at half the rate, whatever the schedule.
     network.set_rates(|layer| if layer.len().is_multiple_of(2) { 0.5 } else { 1.0 });

@@ -81,6 +81,22 @@ impl Gpu {
         kernels.iter().map(launches).collect()
     }
 
+    /// How many kernels `work` launches on warpcheck, and how many of them may overlap the one before; checks stay on.
+    pub fn overlapping(&self, work: impl FnOnce()) -> (u64, u64) {
+        let Some(harness) = &self.harness else { return (0, 0) };
+        harness.reset().unwrap();
+        work();
+        let kernels = harness.counters().unwrap();
+        let sum = |field: &str| kernels.iter().map(|kernel| kernel[field].as_u64().unwrap()).sum();
+        (sum("launches"), sum("programmatic"))
+    }
+
+    /// What warpcheck has found, as text.
+    pub fn findings(&self) -> Vec<String> {
+        let findings = self.harness.iter().flat_map(|harness| harness.findings().unwrap());
+        findings.map(|finding| finding["text"].as_str().unwrap().to_owned()).collect()
+    }
+
     /// Runs `work` under three schedules: the results are the same bits, and nothing is found.
     pub fn run(&self, what: &str, precision: Precision, work: impl Fn(&Cuda) -> Vec<Vec<f32>>) -> Vec<Vec<f32>> {
         let device = self.device(precision);
