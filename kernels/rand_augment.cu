@@ -147,6 +147,7 @@ DEVICE void apply(u32 operation, const Strengths& m, const RandAugment& s, const
 
 KERNEL void __launch_bounds__(THREADS)
     rand_augment(const u8* images, const uint2* draws, u8* buffers, const __grid_constant__ RandAugment s) {
+    begin_kernel();
     u32 n = blockIdx.x, len = s.side * s.side * 3;
     int side = s.side;
     uint2 draw = draws[n];
