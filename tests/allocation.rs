@@ -68,7 +68,7 @@ fn main() {
         Operation::Lrn(lrn),
         Operation::BatchNorm(batchnorm),
     ];
-    for cpus in cpus() {
+    for cpus in PRECISIONS.into_iter().flat_map(cpus_in) {
         for cpu in cpus {
             cpu.prepare(&operations, true).unwrap();
             let large = || array(cpu, &values(1, 20_000));

@@ -6,7 +6,7 @@ mod winograd;
 use alexnet_core::arguments::{ConvBackward, ConvBackwardData, ConvBackwardWeight, ConvForward};
 use alexnet_core::device::{Memory, Operators};
 use alexnet_core::shape::{ConvShape, Operation};
-use alexnet_core::{Cpu, reference};
+use alexnet_core::{Cpu, Precision, reference};
 use proptest::prelude::*;
 use support::*;
 use winograd::{Results, winograd_magnitudes};
@@ -17,12 +17,26 @@ fn terms(s: &ConvShape) -> [usize; 4] {
     [area * s.channels / s.groups + 2, area * s.filters / s.groups + 1, pixels + 2, pixels + 2]
 }
 
+/// Random numbers in every precision.
 fn check(s: &ConvShape, relu: bool, accumulate: bool, seed: u64) {
-    let x = values(seed, s.input_len());
-    let w = values(seed + 1, s.weight_len());
+    let [x, w, dy] = [(0, s.input_len()), (1, s.weight_len()), (3, s.output_len())].map(|(i, n)| values(seed + i, n));
+    check_operands(s, relu, accumulate, seed, [&x, &w, &dy], Precision::Fp32, true);
+    check_operands(s, relu, accumulate, seed, [&x, &w, &dy], Precision::Bf16, false);
+}
+
+/// `exact` tells whether Winograd's transformations of x, w and dy are numbers of `precision`, but for their roundings in f32.
+fn check_operands(
+    s: &ConvShape,
+    relu: bool,
+    accumulate: bool,
+    seed: u64,
+    [x, w, dy]: [&[f32]; 3],
+    precision: Precision,
+    exact: bool,
+) {
     let b = values(seed + 2, s.filters);
-    let dy = values(seed + 3, s.output_len());
     let (dw0, db0) = (values(seed + 4, s.weight_len()), values(seed + 5, s.filters));
+    let winograd = cpus()[0][0].uses_winograd(s);
 
     // f64, and the sums of magnitudes by the same code.
     let run = |x: &[f64], w: &[f64], b: &[f64], dy: &[f64], dw0: &[f64], db0: &[f64], relu: bool| -> Results {
@@ -33,23 +47,35 @@ fn check(s: &ConvShape, relu: bool, accumulate: bool, seed: u64) {
         reference::conv_backward_weight(ConvBackwardWeight { shape: s, x, dy, accumulate, dw: &mut dw, db: &mut db });
         [y, dx, dw, db]
     };
-    let expected = run(&wide(&x), &wide(&w), &wide(&b), &wide(&dy), &wide(&dw0), &wide(&db0), relu);
     let m = magnitudes;
-    let mut sums = run(&m(&x), &m(&w), &m(&b), &m(&dy), &m(&dw0), &m(&db0), false);
+    let both = |precision| {
+        let [x, w, dy] = [x, w, dy].map(|v| rounded(v, precision));
+        [
+            run(&wide(&x), &wide(&w), &wide(&b), &wide(&dy), &wide(&dw0), &wide(&db0), relu),
+            run(&m(&x), &m(&w), &m(&b), &m(&dy), &m(&dw0), &m(&db0), false),
+        ]
+    };
+    // Where sums are direct, rounding their operands is part of the definition. db sums dy as it is.
+    let [[y, dx, dw, _], [y_sums, dx_sums, dw_sums, _]] = both(if winograd { Precision::Fp32 } else { precision });
+    let [[.., db], [.., db_sums]] = both(Precision::Fp32);
+    let (expected, mut sums) = ([y, dx, dw, db], [y_sums, dx_sums, dw_sums, db_sums]);
     let mut terms = terms(s);
-    if cpus()[0][0].uses_winograd(s) {
+    if winograd {
         // The products' sums are as long as the channels, filters or tiles; the three transformations round at most
         // 24 times, and dx adds up to four tiles. An old gradient and the bias count once more.
         let tiles = s.batch * s.output_height().div_ceil(4) * s.output_width().div_ceil(4);
-        let [y, dx, dw, _] = winograd_magnitudes(s, &m(&x), &m(&w), &m(&b), &m(&dy));
+        let [y, dx, dw, _] = winograd_magnitudes(s, &m(x), &m(w), &m(&b), &m(dy));
         let old = if accumulate { m(&dw0) } else { vec![0.0; dw.len()] };
         let dw = dw.iter().zip(&old).map(|(a, b)| a + b).collect();
         sums = [y, dx, dw, sums[3].clone()];
         terms = [s.channels / s.groups + 24, s.filters / s.groups + 28, tiles + 25, terms[3]];
     }
 
+    // Two operands are rounded to eight bits.
+    let operands = if winograd && !exact { 2.0 / 256.0 + 1.0 / 65536.0 } else { 0.0 };
+
     let operators = |cpu: &Cpu| {
-        let [x, w, b, dy] = [&x, &w, &b, &dy].map(|v| array(cpu, v));
+        let [x, w, b, dy] = [x, w, &b, dy].map(|v| array(cpu, v));
         let (mut y, mut dx) = (unwritten(cpu, s.output_len()), unwritten(cpu, s.input_len()));
         let (mut dw, mut db) = if accumulate {
             (array(cpu, &dw0), array(cpu, &db0))
@@ -87,14 +113,16 @@ fn check(s: &ConvShape, relu: bool, accumulate: bool, seed: u64) {
     };
     // Winograd's transformations do channels beyond whole vectors one by one, without a fused multiply-add.
     let whole = [s.channels, s.filters].iter().all(|n| (n / s.groups).is_multiple_of(16));
-    let found = match whole || !cpus()[0][0].uses_winograd(s) {
-        true => on_all_fused(operators),
-        false => on_all(operators),
+    let found = match whole || !winograd {
+        true => on_all_fused_in(precision, operators),
+        false => on_all_in(precision, operators),
     };
     for (level, found) in &found {
         for (i, name) in ["y", "dx", "dw", "db"].iter().enumerate() {
-            let bound: Vec<f64> = sums[i].iter().map(|sum| terms[i] as f64 * U * sum).collect();
-            assert_within(&format!("{level} {s:?} {name}"), &found[i], &expected[i], &bound);
+            let operands = if *name == "db" { 0.0 } else { operands };
+            let factor = operands + terms[i] as f64 * U * (1.0 + operands);
+            let bound: Vec<f64> = sums[i].iter().map(|sum| factor * sum).collect();
+            assert_within(&format!("{level} {precision:?} {s:?} {name}"), &found[i], &expected[i], &bound);
         }
     }
 }
@@ -126,6 +154,27 @@ proptest! {
         let s = ConvShape { batch, height, width, channels, filters, kernel: 3, stride: 1, padding, groups };
         prop_assume!(cpus()[0][0].uses_winograd(&s));
         check(&s, relu, accumulate, seed.into());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+    /// In bf16, of numbers whose transformations are whole numbers of at most eight bits: so the bound is that of f32, which the
+    /// roundings of a wrong operand would leave.
+    #[test]
+    fn winograd_in_bf16_of_exact_operands(
+        batch in 1usize..5, height in 2usize..14, width in 2usize..14, channels in 4usize..40, filters in 4usize..40,
+        padding in 0usize..3, groups in 1usize..3, relu: bool, accumulate: bool, seed: u32,
+    ) {
+        let (channels, filters) = (channels * groups, filters * groups);
+        let s = ConvShape { batch, height, width, channels, filters, kernel: 3, stride: 1, padding, groups };
+        prop_assume!(cpus()[0][0].uses_winograd(&s));
+        // −1, 0 and 1, and for the weights 576 of these: G has denominators of 24.
+        let signs = |i: u64, len, factor: f32| -> Vec<f32> {
+            values(u64::from(seed) + i, len).iter().map(|x| (x * 1.5).round().clamp(-1.0, 1.0) * factor).collect()
+        };
+        let (x, w, dy) = (signs(0, s.input_len(), 1.0), signs(1, s.weight_len(), 576.0), signs(3, s.output_len(), 1.0));
+        check_operands(&s, relu, accumulate, seed.into(), [&x, &w, &dy], Precision::Bf16, true);
     }
 }
 
@@ -243,18 +292,20 @@ fn nan_reaches_the_output_through_relu() {
         let mut x = values(1, s.input_len());
         x[9 * s.channels + 1] = f32::NAN; // (1, 1) of the first image: windows 0..=2 in both directions see it.
         let (w, b) = (values(2, s.weight_len()), values(3, s.filters));
-        for (level, found) in on_all(|cpu| {
-            let mut y = array(cpu, &vec![0.0; s.output_len()]);
-            cpu.conv_forward(ConvForward {
-                shape: &s,
-                x: &array(cpu, &x),
-                w: &array(cpu, &w),
-                b: &array(cpu, &b),
-                relu: true,
-                y: &mut y,
+        for (level, found) in PRECISIONS.into_iter().flat_map(|precision| {
+            on_all_in(precision, |cpu| {
+                let mut y = array(cpu, &vec![0.0; s.output_len()]);
+                cpu.conv_forward(ConvForward {
+                    shape: &s,
+                    x: &array(cpu, &x),
+                    w: &array(cpu, &w),
+                    b: &array(cpu, &b),
+                    relu: true,
+                    y: &mut y,
+                })
+                .unwrap();
+                vec![y.to_vec()]
             })
-            .unwrap();
-            vec![y.to_vec()]
         }) {
             let image = s.output_len() / 2;
             for (i, y) in found[0].iter().enumerate() {

@@ -7,11 +7,12 @@ use alexnet_core::device::Parameter;
 use alexnet_core::device::{LinearBackwardUpdate, Memory, Operators};
 use alexnet_core::random::Philox;
 use alexnet_core::shape::{DropoutShape, LinearShape};
-use alexnet_core::{Sgd, reference};
+use alexnet_core::{Precision, Sgd, reference};
 use proptest::prelude::*;
 use support::*;
 
-fn check(s: &LinearShape, relu: bool, accumulate: bool, seed: u64) {
+/// The bounds are those of the sums: rounding to bf16 is part of the definition, and the products of two bf16 are exact.
+fn check(precision: Precision, s: &LinearShape, relu: bool, accumulate: bool, seed: u64) {
     let x = values(seed, s.input_len());
     let w = values(seed + 1, s.weight_len());
     let b = values(seed + 2, s.outputs);
@@ -39,14 +40,23 @@ fn check(s: &LinearShape, relu: bool, accumulate: bool, seed: u64) {
         });
         [y, dx, dw, db]
     };
-    let expected = run(&wide(&x), &wide(&w), &wide(&b), &wide(&dy), &wide(&dw0), &wide(&db0), relu);
-    let m = magnitudes;
-    let sums = run(&m(&x), &m(&w), &m(&b), &m(&dy), &m(&dw0), &m(&db0), false);
+    let both = |precision| {
+        let [x, w, dy] = [&x, &w, &dy].map(|v| rounded(v, precision));
+        let m = magnitudes;
+        [
+            run(&wide(&x), &wide(&w), &wide(&b), &wide(&dy), &wide(&dw0), &wide(&db0), relu),
+            run(&m(&x), &m(&w), &m(&b), &m(&dy), &m(&dw0), &m(&db0), false),
+        ]
+    };
+    // db is no product: it sums dy as it is.
+    let [[y, dx, dw, _], [y_sums, dx_sums, dw_sums, _]] = both(precision);
+    let [[.., db], [.., db_sums]] = both(Precision::Fp32);
+    let (expected, sums) = ([y, dx, dw, db], [y_sums, dx_sums, dw_sums, db_sums]);
     // Each product is rounded once at most, and each addition once: k products and a bias, k + 1 roundings. Dropout's factor
     // is one more.
     let terms = [s.inputs + 3, s.outputs + 2, s.batch + 2, s.batch + 2];
 
-    let found = on_all_fused(|cpu| {
+    let found = on_all_fused_in(precision, |cpu| {
         let [x, w, b, dy] = [&x, &w, &b, &dy].map(|v| array(cpu, v));
         let (mut y, mut dx) = (unwritten(cpu, s.output_len()), unwritten(cpu, s.input_len()));
         let (mut dw, mut db) = if accumulate {
@@ -72,7 +82,7 @@ fn check(s: &LinearShape, relu: bool, accumulate: bool, seed: u64) {
     for (level, found) in &found {
         for (i, name) in ["y", "dx", "dw", "db"].iter().enumerate() {
             let bound: Vec<f64> = sums[i].iter().map(|sum| terms[i] as f64 * U * sum).collect();
-            assert_within(&format!("{level} {s:?} {name}"), &found[i], &expected[i], &bound);
+            assert_within(&format!("{level} {precision:?} {s:?} {name}"), &found[i], &expected[i], &bound);
         }
     }
 }
@@ -83,14 +93,18 @@ proptest! {
     fn any_shape(
         batch in 1usize..40, inputs in 1usize..90, outputs in 1usize..90, relu: bool, accumulate: bool, seed: u32,
     ) {
-        check(&LinearShape { batch, inputs, outputs }, relu, accumulate, seed.into());
+        for precision in PRECISIONS {
+            check(precision, &LinearShape { batch, inputs, outputs }, relu, accumulate, seed.into());
+        }
     }
 }
 
 #[test]
 fn sizes_beyond_a_block() {
     for (batch, inputs, outputs) in [(1, 600, 10), (205, 260, 33), (33, 530, 515), (300, 40, 300)] {
-        check(&LinearShape { batch, inputs, outputs }, true, true, 7);
+        for precision in PRECISIONS {
+            check(precision, &LinearShape { batch, inputs, outputs }, true, true, 7);
+        }
     }
 }
 
@@ -99,13 +113,15 @@ fn nan_reaches_the_output_through_relu() {
     let s = LinearShape { batch: 3, inputs: 20, outputs: 19 };
     let mut x = values(1, s.input_len());
     x[25] = f32::NAN;
-    for (level, found) in on_all_fused(|cpu| {
-        let mut y = unwritten(cpu, s.output_len());
-        let (w, b) = (array(cpu, &values(2, s.weight_len())), array(cpu, &values(3, s.outputs)));
-        let x = array(cpu, &x);
-        cpu.linear_forward(LinearForward { shape: &s, relu: true, dropout: None, x: &x, w: &w, b: &b, y: &mut y })
-            .unwrap();
-        vec![y.to_vec()]
+    for (level, found) in PRECISIONS.into_iter().flat_map(|precision| {
+        on_all_fused_in(precision, |cpu| {
+            let mut y = unwritten(cpu, s.output_len());
+            let (w, b) = (array(cpu, &values(2, s.weight_len())), array(cpu, &values(3, s.outputs)));
+            let x = array(cpu, &x);
+            cpu.linear_forward(LinearForward { shape: &s, relu: true, dropout: None, x: &x, w: &w, b: &b, y: &mut y })
+                .unwrap();
+            vec![y.to_vec()]
+        })
     }) {
         for (i, y) in found[0].iter().enumerate() {
             assert_eq!(y.is_nan(), i / s.outputs == 1, "{level} y[{i}] = {y}");
@@ -118,8 +134,8 @@ fn nan_reaches_the_output_through_relu() {
 fn neighbours_do_not_matter() {
     let all = LinearShape { batch: 29, inputs: 300, outputs: 70 };
     let (x, w, b) = (values(1, all.input_len()), values(2, all.weight_len()), values(3, all.outputs));
-    let run = |s: LinearShape| {
-        on_all_fused(|cpu| {
+    let run = |precision, s: LinearShape| {
+        on_all_fused_in(precision, |cpu| {
             let mut y = unwritten(cpu, s.output_len());
             cpu.linear_forward(LinearForward {
                 shape: &s,
@@ -134,10 +150,12 @@ fn neighbours_do_not_matter() {
             vec![y.to_vec()]
         })
     };
-    let whole = run(all);
-    for batch in [1, 2, 7, 12, 13] {
-        for (some, all) in run(LinearShape { batch, ..all }).iter().zip(&whole) {
-            assert_eq!(some.1[0][..], all.1[0][..some.1[0].len()], "{} batch {batch}", some.0);
+    for precision in PRECISIONS {
+        let whole = run(precision, all);
+        for batch in [1, 2, 7, 12, 13] {
+            for (some, all) in run(precision, LinearShape { batch, ..all }).iter().zip(&whole) {
+                assert_eq!(some.1[0][..], all.1[0][..some.1[0].len()], "{} {precision:?} batch {batch}", some.0);
+            }
         }
     }
 }
@@ -145,12 +163,14 @@ fn neighbours_do_not_matter() {
 #[test]
 fn an_update_at_once_has_the_bits_of_gradient_then_update() {
     for (batch, inputs, outputs) in [(1, 33, 10), (5, 64, 50), (130, 70, 97)] {
-        for (nesterov, decay_all) in [(false, true), (true, false)] {
+        for (nesterov, decay_all, precision) in
+            [(false, true, Precision::Fp32), (true, false, Precision::Fp32), (true, false, Precision::Bf16)]
+        {
             let s = LinearShape { batch, inputs, outputs };
             let optimizer = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov, decay_all };
             let (x, dy) = (values(1, s.input_len()), values(2, s.output_len()));
             let (w, v) = (values(3, s.weight_len()), values(4, s.weight_len()));
-            let found = on_all_fused(|cpu| {
+            let found = on_all_fused_in(precision, |cpu| {
                 let [x, dy] = [&x, &dy].map(|values| array(cpu, values));
                 let parameter = || Parameter {
                     name: "w".into(),

@@ -1,10 +1,10 @@
 //! Shared by the operators' tests: inputs, devices, and comparison within a derived bound.
 #![allow(dead_code)] // Each test is a crate of its own and uses part of this.
 
-use alexnet_core::Cpu;
 use alexnet_core::device::Memory;
 use alexnet_core::device::cpu::{Array, Level};
 use alexnet_core::random::{Philox, uniform_f32};
+use alexnet_core::{Cpu, Precision};
 use std::sync::OnceLock;
 
 /// Unit roundoff of f32: the maximum relative error of one operation.
@@ -12,13 +12,35 @@ pub const U: f64 = 1.0 / (1u32 << 24) as f64;
 
 /// Devices with 1, 2 and 3 threads, for every level of this machine.
 pub fn cpus() -> &'static [Vec<Cpu>] {
-    static CPUS: OnceLock<Vec<Vec<Cpu>>> = OnceLock::new();
-    CPUS.get_or_init(|| {
-        Level::available()
-            .into_iter()
-            .map(|level| (1..=3).map(|threads| Cpu::with(threads, level).unwrap()).collect())
-            .collect()
-    })
+    cpus_in(Precision::Fp32)
+}
+
+/// The precisions of the CPU.
+pub const PRECISIONS: [Precision; 2] = [Precision::Fp32, Precision::Bf16];
+
+/// As [`cpus`], in one of [`PRECISIONS`].
+pub fn cpus_in(precision: Precision) -> &'static [Vec<Cpu>] {
+    static CPUS: OnceLock<[Vec<Vec<Cpu>>; 2]> = OnceLock::new();
+    let cpu = |precision, level, threads| {
+        let mut cpu = Cpu::with(threads, level).unwrap();
+        cpu.set_precision(precision).unwrap();
+        cpu
+    };
+    let cpus = CPUS.get_or_init(|| {
+        PRECISIONS.map(|precision| {
+            let levels = Level::available().into_iter();
+            levels.map(|level| (1..=3).map(|threads| cpu(precision, level, threads)).collect()).collect()
+        })
+    });
+    &cpus[PRECISIONS.iter().position(|&of| of == precision).unwrap()]
+}
+
+/// As the operands of the CPU's products are rounded in `precision`.
+pub fn rounded(x: &[f32], precision: Precision) -> Vec<f32> {
+    match precision {
+        Precision::Bf16 => x.iter().map(|&x| half::bf16::from_f32(x).to_f32()).collect(),
+        _ => x.to_vec(),
+    }
 }
 
 /// Numbers in [−1, 1).
@@ -56,9 +78,14 @@ fn bits(results: &[Vec<f32>]) -> Vec<u32> {
 /// Runs `operator` on every device and checks that the bits of its results do not depend on the number of threads. Returns the
 /// results of every level.
 pub fn on_all(operator: impl Fn(&Cpu) -> Vec<Vec<f32>>) -> Vec<(&'static str, Vec<Vec<f32>>)> {
+    on_all_in(Precision::Fp32, operator)
+}
+
+/// As [`on_all`], in one of [`PRECISIONS`].
+pub fn on_all_in(precision: Precision, operator: impl Fn(&Cpu) -> Vec<Vec<f32>>) -> Vec<(&'static str, Vec<Vec<f32>>)> {
     Level::available()
         .into_iter()
-        .zip(cpus())
+        .zip(cpus_in(precision))
         .map(|(level, cpus)| {
             let first = operator(&cpus[0]);
             for cpu in &cpus[1..] {
@@ -71,7 +98,15 @@ pub fn on_all(operator: impl Fn(&Cpu) -> Vec<Vec<f32>>) -> Vec<(&'static str, Ve
 
 /// As [`on_all`], and the bits are the same at all levels with a fused multiply-add: all but the portable one, the first.
 pub fn on_all_fused(operator: impl Fn(&Cpu) -> Vec<Vec<f32>>) -> Vec<(&'static str, Vec<Vec<f32>>)> {
-    let results = on_all(operator);
+    on_all_fused_in(Precision::Fp32, operator)
+}
+
+/// As [`on_all_fused`], in one of [`PRECISIONS`].
+pub fn on_all_fused_in(
+    precision: Precision,
+    operator: impl Fn(&Cpu) -> Vec<Vec<f32>>,
+) -> Vec<(&'static str, Vec<Vec<f32>>)> {
+    let results = on_all_in(precision, operator);
     for pair in results[1..].windows(2) {
         assert!(bits(&pair[0].1) == bits(&pair[1].1), "{} differs from {}", pair[0].0, pair[1].0);
     }

@@ -1,15 +1,19 @@
 //! What every operator of the CPU gets: threads, instruction set and workspace.
 
+use super::gemm::operand::Products;
 use super::pool::Pool;
 use super::simd::Level;
 use super::workspace::Workspace;
 use crate::Result;
+use alexnet_ops::Precision;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Threads, the instruction set they use, and the memory that operators share.
 pub struct Context {
     pub pool: Pool,
     pub level: Level,
+    /// Of the operands of products: fp32 or bf16.
+    pub precision: Precision,
     /// Whether convolutions may use Winograd's algorithm.
     pub winograd: bool,
     workspace: Mutex<Workspace>,
@@ -19,7 +23,12 @@ impl Context {
     /// With an empty workspace.
     pub fn new(pool: Pool, level: Level) -> Result<Self> {
         let workspace = Mutex::new(Workspace::new(pool.threads())?);
-        Ok(Self { pool, level, winograd: true, workspace })
+        Ok(Self { pool, level, precision: Precision::Fp32, winograd: true, workspace })
+    }
+
+    /// How products of matrices are computed.
+    pub fn products(&self) -> Products {
+        Products { level: self.level, precision: self.precision }
     }
 
     /// Locks the workspace. An operator that holds it must not call another one that takes it.

@@ -15,18 +15,22 @@
 //! Each element of C is a sum over K in order, in runs whose length depends on K and B's layout only, added in order. So the
 //! bits do not depend on where the M and N of a call begin and end.
 //!
+//! Operands are packed as f32 or as bf16 ([`operand`]), and K is in bf16 split where whole steps begin.
+//!
 //! Floating-point operations: 2·M·N·K. Minimum memory traffic in bytes: 4·(M·K + K·N + M·N).
 
+pub mod operand;
 pub mod pack;
 pub mod tile;
 
 use super::simd::{Simd, dispatch};
+use operand::Operand;
 use std::ops::Range;
 use tile::{PackedA, Prefetch};
 
 /// Columns that are whole micro-panels at any level.
 pub const COLUMNS: usize = 32;
-/// Products summed in registers before C is updated, in [`gemm`].
+/// Steps of K summed in registers before C is updated, in [`gemm`].
 const KC: usize = 128;
 /// Rows of A packed at once; a multiple of every level's ROWS.
 const MC: usize = 384;
@@ -95,11 +99,11 @@ dispatch! {
     ///
     /// # Safety
     /// `a` is M×K, `b` K×N, `c` M×N, all in bounds; `buffer` has [`BUFFER`] floats; neither `c` nor `buffer` overlaps another.
-    pub unsafe fn gemm(size: [usize; 3], a: MatRef, b: MatRef, c: MatMut, buffer: *mut f32) = gemm_body
+    pub unsafe fn gemm(size: [usize; 3], a: MatRef, b: MatRef, c: MatMut, buffer: *mut f32) = product gemm_body
 }
 
 #[inline(always)]
-unsafe fn gemm_body<S: Simd>([m, n, k]: [usize; 3], a: MatRef, b: MatRef, c: MatMut, buffer: *mut f32) {
+unsafe fn gemm_body<S: Simd, O: Operand>([m, n, k]: [usize; 3], a: MatRef, b: MatRef, c: MatMut, buffer: *mut f32) {
     // SAFETY: all offsets stay inside the matrices and the buffer, see `BUFFER`.
     unsafe {
         if k == 0 && !c.accumulate {
@@ -108,28 +112,29 @@ unsafe fn gemm_body<S: Simd>([m, n, k]: [usize; 3], a: MatRef, b: MatRef, c: Mat
             }
         }
         let (pa, pb) = (buffer, buffer.add(pack::packed_a_len(MC, KC)));
-        let runs = k.div_ceil(KC).max(1);
-        let max_kc = k.div_ceil(runs).max(1);
+        let runs = O::steps(k).div_ceil(KC).max(1);
+        let max_kc = O::steps(k).div_ceil(runs).max(1) * O::PER_STEP;
         // An A that fits whole is packed once.
         let whole = runs == 1 && m <= MC;
         if whole {
-            pack::pack_whole_a::<S>(a, m, k, pa);
+            pack::pack_whole_a::<S, O>(a, m, k, pa);
         }
         for n0 in (0..n).step_by(NC) {
             let nc = NC.min(n - n0);
             for k0 in (0..k).step_by(max_kc) {
                 let kc = max_kc.min(k - k0);
-                pack::pack_whole_b::<S>(b.from(k0, n0), kc, nc, pb);
+                pack::pack_whole_b::<S, O>(b.from(k0, n0), kc, nc, pb);
                 for m0 in (0..m).step_by(MC) {
                     let mc = MC.min(m - m0);
                     if !whole {
-                        pack::pack_whole_a::<S>(a.from(m0, k0), mc, kc, pa);
+                        pack::pack_whole_a::<S, O>(a.from(m0, k0), mc, kc, pa);
                     }
-                    let packed = PackedA::new::<S>(pa, kc);
+                    let steps = O::steps(kc);
+                    let packed = PackedA::new::<S>(pa, steps);
                     for j in (0..nc).step_by(2 * S::LANES) {
-                        let (columns, b) = ((nc - j).min(2 * S::LANES), pb.add(j * kc));
+                        let (columns, b) = ((nc - j).min(2 * S::LANES), pb.add(j * steps));
                         let c = MatMut { accumulate: c.accumulate || k0 > 0, ..c.from(m0, n0 + j) };
-                        tile::panel::<S>([mc, columns, kc], &packed, b, c, &Prefetch::NONE, 0);
+                        tile::panel::<S, O>([mc, columns, steps], &packed, b, c, &Prefetch::NONE, 0);
                     }
                 }
             }
@@ -140,7 +145,7 @@ unsafe fn gemm_body<S: Simd>([m, n, k]: [usize; 3], a: MatRef, b: MatRef, c: Mat
 /// Columns that [`gemm_stream_b`] does at once.
 const GROUP: usize = 2 * COLUMNS;
 
-/// Products summed in registers before C is updated, in [`gemm_stream_b`]. Column-major B is transposed: longer runs read more
+/// Steps of K summed in registers before C is updated, in [`gemm_stream_b`]. Column-major B is transposed: longer runs read more
 /// adjacent cache lines of each column.
 const fn run_len(row_major: bool) -> usize {
     if row_major { 256 } else { 512 }
@@ -156,36 +161,50 @@ dispatch! {
     ///
     /// # Safety
     /// A, B and C have the stated sizes; `buffer` has [`stream_buffer`]`(M)` floats.
-    pub unsafe fn gemm_stream_b(size: [usize; 3], a: *const f32, b: MatRef, c: MatMut, buffer: *mut f32) = stream_body
+    pub unsafe fn gemm_stream_b(size: [usize; 3], a: *const f32, b: MatRef, c: MatMut, buffer: *mut f32) = product stream_body
 }
 
 #[inline(always)]
-unsafe fn stream_body<S: Simd>([m, n, k]: [usize; 3], a: *const f32, b: MatRef, c: MatMut, buffer: *mut f32) {
+unsafe fn stream_body<S: Simd, O: Operand>(
+    [m, n, k]: [usize; 3],
+    a: *const f32,
+    b: MatRef,
+    c: MatMut,
+    buffer: *mut f32,
+) {
     // SAFETY: all offsets stay inside the matrices and the buffer; prefetched addresses are not read.
     unsafe {
         let panel = 2 * S::LANES;
-        let max_kc = run_len(b.row_major);
+        let max_kc = run_len(b.row_major) * O::PER_STEP;
+        // Lines that a step of a tile prefetches are in the rows, or the next ones in the columns, of its two numbers.
+        let second = O::PER_STEP - 1;
         let (pb, sums) = (buffer, buffer.add(pack::packed_b_len(run_len(false), GROUP)));
         for n0 in (0..n).step_by(GROUP) {
             let nc = GROUP.min(n - n0);
             for k0 in (0..k.max(1)).step_by(max_kc) {
                 let kc = max_kc.min(k - k0);
-                pack::pack_whole_b::<S>(b.from(k0, n0), kc, nc, pb);
+                pack::pack_whole_b::<S, O>(b.from(k0, n0), kc, nc, pb);
                 let start = if k0 + kc < k { b.at(k0 + kc, n0) } else { b.at(0, n0 + GROUP) };
                 let tiles = GROUP / 16;
                 let prefetch = match b.row_major {
-                    true => Prefetch { start, tiles, tile_stride: 16, step: b.stride, jump: 0, second: 0 },
-                    // A column's part of a run is as many lines as a panel is wide.
+                    true => {
+                        let step = b.stride * O::PER_STEP;
+                        Prefetch { start, tiles, tile_stride: 16, step, jump: 0, second: second * b.stride }
+                    }
+                    // A column's part of a run is as many lines as a panel is wide, or as two are.
                     false => {
-                        let jump = b.stride.wrapping_sub(panel * 16);
-                        Prefetch { start, tiles, tile_stride: 16 * b.stride, step: 16, jump, second: 0 }
+                        let step = 16 * O::PER_STEP;
+                        let jump = b.stride.wrapping_sub(panel * step);
+                        Prefetch { start, tiles, tile_stride: 16 * b.stride, step, jump, second: second * 16 }
                     }
                 };
-                let packed = PackedA::new::<S>(a.add(k0 * S::ROWS), k);
+                let steps = O::steps(kc);
+                let mut packed = PackedA::new::<S>(a, O::steps(k));
+                packed.start = a.add(k0 / O::PER_STEP * S::ROWS);
                 let mut done = 0;
                 for j in (0..nc).step_by(panel) {
                     let sums = MatMut { start: sums.add(j * m), stride: panel, accumulate: k0 > 0 };
-                    done += tile::panel::<S>([m, panel, kc], &packed, pb.add(j * kc), sums, &prefetch, done);
+                    done += tile::panel::<S, O>([m, panel, steps], &packed, pb.add(j * steps), sums, &prefetch, done);
                 }
             }
             for j in (0..nc).step_by(panel) {
@@ -205,11 +224,11 @@ dispatch! {
     ///
     /// # Safety
     /// A, B and C have the stated sizes.
-    pub unsafe fn gemm_prepacked(rows: Range<usize>, size: [usize; 2], a: *const f32, b: *const f32, c: MatMut, prefetch: &Prefetch) = prepacked_body
+    pub unsafe fn gemm_prepacked(rows: Range<usize>, size: [usize; 2], a: *const f32, b: *const f32, c: MatMut, prefetch: &Prefetch) = product prepacked_body
 }
 
 #[inline(always)]
-pub unsafe fn prepacked_body<S: Simd>(
+pub unsafe fn prepacked_body<S: Simd, O: Operand>(
     rows: Range<usize>,
     [n, k]: [usize; 2],
     a: *const f32,
@@ -220,12 +239,13 @@ pub unsafe fn prepacked_body<S: Simd>(
     // SAFETY: all offsets stay inside the matrices.
     unsafe {
         let panel = 2 * S::LANES;
-        let mut packed = PackedA::new::<S>(a, k);
+        let steps = O::steps(k);
+        let mut packed = PackedA::new::<S>(a, steps);
         packed.start = a.add(rows.start / S::ROWS * packed.panel_stride);
         let mut done = 0;
         for j in (0..n).step_by(panel) {
-            let size = [rows.len(), panel.min(n - j), k];
-            done += tile::panel::<S>(size, &packed, b.add(j * k), c.from(0, j), prefetch, done);
+            let size = [rows.len(), panel.min(n - j), steps];
+            done += tile::panel::<S, O>(size, &packed, b.add(j * steps), c.from(0, j), prefetch, done);
         }
     }
 }

@@ -10,6 +10,7 @@
 //! Multiply-adds: N·I·O in each direction. Minimum memory traffic in bytes: 4·I·O for w or dw, 16·I·O for the fused update;
 //! at small N this is the limit.
 
+use super::gemm::operand::{Operand, Products};
 use super::gemm::tile::Prefetch;
 use super::gemm::{self, MatMut, MatRef, gemm_prepacked, gemm_stream_b, pack, prepacked_body};
 use super::pool::SyncPtr;
@@ -28,24 +29,26 @@ const COLUMNS_IN_CACHE: usize = 512;
 const PACKED: usize = 8;
 
 /// Workspace for all directions that a network runs.
-pub fn workspace_size(s: &LinearShape, training: bool) -> WorkspaceSize {
-    let forward = stream_workspace(s.batch, s.inputs);
+pub fn workspace_size(context: &Context, s: &LinearShape, training: bool) -> WorkspaceSize {
+    let products = context.products();
+    let forward = stream_workspace(products, s.batch, s.inputs);
     if training {
         let sums = column_sums::workspace_size(s.batch, s.outputs);
-        forward.max(stream_workspace(s.batch, s.outputs)).max(prepacked_workspace(s)).max(sums)
+        forward.max(stream_workspace(products, s.batch, s.outputs)).max(prepacked_workspace(products, s)).max(sums)
     } else {
         forward
     }
 }
 
 /// For a product with w whose left operand is N×`k`.
-fn stream_workspace(batch: usize, k: usize) -> WorkspaceSize {
-    WorkspaceSize { shared: pack::packed_a_len(batch, k), per_thread: gemm::stream_buffer(batch) }
+fn stream_workspace(products: Products, batch: usize, k: usize) -> WorkspaceSize {
+    WorkspaceSize { shared: pack::packed_a_len(batch, products.steps(k)), per_thread: gemm::stream_buffer(batch) }
 }
 
-fn prepacked_workspace(s: &LinearShape) -> WorkspaceSize {
+fn prepacked_workspace(products: Products, s: &LinearShape) -> WorkspaceSize {
+    let steps = products.steps(s.batch);
     WorkspaceSize {
-        shared: pack::packed_a_len(s.outputs, s.batch) + pack::packed_b_len(s.batch, s.inputs),
+        shared: pack::packed_a_len(s.outputs, steps) + pack::packed_b_len(steps, s.inputs),
         per_thread: ROWS_IN_CACHE * COLUMNS_IN_CACHE,
     }
 }
@@ -60,7 +63,7 @@ fn pack_a(context: &Context, a: MatRef, [m, k]: [usize; 2], to: SyncPtr<f32>) {
     // The number of micro-panels depends on the level; those past the end do nothing.
     context.pool.run(m.div_ceil(PACKED), |task, _| {
         // SAFETY: the caller's matrix; each task writes its own micro-panels.
-        unsafe { pack::pack_a(context.level, a, [m, k], task * PACKED, PACKED, to.at(0)) }
+        unsafe { pack::pack_a(context.products(), a, [m, k], task * PACKED, PACKED, to.at(0)) }
     });
 }
 
@@ -74,7 +77,7 @@ fn product(
     finish: impl Fn(&mut [f32], usize) + Sync,
 ) -> Result<()> {
     let mut workspace = context.workspace();
-    let (shared, local) = workspace.split(stream_workspace(batch, k))?;
+    let (shared, local) = workspace.split(stream_workspace(context.products(), batch, k))?;
     let (packed, y) = (SyncPtr(shared.as_mut_ptr()), SyncPtr(y.as_mut_ptr()));
     pack_a(context, a, [batch, k], packed);
     let columns = columns(n);
@@ -85,7 +88,7 @@ fn product(
         unsafe {
             let c = MatMut { start: y.at(from), stride: n, accumulate: false };
             let buffer = local.slice(thread).as_mut_ptr();
-            gemm_stream_b(context.level, [batch, width, k], packed.at(0), b(from), c, buffer);
+            gemm_stream_b(context.products(), [batch, width, k], packed.at(0), b(from), c, buffer);
             for row in 0..batch {
                 finish(y.slice_mut(row * n + from, width), from);
             }
@@ -138,8 +141,9 @@ pub fn backward_weight(
     let accumulate = matches!(gradient, Gradient::Store { accumulate: true, .. });
     column_sums::run(context, dy, s.outputs, accumulate, db)?;
     let mut workspace = context.workspace();
-    let (shared, local) = workspace.split(prepacked_workspace(s))?;
-    let (a, b) = shared.split_at_mut(pack::packed_a_len(s.outputs, s.batch));
+    let products = context.products();
+    let (shared, local) = workspace.split(prepacked_workspace(products, s))?;
+    let (a, b) = shared.split_at_mut(pack::packed_a_len(s.outputs, products.steps(s.batch)));
     let (a, b) = (SyncPtr(a.as_mut_ptr()), SyncPtr(b.as_mut_ptr()));
     pack_a(context, MatRef::column_major(dy, s.outputs), [s.outputs, s.batch], a);
     let width = PACKED * gemm::COLUMNS;
@@ -147,7 +151,7 @@ pub fn backward_weight(
     context.pool.run(s.inputs.div_ceil(width), |task, _| {
         let from = task * width;
         // SAFETY: x has the stated size; each task writes its own micro-panels.
-        unsafe { pack::pack_b(context.level, x, s.batch, from, width.min(s.inputs - from), b.at(0)) }
+        unsafe { pack::pack_b(products, x, s.batch, from, width.min(s.inputs - from), b.at(0)) }
     });
     match gradient {
         Gradient::Store { dw, accumulate } => {
@@ -159,7 +163,7 @@ pub fn backward_weight(
                 unsafe {
                     let c = MatMut { start: dw.at(row * s.inputs), stride: s.inputs, accumulate };
                     let size = [s.inputs, s.batch];
-                    gemm_prepacked(context.level, rows, size, a.at(0), b.at(0), c, &Prefetch::NONE);
+                    gemm_prepacked(products, rows, size, a.at(0), b.at(0), c, &Prefetch::NONE);
                 }
             });
         }
@@ -173,7 +177,7 @@ pub fn backward_weight(
                 unsafe {
                     let (value, momentum) = (value.slice_mut(start, len), momentum.slice_mut(start, len));
                     let rows = UpdatedRows { first: row, value, momentum };
-                    update_rows(context.level, s, optimizer, a.at(0), b.at(0), local.slice(thread), rows);
+                    update_rows(products, s, optimizer, a.at(0), b.at(0), local.slice(thread), rows);
                 }
             });
         }
@@ -194,10 +198,10 @@ dispatch! {
     ///
     /// # Safety
     /// The matrices have the stated sizes.
-    unsafe fn update_rows(s: &LinearShape, optimizer: &Sgd, a: *const f32, b: *const f32, dw: &mut [f32], rows: UpdatedRows) = update_rows_body
+    unsafe fn update_rows(s: &LinearShape, optimizer: &Sgd, a: *const f32, b: *const f32, dw: &mut [f32], rows: UpdatedRows) = product update_rows_body
 }
 #[inline(always)]
-unsafe fn update_rows_body<S: Simd>(
+unsafe fn update_rows_body<S: Simd, O: Operand>(
     s: &LinearShape,
     optimizer: &Sgd,
     a: *const f32,
@@ -205,17 +209,18 @@ unsafe fn update_rows_body<S: Simd>(
     dw: &mut [f32],
     UpdatedRows { first, value, momentum }: UpdatedRows,
 ) {
+    let steps = O::steps(s.batch);
     for j in (0..s.inputs).step_by(COLUMNS_IN_CACHE) {
         let (rows, columns) = (value.len() / s.inputs, COLUMNS_IN_CACHE.min(s.inputs - j));
         // Each tile prefetches the lines of one row; there are at least as many tiles as rows.
         let second = (momentum.as_ptr().addr().wrapping_sub(value.as_ptr().addr())) / size_of::<f32>();
-        let step = columns.div_ceil(s.batch.max(1)).min(16);
+        let step = columns.div_ceil(steps.max(1)).min(16);
         let prefetch = Prefetch { start: &value[j], tiles: rows, tile_stride: s.inputs, step, jump: 0, second };
         // SAFETY: micro-panels of `columns` columns from column j on; `dw` has room for the rows' part of them.
         unsafe {
             let c = MatMut { start: dw.as_mut_ptr(), stride: columns, accumulate: false };
-            let b = b.add(j * s.batch);
-            prepacked_body::<S>(first..first + rows, [columns, s.batch], a, b, c, &prefetch);
+            let b = b.add(j * steps);
+            prepacked_body::<S, O>(first..first + rows, [columns, s.batch], a, b, c, &prefetch);
         }
         for (i, dw) in dw.chunks_exact(columns).take(rows).enumerate() {
             let here = i * s.inputs + j..i * s.inputs + j + columns;

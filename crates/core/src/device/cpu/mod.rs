@@ -34,7 +34,7 @@ use super::{CHUNK, Element, LinearBackwardUpdate, Memory, Operators, Parameter, 
 use crate::arguments::*;
 use crate::shape::{ConvShape, DropoutShape, Operation};
 use crate::{Error, Result, Sgd};
-use alexnet_ops::{front, front_mut};
+use alexnet_ops::{Precision, front, front_mut};
 use batchnorm::Affine;
 use context::{Context, Gradients, Weights};
 use pool::{Pool, SyncPtr};
@@ -93,6 +93,32 @@ impl Cpu {
         self.context.winograd = may;
     }
 
+    /// How the operands of convolutions and linear layers are multiplied: fp32, as at first, or rounded to bf16. Arrays, sums
+    /// and updates are f32 in both. Set it before a network is built.
+    ///
+    /// # Errors
+    /// Another precision.
+    pub fn set_precision(&mut self, precision: Precision) -> Result<()> {
+        match precision {
+            Precision::Fp32 => {}
+            // AVX-512 without AVX512-BF16: AVX2 computes the same in several instructions.
+            Precision::Bf16 if self.context.level == Level::Avx512 && !self.context.level.multiplies_bf16() => {
+                self.context.level = Level::Avx2;
+            }
+            Precision::Bf16 => {}
+            Precision::Tf32 | Precision::Fp16 => {
+                let other = format!("{precision:?}").to_lowercase();
+                return Err(error(format!("the CPU computes in fp32 and bf16 only, not in {other}")));
+            }
+        }
+        self.context.precision = precision;
+        Ok(())
+    }
+    /// Whether one instruction multiplies operands of its precision. Otherwise bf16 is slower than fp32.
+    pub fn multiplies(&self) -> bool {
+        self.context.precision == Precision::Fp32 || self.context.level.multiplies_bf16()
+    }
+
     /// The backward pass of a ReLU on dx, if one follows.
     fn mask(&self, output: Option<&[f32]>, dx: &mut [f32]) {
         if let Some(y) = output {
@@ -124,7 +150,9 @@ impl Memory for Cpu {
 
     fn name(&self) -> String {
         let threads = self.threads();
-        format!("cpu ({threads} thread{}, {})", if threads == 1 { "" } else { "s" }, self.context.level.name())
+        let precision = if self.context.precision == Precision::Bf16 { ", bf16" } else { "" };
+        let plural = if threads == 1 { "" } else { "s" };
+        format!("cpu ({threads} thread{plural}, {}{precision})", self.context.level.name())
     }
 
     fn zeros(&self, len: usize) -> Result<Array<f32>> {
@@ -189,7 +217,7 @@ fn workspace_of(context: &Context, operations: &[Operation], training: bool) -> 
     let size = operations.iter().fold(WorkspaceSize::default(), |size, operation| {
         size.max(match operation {
             Operation::Conv(s) => conv::workspace_size(context, s, training),
-            Operation::Linear(s) => linear::workspace_size(s, training),
+            Operation::Linear(s) => linear::workspace_size(context, s, training),
             Operation::Lrn(s) => lrn::workspace_size(s),
             Operation::BatchNorm(s) => batchnorm::workspace_size(s),
             _ => WorkspaceSize::default(),

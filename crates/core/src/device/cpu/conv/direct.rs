@@ -191,7 +191,7 @@ pub fn forward(
                 let b = MatRef::row_major(&weight[group * z.window * z.filters..], z.filters);
                 let start = y.as_mut_ptr().add(group * z.filters);
                 let c = MatMut { start, stride: s.filters, accumulate: false };
-                gemm(context.level, [end - from, z.filters, z.window], a, b, c, buffer.as_mut_ptr());
+                gemm(context.products(), [end - from, z.filters, z.window], a, b, c, buffer.as_mut_ptr());
             }
             relu::bias_relu(context.level, y, b, relu);
         }
@@ -220,7 +220,7 @@ pub fn backward_data(context: &Context, s: &ConvShape, dy: &[f32], w: &[f32], dx
                     let a = MatRef::row_major(&dy[first..], s.filters);
                     let b = MatRef::column_major(&weight[group * z.window * z.filters..], z.filters);
                     let c = MatMut { start: windows.as_mut_ptr(), stride: z.window, accumulate: false };
-                    gemm(context.level, [end - from, z.window, z.filters], a, b, c, buffer.as_mut_ptr());
+                    gemm(context.products(), [end - from, z.window, z.filters], a, b, c, buffer.as_mut_ptr());
                     for (pq, window) in (from..end).zip(windows.chunks_exact(z.window)) {
                         let add = |at: usize, to: usize, len: usize| {
                             let dx = &mut dx[to + group * z.channels..][..len];
@@ -268,7 +268,7 @@ pub fn backward_weight(
                         let b = MatRef::row_major(&dy[from * s.filters + group * z.filters..], s.filters);
                         let start = partial.as_mut_ptr().add(group * z.window * z.filters);
                         let c = MatMut { start, stride: z.filters, accumulate: true };
-                        gemm(context.level, [z.window, z.filters, end - from], a, b, c, buffer.as_mut_ptr());
+                        gemm(context.products(), [z.window, z.filters, end - from], a, b, c, buffer.as_mut_ptr());
                     }
                 }
             }

@@ -47,8 +47,8 @@ pub fn uses_winograd(context: &Context, s: &ConvShape) -> bool {
 /// Workspace for all directions that a network runs.
 pub fn workspace_size(context: &Context, s: &ConvShape, training: bool) -> WorkspaceSize {
     let size = match (uses_winograd(context, s), training) {
-        (true, false) => winograd::workspace_size(s),
-        (true, true) => winograd::workspace_backward_weight(s),
+        (true, false) => winograd::workspace_size(context, s),
+        (true, true) => winograd::workspace_backward_weight(context, s),
         (false, false) => direct::workspace_size(s),
         (false, true) => direct::workspace_size(s).max(direct::workspace_backward_weight(s)),
     };
@@ -58,7 +58,7 @@ pub fn workspace_size(context: &Context, s: &ConvShape, training: bool) -> Works
 
 /// Floats cached per layer, from the weights of one step.
 pub fn cache_len(context: &Context, s: &ConvShape) -> Option<usize> {
-    uses_winograd(context, s).then(|| winograd::transformed_len(s))
+    uses_winograd(context, s).then(|| winograd::transformed_len(context, s))
 }
 
 /// See [`Operators::conv_forward`](crate::device::Operators::conv_forward).

@@ -2,15 +2,17 @@
 
 use super::super::simd::{Simd, dispatch};
 use super::MatRef;
+use super::operand::Operand;
 use super::tile::PackedA;
+use std::ops::Range;
 
-/// Floats of a packed A (M×K), at any level.
+/// Floats of a packed A (M×K), K in steps of the operand, at any level.
 pub const fn packed_a_len(m: usize, k: usize) -> usize {
     // ROWS is at most 12 and LANES at most 16; panels of at least 6 rows, LANES extra each, need no more than this.
     (m + 12) * k + (m.div_ceil(2) + 1) * LANES
 }
 
-/// Floats of a packed B (K×N), at any level.
+/// Floats of a packed B (K×N), K in steps of the operand, at any level.
 pub const fn packed_b_len(k: usize, n: usize) -> usize {
     n.next_multiple_of(2 * LANES) * k
 }
@@ -25,7 +27,7 @@ const fn panel_stride<S: Simd>(k: usize) -> usize {
 }
 
 impl PackedA {
-    /// A with `k` columns as [`pack_a`] packs it.
+    /// A with `k` steps as [`pack_a`] packs it.
     #[inline(always)]
     pub fn new<S: Simd>(start: *const f32, k: usize) -> Self {
         let panel_stride = panel_stride::<S>(k);
@@ -38,15 +40,15 @@ dispatch! {
     ///
     /// # Safety
     /// A and `to` have their sizes, see [`packed_a_len`].
-    pub unsafe fn pack_a(a: MatRef, size: [usize; 2], first: usize, panels: usize, to: *mut f32) = pack_a_body
+    pub unsafe fn pack_a(a: MatRef, size: [usize; 2], first: usize, panels: usize, to: *mut f32) = product pack_a_body
 }
 #[inline(always)]
-unsafe fn pack_a_body<S: Simd>(a: MatRef, [m, k]: [usize; 2], first: usize, panels: usize, to: *mut f32) {
+unsafe fn pack_a_body<S: Simd, O: Operand>(a: MatRef, [m, k]: [usize; 2], first: usize, panels: usize, to: *mut f32) {
     for index in first..first + panels {
         let i = index * S::ROWS;
         if i < m {
             // SAFETY: the micro-panel has its place, and rows from i on exist.
-            unsafe { pack_a_panel::<S>(a.from(i, 0), m - i, k, to.add(index * panel_stride::<S>(k))) };
+            unsafe { pack_a_panel::<S, O>(a.from(i, 0), m - i, k, to.add(index * panel_stride::<S>(O::steps(k)))) };
         }
     }
 }
@@ -56,39 +58,41 @@ unsafe fn pack_a_body<S: Simd>(a: MatRef, [m, k]: [usize; 2], first: usize, pane
 /// # Safety
 /// As for [`pack_a`].
 #[inline(always)]
-pub unsafe fn pack_whole_a<S: Simd>(a: MatRef, m: usize, k: usize, to: *mut f32) {
+pub unsafe fn pack_whole_a<S: Simd, O: Operand>(a: MatRef, m: usize, k: usize, to: *mut f32) {
     // SAFETY: passed on to the caller.
-    unsafe { pack_a_body::<S>(a, [m, k], 0, m.div_ceil(S::ROWS), to) }
+    unsafe { pack_a_body::<S, O>(a, [m, k], 0, m.div_ceil(S::ROWS), to) }
 }
 
 /// Packs the first ROWS of `m` rows, or all if there are fewer.
 #[inline(always)]
-unsafe fn pack_a_panel<S: Simd>(a: MatRef, m: usize, k: usize, to: *mut f32) {
+unsafe fn pack_a_panel<S: Simd, O: Operand>(a: MatRef, m: usize, k: usize, to: *mut f32) {
     let rows = m.min(S::ROWS);
-    // SAFETY: reads stay inside A; a micro-panel has room for ROWS·k floats and a vector.
+    let mut step = 0;
+    // SAFETY: reads stay inside A; a micro-panel has room for ROWS floats per step and a vector.
     unsafe {
-        if !a.row_major && rows == S::ROWS {
-            for p in 0..k {
-                let (from, to) = (a.at(0, p), to.add(p * S::ROWS));
-                for i in 0..S::ROWS {
-                    *to.add(i) = *from.add(i);
+        // A whole vector reads LANES rows, which may be more than the micro-panel has; what it stores beyond is overwritten.
+        if m >= S::ROWS.next_multiple_of(S::LANES) {
+            if a.row_major {
+                while (step + S::LANES) * O::PER_STEP <= k {
+                    for j in (0..S::ROWS).step_by(S::LANES) {
+                        O::transpose::<S>(a.at(j, step * O::PER_STEP), a.stride, to.add(step * S::ROWS + j), S::ROWS);
+                    }
+                    step += S::LANES;
+                }
+            } else {
+                while (step + 1) * O::PER_STEP <= k {
+                    for j in (0..S::ROWS).step_by(S::LANES) {
+                        let from = a.at(j, step * O::PER_STEP);
+                        S::store(to.add(step * S::ROWS + j), O::across::<S>(from, a.stride));
+                    }
+                    step += 1;
                 }
             }
-            return;
         }
-        let mut p = 0;
-        // Transposing a whole block reads LANES rows, which may be more than the micro-panel has.
-        if a.row_major && m >= S::ROWS.next_multiple_of(S::LANES) {
-            while p + S::LANES <= k {
-                for j in (0..S::ROWS).step_by(S::LANES) {
-                    S::transpose(a.at(j, p), a.stride, to.add(p * S::ROWS + j), S::ROWS);
-                }
-                p += S::LANES;
-            }
-        }
-        for p in p..k {
+        for step in step..O::steps(k) {
+            let p = step * O::PER_STEP;
             for i in 0..rows {
-                *to.add(p * S::ROWS + i) = *a.at(i, p);
+                *to.add(step * S::ROWS + i) = O::step(k - p, |next| *a.at(i, p + next));
             }
         }
     }
@@ -100,56 +104,161 @@ dispatch! {
     ///
     /// # Safety
     /// B and `to` have their sizes, see [`packed_b_len`].
-    pub unsafe fn pack_b(b: MatRef, k: usize, first: usize, columns: usize, to: *mut f32) = pack_b_body
+    pub unsafe fn pack_b(b: MatRef, k: usize, first: usize, columns: usize, to: *mut f32) = product pack_b_body
 }
 #[inline(always)]
-unsafe fn pack_b_body<S: Simd>(b: MatRef, k: usize, first: usize, columns: usize, to: *mut f32) {
+unsafe fn pack_b_body<S: Simd, O: Operand>(b: MatRef, k: usize, first: usize, columns: usize, to: *mut f32) {
     // SAFETY: passed on to the caller.
-    unsafe { pack_whole_b::<S>(b.from(0, first), k, columns, to.add(first * k)) }
+    unsafe { pack_whole_b::<S, O>(b.from(0, first), k, columns, to.add(first * O::steps(k))) }
 }
 
-/// Packs B (K×N): micro-panels of two vectors, row by row, the last one padded with zeros.
+/// Packs B (K×N): micro-panels of two vectors, step by step, the last one padded with zeros.
 ///
 /// # Safety
 /// As for [`pack_b`].
 #[inline(always)]
-pub unsafe fn pack_whole_b<S: Simd>(b: MatRef, k: usize, n: usize, to: *mut f32) {
-    // SAFETY: `to` has room for k times n rounded up to whole panels; reads stay inside B.
+pub unsafe fn pack_whole_b<S: Simd, O: Operand>(b: MatRef, k: usize, n: usize, to: *mut f32) {
+    // SAFETY: `to` has room for its steps times n rounded up to whole panels; reads stay inside B.
     unsafe {
-        let panel = 2 * S::LANES;
-        let whole = n / panel;
+        let (panel, steps) = (2 * S::LANES, O::steps(k));
+        let whole = n / panel * panel;
+        let mut step = 0;
         if b.row_major {
-            for p in 0..k {
-                let from = b.at(p, 0);
-                for j in 0..whole {
-                    let (from, to) = (from.add(j * panel), to.add(j * panel * k + p * panel));
-                    S::store(to, S::load(from));
-                    S::store(to.add(S::LANES), S::load(from.add(S::LANES)));
+            while (step + 1) * O::PER_STEP <= k {
+                let from = b.at(step * O::PER_STEP, 0);
+                for j in (0..whole).step_by(panel) {
+                    let (from, to) = (from.add(j), to.add(j * steps + step * panel));
+                    S::store(to, O::across::<S>(from, b.stride));
+                    S::store(to.add(S::LANES), O::across::<S>(from.add(S::LANES), b.stride));
                 }
+                step += 1;
             }
         } else {
-            for j in (0..whole * panel).step_by(panel) {
-                let to = to.add(j * k);
-                let mut p = 0;
-                while p + S::LANES <= k {
+            let blocks = k / (S::LANES * O::PER_STEP);
+            for j in (0..whole).step_by(panel) {
+                for p in (0..blocks * S::LANES).step_by(S::LANES) {
                     for v in [0, S::LANES] {
-                        S::transpose(b.at(p, j + v), b.stride, to.add(p * panel + v), panel);
-                    }
-                    p += S::LANES;
-                }
-                for p in p..k {
-                    for v in 0..panel {
-                        *to.add(p * panel + v) = *b.at(p, j + v);
+                        let to = to.add(j * steps + p * panel + v);
+                        O::transpose::<S>(b.at(p * O::PER_STEP, j + v), b.stride, to, panel);
                     }
                 }
             }
+            step = blocks * S::LANES;
         }
-        let rest = n - whole * panel;
-        if rest > 0 {
-            let to = to.add(whole * panel * k);
-            for p in 0..k {
-                for v in 0..panel {
-                    *to.add(p * panel + v) = if v < rest { *b.at(p, whole * panel + v) } else { 0.0 };
+        // What is left of K, then the columns that do not fill a micro-panel.
+        for j in (0..whole).step_by(panel) {
+            pack_columns::<O>(b, k, step, j..j + panel, panel, to.add(j * steps));
+        }
+        if whole < n {
+            pack_columns::<O>(b, k, 0, whole..n, panel, to.add(whole * steps));
+        }
+    }
+}
+
+/// Packs a micro-panel, `panel` columns wide, from step `first` on, padded with zeros.
+///
+/// # Safety
+/// As for [`pack_whole_b`].
+#[inline(always)]
+unsafe fn pack_columns<O: Operand>(
+    b: MatRef,
+    k: usize,
+    first: usize,
+    columns: Range<usize>,
+    panel: usize,
+    to: *mut f32,
+) {
+    for step in first..O::steps(k) {
+        let p = step * O::PER_STEP;
+        for v in 0..panel {
+            let j = columns.start + v;
+            // SAFETY: reads stay inside B; the micro-panel has room for every step.
+            unsafe {
+                let inside = j < columns.end;
+                *to.add(step * panel + v) = if inside { O::step(k - p, |next| *b.at(p + next, j)) } else { 0.0 };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::operand::Products;
+    use super::*;
+    use crate::device::cpu::simd::{Level, bf16};
+    use alexnet_ops::Precision;
+
+    /// Numbers with every kind of rounding: ties, carries into the exponent, subnormal ones, infinities and NaN.
+    fn numbers(len: usize) -> Vec<f32> {
+        const KINDS: [u32; 12] = [
+            0x3f80_8000,
+            0x3f81_8000,
+            0x3f80_7fff,
+            0xbfff_ffff,
+            0x7f7f_ffff,
+            0x7f80_0000,
+            0xff80_0001,
+            0x7fff_ffff,
+            0x007f_ffff,
+            0x8000_0001,
+            0x8000_0000,
+            0x0080_0000,
+        ];
+        let odd = |i: usize| (i as u32).wrapping_mul(0x9e37_79b9) >> 2 | 0x3000_0000;
+        (0..len).map(|i| f32::from_bits(if i % 5 == 0 { KINDS[i / 5 % 12] } else { odd(i) })).collect()
+    }
+
+    /// The element of one step in which row or column `i` is packed.
+    fn step(precision: Precision, k: usize, step: usize, at: impl Fn(usize) -> f32) -> u32 {
+        match precision {
+            Precision::Bf16 => {
+                let high = if 2 * step + 1 < k { at(2 * step + 1) } else { 0.0 };
+                bf16::pair(at(2 * step), high).to_bits()
+            }
+            _ => at(step).to_bits(),
+        }
+    }
+
+    #[test]
+    fn micro_panels_hold_every_step() {
+        for level in Level::available() {
+            for precision in [Precision::Fp32, Precision::Bf16] {
+                if precision == Precision::Bf16 && level == Level::Avx512 && !level.multiplies_bf16() {
+                    continue;
+                }
+                let products = Products { level, precision };
+                let (lanes, height) = match level {
+                    Level::Portable => (8, 2),
+                    Level::Neon => (4, 8),
+                    Level::Avx2 => (8, 6),
+                    Level::Avx512 => (16, 12),
+                };
+                for (len, k) in [(1, 1), (12, 33), (40, 64), (67, 131), (64, 7)] {
+                    let values = numbers(len * k);
+                    let steps = products.steps(k);
+                    for row_major in [true, false] {
+                        // A is len×k, B is k×len.
+                        let a = MatRef { start: values.as_ptr(), stride: if row_major { k } else { len }, row_major };
+                        let b = MatRef { row_major: !row_major, ..a };
+                        let value = |i: usize, p: usize| values[if row_major { i * k + p } else { p * len + i }];
+                        let mut to = vec![0.0; packed_a_len(len, steps)];
+                        // SAFETY: the matrices have these sizes.
+                        unsafe { pack_a(products, a, [len, k], 0, len.div_ceil(height), to.as_mut_ptr()) };
+                        for (i, s) in (0..len).flat_map(|i| (0..steps).map(move |s| (i, s))) {
+                            let at = i / height * (height * steps + lanes) + s * height + i % height;
+                            let expected = step(precision, k, s, |p| value(i, p));
+                            assert_eq!(to[at].to_bits(), expected, "A {level:?} {precision:?} {len} {k} {i} {s}");
+                        }
+                        let mut to = vec![0.0; packed_b_len(steps, len)];
+                        // SAFETY: the matrices have these sizes.
+                        unsafe { pack_b(products, b, k, 0, len, to.as_mut_ptr()) };
+                        let width = 2 * lanes;
+                        for (j, s) in (0..len.next_multiple_of(width)).flat_map(|j| (0..steps).map(move |s| (j, s))) {
+                            let found = to[j / width * width * steps + s * width + j % width].to_bits();
+                            let expected = if j < len { step(precision, k, s, |p| value(j, p)) } else { 0 };
+                            assert_eq!(found, expected, "B {level:?} {precision:?} {len} {k} {j} {s}");
+                        }
+                    }
                 }
             }
         }

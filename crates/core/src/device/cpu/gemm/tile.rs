@@ -1,26 +1,28 @@
 //! The micro-kernel: a tile of MR×NR elements of C (ROWS rows by two vectors), summed over K in registers.
 //!
-//! A step of K costs two loads of B, ROWS broadcasts of A and 2·ROWS multiply-adds, so the multiply-adds are the limit as
-//! long as the loads hit a cache. One spare load slot per step prefetches what comes next ([`Prefetch`]): weights stored
-//! in pieces too short for the hardware prefetcher.
+//! K is counted in steps of the [`operand`](super::operand). A step costs two loads of B, ROWS broadcasts of A and 2·ROWS
+//! multiply-adds, so the multiply-adds are the limit as long as the loads hit a cache. One spare load slot per step prefetches
+//! what comes next ([`Prefetch`]): weights stored in pieces too short for the hardware prefetcher.
 
 use super::super::simd::Simd;
 use super::MatMut;
+use super::operand::Operand;
 
 /// A in micro-panels.
 #[derive(Clone, Copy)]
 pub struct PackedA {
     /// Element (0, 0).
     pub start: *const f32,
-    /// Whether a micro-panel holds its rows one after the other, two vectors wide; otherwise its columns.
+    /// Whether a micro-panel holds its rows one after the other, each with the steps of two vectors of elements; otherwise its
+    /// columns.
     pub row_major: bool,
     /// Rows per micro-panel; a tile does not cross a micro-panel's end.
     pub rows: usize,
     /// Distance between micro-panels.
     pub panel_stride: usize,
-    /// Distance between columns.
+    /// Distance between columns, of one step each.
     pub column_stride: usize,
-    /// Added after every 2·LANES columns.
+    /// Added after every 2·LANES columns, of a row-major A after every row's part of a micro-panel.
     pub jump: usize,
 }
 
@@ -63,13 +65,13 @@ fn tile_rows<S: Simd>(rows: usize) -> usize {
     }
 }
 
-/// One panel of C = A·B, or of C += A·B: `size` is \[M, columns, K\] with at most two vectors of columns, `b` one micro-panel
-/// (K rows of two vectors). `done` tiles came before, for [`Prefetch`]; returns the number of tiles.
+/// One panel of C = A·B, or of C += A·B: `size` is \[M, columns, steps of K\] with at most two vectors of columns, `b` one micro-panel
+/// (a row of two vectors per step). `done` tiles came before, for [`Prefetch`]; returns the number of tiles.
 ///
 /// # Safety
 /// A, B and C have the stated sizes.
 #[inline(always)]
-pub unsafe fn panel<S: Simd>(
+pub unsafe fn panel<S: Simd, O: Operand>(
     [m, columns, k]: [usize; 3],
     packed: &PackedA,
     b: *const f32,
@@ -84,7 +86,7 @@ pub unsafe fn panel<S: Simd>(
         while i < m {
             let inside = i % packed.rows;
             let rows = tile_rows::<S>((m - i).min(packed.rows - inside));
-            let row = if packed.row_major { panel } else { 1 };
+            let row = if packed.row_major { panel / O::PER_STEP } else { 1 };
             let a = packed.start.add(i / packed.rows * packed.panel_stride + inside * row);
             let next = done + tiles;
             let Prefetch { start, tile_stride, step, jump, second, .. } = *prefetch;
@@ -94,11 +96,11 @@ pub unsafe fn panel<S: Simd>(
             };
             let c = c.from(i, 0);
             if columns == panel {
-                tile_of_rows::<S>(rows, k, packed, a, b, c, cursor);
+                tile_of_rows::<S, O>(rows, k, packed, a, b, c, cursor);
             } else {
                 let mut edge = [0.0f32; 12 * 32];
                 let sums = MatMut { start: edge.as_mut_ptr(), stride: panel, accumulate: false };
-                tile_of_rows::<S>(rows, k, packed, a, b, sums, cursor);
+                tile_of_rows::<S, O>(rows, k, packed, a, b, sums, cursor);
                 for r in 0..rows {
                     for j in 0..columns {
                         let (to, sum) = (c.start.add(r * c.stride + j), edge[r * panel + j]);
@@ -116,7 +118,7 @@ pub unsafe fn panel<S: Simd>(
 /// # Safety
 /// As for [`panel`], of which these are some rows.
 #[inline(always)]
-unsafe fn tile_of_rows<S: Simd>(
+unsafe fn tile_of_rows<S: Simd, O: Operand>(
     rows: usize,
     k: usize,
     packed: &PackedA,
@@ -128,8 +130,8 @@ unsafe fn tile_of_rows<S: Simd>(
     macro_rules! tile {
         ($m:literal) => {
             match packed.row_major {
-                true => tile::<S, $m, true>(k, packed, a, b, c, cursor),
-                false => tile::<S, $m, false>(k, packed, a, b, c, cursor),
+                true => tile::<S, O, $m, true>(k, packed, a, b, c, cursor),
+                false => tile::<S, O, $m, false>(k, packed, a, b, c, cursor),
             }
         };
     }
@@ -149,7 +151,7 @@ unsafe fn tile_of_rows<S: Simd>(
 /// # Safety
 /// As for [`panel`], of which these are `M` rows.
 #[inline(always)]
-unsafe fn tile<S: Simd, const M: usize, const ROW_MAJOR: bool>(
+unsafe fn tile<S: Simd, O: Operand, const M: usize, const ROW_MAJOR: bool>(
     k: usize,
     packed: &PackedA,
     mut a: *const f32,
@@ -161,7 +163,8 @@ unsafe fn tile<S: Simd, const M: usize, const ROW_MAJOR: bool>(
     let (column_stride, a_jump) = (packed.column_stride, packed.jump);
     // SAFETY: as for `panel`; pointers past the end are computed but not read.
     unsafe {
-        let row = if ROW_MAJOR { 2 * S::LANES } else { 1 };
+        let width = if ROW_MAJOR { 2 * S::LANES / O::PER_STEP } else { 2 * S::LANES };
+        let row = if ROW_MAJOR { width } else { 1 };
         for i in 0..M {
             S::prefetch(c.add(i * ldc));
             S::prefetch(c.add(i * ldc + S::LANES));
@@ -169,7 +172,7 @@ unsafe fn tile<S: Simd, const M: usize, const ROW_MAJOR: bool>(
         let mut sum = [[S::splat(0.0); 2]; M];
         let mut rest = k;
         while rest > 0 {
-            let run = rest.min(2 * S::LANES);
+            let run = rest.min(width);
             for _ in 0..run {
                 S::prefetch(line);
                 S::prefetch(line.wrapping_add(second));
@@ -177,8 +180,8 @@ unsafe fn tile<S: Simd, const M: usize, const ROW_MAJOR: bool>(
                 let (b0, b1) = (S::load(b), S::load(b.add(S::LANES)));
                 for (i, sum) in sum.iter_mut().enumerate() {
                     let x = S::splat(*a.add(i * row));
-                    sum[0] = S::fma(x, b0, sum[0]);
-                    sum[1] = S::fma(x, b1, sum[1]);
+                    sum[0] = O::multiply_add::<S>(x, b0, sum[0]);
+                    sum[1] = O::multiply_add::<S>(x, b1, sum[1]);
                 }
                 a = a.wrapping_add(column_stride);
                 b = b.add(2 * S::LANES);

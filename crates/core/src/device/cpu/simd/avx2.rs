@@ -27,6 +27,14 @@ impl Simd for Avx2 {
         prefetch(p: *const f32) = _mm_prefetch::<_MM_HINT_T1>(p.cast());
     }
     #[inline(always)]
+    unsafe fn halves(v: __m256) -> [__m256; 2] {
+        unsafe {
+            let v = _mm256_castps_si256(v);
+            let high = _mm256_and_si256(v, _mm256_set1_epi32(!0xffff));
+            [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(v)), _mm256_castsi256_ps(high)]
+        }
+    }
+    #[inline(always)]
     unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
         unsafe {
             let mut r = [_mm256_setzero_ps(); 8];

@@ -2,8 +2,23 @@
 
 use super::{Simd, operations};
 use std::arch::x86_64::*;
+use std::mem::transmute;
 
-/// AVX-512 F, BW, DQ and VL.
+/// Words i and `apart` + i, for each i below 16.
+const fn interleaved(apart: usize) -> [u16; 32] {
+    let mut index = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        index[i] = (i / 2 + i % 2 * apart) as u16;
+        i += 1;
+    }
+    index
+}
+/// Of the halves of a vector, and of two vectors.
+const HALVES: [u16; 32] = interleaved(16);
+const PAIRS: [u16; 32] = interleaved(32);
+
+/// AVX-512 F, BW, DQ and VL; the functions of bf16 need AVX512-BF16.
 #[derive(Clone, Copy)]
 pub struct Avx512;
 
@@ -25,6 +40,34 @@ impl Simd for Avx512 {
         max0(v: __m512) -> __m512 = _mm512_max_ps(_mm512_setzero_ps(), v);
         mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
         prefetch(p: *const f32) = _mm_prefetch::<_MM_HINT_T1>(p.cast());
+        halves(v: __m512) -> [__m512; 2] = {
+            let v = _mm512_castps_si512(v);
+            let high = _mm512_and_si512(v, _mm512_set1_epi32(!0xffff));
+            [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(v)), _mm512_castsi512_ps(high)]
+        };
+        dot(a: __m512, b: __m512, c: __m512) -> __m512 = {
+            _mm512_dpbf16_ps(c, transmute::<__m512, __m512bh>(a), transmute::<__m512, __m512bh>(b))
+        };
+        pair(low: __m512, high: __m512) -> __m512 = {
+            let index = _mm512_loadu_si512(HALVES.as_ptr().cast());
+            let apart = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_castsi512_ps(_mm512_permutexvar_epi16(index, apart))
+        };
+        store_bf16(p: *mut u16, v: __m512) = {
+            _mm256_storeu_si256(p.cast(), transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v)));
+        };
+        interleave(low: *const u16, high: *const u16) -> [__m512; 2] = {
+            let (low, high) = (_mm512_loadu_si512(low.cast()), _mm512_loadu_si512(high.cast()));
+            let first = _mm512_loadu_si512(PAIRS.as_ptr().cast());
+            let second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
+            [
+                _mm512_castsi512_ps(_mm512_permutex2var_epi16(low, first, high)),
+                _mm512_castsi512_ps(_mm512_permutex2var_epi16(low, second, high)),
+            ]
+        };
+        neighbours(p: *const f32) -> __m512 = {
+            transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(_mm512_loadu_ps(p.add(16)), _mm512_loadu_ps(p)))
+        };
     }
     #[inline(always)]
     unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {

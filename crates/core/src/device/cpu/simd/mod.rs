@@ -7,6 +7,7 @@
 pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
+pub mod bf16;
 #[cfg(target_arch = "aarch64")]
 pub mod neon;
 pub mod portable;
@@ -48,6 +49,14 @@ impl Level {
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
+    }
+
+    /// Whether [`Simd::dot`] is one instruction here. [`Level::Avx512`] has no other.
+    pub fn multiplies_bf16(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self == Level::Avx512 && is_x86_feature_detected!("avx512bf16");
+        #[cfg(not(target_arch = "x86_64"))]
+        false
     }
 
     /// The fastest level this machine supports.
@@ -99,6 +108,72 @@ pub trait Simd: Copy {
     unsafe fn prefetch(_p: *const f32) {}
     /// to[i·to_stride + j] = from[j·stride + i] for i, j below LANES; writes the rows in order.
     unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize);
+
+    /// The bf16 in the lower and in the upper half of each element.
+    unsafe fn halves(v: Self::V) -> [Self::V; 2];
+    /// c + a·b of the two bf16 in each element: the upper halves' product is added first, then the lower ones', and each sum is
+    /// rounded. So does the instruction `vdpbf16ps`, which also takes subnormal numbers for zero.
+    #[inline(always)]
+    unsafe fn dot(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            let ([a0, a1], [b0, b1]) = (Self::halves(a), Self::halves(b));
+            Self::fma(a0, b0, Self::fma(a1, b1, c))
+        }
+    }
+    /// `low` and `high`, rounded to bf16, in the lower and upper half of each element.
+    #[inline(always)]
+    unsafe fn pair(low: Self::V, high: Self::V) -> Self::V {
+        // SAFETY: LANES is at most 16.
+        unsafe {
+            let (mut pairs, mut highs) = ([0.0f32; 16], [0.0f32; 16]);
+            Self::store(pairs.as_mut_ptr(), low);
+            Self::store(highs.as_mut_ptr(), high);
+            for (pair, &high) in pairs.iter_mut().zip(&highs) {
+                *pair = bf16::pair(*pair, high);
+            }
+            Self::load(pairs.as_ptr())
+        }
+    }
+    /// Writes LANES bf16, rounded from `v`. One alone at an even place, where a pair begins, makes the other of the pair zero.
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, v: Self::V) {
+        // SAFETY: LANES is at most 16; pairs begin at multiples of four bytes.
+        unsafe {
+            let mut values = [0.0f32; 16];
+            Self::store(values.as_mut_ptr(), v);
+            if Self::LANES == 1 && p.addr().is_multiple_of(4) {
+                return p.cast::<f32>().write(bf16::pair(values[0], 0.0));
+            }
+            for (i, &value) in values.iter().enumerate().take(Self::LANES) {
+                *p.add(i) = bf16::round(value) as u16;
+            }
+        }
+    }
+    /// Two rows of 2·LANES bf16 as pairs, `low` in the lower halves.
+    #[inline(always)]
+    unsafe fn interleave(low: *const u16, high: *const u16) -> [Self::V; 2] {
+        // SAFETY: LANES is at most 16.
+        unsafe {
+            let mut pairs = [0.0f32; 32];
+            for (i, pair) in pairs.iter_mut().enumerate().take(2 * Self::LANES) {
+                *pair = f32::from_bits(u32::from(*high.add(i)) << 16 | u32::from(*low.add(i)));
+            }
+            [Self::load(pairs.as_ptr()), Self::load(pairs.as_ptr().add(Self::LANES))]
+        }
+    }
+    /// 2·LANES adjacent floats, rounded to bf16 in their order.
+    #[inline(always)]
+    unsafe fn neighbours(p: *const f32) -> Self::V {
+        // SAFETY: LANES is at most 16.
+        unsafe {
+            let mut pairs = [0.0f32; 16];
+            for (i, pair) in pairs.iter_mut().enumerate().take(Self::LANES) {
+                *pair = bf16::pair(*p.add(2 * i), *p.add(2 * i + 1));
+            }
+            Self::load(pairs.as_ptr())
+        }
+    }
 }
 
 /// Defines functions of [`Simd`], each by an expression, which relies on the trait's contract.
@@ -113,24 +188,42 @@ macro_rules! operations {
 }
 use operations;
 
-/// Defines `$name(level, …)`, which calls `$body::<S>` compiled for the level; with `plain`, `$body` is plain loops.
+/// Defines `$name(level, …)`, which calls `$body::<S>` compiled for the level; with `plain`, `$body` is plain loops; with
+/// `product`, `$name(products, …)` calls `$body::<S, O>` for the [`Operand`](crate::device::cpu::gemm::operand::Operand) too.
 macro_rules! dispatch {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = plain $body:ident) => {
-        dispatch!(@ [$(#[$doc])* $vis] [] $name($($arg: $ty),*) [$body] [$body] [$body] [$body]);
+        dispatch!(@ [$(#[$doc])* $vis] [] $name($($arg: $ty),*) "avx512f" [$body] [$body] [$body] [$body]);
+    };
+    ($(#[$doc:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = product $body:ident) => {
+        $(#[$doc])*
+        $vis unsafe fn $name(products: $crate::device::cpu::gemm::operand::Products, $($arg: $ty),*) {
+            use $crate::device::cpu::gemm::operand::{Bf16, Fp32};
+            dispatch!(@levels [] [unsafe] fp32($($arg: $ty),*) "avx512f" $body [, Fp32]);
+            dispatch!(@levels [] [unsafe] bf16($($arg: $ty),*) "avx512bf16" $body [, Bf16]);
+            // SAFETY: passed on to the caller; a device is created for bf16 only with a level that multiplies it.
+            unsafe {
+                match products.precision {
+                    alexnet_ops::Precision::Bf16 => bf16(products.level, $($arg),*),
+                    _ => fp32(products.level, $($arg),*),
+                }
+            }
+        }
     };
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident) => {
-        dispatch!(@levels [$(#[$doc])* $vis] [] $name($($arg: $ty),*) $body);
+        dispatch!(@levels [$(#[$doc])* $vis] [] $name($($arg: $ty),*) "avx512f" $body []);
     };
     ($(#[$doc:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident) => {
-        dispatch!(@levels [$(#[$doc])* $vis] [unsafe] $name($($arg: $ty),*) $body);
+        dispatch!(@levels [$(#[$doc])* $vis] [unsafe] $name($($arg: $ty),*) "avx512f" $body []);
     };
-    (@levels $head:tt $unsafety:tt $name:ident($($arg:ident: $ty:ty),*) $body:ident) => {
-        dispatch!(@ $head $unsafety $name($($arg: $ty),*)
-            [$body::<$crate::device::cpu::simd::avx512::Avx512>] [$body::<$crate::device::cpu::simd::avx2::Avx2>]
-            [$body::<$crate::device::cpu::simd::neon::Neon>] [$body::<$crate::device::cpu::simd::portable::Portable>]);
+    (@levels $head:tt $unsafety:tt $name:ident($($arg:ident: $ty:ty),*) $more:literal $body:ident [$($operand:tt)*]) => {
+        dispatch!(@ $head $unsafety $name($($arg: $ty),*) $more
+            [$body::<$crate::device::cpu::simd::avx512::Avx512 $($operand)*>]
+            [$body::<$crate::device::cpu::simd::avx2::Avx2 $($operand)*>]
+            [$body::<$crate::device::cpu::simd::neon::Neon $($operand)*>]
+            [$body::<$crate::device::cpu::simd::portable::Portable $($operand)*>]);
     };
     (
-        @ [$($head:tt)*] [$($unsafety:tt)?] $name:ident($($arg:ident: $ty:ty),*)
+        @ [$($head:tt)*] [$($unsafety:tt)?] $name:ident($($arg:ident: $ty:ty),*) $more:literal
         [$($avx512:tt)*] [$($avx2:tt)*] [$($neon:tt)*] [$($portable:tt)*]
     ) => {
         $($head)* $($unsafety)? fn $name(level: $crate::device::cpu::simd::Level, $($arg: $ty),*) {
@@ -138,6 +231,7 @@ macro_rules! dispatch {
             // Both blocks: the function's own features are those that the body needs; the rest is the caller's part.
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            #[target_feature(enable = $more)]
             #[allow(unused_unsafe, clippy::undocumented_unsafe_blocks)]
             $($unsafety)? fn avx512($($arg: $ty),*) {
                 unsafe { $($avx512)*($($arg),*) }

@@ -23,6 +23,10 @@ impl Simd for Neon {
         sub(a: float32x4_t, b: float32x4_t) -> float32x4_t = vsubq_f32(a, b);
         max0(v: float32x4_t) -> float32x4_t = vmaxq_f32(v, vdupq_n_f32(0.0));
         mul(a: float32x4_t, b: float32x4_t) -> float32x4_t = vmulq_f32(a, b);
+        halves(v: float32x4_t) -> [float32x4_t; 2] = {
+            let v = vreinterpretq_u32_f32(v);
+            [vshlq_n_u32::<16>(v), vandq_u32(v, vdupq_n_u32(!0xffff))].map(|half| vreinterpretq_f32_u32(half))
+        };
     }
     #[inline(always)]
     unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {

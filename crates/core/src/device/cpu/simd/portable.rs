@@ -31,6 +31,9 @@ impl Simd for Portable {
         sub(a: Eight, b: Eight) -> Eight = zip(a, b, |a, b| a - b);
         max0(v: Eight) -> Eight = Eight(v.0.map(|x| if x < 0.0 { 0.0 } else { x }));
         mul(a: Eight, b: Eight) -> Eight = zip(a, b, |a, b| a * b);
+        halves(v: Eight) -> [Eight; 2] = {
+            [Eight(v.0.map(|x| f32::from_bits(x.to_bits() << 16))), Eight(v.0.map(|x| f32::from_bits(x.to_bits() & !0xffff)))]
+        };
     }
     #[inline(always)]
     unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
@@ -62,6 +65,7 @@ impl Simd for Scalar {
         sub(a: f32, b: f32) -> f32 = a - b;
         max0(v: f32) -> f32 = if v < 0.0 { 0.0 } else { v };
         mul(a: f32, b: f32) -> f32 = a * b;
+        halves(v: f32) -> [f32; 2] = [f32::from_bits(v.to_bits() << 16), f32::from_bits(v.to_bits() & !0xffff)];
         transpose(from: *const f32, _stride: usize, to: *mut f32, _to_stride: usize) = *to = *from;
     }
 }

@@ -1,7 +1,11 @@
 //! The matrix products of one position and group, on arrays stored as micro-panels. V, Y, Z and M have room for
 //! [`Sizes::capacity`] rows, the distance between their micro-panels; U and dU have one row per channel.
+//!
+//! V, Y and U are stored as [operands](Operand). Where two of them are a step, those that are neighbours in a row are a step of a
+//! product that sums over the columns; for one that sums over the rows, rows are paired first.
 
 use super::Sizes;
+use crate::device::cpu::gemm::operand::{Fp32, Operand};
 use crate::device::cpu::gemm::tile::{PackedA, Prefetch, panel};
 use crate::device::cpu::gemm::{MatMut, MatRef, pack};
 use crate::device::cpu::simd::{Simd, dispatch};
@@ -9,28 +13,36 @@ use std::ops::Range;
 
 /// A with one row per tile.
 #[inline(always)]
-fn packed_tiles<S: Simd>(start: *const f32, capacity: usize) -> PackedA {
-    let width = 2 * S::LANES;
+fn packed_tiles<S: Simd, O: Operand>(start: *const f32, capacity: usize) -> PackedA {
+    let width = 2 * S::LANES / O::PER_STEP;
     let jump = (capacity * width).saturating_sub(width);
     PackedA { start, row_major: true, rows: usize::MAX, panel_stride: 0, column_stride: 1, jump }
 }
 
 dispatch! {
-    /// M = V·U: `size` \[tiles, columns\] of M from V (tiles × C) and those columns of U.
+    /// M = V·U: `size` \[tiles, columns\] of M from V (tiles × C) and those columns of U, whose micro-panels are paired in `buffer`.
     ///
     /// # Safety
-    /// The arrays have the stated sizes.
-    pub unsafe fn forward_product(z: &Sizes, size: [usize; 2], v: *const f32, u: *const f32, m: *mut f32) = forward_body
+    /// The arrays have the stated sizes, `buffer` that of a micro-panel with C rows.
+    pub unsafe fn forward_product(z: &Sizes, size: [usize; 2], v: *const f32, u: *const f32, m: *mut f32, buffer: *mut f32) = product forward_body
 }
 #[inline(always)]
-unsafe fn forward_body<S: Simd>(z: &Sizes, [tiles, columns]: [usize; 2], v: *const f32, u: *const f32, m: *mut f32) {
+unsafe fn forward_body<S: Simd, O: Operand>(
+    z: &Sizes,
+    [tiles, columns]: [usize; 2],
+    v: *const f32,
+    u: *const f32,
+    m: *mut f32,
+    buffer: *mut f32,
+) {
     // SAFETY: passed on to the caller; the padding of U's last micro-panel makes columns that nobody reads.
     unsafe {
         let (width, channels) = (2 * S::LANES, z.size.channels);
-        let packed = packed_tiles::<S>(v, z.capacity);
+        let packed = packed_tiles::<S, O>(v, z.capacity);
         for j in (0..columns).step_by(width) {
+            let u = O::pair_rows::<S>(u.add(j * channels / O::PER_STEP), channels, buffer);
             let m = MatMut { start: m.add(j * z.capacity), stride: width, accumulate: false };
-            panel::<S>([tiles, width, channels], &packed, u.add(j * channels), m, &Prefetch::NONE, 0);
+            panel::<S, O>([tiles, width, O::steps(channels)], &packed, u, m, &Prefetch::NONE, 0);
         }
     }
 }
@@ -40,10 +52,10 @@ dispatch! {
     ///
     /// # Safety
     /// The arrays have the stated sizes, `buffer` that of a micro-panel with K rows.
-    pub unsafe fn data_product(z: &Sizes, tiles: usize, columns: Range<usize>, yu: [*const f32; 2], dz: *mut f32, buffer: *mut f32) = data_body
+    pub unsafe fn data_product(z: &Sizes, tiles: usize, columns: Range<usize>, yu: [*const f32; 2], dz: *mut f32, buffer: *mut f32) = product data_body
 }
 #[inline(always)]
-unsafe fn data_body<S: Simd>(
+unsafe fn data_body<S: Simd, O: Operand>(
     z: &Sizes,
     tiles: usize,
     columns: Range<usize>,
@@ -54,42 +66,56 @@ unsafe fn data_body<S: Simd>(
     // SAFETY: passed on to the caller.
     unsafe {
         let (width, channels, filters) = (2 * S::LANES, z.size.channels, z.size.filters);
-        let packed = packed_tiles::<S>(y, z.capacity);
+        let packed = packed_tiles::<S, O>(y, z.capacity);
+        // Steps in a row of a micro-panel.
+        let row = width / O::PER_STEP;
         for c in columns.step_by(width) {
             for k in (0..filters).step_by(width) {
-                let from = MatRef { start: u.add(k * channels + c * width), stride: width, row_major: false };
-                pack::pack_whole_b::<S>(from, width.min(filters - k), width.min(channels - c), buffer.add(k * width));
+                let start = u.add(k / O::PER_STEP * channels + c * row);
+                let (from, to) = (MatRef { start, stride: row, row_major: false }, buffer.add(k * row));
+                // Steps are transposed as they are stored.
+                let steps = O::steps(width.min(filters - k));
+                pack::pack_whole_b::<S, Fp32>(from, steps, width.min(channels - c), to);
             }
             let dz = MatMut { start: dz.add(c * z.capacity), stride: width, accumulate: false };
-            panel::<S>([tiles, width, filters], &packed, buffer, dz, &Prefetch::NONE, 0);
+            panel::<S, O>([tiles, width, O::steps(filters)], &packed, buffer, dz, &Prefetch::NONE, 0);
         }
     }
 }
 
 dispatch! {
-    /// dU = Vᵀ·Y, or dU += Vᵀ·Y: `size` \[tiles, columns\] of dU (C × columns) from V (tiles × C) and those columns of Y.
+    /// dU = Vᵀ·Y, or dU += Vᵀ·Y: `size` \[tiles, columns\] of dU (C × columns) from V (tiles × C) and those columns of Y, both
+    /// paired in `buffer`.
     ///
     /// # Safety
-    /// The arrays have the stated sizes.
-    pub unsafe fn weight_product(z: &Sizes, size: [usize; 2], v: *const f32, y: *const f32, du: *mut f32, accumulate: bool) = weight_body
+    /// The arrays have the stated sizes, `buffer` that of V and of a micro-panel of Y.
+    pub unsafe fn weight_product(z: &Sizes, size: [usize; 2], vy: [*const f32; 2], du: *mut f32, accumulate: bool, buffer: *mut f32) = product weight_body
 }
 #[inline(always)]
-unsafe fn weight_body<S: Simd>(
+unsafe fn weight_body<S: Simd, O: Operand>(
     z: &Sizes,
     [tiles, columns]: [usize; 2],
-    v: *const f32,
-    y: *const f32,
+    [v, y]: [*const f32; 2],
     du: *mut f32,
     accumulate: bool,
+    buffer: *mut f32,
 ) {
     // SAFETY: passed on to the caller; the padding of Y's last micro-panel makes columns that nobody reads.
     unsafe {
-        let (width, channels) = (2 * S::LANES, z.size.channels);
-        let panel_stride = z.capacity * width;
-        let packed = PackedA { start: v, row_major: false, rows: width, panel_stride, column_stride: width, jump: 0 };
+        let (width, channels, steps) = (2 * S::LANES, z.size.channels, O::steps(tiles));
+        let (paired, mut start) = (buffer.add(steps * width), v);
+        if O::PER_STEP > 1 {
+            for c in (0..channels).step_by(width) {
+                O::pair_rows::<S>(v.add(c / O::PER_STEP * z.capacity), tiles, paired.add(c * steps));
+            }
+            start = paired;
+        }
+        let panel_stride = if O::PER_STEP > 1 { steps } else { z.capacity } * width;
+        let packed = PackedA { start, row_major: false, rows: width, panel_stride, column_stride: width, jump: 0 };
         for j in (0..columns).step_by(width) {
+            let y = O::pair_rows::<S>(y.add(j / O::PER_STEP * z.capacity), tiles, buffer);
             let du = MatMut { start: du.add(j * channels), stride: width, accumulate };
-            panel::<S>([channels, width, tiles], &packed, y.add(j * z.capacity), du, &Prefetch::NONE, 0);
+            panel::<S, O>([channels, width, steps], &packed, y, du, &Prefetch::NONE, 0);
         }
     }
 }

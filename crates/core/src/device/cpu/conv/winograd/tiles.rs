@@ -6,6 +6,7 @@
 
 use super::transform::{self, both};
 use super::{POSITIONS, Sizes};
+use crate::device::cpu::gemm::operand::Operand;
 use crate::device::cpu::simd::portable::Scalar;
 use crate::device::cpu::simd::{Simd, dispatch};
 use crate::shape::ConvShape;
@@ -19,17 +20,17 @@ fn offset<S: Simd>(rows: usize, row: usize, column: usize) -> usize {
 
 /// Calls a function for all `n` channels of each group, a vector of them at a time; a group has `padded` columns.
 macro_rules! each_vector {
-    ($groups:expr, $n:expr, $padded:expr, |$channel:ident, $column:ident| $call:ident($($arg:expr),*)) => {
+    ($groups:expr, $n:expr, $padded:expr, |$channel:ident, $column:ident| $call:ident $(::<$operand:ident>)? ($($arg:expr),*)) => {
         for group in 0..$groups {
             let mut c = 0;
             while c + S::LANES <= $n {
                 let ($channel, $column) = (group * $n + c, group * $padded + c);
-                $call::<S>($($arg),*);
+                $call::<S $(, $operand)?>($($arg),*);
                 c += S::LANES;
             }
             for c in c..$n {
                 let ($channel, $column) = (group * $n + c, group * $padded + c);
-                $call::<Scalar>($($arg),*);
+                $call::<Scalar $(, $operand)?>($($arg),*);
             }
         }
     };
@@ -60,15 +61,16 @@ unsafe fn load_positions<S: Simd>(from: *const f32, stride: usize, ahead: usize)
     }
 }
 
-/// Stores the vectors of all tile positions, as [`load_positions`] loads them.
+/// Stores the vectors of all tile positions as operands, `stride` elements from each other, and prefetches as
+/// [`load_positions`] does.
 #[inline(always)]
-unsafe fn store_positions<S: Simd>(all: &[[S::V; 6]; 6], to: *mut f32, stride: usize, ahead: usize) {
+unsafe fn store_positions<S: Simd, O: Operand>(all: &[[S::V; 6]; 6], to: *mut O::Stored, stride: usize, ahead: usize) {
     // SAFETY: see the caller.
     unsafe {
         for p in 0..POSITIONS {
             let to = to.add(p * stride);
-            S::prefetch(to.wrapping_add(ahead));
-            S::store(to, all[p / 6][p % 6]);
+            S::prefetch(to.wrapping_add(ahead).cast());
+            O::store::<S>(to, all[p / 6][p % 6]);
         }
     }
 }
@@ -76,20 +78,20 @@ unsafe fn store_positions<S: Simd>(all: &[[S::V; 6]; 6], to: *mut f32, stride: u
 dispatch! {
     /// # Safety
     /// `x` is an image, `v` the array V with room for image `i`.
-    pub unsafe fn image_tiles(s: &ConvShape, z: &Sizes, i: usize, x: *const f32, v: *mut f32) = image_tiles_body
+    pub unsafe fn image_tiles(s: &ConvShape, z: &Sizes, i: usize, x: *const f32, v: *mut f32) = product image_tiles_body
 }
 #[inline(always)]
-unsafe fn image_tiles_body<S: Simd>(s: &ConvShape, z: &Sizes, i: usize, x: *const f32, v: *mut f32) {
+unsafe fn image_tiles_body<S: Simd, O: Operand>(s: &ConvShape, z: &Sizes, i: usize, x: *const f32, v: *mut f32) {
     // SAFETY: pixels are read only inside the image; tile i·tiles + t has its place in each position of V.
     unsafe {
         for t in 0..z.tiles {
             let row = i * z.tiles + t;
-            each_vector!(s.groups, z.size.channels, z.channels, |c, column| image_tile(
+            each_vector!(s.groups, z.size.channels, z.channels, |c, column| image_tile::<O>(
                 s,
                 z,
                 t,
                 x.add(c),
-                v.add(offset::<S>(z.capacity, row, column))
+                v.cast::<O::Stored>().add(offset::<S>(z.capacity, row, column))
             ));
         }
     }
@@ -104,7 +106,7 @@ fn corner(z: &Sizes, t: usize) -> (usize, usize) {
 /// # Safety
 /// As for [`image_tiles`], of which `t` is a tile; `x` is at the vector's channels.
 #[inline(always)]
-unsafe fn image_tile<S: Simd>(s: &ConvShape, z: &Sizes, t: usize, x: *const f32, to: *mut f32) {
+unsafe fn image_tile<S: Simd, O: Operand>(s: &ConvShape, z: &Sizes, t: usize, x: *const f32, to: *mut O::Stored) {
     let (h, w) = corner(z, t);
     // SAFETY: see the caller.
     unsafe {
@@ -119,27 +121,34 @@ unsafe fn image_tile<S: Simd>(s: &ConvShape, z: &Sizes, t: usize, x: *const f32,
                 }
             }
         }
-        store_positions::<S>(&both::<S, transform::Image, _, _>(&d), to, z.v_stride, z.capacity * 2 * S::LANES);
+        let v = both::<S, transform::Image, _, _>(&d);
+        store_positions::<S, O>(&v, to, z.v_stride * O::PER_STEP, z.capacity * 2 * S::LANES);
     }
 }
 
 dispatch! {
     /// # Safety
     /// `dy` is an image's gradient of the output, `y` the array Y with room for image `i`.
-    pub unsafe fn output_gradient_tiles(s: &ConvShape, z: &Sizes, i: usize, dy: *const f32, y: *mut f32) = output_gradient_tiles_body
+    pub unsafe fn output_gradient_tiles(s: &ConvShape, z: &Sizes, i: usize, dy: *const f32, y: *mut f32) = product output_gradient_tiles_body
 }
 #[inline(always)]
-unsafe fn output_gradient_tiles_body<S: Simd>(s: &ConvShape, z: &Sizes, i: usize, dy: *const f32, y: *mut f32) {
+unsafe fn output_gradient_tiles_body<S: Simd, O: Operand>(
+    s: &ConvShape,
+    z: &Sizes,
+    i: usize,
+    dy: *const f32,
+    y: *mut f32,
+) {
     // SAFETY: as for `image_tiles_body`.
     unsafe {
         for t in 0..z.tiles {
             let row = i * z.tiles + t;
-            each_vector!(s.groups, z.size.filters, z.filters, |k, column| output_gradient_tile(
+            each_vector!(s.groups, z.size.filters, z.filters, |k, column| output_gradient_tile::<O>(
                 s,
                 z,
                 t,
                 dy.add(k),
-                y.add(offset::<S>(z.capacity, row, column))
+                y.cast::<O::Stored>().add(offset::<S>(z.capacity, row, column))
             ));
         }
     }
@@ -148,7 +157,13 @@ unsafe fn output_gradient_tiles_body<S: Simd>(s: &ConvShape, z: &Sizes, i: usize
 /// # Safety
 /// As for [`output_gradient_tiles`], of which `t` is a tile; `dy` is at the vector's channels.
 #[inline(always)]
-unsafe fn output_gradient_tile<S: Simd>(s: &ConvShape, z: &Sizes, t: usize, dy: *const f32, to: *mut f32) {
+unsafe fn output_gradient_tile<S: Simd, O: Operand>(
+    s: &ConvShape,
+    z: &Sizes,
+    t: usize,
+    dy: *const f32,
+    to: *mut O::Stored,
+) {
     let (p, q) = corner(z, t);
     // SAFETY: see the caller.
     unsafe {
@@ -161,12 +176,8 @@ unsafe fn output_gradient_tile<S: Simd>(s: &ConvShape, z: &Sizes, t: usize, dy: 
                 }
             }
         }
-        store_positions::<S>(
-            &both::<S, transform::OutputGradient, _, _>(&d),
-            to,
-            z.y_stride,
-            z.capacity * 2 * S::LANES,
-        );
+        let y = both::<S, transform::OutputGradient, _, _>(&d);
+        store_positions::<S, O>(&y, to, z.y_stride * O::PER_STEP, z.capacity * 2 * S::LANES);
     }
 }
 
@@ -216,7 +227,7 @@ unsafe fn output_tile<S: Simd>(
     let (p, q) = corner(z, t);
     // SAFETY: see the caller.
     unsafe {
-        let out = both::<S, transform::Output, _, _>(&load_positions::<S>(from, z.y_stride, z.capacity * 2 * S::LANES));
+        let out = both::<S, transform::Output, _, _>(&load_positions::<S>(from, z.m_stride, z.capacity * 2 * S::LANES));
         let b = S::load(b);
         for (i, out) in out.iter().enumerate() {
             for (j, &out) in out.iter().enumerate() {
@@ -267,7 +278,7 @@ unsafe fn image_gradient_tile<S: Simd>(s: &ConvShape, z: &Sizes, t: usize, from:
     unsafe {
         let out = both::<S, transform::ImageGradient, _, _>(&load_positions::<S>(
             from,
-            z.v_stride,
+            z.z_stride,
             z.capacity * 2 * S::LANES,
         ));
         // A tile shares two rows with the one above and two columns with the one on its left, which came before.
@@ -300,31 +311,44 @@ pub struct Filters {
 dispatch! {
     /// # Safety
     /// `w` are the weights, `u` the array U, `local` has room for 9·C/groups·16 floats.
-    pub unsafe fn weight_tiles(z: &Sizes, filters: Filters, w: *const f32, u: *mut f32, local: *mut f32) = weight_tiles_body
+    pub unsafe fn weight_tiles(z: &Sizes, filters: Filters, w: *const f32, u: *mut f32, local: *mut f32) = product weight_tiles_body
 }
 #[inline(always)]
-unsafe fn weight_tiles_body<S: Simd>(z: &Sizes, filters: Filters, w: *const f32, u: *mut f32, local: *mut f32) {
+unsafe fn weight_tiles_body<S: Simd, O: Operand>(
+    z: &Sizes,
+    filters: Filters,
+    w: *const f32,
+    u: *mut f32,
+    local: *mut f32,
+) {
     let Filters { group, first: mut k, len } = filters;
     let (first, end) = (group * z.size.filters, k + len);
     // SAFETY: the filters exist, in w and in U.
     unsafe {
-        let to = |k| u.add(offset::<S>(z.size.channels, 0, group * z.filters + k));
+        let to = |k| u.cast::<O::Stored>().add(offset::<S>(z.size.channels, 0, group * z.filters + k));
         while k + S::LANES <= end {
-            weight_vector::<S>(z, first + k, w, to(k), 2 * S::LANES, local);
+            weight_vector::<S, O>(z, first + k, w, to(k), 2 * S::LANES, local);
             k += S::LANES;
         }
         for k in k..end {
-            weight_vector::<Scalar>(z, first + k, w, to(k), 2 * S::LANES, local);
+            weight_vector::<Scalar, O>(z, first + k, w, to(k), 2 * S::LANES, local);
         }
     }
 }
 
-/// U of LANES filters from filter `k` on; `row` floats lie between the channels of U.
+/// U of LANES filters from filter `k` on; `row` elements lie between the channels of U.
 ///
 /// # Safety
 /// As for [`weight_tiles`], of whose filters these are.
 #[inline(always)]
-unsafe fn weight_vector<S: Simd>(z: &Sizes, k: usize, w: *const f32, u: *mut f32, row: usize, local: *mut f32) {
+unsafe fn weight_vector<S: Simd, O: Operand>(
+    z: &Sizes,
+    k: usize,
+    w: *const f32,
+    u: *mut O::Stored,
+    row: usize,
+    local: *mut f32,
+) {
     let channels = z.size.channels;
     let len = 9 * channels;
     // SAFETY: see the caller.
@@ -347,7 +371,8 @@ unsafe fn weight_vector<S: Simd>(z: &Sizes, k: usize, w: *const f32, u: *mut f32
             for i in 0..9 {
                 g[i / 3][i % 3] = S::load(local.add((9 * c + i) * S::LANES));
             }
-            store_positions::<S>(&both::<S, transform::Weight, _, _>(&g), u.add(c * row), z.u_stride, AHEAD * row);
+            let all = both::<S, transform::Weight, _, _>(&g);
+            store_positions::<S, O>(&all, u.add(c * row), z.u_stride * O::PER_STEP, AHEAD * row);
         }
     }
 }
@@ -400,7 +425,7 @@ unsafe fn weight_gradient_vector<S: Simd>(
     // SAFETY: see the caller; the block holds LANES² ≤ 256 floats.
     unsafe {
         for c in 0..channels {
-            let g = load_positions::<S>(du.add(c * row), z.u_stride, AHEAD * row);
+            let g = load_positions::<S>(du.add(c * row), z.du_stride, AHEAD * row);
             let g = both::<S, transform::WeightGradient, _, _>(&g);
             for i in 0..9 {
                 S::store(local.add((9 * c + i) * S::LANES), g[i / 3][i % 3]);
