@@ -30,8 +30,8 @@ fn wrong_settings() {
         ("train --epochs 2 --warmup 3", "error: --warmup is 3 epochs, longer than the run of 2"),
         ("train --batch-size x", "invalid value 'x' for '--batch-size <N>'"),
         (
-            "train --precision bf16 --device cpu",
-            "error: --precision is bf16, but the CPU computes in fp32 only\nhint: ",
+            "train --precision fp16 --device cpu",
+            "error: --precision is fp16, but the CPU computes in fp32 and bf16 only\nhint: give --precision fp32 or bf16, ",
         ),
         ("train --precision fp8", "invalid value 'fp8' for '--precision <PRECISION>'"),
         ("train --device tpu", "invalid value 'tpu' for '--device <DEVICE>'"),

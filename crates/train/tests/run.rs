@@ -16,7 +16,7 @@ use alexnet_train::cli::hint::of_run;
 use alexnet_train::data::{Balance, Dataset, HoldOut, Loader, LoaderOptions, Options, Split};
 use alexnet_train::import;
 use alexnet_train::run::checkpoint;
-use alexnet_train::run::config::CheckpointEvery;
+use alexnet_train::run::config::{CheckpointEvery, Precision};
 use alexnet_train::run::evaluate::{Evaluation, Protocol, evaluate};
 use alexnet_train::run::metrics::Record;
 use alexnet_train::run::schedule::Schedule;
@@ -38,7 +38,11 @@ fn floats(state: &State) -> Vec<f64> {
 /// Starts or resumes the run in `path` on this many threads.
 fn go(path: &Path, config: &Config, threads: usize, stop: &Stop, watch: &mut Watch) -> Result<(Outcome, State), Error> {
     let config = Config { threads, ..config.clone() };
-    small::go(Arc::new(Cpu::new(threads).unwrap()), path, &config, stop, watch)
+    let mut cpu = Cpu::new(threads).unwrap();
+    if config.precision == Precision::Bf16 {
+        cpu.set_precision(alexnet_core::Precision::Bf16).unwrap();
+    }
+    small::go(Arc::new(cpu), path, &config, stop, watch)
 }
 
 /// The run without interruption.
@@ -88,6 +92,13 @@ fn stopped_and_resumed_with_an_average() {
     for batch_norm in [false, true] {
         stopped_and_resumed(&Config { ema: 0.9, batch_norm, ..config() });
     }
+}
+
+#[test]
+fn stopped_and_resumed_in_bf16_whose_bits_are_other_ones() {
+    let bf16 = Config { precision: Precision::Bf16, ..everything() };
+    assert!(uninterrupted(&bf16).1 != uninterrupted(&everything()).1);
+    stopped_and_resumed(&bf16);
 }
 
 fn stopped_and_resumed(config: &Config) {

@@ -51,12 +51,12 @@ pub struct Args {
     /// auto takes the first GPU if there is one, else the CPU.
     #[arg(long, default_value_t = DeviceKind::Auto)]
     device: DeviceKind,
-    /// Number format on a GPU
+    /// Number format: fp32, or tf32, fp16 (on a GPU), bf16
     #[arg(long, value_enum, default_value_t = Precision::Fp32)]
     precision: Precision,
     /// Compute every convolution directly, for comparisons
     ///
-    /// In fp32 the 3x3 convolutions of stride 1 use Winograd's algorithm where it is faster.
+    /// The 3x3 convolutions of stride 1 use Winograd's algorithm where it is faster, on a GPU in fp32 only.
     #[arg(long)]
     no_winograd: bool,
     /// CPU threads; 0: all cores

@@ -30,8 +30,8 @@ pub fn cap_threads(wanted: usize) -> usize {
     threads
 }
 
-/// Opens the device, and sets the size of rayon's global thread pool. With fp32, [`DeviceKind::Auto`] takes the CPU if no
-/// GPU can be used, and prints the reason unless the machine has no NVIDIA driver. `threads` is as in `--threads`; `winograd`
+/// Opens the device, and sets the size of rayon's global thread pool. With fp32 and bf16, [`DeviceKind::Auto`] takes the CPU if
+/// no GPU can be used, and prints the reason unless the machine has no NVIDIA driver. `threads` is as in `--threads`; `winograd`
 /// tells whether convolutions may use Winograd's algorithm.
 ///
 /// # Errors
@@ -43,14 +43,17 @@ pub fn open(kind: DeviceKind, threads: usize, precision: Precision, winograd: bo
     let cpu = || {
         let mut cpu = Cpu::new(threads)?;
         cpu.set_winograd(winograd);
+        cpu.set_precision(of_core(precision))?;
+        if !cpu.multiplies() {
+            notice("note: this CPU has no AVX512-BF16: bf16 is slower than fp32 here");
+        }
         Ok(AnyDevice::Cpu(Arc::new(cpu)))
     };
     let gpu = |ordinal| gpu(ordinal, precision, winograd);
     match kind {
         DeviceKind::Cpu => cpu(),
         DeviceKind::Cuda(ordinal) => gpu(ordinal),
-        // Other precisions need a GPU.
-        DeviceKind::Auto if precision != Precision::Fp32 => gpu(0),
+        DeviceKind::Auto if !precision.is_for_cpu() => gpu(0),
         DeviceKind::Auto => gpu(0).or_else(|reason| {
             if !no_driver() || Path::new("/dev/nvidia0").exists() {
                 notice(&format!("using the CPU: {reason}"));
@@ -60,15 +63,18 @@ pub fn open(kind: DeviceKind, threads: usize, precision: Precision, winograd: bo
     }
 }
 
+fn of_core(precision: Precision) -> alexnet_core::Precision {
+    match precision {
+        Precision::Fp32 => alexnet_core::Precision::Fp32,
+        Precision::Tf32 => alexnet_core::Precision::Tf32,
+        Precision::Fp16 => alexnet_core::Precision::Fp16,
+        Precision::Bf16 => alexnet_core::Precision::Bf16,
+    }
+}
+
 #[cfg(feature = "cuda")]
 fn gpu(ordinal: usize, precision: Precision, winograd: bool) -> Result<AnyDevice> {
-    let precision = match precision {
-        Precision::Fp32 => cuda::Precision::Fp32,
-        Precision::Tf32 => cuda::Precision::Tf32,
-        Precision::Fp16 => cuda::Precision::Fp16,
-        Precision::Bf16 => cuda::Precision::Bf16,
-    };
-    let mut cuda = Cuda::new(ordinal, precision)?;
+    let mut cuda = Cuda::new(ordinal, of_core(precision))?;
     cuda.set_winograd(if winograd { Winograd::ByShape } else { Winograd::Never });
     Ok(AnyDevice::Cuda(Arc::new(cuda)))
 }

@@ -44,12 +44,20 @@ fn missing(part: &str, error: &dyn std::fmt::Display) -> Result<()> {
     line(part, &format!("missing: {error}"))
 }
 
+/// The CPU and the precisions in which it is fast.
+fn cpu() -> anyhow::Result<String> {
+    let mut cpu = Cpu::new(0)?;
+    let name = cpu.name();
+    cpu.set_precision(alexnet_core::Precision::Bf16)?;
+    Ok(format!("{name}; fp32{}", if cpu.multiplies() { ", bf16" } else { " (bf16 is slower: no AVX512-BF16)" }))
+}
+
 /// Checks.
 #[cfg(not(feature = "cuda"))]
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let error = super::device::without_cuda("cuda");
     missing("cuda", &error)?;
-    line("cpu", &Cpu::new(0)?.name())?;
+    line("cpu", &cpu()?)?;
     if args.fetch_nvrtc || matches!(args.device, DeviceKind::Cuda(_)) {
         Err(error.into())
     } else {
@@ -111,7 +119,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Err(error) => missing("cache", &error)?,
     }
-    line("cpu", &Cpu::new(0)?.name())?;
+    line("cpu", &cpu()?)?;
 
     match args.device {
         DeviceKind::Cpu => return Ok(ExitCode::SUCCESS),

@@ -62,7 +62,7 @@ const FLAGS: &[Habit] = &[
         "precision",
         "write --precision fp16 (on a GPU)",
     ),
-    habit(&["bf16", "bfloat16"], "precision", "write --precision bf16 (on a GPU)"),
+    habit(&["bf16", "bfloat16"], "precision", "write --precision bf16"),
     habit(&["tf32", "allow-tf32"], "precision", "write --precision tf32 (on a GPU)"),
     habit(&["fp32", "float32"], "precision", "write --precision fp32"),
     habit(&["fp16", "float16", "amp", "keep-fp16"], "half", "write --half"),

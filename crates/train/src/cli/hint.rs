@@ -161,7 +161,7 @@ fn of_conflict(key: &str) -> Option<&'static str> {
         "replace-classifier" => "give them with --init FILE",
         "val" => "leave --val out, or rename the folder of validation images",
         "warmup" => "give a shorter --warmup or more --epochs",
-        "precision" => "give --precision fp32, or use --device cuda",
+        "precision" => "give --precision fp32 or bf16, or use --device cuda",
         _ => return None,
     })
 }

@@ -226,9 +226,10 @@ pub struct Args {
     #[arg(long, help_heading = "Run")]
     #[serde(serialize_with = "as_text::serialize_some")]
     device: Option<DeviceKind>,
-    /// Number format on a GPU [default: fp32]
+    /// Number format: fp32, tf32, fp16, bf16 [default: fp32]
     ///
-    /// tf32, fp16 and bf16 use tensor cores. fp16 and bf16 store activations in half the bytes; fp16 scales the loss.
+    /// On a GPU tf32, fp16 and bf16 use tensor cores; fp16 and bf16 store activations in half the bytes; fp16 scales the loss. On
+    /// the CPU bf16 rounds the operands of products, which AVX512-BF16 multiplies twice as fast; the CPU has no tf32 and fp16.
     #[arg(long, value_name = "PRECISION", help_heading = "Run")]
     precision: Option<Precision>,
     /// Launch GPU kernels one by one, not as a CUDA graph
@@ -238,8 +239,8 @@ pub struct Args {
     no_graph: Option<bool>,
     /// Compute every convolution directly, for comparisons
     ///
-    /// In fp32 the 3x3 convolutions of stride 1 use Winograd's algorithm where it is faster: a quarter of the multiplications,
-    /// other roundings.
+    /// The 3x3 convolutions of stride 1 use Winograd's algorithm where it is faster, on a GPU in fp32 only: a quarter of the
+    /// multiplications, other roundings.
     #[arg(long, value_name = "BOOL", help_heading = "Run", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     no_winograd: Option<bool>,
     /// CPU threads; 0: all cores [default: 0]

@@ -37,7 +37,7 @@ impl std::fmt::Display for DeviceKind {
     }
 }
 
-/// Number format of activations and products on a GPU; sums, weights and updates are always in fp32.
+/// Number format of activations and products on a GPU, of products on the CPU; sums, weights and updates are always in fp32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -50,6 +50,13 @@ pub enum Precision {
     Fp16,
     /// bfloat16
     Bf16,
+}
+
+impl Precision {
+    /// Whether the CPU computes in it.
+    pub const fn is_for_cpu(self) -> bool {
+        matches!(self, Self::Fp32 | Self::Bf16)
+    }
 }
 
 impl std::fmt::Display for Precision {

@@ -92,7 +92,7 @@ fn every_limit_names_flag_value_and_what_is_allowed() {
         ("batch-size", |c| (c.batch_size, c.arch) = (1, Arch::Modern)),
         ("replace-classifier", |c| c.replace_classifier = true),
         ("epochs", |c| c.epochs = usize::MAX),
-        ("precision", |c| (c.precision, c.device) = (Precision::Bf16, DeviceKind::Cpu)),
+        ("precision", |c| (c.precision, c.device) = (Precision::Fp16, DeviceKind::Cpu)),
     ];
     for &(key, change) in changes {
         let message = refused(change);

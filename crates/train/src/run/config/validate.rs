@@ -1,6 +1,6 @@
 //! Limits of the settings.
 
-use super::{Arch, Config, DeviceKind, Precision};
+use super::{Arch, Config, DeviceKind};
 use crate::data::{Augment, Balance};
 use crate::run::error::{Error, Result};
 
@@ -140,8 +140,8 @@ impl Config {
             ("warmup", self.epochs > 0 && self.warmup > self.epochs as f64, {
                 format!("is {} epochs, longer than the run of {}", self.warmup, self.epochs)
             }),
-            ("precision", self.device == DeviceKind::Cpu && self.precision != Precision::Fp32, {
-                format!("is {}, but the CPU computes in fp32 only", self.precision)
+            ("precision", self.device == DeviceKind::Cpu && !self.precision.is_for_cpu(), {
+                format!("is {}, but the CPU computes in fp32 and bf16 only", self.precision)
             }),
         ];
         match conflicts.into_iter().find(|(_, found, _)| *found) {
