@@ -14,7 +14,7 @@ use alexnet_train::run::classifier::{Classifier, architecture_of, checkpoint_of,
 pub fn load(path: &Path) -> Result<Classifier, Box<dyn Error>> {
     // Of a run folder, best.safetensors.
     let path = checkpoint_of(path)?;
-    // Reads the metadata and verifies the checksum; the weights are read when they are needed.
+    // Reads the metadata; the weights are read, and checked, when the network is built.
     let checkpoint = checkpoint::open(&path)?;
     let architecture = architecture_of(checkpoint.metadata(), &path)?;
     println!("{}: {}, {}", path.display(), architecture.name, checkpoint.metadata().classes.join(", "));

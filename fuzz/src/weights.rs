@@ -73,13 +73,13 @@ pub fn safetensors(input: &[u8]) -> usize {
     set_checksum(&mut file);
     with_file(&file, |path| {
         let Ok(checkpoint) = checkpoint::open(path) else { return };
-        let metadata = checkpoint.metadata();
+        let (metadata, _) = (checkpoint.metadata(), checkpoint.verify());
         let _ = title(metadata);
         let _ = (Config::tta_of_run(&metadata.config), Config::exif_of_run(&metadata.config));
         let _ = Config::of_run(&metadata.config, path);
         if let Ok(architecture) = architecture_of(metadata, path) {
             let fitting = architecture.parameters().expect("a traced architecture has parameters");
-            let _ = fitting.iter().try_for_each(|spec| checkpoint.parameter(&spec.name, &spec.shape).map(drop));
+            let _ = checkpoint.fits(&architecture).and_then(|()| checkpoint.parameters(&fitting));
         }
     });
     read_and_export(&file);

@@ -126,7 +126,7 @@ fn checkpoints_that_are_damaged_or_belong_elsewhere() {
         &["bad.safetensors is not a complete safetensors file", "hint: give a run folder", "use another copy"],
     );
     let mut flipped = good.clone();
-    flipped[100_000_000] ^= 4;
+    flipped[50_000_000] ^= 4;
     fs::write(&bad, &flipped).unwrap();
     place.fail("eval bad.safetensors", 1, &["bad.safetensors is damaged", "checksum", "hint: use another copy"]);
     let mut long = good;

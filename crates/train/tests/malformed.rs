@@ -233,7 +233,7 @@ fn safetensors_files() {
     let scratch = Scratch::new();
     survive(&[safetensors_file()], |bytes| {
         let path = scratch.write(bytes);
-        let _ = checkpoint::open(&path);
+        let _ = checkpoint::open(&path).and_then(|checkpoint| checkpoint.verify());
         import(&path)
     });
 }

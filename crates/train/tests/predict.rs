@@ -1,6 +1,8 @@
 //! `alexnet predict`: pictures of every kind, preprocessed as in evaluation; broken ones are told and passed over.
 
 mod command;
+#[cfg(target_os = "linux")]
+mod cost;
 
 #[cfg(feature = "cuda")]
 #[path = "../../../examples/classify_picture.rs"]
@@ -252,4 +254,33 @@ fn the_example_classifies_as_the_command_does() {
             (&class.as_str().into(), &(*probability).into())
         );
     }
+}
+
+#[test]
+fn momentum_is_neither_read_nor_judged() {
+    let place = Place::new();
+    place.succeed(&format!("{SHORT} --epochs 0 --out run"));
+    image::RgbImage::from_fn(40, 30, |x, y| image::Rgb([x as u8 * 6, y as u8 * 8, 90]))
+        .save(place.path("a.png"))
+        .unwrap();
+    let predict = "predict run/last.safetensors a.png --json --device cpu --threads 2";
+    let before = place.succeed(predict);
+    // Weights come first, and momentum is as large.
+    let path = place.path("run/last.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 4;
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(place.succeed(predict), before);
+    std::fs::remove_file(place.path("run/best.safetensors")).unwrap_or_default();
+    place.fail("train --resume run --epochs 1", 1, &["run/last.safetensors is damaged"]);
+    // Weights and their transforms, which are 130 MiB; the file has 178.
+    #[cfg(target_os = "linux")]
+    {
+        let cost = cost::cost(&place, predict);
+        assert!(cost.code == 0 && cost.mib <= 150, "{cost:?}");
+    }
+    bytes[last / 2 - (1 << 20)] ^= 4;
+    std::fs::write(&path, &bytes).unwrap();
+    place.fail(predict, 1, &["run/last.safetensors is damaged"]);
 }

@@ -177,7 +177,7 @@ fn runs_are_compared_by_their_last_epoch() {
     assert!(place.read("R/summary.json") == summary);
 }
 
-/// Changes a checkpoint's progress, with a right checksum.
+/// Changes a checkpoint's metadata, with a right checksum and without the one of what inference needs.
 fn forge(path: &Path, from: &str, to: &str) {
     use sha2::{Digest, Sha256};
 
@@ -185,7 +185,9 @@ fn forge(path: &Path, from: &str, to: &str) {
     let end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header = String::from_utf8(bytes[8..end].to_vec()).unwrap();
     assert!(header.contains(from), "no `{from}` in {header}");
-    let forged = header.replacen(from, to, 1);
+    let mut forged = header.replacen(from, to, 1);
+    let inference = forged.find("\"inference_checksum\":\"").unwrap();
+    forged.replace_range(inference..inference + 22 + 64 + 2, "");
     let forged = format!("{:1$}", forged.trim_end(), forged.trim_end().len().next_multiple_of(8));
     let at = 8 + forged.find("\"checksum\":\"").unwrap() + 12;
     let mut whole = (forged.len() as u64).to_le_bytes().to_vec();

@@ -101,9 +101,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let architecture = architecture_of(loaded.metadata(), &loaded.path)?;
     finite(&loaded)?;
     let mut parameters = Vec::new();
-    for spec in architecture.parameters()? {
-        let bytes = loaded.checkpoint.parameter(&spec.name, &spec.shape).map_err(Error::from)?;
-        let tensor = export::Tensor { name: spec.name, shape: spec.shape, bytes: bytes.into() };
+    let specs = architecture.parameters()?;
+    let values = loaded.checkpoint.parameters(&specs).map_err(Error::from)?;
+    for (spec, values) in specs.into_iter().zip(&values) {
+        let bytes = bytemuck::cast_slice(values).into();
+        let tensor = export::Tensor { name: spec.name, shape: spec.shape, bytes };
         tensor.check().with_context(|| format!("cannot export {}", loaded.path.display()))?;
         parameters.push(tensor);
     }

@@ -272,7 +272,7 @@ pub fn of_checkpoint(error: &checkpoint::Error) -> Option<String> {
 fn of_damaged(path: &Path) -> Option<String> {
     let best = path.with_file_name("best.safetensors");
     let last = path.with_file_name("last.safetensors");
-    let whole = |path: &Path| checkpoint::open(path).is_ok();
+    let whole = |path: &Path| checkpoint::open(path).and_then(|checkpoint| checkpoint.verify()).is_ok();
     match path.file_name()?.to_str()? {
         "last.safetensors" if whole(&best) => {
             let (best, last) = (best.display(), last.display());

@@ -138,8 +138,7 @@ impl LoadedCheckpoint {
         let specs = architecture_of(self.metadata(), &self.path)?.parameters()?;
         let colours = specs.first().filter(|spec| spec.shape.len() == 4 && spec.shape[1] == 3);
         let Some(spec) = colours else { return Ok(None) };
-        let bytes = self.checkpoint.parameter(&spec.name, &spec.shape)?;
-        let weights: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let weights = self.checkpoint.parameters(std::slice::from_ref(spec))?.concat();
         Ok(Some(picture::filters(&weights, spec.shape[0], spec.shape[2])))
     }
 }

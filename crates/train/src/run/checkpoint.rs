@@ -3,17 +3,17 @@
 //! Tensors: the parameters under torchvision's names, the optimiser's momentum under `momentum.NAME`, and under
 //! `ema.NAME` the moving average if the run keeps one; everything but a resumed run uses the average then. The file's
 //! `__metadata__` has strings only, as the format demands: `format_version`, `architecture`, `preprocess`, `data`, `classes`,
-//! `config`, `seed`, `step`, `progress`, and `checksum`, the SHA-256 of the whole file with 64 zeros in place of the checksum.
+//! `config`, `seed`, `step`, `progress`, and two checksums, see [`verify`].
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use alexnet_core::device::{CHUNK, Parameter};
-use alexnet_core::{Architecture, Device, Network};
-use safetensors::Dtype;
+use alexnet_core::{Device, Network};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use verify::{CHECKSUM, INFERENCE_CHECKSUM, NO_CHECKSUM, needed};
 
 use super::config::LARGEST_TOML;
 use super::memory;
@@ -24,6 +24,7 @@ use crate::hex::hex;
 use crate::{FileError, atomic_file};
 
 mod progress;
+mod verify;
 mod weights;
 
 pub use progress::Progress;
@@ -33,7 +34,8 @@ pub use weights::{Weights, open_weights};
 const FORMAT_VERSION: &str = "1";
 /// Prefix of the name of a moving average.
 pub const AVERAGE: &str = "ema.";
-const NO_CHECKSUM: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+/// Prefix of the name of a momentum.
+const MOMENTUM: &str = "momentum.";
 
 /// An error while writing or reading a checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -189,7 +191,7 @@ pub fn write<'a, D: Device<Element = f32> + 'a>(
     }
     for parameter in parameters {
         if let Some(momentum) = &parameter.momentum {
-            tensors.push((format!("momentum.{}", parameter.name), parameter, momentum));
+            tensors.push((format!("{MOMENTUM}{}", parameter.name), parameter, momentum));
         }
     }
     for parameter in parameters {
@@ -197,37 +199,56 @@ pub fn write<'a, D: Device<Element = f32> + 'a>(
             tensors.push((format!("{AVERAGE}{}", parameter.name), parameter, average));
         }
     }
-    let header = header(metadata, tensors.iter().map(|(name, p, _)| (name.as_str(), p.shape.as_slice())));
-    let mut out = Hashing { inner: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new() };
+    let mut header = header(metadata, tensors.iter().map(|(name, p, _)| (name.as_str(), p.shape.as_slice())));
+    // The metadata comes first in the header, and the checksums first in them.
+    let [whole, inference] = [0, 1].map(|i| header.match_indices(NO_CHECKSUM).nth(i).map_or(0, |(at, _)| at));
     let mut values = Vec::new();
+    let mut each =
+        |parameter: &Parameter<D::Buffer>, buffer: &D::Buffer, take: &mut dyn FnMut(&[f32]) -> Result<()>| {
+            (0..parameter.len()).step_by(CHUNK).try_for_each(|start| {
+                values.resize(CHUNK.min(parameter.len() - start), 0.0);
+                device.read_at(buffer, start, &mut values)?;
+                take(&values)
+            })
+        };
+    let mut hash = Sha256::new();
+    hash.update((header.len() as u64).to_le_bytes());
+    hash.update(&header);
+    let has = |name: &str| tensors.iter().any(|(other, ..)| other == name);
+    for (_, parameter, buffer) in tensors.iter().filter(|(name, ..)| needed(name, has)) {
+        each(parameter, buffer, &mut |values| {
+            hash.update(bytemuck::cast_slice::<f32, u8>(values));
+            Ok(())
+        })?;
+    }
+    header.replace_range(inference..inference + NO_CHECKSUM.len(), &hex(&hash.finalize()));
+    let mut out = Hashing { inner: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new() };
     let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(&failed);
     put(&(header.len() as u64).to_le_bytes())?;
     put(header.as_bytes())?;
-    for (index, (name, parameter, buffer)) in tensors.into_iter().enumerate() {
-        for start in (0..parameter.len()).step_by(CHUNK) {
-            values.resize(CHUNK.min(parameter.len() - start), 0.0);
-            device.read_at(buffer, start, &mut values)?;
+    for (index, (name, parameter, buffer)) in tensors.iter().enumerate() {
+        each(parameter, buffer, &mut |values| {
             if index < parameters.len()
                 && let Some(&value) = values.iter().find(|value| !value.is_finite())
             {
-                return Err(Error::NotFinite { name, value });
+                return Err(Error::NotFinite { name: name.clone(), value });
             }
-            put(bytemuck::cast_slice(&values))?;
-        }
+            put(bytemuck::cast_slice(values))
+        })?;
     }
     let Hashing { inner, hash } = out;
     let file = inner.into_inner().map_err(|error| failed(error.into_error()))?;
-    // The metadata comes first in the header, so the first match is the checksum.
-    let offset = 8 + header.find(NO_CHECKSUM).unwrap_or_default() as u64;
+    let offset = 8 + whole as u64;
     file.seek(SeekFrom::Start(offset)).and_then(|_| file.write_all(hex(&hash.finalize()).as_bytes())).map_err(failed)
 }
 
-/// The JSON header with zeros as checksum, padded with spaces to a multiple of eight bytes.
+/// The JSON header with zeros as checksums, padded with spaces to a multiple of eight bytes.
 fn header<'a>(metadata: &Metadata, tensors: impl Iterator<Item = (&'a str, &'a [usize])>) -> String {
     let json = |value: serde_json::Result<String>| value.expect("plain data has a JSON form");
     let mut header = serde_json::Map::new();
     let strings = serde_json::json!({
-        "checksum": NO_CHECKSUM,
+        CHECKSUM: NO_CHECKSUM,
+        INFERENCE_CHECKSUM: NO_CHECKSUM,
         "format_version": FORMAT_VERSION,
         "architecture": json(serde_json::to_string(&metadata.model)),
         "preprocess": metadata.preprocess.to_json(metadata.model.image_size).to_string(),
@@ -267,39 +288,18 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-impl Weights {
-    /// Sets parameters, momentum and averages; a network for inference gets the averages as parameters, if there are.
-    fn fill<D: Device<Element = f32>>(&self, network: &mut Network<D>) -> Result<()> {
-        let trains = network.trains();
-        let (device, parameters) = network.device_and_parameters();
-        for parameter in parameters {
-            let average = format!("{AVERAGE}{}", parameter.name);
-            let own = if !trains && self.tensor(&average).is_ok() { &average } else { &parameter.name };
-            self.copy(own, &parameter.shape, device, &mut parameter.value)?;
-            if let Some(to) = &mut parameter.average {
-                self.copy(&average, &parameter.shape, device, to)?;
-            }
-            if let Some(to) = &mut parameter.momentum {
-                let name = format!("momentum.{}", parameter.name);
-                self.copy(&name, &parameter.shape, device, to)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A checkpoint in memory: complete, with a valid checksum and parsed metadata.
+/// An open checkpoint: complete, with parsed metadata. Its tensors are checked when they are read.
 pub struct Checkpoint {
     weights: Weights,
     metadata: Metadata,
 }
 
-/// Reads a checkpoint and verifies its checksum.
+/// Opens a checkpoint and reads its metadata.
 ///
 /// # Errors
-/// The file cannot be read, is truncated or damaged, or is not a checkpoint of this program.
+/// The file cannot be read, is truncated, or is not a checkpoint of this program.
 pub fn open(path: &Path) -> Result<Checkpoint> {
-    checked(open_weights(path)?)
+    parsed(open_weights(path)?)
 }
 
 /// The checkpoint that [`save`] would write to `path`, in memory.
@@ -315,10 +315,10 @@ pub fn in_memory<D: Device<Element = f32>>(
     memory::claim((weights * size_of::<f32>()) as u64).map_err(FileError::on("read", path))?;
     let mut bytes = io::Cursor::new(Vec::new());
     write(&mut bytes, network, metadata, |error| FileError::on("write", path)(error).into())?;
-    checked(Weights::of(path, bytes.into_inner())?)
+    parsed(Weights::of(path, bytes.into_inner())?)
 }
 
-fn checked(weights: Weights) -> Result<Checkpoint> {
+fn parsed(weights: Weights) -> Result<Checkpoint> {
     let path = weights.path.clone();
     let own = weights.note("format_version").is_some();
     let foreign = |reason: String| Error::Foreign { path: path.to_owned(), reason, own };
@@ -327,11 +327,9 @@ fn checked(weights: Weights) -> Result<Checkpoint> {
     if version != FORMAT_VERSION {
         return Err(foreign(format!("its format version is {version}, this program reads {FORMAT_VERSION}")));
     }
-    if checksum(&weights.bytes, get("checksum")?).as_deref() != Some(get("checksum")?) {
-        return Err(Error::Damaged { path: path.to_owned() });
-    }
-    let parsed = |key: &str, error: serde_json::Error| foreign(format!("its `{key}` cannot be read: {error}"));
-    let model: Model = serde_json::from_str(get("architecture")?).map_err(|e| parsed("architecture", e))?;
+    get(CHECKSUM)?;
+    let unread = |key: &str, error: serde_json::Error| foreign(format!("its `{key}` cannot be read: {error}"));
+    let model: Model = serde_json::from_str(get("architecture")?).map_err(|e| unread("architecture", e))?;
     let preprocess = match weights.note("preprocess") {
         Some(text) => Preprocess::from_json(text, model.image_size)
             .map_err(|reason| foreign(format!("its `preprocess` cannot be used: {reason}")))?,
@@ -344,80 +342,21 @@ fn checked(weights: Weights) -> Result<Checkpoint> {
     }
     let metadata = Metadata {
         model,
-        data: serde_json::from_str(get("data")?).map_err(|e| parsed("data", e))?,
+        data: serde_json::from_str(get("data")?).map_err(|e| unread("data", e))?,
         classes: classes::parse(get("classes")?)
             .map_err(|reason| foreign(format!("its `classes` cannot be used: {reason}")))?,
         config: config.into(),
         seed: get("seed")?.parse().map_err(|_| foreign("its `seed` is not a number".into()))?,
-        progress: serde_json::from_str(get("progress")?).map_err(|e| parsed("progress", e))?,
+        progress: serde_json::from_str(get("progress")?).map_err(|e| unread("progress", e))?,
         preprocess,
     };
-    sound(&weights)?;
     Ok(Checkpoint { weights, metadata })
-}
-
-/// Refuses weights and averages that are NaN or infinite, and running variances below zero, whose square root is NaN.
-fn sound(weights: &Weights) -> Result<()> {
-    for (name, _, data) in weights.tensors().filter(|(name, info, _)| !momentum(name) && info.dtype == Dtype::F32) {
-        let mut values = data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
-        let least = if name.ends_with(".running_var") { 0.0 } else { f32::MIN };
-        if let Some(value) = values.find(|value| !(least..=f32::MAX).contains(value)) {
-            return Err(weights.fail(&name, format!("has the value {value}: the run that wrote it diverged")));
-        }
-    }
-    Ok(())
-}
-
-fn momentum(name: &str) -> bool {
-    name.starts_with("momentum.")
-}
-
-/// The SHA-256 of a file with zeros in place of its checksum; `None` if the checksum is not in the header.
-fn checksum(bytes: &[u8], stated: &str) -> Option<String> {
-    let header = bytes.get(..8).map_or(0, |n| u64::from_le_bytes(n.try_into().unwrap_or_default())) as usize;
-    let end = bytes.len().min(header.saturating_add(8));
-    if stated.len() != NO_CHECKSUM.len() {
-        return None;
-    }
-    let place = bytes[..end].windows(stated.len()).position(|window| window == stated.as_bytes())?;
-    let mut hash = Sha256::new();
-    hash.update(&bytes[..place]);
-    hash.update(NO_CHECKSUM);
-    hash.update(&bytes[place + stated.len()..]);
-    Some(hex(&hash.finalize()))
 }
 
 impl Checkpoint {
     /// Everything but the tensors.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
-    }
-
-    /// The bytes of a parameter, or of its average if there is one, in little-endian f32.
-    ///
-    /// # Errors
-    /// It is missing or has another shape or type.
-    pub fn parameter(&self, name: &str, shape: &[usize]) -> Result<&[u8]> {
-        let average = format!("{AVERAGE}{name}");
-        let own = if self.weights.tensor(&average).is_ok() { average.as_str() } else { name };
-        self.weights.data(own, shape)
-    }
-
-    /// Checks that the parameters of `architecture` are there, before a network is built for them.
-    ///
-    /// # Errors
-    /// As [`parameter`](Self::parameter); the architecture has no output.
-    pub fn fits(&self, architecture: &Architecture) -> Result<()> {
-        architecture.parameters()?.iter().try_for_each(|spec| self.parameter(&spec.name, &spec.shape).map(drop))
-    }
-
-    /// Sets parameters and, in a network for training, momentum and averages. A network for inference gets the averages as
-    /// parameters, if there are.
-    ///
-    /// # Errors
-    /// A tensor is missing or has another shape or type; the device failed.
-    pub fn restore<D: Device<Element = f32>>(&self, network: &mut Network<D>) -> Result<()> {
-        self.weights.fill(network)
     }
 }
 

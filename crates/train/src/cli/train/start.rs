@@ -38,6 +38,8 @@ impl Resumed {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let folder = RunFolder::reopen(path)?;
         let checkpoint = checkpoint::open(&folder.last())?;
+        // Before its progress is judged and its data are loaded.
+        checkpoint.verify()?;
         let resumed = Self { folder, checkpoint };
         resumed.metadata().progress.check(&resumed.config()?, &resumed.folder.last())?;
         Ok(resumed)

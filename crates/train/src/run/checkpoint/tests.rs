@@ -84,25 +84,124 @@ fn weights_alone_leave_the_momentum() {
     }
 }
 
+/// Reads all that inference needs.
+fn inference(path: &Path) -> Result<()> {
+    let architecture = network(4).architecture().clone();
+    let mut network = Network::new(Arc::new(Reference::<f32>::new()), architecture, 2, false)?;
+    open(path)?.restore(&mut network)
+}
+
+fn verified(path: &Path) -> Result<()> {
+    open(path)?.verify()
+}
+
+/// The file without the checksum of what inference needs, as older versions wrote it.
+fn without_inference_checksum(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..end]).unwrap();
+    header["__metadata__"].as_object_mut().unwrap().shift_remove(INFERENCE_CHECKSUM).unwrap();
+    let header = header.to_string();
+    let header = format!("{header:0$}", header.len().next_multiple_of(8));
+    bytes.splice(..end, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat());
+    fs::write(path, &bytes).unwrap();
+    sign(path, CHECKSUM);
+}
+
+/// Sets a checksum to what it now is, by the definition in docs/formats.md.
+fn sign(path: &Path, key: &str) {
+    let mut bytes = fs::read(path).unwrap();
+    let place = |bytes: &[u8], key: &str| {
+        let key = format!("\"{key}\":\"");
+        8 + bytes[8..].windows(key.len()).position(|window| window == key.as_bytes()).unwrap() + key.len()
+    };
+    let at = place(&bytes, key);
+    let mut zeroed = bytes.clone();
+    zeroed[at..at + 64].fill(b'0');
+    if key == INFERENCE_CHECKSUM {
+        let other = place(&bytes, CHECKSUM);
+        zeroed[other..other + 64].fill(b'0');
+        // Neither average nor running statistics here: parameters first, then as many momenta.
+        let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        zeroed.truncate(header + (bytes.len() - header) / 2);
+    }
+    bytes[at..at + 64].copy_from_slice(hex(&Sha256::digest(&zeroed)).as_bytes());
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn checksums_are_as_documented() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.safetensors");
+    save(&path, &filled(), &metadata()).unwrap();
+    let good = fs::read(&path).unwrap();
+    sign(&path, INFERENCE_CHECKSUM);
+    sign(&path, CHECKSUM);
+    assert!(fs::read(&path).unwrap() == good);
+}
+
 #[test]
 fn every_flipped_bit_and_every_cut_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("last.safetensors");
     save(&path, &filled(), &metadata()).unwrap();
-    let good = fs::read(&path).unwrap();
-    for i in 0..good.len() {
-        let mut bytes = good.clone();
-        bytes[i] ^= 1 << (i % 8);
-        fs::write(&path, &bytes).unwrap();
-        assert!(open(&path).is_err(), "byte {i} of {}", good.len());
+    let new = fs::read(&path).unwrap();
+    without_inference_checksum(&path);
+    let old = fs::read(&path).unwrap();
+    for good in [&new, &old] {
+        fs::write(&path, good).unwrap();
+        inference(&path).and_then(|()| verified(&path)).unwrap();
+        let header = 8 + u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+        let momentum = header + (good.len() - header) / 2;
+        for i in 0..good.len() {
+            let mut bytes = good.clone();
+            bytes[i] ^= 1 << (i % 8);
+            fs::write(&path, &bytes).unwrap();
+            // Without that checksum inference reads the whole file.
+            assert!(good == &old || verified(&path).is_err(), "byte {i} of {}", good.len());
+            // Momentum is not read for inference, and so not judged, nor is the checksum of the whole file.
+            let unread = good == &new && i >= momentum;
+            let checksum = good[8..].windows(12).position(|window| window == b"\"checksum\":\"").unwrap() + 20;
+            let unjudged = good == &new && (checksum..checksum + 64).contains(&i);
+            if unread {
+                inference(&path).unwrap();
+            } else if !unjudged {
+                assert!(inference(&path).is_err(), "byte {i} of {}", good.len());
+            }
+        }
     }
-    for length in (0..good.len()).step_by(13) {
-        fs::write(&path, &good[..length]).unwrap();
+    for length in (0..new.len()).step_by(13) {
+        fs::write(&path, &new[..length]).unwrap();
         // A few bytes are too few to be told from other kinds of files.
         let kind = |error: &Error| matches!(error, Error::WrongKind { .. }) && length < 16;
         let error = open(&path).err().unwrap_or_else(|| panic!("cut at {length}"));
         assert!(matches!(error, Error::Malformed { .. }) || kind(&error), "cut at {length}: {error}");
     }
+}
+
+#[test]
+fn a_file_that_changes_after_it_was_opened_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.safetensors");
+    save(&path, &filled(), &metadata()).unwrap();
+    let good = fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+    let mut other = good.clone();
+    other[header + 3] ^= 1;
+    for (changed, says) in
+        [(&other[..], "its checksum does not match"), (&good[..header + 20], "it was cut short while")]
+    {
+        fs::write(&path, &good).unwrap();
+        let checkpoint = open(&path).unwrap();
+        // In place, as `cp` does; a run replaces the file, and the open one stays whole.
+        fs::write(&path, changed).unwrap();
+        let error = checkpoint.restore(&mut network(4)).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    fs::write(&path, &good).unwrap();
+    let checkpoint = open(&path).unwrap();
+    save(&path, &network(8), &metadata()).unwrap();
+    checkpoint.restore(&mut network(4)).unwrap();
 }
 
 #[test]
@@ -117,7 +216,8 @@ fn an_empty_checksum_is_none() {
     // The header is as long as before, and so the tensors lie where they did.
     let bytes = [&good[..start], &good[start + spaces.len()..header], &spaces, &good[header..]].concat();
     fs::write(&path, bytes).unwrap();
-    assert!(matches!(open(&path), Err(Error::Damaged { .. })));
+    assert!(matches!(verified(&path), Err(Error::Damaged { .. })));
+    assert!(matches!(inference(&path), Err(Error::Damaged { .. })));
 }
 
 #[test]
@@ -137,18 +237,14 @@ fn weights_that_are_no_numbers_are_refused() {
     assert!(error.starts_with("tensor features.0.weight of ") && error.ends_with("has the value NaN"), "{error}");
 }
 
-/// Sets value number `index` of the tensors, and the checksum to what it then is.
-fn with_value(path: &Path, index: usize, value: f32) -> Result<Checkpoint> {
+/// Sets value number `index` of the tensors, and the file's checksum to what it then is.
+fn with_value(path: &Path, index: usize, value: f32) -> Result<()> {
     let mut bytes = fs::read(path).unwrap();
     let first = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     bytes[first + index * size_of::<f32>()..][..size_of::<f32>()].copy_from_slice(&value.to_le_bytes());
-    let start = 8 + bytes[8..].windows(12).position(|window| window == b"\"checksum\":\"").unwrap() + 12;
-    let place = start..start + NO_CHECKSUM.len();
-    let stated = String::from_utf8(bytes[place.clone()].to_vec()).unwrap();
-    let sum = checksum(&bytes, &stated).unwrap();
-    bytes[place].copy_from_slice(sum.as_bytes());
     fs::write(path, bytes).unwrap();
-    open(path)
+    sign(path, CHECKSUM);
+    verified(path)
 }
 
 #[test]

@@ -1,17 +1,20 @@
-//! A safetensors file in memory. Its header is parsed once, within limits: it is JSON that anybody may have written.
+//! A safetensors file. Its header is parsed once, within limits: it is JSON that anybody may have written. The tensors stay in
+//! the file until they are read.
+//!
+//! They are read, not mapped: whoever cuts or overwrites a mapped file ends the process that has it mapped, or changes
+//! weights that were checked.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use alexnet_core::Device;
-use alexnet_core::device::CHUNK;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata as Tensors, TensorInfo};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
-use super::{Error, Result, memory};
+use super::{Error, Result};
 use crate::file_kind::{FileKind, START};
 use crate::{FileError, regular_file};
 
@@ -141,16 +144,22 @@ fn parse(header: &[u8], len: u64) -> Result<Tensors, String> {
     }
 }
 
-/// A safetensors file in memory, with a checked structure.
-pub struct Weights {
-    pub(super) path: PathBuf,
-    pub(super) bytes: Vec<u8>,
-    tensors: Tensors,
-    /// Where the tensors' data begin.
-    data: usize,
+/// Where the bytes of a file are.
+enum Source {
+    File(File),
+    Memory(Vec<u8>),
 }
 
-/// Reads any safetensors file. Takes no more memory than the length of the file, and some for its header.
+/// A safetensors file with a checked structure.
+pub struct Weights {
+    pub(super) path: PathBuf,
+    source: Source,
+    /// The header with the number before it.
+    pub(super) header: Vec<u8>,
+    tensors: Tensors,
+}
+
+/// Opens any safetensors file. Takes memory for its header only.
 ///
 /// # Errors
 /// The file cannot be read or is not a complete safetensors file.
@@ -158,92 +167,90 @@ pub fn open_weights(path: &Path) -> Result<Weights> {
     let io = |error| FileError::on("read", path)(error);
     let mut file = regular_file::open(path).map_err(io)?;
     let len = file.metadata().map_err(io)?.len();
-    let mut bytes = Vec::new();
-    Read::by_ref(&mut file).take(START as u64).read_to_end(&mut bytes).map_err(io)?;
+    let mut header = Vec::new();
+    Read::by_ref(&mut file).take(START as u64).read_to_end(&mut header).map_err(io)?;
     // Before a file of any size is read: what is of another kind is named, and the header fits it.
-    let kind = FileKind::of(&bytes);
+    let kind = FileKind::of(&header);
     if !matches!(kind, FileKind::Safetensors | FileKind::Zeros | FileKind::Unknown) {
         return Err(Error::WrongKind { path: path.to_owned(), kind });
     }
     let malformed = |reason| Error::Malformed { path: path.to_owned(), reason };
-    let data = header_len(&bytes, len).map_err(malformed)?;
-    let rest = data.saturating_sub(bytes.len() as u64);
-    Read::by_ref(&mut file).take(rest).read_to_end(&mut bytes).map_err(io)?;
-    let data = bytes.len().min(data as usize);
-    let tensors = parse(&bytes[..data], len).map_err(malformed)?;
-    memory::claim(len).map_err(io)?;
-    bytes.try_reserve_exact((len as usize).saturating_sub(bytes.len())).map_err(|error| io(error.into()))?;
-    file.take(len.saturating_sub(bytes.len() as u64)).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.len() as u64 != len {
-        return Err(malformed(format!("it ends after {} of {len} bytes: it was cut short", bytes.len())));
-    }
-    Ok(Weights { path: path.to_owned(), bytes, tensors, data })
+    let end = header_len(&header, len).map_err(malformed)?;
+    let rest = end.saturating_sub(header.len() as u64);
+    Read::by_ref(&mut file).take(rest).read_to_end(&mut header).map_err(io)?;
+    header.truncate(end as usize);
+    let tensors = parse(&header, len).map_err(malformed)?;
+    Ok(Weights { path: path.to_owned(), source: Source::File(file), header, tensors })
 }
 
 impl Weights {
     /// Of a file's bytes; `path` is for messages.
     pub(super) fn of(path: &Path, bytes: Vec<u8>) -> Result<Self> {
         let malformed = |reason| Error::Malformed { path: path.to_owned(), reason };
-        let data = header_len(&bytes, bytes.len() as u64).map_err(malformed)? as usize;
-        let tensors = parse(&bytes[..data], bytes.len() as u64).map_err(malformed)?;
-        Ok(Self { path: path.to_owned(), bytes, tensors, data })
+        let end = header_len(&bytes, bytes.len() as u64).map_err(malformed)? as usize;
+        let header = bytes[..end].to_vec();
+        let tensors = parse(&header, bytes.len() as u64).map_err(malformed)?;
+        Ok(Self { path: path.to_owned(), source: Source::Memory(bytes), header, tensors })
     }
 
-    /// A tensor and its bytes.
+    /// The description of a tensor.
     ///
     /// # Errors
     /// It is missing.
-    pub(super) fn tensor(&self, name: &str) -> Result<(&TensorInfo, &[u8])> {
-        let Some(info) = self.tensors.info(name) else { return Err(self.fail(name, "is missing".into())) };
-        let (from, to) = info.data_offsets;
-        Ok((info, &self.bytes[self.data + from..self.data + to]))
+    pub(super) fn tensor(&self, name: &str) -> Result<&TensorInfo> {
+        self.tensors.info(name).ok_or_else(|| self.fail(name, "is missing".into()))
     }
 
     pub(super) fn fail(&self, name: &str, reason: String) -> Error {
         Error::Tensor { path: self.path.clone(), name: name.into(), reason }
     }
 
-    /// The bytes of a tensor of the network, of this `shape`.
+    /// Checks that there is a tensor of the network, of this `shape`.
     ///
     /// # Errors
     /// It is missing, or has another shape or type.
-    pub(super) fn data(&self, name: &str, shape: &[usize]) -> Result<&[u8]> {
-        let (info, data) = self.tensor(name)?;
+    pub(super) fn expect(&self, name: &str, shape: &[usize]) -> Result<()> {
+        let info = self.tensor(name)?;
         if info.shape != shape {
             return Err(self.fail(name, format!("has shape {:?}, the network needs {shape:?}", info.shape)));
         }
         if info.dtype != Dtype::F32 {
             return Err(self.fail(name, format!("has type {}, the network needs F32", info.dtype)));
         }
-        Ok(data)
-    }
-
-    /// Copies the tensor `name` into an array of the network of this `shape`.
-    pub(super) fn copy<D: Device<Element = f32>>(
-        &self,
-        name: &str,
-        shape: &[usize],
-        device: &D,
-        to: &mut D::Buffer,
-    ) -> Result<()> {
-        for (index, bytes) in self.data(name, shape)?.chunks(CHUNK * size_of::<f32>()).enumerate() {
-            let values: Vec<f32> = bytemuck::allocation::pod_collect_to_vec(bytes);
-            device.write_at(&values, to, index * CHUNK)?;
-        }
         Ok(())
     }
 
-    /// Name, description and bytes of every tensor, in the order of the file.
-    pub(super) fn tensors(&self) -> impl Iterator<Item = (String, &TensorInfo, &[u8])> {
+    /// Reads the bytes of the tensors from `offset` on, counted from the end of the header.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is shorter than when it was opened.
+    pub(super) fn read_at(&self, offset: usize, to: &mut [u8]) -> Result<()> {
+        let start = self.header.len() + offset;
+        let read = match &self.source {
+            Source::Memory(bytes) => bytes.get(start..start + to.len()).map(|from| to.copy_from_slice(from)),
+            Source::File(file) => {
+                let mut file = file;
+                match file.seek(SeekFrom::Start(start as u64)).and_then(|_| file.read_exact(to)) {
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+                    result => Some(result.map_err(FileError::on("read", &self.path))?),
+                }
+            }
+        };
+        let reason = || "it was cut short while it was read".into();
+        read.ok_or_else(|| Error::Malformed { path: self.path.clone(), reason: reason() })
+    }
+
+    /// Name and description of every tensor, in the order of the file.
+    pub(super) fn tensors(&self) -> impl Iterator<Item = (String, &TensorInfo)> {
         self.tensors.offset_keys().into_iter().filter_map(|name| {
-            let (info, data) = self.tensor(&name).ok()?;
-            Some((name, info, data))
+            let info = self.tensors.info(&name)?;
+            Some((name, info))
         })
     }
 
     /// Names and shapes of all tensors, including momentum and averages, in the order of the file.
     pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
-        self.tensors().map(|(name, info, _)| (name, info.shape.clone())).collect()
+        self.tensors().map(|(name, info)| (name, info.shape.clone())).collect()
     }
 
     /// A string from the file's metadata.
@@ -254,9 +261,11 @@ impl Weights {
     /// The values of a floating-point tensor of any width, rounded to f32.
     ///
     /// # Errors
-    /// It is missing or has another type.
+    /// It is missing or has another type; the file cannot be read.
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
-        let (info, data) = self.tensor(name)?;
+        let info = self.tensor(name)?;
+        let mut data = vec![0; info.data_offsets.1 - info.data_offsets.0];
+        self.read_at(info.data_offsets.0, &mut data)?;
         Ok(match info.dtype {
             Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
             Dtype::F64 => data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
