@@ -9,7 +9,7 @@ use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
 
 /// Flags of cargo, pip and the scripts in `benches/`, which the pages name too.
 const OTHERS: &str = "release workspace package test bench bin example path ignored no-deps no-default-features features \
-    data-binary only rounds batches list alexnet epoch exact nocapture lib dev out-dir index-url open";
+    data-binary only rounds list alexnet exact nocapture lib dev out-dir index-url open";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()

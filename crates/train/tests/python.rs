@@ -265,6 +265,28 @@ fn resized_crops_are_those_of_torchvision() {
     python(&place, "resized_crop.py", &["check"]);
 }
 
+/// One short round of `benches/against-pytorch`, which also compares the logits of all who have the same weights.
+#[test]
+#[ignore = "needs a Python environment of 5 GB, which it makes by pip"]
+fn the_comparison_with_pytorch_measures() {
+    let place = Place::new();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/against-pytorch");
+    let mut command = Command::new("python3");
+    command.arg(script).args("infer-8 --rounds 1 --seconds 0.01 --threads 2 --out speed.jsonl --alexnet".split(' '));
+    command.arg(place.command("").get_program()).current_dir(place.path(""));
+    command.env("ALEXNET_PYTHON", environment::python(&PACKAGES, "5 GB").unwrap_or_else(|error| panic!("{error}")));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = fs::read_to_string(place.path("speed.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(lines[0]["machine"]["processor"].is_string(), "{text}");
+    assert!(lines[1]["ratio"]["median"].as_f64().unwrap() > 0.0, "{text}");
+    for name in ["ours", "plain", "onnxruntime"] {
+        assert!(lines[1]["images_per_second"][name]["median"].as_f64().unwrap() > 0.0, "{name}: {text}");
+    }
+}
+
 /// The main loops of the products have no more instructions than `benches/sass/loops.txt` says.
 #[test]
 #[ignore = "needs a disassembler of 10 MB, which it installs by pip"]
