@@ -91,12 +91,12 @@ fn download(folder: &Path) -> Result<PathBuf, String> {
     program.ok_or_else(|| format!("apt's package has none of {NAMES:?}"))
 }
 
-/// Adds Rust's library for the target, if the compiler does not have it.
+/// Adds Rust's library for the target, if the compiler does not have it. An error says why there is none: a compiler that is not
+/// rustup's, or no way to Rust's server, from which it comes instead of by pip, npm or apt.
 fn library() -> Result<(), String> {
     let folder = output(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]))?;
     if !Path::new(folder.trim()).is_dir() {
-        output(Command::new("rustup").args(["target", "add", TARGET]))
-            .map_err(|error| format!("{error}\nThe test needs Rust's library for {TARGET}."))?;
+        output(Command::new("rustup").args(["target", "add", TARGET]))?;
     }
     Ok(())
 }
@@ -122,7 +122,9 @@ fn operators_and_steps_on_neon() {
     let Some(emulator) = emulator().unwrap_or_else(|error| panic!("{error}")) else {
         return println!("skipped: neither {NAMES:?} nor apt-get is on the path");
     };
-    library().unwrap_or_else(|error| panic!("{error}"));
+    if let Err(error) = library() {
+        return println!("skipped: Rust's library for {TARGET} is not to be had\n{error}");
+    }
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(root()).args(["test", "--release", "--package", "alexnet-kernels", "--target", TARGET]);
     for test in tests() {
