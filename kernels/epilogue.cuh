@@ -97,7 +97,8 @@ template <typename To, bool DROPOUT = false> struct Output {
     const Epilogue& epilogue;
     int rows, columns, first, ld;
 
-    DEVICE float4x bias_of(int column) const {
+    // The biases of four columns, for `store`.
+    DEVICE float4x constants(int column) const {
         if (!(epilogue.steps & Epilogue::BIAS)) return {};
         return get(bias + first + column, columns - column);
     }
@@ -151,8 +152,8 @@ template <typename To, bool DROPOUT = false> struct Output {
 // the grid, sum dy alone: db (M) through the epilogue, chunk by chunk as the other blocks.
 
 // A warp sums 16 or 32 adjacent columns of dy, four per lane, 8 or 4 rows at a time; a tree adds the rows of a warp.
-template <typename Tile, int WIDTH, typename At>
-DEVICE void column_sums(const At& dy, int m0, int k0, int k_end, const Split& split, const Output<float>& db) {
+template <typename Tile, int WIDTH, typename At, typename Output>
+DEVICE void column_sums(const At& dy, int m0, int k0, int k_end, const Split& split, const Output& db) {
     constexpr int COLUMNS = Tile::M / (Tile::THREADS / 32), ACROSS = COLUMNS / 4, ROWS = 32 / ACROSS;
     int lane = threadIdx.x % 32, i = m0 + threadIdx.x / 32 * COLUMNS + lane % ACROSS * 4;
     float c[4] = {};
@@ -171,5 +172,5 @@ DEVICE void column_sums(const At& dy, int m0, int k0, int k_end, const Split& sp
 #pragma unroll
         for (int j = 0; j < 4; j++) c[j] += __shfl_xor_sync(0xffffffffu, c[j], offset);
     }
-    if (combine<Tile>(c, split) && lane < ACROSS) db.store(0, i, {{c[0], c[1], c[2], c[3]}}, {});
+    if (combine<Tile>(c, split) && lane < ACROSS) db.store(0, i, {{c[0], c[1], c[2], c[3]}}, db.constants(i));
 }

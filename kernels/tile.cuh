@@ -156,10 +156,10 @@ template <int WARPS_M, int WARPS_N, int WIDTH> struct FloatTile {
 #pragma unroll
         for (int j = 0; j < 8; j += 4) {
             int column = n0 + column_of(j);
-            float4x bias = output.bias_of(column);
+            auto constants = output.constants(column);
 #pragma unroll
             for (int i = 0; i < 8; i++)
-                output.store(m0 + row_of(i), column, {{c[i][j], c[i][j + 1], c[i][j + 2], c[i][j + 3]}}, bias);
+                output.store(m0 + row_of(i), column, {{c[i][j], c[i][j + 1], c[i][j + 2], c[i][j + 3]}}, constants);
         }
     }
 };
@@ -394,7 +394,7 @@ template <int WARP_M, int WARPS_M, int WARPS_N> struct TensorTile {
         int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
         float* rows = (float*)(memory() + warp * ROWS);
         int row = m0 + warp / WARPS_N * WARP_M + lane / 16, column = n0 + warp % WARPS_N * 64 + lane % 16 * 4;
-        float4x bias = output.bias_of(column);
+        auto constants = output.constants(column);
 #pragma unroll
         for (int i = 0; i < WARP_M / 16; i++) {
 #pragma unroll
@@ -406,7 +406,7 @@ template <int WARP_M, int WARPS_M, int WARPS_N> struct TensorTile {
             __syncwarp();
 #pragma unroll
             for (int r = 0; r < 16; r += 2)
-                output.store(row + 16 * i + r, column, load4(rows + (lane / 16 + r) * PITCH + lane % 16 * 4), bias);
+                output.store(row + 16 * i + r, column, load4(rows + (lane / 16 + r) * PITCH + lane % 16 * 4), constants);
             __syncwarp();
         }
     }
