@@ -8,7 +8,7 @@ use std::{env, fs};
 use sha2::{Digest, Sha256};
 
 /// What kernels may include.
-const HEADERS: [&str; 4] = ["prelude.cuh", "table.cuh", "tile.cuh", "epilogue.cuh"];
+const HEADERS: [&str; 5] = ["prelude.cuh", "table.cuh", "tile.cuh", "epilogue.cuh", "update.cuh"];
 
 fn main() {
     let folder = Path::new(&env::var("CARGO_MANIFEST_DIR").expect("set by cargo")).join("kernels");

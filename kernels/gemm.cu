@@ -2,7 +2,7 @@
 //
 //   gemm_nt   A (M, K), B (N, K)   y = x·wᵀ + b        x (batch, inputs), w (outputs, inputs)
 //   gemm_nn   A (M, K), B (K, N)   dx = dy·w
-//   gemm_tn   A (K, M), B (K, N)   dw = dyᵀ·x          always float: gradient of master weights
+//   gemm_tn   A (K, M), B (K, N)   dw = dyᵀ·x          always float: gradient of master weights, or their update by it
 //
 // All arrays are dense and row-major. Block (x, y, z) computes tile (x, y) of C over the z-th chunk of K, see Tile in
 // tile.cuh: on tensor cores if T is half, bf16 or tf32 and the device supports it (sm_75 for half only, sm_70
@@ -14,6 +14,7 @@
 #include "prelude.cuh"
 #include "tile.cuh"
 #include "epilogue.cuh"
+#include "update.cuh"
 
 // A matrix with element (i, k) at i·ld + k.
 struct AlongK {
@@ -56,7 +57,32 @@ DEVICE void gemm(const A& a, const B& b, const Output& c, const Split& split, in
     if (combine<Tile>((float(&)[Tile::SUMS])tile.c, split)) tile.store(c, m0, n0);
 }
 
+// Destination of a gradient: stored, or the update of its parameter, which in half costs 18 bytes per weight in place of 30 for
+// storing the gradient, testing it and reading it again.
+struct GradientOutput {
+    Output<float> gradient;
+    const Update& update;
+    const Updated& own;
+
+    DEVICE Sgd constants(int) const {
+        return update.optimizer == nullptr ? Sgd() : Sgd(*update.optimizer, *update.scaler, own.decays, own.factor);
+    }
+    DEVICE void store(int row, int column, const float4x& g, const Sgd& sgd) const {
+        if (update.optimizer == nullptr) return gradient.store(row, column, g, {});
+        if (row >= gradient.rows || column >= gradient.columns) return;
+        int count = gradient.columns - column;
+        size_t at = (size_t)row * gradient.ld + column;
+        float4x w = gradient.get(own.w + at, count), v = gradient.get(own.v + at, count);
+#pragma unroll
+        for (int j = 0; j < 4; j++) sgd.update(w.v[j], g.v[j], v.v[j]);
+        gradient.put(own.w + at, w, count);
+        gradient.put(own.v + at, v, count);
+        if (own.copy != nullptr) gradient.put(own.copy + at, w, count);
+    }
+};
+
 #define EPILOGUE const __grid_constant__ Epilogue
+#define UPDATE const __grid_constant__ Update
 
 // One kernel per transposition and tile: 128×128; 64×64 to fill the device with less work; and one that loads element by
 // element, for rows that are not a multiple of four.
@@ -77,16 +103,17 @@ DEVICE void gemm(const A& a, const B& b, const Output& c, const Split& split, in
     }                                                                                                                  \
     KERNEL void BOUNDS(SIDE, WIDTH)                                                                                    \
         gemm_tn_##SUFFIX(const T* a, const T* b, float* db, float* c, Split split, int m, int n, int k, int chunk,     \
-                         EPILOGUE epilogue) {                                                                          \
+                         EPILOGUE epilogue, UPDATE update) {                                                           \
         begin_kernel();                                                                                                \
         typedef Tile<SIDE, WIDTH> Tile;                                                                                \
+        if (update.skips()) return;                                                                                    \
         AlongI dy{a, m, k};                                                                                            \
         if (blockIdx.y * Tile::N >= n) {                                                                               \
             int k0 = blockIdx.z * chunk;                                                                               \
-            Output<float> sums{db, nullptr, epilogue, 1, m, 0, 0};                                                     \
+            GradientOutput sums{{db, nullptr, epilogue, 1, m, 0, 0}, update, update.bias};                             \
             column_sums<Tile, WIDTH>(dy, blockIdx.x * Tile::M, k0, min(k0 + chunk, k), split, sums);                   \
         } else {                                                                                                       \
-            Output<float> output{c, nullptr, epilogue, m, n, 0, n};                                                    \
+            GradientOutput output{{c, nullptr, epilogue, m, n, 0, n}, update, update.weight};                          \
             gemm<Tile, AlongI, AlongI>(dy, {b, n, k}, output, split, chunk);                                           \
         }                                                                                                              \
     }

@@ -8,6 +8,7 @@ use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::launch::Value;
 use crate::plan::{ARRIVALS, Machine, Plan};
+use crate::sgd::{Update, UpdateArguments};
 use crate::turn::Turn;
 
 /// Whether A or B is transposed in memory.
@@ -195,7 +196,7 @@ impl Kernels {
             }
         }
         let bias = epilogue.bias.map_or(0, Array::address);
-        self.product(gemm, [a, b], epilogue, bias, c, workspace)
+        self.product(gemm, [a, b], epilogue, [bias, c.address()], UpdateArguments::default(), workspace)
     }
 
     /// C = Aᵀ · B and `sums` (M) = Σ over k of A, or adds them; both are float. With A = dy and B = x the gradients of a weight
@@ -217,17 +218,35 @@ impl Kernels {
         c.expect(NAME, "c", Number::F32, gemm.m * gemm.n)?;
         sums.expect(NAME, "sums", Number::F32, gemm.m)?;
         let epilogue = Epilogue { accumulate, ..Epilogue::default() };
-        self.product(&gemm, [a, b], &epilogue, sums.address(), c, workspace)
+        let to = [sums.address(), c.address()];
+        self.product(&gemm, [a, b], &epilogue, to, UpdateArguments::default(), workspace)
     }
 
-    /// The caller has checked C and the epilogue; `bias` is an address, for Tn that of the sums.
+    /// [`Kernels::gemm_gradients`] whose results are not stored, but update a weight (M, N) and a bias (M). Nothing changes in a
+    /// step that is skipped.
+    ///
+    /// # Errors
+    /// As [`Kernels::gemm`].
+    pub fn gemm_update(
+        &self,
+        gemm: &Gemm,
+        [a, b]: [&Array; 2],
+        update: Update<'_>,
+        workspace: &mut Array,
+    ) -> Result<()> {
+        let gemm = Gemm { transpose: Transpose::Tn, ..*gemm };
+        let update = update.arguments("gemm_update", [gemm.m * gemm.n, gemm.m], self.storage())?;
+        self.product(&gemm, [a, b], &Epilogue::default(), [0; 2], update, workspace)
+    }
+
+    /// The caller has checked C, the epilogue and the update; `to` are the addresses of the bias, for Tn the sums, and of C.
     fn product(
         &self,
         gemm: &Gemm,
         [a, b]: [&Array; 2],
         epilogue: &Epilogue<'_>,
-        bias: u64,
-        c: &mut Array,
+        [bias, c]: [u64; 2],
+        update: UpdateArguments,
         workspace: &mut Array,
     ) -> Result<()> {
         let (operator, kernels) = match gemm.transpose {
@@ -252,10 +271,11 @@ impl Kernels {
             .array(a)
             .array(b)
             .value(bias)
-            .array_mut(c)
+            .value(c)
             .value(self.split(workspace, &turn))
             .integers([m, n, k, plan.chunk])
             .value(epilogue.arguments());
+        let launch = if gemm.transpose == Transpose::Tn { launch.value(update) } else { launch };
         let grid = plan.grid(operator, self.machine.tensor())?;
         // SAFETY: the lengths of all arrays were checked against what the kernel reads and writes for m, n, k, which fit
         // 31 bits; it clips tiles to them.

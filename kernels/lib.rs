@@ -76,7 +76,7 @@ pub use ema::Averages;
 pub use error::{Error, Result};
 pub use gemm::{Epilogue, Gemm, Transpose};
 pub use graph::Graph;
-pub use sgd::{ParameterGroup, Parameters};
+pub use sgd::{ParameterGroup, Parameters, Tested, Update, Updated};
 pub use timer::Event;
 pub use turn::Turn;
 pub use upload::Uploads;

@@ -5,7 +5,7 @@ use alexnet_ops::shape::LinearShape;
 
 use crate::array::Array;
 use crate::error::Result;
-use crate::{Epilogue, Gemm, Kernels, Transpose};
+use crate::{Epilogue, Gemm, Kernels, Transpose, Update};
 
 pub(crate) fn forward(s: &LinearShape) -> Gemm {
     Gemm { transpose: Transpose::Nt, m: s.batch, n: s.outputs, k: s.inputs }
@@ -59,5 +59,20 @@ impl Kernels {
     pub fn linear_backward_weight(&self, a: LinearBackwardWeight<'_, Self>, workspace: &mut Array) -> Result<()> {
         let LinearBackwardWeight { shape, accumulate, x, dy, dw, db } = a.view(self)?;
         self.gemm_gradients(&backward_weight(shape), [dy, x], accumulate, dw, db, workspace)
+    }
+
+    /// The update of w by dw = dyᵀ·x and of b by db = Σ over n of dy, which are not stored. Nothing changes in a step that is
+    /// skipped.
+    ///
+    /// # Errors
+    /// An array of another type or too short; the driver's.
+    pub fn linear_backward_update(
+        &self,
+        s: &LinearShape,
+        [x, dy]: [&Array; 2],
+        update: Update<'_>,
+        workspace: &mut Array,
+    ) -> Result<()> {
+        self.gemm_update(&backward_weight(s), [dy, x], update, workspace)
     }
 }

@@ -1,12 +1,11 @@
-// sgd: one update of all parameters in one launch, as torch.optim.SGD.
-//   d = g·unscale + decay·w;  v = momentum·v + d;  w = w − rate·(nesterov ? d + momentum·v : v);  copy = w in T
+// sgd: one update of all parameters in one launch, see update.cuh for the formula.
 //
-// w (the master weights), g and v are float, a row of a table (table.cuh) for each parameter; the copy, which the tensor cores
-// read, is T (null if T is float). The optimizer's settings are in memory, so that a captured step can be replayed with another
-// learning rate. With loss scaling the gradients are tested first (sgd_test), and a step with a gradient that is not finite
-// changes nothing. Minimum memory traffic in bytes per weight: 20 (w, g, v read; w, v written), and the copy.
+// w, g and v are float, a row of a table (table.cuh) for each parameter. With loss scaling the gradients, or the operands of the
+// products that compute them, are tested first (sgd_test), and a step with a gradient that is not finite changes nothing.
+// Minimum memory traffic in bytes per weight: 20 (w, g, v read; w, v written), and the copy.
 #include "prelude.cuh"
 #include "table.cuh"
+#include "update.cuh"
 
 struct Entry {
     float* w;
@@ -15,59 +14,54 @@ struct Entry {
     T* copy;
     u32 len;
     u32 first_block;
-    u32 decays;  // 0: no weight decay, as for biases
-    float rate;  // factor of the learning rate
+    u32 decays;
+    float factor;
 };
-struct Optimizer {
-    float rate, momentum, decay;
-    u32 nesterov;
-};
-// State of dynamic loss scaling, as in torch.amp.GradScaler.
-struct Scaler {
-    float scale;
-    u32 good_steps;  // since the scale last changed
-    u32 found;       // 1 if a gradient of this step is not finite
-    u32 skipped;     // number of skipped steps
-};
-
-DEVICE void update(float& w, float g, float& v, const Optimizer& optimizer, float unscale) {
-    float d = g * unscale + optimizer.decay * w;
-    v = optimizer.momentum * v + d;
-    w -= optimizer.rate * (optimizer.nesterov ? d + optimizer.momentum * v : v);
-}
 
 KERNEL void __launch_bounds__(256)
-    sgd(const __grid_constant__ Table<Entry> table, u32 entries, const Optimizer* at, const Scaler* scaler) {
+    sgd(const __grid_constant__ Table<Entry> table, u32 entries, const Optimizer* optimizer, const Scaler* scaler) {
     begin_kernel();
     if (scaler->found) return;
-    Optimizer optimizer = *at;
-    // The scale is a power of two: its reciprocal is exact.
-    float unscale = 1.0f / scaler->scale;
     Entry e = own_entry(table, entries);
-    if (!e.decays) optimizer.decay = 0.0f;
-    optimizer.rate *= e.rate;
+    Sgd own(*optimizer, *scaler, e.decays, e.factor);
     for_chunk(e, [&](auto width, u32 i) {
         constexpr int V = width.value;
         Pack<V> w = load<V>(e.w + i), g = load<V>(e.g + i), v = load<V>(e.v + i);
-        for (int j = 0; j < V; j++) update(w.v[j], g.v[j], v.v[j], optimizer, unscale);
+        for (int j = 0; j < V; j++) own.update(w.v[j], g.v[j], v.v[j]);
         store<V>(e.w + i, w);
         store<V>(e.v + i, v);
         if (e.copy != nullptr) store<V>(e.copy + i, w);
     });
 }
 
-// found = 1 if a gradient is infinite or NaN. All threads write the same integer, so their order does not matter.
-KERNEL void __launch_bounds__(256) sgd_test(const __grid_constant__ Table<Entry> table, u32 entries, Scaler* scaler) {
-    begin_kernel();
-    Entry e = own_entry(table, entries);
+// What is tested: a gradient, or an operand of the product that computes it.
+struct Tested {
+    const void* p;
+    u32 len;
+    u32 first_block;
+    u64 stored;  // 1: of T, 0: of float
+};
+
+template <typename From> DEVICE bool finite(const Tested& e, const From* p) {
     bool finite = true;
     for_chunk(e, [&](auto width, u32 i) {
         constexpr int V = width.value;
-        Pack<V> g = load<V>(e.g + i);
+        Pack<V> x = load<V>(p + i);
         // x − x is NaN for an infinity or a NaN, otherwise 0.
-        for (int j = 0; j < V; j++) finite &= g.v[j] - g.v[j] == 0.0f;
+        for (int j = 0; j < V; j++) finite &= x.v[j] - x.v[j] == 0.0f;
     });
-    if (!finite) atomicOr(&scaler->found, 1);
+    return finite;
+}
+
+// found = 1 if an element is infinite or NaN. All threads write the same integer, so their order does not matter.
+//
+// A weight's gradient dyᵀ·x in half precision is finite exactly if dy and x are: a sum of fewer than 2³¹ products, each of at most
+// 65504² < 2³², is less than 2⁶³; and an infinity or a NaN in dy or x is a factor of some product, which is not finite either (0·∞
+// is NaN), and so is each sum with it.
+KERNEL void __launch_bounds__(256) sgd_test(const __grid_constant__ Table<Tested> table, u32 entries, Scaler* scaler) {
+    begin_kernel();
+    Tested e = own_entry(table, entries);
+    if (!(e.stored ? finite(e, (const T*)e.p) : finite(e, (const float*)e.p))) atomicOr(&scaler->found, 1);
 }
 
 // Sets the scale for the next step: ×2 after `interval` good steps, ×½ after a bad one, at least 1.

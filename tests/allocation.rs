@@ -213,7 +213,7 @@ fn main() {
                     dlogits: Some(&mut dx),
                 })
                 .unwrap();
-                cpu.sgd(&optimizer, &mut parameters).unwrap();
+                cpu.sgd(&optimizer, &mut parameters.iter_mut()).unwrap();
                 cpu.ema(0.9, &mut parameters).unwrap();
                 cpu.write(&[0.5; 3], &mut w).unwrap();
             }

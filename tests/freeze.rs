@@ -161,7 +161,7 @@ fn a_pass_that_updates_has_the_bits_of_a_pass_and_an_update() {
             network.step(&micro, within.then_some(&optimizer)).unwrap();
             if !within {
                 let (device, parameters) = network.device_and_parameters();
-                device.sgd(&optimizer, parameters).unwrap();
+                device.sgd(&optimizer, &mut parameters.iter_mut()).unwrap();
             }
         }
         values(&network)

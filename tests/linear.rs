@@ -172,42 +172,45 @@ fn an_update_at_once_has_the_bits_of_gradient_then_update() {
             let (w, v) = (values(3, s.weight_len()), values(4, s.weight_len()));
             let found = on_all_fused_in(precision, |cpu| {
                 let [x, dy] = [&x, &dy].map(|values| array(cpu, values));
-                let parameter = || Parameter {
-                    name: "w".into(),
-                    shape: vec![outputs, inputs],
-                    value: array(cpu, &w),
-                    gradient: Some(unwritten(cpu, s.weight_len())),
-                    momentum: Some(array(cpu, &v)),
+                let parameter = |name: &str, shape: &[usize], values: [&[f32]; 2]| Parameter {
+                    name: name.into(),
+                    shape: shape.to_vec(),
+                    value: array(cpu, values[0]),
+                    gradient: Some(unwritten(cpu, shape.iter().product())),
+                    momentum: Some(array(cpu, values[1])),
                     average: None,
                     rate: 1.0,
                 };
-                let [mut once, mut twice] = [parameter(), parameter()];
-                let [mut db, mut db2] = [unwritten(cpu, outputs), unwritten(cpu, outputs)];
+                let parameters = || {
+                    let weight = parameter("w", &[outputs, inputs], [&w, &v]);
+                    [weight, parameter("b", &[outputs], [&w[..outputs], &v[..outputs]])]
+                };
+                let ([mut once, mut bias], mut twice) = (parameters(), parameters());
                 cpu.linear_backward_update(LinearBackwardUpdate {
                     shape: &s,
                     x: &x,
                     dy: &dy,
                     sgd: &optimizer,
                     weight: &mut once,
-                    db: &mut db,
+                    bias: &mut bias,
                 })
                 .unwrap();
-                let dw = twice.gradient.as_mut().unwrap();
+                let [dw, db] = twice.each_mut().map(|parameter| parameter.gradient.as_mut().unwrap());
                 cpu.linear_backward_weight(LinearBackwardWeight {
                     shape: &s,
                     x: &x,
                     dy: &dy,
                     accumulate: false,
                     dw,
-                    db: &mut db2,
+                    db,
                 })
                 .unwrap();
-                cpu.sgd(&optimizer, std::slice::from_mut(&mut twice)).unwrap();
+                cpu.sgd(&optimizer, &mut twice.iter_mut()).unwrap();
                 let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-                for (a, b) in [(&once.value, &twice.value), (&db, &db2)] {
-                    assert_eq!(bits(a), bits(b), "{s:?} {optimizer:?} {}", cpu.name());
+                for (a, b) in [(&once, &twice[0]), (&bias, &twice[1])] {
+                    assert_eq!(bits(&a.value), bits(&b.value), "{s:?} {optimizer:?} {}", cpu.name());
+                    assert_eq!(bits(a.momentum.as_ref().unwrap()), bits(b.momentum.as_ref().unwrap()));
                 }
-                assert_eq!(bits(once.momentum.as_ref().unwrap()), bits(twice.momentum.as_ref().unwrap()));
                 vec![once.value.to_vec()]
             });
             assert!(found.iter().all(|(_, found)| found[0] != w));

@@ -86,7 +86,7 @@ fn three_steps<D: Device<Element = f32>>(device: D, variant: Variant, name: &str
             compare(&what, &gradient, &expected["gradients"][&parameter.name]);
         }
         let (device, parameters) = network.device_and_parameters();
-        device.sgd(&sgd, parameters).unwrap();
+        device.sgd(&sgd, &mut parameters.iter_mut()).unwrap();
     }
     for parameter in network.parameters() {
         let value = read(&network, parameter.len(), &parameter.value);
@@ -254,7 +254,7 @@ fn decay_with_one_and_two_parameter_groups() {
             for (i, parameter) in (0..).zip(&mut parameters) {
                 parameter.gradient = Some(list(5, 2 * step + i));
             }
-            device.sgd(&optimizer, &mut parameters).unwrap();
+            device.sgd(&optimizer, &mut parameters.iter_mut()).unwrap();
         }
         for Parameter { name, value, .. } in &parameters {
             for (ours, torch) in value.iter().zip(case[name].as_array().unwrap()) {

@@ -45,7 +45,7 @@ proptest! {
                 average: None,
                 rate,
             }];
-            cpu.sgd(&optimizer, &mut parameters).unwrap();
+            cpu.sgd(&optimizer, &mut parameters.iter_mut()).unwrap();
             let [Parameter { value, momentum, .. }] = parameters;
             vec![value.to_vec(), momentum.unwrap().to_vec()]
         }) {
@@ -72,7 +72,7 @@ fn a_parameter_without_gradient_stays() {
             average: None,
             rate: 1.0,
         }];
-        cpus[0].sgd(&optimizer, &mut parameters).unwrap();
+        cpus[0].sgd(&optimizer, &mut parameters.iter_mut()).unwrap();
         assert_eq!(parameters[0].value[..], [1.0, 2.0]);
     }
 }

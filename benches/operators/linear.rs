@@ -138,7 +138,7 @@ pub mod cpu {
                         db: &mut db,
                     })
                 });
-                let mut parameter = parameter(s.weight_len());
+                let [mut weight, mut bias] = [s.weight_len(), s.outputs].map(parameter);
                 measure(criterion, &group, "update", work, || {
                     cpu()
                         .linear_backward_update(LinearBackwardUpdate {
@@ -146,8 +146,8 @@ pub mod cpu {
                             x: &x,
                             dy: &dy,
                             sgd: &RULE,
-                            weight: &mut parameter,
-                            db: &mut db,
+                            weight: &mut weight,
+                            bias: &mut bias,
                         })
                         .map(drop)
                 });

@@ -40,7 +40,7 @@ pub fn cases(net: &Net) -> Vec<Case> {
             for (w, g, v, copy) in &mut parameters {
                 table.push(w.len(), ParameterGroup { decays: true, rate: 1.0 }, w, g, v, copy.as_mut())?;
             }
-            kernels.sgd(&table, &optimizer, &mut scaler, None)
+            kernels.sgd(&table, &optimizer, &scaler)
         }))
     });
     vec![case.moves(0, 20 * total)]
@@ -56,7 +56,9 @@ pub mod cpu {
         for (name, len) in [("convolutions", 2_249_280), ("all", 23_272_266)] {
             let mut parameters = [parameter(len)];
             let group = format!("sgd/{name}");
-            measure(criterion, &group, "update", Work::Numbers(5 * len), || cpu().sgd(&RULE, &mut parameters));
+            measure(criterion, &group, "update", Work::Numbers(5 * len), || {
+                cpu().sgd(&RULE, &mut parameters.iter_mut())
+            });
         }
     }
 }

@@ -67,7 +67,7 @@ pub fn bandwidth() -> f64 {
     static BANDWIDTH: OnceLock<f64> = OnceLock::new();
     *BANDWIDTH.get_or_init(|| {
         let mut parameters = [parameter(16 << 20)];
-        let seconds = seconds(|| cpu().sgd(&RULE, &mut parameters).expect("the update"));
+        let seconds = seconds(|| cpu().sgd(&RULE, &mut parameters.iter_mut()).expect("the update"));
         20.0 * (16 << 20) as f64 / seconds
     })
 }

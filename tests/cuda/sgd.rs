@@ -1,5 +1,5 @@
 use alexnet_core::device::Parameter;
-use alexnet_core::device::cuda::Precision;
+use alexnet_core::device::cuda::{Buffer, Precision};
 use alexnet_core::device::{Memory, Operators};
 use alexnet_core::{Cuda, Sgd, reference};
 use alexnet_kernels::Scaler;
@@ -9,7 +9,7 @@ use crate::support::{PRECISIONS, U, assert_close, floats, gpu, numbers, read, wi
 /// Around the kernel's chunk of 4096.
 const LENGTHS: [usize; 6] = [1, 3, 4095, 4096, 4097, 10_001];
 
-fn parameters(device: &Cuda, gradient_scale: f32) -> Vec<Parameter<alexnet_core::device::cuda::Buffer>> {
+fn parameters(device: &Cuda, gradient_scale: f32) -> Vec<Parameter<Buffer>> {
     let parameter = |(i, &len): (usize, &usize)| {
         let i = i as u64;
         // Every other one is a bias.
@@ -32,6 +32,14 @@ fn parameters(device: &Cuda, gradient_scale: f32) -> Vec<Parameter<alexnet_core:
     LENGTHS.iter().cycle().take(70).enumerate().map(parameter).collect()
 }
 
+/// The updates of a step.
+fn update(device: &Cuda, optimizer: &Sgd, parameters: &mut [Parameter<Buffer>]) {
+    let mut gradients = parameters.iter().filter_map(|parameter| parameter.gradient.as_ref());
+    device.begin_update(&mut std::iter::empty(), &mut gradients).unwrap();
+    device.sgd(optimizer, &mut parameters.iter_mut()).unwrap();
+    device.end_update().unwrap();
+}
+
 #[test]
 fn every_parameter_of_more_than_one_launch() {
     let gpu = gpu();
@@ -43,7 +51,7 @@ fn every_parameter_of_more_than_one_launch() {
             let found = gpu.run("sgd", precision, |device| {
                 device.set_scaler(&Scaler { scale, ..Scaler::default() }).unwrap();
                 let mut parameters = parameters(device, scale);
-                device.sgd(&optimizer, &mut parameters).unwrap();
+                update(device, &optimizer, &mut parameters);
                 parameters
                     .iter()
                     .flat_map(|p| [read(device, &p.value), read(device, p.momentum.as_ref().unwrap())])
@@ -82,7 +90,7 @@ fn a_gradient_that_is_not_finite_leaves_the_step_out() {
             let mut gradient = vec![1.0; last.len()];
             gradient[at] = bad;
             device.write(&gradient, last.gradient.as_mut().unwrap()).unwrap();
-            device.sgd(&optimizer, &mut parameters).unwrap();
+            update(device, &optimizer, &mut parameters);
             for (i, parameter) in parameters.iter().enumerate() {
                 assert_eq!(read(device, &parameter.value), numbers(i as u64, parameter.len(), Precision::Fp32));
             }
@@ -92,11 +100,11 @@ fn a_gradient_that_is_not_finite_leaves_the_step_out() {
     // Never below 1; ×2 after 2000 good steps.
     device.set_scaler(&Scaler { scale: 1.0, good_steps: 0, skipped: 0 }).unwrap();
     let mut bad = parameters(device, f32::INFINITY);
-    device.sgd(&optimizer, &mut bad).unwrap();
+    update(device, &optimizer, &mut bad);
     assert_eq!(device.scaler().unwrap().scale, 1.0);
     device.set_scaler(&Scaler { scale: 8.0, good_steps: 1999, skipped: 0 }).unwrap();
     let mut good = parameters(device, 1.0);
-    device.sgd(&optimizer, &mut good).unwrap();
+    update(device, &optimizer, &mut good);
     assert_eq!(device.scaler().unwrap(), Scaler { scale: 16.0, good_steps: 0, skipped: 0 });
     device.set_scaler(&Scaler { scale: 65536.0, good_steps: 0, skipped: 0 }).unwrap();
     gpu.assert_clean("sgd");

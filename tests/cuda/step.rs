@@ -82,7 +82,8 @@ fn every_precision_is_the_reference_within_its_roundings() {
     ] {
         let mut network = cuda(precision);
         network.load(&images, &labels).unwrap();
-        network.step(&micro(0, BATCH), Some(&RULE)).unwrap();
+        // Without an update, all gradients are stored.
+        network.step(&micro(0, BATCH), None).unwrap();
         let scale = network.device().scaling().unwrap().map_or(1.0, |scaler| scaler.scale);
         assert_eq!(scale, if precision == Precision::Fp16 { SCALE } else { 1.0 });
         // As in `network.rs` for sums of floats; and each of the eight layers with weights or rounded once on the way
@@ -107,6 +108,63 @@ fn every_precision_is_the_reference_within_its_roundings() {
         }
     }
     gpu.assert_clean("step");
+}
+
+/// A step updates a linear layer's weight where its gradient is computed.
+#[test]
+fn updates_have_the_bits_of_stored_gradients_and_one_update_of_all() {
+    let gpu = gpu();
+    for precision in Precision::ALL {
+        let [mut at_once, mut stored] = [cuda(precision), cuda(precision)];
+        let before = state(&stored);
+        for step in 0..3 {
+            let (x, labels) = batch(step, BATCH);
+            at_once.load(&x, &labels).unwrap();
+            at_once.step(&micro(step, BATCH), Some(&RULE)).unwrap();
+            stored.load(&x, &labels).unwrap();
+            stored.step(&micro(step, BATCH), None).unwrap();
+            let (device, parameters) = stored.device_and_parameters();
+            let mut gradients = parameters.iter().filter_map(|parameter| parameter.gradient.as_ref());
+            device.begin_update(&mut std::iter::empty(), &mut gradients).unwrap();
+            device.sgd(&RULE, &mut parameters.iter_mut()).unwrap();
+            device.end_update().unwrap();
+            assert!(state(&at_once) == state(&stored) && state(&stored) != before, "{precision:?}: other bits");
+            let scaling = |network: &Network<Cuda>| network.device().scaling().unwrap();
+            assert_eq!(scaling(&at_once), scaling(&stored));
+        }
+    }
+    gpu.assert_clean("step");
+}
+
+/// In half precision a weight's update moves at least 18 bytes: w and its momentum are read and written, and the copy is
+/// written. A gradient that is stored, tested and read again moves 12 more; it is that of convolutions and biases only.
+#[test]
+fn updates_move_few_bytes() {
+    let gpu = gpu();
+    let architecture = alexnet::architecture(Variant::Cifar, Options::new(32, 10));
+    let (all, linear) = (23_272_266u64, 1024 * 4096 + 4096 * 4096 + 4096 * 10);
+    assert_eq!(architecture.parameter_count().unwrap() as u64, all);
+    let batch = 8;
+    let mut network =
+        Network::new(Arc::new(Cuda::new(0, Precision::Fp16).unwrap()), architecture, batch, true).unwrap();
+    let labels: Vec<u32> = (0..batch as u32).collect();
+    network.load(&values(5, batch * 32 * 32 * 3, 1.0), &labels).unwrap();
+    let bytes = gpu.bytes(|| {
+        network.step(&micro(0, batch), Some(&RULE)).unwrap();
+        network.metrics().unwrap();
+    });
+    eprintln!("bytes by kernel: {bytes:?}");
+    let of = |begin: &str| bytes.iter().filter(|(kernel, _)| kernel.starts_with(begin)).map(|(_, b)| b).sum::<u64>();
+    // The products read x and dy besides, which the test reads too; batch·(inputs + outputs) halves.
+    let operands = 2 * batch as u64 * (1024 + 3 * 4096 + 4096 + 10);
+    let [test, rest] = [4, 22].map(|bytes| bytes * (all - linear));
+    let limits = [("gemm_tn", 18 * linear + operands), ("sgd_test", test + operands), ("sgd", test + operands + rest)];
+    for (kernel, most) in limits {
+        // Besides: padded filters, biases, constants.
+        let found = of(kernel);
+        assert!(found > 0 || !gpu.is_modelled());
+        assert!(found <= most + most / 50, "{kernel}: {found} bytes, more than {most}: {bytes:#?}");
+    }
 }
 
 /// Every launch costs a gap of a microsecond or two, in a graph too: at a small batch as much as the work itself.

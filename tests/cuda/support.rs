@@ -70,15 +70,25 @@ impl Gpu {
 
     /// The kernels that `work` launches on warpcheck, and how often; checks are off meanwhile.
     pub fn launches(&self, work: impl FnOnce()) -> BTreeMap<String, u64> {
+        self.counters(0, work, |kernel| kernel["launches"].as_u64().unwrap())
+    }
+
+    /// The kernels that `work` launches on warpcheck, and how many different bytes they read and write; checks are off meanwhile.
+    pub fn bytes(&self, work: impl FnOnce()) -> BTreeMap<String, u64> {
+        self.counters(1, work, |kernel| {
+            let bytes = ["/counters/unique_bytes_read", "/counters/unique_bytes_written"];
+            bytes.iter().map(|path| kernel.pointer(path).and_then(Value::as_u64).unwrap()).sum()
+        })
+    }
+
+    fn counters(&self, count: u32, work: impl FnOnce(), of: impl Fn(&Value) -> u64) -> BTreeMap<String, u64> {
         let Some(harness) = &self.harness else { return BTreeMap::new() };
-        self.options("check=none");
+        self.options(&format!("check=none count={count}"));
         harness.reset().unwrap();
         work();
         let kernels = harness.counters().unwrap();
-        self.options("check=all");
-        let launches =
-            |kernel: &Value| (kernel["name"].as_str().unwrap().to_owned(), kernel["launches"].as_u64().unwrap());
-        kernels.iter().map(launches).collect()
+        self.options("check=all count=0");
+        kernels.iter().map(|kernel| (kernel["name"].as_str().unwrap().to_owned(), of(kernel))).collect()
     }
 
     /// How many kernels `work` launches on warpcheck, and how many of them may overlap the one before; checks stay on.

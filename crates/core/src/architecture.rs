@@ -305,7 +305,11 @@ impl Architecture {
         let argmax: usize = traced.iter().filter(|l| l.is_maxpool()).map(|l| l.output.len()).sum();
         // Losses, correct and labels: three words per image.
         let held = bytes(image + outputs.sum::<usize>()) + 3 * storage.gradient as u64;
-        let backward = if training { bytes(gradients_in_use(&traced) * widest) } else { 0 };
+        let kept = traced.iter().filter(|layer| layer.is_linear()).map(|layer| layer.output.len()).sum::<usize>();
+        let backward = match training {
+            true => bytes(gradients_in_use(&traced) * widest) + (kept * storage.kept) as u64,
+            false => 0,
+        };
         Ok(MemoryPlan {
             parameters: count(false) * storage.parameter as u64 + statistics,
             gradients,
@@ -318,7 +322,7 @@ impl Architecture {
     }
 }
 
-/// How many gradients of activations the backward pass holds at a time: two in turn, and a shortcut's while the layers under
+/// How many gradients of activations the backward pass holds at a time, besides those it keeps: two in turn, and a shortcut's while the layers under
 /// it use those two.
 pub(crate) fn gradients_in_use(traced: &[TracedLayer]) -> usize {
     if traced.iter().any(TracedLayer::is_add) { 3 } else { 2 }
@@ -333,6 +337,11 @@ impl TracedLayer {
     /// Whether it is the end of a shortcut.
     pub const fn is_add(&self) -> bool {
         matches!(self.spec.kind, LayerKind::Add { .. })
+    }
+
+    /// Whether it is fully connected.
+    pub const fn is_linear(&self) -> bool {
+        matches!(self.spec.kind, LayerKind::Linear { .. })
     }
 
     /// Whether it stores the positions of its largest elements.

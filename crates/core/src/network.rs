@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alexnet_ops::expect_labels;
 
 use crate::architecture::{Architecture, MemoryPlan};
-use crate::device::{CHUNK, Device, Element, Parameter};
+use crate::device::{CHUNK, Device, Element, Parameter, Updates};
 use crate::init::initial_values;
 use crate::random::Philox;
 use crate::{Error, Result};
@@ -52,10 +52,11 @@ pub enum Phase {
     Forward(usize),
     /// The loss and its gradient.
     Loss,
-    /// A layer's backward pass, with the update of its weight where the device fuses the two. A dropout that is computed with
-    /// the layer after it has none of its own.
+    /// A layer's backward pass, with the update of its weight on a device that [updates in the pass](Updates::InPass). A dropout
+    /// that is computed with the layer after it has none of its own.
     Backward(usize),
-    /// The update of all other parameters.
+    /// The update of all other parameters, with the gradients of weights on a device that [updates after the
+    /// pass](Updates::AfterPass).
     Update,
 }
 
@@ -111,7 +112,7 @@ pub struct Network<D: Device> {
     plan: MemoryPlan,
     layers: Vec<PlannedLayer>,
     parameters: Vec<Parameter<D::Buffer>>,
-    /// Those that the backward pass has updated.
+    /// Those that are updated where their gradient is computed, which is not stored.
     updated: Vec<bool>,
     /// Whether the averages are in the place of the weights.
     averaged: bool,
@@ -120,7 +121,7 @@ pub struct Network<D: Device> {
     argmax: Vec<D::Bytes>,
     /// What each batch norm's forward pass leaves for its backward pass.
     statistics: Vec<D::Buffer>,
-    /// Two gradients of activations, used in turn, and a third if there is a shortcut; empty in a network for inference.
+    /// The gradients of activations, see [`Plan::gradients`]; empty in a network for inference.
     gradients: Vec<D::Buffer>,
     labels: D::Labels,
     losses: D::Buffer,
@@ -156,8 +157,9 @@ impl<D: Device> Network<D> {
         let operations: Vec<_> = traced.iter().map(|layer| layer.operation(max_batch)).collect();
         memory.workspace = device.prepare(&operations, training)?;
         let parameters = Self::allocate_parameters(&device, &architecture, training)?;
-        let Plan { layers, activations, argmax, statistics, gradients, widest } =
-            Plan::new(traced, architecture.image_len(), training);
+        let keeps = D::UPDATES == Updates::AfterPass;
+        let Plan { layers, activations, argmax, statistics, gradients } =
+            Plan::new(traced, architecture.image_len(), training, keeps);
         Ok(Self {
             graphs: Vec::new(),
             use_cuda_graph: false,
@@ -167,7 +169,7 @@ impl<D: Device> Network<D> {
             activations: activations.iter().map(|len| device.activations(max_batch * len)).collect::<Result<_>>()?,
             argmax: argmax.iter().map(|len| device.bytes(max_batch * len)).collect::<Result<_>>()?,
             statistics: statistics.iter().map(|channels| device.zeros(2 * channels)).collect::<Result<_>>()?,
-            gradients: (0..gradients).map(|_| device.activations(max_batch * widest)).collect::<Result<_>>()?,
+            gradients: gradients.iter().map(|len| device.activations(max_batch * len)).collect::<Result<_>>()?,
             labels: device.labels(max_batch)?,
             losses: device.zeros(max_batch)?,
             correct: device.zeros(max_batch)?,

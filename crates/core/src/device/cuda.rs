@@ -9,13 +9,16 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use alexnet_kernels::{self as kernels, Array, Averages, FilterLayout, Kernels, ParameterGroup, Parameters, Uploads};
+use alexnet_kernels::{
+    self as kernels, Array, Averages, FilterLayout, Kernels, ParameterGroup, Parameters, Tested, Update, Updated,
+    Uploads,
+};
 use alexnet_ops::{Number, Scaler, expect_len};
 
 pub use alexnet_kernels::{Error as DriverError, Event, Winograd, nvrtc, probe};
 pub use alexnet_ops::Precision;
 
-use super::{Memory, Operators, Parameter, Queue, Storage};
+use super::{LinearBackwardUpdate, Memory, Operators, Parameter, Queue, Storage, Updates};
 use crate::arguments::*;
 use crate::shape::Operation;
 use crate::{Error, Result, Sgd};
@@ -266,7 +269,7 @@ impl Memory for Cuda {
         let (storage, master) = (self.kernels.storage(), Number::F32.size());
         // All but fp32 have a copy of the weights, which the products read.
         let copy = if storage == Number::F32 { 0 } else { storage.size() };
-        Storage { parameter: master + copy, gradient: 4, activation: storage.size() }
+        Storage { parameter: master + copy, gradient: 4, activation: storage.size(), kept: storage.size() }
     }
     fn memory(&self) -> Result<Option<(u64, u64)>> {
         self.ok(self.kernels.memory()).map(Some)
@@ -334,6 +337,11 @@ impl Queue for Cuda {
     }
 }
 
+/// The optimizer's settings for a parameter.
+fn group(optimizer: &Sgd, parameter: &Parameter<Buffer>) -> ParameterGroup {
+    ParameterGroup { decays: optimizer.decays(&parameter.shape), rate: parameter.rate as f32 }
+}
+
 /// Operators that call the kernels' method of the same name.
 macro_rules! kernels {
     ($($name:ident($arguments:ident);)*) => {$(
@@ -344,6 +352,8 @@ macro_rules! kernels {
 }
 
 impl Operators for Cuda {
+    const UPDATES: Updates = Updates::AfterPass;
+
     kernels! {
         relu_forward(ReluForward);
         relu_backward(ReluBackward);
@@ -423,6 +433,22 @@ impl Operators for Cuda {
         let workspace = &mut self.scratch_of(self.kernels.linear_workspace(a.shape))?.workspaces[self.kernels.side()];
         self.ok(self.kernels.linear_backward_weight(a.view(self)?, workspace))
     }
+    fn linear_backward_update(&self, a: LinearBackwardUpdate<'_, Self>) -> Result<()> {
+        let LinearBackwardUpdate { shape, x, dy, sgd, weight, bias } = a;
+        let mut scratch = self.scratch_of(self.kernels.linear_workspace(shape))?;
+        self.write_optimizer(&mut scratch, sgd)?;
+        let groups = [group(sgd, weight), group(sgd, bias)];
+        let (Some(v), Some(bias_v)) = (&mut weight.momentum, &mut bias.momentum) else {
+            return Err(self.lacks("update of a parameter that is not trained"));
+        };
+        let Scratch { workspaces, optimizer, scaler, .. } = &mut *scratch;
+        let Buffer { array: w, copy, .. } = &mut weight.value;
+        let weight = Updated { group: groups[0], w, v: &mut v.array, copy: copy.as_mut() };
+        let bias = Updated { group: groups[1], w: &mut bias.value.array, v: &mut bias_v.array, copy: None };
+        let update = Update { optimizer, scaler, weight, bias };
+        let workspace = &mut workspaces[self.kernels.side()];
+        self.ok(self.kernels.linear_backward_update(shape, [&x.array, &dy.array], update, workspace))
+    }
 
     fn softmax_cross_entropy(&self, a: SoftmaxCrossEntropy<'_, Self>) -> Result<()> {
         let scale = &self.scratch().scaler;
@@ -440,20 +466,42 @@ impl Operators for Cuda {
         if self.interval.is_some() { self.set_scaler(scaler) } else { Ok(()) }
     }
 
-    fn sgd(&self, optimizer: &Sgd, parameters: &mut [Parameter<Buffer>]) -> Result<()> {
+    fn begin_update<'a>(
+        &self,
+        operands: &mut dyn Iterator<Item = (&'a Buffer, usize)>,
+        gradients: &mut dyn Iterator<Item = &'a Buffer>,
+    ) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
+        if self.interval.is_none() {
+            return Ok(());
+        }
+        let mut tested = Tested::default();
+        for (buffer, len) in operands.chain(gradients.map(|gradient| (gradient, gradient.array.len()))) {
+            self.ok(tested.push(&self.kernels, &buffer.array, len))?;
+        }
+        self.ok(self.kernels.sgd_test(&tested, &mut self.scratch().scaler))
+    }
+    fn end_update(&self) -> Result<()> {
+        let rescale = |interval| self.ok(self.kernels.sgd_rescale(&mut self.scratch().scaler, interval));
+        self.interval.map_or(Ok(()), rescale)
+    }
+    fn sgd<'a>(&self, optimizer: &Sgd, parameters: &mut dyn Iterator<Item = &'a mut Parameter<Buffer>>) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
         let mut scratch = self.scratch();
         self.write_optimizer(&mut scratch, optimizer)?;
         let mut table = Parameters::default();
         for parameter in parameters {
-            let decays = optimizer.decays(&parameter.shape);
-            let group = ParameterGroup { decays, rate: parameter.rate as f32 };
+            let group = group(optimizer, parameter);
             if let (Some(gradient), Some(momentum)) = (&parameter.gradient, &mut parameter.momentum) {
                 let Buffer { array, copy, .. } = &mut parameter.value;
                 self.ok(table.push(array.len(), group, array, &gradient.array, &mut momentum.array, copy.as_mut()))?;
             }
         }
-        let Scratch { optimizer, scaler, .. } = &mut *scratch;
-        self.ok(self.kernels.sgd(&table, optimizer, scaler, self.interval))
+        self.ok(self.kernels.sgd(&table, &scratch.optimizer, &scratch.scaler))
     }
 
     fn ema(&self, decay: f64, parameters: &mut [Parameter<Buffer>]) -> Result<()> {

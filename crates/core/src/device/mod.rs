@@ -26,12 +26,15 @@ pub struct Storage {
     pub gradient: usize,
     /// Activations and their gradients.
     pub activation: usize,
+    /// Gradients of linear layers' outputs that are kept until the end of the backward pass, see [`Updates::AfterPass`]; 0 where
+    /// none are.
+    pub kept: usize,
 }
 
 impl Storage {
     /// The same size for all arrays.
     pub const fn uniform(bytes: usize) -> Self {
-        Self { parameter: bytes, gradient: bytes, activation: bytes }
+        Self { parameter: bytes, gradient: bytes, activation: bytes, kept: 0 }
     }
 }
 
@@ -232,10 +235,21 @@ macro_rules! declare {
     )*};
 }
 
+/// When a training step updates a linear layer's weight where its gradient is computed, without storing the gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Updates {
+    /// Not at all.
+    Never,
+    /// Right after the gradient of the layer's input.
+    InPass,
+    /// When all gradients of activations are known, as loss scaling requires: a step with one that is not finite changes nothing.
+    AfterPass,
+}
+
 /// The operators of a training step. [`arguments`](crate::arguments) has their formulas and checks their lengths.
 pub trait Operators: Memory {
-    /// Whether it has [`Operators::linear_backward_update`].
-    const UPDATES: bool = false;
+    /// When a training step runs [`Operators::linear_backward_update`].
+    const UPDATES: Updates = Updates::Never;
 
     for_each_operator!(declare);
 
@@ -258,10 +272,11 @@ pub trait Operators: Memory {
         self.conv_backward_data(ConvBackwardData { shape, dy, w, mask: masks.then_some(x), dx })
     }
 
-    /// [`LinearBackwardWeight`] and the update of `weight` in one, as [`Operators::sgd`] would update it; dw is not kept.
+    /// [`LinearBackwardWeight`] and the update of `weight` and `bias` in one, as [`Operators::sgd`] would update them. Their gradients
+    /// need not be stored. In a step that is skipped no parameter changes.
     ///
     /// # Errors
-    /// An array that does not fit; a weight without momentum; a device that has no such operator; its own.
+    /// An array that does not fit; a parameter that is not trained; a device that has no such operator; its own.
     fn linear_backward_update(&self, arguments: LinearBackwardUpdate<'_, Self>) -> Result<()> {
         let _ = arguments;
         Err(self.lacks("linear_backward_update"))
@@ -291,8 +306,42 @@ pub trait Operators: Memory {
         Ok(())
     }
 
-    /// One update of all `parameters` that have a gradient, each by [`Sgd::of`] its shape.
-    fn sgd(&self, optimizer: &Sgd, parameters: &mut [Parameter<Self::Buffer>]) -> Result<()>;
+    /// Begins the updates of a step. On a device that scales the loss the step is skipped, with all updates until
+    /// [`Operators::end_update`], if a gradient is not finite: one of `gradients`, or one that is computed from `operands`, the first
+    /// elements of x and dy of each [`Operators::linear_backward_update`] that follows.
+    ///
+    /// # Errors
+    /// The device's.
+    fn begin_update<'a>(
+        &self,
+        operands: &mut dyn Iterator<Item = (&'a Self::Buffer, usize)>,
+        gradients: &mut dyn Iterator<Item = &'a Self::Buffer>,
+    ) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
+        let _ = (operands, gradients);
+        Ok(())
+    }
+    /// Ends the updates of a step: on a device that scales the loss, adapts the scale.
+    ///
+    /// # Errors
+    /// The device's.
+    fn end_update(&self) -> Result<()> {
+        Ok(())
+    }
+    /// One update of all `parameters` that have a gradient, each by [`Sgd::of`] its shape. In a step that is skipped it changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// An array that does not fit; the device's.
+    fn sgd<'a>(
+        &self,
+        optimizer: &Sgd,
+        parameters: &mut dyn Iterator<Item = &'a mut Parameter<Self::Buffer>>,
+    ) -> Result<()>
+    where
+        Self::Buffer: 'a;
 
     /// e = d·e + (1 − d)·w for all `parameters` that have an average, computed as e += (1 − d)·(w − e): so an average
     /// that equals its weight stays, where d and 1 − d as rounded need not add up to 1.
@@ -307,12 +356,12 @@ pub struct LinearBackwardUpdate<'a, D: Memory> {
     pub x: &'a D::Buffer,
     /// (N, O).
     pub dy: &'a D::Buffer,
-    /// How the weight is updated.
+    /// How the parameters are updated.
     pub sgd: &'a Sgd,
-    /// w (O, I) with its momentum.
+    /// w (O, I).
     pub weight: &'a mut Parameter<D::Buffer>,
-    /// (O).
-    pub db: &'a mut D::Buffer,
+    /// b (O).
+    pub bias: &'a mut Parameter<D::Buffer>,
 }
 
 /// The order of work, for devices that run it later or again.

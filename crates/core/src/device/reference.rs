@@ -118,7 +118,10 @@ impl<T: Element> Operators for Reference<T> {
         Ok(())
     }
 
-    fn sgd(&self, optimizer: &Sgd, parameters: &mut [Parameter<Vec<T>>]) -> Result<()> {
+    fn sgd<'a>(&self, optimizer: &Sgd, parameters: &mut dyn Iterator<Item = &'a mut Parameter<Vec<T>>>) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
         for parameter in parameters {
             let optimizer = parameter.sgd(optimizer);
             if let (Some(gradient), Some(momentum)) = (&parameter.gradient, &mut parameter.momentum) {

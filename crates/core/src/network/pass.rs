@@ -2,14 +2,14 @@
 
 use super::plan::{Auxiliary, DropoutLayer, PlannedLayer};
 use super::{MicroBatch, Network, Phase};
-use crate::architecture::{LayerKind, Operation};
+use crate::architecture::{Operation, TracedLayer};
 use crate::arguments::{
     Add, AvgPoolBackward, AvgPoolForward, BatchNormBackward, BatchNormForward, BatchNormInference,
     BatchNormInferenceBackward, ConvBackward, ConvBackwardData, ConvBackwardWeight, ConvForward, Dropout,
     FlattenBackward, FlattenForward, LinearBackwardData, LinearBackwardWeight, LinearForward, LrnBackward, LrnForward,
     MaxPoolBackward, MaxPoolForward, ReluBackward, ReluForward,
 };
-use crate::device::{Device, LinearBackwardUpdate, Parameter};
+use crate::device::{Device, LinearBackwardUpdate, Parameter, Updates};
 use crate::random::purpose;
 use crate::shape::DropoutShape;
 use crate::{Result, Sgd};
@@ -103,7 +103,7 @@ impl<D: Device> Network<D> {
         Ok(())
     }
 
-    /// Leaves the gradients; with an optimizer updates the parameters by them, where the device can in the same pass.
+    /// Leaves the gradients; with an optimizer updates the parameters by them, where the device can without storing them.
     pub(super) fn backward(
         &mut self,
         n: usize,
@@ -116,10 +116,11 @@ impl<D: Device> Network<D> {
             let own = p.layer.parameters().len();
             self.parameters[p.weight..p.weight + own].iter().any(|parameter| parameter.gradient.is_some())
         };
-        let [dy, dx, others @ ..] = self.gradients.as_mut_slice() else { return Ok(()) };
+        if self.gradients.is_empty() {
+            return Ok(());
+        }
         // Layers below the lowest that is trained need no gradients.
         let Some(lowest) = self.layers.iter().position(trained) else { return Ok(()) };
-        let mut gradients = Gradients { dy, dx, spare: others.first_mut(), held: None, added: None };
         let mut pass = Backward {
             device: &*self.device,
             n,
@@ -133,65 +134,64 @@ impl<D: Device> Network<D> {
         };
         let planned = self.layers.iter().enumerate().skip(lowest).filter(|(_, planned)| !planned.fused[1]);
         for (position, planned) in planned.rev() {
-            pass.layer(planned, position == lowest, gradients.dy, gradients.dx)?;
-            gradients.after(pass.device, planned, n, position == lowest)?;
+            let last = position == lowest;
+            let [dy, dx] = two(&mut self.gradients, [planned.dy, planned.dx]);
+            pass.layer(planned, last, dy, dx)?;
+            if let (Some(shortcut), false) = (planned.joins, last) {
+                let [x, y] = two(&mut self.gradients, [shortcut, planned.dx]);
+                let len = n * planned.layer.input.len();
+                pass.device.add(Add { len, x, relu: false, y })?;
+            }
             profiler(Phase::Backward(planned.index as usize))?;
         }
         let Some(optimizer) = optimizer else { return Ok(()) };
-        self.update_rest(optimizer)?;
+        self.update(n, optimizer)?;
         profiler(Phase::Update)
     }
 
     /// Updates the parameters that the backward pass has not updated.
-    fn update_rest(&mut self, optimizer: &Sgd) -> Result<()> {
-        let mut start = 0;
-        while start < self.parameters.len() {
-            let end = (start..self.parameters.len()).find(|&i| self.updated[i]).unwrap_or(self.parameters.len());
-            if start < end {
-                self.device.sgd(optimizer, &mut self.parameters[start..end])?;
-            }
-            start = end + 1;
-        }
-        Ok(())
-    }
-}
-
-/// The gradients of activations, used in turn. A shortcut's gradient is that of its end; it is held until it joins the
-/// gradient of the input of the shortcut's first layer.
-struct Gradients<'a, B> {
-    /// dL/d(output) of the layer at hand.
-    dy: &'a mut B,
-    /// Where the layer writes dL/d(input), unless it works in place.
-    dx: &'a mut B,
-    spare: Option<&'a mut B>,
-    /// The shortcut's first layer, and its gradient.
-    held: Option<(usize, &'a mut B)>,
-    /// The first layer of a shortcut whose end was the layer before.
-    added: Option<usize>,
-}
-
-impl<B> Gradients<'_, B> {
-    /// After the backward pass of a layer; `last` if it is the pass's last.
-    fn after<D: Device<Buffer = B>>(&mut self, device: &D, planned: &PlannedLayer, n: usize, last: bool) -> Result<()> {
-        if let LayerKind::Add { from } = planned.layer.spec.kind {
-            self.added = Some(from);
-        }
-        if planned.layer.in_place() {
-            return Ok(());
-        }
-        std::mem::swap(&mut self.dy, &mut self.dx);
-        // This layer stands before an addition, whose gradient it has read and left where it is.
-        if let Some(from) = self.added.take()
-            && let Some(free) = self.spare.take()
+    fn update(&mut self, n: usize, optimizer: &Sgd) -> Result<()> {
+        let (device, updated, parameters) = (&*self.device, &self.updated, &mut self.parameters);
+        let (activations, gradients) = (&self.activations, &self.gradients);
+        let deferred = self
+            .layers
+            .iter()
+            .filter(|planned| D::UPDATES == Updates::AfterPass && planned.layer.is_linear() && updated[planned.weight]);
         {
-            self.held = Some((from, std::mem::replace(&mut self.dx, free)));
+            let operands = deferred.clone().flat_map(|planned| {
+                let TracedLayer { input, output, .. } = &planned.layer;
+                [(&activations[planned.input], n * input.len()), (&gradients[planned.dy], n * output.len())]
+            });
+            let stored = parameters.iter().zip(updated).filter(|(_, updated)| !**updated);
+            let gradients = stored.filter_map(|(parameter, _)| parameter.gradient.as_ref());
+            device.begin_update(&mut { operands }, &mut { gradients })?;
         }
-        if let Some((_, gradient)) = self.held.take_if(|(from, _)| *from == planned.index as usize && !last) {
-            device.add(Add { len: n * planned.layer.input.len(), x: gradient, relu: false, y: self.dy })?;
-            self.spare = Some(gradient);
+        // Before the large weights, while the gradients are in the cache.
+        let rest = parameters.iter_mut().zip(updated).filter(|(_, updated)| !**updated);
+        device.sgd(optimizer, &mut rest.map(|(parameter, _)| parameter))?;
+        for planned in deferred {
+            let (Operation::Linear(shape), [weight, bias, ..]) =
+                (planned.layer.operation(n), &mut parameters[planned.weight..])
+            else {
+                unplanned()
+            };
+            let (x, dy) = (&activations[planned.input], &gradients[planned.dy]);
+            device.linear_backward_update(LinearBackwardUpdate {
+                shape: &shape,
+                x,
+                dy,
+                sgd: optimizer,
+                weight,
+                bias,
+            })?;
         }
-        Ok(())
+        device.end_update()
     }
+}
+
+/// Two different elements.
+fn two<B>(arrays: &mut [B], indices: [usize; 2]) -> [&mut B; 2] {
+    arrays.get_disjoint_mut(indices).unwrap_or_else(|_| unplanned())
 }
 
 /// What the backward pass of every layer needs.
@@ -244,16 +244,26 @@ impl<D: Device> Backward<'_, D> {
                     }
                     true => Ok(()),
                 };
-                if D::UPDATES
-                    && let (Some(optimizer), false) = (self.optimizer, accumulate)
-                    && let [w, b, ..] = &mut self.parameters[weight..]
-                    && let (Some(_), Some(_), Some(db)) = (&w.gradient, &w.momentum, &mut b.gradient)
+                if D::UPDATES != Updates::Never
+                    && let (Some(sgd), false) = (self.optimizer, accumulate)
+                    && let [w, bias, ..] = &mut self.parameters[weight..]
+                    && w.gradient.is_some()
+                    && bias.gradient.is_some()
                 {
                     // Before the weights change.
                     data(&w.value)?;
-                    let update = LinearBackwardUpdate { shape: &s, x, dy, sgd: optimizer, weight: w, db };
-                    self.updated[weight] = true;
-                    return device.linear_backward_update(update);
+                    self.updated[weight..weight + 2].fill(true);
+                    if D::UPDATES == Updates::AfterPass {
+                        return Ok(());
+                    }
+                    return device.linear_backward_update(LinearBackwardUpdate {
+                        shape: &s,
+                        x,
+                        dy,
+                        sgd,
+                        weight: w,
+                        bias,
+                    });
                 }
                 let (w, gradients) = weight_and_gradients(&mut self.parameters[weight..]);
                 let Some((dw, db)) = gradients else { return data(w) };

@@ -215,7 +215,8 @@ impl<D: Device> Network<D> {
         let classes = self.architecture.classes;
         let shape = LossShape { batch: n, classes, smoothing: micro.smoothing, divisor: micro.step_images };
         let logits = &self.activations[self.activations.len() - 1];
-        let (losses, correct, dlogits) = (&mut self.losses, &mut self.correct, self.gradients.first_mut());
+        let dlogits = self.layers.last().and_then(|last| self.gradients.get_mut(last.dy));
+        let (losses, correct) = (&mut self.losses, &mut self.correct);
         let second = self.second.as_ref().filter(|_| self.mixed).map(|(labels, weight)| (labels, weight));
         self.device.softmax_cross_entropy(SoftmaxCrossEntropy {
             shape: &shape,

@@ -30,7 +30,7 @@ mod workspace;
 pub use array::Array;
 pub use simd::Level;
 
-use super::{CHUNK, Element, LinearBackwardUpdate, Memory, Operators, Parameter, Queue};
+use super::{CHUNK, Element, LinearBackwardUpdate, Memory, Operators, Parameter, Queue, Updates};
 use crate::arguments::*;
 use crate::shape::{ConvShape, DropoutShape, Operation};
 use crate::{Error, Result, Sgd};
@@ -238,7 +238,7 @@ impl Queue for Cpu {
 const FRONTS: Fronts<f32> = Fronts::new();
 
 impl Operators for Cpu {
-    const UPDATES: bool = true;
+    const UPDATES: Updates = Updates::InPass;
 
     fn conv_forward(&self, a: ConvForward<'_, Self>) -> Result<()> {
         let contents = a.w.contents();
@@ -368,17 +368,18 @@ impl Operators for Cpu {
     }
     fn linear_backward_update(&self, a: LinearBackwardUpdate<'_, Self>) -> Result<()> {
         const NAME: &str = "linear_backward_update";
-        let LinearBackwardUpdate { shape: s, x, dy, sgd, weight, db } = a;
+        let LinearBackwardUpdate { shape: s, x, dy, sgd, weight, bias } = a;
         let optimizer = &weight.sgd(sgd);
-        let Some(momentum) = &mut weight.momentum else {
-            return Err(self.lacks("update of a weight without momentum"));
+        let (Some(momentum), Some(db)) = (&mut weight.momentum, &mut bias.gradient) else {
+            return Err(self.lacks("update of a parameter that is not trained"));
         };
         let (x, dy) = (front(NAME, "x", x, s.input_len())?, front(NAME, "dy", dy, s.output_len())?);
         let value = front_mut(NAME, "w", weight.value.as_mut_slice(), s.weight_len())?;
         let momentum = front_mut(NAME, "v", momentum.as_mut_slice(), s.weight_len())?;
         let db = front_mut(NAME, "db", db.as_mut_slice(), s.outputs)?;
         let gradient = linear::Gradient::Update { optimizer, value, momentum };
-        linear::backward_weight(&self.context, s, x, dy, gradient, db)
+        linear::backward_weight(&self.context, s, x, dy, gradient, db)?;
+        self.sgd(sgd, &mut std::iter::once(bias))
     }
 
     fn mix(&self, a: MixPairs<'_, Self>) -> Result<()> {
@@ -407,7 +408,14 @@ impl Operators for Cpu {
         Ok(())
     }
 
-    fn sgd(&self, optimizer: &Sgd, parameters: &mut [Parameter<Array<f32>>]) -> Result<()> {
+    fn sgd<'a>(
+        &self,
+        optimizer: &Sgd,
+        parameters: &mut dyn Iterator<Item = &'a mut Parameter<Array<f32>>>,
+    ) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
         sgd::run(&self.context, optimizer, parameters);
         Ok(())
     }

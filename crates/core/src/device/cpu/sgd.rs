@@ -13,7 +13,7 @@ use crate::device::Parameter;
 const CHUNK: usize = 64 << 10;
 
 /// See [`Operators::sgd`](crate::device::Operators::sgd).
-pub fn run(context: &Context, optimizer: &Sgd, parameters: &mut [Parameter<Array<f32>>]) {
+pub fn run(context: &Context, optimizer: &Sgd, parameters: &mut dyn Iterator<Item = &mut Parameter<Array<f32>>>) {
     for parameter in parameters {
         let optimizer = &parameter.sgd(optimizer);
         let (Some(gradient), Some(momentum)) = (&parameter.gradient, &mut parameter.momentum) else { continue };

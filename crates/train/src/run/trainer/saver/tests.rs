@@ -84,7 +84,10 @@ impl Operators for Slow {
     fn add_totals(&self, _: usize, _: &Vec<f32>, _: &Vec<f32>, _: &mut [f64; 2]) -> Result<()> {
         Err(self.lacks("operators"))
     }
-    fn sgd(&self, _: &Sgd, _: &mut [Parameter<Vec<f32>>]) -> Result<()> {
+    fn sgd<'a>(&self, _: &Sgd, _: &mut dyn Iterator<Item = &'a mut Parameter<Vec<f32>>>) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
         Err(self.lacks("operators"))
     }
     fn ema(&self, _: f64, _: &mut [Parameter<Vec<f32>>]) -> Result<()> {
