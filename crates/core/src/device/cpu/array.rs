@@ -2,9 +2,12 @@
 //!
 //! Large pages (2 MiB) relieve the TLB: a column of a 4096×4096 matrix touches 4096 small pages but 32 large ones. Linux
 //! gives them on request (`MADV_HUGEPAGE`); a refusal costs only speed.
+//!
+//! Pages of a large array take no memory before something is written to them: the gradient of a linear layer's weights takes none
+//! where the update is fused.
 
 use crate::Result;
-use std::alloc::{Layout, alloc, dealloc};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,6 +37,8 @@ impl Plain for u8 {}
 pub struct Array<T: Plain> {
     start: NonNull<T>,
     len: usize,
+    /// What was allocated, and how.
+    memory: NonNull<u8>,
     layout: Layout,
     contents: u64,
 }
@@ -52,18 +57,21 @@ impl<T: Plain> Array<T> {
         };
         let bytes = len.checked_mul(size_of::<T>()).ok_or_else(error)?.max(LINE);
         let align = if bytes >= 2 * LARGE_PAGE { LARGE_PAGE } else { LINE };
-        let layout = Layout::from_size_align(bytes, align).map_err(|_| error())?;
+        // Aligned here: asked for such an alignment, the allocator would write the zeros itself.
+        let layout = bytes.checked_add(align).and_then(|size| Layout::array::<T>(size.div_ceil(size_of::<T>())).ok());
+        let layout = layout.ok_or_else(error)?;
         // SAFETY: the layout is not empty.
-        let start = NonNull::new(unsafe { alloc(layout) }).ok_or_else(error)?;
+        let memory = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(error)?;
+        let skipped = memory.addr().get().next_multiple_of(align) - memory.addr().get();
+        // SAFETY: the layout has `bytes` more than what is skipped.
+        let start = unsafe { memory.add(skipped) };
         #[cfg(target_os = "linux")]
         if align == LARGE_PAGE {
             // Whole ones only: a large page for the rest would take more than the array.
             // SAFETY: a hint about pages that were just allocated.
             unsafe { madvise(start.as_ptr(), bytes / LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE) };
         }
-        // SAFETY: `bytes` were allocated at `start`.
-        unsafe { start.as_ptr().write_bytes(0, bytes) };
-        Ok(Self { start: start.cast(), len, layout, contents: next_contents() })
+        Ok(Self { start: start.cast(), len, memory, layout, contents: next_contents() })
     }
 
     /// Identifies the contents: changes whenever they may have changed, and differs between arrays.
@@ -78,9 +86,9 @@ impl<T: Plain> Array<T> {
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 
-    /// Bytes held.
+    /// Bytes held, once all are written.
     pub fn bytes(&self) -> usize {
-        self.layout.size()
+        (self.len * size_of::<T>()).max(LINE)
     }
 }
 
@@ -111,6 +119,6 @@ impl<T: Plain> AsMut<[T]> for Array<T> {
 impl<T: Plain> Drop for Array<T> {
     fn drop(&mut self) {
         // SAFETY: allocated with this layout by `zeros`.
-        unsafe { dealloc(self.start.as_ptr().cast(), self.layout) }
+        unsafe { dealloc(self.memory.as_ptr(), self.layout) }
     }
 }
