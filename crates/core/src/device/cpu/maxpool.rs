@@ -1,6 +1,6 @@
 //! Max pooling, NHWC; argmax is the maximum's position in its window, as one byte.
 //!
-//! A task computes one output row (forward) or one input row (backward) of one image, a vector of channels at a time. The
+//! A task computes some output rows (forward) or input rows (backward), a vector of channels at a time. The
 //! gradient is gathered: an input pixel visits the windows that cover it, so no two tasks write the same number and
 //! overlapping windows are added in a fixed order.
 //!
@@ -14,6 +14,16 @@ use std::ops::Range;
 
 /// Channels computed at once; the remaining ones follow one by one.
 const LANES: usize = 32;
+/// Floats of the input per task, at least: short tasks cost more than their runs of memory.
+const TASK: usize = 16 << 10;
+
+/// Calls `row(index)` for `rows` rows that stand for `len` floats of the input each.
+fn for_each_row(context: &Context, rows: usize, len: usize, row: impl Fn(usize) + Sync) {
+    let per_task = TASK.div_ceil(len.max(1));
+    context.pool.run(rows.div_ceil(per_task), |task, _| {
+        (task * per_task..rows.min((task + 1) * per_task)).for_each(&row);
+    });
+}
 
 /// The positions r of a window at output `index` that lie inside an image of `side` pixels.
 fn inside(s: &MaxPoolShape, index: usize, side: usize) -> Range<usize> {
@@ -34,7 +44,7 @@ pub fn forward(context: &Context, s: &MaxPoolShape, x: &[f32], y: &mut [f32], ar
     let rows = s.output_height();
     let len = s.output_width() * s.channels;
     let (y, argmax) = (SyncPtr(y.as_mut_ptr()), SyncPtr(argmax.as_mut_ptr()));
-    context.pool.run(s.batch * rows, |row, _| {
+    for_each_row(context, s.batch * rows, s.stride * s.width * s.channels, |row| {
         // SAFETY: each task has its own output row.
         let (y, argmax) = unsafe { (y.slice_mut(row * len, len), argmax.slice_mut(row * len, len)) };
         let image = &x[row / rows * s.height * s.width * s.channels..][..s.height * s.width * s.channels];
@@ -125,7 +135,7 @@ pub fn backward(context: &Context, s: &MaxPoolShape, dy: &[f32], argmax: &[u8], 
     let len = s.width * s.channels;
     let image_len = s.output_height() * s.output_width() * s.channels;
     let dx = SyncPtr(dx.as_mut_ptr());
-    context.pool.run(s.batch * s.height, |row, _| {
+    for_each_row(context, s.batch * s.height, len, |row| {
         // SAFETY: each task has its own input row.
         let dx = unsafe { dx.slice_mut(row * len, len) };
         let image = row / s.height * image_len..(row / s.height + 1) * image_len;
