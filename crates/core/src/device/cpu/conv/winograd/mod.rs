@@ -43,6 +43,8 @@ use tiles::*;
 
 /// Maximum number of tiles in flight, unless an image has more: few enough that V and M stay in the last-level cache beside U.
 const TILES: usize = 128;
+/// Tiles per task of the transformations, unless an image has more.
+const TILES_PER_TASK: usize = 8;
 /// Tile positions: elements of a transformed tile.
 const POSITIONS: usize = 36;
 /// Filters per task for U and dw.
@@ -177,6 +179,14 @@ fn for_each_flight(s: &ConvShape, z: &Sizes, mut task: impl FnMut(Range<usize>))
     }
 }
 
+/// Calls `task(image)` for `images` images on all threads, some after one another on the same thread.
+fn for_each_image(context: &Context, z: &Sizes, images: usize, task: impl Fn(usize) + Sync) {
+    let per_task = (TILES_PER_TASK / z.tiles.max(1)).max(1);
+    context.pool.run(images.div_ceil(per_task), |i, _| {
+        (i * per_task..images.min((i + 1) * per_task)).for_each(&task);
+    });
+}
+
 /// Calls `task(filters, thread)` for all filters, on all threads.
 fn for_each_filters(context: &Context, s: &ConvShape, z: &Sizes, task: impl Fn(Filters, usize) + Sync) {
     let tasks = z.size.filters.div_ceil(FILTERS);
@@ -246,7 +256,7 @@ pub fn forward(
     let (v, m, y) = (SyncPtr(v.as_mut_ptr()), SyncPtr(m.as_mut_ptr()), SyncPtr(y.as_mut_ptr()));
     for_each_flight(s, &z, |images| {
         // SAFETY: each task has its own tiles of V, its own columns of M, its own image of y.
-        context.pool.run(images.len(), |i, _| unsafe {
+        for_each_image(context, &z, images.len(), |i| unsafe {
             image_tiles(products, s, &z, i, x.as_ptr().add((images.start + i) * z.size.image), v.at(0))
         });
         // SAFETY: as above; the matrices have the stated sizes.
@@ -258,7 +268,7 @@ pub fn forward(
             forward_product(products, &z, [images.len() * z.tiles, columns.len()], v, u, m, buffer);
         });
         // SAFETY: as above.
-        context.pool.run(images.len(), |i, _| unsafe {
+        for_each_image(context, &z, images.len(), |i| unsafe {
             output_tiles(level, s, &z, i, m.at(0), (b, relu), y.at((images.start + i) * z.size.output));
         });
     });
@@ -291,7 +301,7 @@ fn data_from_tiles(
         data_product(context.products(), z, images.len() * z.tiles, columns, [y, u], dz, buffer);
     });
     // SAFETY: each task has its own image of dx.
-    context.pool.run(images.len(), |i, _| unsafe {
+    for_each_image(context, z, images.len(), |i| unsafe {
         image_gradient_tiles(level, s, z, i, arrays.z.at(0), arrays.dx.at((images.start + i) * z.size.image));
     });
 }
@@ -308,7 +318,7 @@ pub fn backward_data(context: &Context, s: &ConvShape, dy: &[f32], w: Weights, d
     let arrays = DataArrays { y, u, z: SyncPtr(v.as_mut_ptr()), dx: SyncPtr(dx.as_mut_ptr()) };
     for_each_flight(s, &z, |images| {
         // SAFETY: each task has its own tiles of Y.
-        context.pool.run(images.len(), |i, _| unsafe {
+        for_each_image(context, &z, images.len(), |i| unsafe {
             let dy = dy.as_ptr().add((images.start + i) * z.size.output);
             output_gradient_tiles(context.products(), s, &z, i, dy, y.at(0));
         });
@@ -348,7 +358,7 @@ pub fn backward_weight(
     let arrays = data.map(|(u, dx)| DataArrays { y, u, z: v, dx: SyncPtr(dx.as_mut_ptr()) });
     for_each_flight(s, &z, |images| {
         // SAFETY: each task has its own tiles of V and Y, its own columns of dU.
-        context.pool.run(images.len(), |i, _| unsafe {
+        for_each_image(context, &z, images.len(), |i| unsafe {
             let n = images.start + i;
             image_tiles(products, s, &z, i, x.as_ptr().add(n * z.size.image), v.at(0));
             output_gradient_tiles(products, s, &z, i, dy.as_ptr().add(n * z.size.output), y.at(0));

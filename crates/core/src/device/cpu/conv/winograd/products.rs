@@ -40,9 +40,14 @@ unsafe fn forward_body<S: Simd, O: Operand>(
         let (width, channels) = (2 * S::LANES, z.size.channels);
         let packed = packed_tiles::<S, O>(v, z.capacity);
         for j in (0..columns).step_by(width) {
-            let u = O::pair_rows::<S>(u.add(j * channels / O::PER_STEP), channels, buffer);
+            let u = u.add(j * channels / O::PER_STEP);
+            // The first two tiles prefetch the next micro-panel of U.
+            let steps = O::steps(channels);
+            let (start, tile_stride) = (u.wrapping_add(2 * S::LANES * steps), S::LANES * steps);
+            let prefetch = Prefetch { start, tiles: 2, tile_stride, step: S::LANES, jump: 0, second: 0 };
+            let u = O::pair_rows::<S>(u, channels, buffer);
             let m = MatMut { start: m.add(j * z.capacity), stride: width, accumulate: false };
-            panel::<S, O>([tiles, width, O::steps(channels)], &packed, u, m, &Prefetch::NONE, 0);
+            panel::<S, O>([tiles, width, steps], &packed, u, m, &prefetch, 0);
         }
     }
 }
@@ -78,7 +83,12 @@ unsafe fn data_body<S: Simd, O: Operand>(
                 pack::pack_whole_b::<S, Fp32>(from, steps, width.min(channels - c), to);
             }
             let dz = MatMut { start: dz.add(c * z.capacity), stride: width, accumulate: false };
-            panel::<S, O>([tiles, width, O::steps(filters)], &packed, buffer, dz, &Prefetch::NONE, 0);
+            // Each tile prefetches the next channels of one of U's micro-panels.
+            let (start, steps) = (u.wrapping_add((c + width) * row), O::steps(filters));
+            let step = (width * row).div_ceil(steps.max(1)).min(16);
+            let (panels, tile_stride) = (filters.div_ceil(width), row * channels);
+            let prefetch = Prefetch { start, tiles: panels, tile_stride, step, jump: 0, second: 0 };
+            panel::<S, O>([tiles, width, steps], &packed, buffer, dz, &prefetch, 0);
         }
     }
 }

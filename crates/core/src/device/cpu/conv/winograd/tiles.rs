@@ -117,7 +117,10 @@ unsafe fn image_tile<S: Simd, O: Operand>(s: &ConvShape, z: &Sizes, t: usize, x:
             for (q, d) in d.iter_mut().enumerate() {
                 let w = (w + q).wrapping_sub(s.padding);
                 if h < s.height && w < s.width {
-                    *d = S::load(x.add((h * s.width + w) * s.channels));
+                    let x = x.add((h * s.width + w) * s.channels);
+                    // The same pixel of the next image: an image is too short for the hardware prefetcher.
+                    S::prefetch(x.wrapping_add(z.size.image));
+                    *d = S::load(x);
                 }
             }
         }
@@ -172,7 +175,9 @@ unsafe fn output_gradient_tile<S: Simd, O: Operand>(
         for (i, d) in d.iter_mut().enumerate() {
             for (j, d) in d.iter_mut().enumerate() {
                 if p + i < z.size.height && q + j < z.size.width {
-                    *d = S::load(dy.add(((p + i) * z.size.width + q + j) * s.filters));
+                    let dy = dy.add(((p + i) * z.size.width + q + j) * s.filters);
+                    S::prefetch(dy.wrapping_add(z.size.output));
+                    *d = S::load(dy);
                 }
             }
         }
