@@ -155,6 +155,14 @@ fn the_second_test_command_is_the_same_everywhere() {
     }
 }
 
+/// `benches/speed-tables` writes them from what `benches/against-pytorch` measured.
+#[test]
+fn the_tables_of_speed_are_those_of_the_results() {
+    let script = root().join("benches/speed-tables");
+    let output = std::process::Command::new("python3").arg(script).arg("--check").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn every_variable_is_in_the_page_of_variables() {
     let variables = |texts: Vec<(PathBuf, String)>| -> BTreeSet<String> {
