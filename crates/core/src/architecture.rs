@@ -322,8 +322,8 @@ impl Architecture {
     }
 }
 
-/// How many gradients of activations the backward pass holds at a time, besides those it keeps: two in turn, and a shortcut's while the layers under
-/// it use those two.
+/// How many gradients of activations the backward pass holds at a time, besides those it keeps: two in turn, and a shortcut's
+/// while the layers under it use those two.
 pub(crate) fn gradients_in_use(traced: &[TracedLayer]) -> usize {
     if traced.iter().any(TracedLayer::is_add) { 3 } else { 2 }
 }
