@@ -3,7 +3,7 @@
 //! Tensors: the parameters under torchvision's names, the optimiser's momentum under `momentum.NAME`, and under
 //! `ema.NAME` the moving average if the run keeps one; everything but a resumed run uses the average then. The file's
 //! `__metadata__` has strings only, as the format demands: `format_version`, `architecture`, `preprocess`, `data`, `classes`,
-//! `config`, `seed`, `step`, `progress`, and two checksums, see [`verify`].
+//! `config`, `seed`, `step`, `progress`, and two checksums, which docs/formats.md defines.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
