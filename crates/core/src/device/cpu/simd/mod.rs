@@ -51,7 +51,7 @@ impl Level {
         }
     }
 
-    /// Whether [`Simd::dot`] is one instruction here. [`Level::Avx512`] has no other.
+    /// Whether a product of pairs of bf16 is one instruction here. [`Level::Avx512`] has no other.
     pub fn multiplies_bf16(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         return self == Level::Avx512 && is_x86_feature_detected!("avx512bf16");
