@@ -53,7 +53,8 @@ def canonical(path, data):
             if 8 + length + end != len(data):
                 raise ValueError("cut")
             words = header["__metadata__"]
-            words.pop("checksum", None)
+            for key in ["checksum", "inference_checksum"]:
+                words.pop(key, None)
             if "progress" in words:
                 words["progress"] = without_clock(json.loads(words["progress"]))
             return hashlib.sha256(json.dumps(header, sort_keys=True).encode() + data[8 + length :]).hexdigest()
