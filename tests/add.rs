@@ -22,7 +22,7 @@ fn check(x: &[f32], y: &[f32], relu: bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(cases(100))]
     #[test]
     fn any_length(len in prop_oneof![1usize..400, 65_000usize..66_000], relu: bool, seed: u32) {
         check(&values(seed.into(), len), &values(u64::from(seed) + 1, len), relu);

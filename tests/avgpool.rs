@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use support::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(cases(200))]
     #[test]
     fn any_shape(
         batch in 1usize..4, height in 1usize..14, width in 1usize..14, channels in 1usize..40,

@@ -142,7 +142,7 @@ fn check_forward(s: &BatchNormShape, given: &Given, relu: bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(cases(150))]
     #[test]
     fn forward_of_any_shape(
         rows in prop_oneof![1usize..150, 2000usize..2300], channels in 1usize..70, relu: bool,

@@ -128,7 +128,7 @@ fn check_operands(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(cases(300))]
     #[test]
     fn any_shape(
         batch in 1usize..5, height in 1usize..12, width in 1usize..12, channels in 1usize..7, filters in 1usize..9,
@@ -144,7 +144,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(cases(200))]
     #[test]
     fn winograd_of_any_shape(
         batch in 1usize..5, height in 2usize..14, width in 2usize..14, channels in 4usize..40, filters in 4usize..40,
@@ -158,7 +158,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(cases(100))]
     /// In bf16, of numbers whose transformations are whole numbers of at most eight bits: so the bound is that of f32, which the
     /// roundings of a wrong operand would leave.
     #[test]

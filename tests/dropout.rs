@@ -25,7 +25,7 @@ fn check(s: &DropoutShape) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(cases(200))]
     #[test]
     fn any_mask(
         len in 1usize..700, rate in 0.0..0.99f64, seed: u64, layer in 0u32..20, step: u32,

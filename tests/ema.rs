@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use support::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(cases(60))]
     #[test]
     fn any_decay(len in prop_oneof![1usize..300, 60_000usize..140_000], decay in 0.0..1f64, seed: u32) {
         let seed = u64::from(seed);

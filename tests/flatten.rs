@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use support::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(cases(100))]
     #[test]
     fn any_shape(batch in 1usize..5, height in 1usize..9, width in 1usize..9, channels in 1usize..40, seed: u32) {
         let s = FlattenShape { batch, height, width, channels };

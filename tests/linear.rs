@@ -88,7 +88,7 @@ fn check(precision: Precision, s: &LinearShape, relu: bool, accumulate: bool, se
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(cases(200))]
     #[test]
     fn any_shape(
         batch in 1usize..40, inputs in 1usize..90, outputs in 1usize..90, relu: bool, accumulate: bool, seed: u32,

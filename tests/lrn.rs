@@ -27,7 +27,7 @@ fn magnitude(s: &LrnShape, x: &[f64], dy: &[f64]) -> Vec<f64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(cases(200))]
     #[test]
     fn any_shape(
         pixels in 1usize..150, channels in 1usize..40, size in 1usize..8, alpha in 1e-4..0.5f64,

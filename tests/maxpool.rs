@@ -42,7 +42,7 @@ fn check(s: &MaxPoolShape, x: &[f32], seed: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(cases(300))]
     #[test]
     fn any_shape(
         batch in 1usize..4, height in 1usize..12, width in 1usize..12, channels in 1usize..70,

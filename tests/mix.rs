@@ -23,7 +23,7 @@ fn check(s: &MixShape, x: &[f32]) -> Vec<f32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(cases(100))]
     #[test]
     fn any_shape(
         batch in 1usize..9, side in 1usize..12, channels in 1usize..4, weight in 0f32..=1.0, seed: u32,

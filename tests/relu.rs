@@ -25,7 +25,7 @@ fn check(x: &[f32], dy: &[f32]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(cases(100))]
     #[test]
     fn any_length(len in 1usize..400, seed: u32) {
         check(&values(seed.into(), len), &values(u64::from(seed) + 1, len));

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use support::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(cases(100))]
     #[test]
     fn any_rule(
         len in prop_oneof![1usize..300, 60_000usize..140_000], learning_rate in 0.0..0.5f64, momentum in 0.0..1f64,

@@ -71,7 +71,7 @@ fn check(s: &LossShape, logits: &[f32], labels: &[u32], second: Option<(&[u32], 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(cases(200))]
     #[test]
     fn any_shape(
         batch in 1usize..40, classes in 1usize..30, smoothing in 0.0..0.5f64, more in 0usize..9, scale in 0.1..80f32,

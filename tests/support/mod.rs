@@ -5,10 +5,17 @@ use alexnet_core::device::Memory;
 use alexnet_core::device::cpu::{Array, Level};
 use alexnet_core::random::{Philox, uniform_f32};
 use alexnet_core::{Cpu, Precision};
+use proptest::prelude::ProptestConfig;
 use std::sync::OnceLock;
 
 /// Unit roundoff of f32: the maximum relative error of one operation.
 pub const U: f64 = 1.0 / (1u32 << 24) as f64;
+
+/// How many random cases a test tries: `most`, or as many as proptest's own variable `PROPTEST_CASES` says, if that is fewer.
+pub fn cases(most: u32) -> ProptestConfig {
+    let given = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
+    ProptestConfig::with_cases(given.unwrap_or(most).min(most))
+}
 
 /// Devices with 1, 2 and 3 threads, for every level of this machine.
 pub fn cpus() -> &'static [Vec<Cpu>] {

@@ -133,6 +133,8 @@ fn operators_and_steps_on_neon() {
     let target = TARGET.to_uppercase().replace('-', "_");
     cargo.env(format!("CARGO_TARGET_{target}_LINKER"), "rust-lld");
     cargo.env(format!("CARGO_TARGET_{target}_RUNNER"), emulator);
+    // Each case takes much longer in the emulator.
+    cargo.env("PROPTEST_CASES", "20");
     // A third of the size, and nobody debugs these.
     cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "false");
     let out =
