@@ -18,13 +18,20 @@
 //! ```
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 mod error;
+pub mod launcher;
 mod local;
+#[cfg(unix)]
+pub mod mpi;
 mod single;
 
 pub use error::{Error, Result};
+pub use launcher::Launcher;
 pub use local::{Local, local};
+#[cfg(unix)]
+pub use mpi::Mpi;
 pub use single::Single;
 
 /// The processes of one job, and how bytes move between them.
@@ -74,8 +81,19 @@ pub trait Ranks: Send + Sync + Debug {
     /// A rank ended or did not answer.
     fn barrier(&self) -> Result<()>;
 
+    /// How long a call may wait for other ranks without a sign of life, where the engine can tell.
+    fn set_timeout(&self, timeout: Duration) {
+        let _ = timeout;
+    }
+
     /// Ends all ranks; this process with exit code `code`.
     fn abort(&self, code: i32) -> !;
+}
+
+/// The name of this machine; empty where it has none.
+#[cfg(unix)]
+pub fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Checks a length.

@@ -7,9 +7,14 @@ use std::process::Command;
 /// The interpreter of an environment that has the packages, made on first use by pip in the user's cache folder, where
 /// it takes `size`; `ALEXNET_PYTHON` may name one that has them already. The error says what to do.
 pub fn python(packages: &[&str], size: &str) -> Result<PathBuf, String> {
-    if let Some(given) = std::env::var_os("ALEXNET_PYTHON") {
-        return Ok(given.into());
+    match std::env::var_os("ALEXNET_PYTHON") {
+        Some(given) => Ok(given.into()),
+        None => made(packages, size),
     }
+}
+
+/// The same, whatever `ALEXNET_PYTHON` names.
+pub fn made(packages: &[&str], size: &str) -> Result<PathBuf, String> {
     let cache = dirs::cache_dir().ok_or("neither XDG_CACHE_HOME nor HOME is set: set one, or set ALEXNET_PYTHON")?;
     let cache = cache.join("alexnet");
     let place = cache.join(format!("python-{}", packages[0].replace("==", "-")));
