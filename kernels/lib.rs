@@ -41,6 +41,7 @@ pub mod cache;
 mod error;
 mod launch;
 pub mod nvrtc;
+mod places;
 pub mod probe;
 
 mod augment;
