@@ -97,6 +97,14 @@ pub enum Error {
         /// Seconds since it began.
         seconds: u64,
     },
+    /// Ranks cannot be connected by TCP.
+    #[error("cannot meet the other ranks at {address}: {message}")]
+    Tcp {
+        /// Where they meet.
+        address: String,
+        /// What happened.
+        message: String,
+    },
     /// Another rank has ended.
     #[error("{call}: rank {peer} has ended")]
     Ended {

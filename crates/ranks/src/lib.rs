@@ -23,9 +23,11 @@ use std::time::Duration;
 mod error;
 pub mod launcher;
 mod local;
+mod messages;
 #[cfg(unix)]
 pub mod mpi;
 mod single;
+pub mod tcp;
 
 pub use error::{Error, Result};
 pub use launcher::Launcher;
@@ -33,6 +35,7 @@ pub use local::{Local, local};
 #[cfg(unix)]
 pub use mpi::Mpi;
 pub use single::Single;
+pub use tcp::Tcp;
 
 /// The processes of one job, and how bytes move between them.
 ///

@@ -6,7 +6,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
-use crate::{Ranks, expect_len, expect_rank};
+use crate::messages::{Messages, take};
+use crate::{Ranks, expect_rank};
 
 /// What one rank sends to another: the name of its call, so that different calls do not go unnoticed, and the bytes.
 type Message = (&'static str, Vec<u8>);
@@ -39,28 +40,25 @@ impl fmt::Debug for Local {
     }
 }
 
-impl Local {
-    /// All messages of a call.
-    fn call<'a>(
-        &self,
-        call: &'static str,
-        sends: impl Iterator<Item = (usize, &'a [u8])>,
-        receives: impl Iterator<Item = (usize, &'a mut [u8])>,
-    ) -> Result<()> {
+impl Messages for Local {
+    fn own(&self) -> usize {
+        self.rank
+    }
+    fn count(&self) -> usize {
+        self.to.len()
+    }
+
+    fn call(&self, call: &'static str, sends: &[(usize, &[u8])], receives: &mut [(usize, &mut [u8])]) -> Result<()> {
         let from = self.from.lock().unwrap_or_else(PoisonError::into_inner);
-        for (peer, bytes) in sends {
-            expect_rank(call, peer, self.size())?;
+        for &(peer, bytes) in sends {
+            expect_rank(call, peer, self.to.len())?;
             self.to[peer].send((call, bytes.to_vec())).map_err(|_| Error::Ended { call, peer })?;
         }
         for (peer, to) in receives {
-            expect_rank(call, peer, self.size())?;
+            let peer = *peer;
+            expect_rank(call, peer, self.to.len())?;
             let (sent, bytes) = from[peer].recv().map_err(|_| Error::Ended { call, peer })?;
-            if sent != call || bytes.len() != to.len() {
-                let found =
-                    if sent == call { format!("{} bytes", bytes.len()) } else { format!("a message of {sent}") };
-                return Err(Error::Differs { call, peer, found, expected: to.len() });
-            }
-            to.copy_from_slice(&bytes);
+            take(call, peer, (sent, &bytes), to)?;
         }
         Ok(())
     }
@@ -84,31 +82,16 @@ impl Ranks for Local {
     }
 
     fn all_gather(&self, own: &[u8], all: &mut [u8]) -> Result<()> {
-        expect_len("all_gather", all.len(), self.size() * own.len())?;
-        let sends = (0..self.size()).map(|peer| (peer, own));
-        if own.is_empty() {
-            return self.call("all_gather", sends, (0..self.size()).map(|peer| (peer, &mut [][..])));
-        }
-        self.call("all_gather", sends, all.chunks_exact_mut(own.len()).enumerate())
+        self.gather_all(own, all)
     }
-
     fn exchange(&self, sends: &[(usize, &[u8])], receives: &mut [(usize, &mut [u8])]) -> Result<()> {
-        let receives = receives.iter_mut().map(|(peer, bytes)| (*peer, &mut **bytes));
-        self.call("exchange", sends.iter().copied(), receives)
+        self.call("exchange", sends, receives)
     }
-
     fn broadcast(&self, from: usize, bytes: &mut [u8]) -> Result<()> {
-        expect_rank("broadcast", from, self.size())?;
-        if self.rank != from {
-            return self.call("broadcast", [].into_iter(), [(from, bytes)].into_iter());
-        }
-        let others = (0..self.size()).filter(|&peer| peer != from);
-        self.call("broadcast", others.map(|peer| (peer, &*bytes)), [].into_iter())
+        self.send_to_all(from, bytes)
     }
-
     fn barrier(&self) -> Result<()> {
-        let peers = 0..self.size();
-        self.call("barrier", peers.clone().map(|peer| (peer, &[][..])), peers.map(|peer| (peer, &mut [][..])))
+        self.meet("barrier")
     }
 
     fn abort(&self, code: i32) -> ! {
