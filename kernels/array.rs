@@ -291,7 +291,9 @@ impl Kernels {
         let start = start * size_of::<E>();
         let source = from.bytes.slice(start..start + bytes.len());
         let copied = stream.memcpy_dtoh(&source, bytes).and_then(|()| stream.synchronize());
-        copied.map_err(|error| Error::driver_later("copy from the GPU", error, self.sync))
+        copied.map_err(|error| Error::driver_later("copy from the GPU", error, self.sync))?;
+        // What was waited for may have followed an exchange that was aborted.
+        self.failure.check()
     }
 
     /// Copies `from` to the start of `to`, after what was launched so far.

@@ -64,6 +64,39 @@ pub enum Error {
     /// NVRTC cannot be downloaded.
     #[error("cannot fetch NVRTC: {0}")]
     Fetch(String),
+    /// NCCL was not found, or all that were found cannot be used.
+    #[error(
+        "no NCCL, the library for communication between GPUs; {}looked in {tried}; install it (pip install nvidia-nccl-cu12 or \
+         nvidia-nccl-cu13), or set ALEXNET_NCCL to the folder that holds libnccl.so.2",
+        passed_over.iter().map(|error| format!("passed over {error}; ")).collect::<String>()
+    )]
+    NoNccl {
+        /// Why each library that was found cannot be used.
+        passed_over: Vec<Error>,
+        /// The places searched.
+        tried: String,
+    },
+    /// A file of NCCL cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Nccl {
+        /// The library.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
+    },
+    /// Communication between the GPUs of several ranks failed.
+    #[error("{engine}: {call}: {message}")]
+    Communication {
+        /// What moves the bytes, such as `NCCL 2.28.3`.
+        engine: String,
+        /// The function.
+        call: &'static str,
+        /// What it says.
+        message: String,
+    },
+    /// The ranks of the job cannot be reached.
+    #[error(transparent)]
+    Ranks(#[from] alexnet_ranks::Error),
     /// A kernel does not compile.
     #[error("kernels/{unit}.cu does not compile for {target}:\n{log}")]
     Compile {

@@ -1,10 +1,12 @@
 //! CUDA graphs: captures a sequence of launches once, and replays it.
 
+use std::sync::atomic::Ordering;
+
 use cudarc::driver::CudaGraph;
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 
-use crate::Kernels;
 use crate::error::{Error, Result};
+use crate::{Kernels, lock};
 
 /// Captured launches. Holds the addresses of their arrays, not the arrays.
 pub struct Graph(CudaGraph);
@@ -37,7 +39,9 @@ impl Kernels {
         // Of this thread only: kernels on another GPU may allocate meanwhile.
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream.begin_capture(mode).map_err(fail("cuStreamBeginCapture"))?;
+        self.capturing.store(true, Ordering::Relaxed);
         work();
+        self.capturing.store(false, Ordering::Relaxed);
         match self.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(fail("cuStreamEndCapture"))? {
             Some(graph) => Ok(Graph(graph)),
             None => Err(Error::Argument {
@@ -57,6 +61,9 @@ impl Kernels {
     /// The driver's.
     pub unsafe fn launch_graph(&self, graph: &mut Graph) -> Result<()> {
         let _turn = self.turn();
-        graph.0.launch().map_err(|e| Error::driver_later("launch of the step's graph", e, self.sync))
+        self.failure.check()?;
+        graph.0.launch().map_err(|e| Error::driver_later("launch of the step's graph", e, self.sync))?;
+        let watch = lock(&self.watch).upgrade();
+        watch.map_or(Ok(()), |watch| self.expect(&watch))
     }
 }

@@ -22,13 +22,13 @@
 //!
 //! Environment variables: `ALEXNET_NVRTC` (NVRTC's file or folder; see [`nvrtc::search`]), `ALEXNET_CACHE` (folder for compiled kernels),
 //! `ALEXNET_CODE` (`cubin` or `ptx`: the code given to the driver), `ALEXNET_DUMP` (`cubin` or `ptx`: also writes each file's
-//! code into the folder `alexnet-dump`), `ALEXNET_SYNC=1` (waits after each launch, so that an error names the kernel that
+//! code into the folder `alexnet-dump`), `ALEXNET_NCCL` (NCCL's file or folder, or `off`; see [`nccl::search`]), `ALEXNET_SYNC=1` (waits after each launch, so that an error names the kernel that
 //! caused it), `ALEXNET_PDL=0` (no programmatic dependent launch).
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 
 use cudarc::driver::sys::{self, CUdevice_attribute, CUfunction_attribute, CUresult};
@@ -40,6 +40,8 @@ mod array;
 pub mod cache;
 mod error;
 mod launch;
+mod library;
+pub mod nccl;
 pub mod nvrtc;
 mod places;
 pub mod probe;
@@ -50,6 +52,7 @@ mod batchnorm;
 mod conv;
 mod dropout;
 mod ema;
+mod exchange;
 mod flatten;
 mod gemm;
 mod graph;
@@ -57,6 +60,7 @@ mod linear;
 mod lrn;
 mod maxpool;
 mod mix;
+mod peers;
 mod plan;
 mod rand_augment;
 mod relu;
@@ -68,6 +72,7 @@ mod timer;
 mod total;
 mod turn;
 mod upload;
+mod watch;
 mod winograd;
 
 pub use alexnet_ops::{Number, Precision, Scaler, Tf32, arguments};
@@ -75,8 +80,10 @@ pub use array::{Array, Host, Stored};
 pub use conv::FilterLayout;
 pub use ema::Averages;
 pub use error::{Error, Result};
+pub use exchange::{Copies, Slices};
 pub use gemm::{Epilogue, Gemm, Transpose};
 pub use graph::Graph;
+pub use peers::{MAX_RANKS, Peers};
 pub use sgd::{ParameterGroup, Parameters, Tested, Update, Updated};
 pub use timer::Event;
 pub use turn::Turn;
@@ -157,6 +164,11 @@ pub struct Kernels {
     /// For reading copies while the other streams go on.
     copies: Arc<CudaStream>,
     turn: Arc<turn::TurnLock>,
+    /// Of the exchange with other ranks.
+    failure: Arc<watch::Failure>,
+    watch: Mutex<Weak<watch::Watch>>,
+    /// Whether launches are captured. Changes within a turn only.
+    capturing: AtomicBool,
     context: Arc<CudaContext>,
     nvrtc: &'static Nvrtc,
     precision: Precision,
@@ -270,6 +282,9 @@ impl Kernels {
             side: side::Side::new(&context).map_err(fail("cuStreamCreate"))?,
             copies,
             turn: Arc::default(),
+            failure: Arc::default(),
+            watch: Mutex::default(),
+            capturing: AtomicBool::new(false),
             context,
             nvrtc,
             precision,
@@ -325,7 +340,8 @@ impl Kernels {
     /// [`Error::Driver`], also for a kernel launched earlier; `ALEXNET_SYNC=1` tells which.
     pub fn synchronize(&self) -> Result<()> {
         let _turn = self.turn();
-        self.stream.synchronize().map_err(|error| Error::driver_later("wait", error, self.sync))
+        self.stream.synchronize().map_err(|error| Error::driver_later("wait", error, self.sync))?;
+        self.failure.check()
     }
 
     /// Compiles and loads every file now, so that no training step does. Compiles as many at once as there are cores.

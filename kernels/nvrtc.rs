@@ -16,18 +16,14 @@
 //! # Ok::<(), alexnet_kernels::Error>(())
 //! ```
 
-use std::error::Error as _;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::ptr;
 
-use libloading::Library;
-
 use crate::error::{Error, Result};
-use crate::{HEADERS, Unit};
+use crate::{HEADERS, Unit, library};
 
 mod fetch;
-mod library;
 mod search;
 
 pub use fetch::{VERSION, fetch};
@@ -120,19 +116,6 @@ pub struct Nvrtc {
     text: unsafe extern "C" fn(c_int) -> *const c_char,
 }
 
-/// Loads a library, for good: the pointers to its functions have no lifetime.
-fn open(path: &Path) -> Result<&'static Library, String> {
-    // SAFETY: runs the initialisers of NVIDIA's library, or of the file that the user named. Its symbols are local: several
-    // versions of NVRTC do not disturb each other.
-    let library = unsafe { Library::new(path) }.map_err(|e| reason(&e))?;
-    Ok(Box::leak(Box::new(library)))
-}
-
-/// The loader's own words, which libloading's message leaves out.
-fn reason(error: &libloading::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), ToString::to_string)
-}
-
 impl std::fmt::Debug for Nvrtc {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Nvrtc").field("path", &self.path).field("version", &self.version).finish_non_exhaustive()
@@ -159,11 +142,11 @@ impl Nvrtc {
         if !bare {
             library::check(path).map_err(fail)?;
         }
-        let library = open(path).map_err(fail)?;
+        let library = library::open(path).map_err(fail)?;
         macro_rules! function {
             ($name:literal) => {
                 // SAFETY: the types are those of nvrtc.h, unchanged since version 11.2.
-                *unsafe { library.get($name) }.map_err(|e| fail(reason(&e)))?
+                *unsafe { library.get($name) }.map_err(|e| fail(library::reason(&e)))?
             };
         }
         let version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int = function!(b"nvrtcVersion");
@@ -188,7 +171,7 @@ impl Nvrtc {
         let beside = [Some(file.clone()), file.canonicalize().ok()].into_iter().flatten();
         let builtins = beside.map(|file| file.with_file_name(&name)).find(|file| file.is_file());
         let builtins = builtins.ok_or_else(|| fail(format!("{name} is not beside it")))?;
-        library::check(&builtins).and_then(|()| open(&builtins)).map_err(|e| fail(format!("{name}: {e}")))?;
+        library::check(&builtins).and_then(|()| library::open(&builtins)).map_err(|e| fail(format!("{name}: {e}")))?;
         let unreadable = |e: std::io::Error| fail(e.to_string());
         let build = library::build(&file, 4096).map_err(unreadable)?;
         let build_of_builtins = library::build(&builtins, u64::MAX).map_err(unreadable)?;

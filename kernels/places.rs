@@ -45,7 +45,8 @@ fn places(variable: &dyn Fn(&str) -> Option<OsString>, local: &Path, names: &[&s
         let name = format!("{name}={}", prefix.display());
         Some(Place { name, folders: [toolkit(&prefix), packages(&prefix, names)].concat() })
     });
-    let python = variable("PATH").and_then(|path| interpreter(&path, variable("HOME").map(PathBuf::from), local, names));
+    let python =
+        variable("PATH").and_then(|path| interpreter(&path, variable("HOME").map(PathBuf::from), local, names));
     let toolkits = Place {
         name: format!("{}/cuda*", local.display()),
         folders: newest_first(local, "cuda").iter().flat_map(|prefix| toolkit(prefix)).collect(),

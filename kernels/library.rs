@@ -1,9 +1,11 @@
 //! Looks at the files of shared libraries before and after they are loaded.
 
+use std::error::Error as _;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use libloading::Library;
 use sha2::{Digest, Sha256};
 
 use crate::cache::hex;
@@ -12,12 +14,25 @@ use crate::cache::hex;
 const HEADER: usize = 64;
 const ENTRY: usize = 56;
 
+/// Loads a library, for good: the pointers to its functions have no lifetime.
+pub(crate) fn open(path: &Path) -> Result<&'static Library, String> {
+    // SAFETY: runs the initialisers of NVIDIA's library, or of the file that the user named. Its symbols are local: several
+    // versions of NVRTC do not disturb each other.
+    let library = unsafe { Library::new(path) }.map_err(|e| reason(&e))?;
+    Ok(Box::leak(Box::new(library)))
+}
+
+/// The loader's own words, which libloading's message leaves out.
+pub(crate) fn reason(error: &libloading::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 /// Checks that a file is a 64-bit ELF file that holds all of its segments: loading one that was cut off, by a full disk or a
 /// stopped copy, would kill the process with SIGBUS.
 ///
 /// # Errors
 /// The reason.
-pub(super) fn check(path: &Path) -> Result<(), String> {
+pub(crate) fn check(path: &Path) -> Result<(), String> {
     let at = |e: io::Error| e.to_string();
     let length = match fs::metadata(path).map_err(at)? {
         file if file.is_file() => file.len(),
@@ -46,7 +61,7 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
 ///
 /// # Errors
 /// The file cannot be read.
-pub(super) fn build(path: &Path, bytes: u64) -> io::Result<String> {
+pub(crate) fn build(path: &Path, bytes: u64) -> io::Result<String> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     let mut hash = Sha256::new();
@@ -55,7 +70,7 @@ pub(super) fn build(path: &Path, bytes: u64) -> io::Result<String> {
 }
 
 /// The file that the code at `address` was loaded from.
-pub(super) fn mapped(address: usize) -> Option<PathBuf> {
+pub(crate) fn mapped(address: usize) -> Option<PathBuf> {
     let maps = fs::read_to_string("/proc/self/maps").ok()?;
     let line = maps.lines().find(|line| {
         let range = line.split(' ').next().and_then(|range| range.split_once('-'));
