@@ -15,7 +15,7 @@ use alexnet_kernels::{
 };
 use alexnet_ops::{Number, Scaler, expect_len};
 
-pub use alexnet_kernels::{Error as DriverError, Event, Winograd, nvrtc, probe};
+pub use alexnet_kernels::{Error as DriverError, Event, Winograd, nccl, nvrtc, probe};
 pub use alexnet_ops::Precision;
 
 use super::{LinearBackwardUpdate, Memory, Operators, Parameter, Queue, Storage, Updates};

@@ -7,7 +7,7 @@ use std::thread;
 use alexnet_core::Cpu;
 use alexnet_core::device::Memory;
 #[cfg(feature = "cuda")]
-use alexnet_core::device::cuda::{Cuda, DriverError, Precision, nvrtc, probe};
+use alexnet_core::device::cuda::{Cuda, DriverError, Precision, nccl, nvrtc, probe};
 #[cfg(feature = "cuda")]
 use anyhow::{Context, bail};
 
@@ -111,6 +111,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let remedy = if matches!(error, DriverError::NoNvrtc { .. }) { fetch } else { "" };
             missing("nvrtc", &format!("{error}{remedy}"))?;
             ready = false;
+        }
+    }
+    match nccl::search() {
+        Ok(Some(nccl)) => line("nccl", &format!("{}, {}", nccl.version(), nccl.path().display()))?,
+        Ok(None) => line("nccl", "switched off by ALEXNET_NCCL")?,
+        Err(error) => {
+            missing("nccl", &error)?;
+            line("", "without it several GPUs exchange gradients through the host's memory")?;
         }
     }
     match probe::kernel_cache() {
