@@ -79,12 +79,17 @@ struct Epilogue {
     // Dropout factors of four consecutive elements.
     DEVICE void drop(float4x& v, u64 element) const {
         element += offset;
-        uint4 words = philox_block(seed, purpose, *step, element / 4);
+        u32 first = element % 4;
+        // One block of four random numbers, or two. Not unrolled, for the compiler's time: a tile has 32 calls of this.
+#pragma unroll 1
+        for (u32 begin = 0; begin < first + 4; begin += 4) {
+            uint4 words = philox_block(seed, purpose, *step, (element + begin) / 4);
 #pragma unroll
-        for (int j = 0; j < 4; j++, element++) {
-            if (j > 0 && element % 4 == 0) words = philox_block(seed, purpose, *step, element / 4);
-            u32 low = element & 1 ? words.y : words.x, high = element & 1 ? words.w : words.z;
-            v.v[j] *= uniform(element & 2 ? high : low) < rate ? 0.0f : scale;
+            for (int j = 0; j < 4; j++) {
+                u32 i = first + j - begin;
+                u32 low = i & 1 ? words.y : words.x, high = i & 1 ? words.w : words.z;
+                if (i < 4) v.v[j] *= uniform(i & 2 ? high : low) < rate ? 0.0f : scale;
+            }
         }
     }
 };
