@@ -135,6 +135,8 @@ fn operators_and_steps_on_neon() {
     cargo.env(format!("CARGO_TARGET_{target}_RUNNER"), emulator);
     // Each case takes much longer in the emulator.
     cargo.env("PROPTEST_CASES", "20");
+    // Built for the package's CUDA tests, which do not run here.
+    cargo.args(["--config", "profile.release.package.warpcheck.opt-level=0"]);
     // A third of the size, and nobody debugs these.
     cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "false");
     let out =
