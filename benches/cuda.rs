@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alexnet_core::alexnet::Variant;
-use alexnet_kernels::{Kernels, Number, Precision, Result, device_count};
+use alexnet_kernels::{Kernels, Number, Precision, Result, Winograd, device_count};
 use criterion::Criterion;
 use driver::Driver;
 use driver::counters::Counted;
@@ -140,9 +140,12 @@ fn counted(driver: &Driver, filter: &str) {
     let large = |case: &Case| !case.name.starts_with("cifar") && (case.operator == "sgd" || case.operator == "linear");
     let cases: Vec<Case> = wanted(&nets, filter).into_iter().filter(|case| !large(case)).collect();
     let mut table: BTreeMap<(&str, String, bool), Worst> = BTreeMap::new();
-    for (column, precision) in [Precision::Fp32, Precision::Fp16].into_iter().enumerate() {
-        let kernels = driver.kernels(precision);
-        for case in &cases {
+    // In fp32 convolutions are counted with both algorithms.
+    let mut direct = Kernels::new(0, Precision::Fp32).expect("warpcheck has a device");
+    direct.set_winograd(Winograd::Never);
+    let devices = [(0, &direct), (0, driver.winograd()), (1, driver.kernels(Precision::Fp16))];
+    for (index, (column, kernels)) in devices.into_iter().enumerate() {
+        for case in cases.iter().filter(|case| index != 1 || case.operator == "conv") {
             let mut work = case.start(kernels).unwrap_or_else(|e| panic!("{}: {e}", case.name));
             let counters = driver.counters(|| work().unwrap_or_else(|e| panic!("{}: {e}", case.name)));
             for counted in Counted::all(&counters) {
