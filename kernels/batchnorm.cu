@@ -105,6 +105,12 @@ KERNEL void __launch_bounds__(256)
     float biased = all.squares / all.count;
     statistics[c] = all.mean;
     statistics[s.channels + c] = 1.0f / sqrtf(biased + s.epsilon);
+    if (s.momentum == 1.0f) {
+        // Without the rounding of a difference.
+        mean[c] = all.mean;
+        variance[c] = __fmul_rn(s.unbiased, biased);
+        return;
+    }
     mean[c] += s.momentum * (all.mean - mean[c]);
     variance[c] += s.momentum * (s.unbiased * biased - variance[c]);
 }

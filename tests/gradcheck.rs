@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use alexnet_core::gradcheck::network::{Case, LAYERS, case, gradients};
 use alexnet_core::gradcheck::{Report, Tolerance, check};
-use alexnet_core::network::{Metrics, MicroBatch};
+use alexnet_core::network::{Metrics, MicroBatch, Shards, Slot};
 use alexnet_core::random::{Philox, uniform_f32};
 use alexnet_core::shape::Mix;
 use alexnet_core::{Architecture, LayerKind, LayerSpec, Network, Reference};
@@ -225,7 +225,8 @@ fn micro_batches_give_the_gradient_of_the_whole_batch() {
     let image = x.len() / BATCH;
     let mut loss = 0.0;
     for (first, n) in [(0, 2), (2, 1)] {
-        let micro = MicroBatch { first_image: first, ..micro(0.1) };
+        let slot = Slot { number: first, accumulate: first > 0, ..Slot::default() };
+        let micro = MicroBatch { first_image: first, slot, ..micro(0.1) };
         let images = &x[first * image..(first + n) * image];
         loss += gradients(&mut parts, images, &labels[first..first + n], &micro).unwrap().loss;
     }
@@ -234,6 +235,45 @@ fn micro_batches_give_the_gradient_of_the_whole_batch() {
         for (a, b) in a.gradient.iter().flatten().zip(b.gradient.iter().flatten()) {
             assert!((a - b).abs() < 1e-12, "{a} {b}");
         }
+    }
+}
+
+/// The loss of a step of seven images in four shards, whose batch norms see one or two images at a time.
+#[test]
+fn a_step_of_several_shards() {
+    let kinds = case("batchnorm").unwrap().layers;
+    let mut kinds = [&kinds[..kinds.len() - 1], &[LayerKind::Dropout { rate: 0.5 }], &kinds[kinds.len() - 1..]].concat();
+    kinds.insert(1, LayerKind::MaxPool { kernel: 2, stride: 1, padding: 0 });
+    let (n, side) = (7, 5);
+    let shards = Shards::new(4, n, 1).unwrap();
+    let mut network = network(&kinds, side);
+    network.shard(shards).unwrap();
+    let (x, image) = (images(side, n), side * side * 3);
+    let labels: Vec<u32> = (0..n as u32).map(|i| (3 * i + 1) % CLASSES as u32).collect();
+    let train = |network: &mut Net| {
+        network.set_metrics(Metrics::default())?;
+        for piece in shards.pieces(n) {
+            let (first, end) = (piece.images.start, piece.images.end);
+            network.load(&x[first * image..end * image], &labels[piece.images])?;
+            let micro = MicroBatch::whole(Philox::new(11), 5, n, 0.1);
+            network.step(&MicroBatch { first_image: first, slot: piece.slot, ..micro }, None)?;
+        }
+        network.metrics().map(|metrics| metrics.loss / n as f64)
+    };
+    train(&mut network).unwrap();
+    for p in 0..network.parameters().len() {
+        let Some(analytic) = network.parameters()[p].gradient.clone() else { continue };
+        let mut values = network.parameters()[p].value.clone();
+        let indices = (0..values.len()).step_by(values.len().div_ceil(60));
+        let report = check(&mut values, &analytic, indices, Tolerance::default(), |values| {
+            network.device_and_parameters().1[p].value.copy_from_slice(values);
+            train(&mut network)
+        })
+        .unwrap();
+        network.device_and_parameters().1[p].value.copy_from_slice(&values);
+        assert!(report.passed(), "{}: {report}", network.parameters()[p].name);
+        let size = analytic.iter().map(|x| x.abs()).fold(0.0, f64::max);
+        assert!(size > 1e-3, "{}: a gradient of {size}", network.parameters()[p].name);
     }
 }
 

@@ -8,7 +8,7 @@ use alexnet_core::alexnet::{self, Options, Variant};
 use alexnet_core::device::cuda::{Precision, Winograd};
 use alexnet_core::device::{Device, Scaler};
 use alexnet_core::gradcheck::network::gradients;
-use alexnet_core::network::{Metrics, MicroBatch};
+use alexnet_core::network::{Metrics, MicroBatch, Slot};
 use alexnet_core::random::Philox;
 use alexnet_core::{Architecture, Cuda, LayerKind, LayerSpec, Network, Reference, Sgd};
 
@@ -235,7 +235,8 @@ pub fn train(precision: Precision, winograd: Winograd, graph: bool) -> (Vec<u64>
         for &n in sizes {
             let (x, labels) = batch(2 * step + first as u32, n);
             network.load(&x, &labels).unwrap();
-            let micro = MicroBatch { first_image: first, ..micro(step, images) };
+            let slot = Slot { number: usize::from(first > 0), accumulate: first > 0, ..Slot::default() };
+            let micro = MicroBatch { first_image: first, slot, ..micro(step, images) };
             first += n;
             network.step(&micro, (first == images).then_some(&optimizer)).unwrap();
         }
@@ -326,7 +327,8 @@ fn every_micro_batch_of_a_long_step_is_captured() {
         for first_image in 0..MICRO_BATCHES {
             let (x, labels) = batch(step, 1);
             network.load(&x, &labels).unwrap();
-            let micro = MicroBatch { first_image, ..micro(step, MICRO_BATCHES) };
+            let slot = Slot { number: first_image, accumulate: first_image > 0, ..Slot::default() };
+            let micro = MicroBatch { first_image, slot, ..micro(step, MICRO_BATCHES) };
             network.step(&micro, (first_image + 1 == MICRO_BATCHES).then_some(&RULE)).unwrap();
         }
     }

@@ -48,6 +48,22 @@ pub enum Error {
         /// Images the plan holds.
         planned: usize,
     },
+    /// A number of shards that is no power of two, or of which some would have no image.
+    #[error("{count} shards of a batch of {batch} images: the number must be a power of two, at most the batch")]
+    Shards {
+        /// Shards.
+        count: usize,
+        /// Images in a batch.
+        batch: usize,
+    },
+    /// A number of processes among which the shards cannot be divided.
+    #[error("{ranks} processes for {shards} shards: their number must be a power of two, at most that of the shards")]
+    Ranks {
+        /// Processes.
+        ranks: usize,
+        /// Shards.
+        shards: usize,
+    },
     /// The device failed.
     #[error("{device}: {message}")]
     Device {

@@ -13,10 +13,14 @@ use crate::{Error, Result};
 mod average;
 mod pass;
 mod plan;
+pub mod shards;
+mod sharding;
 mod snapshot;
 mod step;
 
 use plan::{Plan, PlannedLayer};
+pub use shards::{Piece, Shards, Slot};
+use sharding::Sharding;
 pub use step::Images;
 use step::{CaptureState, StepKey};
 
@@ -36,10 +40,12 @@ pub struct MicroBatch {
     pub philox: Philox,
     /// The optimizer's step, from 0: keys the dropout masks.
     pub step: u32,
-    /// Images of the same step that came before.
+    /// Images of the same step that come before, wherever they are computed.
     pub first_image: usize,
     /// Images of the whole step, whose mean is the loss.
     pub step_images: usize,
+    /// Where its gradients go.
+    pub slot: Slot,
     /// Label smoothing ε.
     pub smoothing: f64,
 }
@@ -63,7 +69,8 @@ pub enum Phase {
 impl MicroBatch {
     /// A step that is one batch.
     pub const fn whole(philox: Philox, step: u32, images: usize, smoothing: f64) -> Self {
-        Self { philox, step, first_image: 0, step_images: images, smoothing }
+        let slot = Slot { number: 0, accumulate: false, array: 0, sums: 0 };
+        Self { philox, step, first_image: 0, step_images: images, slot, smoothing }
     }
 }
 
@@ -112,6 +119,8 @@ pub struct Network<D: Device> {
     plan: MemoryPlan,
     layers: Vec<PlannedLayer>,
     parameters: Vec<Parameter<D::Buffer>>,
+    /// What steps of several shards need.
+    sharding: Option<Sharding<D>>,
     /// Those that are updated where their gradient is computed, which is not stored.
     updated: Vec<bool>,
     /// Whether the averages are in the place of the weights.
@@ -165,6 +174,7 @@ impl<D: Device> Network<D> {
             use_cuda_graph: false,
             updated: vec![false; parameters.len()],
             parameters,
+            sharding: None,
             averaged: false,
             activations: activations.iter().map(|len| device.activations(max_batch * len)).collect::<Result<_>>()?,
             argmax: argmax.iter().map(|len| device.bytes(max_batch * len)).collect::<Result<_>>()?,
@@ -245,6 +255,7 @@ impl<D: Device> Network<D> {
                 self.plan.momentum -= bytes;
             }
         }
+        self.drop_frozen_sums();
     }
     /// Sets the factor of the learning rate of every layer by its name; 1 until then.
     pub fn set_rates(&mut self, rate: impl Fn(&str) -> f64) {

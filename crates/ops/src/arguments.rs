@@ -253,7 +253,7 @@ arguments! { $ for_each_operator:
     }
     /// y = w·(x − μ)/√(σ²+ε) + b with the mean μ and the biased variance σ² of each channel's rows, then max(y, 0) if
     /// `relu`. `statistics` (2, C) = μ and 1/√(σ²+ε), for the backward pass; the running mean and variance move by
-    /// `momentum` towards μ and the unbiased variance.
+    /// `momentum` towards μ and the unbiased variance, and with a momentum of 1 become these.
     BatchNormForward = batchnorm_forward { shape: &'a BatchNormShape, relu: bool } {
         x: stored[shape.len()], w: float[shape.channels], b: float[shape.channels],
         running_mean: float_mut[shape.channels], running_variance: float_mut[shape.channels],

@@ -95,7 +95,7 @@ proptest! {
         };
         let whole = batches(&split, options.clone());
         prop_assert_eq!(&whole, &batches(&split, LoaderOptions { threads: 4, ..options.clone() }));
-        let rest = batches(&split, LoaderOptions { threads: 3, first_batch: from, ..options });
+        let rest = batches(&split, LoaderOptions { threads: 3, numbers: from..usize::MAX, ..options });
         prop_assert_eq!(&whole[from.min(whole.len())..], &rest[..]);
     }
 
@@ -152,7 +152,7 @@ fn epochs_and_seeds_differ_in_order_and_in_crops() {
 fn without_augmentation_the_images_are_only_normalised() {
     let sample = alexnet_train::data::sample::open().unwrap();
     let mut loader = Loader::new(&sample.test, LoaderOptions::default()).unwrap();
-    assert_eq!(loader.batches(), 2);
+    assert_eq!(loader.size_hint(), (0, Some(2)));
     let batch = loader.next().unwrap().unwrap();
     let (mean, std) = ([0.4914f32, 0.4822, 0.4465], [0.2023f32, 0.1994, 0.2010]);
     assert_eq!(batch.images().len(), 128 * 32 * 32 * 3);
@@ -212,7 +212,7 @@ fn a_broken_file_surfaces_at_its_batch() {
         // The first of the two, at any number of threads.
         assert!(matches!(&error, DataError::Decode { path, .. } if path.ends_with("train/a/5.png")), "{error}");
         assert!(loader.next().is_none(), "an error ends the epoch");
-        let mut later = Loader::new(&split, LoaderOptions { first_batch: 2, ..options }).unwrap();
+        let mut later = Loader::new(&split, LoaderOptions { numbers: 2..3, ..options }).unwrap();
         assert_eq!(later.next().unwrap().unwrap().labels(), [0]);
     }
 }

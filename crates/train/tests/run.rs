@@ -582,3 +582,56 @@ fn only_the_epochs_named_and_the_last_are_tested() {
     // Evaluation does not change the steps.
     assert_eq!(uninterrupted(&Config { epochs: 5, ..config() }).1, whole);
 }
+
+/// Shards against one batch: the images, crops and masks are those of their place in the step, wherever they are computed. What
+/// remains is rounding, as with micro-batches.
+#[test]
+fn shards_are_one_large_batch() {
+    let whole = Config {
+        batch_size: 32,
+        accumulate: 1,
+        epochs: 1,
+        augment: "crop,flip,cutout".parse().unwrap(),
+        jitter: 0.3,
+        ..config()
+    };
+    assert_close(&whole, |shards| Config { shards, ..whole.clone() });
+    let double = Config { batch_size: 16, accumulate: 2, ..whole.clone() };
+    assert_close(&whole, |shards| Config { shards, ..double.clone() });
+}
+
+/// Batch norm, MixUp and CutMix work on a micro-batch: where the micro-batches are the same, so is what they do.
+#[test]
+fn micro_batches_of_shards_are_mixed_by_their_place() {
+    // Three steps of 32 images, in micro-batches of eight: no rest, which other divisions would divide otherwise.
+    let four = Config { batch_size: 8, accumulate: 4, limit_train: Some(96), batch_norm: true, epochs: 1, ..everything() };
+    assert_close(&four, |shards| Config { batch_size: 8 * shards, accumulate: 4 / shards, shards, ..four.clone() });
+}
+
+/// Runs in 2 and 4 shards end within the roundings of the sums of `one`, see above.
+fn assert_close(one: &Config, divided: impl Fn(usize) -> Config) {
+    let start = {
+        let mut network = Network::new(Arc::new(Cpu::new(1).unwrap()), architecture_of(one), 1, true).unwrap();
+        network.initialise(Philox::new(one.seed)).unwrap();
+        floats(&state(&network))
+    };
+    let (_folder, expected) = uninterrupted(one);
+    let expected = floats(&expected);
+    let norm = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+    let moved = norm(&expected, &start);
+    let bound = 4.0 * (32.0 * 64.0) * 2f64.powi(-24) * moved;
+    for shards in [2, 4] {
+        let (_folder, found) = uninterrupted(&divided(shards));
+        let difference = norm(&floats(&found), &expected);
+        assert!(difference <= bound, "{shards} shards: {difference} of {moved}, bound {bound}");
+        assert!(difference > 0.0, "{shards} shards add in another order");
+    }
+    let (_folder, other) = uninterrupted(&Config { limit_train: one.limit_train.map(|n| n - 1), ..one.clone() });
+    assert!(norm(&floats(&other), &expected) > bound, "the bound does not see one image left out");
+}
+
+#[test]
+fn stopped_and_resumed_in_shards() {
+    stopped_and_resumed(&Config { shards: 4, batch_size: 18, accumulate: 1, limit_train: Some(60), ..everything() });
+    stopped_and_resumed(&Config { shards: 2, batch_norm: true, ema: 0.9, ..config() });
+}

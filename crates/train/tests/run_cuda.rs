@@ -167,8 +167,10 @@ fn batches_made_on_the_device_are_the_hosts_bit_for_bit() {
         let resident = DeviceDataset::new(&ours, split, transforms, &preprocess).unwrap();
         assert_eq!(resident.is_none(), transforms.on_host(), "images of the right size");
         let (epoch, first) = (3, 2);
-        let source =
-            |network, dataset| BatchSource::train(network, &config, preprocess, split, dataset, epoch, first).unwrap();
+        let shards = config.shards_of_steps().unwrap();
+        let source = |network, dataset| {
+            BatchSource::train(network, &config, preprocess, split, dataset, shards, (epoch, first)).unwrap()
+        };
         let (mut made, mut sent) = (source(&ours, resident.as_ref()), source(&bytes, None));
         let loader = Loader::new(
             split,
@@ -181,8 +183,9 @@ fn batches_made_on_the_device_are_the_hosts_bit_for_bit() {
                 transforms,
                 seed: config.seed,
                 epoch,
-                first_batch: first,
+                numbers: first * config.accumulate..usize::MAX,
                 threads: 2,
+                ..LoaderOptions::default()
             },
         );
         for batch in loader.unwrap() {
@@ -250,7 +253,7 @@ fn an_evaluation_on_the_device_is_the_hosts() {
 fn the_plan_counts_the_buffers_of_images() {
     let driver = driver();
     let device = Cuda::new(0, Precision::Fp16).unwrap();
-    let (plan, _) = memory::fits(&device, &architecture(), 7, memory::Use::Training { average: false }).unwrap();
+    let (plan, _) = memory::fits(&device, &architecture(), 7, memory::Use::Training { average: false, shards: 1, sums: 0 }).unwrap();
     let layers = architecture().memory(7, device.storage(), true).unwrap().activations;
     assert_eq!(plan.activations - layers, 2 * 7 * 32 * 32 * 3);
     driver.assert_clean();

@@ -10,8 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use alexnet_kernels::{
-    self as kernels, Array, Averages, FilterLayout, Kernels, ParameterGroup, Parameters, Tested, Update, Updated,
-    Uploads,
+    self as kernels, Array, Averages, FilterLayout, Kernels, ParameterGroup, Parameters, Sums, Tested, Update,
+    Updated, Uploads,
 };
 use alexnet_ops::{Number, Scaler, expect_len};
 
@@ -512,5 +512,28 @@ impl Operators for Cuda {
             }
         }
         self.ok(self.kernels.ema(&averages, (1.0 - decay) as f32))
+    }
+
+    fn add_floats<'a>(&self, pairs: &mut dyn Iterator<Item = (&'a mut Buffer, &'a Buffer)>) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
+        let mut sums = Sums::default();
+        for (y, x) in pairs {
+            let len = y.array.len().max(x.array.len());
+            self.ok(sums.push(len, &mut y.array, &x.array))?;
+        }
+        self.ok(self.kernels.sum(&sums))
+    }
+    fn approach<'a>(&self, rate: f64, pairs: &mut dyn Iterator<Item = (&'a mut Buffer, &'a Buffer)>) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
+        let mut averages = Averages::default();
+        for (e, x) in pairs {
+            let len = e.array.len().max(x.array.len());
+            self.ok(averages.push(len, &mut e.array, None, &x.array))?;
+        }
+        self.ok(self.kernels.ema(&averages, rate as f32))
     }
 }

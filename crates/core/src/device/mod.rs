@@ -346,6 +346,34 @@ pub trait Operators: Memory {
     /// e = d·e + (1 − d)·w for all `parameters` that have an average, computed as e += (1 − d)·(w − e): so an average
     /// that equals its weight stays, where d and 1 − d as rounded need not add up to 1.
     fn ema(&self, decay: f64, parameters: &mut [Parameter<Self::Buffer>]) -> Result<()>;
+
+    /// y += x for all pairs (y, x) of arrays of floats of one length, such as gradients.
+    ///
+    /// # Errors
+    /// Arrays of different lengths; the device's.
+    fn add_floats<'a>(&self, pairs: &mut dyn Iterator<Item = (&'a mut Self::Buffer, &'a Self::Buffer)>) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
+        let _ = pairs;
+        Err(self.lacks("add_floats"))
+    }
+
+    /// e += rate·(x − e) for all pairs (e, x) of arrays of floats of one length: running statistics.
+    ///
+    /// # Errors
+    /// Arrays of different lengths; the device's.
+    fn approach<'a>(
+        &self,
+        rate: f64,
+        pairs: &mut dyn Iterator<Item = (&'a mut Self::Buffer, &'a Self::Buffer)>,
+    ) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
+        let _ = (rate, pairs);
+        Err(self.lacks("approach"))
+    }
 }
 
 /// Arguments of [`Operators::linear_backward_update`].

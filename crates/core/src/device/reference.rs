@@ -139,4 +139,28 @@ impl<T: Element> Operators for Reference<T> {
         }
         Ok(())
     }
+
+    fn add_floats<'a>(&self, pairs: &mut dyn Iterator<Item = (&'a mut Vec<T>, &'a Vec<T>)>) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
+        for (y, x) in pairs {
+            let len = y.len();
+            front("add_floats", "y", y, x.len())?;
+            y.iter_mut().zip(front("add_floats", "x", x, len)?).for_each(|(y, &x)| *y += x);
+        }
+        Ok(())
+    }
+
+    fn approach<'a>(&self, rate: f64, pairs: &mut dyn Iterator<Item = (&'a mut Vec<T>, &'a Vec<T>)>) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
+        for (e, x) in pairs {
+            let len = e.len();
+            front("approach", "e", e, x.len())?;
+            reference::approach(rate, front("approach", "x", x, len)?, e);
+        }
+        Ok(())
+    }
 }

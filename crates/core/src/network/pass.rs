@@ -11,7 +11,7 @@ use crate::arguments::{
 };
 use crate::device::{Device, LinearBackwardUpdate, Parameter, Updates};
 use crate::random::purpose;
-use crate::shape::DropoutShape;
+use crate::shape::{BatchNormShape, DropoutShape};
 use crate::{Result, Sgd};
 
 /// Called after each phase of a step.
@@ -61,10 +61,18 @@ impl<D: Device> Network<D> {
                     let [w, b, mean, variance] = batchnorm_parameters(parameters);
                     let (y, trained) = (&mut outputs[0], w.gradient.is_some());
                     let (w, b, mean, variance) = (&w.value, &b.value, &mut mean.value, &mut variance.value);
-                    if micro.is_some() && trained {
+                    if let (Some(micro), true) = (micro, trained) {
                         let statistics = &mut self.statistics[i];
+                        // With several shards the running statistics follow when the step is complete.
+                        let (momentum, mean, variance) = match &mut self.sharding {
+                            Some(sharding) => {
+                                let [mean, variance] = &mut sharding.moments[micro.slot.number][i];
+                                (1.0, mean, variance)
+                            }
+                            None => (s.momentum, mean, variance),
+                        };
                         device.batchnorm_forward(BatchNormForward {
-                            shape: &s,
+                            shape: &BatchNormShape { momentum, ..s },
                             x,
                             w,
                             b,
@@ -145,12 +153,12 @@ impl<D: Device> Network<D> {
             profiler(Phase::Backward(planned.index as usize))?;
         }
         let Some(optimizer) = optimizer else { return Ok(()) };
-        self.update(n, optimizer)?;
+        self.update_parameters(n, optimizer)?;
         profiler(Phase::Update)
     }
 
     /// Updates the parameters that the backward pass has not updated.
-    fn update(&mut self, n: usize, optimizer: &Sgd) -> Result<()> {
+    pub(super) fn update_parameters(&mut self, n: usize, optimizer: &Sgd) -> Result<()> {
         let (device, updated, parameters) = (&*self.device, &self.updated, &mut self.parameters);
         let (activations, gradients) = (&self.activations, &self.gradients);
         let deferred = self
@@ -211,7 +219,7 @@ impl<D: Device> Backward<'_, D> {
     /// dx from dy, unless the layer is the `last` of the pass, whose dx nobody needs; the gradients of its parameters.
     fn layer(&mut self, planned: &PlannedLayer, last: bool, dy: &mut D::Buffer, dx: &mut D::Buffer) -> Result<()> {
         let &PlannedLayer { ref layer, index, weight, input, auxiliary, masks_input, .. } = planned;
-        let (device, n, accumulate) = (self.device, self.n, self.micro.first_image > 0);
+        let (device, n, accumulate) = (self.device, self.n, self.micro.slot.accumulate);
         let x = &self.activations[input];
         let output = planned.masks.then(|| &self.activations[input + usize::from(!layer.in_place())]);
         let mask = masks_input.then_some(x);

@@ -27,6 +27,12 @@ pub(super) enum StepKey {
         update: Option<bool>,
         mixed: bool,
     },
+    /// An update by the gradients of several shards.
+    Update {
+        /// Of the step.
+        images: usize,
+        decay_all: bool,
+    },
     Infer {
         images: usize,
         /// Whether the average is in the place of the weights.
@@ -153,12 +159,13 @@ impl<D: Device> Network<D> {
     /// Forward and backward over the micro-batch that was loaded; with an `optimizer`, which the step's last micro-batch
     /// needs, the update of the parameters too.
     ///
-    /// The first micro-batch of a step (`micro.first_image` = 0) replaces the gradients, the others add to them. Losses and
-    /// correct predictions are added to [`Network::metrics`]. A device that queues its work returns at once; errors of its
-    /// kernels come with a later call. On other devices a step whose loss is not finite updates nothing.
+    /// Its gradients replace those that are there or are added to them, as `micro.slot` says. Losses and correct predictions are
+    /// added to [`Network::metrics`]. A device that queues its work returns at once; errors of its kernels come with a later
+    /// call. On other devices a step whose loss is not finite updates nothing.
     ///
     /// # Errors
-    /// No batch was loaded; a network for inference; the device's.
+    /// No batch was loaded; a network for inference; a slot beyond those of [`Network::shard`], or with several shards an
+    /// optimizer, which is [`Network::update`]'s; the device's.
     pub fn step(&mut self, micro: &MicroBatch, optimizer: Option<&Sgd>) -> Result<()> {
         let key = StepKey::Train {
             images: self.loaded,
@@ -191,14 +198,18 @@ impl<D: Device> Network<D> {
         })
     }
 
+    pub(super) fn check_trains(&self) -> Result<()> {
+        if self.trains() {
+            return Ok(());
+        }
+        let message = "the network was made for inference and has no memory for gradients".into();
+        Err(Error::Device { device: self.device.name(), message })
+    }
+
     fn begin_step(&mut self, micro: &MicroBatch, optimizer: Option<&Sgd>) -> Result<()> {
         self.check_batch(self.loaded)?;
-        if !self.trains() {
-            return Err(Error::Device {
-                device: self.device.name(),
-                message: "the network was made for inference and has no memory for gradients".into(),
-            });
-        }
+        self.check_trains()?;
+        self.check_slot(&micro.slot, optimizer.is_some())?;
         // Where it costs no waiting, a step's micro-batches are added up before they join the sums.
         if micro.first_image == 0
             && let Some(metrics) = self.poll_metrics()?
@@ -210,6 +221,18 @@ impl<D: Device> Network<D> {
     }
 
     fn eager_step(&mut self, micro: &MicroBatch, optimizer: Option<&Sgd>, profiler: &mut Profiler<'_>) -> Result<()> {
+        self.swap_gradients(micro.slot.array);
+        let computed = self.forward_and_backward(micro, optimizer, profiler);
+        self.swap_gradients(micro.slot.array);
+        computed.and_then(|()| self.add_sums(&micro.slot))
+    }
+
+    fn forward_and_backward(
+        &mut self,
+        micro: &MicroBatch,
+        optimizer: Option<&Sgd>,
+        profiler: &mut Profiler<'_>,
+    ) -> Result<()> {
         let n = self.loaded;
         self.forward(n, Some(micro), profiler)?;
         let classes = self.architecture.classes;
@@ -265,7 +288,7 @@ impl<D: Device> Network<D> {
     }
 
     /// Does `work`, which launches the same for equal keys: as a graph from the second time on.
-    fn run(&mut self, key: StepKey, work: &dyn Fn(&mut Self) -> Result<()>) -> Result<()> {
+    pub(super) fn run(&mut self, key: StepKey, work: &dyn Fn(&mut Self) -> Result<()>) -> Result<()> {
         if !self.use_cuda_graph {
             return work(self);
         }

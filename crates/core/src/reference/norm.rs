@@ -59,6 +59,11 @@ pub fn batchnorm_forward<T: Element>(a: BatchNormForward<'_, Slices<T>>) {
     for c in 0..s.channels {
         statistics[c] = mean[c];
         statistics[s.channels + c] = (variance[c] + T::from_f64(s.epsilon)).sqrt().recip();
+        if momentum == T::one() {
+            // Without the rounding of a difference.
+            (running_mean[c], running_variance[c]) = (mean[c], unbiased * variance[c]);
+            continue;
+        }
         running_mean[c] += momentum * (mean[c] - running_mean[c]);
         running_variance[c] += momentum * (unbiased * variance[c] - running_variance[c]);
     }

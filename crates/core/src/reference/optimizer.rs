@@ -15,7 +15,12 @@ pub fn sgd<T: Element>(optimizer: &Sgd, weight: &mut [T], gradient: &[T], moment
 
 /// See [`Operators::ema`](crate::device::Operators::ema), for one parameter.
 pub fn ema<T: Element>(decay: f64, weight: &[T], average: &mut [T]) {
-    let rate = T::from_f64(1.0 - decay);
+    approach(1.0 - decay, weight, average);
+}
+
+/// See [`Operators::approach`](crate::device::Operators::approach), for one pair.
+pub fn approach<T: Element>(rate: f64, weight: &[T], average: &mut [T]) {
+    let rate = T::from_f64(rate);
     for (e, &w) in average.iter_mut().zip(weight) {
         *e += rate * (w - *e);
     }

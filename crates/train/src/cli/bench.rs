@@ -209,7 +209,7 @@ fn on<D: Device<Element = f32>, E>(
     product: usize,
 ) -> anyhow::Result<Measured> {
     let (batch, size) = (config.batch_size, architecture.image_size);
-    memory::fits(&*device, &architecture, batch, Use::Training { average: false })?;
+    memory::fits(&*device, &architecture, batch, Use::Training { average: false, shards: 1, sums: 0 })?;
     let peak = peak(&*device, product, seconds.min(1.0))?;
     let (layers, arch) = (architecture.trace()?, architecture.name.clone());
     let pixels = (0..batch * architecture.image_len()).map(|i| (i % 251) as u8).collect();
@@ -222,7 +222,8 @@ fn on<D: Device<Element = f32>, E>(
     let dataset = DeviceDataset::new(&network, &split, config.transforms(), &preprocess)?;
     // As in `train`, by epochs of one batch. On the host the one that is ready stands for those of the loader's threads.
     let source = |network: &Network<D>, epoch| -> anyhow::Result<_> {
-        let mut source = BatchSource::train(network, config, preprocess, &split, dataset.as_ref(), epoch, 0)?;
+        let (dataset, shards) = (dataset.as_ref(), config.shards_of_steps()?);
+        let mut source = BatchSource::train(network, config, preprocess, &split, dataset, shards, (epoch, 0))?;
         source.advance()?;
         Ok(source)
     };

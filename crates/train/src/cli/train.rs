@@ -165,6 +165,12 @@ pub struct Args {
     /// of the N batches by itself.
     #[arg(long, value_name = "N", help_heading = "Optimiser")]
     accumulate: Option<usize>,
+    /// Add the gradients of N parts of a step by a binary tree [default: 0]
+    ///
+    /// A power of two. 0: one part per process, so 1 without mpirun. The result depends on N, but not on how many processes
+    /// compute the parts. Batch norm, MixUp and CutMix work on each part by itself.
+    #[arg(long, value_name = "N", help_heading = "Optimiser")]
+    shards: Option<usize>,
     /// Learning rate [default: 0.01]
     #[arg(long, value_name = "RATE", help_heading = "Optimiser")]
     lr: Option<f64>,
@@ -454,6 +460,7 @@ mod tests {
             epochs: 4,
             batch_size: 5,
             accumulate: 6,
+            shards: 4,
             lr: 0.125,
             lr_features: Some(0.0625),
             momentum: 0.75,

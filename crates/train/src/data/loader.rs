@@ -5,11 +5,13 @@
 //! or, as floats, RandAugmented, a thread pool shares the images of a batch; images in memory at the right size take a few
 //! microseconds each, for which one thread is enough. A dropped [`Batch`] returns its buffers, which are reused.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use alexnet_core::network::Shards;
 use alexnet_core::random::Philox;
 use alexnet_core::reference::{rand_augment, sample};
 use rayon::prelude::*;
@@ -17,7 +19,7 @@ use rayon::prelude::*;
 use super::augment::resized_crop::resize_box;
 use super::augment::{MEAN, Normalize, STD, SampledTransform, TransformConfig, crop_and_flip};
 use super::error::{DataError, Result};
-use super::order::{self, Draw};
+use super::order::{self, Draw, Planned};
 use super::preprocess::{Fit, Preprocess};
 use super::split::Split;
 
@@ -43,8 +45,11 @@ pub struct LoaderOptions {
     pub seed: u64,
     /// The epoch, from 0; order and augmentation depend on it.
     pub epoch: u32,
-    /// Number of batches to skip: those done before a run was interrupted.
-    pub first_batch: usize,
+    /// How the steps of training are divided; plain batches in order if `None`. `batch_size` is then the largest micro-batch.
+    pub shards: Option<Shards>,
+    /// Which batches are made, by their number in the epoch: not those done before a run was interrupted, nor those that another
+    /// process makes.
+    pub numbers: Range<usize>,
     /// Threads that decode and resize; 0: all cores.
     pub threads: usize,
 }
@@ -60,7 +65,8 @@ impl Default for LoaderOptions {
             transforms: TransformConfig::NONE,
             seed: 0,
             epoch: 0,
-            first_batch: 0,
+            shards: None,
+            numbers: 0..usize::MAX,
             threads: 0,
         }
     }
@@ -148,8 +154,8 @@ pub struct Loader<T: PixelValue = f32> {
     receiver: Option<Receiver<Result<Batch<T>>>>,
     thread: Option<JoinHandle<()>>,
     cancelled: Arc<AtomicBool>,
-    batches: usize,
-    next: usize,
+    /// Batches that are left.
+    left: usize,
     waited: std::time::Duration,
 }
 
@@ -180,7 +186,8 @@ impl<T: PixelValue> Loader<T> {
                 return Err(DataError::Setting { what, value: "0".into(), expected: "at least 1" });
             }
         }
-        let batches = split.len().div_ceil(options.batch_size);
+        let planned = order::batches(split.len(), &options);
+        let left = planned.len();
         let (sender, receiver) = sync_channel(PREFETCH);
         let (back, returned) = sync_channel(PREFETCH + 2);
         let cancelled = Arc::new(AtomicBool::new(false));
@@ -198,7 +205,6 @@ impl<T: PixelValue> Loader<T> {
                     .map_err(|error| DataError::Thread(error.to_string()))
             })
             .transpose()?;
-        let next = options.first_batch.min(batches);
         let maker = Maker {
             split: split.clone(),
             order: order::draws(split.labels(), &options),
@@ -210,21 +216,15 @@ impl<T: PixelValue> Loader<T> {
         };
         let thread = std::thread::Builder::new()
             .name("loader".into())
-            .spawn(move || maker.run(next..batches, pool.as_ref(), &sender, &back, &returned))
+            .spawn(move || maker.run(&planned, pool.as_ref(), &sender, &back, &returned))
             .map_err(|error| DataError::Thread(error.to_string()))?;
         Ok(Loader {
             receiver: Some(receiver),
             thread: Some(thread),
             cancelled,
-            batches,
-            next,
+            left,
             waited: std::time::Duration::ZERO,
         })
-    }
-
-    /// Number of batches in the whole epoch, including skipped ones.
-    pub fn batches(&self) -> usize {
-        self.batches
     }
 
     /// Total time that [`Loader::next`] waited for batches: what loading costs the training.
@@ -237,7 +237,7 @@ impl<T: PixelValue> Iterator for Loader<T> {
     type Item = Result<Batch<T>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.next >= self.batches {
+        if self.left == 0 {
             return None;
         }
         let start = std::time::Instant::now();
@@ -245,18 +245,18 @@ impl<T: PixelValue> Iterator for Loader<T> {
         self.waited += start.elapsed();
         match received {
             Ok(Ok(batch)) => {
-                self.next += 1;
+                self.left -= 1;
                 Some(Ok(batch))
             }
             other => {
-                self.next = self.batches;
+                self.left = 0;
                 Some(other.unwrap_or_else(|_| Err(DataError::Thread("it ended before the epoch did".into()))))
             }
         }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (0, Some(self.batches - self.next))
+        (0, Some(self.left))
     }
 }
 
@@ -288,16 +288,16 @@ thread_local! {
 impl Maker {
     fn run<T: PixelValue>(
         &self,
-        batches: std::ops::Range<usize>,
+        planned: &[Planned],
         pool: Option<&rayon::ThreadPool>,
         sender: &SyncSender<Result<Batch<T>>>,
         back: &SyncSender<Buffers<T>>,
         returned: &Receiver<Buffers<T>>,
     ) {
-        for index in batches {
+        for Planned { number, images } in planned {
             let mut buffers = returned.try_recv().unwrap_or_default();
-            let result = self.fill(index, pool, &mut buffers).map(|()| Batch {
-                index,
+            let result = self.fill(images.clone(), pool, &mut buffers).map(|()| Batch {
+                index: *number,
                 count: buffers.labels.len(),
                 buffers,
                 back: back.clone(),
@@ -311,15 +311,14 @@ impl Maker {
 
     fn fill<T: PixelValue>(
         &self,
-        index: usize,
+        planned: Range<usize>,
         pool: Option<&rayon::ThreadPool>,
         buffers: &mut Buffers<T>,
     ) -> Result<()> {
-        let first = index * self.options.batch_size;
         let image = self.options.image_size * self.options.image_size * 3;
         let Buffers { images, labels, draws } = buffers;
         draws.clear();
-        draws.extend(&self.order[first..self.order.len().min(first + self.options.batch_size)]);
+        draws.extend(&self.order[planned]);
         labels.clear();
         labels.extend(draws.iter().map(|draw| self.split.labels()[draw.index as usize]));
         images.resize(draws.len() * image, T::default());

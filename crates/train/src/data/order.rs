@@ -9,6 +9,8 @@
 //! class. The words of all passes, class by class, are those of BALANCE in sequence; the whole is then put in the order
 //! of `shuffled`.
 
+use std::ops::Range;
+
 use alexnet_core::random::{Philox, below, purpose};
 pub use alexnet_core::shape::Draw;
 use serde::{Deserialize, Serialize};
@@ -26,6 +28,38 @@ pub enum Balance {
     Sampler,
     /// Give the images of small classes more weight in the loss
     Weights,
+}
+
+/// A batch of an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Its number in the epoch, from 0.
+    pub number: usize,
+    /// Its images, by their place in the epoch's order.
+    pub images: Range<usize>,
+}
+
+/// The batches of an epoch of `images` images that a loader's options ask for, in order: of [`LoaderOptions::batch_size`] images
+/// each, or the micro-batches of this process with [`LoaderOptions::shards`], whose number is that of their step times
+/// [`Shards::slots`](alexnet_core::network::Shards::slots) plus that of their slot.
+pub fn batches(images: usize, options: &LoaderOptions) -> Vec<Planned> {
+    let mut planned = Vec::new();
+    match &options.shards {
+        Some(shards) => {
+            for (step, first) in (0..images).step_by(shards.step_images()).enumerate() {
+                planned.extend(shards.pieces(shards.step_images().min(images - first)).map(|piece| Planned {
+                    number: step * shards.slots() + piece.slot.number,
+                    images: first + piece.images.start..first + piece.images.end,
+                }));
+            }
+        }
+        None => planned.extend((0..images).step_by(options.batch_size).enumerate().map(|(number, first)| Planned {
+            number,
+            images: first..images.min(first + options.batch_size),
+        })),
+    }
+    planned.retain(|planned| options.numbers.contains(&planned.number));
+    planned
 }
 
 /// The order that a loader's options ask for.

@@ -1,6 +1,6 @@
 //! Where batches come from: a loader's, of floats or of bytes, or the device itself out of a data set that lies on it.
 
-use alexnet_core::network::Images;
+use alexnet_core::network::{Images, Shards};
 use alexnet_core::random::Philox;
 use alexnet_core::shape::Draw;
 use alexnet_core::{Device, Network};
@@ -10,6 +10,7 @@ use super::error::Result;
 use super::memory;
 use crate::data::augment::TransformConfig;
 use crate::data::mix::MixConfig;
+use crate::data::order::Planned;
 use crate::data::{Balance, Batch, Loader, LoaderOptions, PixelValue, Preprocess, Split, order};
 
 /// A split's images on the device, in bytes (images, S, S, 3).
@@ -70,17 +71,16 @@ enum Source<'a, D: Device> {
         dataset: &'a DeviceDataset<D>,
         split: &'a Split,
         order: Vec<Draw>,
-        batch_size: usize,
-        /// Where in `order` the batch at hand starts and ends.
-        start: usize,
-        end: usize,
-        /// Of the batch at hand.
+        batches: std::vec::IntoIter<Planned>,
+        /// The batch at hand, and its labels.
+        batch: Option<Planned>,
         labels: Vec<u32>,
     },
 }
 
 impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
-    /// The training batches of `epoch` from batch `first` on: shuffled, transformed and mixed as the settings say.
+    /// The training batches of an epoch from one of its steps on, both from 0, as `shards` divide them: shuffled, transformed
+    /// and mixed as the settings say.
     ///
     /// # Errors
     /// Threads that cannot be started; the device's.
@@ -90,11 +90,11 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
         preprocess: Preprocess,
         split: &'a Split,
         dataset: Option<&'a DeviceDataset<D>>,
-        epoch: u32,
-        first: usize,
+        shards: Shards,
+        (epoch, step): (u32, usize),
     ) -> Result<Self> {
         let options = LoaderOptions {
-            batch_size: config.batch_size,
+            batch_size: shards.max_batch(),
             image_size: network.architecture().image_size,
             preprocess,
             shuffle: !config.no_shuffle,
@@ -102,7 +102,8 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
             transforms: config.transforms(),
             seed: config.seed,
             epoch,
-            first_batch: first,
+            shards: Some(shards),
+            numbers: step * shards.slots()..usize::MAX,
             threads: config.thread_count(),
         };
         Self::new(options, config.mix_config(), split, dataset, network.device().memory()?.is_some())
@@ -135,12 +136,12 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
         dataset: Option<&'a DeviceDataset<D>>,
         bytes: bool,
     ) -> Result<Self> {
-        let LoaderOptions { batch_size, preprocess, transforms, seed, epoch, first_batch, .. } = options;
+        let LoaderOptions { preprocess, transforms, seed, epoch, .. } = options;
         let source = match dataset {
             Some(dataset) => {
                 let order = order::draws(split.labels(), &options);
-                let end = first_batch * batch_size;
-                Source::Device { dataset, split, order, batch_size, start: end, end, labels: Vec::new() }
+                let batches = order::batches(split.len(), &options).into_iter();
+                Source::Device { dataset, split, order, batches, batch: None, labels: Vec::new() }
             }
             None if bytes => Source::Bytes { loader: Loader::bytes(split, options)?, batch: None },
             None => Source::Host { loader: Loader::new(split, options)?, batch: None },
@@ -156,11 +157,12 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
         match &mut self.source {
             Source::Host { loader, batch } => next(loader, batch),
             Source::Bytes { loader, batch } => next(loader, batch),
-            Source::Device { split, order, batch_size, start, end, labels, .. } => {
-                *start = *end;
-                *end = (*start + *batch_size).min(order.len());
+            Source::Device { split, order, batches, batch, labels, .. } => {
+                *batch = batches.next();
                 labels.clear();
-                labels.extend(order[*start..*end].iter().map(|draw| split.labels()[draw.index as usize]));
+                if let Some(Planned { images, .. }) = batch {
+                    labels.extend(order[images.clone()].iter().map(|draw| split.labels()[draw.index as usize]));
+                }
                 Ok(labels.len())
             }
         }
@@ -203,12 +205,14 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
                 network.load_bytes(Images::Batch(batch.images()), &shape, batch.draws(), batch.labels())?;
                 batch.index
             }
-            Source::Host { batch: None, .. } | Source::Bytes { batch: None, .. } => return Ok(()),
-            Source::Device { dataset, order, batch_size, start, end, labels, .. } => {
+            Source::Device { dataset, order, batch: Some(batch), labels, .. } => {
                 let images = Images::Dataset { images: &dataset.images, len: dataset.len };
-                network.load_bytes(images, &shape(self.transforms), &order[*start..*end], labels)?;
-                start / batch_size
+                network.load_bytes(images, &shape(self.transforms), &order[batch.images.clone()], labels)?;
+                batch.number
             }
+            Source::Host { batch: None, .. }
+            | Source::Bytes { batch: None, .. }
+            | Source::Device { batch: None, .. } => return Ok(()),
         };
         match self.mix.draw(&philox, self.epoch, index as u32, side) {
             Some(mix) => Ok(network.mix(mix, self.labels())?),

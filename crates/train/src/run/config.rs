@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use alexnet_core::alexnet::Variant;
+use alexnet_core::network::Shards;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
@@ -124,6 +125,9 @@ pub struct Config {
     pub batch_size: usize,
     /// Micro-batches per update.
     pub accumulate: usize,
+    /// Parts of a step whose gradients are added by a binary tree; 0: one per process.
+    #[serde(skip_serializing_if = "is_one")]
+    pub shards: usize,
     /// Learning rate.
     pub lr: f64,
     /// Learning rate of the layers `features.*`; `lr` if `None`.
@@ -208,6 +212,7 @@ impl Default for Config {
             epochs: 100,
             batch_size: 128,
             accumulate: 1,
+            shards: 0,
             lr: 0.01,
             lr_features: None,
             momentum: 0.9,
@@ -287,6 +292,10 @@ impl Config {
         // Before this one, the orientation was not looked at: a resumed run goes on with the same pixels.
         if !has("exif") {
             config.exif = Exif::Ignore;
+        }
+        // One is not written: the settings are then those of before this key existed.
+        if !has("shards") {
+            config.shards = 1;
         }
         Ok(config)
     }
@@ -402,6 +411,14 @@ impl Config {
         }
     }
 
+    /// How every step is divided, in one process.
+    ///
+    /// # Errors
+    /// [`Error::Core`] for a number of shards that [`Config::validate`] refuses.
+    pub fn shards_of_steps(&self) -> Result<Shards> {
+        Ok(Shards::new(self.shards.max(1), self.batch_size, self.accumulate)?)
+    }
+
     /// Updates per epoch of `images` images.
     pub fn epoch_steps(&self, images: usize) -> usize {
         images.div_ceil(self.batch_size * self.accumulate)
@@ -459,6 +476,10 @@ impl Config {
 pub fn threads(wanted: usize) -> usize {
     let cores = std::thread::available_parallelism().ok().map(usize::from);
     if wanted == 0 { cores.unwrap_or(1) } else { cores.map_or(wanted, |cores| wanted.min(cores)) }
+}
+
+fn is_one(shards: &usize) -> bool {
+    *shards == 1
 }
 
 /// Settings with `checkpoint-every` where older ones have `save-every`: seconds, or 0 for the end of an epoch.

@@ -52,11 +52,16 @@ pub enum Use {
     Training {
         /// Whether with a moving average of the weights.
         average: bool,
+        /// How many parts a batch is divided into.
+        shards: usize,
+        /// Arrays as large as the gradients, besides them, for the sums of the parts.
+        sums: usize,
     },
 }
 
-/// Plans the memory for batches of `batch` images and checks that it is free: the device's memory, or the machine's for a
-/// device without memory of its own. Returns the plan and the free bytes, where they are known.
+/// Plans the memory for batches of `batch` images, with several shards divided among them, and checks that it is free: the
+/// device's memory, or the machine's for a device without memory of its own. Returns the plan and the free bytes, where they are
+/// known.
 ///
 /// # Errors
 /// [`Error::Memory`] with the largest batch that fits; a layer without output; the device's.
@@ -66,12 +71,17 @@ pub fn fits<D: Device>(
     batch: usize,
     purpose: Use,
 ) -> Result<(MemoryPlan, Option<u64>)> {
-    let (training, average) = (purpose != Use::Inference, purpose == Use::Training { average: true });
+    let (training, average, shards, sums) = match purpose {
+        Use::Inference => (false, false, 1, 0),
+        Use::Training { average, shards, sums } => (true, average, shards, sums as u64),
+    };
     let own = device.memory()?;
     let free = own.map(|(free, _)| free).or_else(available);
     let layers = architecture.trace()?;
-    let plan = |batch| -> Result<MemoryPlan> {
+    let plan = |batch: usize| -> Result<MemoryPlan> {
+        let batch = batch.div_ceil(shards);
         let mut plan = architecture.memory(batch, device.storage(), training)?;
+        plan.gradients += sums * plan.momentum;
         plan.average = if average { plan.parameters } else { 0 };
         // The loader's batches are in the same memory, and so is the rest of the process; a device with memory of its own
         // has the buffers through which they come.
@@ -182,7 +192,7 @@ mod tests {
     fn the_cpu_shares_its_memory_with_the_loader() {
         let network = architecture(Variant::Torchvision, Options::new(224, 10));
         let device = alexnet_core::Cpu::new(1).unwrap();
-        let (plan, _) = fits(&device, &network, 2, Use::Training { average: false }).unwrap();
+        let (plan, _) = fits(&device, &network, 2, Use::Training { average: false, shards: 1, sums: 0 }).unwrap();
         let layers = network.memory(2, Storage::uniform(4), true).unwrap().activations;
         // Five batches of two images, as floats, their labels, and which they are.
         assert_eq!(plan.activations - layers, 5 * 2 * (224 * 224 * 3 * 4 + 4 + 8));

@@ -6,7 +6,7 @@
 use std::thread;
 use std::time::Instant;
 
-use alexnet_core::network::{Metrics, MicroBatch};
+use alexnet_core::network::{Metrics, MicroBatch, Piece};
 use alexnet_core::random::Philox;
 use alexnet_core::{Device, Network, Sgd};
 
@@ -235,8 +235,8 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             return Ok(true);
         }
         let (epoch, dataset) = (self.progress.epoch as u32, epochs.datasets.train.as_ref());
-        let (network, first) = (&self.network, self.progress.step_in_epoch * config.accumulate);
-        let mut batches = BatchSource::train(network, config, self.preprocess, split, dataset, epoch, first)?;
+        let (network, shards, first) = (&self.network, config.shards_of_steps()?, self.progress.step_in_epoch);
+        let mut batches = BatchSource::train(network, config, self.preprocess, split, dataset, shards, (epoch, first))?;
         // Running sums continue from their values: when they are read makes no difference to their bits.
         self.network.set_metrics(Metrics { loss: self.progress.loss_sum, correct: self.progress.correct })?;
         // Images whose loss is known.
@@ -304,12 +304,13 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         whole.min(self.dataset.train.len() - self.progress.step_in_epoch * whole)
     }
 
-    fn micro(&self, first_image: usize, step_images: usize) -> MicroBatch {
+    fn micro(&self, piece: &Piece, step_images: usize) -> MicroBatch {
         MicroBatch {
             philox: Philox::new(self.config.seed),
             step: self.progress.step as u32,
-            first_image,
+            first_image: piece.images.start,
             step_images,
+            slot: piece.slot,
             smoothing: self.config.label_smoothing,
         }
     }
@@ -331,14 +332,14 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
 
     /// One update from its micro-batches, queued. Returns how many images it had.
     fn step(&mut self, batches: &mut BatchSource<'_, D>, learning_rate: f64) -> Result<usize> {
-        let images = self.images_of_step();
+        let (shards, images, sgd) = (self.config.shards_of_steps()?, self.images_of_step(), self.sgd(learning_rate));
         // A picture may be broken after some micro-batches of the step, which is then repeated when the run is resumed.
-        let before = match self.config.accumulate > 1 && self.dataset.train.pixels().is_none() {
+        let before = match shards.slots() > 1 && self.dataset.train.pixels().is_none() {
             true => Some(self.statistics()?),
             false => None,
         };
         let mut done = 0;
-        while done < images {
+        for piece in shards.pieces(images) {
             let loaded = match batches.advance() {
                 Ok(0) => Err(DataError::Thread("it ended before the epoch did".into()).into()),
                 loaded => loaded,
@@ -351,9 +352,12 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
                 (loaded, _) => loaded?,
             };
             batches.load(&mut self.network)?;
-            let sgd = (done + loaded >= images).then(|| self.sgd(learning_rate));
-            self.network.step(&self.micro(done, images), sgd.as_ref())?;
             done += loaded;
+            let updates = shards.count() == 1 && done >= images;
+            self.network.step(&self.micro(&piece, images), updates.then_some(&sgd))?;
+        }
+        if shards.count() > 1 {
+            self.network.update(self.progress.step as u32, images, &sgd)?;
         }
         self.average()?;
         Ok(images)

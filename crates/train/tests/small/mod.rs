@@ -137,7 +137,9 @@ pub fn go_on<D: Device<Element = f32>>(
     stop: &Stop,
     watch: &mut Watch,
 ) -> Result<(Outcome, State), Error> {
-    let mut network = Network::new(device, architecture_of(config), config.batch_size, true)?;
+    let shards = config.shards_of_steps()?;
+    let mut network = Network::new(device, architecture_of(config), shards.max_batch(), true)?;
+    network.shard(shards)?;
     let resumes = path.join("last.safetensors").exists();
     let (folder, progress) = if resumes {
         let folder = RunFolder::reopen(path)?;

@@ -74,6 +74,11 @@ pub fn forward(
         let (mean, variance) = (all[c], all[s.channels + c] / rows);
         let inverse = 1.0 / (variance + s.epsilon as f32).sqrt();
         (statistics[c], statistics[s.channels + c], scale[c]) = (mean, inverse, affine.w[c] * inverse);
+        if momentum == 1.0 {
+            // Without the rounding of a difference.
+            (running_mean[c], running_variance[c]) = (mean, unbiased * variance);
+            continue;
+        }
         running_mean[c] += momentum * (mean - running_mean[c]);
         running_variance[c] += momentum * (unbiased * variance - running_variance[c]);
     }

@@ -13,19 +13,23 @@ const CHUNK: usize = 64 << 10;
 
 /// See [`Operators::ema`](crate::device::Operators::ema).
 pub fn run(context: &Context, decay: f64, parameters: &mut [Parameter<Array<f32>>]) {
-    let rate = (1.0 - decay) as f32;
     for parameter in parameters {
-        let Some(average) = &mut parameter.average else { continue };
-        let len = parameter.value.len().min(average.len());
-        let average = SyncPtr(average.as_mut_slice().as_mut_ptr());
-        let value = &parameter.value;
-        context.pool.run(len.div_ceil(CHUNK), |task, _| {
-            let start = task * CHUNK;
-            let n = CHUNK.min(len - start);
-            // SAFETY: each task has its own parameters.
-            update(context.level, rate, unsafe { average.slice_mut(start, n) }, &value[start..start + n]);
-        });
+        if let Some(average) = &mut parameter.average {
+            approach(context, (1.0 - decay) as f32, average.as_mut_slice(), &parameter.value);
+        }
     }
+}
+
+/// See [`Operators::approach`](crate::device::Operators::approach), for one pair.
+pub fn approach(context: &Context, rate: f32, average: &mut [f32], value: &[f32]) {
+    let len = value.len().min(average.len());
+    let average = SyncPtr(average.as_mut_ptr());
+    context.pool.run(len.div_ceil(CHUNK), |task, _| {
+        let start = task * CHUNK;
+        let n = CHUNK.min(len - start);
+        // SAFETY: each task has its own parameters.
+        update(context.level, rate, unsafe { average.slice_mut(start, n) }, &value[start..start + n]);
+    });
 }
 
 dispatch! {

@@ -424,4 +424,30 @@ impl Operators for Cpu {
         ema::run(&self.context, decay, parameters);
         Ok(())
     }
+
+    fn add_floats<'a>(&self, pairs: &mut dyn Iterator<Item = (&'a mut Array<f32>, &'a Array<f32>)>) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
+        for (y, x) in pairs {
+            let (x, y) = (front("add_floats", "x", x, y.len())?, front_mut("add_floats", "y", y.as_mut_slice(), x.len())?);
+            add::run(&self.context, x, false, y);
+        }
+        Ok(())
+    }
+
+    fn approach<'a>(
+        &self,
+        rate: f64,
+        pairs: &mut dyn Iterator<Item = (&'a mut Array<f32>, &'a Array<f32>)>,
+    ) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
+        for (e, x) in pairs {
+            let (x, e) = (front("approach", "x", x, e.len())?, front_mut("approach", "e", e.as_mut_slice(), x.len())?);
+            ema::approach(&self.context, rate as f32, e, x);
+        }
+        Ok(())
+    }
 }

@@ -124,8 +124,10 @@ fn architecture(config: &Config, classes: usize) -> anyhow::Result<Architecture>
 /// Trains on a device.
 fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::Result<Outcome> {
     let Start { config, out, resumed, accept_data_changes, stop } = start;
-    let average = config.ema > 0.0;
-    memory::fits(&*device, &architecture(&config, 10)?, config.batch_size, memory::Use::Training { average })?;
+    let shards = config.shards_of_steps()?;
+    let (average, sums) = (config.ema > 0.0, shards.arrays());
+    let purpose = memory::Use::Training { average, shards: shards.count(), sums };
+    memory::fits(&*device, &architecture(&config, 10)?, config.batch_size, purpose)?;
     let mut weights = match (&config.init, &resumed) {
         (Some(file), None) => Some(import::open(&checkpoint_of(Path::new(file))?, None).map_err(Error::from)?),
         _ => None,
@@ -140,13 +142,14 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
         preprocess = preprocess.measured(&dataset.train, config.image_size())?;
     }
     let architecture = architecture(&config, dataset.classes.len())?;
-    let (plan, free) = memory::fits(&*device, &architecture, config.batch_size, memory::Use::Training { average })?;
+    let (plan, free) = memory::fits(&*device, &architecture, config.batch_size, purpose)?;
     if let Some(Resumed { checkpoint, .. }) = &resumed {
         checkpoint.fits(&architecture)?;
     }
     let model = config.model();
-    let mut network = Network::new(device, architecture, config.batch_size, true)?;
+    let mut network = Network::new(device, architecture, shards.max_batch(), true)?;
     freeze(&mut network, &config)?;
+    network.shard(shards)?;
     match &resumed {
         Some(Resumed { checkpoint, .. }) => {
             if average {

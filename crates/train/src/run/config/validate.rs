@@ -50,6 +50,13 @@ impl Config {
                 return refuse(name, key, 0, "at least 1");
             }
         }
+        let shards = self.shards.max(1);
+        if !shards.is_power_of_two() {
+            return refuse(name, "shards", shards, "a power of two");
+        }
+        if shards > self.batch_size {
+            return refuse(name, "shards", shards, &format!("at most {}, {}", name("batch-size"), self.batch_size));
+        }
         if self.batch_size.checked_mul(self.accumulate).is_none_or(|images| images > u32::MAX as usize) {
             return refuse(name, "accumulate", self.accumulate, "batch-size times accumulate below 2^32");
         }
@@ -132,6 +139,9 @@ impl Config {
             ("whiten", self.whiten && self.init.is_some(), weights.clone()),
             ("identity", self.identity && self.init.is_some(), weights),
             ("batch-size", self.batch_size == 1 && self.model().batch_norm, "is 1, batch norm needs 2 or more".into()),
+            ("shards", self.shards > 1 && self.batch_size < 2 * self.shards && self.model().batch_norm, {
+                format!("is {}, but batch norm needs 2 or more images in each, {} has {}", self.shards, name("batch-size"), self.batch_size)
+            }),
             (
                 "replace-classifier",
                 self.replace_classifier && self.init.is_none(),

@@ -1,0 +1,166 @@
+//! Steps of several [shards](super::shards): the arrays that the sums of their gradients lie on, the moments of their batch norms,
+//! and the update when all of them are computed.
+
+use super::shards::{Shards, Slot};
+use super::step::StepKey;
+use super::Network;
+use crate::architecture::Operation;
+use crate::device::{Device, Parameter};
+use crate::{Error, Result, Sgd};
+
+/// What steps of several shards need.
+pub(super) struct Sharding<D: Device> {
+    pub shards: Shards,
+    /// Of each further array of the stack the gradients of all parameters, in their order.
+    sums: Vec<Vec<Option<D::Buffer>>>,
+    /// Of each [`Slot::number`] the mean and the unbiased variance of every batch norm.
+    pub moments: Vec<Vec<[D::Buffer; 2]>>,
+}
+
+impl<D: Device> Network<D> {
+    /// From here on a step has several shards: [`Network::step`] with each of [`Shards::pieces`], then [`Network::update`]. Allocates
+    /// the arrays for their sums. With one shard in one process nothing changes. Call it after [`Network::freeze`].
+    ///
+    /// # Errors
+    /// A network for smaller batches than [`Shards::max_batch`], or for inference; too little memory; the device's.
+    pub fn shard(&mut self, shards: Shards) -> Result<()> {
+        self.graphs.clear();
+        self.drop_sharding();
+        if shards.count() == 1 {
+            return Ok(());
+        }
+        self.check_batch(shards.max_batch())?;
+        self.check_trains()?;
+        let device = &*self.device;
+        let gradient = |parameter: &Parameter<D::Buffer>| {
+            parameter.gradient.is_some().then(|| device.gradients(&parameter.shape)).transpose()
+        };
+        let all = |_| self.parameters.iter().map(gradient).collect::<Result<_>>();
+        let sums = (0..shards.arrays()).map(all).collect::<Result<_>>()?;
+        let channels = self.layers.iter().filter_map(|planned| match planned.layer.operation(1) {
+            Operation::BatchNorm(shape) => Some(shape.channels),
+            _ => None,
+        });
+        let moments = |_| {
+            channels.clone().map(|channels| Ok([device.zeros(channels)?, device.zeros(channels)?])).collect::<Result<_>>()
+        };
+        let moments = (0..shards.slots()).map(moments).collect::<Result<_>>()?;
+        self.plan.gradients += shards.arrays() as u64 * self.plan.momentum;
+        self.sharding = Some(Sharding { shards, sums, moments });
+        Ok(())
+    }
+
+    fn drop_sharding(&mut self) {
+        if let Some(Sharding { sums, .. }) = self.sharding.take() {
+            self.plan.gradients -= sums.len() as u64 * self.plan.momentum;
+        }
+    }
+
+    /// The division of its steps, if they have several shards.
+    pub fn shards(&self) -> Option<Shards> {
+        self.sharding.as_ref().map(|sharding| sharding.shards)
+    }
+
+    /// The update at the end of a step of several shards, by the sum of the gradients of all its `images`; the running statistics
+    /// of batch norms follow the micro-batches in their order. On a device that does not queue a step whose loss is not finite
+    /// updates no parameter that is trained.
+    ///
+    /// # Errors
+    /// A network without [`Network::shard`]; the device's.
+    pub fn update(&mut self, step: u32, images: usize, optimizer: &Sgd) -> Result<()> {
+        let Some(shards) = self.shards() else {
+            let message = "a network without shards is updated by its step".into();
+            return Err(Error::Device { device: self.device.name(), message });
+        };
+        let key = StepKey::Update { images, decay_all: optimizer.decay_all };
+        let device = self.device.clone();
+        device.exclusive(&mut || {
+            self.device.begin_step(step, Some(optimizer))?;
+            self.run(key, &|network| {
+                network.follow_moments(&shards, images)?;
+                if network.poll_metrics()?.is_some_and(|metrics| !metrics.loss.is_finite()) {
+                    return Ok(());
+                }
+                network.updated.fill(false);
+                network.update_parameters(0, optimizer)
+            })
+        })
+    }
+
+    /// Whether a slot is one of the network's.
+    pub(super) fn check_slot(&self, slot: &Slot, updates: bool) -> Result<()> {
+        let (arrays, slots) = match &self.sharding {
+            Some(Sharding { sums, moments, .. }) => (sums.len(), moments.len()),
+            None => (0, usize::MAX),
+        };
+        let message = match () {
+            () if slot.array > arrays || slot.sums > slot.array || slot.number >= slots => {
+                format!("{slot:?} is not one of a network with {} arrays of gradients and {slots} slots", arrays + 1)
+            }
+            () if updates && self.sharding.is_some() => {
+                "a step of several shards is updated by `Network::update`, not with a micro-batch".into()
+            }
+            () => return Ok(()),
+        };
+        Err(Error::Device { device: self.device.name(), message })
+    }
+
+    /// Exchanges the arrays of the gradients with those of this number; 0 are the gradients themselves.
+    pub(super) fn swap_gradients(&mut self, array: usize) {
+        if let (Some(sharding), Some(array)) = (&mut self.sharding, array.checked_sub(1)) {
+            for (parameter, sum) in self.parameters.iter_mut().zip(&mut sharding.sums[array]) {
+                std::mem::swap(&mut parameter.gradient, sum);
+            }
+        }
+    }
+
+    /// Adds the last arrays in pairs, each to the one before it.
+    pub(super) fn add_sums(&mut self, slot: &Slot) -> Result<()> {
+        let Some(Sharding { sums, .. }) = &mut self.sharding else { return Ok(()) };
+        for array in (slot.array - slot.sums + 1..=slot.array).rev() {
+            let (before, own) = sums.split_at_mut(array - 1);
+            let from = own[0].iter().flatten();
+            match before.last_mut() {
+                Some(to) => self.device.add_floats(&mut to.iter_mut().flatten().zip(from))?,
+                None => {
+                    let gradients = self.parameters.iter_mut().filter_map(|parameter| parameter.gradient.as_mut());
+                    self.device.add_floats(&mut gradients.zip(from))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the running statistics of the batch norms that are trained towards the moments of the step's micro-batches.
+    fn follow_moments(&mut self, shards: &Shards, images: usize) -> Result<()> {
+        let Some(Sharding { moments, .. }) = &self.sharding else { return Ok(()) };
+        let layers = self.layers.iter().filter_map(|planned| match planned.layer.operation(1) {
+            Operation::BatchNorm(_) => Some((planned.weight, &planned.layer)),
+            _ => None,
+        });
+        for piece in shards.all_pieces(images) {
+            for ((weight, layer), moments) in layers.clone().zip(&moments[piece.slot.number]) {
+                let Operation::BatchNorm(shape) = layer.operation(piece.images.len()) else { continue };
+                let [own, _, mean, variance] = &mut self.parameters[weight..][..4] else { continue };
+                if own.gradient.is_some() {
+                    let running = [&mut mean.value, &mut variance.value];
+                    self.device.approach(shape.share(), &mut running.into_iter().zip(moments))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Frees the sums of parameters that are no longer trained.
+    pub(super) fn drop_frozen_sums(&mut self) {
+        let Some(Sharding { sums, .. }) = &mut self.sharding else { return };
+        let element = size_of::<D::Element>() as u64;
+        for sum in sums {
+            for (parameter, sum) in self.parameters.iter().zip(sum) {
+                if parameter.gradient.is_none() && sum.take().is_some() {
+                    self.plan.gradients -= parameter.len() as u64 * element;
+                }
+            }
+        }
+    }
+}
