@@ -1,5 +1,7 @@
 //! Launchers of `sgd.cu`, and the update that `gemm` fuses.
 
+use std::ops::Range;
+
 use alexnet_ops::{Scaler, Sgd};
 
 use crate::Kernels;
@@ -94,14 +96,30 @@ impl<'a> Parameters<'a> {
         v: &'a mut Array,
         copy: Option<&'a mut Array>,
     ) -> Result<()> {
-        w.expect(NAME, "w", Number::F32, len)?;
-        g.expect(NAME, "g", Number::F32, len)?;
-        v.expect(NAME, "v", Number::F32, len)?;
+        self.push_slice(0..len, group, w, (g, 0), v, copy)
+    }
+
+    /// Adds some elements of a parameter, of its momentum and of its copy, with as many of `g` from an element on. Both begin at
+    /// a multiple of four.
+    ///
+    /// # Errors
+    /// As [`Parameters::push`]; a beginning that is no multiple of four.
+    pub fn push_slice(
+        &mut self,
+        elements: Range<usize>,
+        group: ParameterGroup,
+        w: &'a mut Array,
+        g: (&'a Array, usize),
+        v: &'a mut Array,
+        copy: Option<&'a mut Array>,
+    ) -> Result<()> {
+        let (Range { start, end }, len) = (elements.clone(), elements.len());
+        let (w, v) = (w.floats(NAME, "w", elements.clone())?, v.floats(NAME, "v", elements)?);
+        let g = g.0.floats(NAME, "g", g.1..g.1 + len)?;
         if let Some(copy) = &copy {
-            copy.expect(NAME, "copy", copy.number(), len)?;
+            copy.expect(NAME, "copy", copy.number(), end)?;
         }
-        let copy = copy.map_or(0, |copy| copy.address());
-        let [w, g, v] = [w.address(), g.address(), v.address()];
+        let copy = copy.map_or(0, |copy| copy.address() + (start * copy.number().size()) as u64);
         let ParameterGroup { decays, rate: factor } = group;
         let decays = decays.into();
         self.0.push(len, |len, first_block| Entry { w, g, v, copy, len, first_block, decays, factor })
@@ -122,6 +140,15 @@ impl<'a> Tested<'a> {
         array.expect("sgd_test", "array", if float { Number::F32 } else { kernels.storage() }, len)?;
         let stored = u64::from(!float);
         self.0.push(len, |len, first_block| TestedEntry { p: array.address(), len, first_block, stored })
+    }
+
+    /// Adds some elements of an array of floats, from a multiple of four on.
+    ///
+    /// # Errors
+    /// As [`Tested::push`]; a beginning that is no multiple of four.
+    pub fn push_slice(&mut self, array: &'a Array, elements: Range<usize>) -> Result<()> {
+        let (p, len) = (array.floats("sgd_test", "array", elements.clone())?, elements.len());
+        self.0.push(len, |len, first_block| TestedEntry { p, len, first_block, stored: 0 })
     }
 }
 
@@ -213,6 +240,24 @@ impl Kernels {
         let mut words = [0f32; 4];
         self.read(from, &mut words)?;
         Ok(Scaler { scale: words[0], good_steps: words[1].to_bits(), skipped: words[3].to_bits() })
+    }
+
+    /// Whether [`Kernels::sgd_test`] has found a gradient that is not finite; waits for it.
+    ///
+    /// # Errors
+    /// An array of another type or too short; the driver's.
+    pub fn found(&self, scaler: &Array) -> Result<bool> {
+        let mut words = [0f32; 1];
+        self.read_at(scaler, 2, &mut words)?;
+        Ok(words[0].to_bits() != 0)
+    }
+
+    /// Notes in the scaler's state that another process has found one.
+    ///
+    /// # Errors
+    /// As [`Kernels::found`].
+    pub fn set_found(&self, scaler: &mut Array) -> Result<()> {
+        self.write_at(&[f32::from_bits(1)], scaler, 2)
     }
 
     /// Notes in the scaler's state whether an array has an infinity or a NaN: then updates change nothing until

@@ -1,7 +1,6 @@
 //! Launcher of `sum.cu`.
 
 use crate::Kernels;
-use crate::Number;
 use crate::array::Array;
 use crate::error::Result;
 use crate::launch::Grid;
@@ -29,14 +28,13 @@ unsafe impl table::Entry for Entry {
 pub struct Sums<'a>(Tables<'a, Entry>);
 
 impl<'a> Sums<'a> {
-    /// Adds a pair of arrays of `len` floats.
+    /// Adds a pair of `len` floats, of each array from an element on: a multiple of four, since packs are aligned.
     ///
     /// # Errors
-    /// An array that is too short or of another type.
-    pub fn push(&mut self, len: usize, y: &'a mut Array, x: &'a Array) -> Result<()> {
-        y.expect(NAME, "y", Number::F32, len)?;
-        x.expect(NAME, "x", Number::F32, len)?;
-        self.0.push(len, |len, first_block| Entry { y: y.address(), x: x.address(), len, first_block })
+    /// An array that is too short or of another type; a start that is no multiple of four.
+    pub fn push(&mut self, len: usize, y: (&'a mut Array, usize), x: (&'a Array, usize)) -> Result<()> {
+        let (y, x) = (y.0.floats(NAME, "y", y.1..y.1 + len)?, x.0.floats(NAME, "x", x.1..x.1 + len)?);
+        self.0.push(len, |len, first_block| Entry { y, x, len, first_block })
     }
 }
 

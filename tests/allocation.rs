@@ -1,7 +1,10 @@
 //! A step allocates nothing: after `prepare` and one round, no operator of the CPU asks for memory.
 
+#[path = "support/shards.rs"]
+mod shards;
 mod support;
 
+use alexnet_core::Cpu;
 use alexnet_core::Sgd;
 use alexnet_core::architecture::Operation;
 use alexnet_core::arguments::{
@@ -12,11 +15,13 @@ use alexnet_core::arguments::{
 };
 use alexnet_core::device::Parameter;
 use alexnet_core::device::{Memory, Operators};
+use alexnet_core::network::{MicroBatch, Shards};
 use alexnet_core::random::Philox;
 use alexnet_core::shape::{
     BatchNormShape, ConvShape, DropoutShape, FlattenShape, LinearShape, LossShape, LrnShape, MaxPoolShape,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use support::*;
 
@@ -39,8 +44,31 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Steps of several shards: their micro-batches, sums, batch norms' moments and updates.
+fn a_sharded_step_allocates_nothing() {
+    let division = Shards::new(4, 8, 2).unwrap();
+    let mut network = shards::network(Arc::new(Cpu::new(2).unwrap()), 0.1, division.max_batch());
+    network.keep_average().unwrap();
+    shards::sharded(&mut network, division, &[16, 9]);
+    let images = vec![0.5; division.max_batch() * 8 * 8 * 3];
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for (step, n) in [(2, 16), (3, 11)] {
+        for piece in division.pieces(n) {
+            let len = piece.images.len();
+            network.load(&images[..len * 8 * 8 * 3], &[1, 2][..len]).unwrap();
+            let micro = MicroBatch::whole(Philox::new(1), step, n, 0.1);
+            network.step(&MicroBatch { first_image: piece.images.start, slot: piece.slot, ..micro }, None).unwrap();
+        }
+        network.update(step, n, &shards::SGD).unwrap();
+        network.ema(0.9).unwrap();
+    }
+    let count = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    assert_eq!(count, 0, "two steps of four shards allocated {count} times");
+}
+
 // Without the test harness, whose own thread allocates at any moment.
 fn main() {
+    a_sharded_step_allocates_nothing();
     let direct = ConvShape {
         batch: 5,
         height: 9,

@@ -11,6 +11,7 @@ use alexnet_core::network::{Metrics, MicroBatch, Shards, Slot};
 use alexnet_core::random::{Philox, uniform_f32};
 use alexnet_core::shape::Mix;
 use alexnet_core::{Architecture, LayerKind, LayerSpec, Network, Reference};
+use alexnet_ranks::Single;
 
 const BATCH: usize = 3;
 const CLASSES: usize = 4;
@@ -242,12 +243,13 @@ fn micro_batches_give_the_gradient_of_the_whole_batch() {
 #[test]
 fn a_step_of_several_shards() {
     let kinds = case("batchnorm").unwrap().layers;
-    let mut kinds = [&kinds[..kinds.len() - 1], &[LayerKind::Dropout { rate: 0.5 }], &kinds[kinds.len() - 1..]].concat();
+    let mut kinds =
+        [&kinds[..kinds.len() - 1], &[LayerKind::Dropout { rate: 0.5 }], &kinds[kinds.len() - 1..]].concat();
     kinds.insert(1, LayerKind::MaxPool { kernel: 2, stride: 1, padding: 0 });
     let (n, side) = (7, 5);
     let shards = Shards::new(4, n, 1).unwrap();
     let mut network = network(&kinds, side);
-    network.shard(shards).unwrap();
+    network.shard(shards, Arc::new(Single)).unwrap();
     let (x, image) = (images(side, n), side * side * 3);
     let labels: Vec<u32> = (0..n as u32).map(|i| (3 * i + 1) % CLASSES as u32).collect();
     let train = |network: &mut Net| {

@@ -10,8 +10,13 @@ use alexnet_core::device::cuda::Precision;
 use alexnet_core::device::{Operators, Scaler};
 use alexnet_core::network::Shards;
 
+use alexnet_ranks::{Ranks, local};
+
 use crate::support::{U, gpu};
 use support::{DIVISIONS, State, by_definition, network, sharded};
+
+/// At this scale the gradient of a logit, up to 1/8 in a batch of eight, is more than half precision holds.
+const OVERFLOWS: f32 = 1048576.0;
 
 fn device(precision: Precision, scale: f32) -> Arc<Cuda> {
     let device = Cuda::new(0, precision).unwrap();
@@ -20,7 +25,13 @@ fn device(precision: Precision, scale: f32) -> Arc<Cuda> {
 }
 
 /// The state, the graphs that were captured, and the updates that were left out.
-fn train(precision: Precision, scale: f32, [count, batch, accumulate]: [usize; 3], steps: &[usize], graph: bool) -> (State, usize, u32) {
+fn train(
+    precision: Precision,
+    scale: f32,
+    [count, batch, accumulate]: [usize; 3],
+    steps: &[usize],
+    graph: bool,
+) -> (State, usize, u32) {
     let shards = Shards::new(count, batch, accumulate).unwrap();
     let device = device(precision, scale);
     let mut network = network(device.clone(), 0.1, shards.max_batch());
@@ -35,7 +46,10 @@ fn assert_same(found: &State, expected: &State, what: &str) {
         for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
             // A compiler may fuse the multiplication and the addition by which a running statistic moves.
             let close = name.contains("running_") && (found - expected).abs() <= 16.0 * U * expected.abs().max(1.0);
-            assert!(found.to_bits() == expected.to_bits() || close, "{what}: element {i} of {name}: {found:e} {expected:e}");
+            assert!(
+                found.to_bits() == expected.to_bits() || close,
+                "{what}: element {i} of {name}: {found:e} {expected:e}"
+            );
         }
     }
     assert_eq!(found.metrics, expected.metrics, "{what}");
@@ -56,8 +70,11 @@ fn every_precision_computes_the_definition_eagerly_and_as_a_graph() {
             let (eager, none, skipped) = train(precision, 1024.0, *division, steps, false);
             assert_eq!((none, skipped), (0, 0), "{what}");
             assert_same(&eager, &expected, &what);
-            let (replayed, captured, _) = train(precision, 1024.0, *division, steps, true);
-            assert!(captured > division[0], "{what}: {captured} graphs");
+            // Every second step is mixed: each of its micro-batches is a graph of its own.
+            let alike = [division[1] * division[2]; 5];
+            let (eager, ..) = train(precision, 1024.0, *division, &alike, false);
+            let (replayed, captured, _) = train(precision, 1024.0, *division, &alike, true);
+            assert_eq!(captured, 2 * Shards::new(division[0], division[1], division[2]).unwrap().slots() + 1, "{what}");
             assert!(replayed == eager, "{what}: other bits as a graph");
         }
     }
@@ -70,7 +87,7 @@ fn every_precision_computes_the_definition_eagerly_and_as_a_graph() {
 fn a_step_that_overflows_is_left_out() {
     let gpu = gpu();
     let (division, steps) = ([4, 8, 1], [8; 4]);
-    let scale = 2f32.powi(24);
+    let scale = OVERFLOWS;
     let expected = by_definition(device(Precision::Fp16, scale), division, &steps, approach);
     let (eager, _, skipped) = train(Precision::Fp16, scale, division, &steps, false);
     assert!((1..4).contains(&skipped), "{skipped} of 4 left out");
@@ -78,6 +95,62 @@ fn a_step_that_overflows_is_left_out() {
     let (replayed, _, again) = train(Precision::Fp16, scale, division, &steps, true);
     assert!(replayed == eager && again == skipped, "other bits as a graph");
     gpu.assert_clean("shards");
+}
+
+/// Ranks exchange through the host: threads here, each with a device of its own.
+fn on_ranks(size: usize, precision: Precision, scale: f32, division: [usize; 3], steps: &[usize]) -> Vec<(State, u64)> {
+    let [count, batch, accumulate] = division;
+    let shards = Shards::new(count, batch, accumulate).unwrap();
+    std::thread::scope(|scope| {
+        let rank = |ranks| {
+            scope.spawn(move || {
+                let device = device(precision, scale);
+                let mut network = network(device.clone(), 0.1, shards.max_batch());
+                network.keep_average().unwrap();
+                network.use_cuda_graph(true);
+                let ranks: Arc<dyn Ranks> = Arc::new(ranks);
+                let (first, rest) = steps.split_at(2);
+                let own = support::sharded_among(&mut network, shards, ranks, first);
+                assert!(own.metrics.loss > 0.0);
+                let before = device.kernels().allocations();
+                let divided = network.shards().unwrap();
+                for (step, &images) in (2..).zip(rest) {
+                    support::sharded_step(&mut network, divided, step, images);
+                }
+                let allocated = device.kernels().allocations() - before;
+                network.gather_momentum().unwrap();
+                (support::state(&network), allocated)
+            })
+        };
+        let threads: Vec<_> = local(size).into_iter().map(rank).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn any_number_of_ranks_has_the_bits_of_one_process() {
+    let gpu = gpu();
+    // The race check tells the launches of thirty at a time apart; here that many may begin on other threads while one runs.
+    gpu.options("check=mem,init,sync");
+    for (precision, scale, (division, steps), sizes) in [
+        (Precision::Fp32, 1.0, DIVISIONS[1], &[2, 4][..]),
+        (Precision::Fp32, 1.0, DIVISIONS[2], &[2]),
+        (Precision::Fp32, 1.0, ([8, 8, 1], [8, 8, 1, 3]), &[8]),
+        (Precision::Bf16, 1.0, DIVISIONS[1], &[2]),
+        // With updates that are left out, on all ranks.
+        (Precision::Fp16, OVERFLOWS, ([4, 8, 1], [8; 4]), &[2, 4]),
+    ] {
+        let (expected, _, skipped) = train(precision, scale, division, &steps, true);
+        assert_eq!(skipped > 0, precision == Precision::Fp16);
+        for &size in sizes {
+            for (rank, (found, allocated)) in on_ranks(size, precision, scale, division, &steps).iter().enumerate() {
+                assert!(*found == expected, "{precision:?} {division:?}: other bits on rank {rank} of {size}");
+                assert_eq!(*allocated, 0, "rank {rank} of {size}");
+            }
+        }
+    }
+    gpu.assert_clean("shards");
+    gpu.options("check=all");
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! Steps of several shards: by the network, and by their definition, out of networks that know no shards.
+#![allow(dead_code)] // Each test file is a crate of its own and uses a part.
 
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use alexnet_core::network::{Metrics, MicroBatch, Piece, Shards, Slot};
 use alexnet_core::random::{Philox, uniform_f32};
 use alexnet_core::shape::Mix;
 use alexnet_core::{Architecture, LayerKind, LayerSpec, Network, Sgd};
+use alexnet_ranks::{Ranks, Single};
 
 pub const SIDE: usize = 8;
 pub const CLASSES: usize = 4;
@@ -48,7 +50,9 @@ pub struct State {
 pub fn state<D: Device>(network: &Network<D>) -> State {
     let mut arrays = Vec::new();
     for p in network.parameters() {
-        for (kind, buffer) in [("", Some(&p.value)), (" momentum", p.momentum.as_ref()), (" average", p.average.as_ref())] {
+        for (kind, buffer) in
+            [("", Some(&p.value)), (" momentum", p.momentum.as_ref()), (" average", p.average.as_ref())]
+        {
             if let Some(buffer) = buffer {
                 arrays.push((format!("{}{kind}", p.name), read(network.device(), buffer, p.len())));
             }
@@ -79,7 +83,8 @@ pub fn network<D: Device>(device: Arc<D>, momentum: f64, batch: usize) -> Networ
     let (device, parameters) = network.device_and_parameters();
     for (p, parameter) in parameters.iter_mut().enumerate().filter(|(_, p)| p.gradient.is_some() && p.shape.len() > 1) {
         let scale = (3.0 / (parameter.len() / parameter.shape[0]) as f64).sqrt();
-        let values: Vec<_> = (0..parameter.len()).map(|i| f64::from((scale * uniform(100 + p as u32, 0, i)) as f32)).collect();
+        let values: Vec<_> =
+            (0..parameter.len()).map(|i| f64::from((scale * uniform(100 + p as u32, 0, i)) as f32)).collect();
         write(device, &values, &mut parameter.value);
     }
     network
@@ -109,12 +114,28 @@ pub fn step<D: Device>(network: &mut Network<D>, number: u32, piece: &Piece, ima
     }
 }
 
-/// Trains steps of these numbers of images; `shards` are all of this process.
+/// No other ranks.
+pub fn single() -> Arc<dyn Ranks> {
+    Arc::new(Single)
+}
+
+/// Trains steps of these numbers of images in one process.
 pub fn sharded<D: Device>(network: &mut Network<D>, shards: Shards, steps: &[usize]) -> State {
-    network.shard(shards).unwrap();
+    sharded_among(network, shards, single(), steps)
+}
+
+/// The same on one of the ranks.
+pub fn sharded_among<D: Device>(
+    network: &mut Network<D>,
+    shards: Shards,
+    ranks: Arc<dyn Ranks>,
+    steps: &[usize],
+) -> State {
+    let shards = network.shard(shards, ranks).unwrap();
     for (step, &images) in (0..).zip(steps) {
         sharded_step(network, shards, step, images);
     }
+    network.gather_momentum().unwrap();
     state(network)
 }
 

@@ -56,6 +56,9 @@ pub enum Error {
         /// Images in a batch.
         batch: usize,
     },
+    /// The ranks of the job cannot go on.
+    #[error(transparent)]
+    Job(#[from] alexnet_ranks::Error),
     /// A number of processes among which the shards cannot be divided.
     #[error("{ranks} processes for {shards} shards: their number must be a power of two, at most that of the shards")]
     Ranks {

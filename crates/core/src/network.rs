@@ -11,16 +11,17 @@ use crate::random::Philox;
 use crate::{Error, Result};
 
 mod average;
+mod job;
 mod pass;
 mod plan;
-pub mod shards;
 mod sharding;
+pub mod shards;
 mod snapshot;
 mod step;
 
 use plan::{Plan, PlannedLayer};
-pub use shards::{Piece, Shards, Slot};
 use sharding::Sharding;
+pub use shards::{Piece, Shards, Slot};
 pub use step::Images;
 use step::{CaptureState, StepKey};
 
@@ -243,10 +244,11 @@ impl<D: Device> Network<D> {
     }
     /// Stops training the layers for whose name `frozen` is true: they keep their parameters and need no gradients, and
     /// neither do the layers before the first that is trained. A frozen batch norm normalises by its running statistics,
-    /// which stay as they are.
+    /// which stay as they are. Call it before [`Network::shard`], which it undoes.
     pub fn freeze(&mut self, frozen: impl Fn(&str) -> bool) {
         // They hold the addresses of the arrays that are freed here.
         self.graphs.clear();
+        self.drop_sharding();
         let element = size_of::<D::Element>() as u64;
         for parameter in &mut self.parameters {
             if frozen(parameter.layer()) && parameter.gradient.take().is_some() && parameter.momentum.take().is_some() {
@@ -255,7 +257,6 @@ impl<D: Device> Network<D> {
                 self.plan.momentum -= bytes;
             }
         }
-        self.drop_frozen_sums();
     }
     /// Sets the factor of the learning rate of every layer by its name; 1 until then.
     pub fn set_rates(&mut self, rate: impl Fn(&str) -> f64) {

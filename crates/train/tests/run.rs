@@ -318,7 +318,8 @@ fn every_setting_of_the_step_arrives() {
     let base = Config { epochs: 1, ..config() };
     let (_folder, expected) = uninterrupted(&base);
     type Change = fn(&mut Config);
-    let changes: [(&str, Change); 18] = [
+    let changes: [(&str, Change); 19] = [
+        ("shards", |c| c.shards = 2),
         ("lr", |c| c.lr = 0.02),
         ("momentum", |c| c.momentum = 0.5),
         ("nesterov", |c| c.nesterov = false),
@@ -604,7 +605,8 @@ fn shards_are_one_large_batch() {
 #[test]
 fn micro_batches_of_shards_are_mixed_by_their_place() {
     // Three steps of 32 images, in micro-batches of eight: no rest, which other divisions would divide otherwise.
-    let four = Config { batch_size: 8, accumulate: 4, limit_train: Some(96), batch_norm: true, epochs: 1, ..everything() };
+    let four =
+        Config { batch_size: 8, accumulate: 4, limit_train: Some(96), batch_norm: true, epochs: 1, ..everything() };
     assert_close(&four, |shards| Config { batch_size: 8 * shards, accumulate: 4 / shards, shards, ..four.clone() });
 }
 

@@ -10,8 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use alexnet_kernels::{
-    self as kernels, Array, Averages, FilterLayout, Kernels, ParameterGroup, Parameters, Sums, Tested, Update,
-    Updated, Uploads,
+    self as kernels, Array, Averages, FilterLayout, Kernels, ParameterGroup, Parameters, Sums, Tested, Update, Updated,
+    Uploads,
 };
 use alexnet_ops::{Number, Scaler, expect_len};
 
@@ -24,9 +24,11 @@ use crate::shape::Operation;
 use crate::{Error, Result, Sgd};
 
 mod buffer;
+mod exchange;
 mod scratch;
 
 pub use buffer::Buffer;
+use exchange::Stagings;
 pub use scratch::Graph;
 use scratch::{Scratch, ScratchGuard};
 
@@ -66,6 +68,7 @@ impl Cuda {
             optimizer_value: None,
             scaler: kernels.zeros(Number::F32, 4).map_err(fail)?,
             moved: 0,
+            stagings: Stagings::default(),
             f16: Vec::new(),
             bf16: Vec::new(),
             tf32: Vec::new(),
@@ -521,7 +524,7 @@ impl Operators for Cuda {
         let mut sums = Sums::default();
         for (y, x) in pairs {
             let len = y.array.len().max(x.array.len());
-            self.ok(sums.push(len, &mut y.array, &x.array))?;
+            self.ok(sums.push(len, (&mut y.array, 0), (&x.array, 0)))?;
         }
         self.ok(self.kernels.sum(&sums))
     }

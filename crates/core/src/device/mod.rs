@@ -7,6 +7,7 @@
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+pub mod exchange;
 pub mod reference;
 
 use alexnet_ops::for_each_operator;
@@ -16,6 +17,7 @@ use crate::shape::{LinearShape, Operation};
 use crate::{Error, Result, Sgd};
 
 pub use alexnet_ops::Scaler;
+pub use exchange::Exchange;
 
 /// Bytes per element, by kind of array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +41,9 @@ impl Storage {
 }
 
 /// A number that a device computes with: f32, or f64 in the reference.
-pub trait Element: num_traits::Float + num_traits::NumAssign + Send + Sync + std::fmt::Debug + 'static {
+pub trait Element:
+    num_traits::Float + num_traits::NumAssign + bytemuck::Pod + Send + Sync + std::fmt::Debug + 'static
+{
     /// Rounds from f64.
     fn from_f64(value: f64) -> Self;
     /// Widens to f64.
@@ -449,6 +453,6 @@ pub trait Queue: Memory {
     }
 }
 
-/// A device: memory, operators and a queue.
-pub trait Device: Memory + Operators + Queue {}
-impl<D: Memory + Operators + Queue> Device for D {}
+/// A device: memory, operators, a queue, and the exchange between ranks.
+pub trait Device: Memory + Operators + Queue + Exchange {}
+impl<D: Memory + Operators + Queue + Exchange> Device for D {}

@@ -1,10 +1,12 @@
 //! The reference as a device: the definition of every operator, for gradient checks in f64.
 
+use super::exchange::{self, Division, Exchange, Summands, padded};
 use super::{Element, Memory, Operators, Parameter, Queue};
 use crate::arguments::*;
 use crate::shape::Operation;
 use crate::{Result, Sgd, reference};
 use alexnet_ops::{for_each_operator, front, front_mut};
+use alexnet_ranks::Ranks;
 use std::convert::Infallible;
 
 /// Naive loops over `T`, one thread.
@@ -96,6 +98,63 @@ impl<T: Element> Memory for Reference<T> {
 
 impl<T: Element> Queue for Reference<T> {
     type Graph = Infallible;
+}
+
+impl<T: Element> Exchange for Reference<T> {
+    fn stored_len(&self, buffer: &Vec<T>) -> usize {
+        buffer.len()
+    }
+    fn send_gradients<'a>(
+        &self,
+        ranks: &dyn Ranks,
+        present: &dyn Fn(usize) -> bool,
+        gradients: &mut dyn Iterator<Item = (&'a Vec<T>, Division)>,
+        inbox: &mut [Vec<T>],
+    ) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
+        exchange::send_gradients(ranks, present, gradients, inbox)
+    }
+    fn update_own<'a>(
+        &self,
+        _: &dyn Ranks,
+        optimizer: &Sgd,
+        summands: Summands<'_, Vec<T>>,
+        parameters: &mut dyn Iterator<Item = (&'a mut Parameter<Vec<T>>, Division)>,
+    ) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
+        let Summands { tree, rank, inbox } = summands;
+        let mut before = 0;
+        for (parameter, division) in parameters {
+            let (own, optimizer) = (division.range(rank), parameter.sgd(optimizer));
+            let (Some(gradient), Some(momentum)) = (&parameter.gradient, &mut parameter.momentum) else { continue };
+            let mut stack: Vec<Vec<T>> = Vec::new();
+            for leaf in tree.clone() {
+                stack.push(match leaf.number == rank {
+                    true => gradient[own.clone()].to_vec(),
+                    false => front("update_own", "inbox", &inbox[leaf.number], before + own.len())?[before..].to_vec(),
+                });
+                for _ in 0..leaf.sums {
+                    let right = stack.pop().unwrap_or_default();
+                    let left = stack.last_mut().into_iter().flatten();
+                    left.zip(right).for_each(|(left, right)| *left += right);
+                }
+            }
+            let sum = stack.pop().unwrap_or_default();
+            reference::sgd(&optimizer, &mut parameter.value[own.clone()], &sum, &mut momentum[own.clone()]);
+            before += padded(own.len());
+        }
+        Ok(())
+    }
+    fn gather<'a>(&self, ranks: &dyn Ranks, arrays: &mut dyn Iterator<Item = (&'a mut Vec<T>, Division)>) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
+        exchange::gather(ranks, arrays)
+    }
 }
 
 impl<T: Element> Operators for Reference<T> {

@@ -1,33 +1,43 @@
 //! Steps of several [shards](super::shards): the arrays that the sums of their gradients lie on, the moments of their batch norms,
-//! and the update when all of them are computed.
+//! and the update when all of them are computed, by this process or by the ranks of a job.
 
+use std::sync::Arc;
+
+use alexnet_ranks::Ranks;
+
+use super::Network;
+use super::job::Job;
 use super::shards::{Shards, Slot};
 use super::step::StepKey;
-use super::Network;
 use crate::architecture::Operation;
 use crate::device::{Device, Parameter};
 use crate::{Error, Result, Sgd};
 
 /// What steps of several shards need.
 pub(super) struct Sharding<D: Device> {
-    pub shards: Shards,
+    shards: Shards,
     /// Of each further array of the stack the gradients of all parameters, in their order.
     sums: Vec<Vec<Option<D::Buffer>>>,
     /// Of each [`Slot::number`] the mean and the unbiased variance of every batch norm.
     pub moments: Vec<Vec<[D::Buffer; 2]>>,
+    /// What several ranks need besides.
+    pub job: Option<Job<D>>,
 }
 
 impl<D: Device> Network<D> {
-    /// From here on a step has several shards: [`Network::step`] with each of [`Shards::pieces`], then [`Network::update`]. Allocates
-    /// the arrays for their sums. With one shard in one process nothing changes. Call it after [`Network::freeze`].
+    /// From here on a step has several shards, divided among the ranks of a job: [`Network::step`] with each of [`Shards::pieces`]
+    /// of what this returns, then [`Network::update`]. Allocates the arrays for their sums. With one shard nothing changes. Call it
+    /// on all ranks, after [`Network::freeze`].
     ///
     /// # Errors
-    /// A network for smaller batches than [`Shards::max_batch`], or for inference; too little memory; the device's.
-    pub fn shard(&mut self, shards: Shards) -> Result<()> {
+    /// Ranks that [`Shards::among`] refuses; a network for smaller batches than [`Shards::max_batch`], or for inference; too little
+    /// memory; the device's.
+    pub fn shard(&mut self, shards: Shards, ranks: Arc<dyn Ranks>) -> Result<Shards> {
+        let shards = shards.among(ranks.rank(), ranks.size())?;
         self.graphs.clear();
         self.drop_sharding();
         if shards.count() == 1 {
-            return Ok(());
+            return Ok(shards);
         }
         self.check_batch(shards.max_batch())?;
         self.check_trains()?;
@@ -42,18 +52,34 @@ impl<D: Device> Network<D> {
             _ => None,
         });
         let moments = |_| {
-            channels.clone().map(|channels| Ok([device.zeros(channels)?, device.zeros(channels)?])).collect::<Result<_>>()
+            channels
+                .clone()
+                .map(|channels| Ok([device.zeros(channels)?, device.zeros(channels)?]))
+                .collect::<Result<_>>()
         };
         let moments = (0..shards.slots()).map(moments).collect::<Result<_>>()?;
-        self.plan.gradients += shards.arrays() as u64 * self.plan.momentum;
-        self.sharding = Some(Sharding { shards, sums, moments });
-        Ok(())
+        let job = match shards.ranks() {
+            1 => None,
+            _ => Some(Job::new(device, &self.parameters, &shards, ranks)?),
+        };
+        let sharding = Sharding { shards, sums, moments, job };
+        self.plan.gradients += self.bytes_of(&sharding);
+        self.sharding = Some(sharding);
+        Ok(shards)
     }
 
-    fn drop_sharding(&mut self) {
-        if let Some(Sharding { sums, .. }) = self.sharding.take() {
-            self.plan.gradients -= sums.len() as u64 * self.plan.momentum;
+    /// From here on a step has one shard.
+    pub(super) fn drop_sharding(&mut self) {
+        if let Some(sharding) = self.sharding.take() {
+            self.plan.gradients -= self.bytes_of(&sharding);
         }
+    }
+
+    /// The bytes of its arrays of gradients.
+    fn bytes_of(&self, sharding: &Sharding<D>) -> u64 {
+        let Sharding { sums, job, .. } = sharding;
+        let received = job.as_ref().map_or(0, |job| job.len(&self.device) * self.device.storage().gradient);
+        sums.len() as u64 * self.plan.momentum + received as u64
     }
 
     /// The division of its steps, if they have several shards.
@@ -63,10 +89,11 @@ impl<D: Device> Network<D> {
 
     /// The update at the end of a step of several shards, by the sum of the gradients of all its `images`; the running statistics
     /// of batch norms follow the micro-batches in their order. On a device that does not queue a step whose loss is not finite
-    /// updates no parameter that is trained.
+    /// updates no parameter that is trained. All ranks of a job call it, and have the same parameters and [`Network::metrics`]
+    /// afterwards; the momentum of what a rank does not own is that of an earlier step until [`Network::gather_momentum`].
     ///
     /// # Errors
-    /// A network without [`Network::shard`]; the device's.
+    /// A network without [`Network::shard`]; the ranks'; the device's.
     pub fn update(&mut self, step: u32, images: usize, optimizer: &Sgd) -> Result<()> {
         let Some(shards) = self.shards() else {
             let message = "a network without shards is updated by its step".into();
@@ -76,6 +103,9 @@ impl<D: Device> Network<D> {
         let device = self.device.clone();
         device.exclusive(&mut || {
             self.device.begin_step(step, Some(optimizer))?;
+            if shards.ranks() > 1 {
+                return self.update_among_ranks(&shards, images, optimizer);
+            }
             self.run(key, &|network| {
                 network.follow_moments(&shards, images)?;
                 if network.poll_metrics()?.is_some_and(|metrics| !metrics.loss.is_finite()) {
@@ -132,7 +162,7 @@ impl<D: Device> Network<D> {
     }
 
     /// Moves the running statistics of the batch norms that are trained towards the moments of the step's micro-batches.
-    fn follow_moments(&mut self, shards: &Shards, images: usize) -> Result<()> {
+    pub(super) fn follow_moments(&mut self, shards: &Shards, images: usize) -> Result<()> {
         let Some(Sharding { moments, .. }) = &self.sharding else { return Ok(()) };
         let layers = self.layers.iter().filter_map(|planned| match planned.layer.operation(1) {
             Operation::BatchNorm(_) => Some((planned.weight, &planned.layer)),
@@ -149,18 +179,5 @@ impl<D: Device> Network<D> {
             }
         }
         Ok(())
-    }
-
-    /// Frees the sums of parameters that are no longer trained.
-    pub(super) fn drop_frozen_sums(&mut self) {
-        let Some(Sharding { sums, .. }) = &mut self.sharding else { return };
-        let element = size_of::<D::Element>() as u64;
-        for sum in sums {
-            for (parameter, sum) in self.parameters.iter().zip(sum) {
-                if parameter.gradient.is_none() && sum.take().is_some() {
-                    self.plan.gradients -= parameter.len() as u64 * element;
-                }
-            }
-        }
     }
 }

@@ -307,7 +307,8 @@ mod tests {
     #[test]
     fn one_shard_is_the_batches_in_order() {
         let shards = Shards::new(1, 4, 3).unwrap();
-        let pieces: Vec<_> = shards.pieces(9).map(|piece| (piece.images, piece.slot.number, piece.slot.accumulate)).collect();
+        let pieces: Vec<_> =
+            shards.pieces(9).map(|piece| (piece.images, piece.slot.number, piece.slot.accumulate)).collect();
         assert_eq!(pieces, [(0..4, 0, false), (4..8, 1, true), (8..9, 2, true)]);
         assert_eq!(shards.arrays(), 0);
     }

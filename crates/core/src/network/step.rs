@@ -210,6 +210,7 @@ impl<D: Device> Network<D> {
         self.check_batch(self.loaded)?;
         self.check_trains()?;
         self.check_slot(&micro.slot, optimizer.is_some())?;
+        self.clear_totals(&micro.slot)?;
         // Where it costs no waiting, a step's micro-batches are added up before they join the sums.
         if micro.first_image == 0
             && let Some(metrics) = self.poll_metrics()?
@@ -251,7 +252,7 @@ impl<D: Device> Network<D> {
             correct,
             dlogits,
         })?;
-        self.device.add_totals(n, &self.losses, &self.correct, &mut self.sums)?;
+        self.add_totals(&micro.slot)?;
         profiler(Phase::Loss)?;
         let diverged = self.poll_metrics()?.is_some_and(|metrics| !metrics.loss.is_finite());
         if optimizer.is_some() && diverged {

@@ -362,6 +362,12 @@ pub fn of_network(error: &alexnet_core::Error) -> Option<String> {
         Error::Operator(ops::Error::OutOfMemory { .. }) => {
             "use a smaller --batch-size; --accumulate makes up for it".into()
         }
+        Error::Ranks { shards: 1, .. } => "a run of one process stays one; a new run takes --shards".into(),
+        Error::Ranks { shards, .. } => {
+            format!(
+                "start {shards} processes, or fewer by halves; a run keeps its --shards, a new one may take another number"
+            )
+        }
         Error::Operator(ops::Error::Label { .. }) => "the data has more classes than the network".into(),
         Error::Device { device, .. } if device.starts_with("cuda") => "`alexnet doctor` checks what a GPU needs, \
              `alexnet doctor --fetch-nvrtc` downloads NVRTC, --device cpu runs without a GPU"

@@ -53,10 +53,12 @@ pub fn batches(images: usize, options: &LoaderOptions) -> Vec<Planned> {
                 }));
             }
         }
-        None => planned.extend((0..images).step_by(options.batch_size).enumerate().map(|(number, first)| Planned {
-            number,
-            images: first..images.min(first + options.batch_size),
-        })),
+        None => planned.extend(
+            (0..images)
+                .step_by(options.batch_size)
+                .enumerate()
+                .map(|(number, first)| Planned { number, images: first..images.min(first + options.batch_size) }),
+        ),
     }
     planned.retain(|planned| options.numbers.contains(&planned.number));
     planned

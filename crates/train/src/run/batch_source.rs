@@ -1,5 +1,7 @@
 //! Where batches come from: a loader's, of floats or of bytes, or the device itself out of a data set that lies on it.
 
+use std::ops::Range;
+
 use alexnet_core::network::{Images, Shards};
 use alexnet_core::random::Philox;
 use alexnet_core::shape::Draw;
@@ -109,8 +111,8 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
         Self::new(options, config.mix_config(), split, dataset, network.device().memory()?.is_some())
     }
 
-    /// All of a split in its own order and as it is, in batches as large as the network takes; `on_host` if the images
-    /// themselves are wanted.
+    /// A split in its own order and as it is, in batches as large as the network takes, of which those of `numbers`; `on_host` if
+    /// the images themselves are wanted.
     ///
     /// # Errors
     /// Threads that cannot be started; the device's.
@@ -121,9 +123,11 @@ impl<'a, D: Device<Element = f32>> BatchSource<'a, D> {
         preprocess: Preprocess,
         threads: usize,
         on_host: bool,
+        numbers: Range<usize>,
     ) -> Result<Self> {
         let (batch_size, image_size) = (network.max_batch(), network.architecture().image_size);
-        let options = LoaderOptions { batch_size, image_size, preprocess, threads, ..LoaderOptions::default() };
+        let options =
+            LoaderOptions { batch_size, image_size, preprocess, threads, numbers, ..LoaderOptions::default() };
         let bytes = !on_host && network.device().memory()?.is_some();
         Self::new(options, MixConfig::default(), split, dataset.filter(|_| !on_host), bytes)
     }

@@ -414,7 +414,7 @@ impl Config {
     /// How every step is divided, in one process.
     ///
     /// # Errors
-    /// [`Error::Core`] for a number of shards that [`Config::validate`] refuses.
+    /// [`Error::Network`] for a number of shards that [`Config::validate`] refuses.
     pub fn shards_of_steps(&self) -> Result<Shards> {
         Ok(Shards::new(self.shards.max(1), self.batch_size, self.accumulate)?)
     }
@@ -464,7 +464,13 @@ impl Config {
     /// # Errors
     /// As [`Config::to_toml`].
     pub fn differences(&self, other: &Self) -> Result<Vec<(String, String, String)>> {
-        let (own, other) = (to_table(self)?, to_table(other)?);
+        let table = |config: &Self| -> Result<_> {
+            let mut table = to_table(config)?;
+            // Not written where it is one.
+            table.entry("shards").or_insert(1.into());
+            Ok(table)
+        };
+        let (own, other) = (table(self)?, table(other)?);
         let text = |value: Option<&toml::Value>| value.map_or("none".into(), toml::Value::to_string);
         let added = other.keys().filter(|key| !own.contains_key(*key));
         let differ = own.keys().chain(added).filter(|key| own.get(*key) != other.get(*key));

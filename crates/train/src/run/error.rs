@@ -219,6 +219,12 @@ pub enum Error {
     /// The network or its device failed.
     #[error(transparent)]
     Network(#[from] alexnet_core::Error),
+    /// The ranks of the job cannot go on.
+    #[error(transparent)]
+    Ranks(#[from] alexnet_ranks::Error),
+    /// Another rank of the job failed, which says why.
+    #[error("another rank has stopped with an error")]
+    OtherRank,
 }
 
 /// A flag and its value, as they are typed.

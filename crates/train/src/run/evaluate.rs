@@ -1,9 +1,14 @@
 //! Loss, accuracy and confusion over a split.
 
-use alexnet_core::{Device, Network};
+use std::ops::Range;
 
+use alexnet_core::{Device, Network};
+use alexnet_ranks::{Ranks, Single};
+use bytemuck::{Pod, Zeroable};
+
+use super::agree::{agree, flag};
 use super::batch_source::{BatchSource, DeviceDataset};
-use super::error::Result;
+use super::error::{Error, Result};
 use super::stop::Stop;
 use super::tta::Tta;
 use crate::data::{Preprocess, Split};
@@ -116,20 +121,109 @@ pub fn evaluate<D: Device<Element = f32>>(
     stop: &Stop,
     seen: &mut dyn FnMut(Classified<'_>),
 ) -> Result<Option<Evaluation>> {
+    evaluate_among(network, split, dataset, protocol, stop, &Single, seen)
+}
+
+/// What came of an image.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+struct Outcome {
+    loss: f64,
+    class: u32,
+    /// 1 if the image's class is among the five with the largest logits.
+    within_five: u32,
+}
+
+/// The same by the ranks of a job, each with its share of the batches: the bits of one process, on every rank. All ranks call it.
+/// `seen` gets the rank's own batches. None if one of them was asked to stop.
+///
+/// # Errors
+/// As [`evaluate`]; [`Error::OtherRank`] where another rank failed.
+pub fn evaluate_among<D: Device<Element = f32>>(
+    network: &mut Network<D>,
+    split: &Split,
+    dataset: Option<&DeviceDataset<D>>,
+    protocol: Protocol,
+    stop: &Stop,
+    ranks: &dyn Ranks,
+    seen: &mut dyn FnMut(Classified<'_>),
+) -> Result<Option<Evaluation>> {
+    let (batch, classes) = (network.max_batch(), network.architecture().classes);
+    let batches = split.len().div_ceil(batch);
+    let numbers = |rank: usize| rank * batches / ranks.size()..(rank + 1) * batches / ranks.size();
+    let images = |rank: usize| {
+        let Range { start, end } = numbers(rank);
+        (start * batch).min(split.len())..(end * batch).min(split.len())
+    };
+    let mut outcomes = vec![Outcome::default(); split.len()];
+    let own = &mut outcomes[images(ranks.rank())];
+    let complete = classify(network, (split, dataset), protocol, numbers(ranks.rank()), stop, own, seen);
+    // Before the outcomes: a rank that has none would be waited for.
+    let flags = match &complete {
+        Ok(true) => 0,
+        Ok(false) => flag::STOP,
+        Err(_) => flag::FAILED,
+    };
+    let flags = agree(ranks, flags)?;
+    if !complete? || flags == flag::STOP {
+        return Ok(None);
+    }
+    if flags != 0 {
+        return Err(Error::OtherRank);
+    }
+    gather(&mut outcomes, images, ranks)?;
+    let mut total =
+        Evaluation { loss: 0.0, images: split.len(), confusion: vec![vec![0; classes]; classes], within_five: 0 };
+    for (&label, outcome) in split.labels().iter().zip(&outcomes) {
+        total.loss += outcome.loss;
+        total.confusion[label as usize][outcome.class as usize] += 1;
+        total.within_five += u64::from(outcome.within_five);
+    }
+    total.loss /= total.images.max(1) as f64;
+    Ok(Some(total))
+}
+
+/// Gives every rank the outcomes of all images, of which each has its own.
+fn gather(outcomes: &mut [Outcome], images: impl Fn(usize) -> Range<usize>, ranks: &dyn Ranks) -> Result<()> {
+    let (mut rest, mut own, mut receives) = (outcomes, &[][..], Vec::new());
+    for rank in 0..ranks.size() {
+        let (of_rank, others) = rest.split_at_mut(images(rank).len());
+        rest = others;
+        match rank == ranks.rank() {
+            true => own = bytemuck::cast_slice(of_rank),
+            false => receives.push((rank, bytemuck::cast_slice_mut(of_rank))),
+        }
+    }
+    let others = (0..ranks.size()).filter(|&rank| rank != ranks.rank());
+    let sends: Vec<(usize, &[u8])> = others.map(|rank| (rank, own)).collect();
+    Ok(ranks.exchange(&sends, &mut receives)?)
+}
+
+/// The outcomes of the batches of these numbers. False if it was asked to stop.
+fn classify<D: Device<Element = f32>>(
+    network: &mut Network<D>,
+    (split, dataset): (&Split, Option<&DeviceDataset<D>>),
+    protocol: Protocol,
+    numbers: Range<usize>,
+    stop: &Stop,
+    outcomes: &mut [Outcome],
+    seen: &mut dyn FnMut(Classified<'_>),
+) -> Result<bool> {
     let Protocol { preprocess, tta, threads } = protocol;
     let (classes, image_size) = (network.architecture().classes, network.architecture().image_size);
+    let mut first = numbers.start * network.max_batch();
     // Further views are made of images on the host.
-    let mut batches = BatchSource::evaluate(network, split, dataset, preprocess, threads, tta != Tta::None)?;
+    let on_host = tta != Tta::None;
+    let mut batches = BatchSource::evaluate(network, split, dataset, preprocess, threads, on_host, numbers)?;
     let mut logits = vec![0.0; network.max_batch() * classes];
-    let mut scratch = Vec::new();
-    let mut total = Evaluation { loss: 0.0, images: 0, confusion: vec![vec![0; classes]; classes], within_five: 0 };
+    let (mut scratch, mut outcomes) = (Vec::new(), outcomes.iter_mut());
     loop {
         let count = batches.advance()?;
         if count == 0 {
-            break;
+            return Ok(true);
         }
         if stop.requested() {
-            return Ok(None);
+            return Ok(false);
         }
         let logits = &mut logits[..count * classes];
         match batches.images() {
@@ -146,16 +240,17 @@ pub fn evaluate<D: Device<Element = f32>>(
                 network.read_logits(logits)?;
             }
         }
-        for (&label, logits) in batches.labels().iter().zip(logits.chunks_exact(classes)) {
-            total.loss += cross_entropy(logits, label as usize);
-            total.confusion[label as usize][first_largest(logits)] += 1;
-            total.within_five += u64::from(rank(logits, label as usize) < 5);
+        let classified = batches.labels().iter().zip(logits.chunks_exact(classes));
+        for ((&label, logits), outcome) in classified.zip(&mut outcomes) {
+            *outcome = Outcome {
+                loss: cross_entropy(logits, label as usize),
+                class: first_largest(logits) as u32,
+                within_five: u32::from(rank(logits, label as usize) < 5),
+            };
         }
-        seen(Classified { first: total.images, labels: batches.labels(), logits });
-        total.images += count;
+        seen(Classified { first, labels: batches.labels(), logits });
+        first += count;
     }
-    total.loss /= total.images.max(1) as f64;
-    Ok(Some(total))
 }
 
 /// −ln softmax(logits)[label].

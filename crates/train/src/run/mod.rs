@@ -1,5 +1,6 @@
 //! A training run: settings, training loop, checkpoints, metrics.
 
+pub mod agree;
 pub mod batch_source;
 pub mod bytes;
 pub mod checkpoint;

@@ -3,13 +3,16 @@
 //! A run's results are a function of its settings and its data alone. All randomness is keyed by seed and counted by epoch,
 //! step and image, so that parameters, momentum and [`Progress`] are the whole state to resume from.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use alexnet_core::network::{Metrics, MicroBatch, Piece};
+use alexnet_core::network::{Metrics, MicroBatch, Piece, Shards};
 use alexnet_core::random::Philox;
 use alexnet_core::{Device, Network, Sgd};
+use alexnet_ranks::Ranks;
 
+use super::agree::{agree, flag};
 use super::batch_source::{BatchSource, DeviceDataset};
 use super::checkpoint::{Metadata, Progress, TrainedOn};
 use super::config::Config;
@@ -130,6 +133,8 @@ pub struct Trainer<'a, D: Device<Element = f32>> {
     pub progress: Progress,
     /// Whether there is memory for a copy of the network, of which checkpoints are written while it trains.
     pub copies: bool,
+    /// The ranks of the job; the network is [divided](Network::shard) among them.
+    pub ranks: Arc<dyn Ranks>,
 }
 
 impl<D: Device<Element = f32>> Trainer<'_, D> {
@@ -191,7 +196,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         let mut broken = 0;
         self.record_broken(&mut broken, epochs.observer)?;
         while self.progress.epoch < self.config.epochs && !self.config.out_of_patience(self.progress.stale) {
-            if self.stop.requested() {
+            if self.agree(flag::STOP, self.stop.requested())? {
                 self.save_now(epochs, false)?;
                 return Ok(Outcome::Interrupted);
             }
@@ -205,7 +210,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
                 Ok(true) => continue,
                 Ok(false) => self.save_now(epochs, false).and(Ok(Outcome::Interrupted)),
                 // The weights are good: nothing that was trained is lost.
-                Err(error @ Error::Loading(_)) => self.save_now(epochs, false).and(Err(error)),
+                Err(error @ (Error::Loading(_) | Error::OtherRank)) => self.save_now(epochs, false).and(Err(error)),
                 Err(error) => Err(error),
             };
             if let Err(Error::Replaced { .. }) = ended {
@@ -235,7 +240,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             return Ok(true);
         }
         let (epoch, dataset) = (self.progress.epoch as u32, epochs.datasets.train.as_ref());
-        let (network, shards, first) = (&self.network, config.shards_of_steps()?, self.progress.step_in_epoch);
+        let (network, shards, first) = (&self.network, self.shards()?, self.progress.step_in_epoch);
         let mut batches = BatchSource::train(network, config, self.preprocess, split, dataset, shards, (epoch, first))?;
         // Running sums continue from their values: when they are read makes no difference to their bits.
         self.network.set_metrics(Metrics { loss: self.progress.loss_sum, correct: self.progress.correct })?;
@@ -247,7 +252,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             let images = match self.step(&mut batches, learning_rate) {
                 Ok(images) => images,
                 Err(error) => {
-                    if matches!(error, Error::Loading(_)) {
+                    if matches!(error, Error::Loading(_) | Error::OtherRank) {
                         self.read_metrics(true, epochs.observer)?;
                     }
                     return Err(error);
@@ -282,8 +287,11 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
                 }
             }
             epochs.observer.step(&self.report(steps, known));
-            let (stop, written) = (self.stop.requested(), epochs.saver.poll());
-            let save = epochs.saver.due() && !last;
+            let written = epochs.saver.poll();
+            let mut flags = if self.stop.requested() { flag::STOP } else { 0 };
+            flags |= if epochs.saver.due() { flag::SAVE } else { 0 };
+            flags = agree(&*self.ranks, flags)?;
+            let (stop, save) = (flags & flag::STOP > 0, flags & flag::SAVE > 0 && !last);
             if !read && (stop || save || written.is_err()) {
                 self.read_metrics(true, epochs.observer)?;
             }
@@ -296,6 +304,16 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             }
         }
         Ok(true)
+    }
+
+    /// Whether a flag holds here or on another rank.
+    fn agree(&self, flag: u8, holds: bool) -> Result<bool> {
+        Ok(agree(&*self.ranks, if holds { flag } else { 0 })? > 0)
+    }
+
+    /// How steps are divided, and what of them is computed here.
+    fn shards(&self) -> Result<Shards> {
+        self.network.shards().map_or_else(|| self.config.shards_of_steps(), Ok)
     }
 
     /// Images of the step at hand.
@@ -332,35 +350,42 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
 
     /// One update from its micro-batches, queued. Returns how many images it had.
     fn step(&mut self, batches: &mut BatchSource<'_, D>, learning_rate: f64) -> Result<usize> {
-        let (shards, images, sgd) = (self.config.shards_of_steps()?, self.images_of_step(), self.sgd(learning_rate));
+        let (shards, images, sgd) = (self.shards()?, self.images_of_step(), self.sgd(learning_rate));
         // A picture may be broken after some micro-batches of the step, which is then repeated when the run is resumed.
-        let before = match shards.slots() > 1 && self.dataset.train.pixels().is_none() {
-            true => Some(self.statistics()?),
-            false => None,
-        };
-        let mut done = 0;
-        for piece in shards.pieces(images) {
-            let loaded = match batches.advance() {
-                Ok(0) => Err(DataError::Thread("it ended before the epoch did".into()).into()),
-                loaded => loaded,
-            };
-            let loaded = match (loaded, &before) {
-                (Err(error), Some(before)) if done > 0 => {
-                    self.restore(before)?;
-                    return Err(error);
-                }
-                (loaded, _) => loaded?,
-            };
-            batches.load(&mut self.network)?;
-            done += loaded;
-            let updates = shards.count() == 1 && done >= images;
-            self.network.step(&self.micro(&piece, images), updates.then_some(&sgd))?;
+        let may_fail = self.dataset.train.pixels().is_none();
+        let before = if may_fail && shards.slots() > 1 { Some(self.statistics()?) } else { None };
+        let mut computed = self.micro_batches(batches, &shards, images, &sgd);
+        if may_fail && self.agree(flag::FAILED, computed.is_err())? {
+            computed = computed.and(Err(Error::OtherRank));
         }
+        if let (Err(Error::Loading(_) | Error::OtherRank), Some(before)) = (&computed, &before) {
+            self.restore(before)?;
+        }
+        computed?;
         if shards.count() > 1 {
             self.network.update(self.progress.step as u32, images, &sgd)?;
         }
         self.average()?;
         Ok(images)
+    }
+
+    /// The micro-batches of a step that are computed here; with one shard the last one updates the weights.
+    fn micro_batches(
+        &mut self,
+        batches: &mut BatchSource<'_, D>,
+        shards: &Shards,
+        images: usize,
+        sgd: &Sgd,
+    ) -> Result<()> {
+        for piece in shards.pieces(images) {
+            if batches.advance()? == 0 {
+                return Err(DataError::Thread("it ended before the epoch did".into()).into());
+            }
+            batches.load(&mut self.network)?;
+            let updates = shards.count() == 1 && piece.images.end == images;
+            self.network.step(&self.micro(&piece, images), updates.then_some(sgd))?;
+        }
+        Ok(())
     }
 
     /// What micro-batches change before the update: the sums of the metrics, and the running statistics of batch norms.
@@ -446,8 +471,11 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
     }
 
     /// Saves the state while training goes on, if it is the best or a checkpoint is due.
-    fn save_later(&self, epochs: &mut Epochs<'_, D>, best: bool, due: bool) -> Result<()> {
+    fn save_later(&mut self, epochs: &mut Epochs<'_, D>, best: bool, due: bool) -> Result<()> {
         let records = epochs.records(self.folder)?;
+        if best || due {
+            self.network.gather_momentum()?;
+        }
         if epochs.saver.save(&self.network, self.state()?, records, best, due)? {
             let line = "there is no memory for a copy of the network: training waits while a checkpoint is written";
             epochs.observer.note(line);
@@ -456,7 +484,8 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
     }
 
     /// Saves the state before it returns.
-    fn save_now(&self, epochs: &mut Epochs<'_, D>, best: bool) -> Result<()> {
+    fn save_now(&mut self, epochs: &mut Epochs<'_, D>, best: bool) -> Result<()> {
+        self.network.gather_momentum()?;
         let records = epochs.records(self.folder)?;
         epochs.saver.save_now(&self.network, self.state()?, Some(records), best)
     }

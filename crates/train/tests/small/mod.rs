@@ -8,6 +8,7 @@ use std::sync::Arc;
 use alexnet_core::device::Parameter;
 use alexnet_core::random::Philox;
 use alexnet_core::{Architecture, Device, LayerKind, LayerSpec, Network};
+use alexnet_ranks::{Ranks, Single};
 use alexnet_train::data::{Dataset, Options, Preprocess};
 use alexnet_train::run::checkpoint::{self, Progress};
 use alexnet_train::run::config::CheckpointEvery;
@@ -137,9 +138,22 @@ pub fn go_on<D: Device<Element = f32>>(
     stop: &Stop,
     watch: &mut Watch,
 ) -> Result<(Outcome, State), Error> {
+    go_among(device, Arc::new(Single), path, config, dataset, stop, watch)
+}
+
+/// The same on one of the ranks of a job.
+pub fn go_among<D: Device<Element = f32>>(
+    device: Arc<D>,
+    ranks: Arc<dyn Ranks>,
+    path: &Path,
+    config: &Config,
+    dataset: &Dataset,
+    stop: &Stop,
+    watch: &mut Watch,
+) -> Result<(Outcome, State), Error> {
     let shards = config.shards_of_steps()?;
     let mut network = Network::new(device, architecture_of(config), shards.max_batch(), true)?;
-    network.shard(shards)?;
+    network.shard(shards, ranks.clone())?;
     let resumes = path.join("last.safetensors").exists();
     let (folder, progress) = if resumes {
         let folder = RunFolder::reopen(path)?;
@@ -168,6 +182,7 @@ pub fn go_on<D: Device<Element = f32>>(
         stop: stop.clone(),
         progress,
         copies: true,
+        ranks,
     };
     if !resumes {
         trainer.save()?;

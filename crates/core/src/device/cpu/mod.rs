@@ -25,16 +25,19 @@ mod relu;
 mod sgd;
 mod simd;
 mod softmax_cross_entropy;
+mod sums;
 mod workspace;
 
 pub use array::Array;
 pub use simd::Level;
 
-use super::{CHUNK, Element, LinearBackwardUpdate, Memory, Operators, Parameter, Queue, Updates};
+use super::exchange::{self, Division, Summands};
+use super::{CHUNK, Element, Exchange, LinearBackwardUpdate, Memory, Operators, Parameter, Queue, Updates};
 use crate::arguments::*;
 use crate::shape::{ConvShape, DropoutShape, Operation};
 use crate::{Error, Result, Sgd};
 use alexnet_ops::{Precision, front, front_mut};
+use alexnet_ranks::Ranks;
 use batchnorm::Affine;
 use context::{Context, Gradients, Weights};
 use pool::{Pool, SyncPtr};
@@ -234,6 +237,47 @@ impl Queue for Cpu {
     type Graph = Infallible;
 }
 
+impl Exchange for Cpu {
+    fn stored_len(&self, buffer: &Array<f32>) -> usize {
+        buffer.len()
+    }
+    fn send_gradients<'a>(
+        &self,
+        ranks: &dyn Ranks,
+        present: &dyn Fn(usize) -> bool,
+        gradients: &mut dyn Iterator<Item = (&'a Array<f32>, Division)>,
+        inbox: &mut [Array<f32>],
+    ) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
+        exchange::send_gradients(ranks, present, gradients, inbox)
+    }
+    fn update_own<'a>(
+        &self,
+        _: &dyn Ranks,
+        optimizer: &Sgd,
+        summands: Summands<'_, Array<f32>>,
+        parameters: &mut dyn Iterator<Item = (&'a mut Parameter<Array<f32>>, Division)>,
+    ) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
+        sums::run(&self.context, optimizer, &summands, parameters);
+        Ok(())
+    }
+    fn gather<'a>(
+        &self,
+        ranks: &dyn Ranks,
+        arrays: &mut dyn Iterator<Item = (&'a mut Array<f32>, Division)>,
+    ) -> Result<()>
+    where
+        Self::Buffer: 'a,
+    {
+        exchange::gather(ranks, arrays)
+    }
+}
+
 /// Views arguments as slices of the lengths that the shapes require.
 const FRONTS: Fronts<f32> = Fronts::new();
 
@@ -430,7 +474,8 @@ impl Operators for Cpu {
         Self::Buffer: 'a,
     {
         for (y, x) in pairs {
-            let (x, y) = (front("add_floats", "x", x, y.len())?, front_mut("add_floats", "y", y.as_mut_slice(), x.len())?);
+            let (x, y) =
+                (front("add_floats", "x", x, y.len())?, front_mut("add_floats", "y", y.as_mut_slice(), x.len())?);
             add::run(&self.context, x, false, y);
         }
         Ok(())

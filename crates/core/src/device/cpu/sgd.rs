@@ -32,7 +32,7 @@ pub fn run(context: &Context, optimizer: &Sgd, parameters: &mut dyn Iterator<Ite
 
 dispatch! {
     /// Updates some parameters.
-    fn update(optimizer: &Sgd, value: &mut [f32], gradient: &[f32], momentum: &mut [f32]) = plain update_body
+    pub fn update(optimizer: &Sgd, value: &mut [f32], gradient: &[f32], momentum: &mut [f32]) = plain update_body
 }
 #[inline(always)]
 pub fn update_body(optimizer: &Sgd, value: &mut [f32], gradient: &[f32], momentum: &mut [f32]) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use alexnet_core::random::Philox;
 use alexnet_core::{Architecture, Device, Network};
+use alexnet_ranks::{Ranks, Single};
 use anyhow::Context;
 
 use super::data::{self, RunData};
@@ -16,7 +17,7 @@ use crate::import::{self, WeightFile};
 use crate::print::{notice, say};
 use crate::run::checkpoint::{self, Checkpoint, Metadata, Progress};
 use crate::run::classifier::checkpoint_of;
-use crate::run::config::Config;
+use crate::run::config::{self, Config};
 use crate::run::file_list::FileList;
 use crate::run::folder::{METRICS, Outputs};
 use crate::run::metrics::{self, Record};
@@ -123,9 +124,15 @@ fn architecture(config: &Config, classes: usize) -> anyhow::Result<Architecture>
 
 /// Trains on a device.
 fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::Result<Outcome> {
-    let Start { config, out, resumed, accept_data_changes, stop } = start;
-    let shards = config.shards_of_steps()?;
-    let (average, sums) = (config.ema > 0.0, shards.arrays());
+    let Start { mut config, out, resumed, accept_data_changes, stop } = start;
+    let ranks: Arc<dyn Ranks> = Arc::new(Single);
+    if resumed.is_none() && config.shards == 0 {
+        config.shards = ranks.size();
+        config.validate(&config::flag)?;
+    }
+    let shards = config.shards_of_steps()?.among(ranks.rank(), ranks.size()).map_err(Error::from)?;
+    // The sums of the own shards, and gradients of the other ranks.
+    let (average, sums) = (config.ema > 0.0, shards.arrays() + usize::from(shards.ranks() > 1));
     let purpose = memory::Use::Training { average, shards: shards.count(), sums };
     memory::fits(&*device, &architecture(&config, 10)?, config.batch_size, purpose)?;
     let mut weights = match (&config.init, &resumed) {
@@ -149,7 +156,7 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     let model = config.model();
     let mut network = Network::new(device, architecture, shards.max_batch(), true)?;
     freeze(&mut network, &config)?;
-    network.shard(shards)?;
+    network.shard(shards, ranks.clone())?;
     match &resumed {
         Some(Resumed { checkpoint, .. }) => {
             if average {
@@ -200,6 +207,7 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
         stop,
         progress,
         copies: plan.copy > 0,
+        ranks,
     };
     let mut outputs = match begin(&mut trainer, fresh, files.as_ref(), changed) {
         Ok(outputs) => outputs,

@@ -90,6 +90,9 @@ fn every_limit_names_flag_value_and_what_is_allowed() {
         ("nesterov", |c| (c.nesterov, c.momentum) = (true, 0.0)),
         ("batch-size", |c| (c.batch_size, c.batch_norm) = (1, true)),
         ("batch-size", |c| (c.batch_size, c.arch) = (1, Arch::Modern)),
+        ("shards", |c| c.shards = 3),
+        ("shards", |c| (c.shards, c.batch_size) = (16, 8)),
+        ("shards", |c| (c.shards, c.batch_size, c.batch_norm) = (8, 15, true)),
         ("replace-classifier", |c| c.replace_classifier = true),
         ("epochs", |c| c.epochs = usize::MAX),
         ("precision", |c| (c.precision, c.device) = (Precision::Fp16, DeviceKind::Cpu)),
@@ -161,6 +164,26 @@ fn a_run_from_before_checkpoint_every_goes_on_as_often() {
     assert_eq!([read("lr = 0.01\nsave-every = 300.0\nlog-every = 20\n"), read("save-every = 0\n")], ["5m", "1"]);
     let error = Config::parse("save-every = \"x\"", Path::new("my.toml")).unwrap_err().to_string();
     assert!(error.contains("unknown field `save-every`"), "{error}");
+}
+
+#[test]
+fn a_run_keeps_its_shards_and_one_of_a_single_shard_says_nothing_of_them() {
+    let run = |shards| Config { shards, ..Config::default() };
+    assert!(!run(1).to_toml().unwrap().contains("shards"));
+    for shards in [1, 2, 8] {
+        let written = Config::of_run(&run(shards).to_toml().unwrap(), Path::new("x")).unwrap();
+        assert_eq!(written.shards, shards);
+        // Also where the command line says the same.
+        written.with(&run(shards)).unwrap().may_resume(&written).unwrap();
+    }
+    let error = run(4).may_resume(&run(2)).unwrap_err().to_string();
+    assert_eq!(error, "--shards 4 contradicts the run, which was started with shards = 2");
+    let error = run(4).may_resume(&run(1)).unwrap_err().to_string();
+    assert_eq!(error, "--shards 4 contradicts the run, which was started with shards = 1");
+    // Steps of 40 images: ten per shard, in micro-batches of at most five.
+    let shards = Config { shards: 4, batch_size: 20, accumulate: 2, ..Config::default() }.shards_of_steps().unwrap();
+    assert_eq!((shards.count(), shards.max_batch(), shards.step_images(), shards.slots()), (4, 5, 40, 8));
+    assert_eq!(run(0).shards_of_steps().unwrap().count(), 1);
 }
 
 #[test]

@@ -140,7 +140,12 @@ impl Config {
             ("identity", self.identity && self.init.is_some(), weights),
             ("batch-size", self.batch_size == 1 && self.model().batch_norm, "is 1, batch norm needs 2 or more".into()),
             ("shards", self.shards > 1 && self.batch_size < 2 * self.shards && self.model().batch_norm, {
-                format!("is {}, but batch norm needs 2 or more images in each, {} has {}", self.shards, name("batch-size"), self.batch_size)
+                format!(
+                    "is {}, but batch norm needs 2 or more images in each, {} has {}",
+                    self.shards,
+                    name("batch-size"),
+                    self.batch_size
+                )
             }),
             (
                 "replace-classifier",

@@ -6,11 +6,12 @@ use alexnet_core::Device;
 
 use super::{Epochs, Observer, Trainer, rate_of};
 use crate::data::Split;
+use crate::run::agree::flag;
 use crate::run::batch_source::DeviceDataset;
 use crate::run::checkpoint::Progress;
 use crate::run::config::Config;
 use crate::run::error::{Error, Result};
-use crate::run::evaluate::{Classified, Evaluation, Protocol, evaluate};
+use crate::run::evaluate::{Classified, Evaluation, Protocol, evaluate_among};
 use crate::run::folder::{Outputs, now};
 use crate::run::metrics::Record;
 use crate::run::summary::count;
@@ -64,7 +65,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         if last || impatient {
             self.save_now(epochs, best)?;
         } else {
-            let due = epochs.saver.due_after(epoch);
+            let due = self.agree(flag::SAVE, epochs.saver.due_after(epoch))?;
             self.save_later(epochs, best, due)?;
         }
         epochs.observer.epoch(&record, best);
@@ -89,7 +90,10 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         let protocol = Protocol { preprocess: self.preprocess, tta, threads: self.config.thread_count() };
         let stop = &self.stop;
         let mut tell = |batch: Classified<'_>| observer.test(batch.done(), split.len());
-        let found = self.network.averaged(|network| evaluate(network, split, dataset, protocol, stop, &mut tell))?;
+        let ranks = &*self.ranks;
+        let found = self
+            .network
+            .averaged(|network| evaluate_among(network, split, dataset, protocol, stop, ranks, &mut tell))?;
         match found {
             Some(found) if !found.loss.is_finite() => Err(self.state()?.diverged(what, found.loss, self.folder)),
             found => Ok(found),

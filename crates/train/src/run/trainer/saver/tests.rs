@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use alexnet_core::architecture::Operation;
-use alexnet_core::device::{Memory, Operators, Queue};
+use alexnet_core::device::{Exchange, Memory, Operators, Queue};
 use alexnet_core::{Architecture, LayerKind, LayerSpec, Reference, Sgd};
 
 use super::*;
@@ -78,6 +78,12 @@ impl Memory for Slow {
 
 impl Queue for Slow {
     type Graph = Infallible;
+}
+
+impl Exchange for Slow {
+    fn stored_len(&self, buffer: &Vec<f32>) -> usize {
+        buffer.len()
+    }
 }
 
 impl Operators for Slow {
