@@ -45,9 +45,15 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    /// Of this process; none if it was started alone, or is the only one of its job.
+    /// Of this process; none if it was started alone, is the only one of its job, or has nothing to do with the others, as
+    /// `ALEXNET_MPI=none` says.
     pub fn of_process() -> Option<Self> {
-        Self::find(&|name| std::env::var_os(name)).filter(|launcher| launcher.size > 1)
+        Self::among_others(&|name| std::env::var_os(name))
+    }
+
+    fn among_others(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<Self> {
+        let launcher = Self::find(variable).filter(|launcher| launcher.size > 1)?;
+        variable("ALEXNET_MPI").is_none_or(|value| value != "none").then_some(launcher)
     }
 
     /// From variables. The innermost launcher counts: `torchrun` in a job of `mpirun`, `mpirun` in one of `srun`.
@@ -138,6 +144,18 @@ mod tests {
         assert_eq!(short(&[&OPEN_MPI[..], &TORCHRUN].concat()).unwrap().0, Kind::Torchrun);
         let pmi2 = [("PMI_RANK", "3"), ("PMI_SIZE", "4")];
         assert_eq!(short(&[&STEP[..], &pmi2].concat()).unwrap().0, Kind::Slurm);
+    }
+
+    #[test]
+    fn a_process_may_be_alone_among_others() {
+        let alone = |variables: &[(&str, &str)]| {
+            let find =
+                |name: &str| variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| value.into());
+            Launcher::among_others(&find).is_none()
+        };
+        assert!(!alone(&HYDRA) && alone(&[("PMI_RANK", "0"), ("PMI_SIZE", "1")]));
+        assert!(!alone(&[&HYDRA[..], &[("ALEXNET_MPI", "/x/libmpi.so.12")]].concat()));
+        assert!(alone(&[&HYDRA[..], &[("ALEXNET_MPI", "none")]].concat()));
     }
 
     #[test]

@@ -20,6 +20,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+mod cores;
 mod error;
 pub mod launcher;
 mod local;
@@ -29,6 +30,7 @@ pub mod mpi;
 mod single;
 pub mod tcp;
 
+pub use cores::cores;
 pub use error::{Error, Result};
 pub use launcher::Launcher;
 pub use local::{Local, local};
@@ -94,9 +96,11 @@ pub trait Ranks: Send + Sync + Debug {
 }
 
 /// The name of this machine; empty where it has none.
-#[cfg(unix)]
 pub fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    #[cfg(unix)]
+    return rustix::system::uname().nodename().to_string_lossy().into_owned();
+    #[cfg(not(unix))]
+    return std::env::var("COMPUTERNAME").unwrap_or_default();
 }
 
 /// Checks a length.

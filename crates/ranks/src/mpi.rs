@@ -28,6 +28,10 @@ use watch::Watch;
 const PIECE: usize = 8 << 20;
 /// How long `MPI_Init_thread` may take: the launcher may still be starting processes elsewhere.
 const START: Duration = Duration::from_secs(600);
+/// How long a wait keeps its core: the library moves the bytes of long messages while it is asked.
+const SPIN: Duration = Duration::from_millis(5);
+/// Then it asks as often.
+const PAUSE: Duration = Duration::from_micros(20);
 /// How much longer than a wait for other ranks a call of the library may take.
 const MARGIN: Duration = Duration::from_secs(10);
 
@@ -230,11 +234,11 @@ impl Mpi {
                 peers.sort_unstable();
                 peers.dedup();
                 self.fail(&Error::Timeout { call, peers, seconds: timeout.as_secs() });
-            } else if since.elapsed() < Duration::from_secs(1) {
-                // With more ranks than cores the others get their turn.
+            } else if since.elapsed() < SPIN {
                 std::thread::yield_now();
             } else {
-                std::thread::sleep(Duration::from_micros(500));
+                // A rank that is waited for may need this core.
+                std::thread::sleep(PAUSE);
             }
         }
     }
