@@ -2,16 +2,35 @@
 
 use std::borrow::Cow;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+/// Whether this process prints nothing: of several ranks the first one speaks.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From here on [`say`] and [`notice`] print nothing.
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
 /// Prints text to standard output. A reader that went away does not end a run.
 pub fn say(text: &str) {
+    if QUIET.load(Ordering::Relaxed) {
+        return;
+    }
     let _ = writeln!(std::io::stdout().lock(), "{}", visible_lines(text));
 }
 
 /// Prints text to standard error, where nobody may be listening either.
 pub fn notice(text: &str) {
+    if !QUIET.load(Ordering::Relaxed) {
+        fail(text);
+    }
+}
+
+/// The same for what ends the process, which also a quiet one prints.
+pub fn fail(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", visible_lines(text));
 }
 

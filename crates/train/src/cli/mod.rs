@@ -15,6 +15,7 @@ mod habit;
 mod help;
 pub mod hint;
 mod import;
+mod job;
 mod model;
 mod output;
 mod predict;
@@ -76,6 +77,9 @@ pub fn main() -> ExitCode {
             }
             let words: Vec<_> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
             let error = habit::with_tip(error, &definition, &words);
+            if error.use_stderr() && !job::speaks() {
+                return ExitCode::from(error.exit_code() as u8);
+            }
             return match error.print() {
                 Err(lost) if lost.kind() != std::io::ErrorKind::BrokenPipe => {
                     notice(&format!("error: cannot write the result: {lost}"));
@@ -105,8 +109,10 @@ pub fn main() -> ExitCode {
         if matches!(error.downcast_ref(), Some(run::Error::Closed)) {
             return ExitCode::SUCCESS;
         }
-        notice(message(&error).trim_end());
-        ExitCode::from(if is_usage(&error) { 2 } else { 1 })
+        let code = if is_usage(&error) { 2 } else { 1 };
+        let other = matches!(error.downcast_ref(), Some(run::Error::OtherRank));
+        job::report(message(&error).trim_end(), code, other);
+        ExitCode::from(code)
     })
 }
 

@@ -116,7 +116,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let model = Model::new(classifier, batch, loaded.metadata(), loaded.filters()?);
     drop(loaded);
     let refused = || Error::io("serve on", Path::new(host));
-    let stop = Stop::on_signals().map_err(Error::io("handle", Path::new("Ctrl-C")))?;
+    let stop = Stop::on_signals(true).map_err(Error::io("handle", Path::new("Ctrl-C")))?;
     // Threads that decode, and at least two, so that one large picture leaves room for small ones.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(threads).build();

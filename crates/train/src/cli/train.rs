@@ -3,27 +3,28 @@
 use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::Serialize;
 
 use super::augmentation::Augmentation;
 use super::hint;
+use super::job::{self, Job};
 use crate::data::decode::Exif;
 use crate::data::{Balance, HoldOut, Normalise};
-use crate::import::convert;
-use crate::print::say;
 use crate::regular_file;
-use crate::run::config::{self, Arch, CheckpointEvery, Config, DeviceKind, LARGEST_TOML, Precision, as_text};
+use crate::run::config::{Arch, CheckpointEvery, Config, DeviceKind, LARGEST_TOML, Precision, as_text};
 use crate::run::schedule::Schedule;
 use crate::run::stop::INTERRUPTED;
-use crate::run::{Error, Outcome, Recipe, RunFolder, Tta, summary};
+use crate::run::{Error, Outcome, Recipe, Tta};
 
 mod data;
 mod repeat;
+mod settings;
 mod start;
 
-use start::{Resumed, Start};
+use start::Start;
 
 /// Train a network; by default the `cifar` variant on CIFAR-10
 ///
@@ -276,9 +277,18 @@ pub struct Args {
     #[arg(long, value_name = "N", help_heading = "Run")]
     patience: Option<usize>,
     /// Folder of the run [default: runs/ARCH-N, the first free N]
+    ///
+    /// Goes on with the run there, if the settings are the same: the same command can be given until the run is complete.
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     #[serde(skip)]
     out: Option<PathBuf>,
+    /// Time without an answer of a process that ends them all [default: 60s]
+    ///
+    /// Of several that mpirun started. A number with s, m or h, or of seconds. A process that hangs, or whose machine is gone,
+    /// ends the job with a message that names it; the first step may take 10 minutes.
+    #[arg(long, value_name = "TIME", help_heading = "Run", value_parser = job::time, default_value = "60s", hide_default_value = true)]
+    #[serde(skip)]
+    timeout: Duration,
     /// Continue the run in this folder
     ///
     /// It keeps its settings; only --epochs, --patience, --threads, --device, --precision, --no-graph, --data, --skip-broken,
@@ -319,6 +329,16 @@ impl Args {
         (tunes && !named).then_some(Recipe::Finetune)
     }
 
+    /// The settings that the user chose: flags, and the keys of --config. A recipe's network gives way to that of --init.
+    fn chosen(&self) -> Result<toml::Table, Error> {
+        let mut table = toml::Table::try_from(self).unwrap_or_default();
+        if let Some(file) = &self.config {
+            let text = regular_file::read_text(file, LARGEST_TOML).map_err(Error::io("read", file))?;
+            table.extend(text.parse::<toml::Table>().unwrap_or_default());
+        }
+        Ok(table)
+    }
+
     /// That flags of the schedule `step` are given with it only: other schedules would ignore them.
     fn check_schedule(&self, config: &Config) -> anyhow::Result<()> {
         let given = [("--step-size", self.step_size.is_some()), ("--gamma", self.gamma.is_some())];
@@ -335,75 +355,27 @@ impl Args {
 
 /// Trains.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let (mut config, resumed) = match &args.resume {
-        None => {
-            let config = match (&args.config, args.recipe) {
-                (Some(file), _) => Config::read(file)?,
-                (None, recipe) => recipe.or(args.fine_tunes()).map_or(Ok(Config::default()), Recipe::config)?,
-            };
-            let mut config = config.with(args)?;
-            if config.init.is_some() {
-                let chosen = chosen(args)?;
-                convert::take_network(&mut config, &|key| chosen.contains_key(key))?;
-            }
-            config.validate(&config::flag)?;
-            if args.recipe == Some(Recipe::Finetune) && config.init.is_none() {
-                return Err(hint::usage("--recipe finetune needs weights to start from", "give them with --init FILE"));
-            }
-            if args.fine_tunes().is_some() {
-                say("settings of --recipe finetune, as --init and --replace-classifier are given; flags win");
-            }
-            args.check_schedule(&config)?;
-            if let Some(out) = &args.out {
-                RunFolder::check_free(out)?;
-            }
-            (config, None)
-        }
-        Some(path) => {
-            let resumed = Resumed::open(path)?;
-            let run = resumed.config()?;
-            let config = run.with(args)?;
-            config.validate(&config::flag)?;
-            config.may_resume(&run)?;
-            resumed.warn_of_edits(&config)?;
-            let (done, stale) = (summary::count(resumed.epochs(), "epoch"), resumed.stale());
-            if config.out_of_patience(stale) {
-                let stale = summary::count(stale, "evaluation");
-                say(&format!(
-                    "{} ended after {done}: accuracy has not risen in {stale}; a larger --patience, or 0, trains it further",
-                    path.display()
-                ));
-                return Ok(ExitCode::SUCCESS);
-            }
-            if resumed.epochs() >= config.epochs {
-                say(&format!("{} is complete after {done}; --epochs N trains it further", path.display()));
-                return Ok(ExitCode::SUCCESS);
-            }
-            (config, Some(resumed))
-        }
-    };
-    config.resize = Some(config.image_size());
-    let outcome = match args.runs {
-        Some(runs) => repeat::run(&config, runs.into(), args.out.as_deref())?,
-        None => {
-            let (out, accept_data_changes) = (args.out.as_deref(), args.accept_data_changes);
-            Start { config, out, resumed, accept_data_changes, stop: &OnceCell::new() }.run()?
-        }
-    };
+    let job = Job::start(args.timeout)?;
+    let outcome = train(args, &job)?;
+    job.finish()?;
     Ok(match outcome {
         Outcome::Finished => ExitCode::SUCCESS,
         Outcome::Interrupted => ExitCode::from(INTERRUPTED as u8),
     })
 }
 
-/// The settings that the user chose: flags, and the keys of --config. A recipe's network gives way to that of --init.
-fn chosen(args: &Args) -> Result<toml::Table, Error> {
-    let mut table = toml::Table::try_from(args).unwrap_or_default();
-    if let Some(file) = &args.config {
-        let text = regular_file::read_text(file, LARGEST_TOML).map_err(Error::io("read", file))?;
-        table.extend(text.parse::<toml::Table>().unwrap_or_default());
+fn train(args: &Args, job: &Job) -> anyhow::Result<Outcome> {
+    let Some((config, resumed)) = settings::of(args, job)? else { return Ok(Outcome::Finished) };
+    match args.runs {
+        Some(_) if !job.is_alone() => {
+            Err(hint::usage("--runs trains in one process", "start a job per seed, each with its own --out"))
+        }
+        Some(runs) => repeat::run(&config, runs.into(), args.out.as_deref(), job),
+        None => {
+            let (out, accept_data_changes) = (args.out.as_deref(), args.accept_data_changes);
+            Start { config, out, resumed, accept_data_changes, stop: &OnceCell::new(), job }.run()
+        }
     }
-    Ok(table)
 }
 
 #[cfg(test)]

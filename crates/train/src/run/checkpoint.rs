@@ -302,6 +302,14 @@ pub fn open(path: &Path) -> Result<Checkpoint> {
     parsed(open_weights(path)?)
 }
 
+/// The checkpoint whose file `path` has these bytes, on another machine maybe.
+///
+/// # Errors
+/// As [`open`].
+pub fn of_bytes(path: &Path, bytes: Vec<u8>) -> Result<Checkpoint> {
+    parsed(Weights::of(path, bytes)?)
+}
+
 /// The checkpoint that [`save`] would write to `path`, in memory.
 ///
 /// # Errors

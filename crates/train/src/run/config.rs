@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use alexnet_core::alexnet::Variant;
@@ -478,9 +479,18 @@ impl Config {
     }
 }
 
+/// The cores for this process, if it shares its machine's with other ranks; 0: not set.
+static SHARE: AtomicUsize = AtomicUsize::new(0);
+
+/// Sets how many cores this process uses at most; other ranks on this machine have the others.
+pub fn share_cores(cores: usize) {
+    SHARE.store(cores, Ordering::Relaxed);
+}
+
 /// The threads to start if `wanted` are asked for: no more than there are cores, which 0 stands for.
 pub fn threads(wanted: usize) -> usize {
-    let cores = std::thread::available_parallelism().ok().map(usize::from);
+    let share = Some(SHARE.load(Ordering::Relaxed)).filter(|cores| *cores > 0);
+    let cores = share.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
     if wanted == 0 { cores.unwrap_or(1) } else { cores.map_or(wanted, |cores| wanted.min(cores)) }
 }
 

@@ -3,6 +3,7 @@
 //! since, and which training pictures `--val` holds out.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
@@ -41,6 +42,17 @@ pub struct Changes {
     pub removed: Vec<String>,
     /// Pictures whose files have other contents.
     pub altered: Vec<String>,
+}
+
+impl fmt::Display for FileList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|picture| {
+            write!(f, "{}\t{}", picture.role.word(), picture.name)?;
+            picture.bytes.map_or(Ok(()), |bytes| write!(f, "\t{bytes}"))?;
+            picture.crc.map_or(Ok(()), |crc| write!(f, "\t{crc:08x}"))?;
+            writeln!(f)
+        })
+    }
 }
 
 impl FileList {
@@ -85,13 +97,7 @@ impl FileList {
             |error| Error::io("write", path)(error),
             |file| {
                 let mut out = BufWriter::new(file);
-                let lines = self.0.iter().try_for_each(|picture| {
-                    write!(out, "{}\t{}", picture.role.word(), picture.name)?;
-                    picture.bytes.map_or(Ok(()), |bytes| write!(out, "\t{bytes}"))?;
-                    picture.crc.map_or(Ok(()), |crc| write!(out, "\t{crc:08x}"))?;
-                    writeln!(out)
-                });
-                lines.and_then(|()| out.flush()).map_err(Error::io("write", path))
+                write!(out, "{self}").and_then(|()| out.flush()).map_err(Error::io("write", path))
             },
         )
     }
@@ -105,6 +111,11 @@ impl FileList {
             return Ok(None);
         }
         let text = regular_file::read_text(path, LARGEST).map_err(Error::io("read", path))?;
+        Ok(Some(Self::parse(&text)))
+    }
+
+    /// The list in a text, without the lines that are none.
+    pub fn parse(text: &str) -> Self {
         let line = |line: &str| {
             let mut fields = line.split('\t');
             let (role, name) = (fields.next()?, fields.next()?.to_owned());
@@ -113,7 +124,7 @@ impl FileList {
             let crc = fields.next().and_then(|crc| u32::from_str_radix(crc, 16).ok());
             Some(Picture { role, name, bytes, crc })
         };
-        Ok(Some(Self(text.lines().filter_map(line).collect())))
+        Self(text.lines().filter_map(line).collect())
     }
 
     /// The validation pictures.

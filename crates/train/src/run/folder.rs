@@ -40,6 +40,8 @@ pub struct RunFolder {
     made: bool,
     /// The open folder, which holds the lock; `None` where folders cannot be opened.
     open: Option<File>,
+    /// Whether this process writes to it; of several ranks the first does.
+    writes: bool,
 }
 
 /// The files that are written every epoch.
@@ -107,7 +109,17 @@ impl RunFolder {
         let open = lock(&path)?;
         Self::check_free(&path)?;
         sweep(&path);
-        Ok(Self { path, made, open })
+        Ok(Self { path, made, open, writes: true })
+    }
+
+    /// The folder of a run that another rank writes: nothing is opened here, and nothing written.
+    pub fn of_other_rank(path: &Path) -> Self {
+        Self { path: path.into(), made: false, open: None, writes: false }
+    }
+
+    /// Whether this process writes to it.
+    pub const fn writes(&self) -> bool {
+        self.writes
     }
 
     /// Opens the folder of a run to resume it, and removes temporary files of a killed process.
@@ -126,7 +138,7 @@ impl RunFolder {
         }
         let open = lock(path)?;
         sweep(path);
-        Ok(Self { path: path.into(), made: false, open })
+        Ok(Self { path: path.into(), made: false, open, writes: true })
     }
 
     /// Checks that the folder at the path is the one that was opened and locked. Before each write by its path.
@@ -224,6 +236,9 @@ impl RunFolder {
         metadata: &Metadata,
         saved: SavedAs,
     ) -> Result<()> {
+        if !self.writes {
+            return Ok(());
+        }
         self.still_ours()?;
         // If the folder went meanwhile, that is the reason.
         self.save_files(tensors, metadata, saved).or_else(|error| self.still_ours().and(Err(error.into())))

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod progress;
+pub mod ranks;
 pub mod recipe;
 pub mod scaling;
 pub mod schedule;

@@ -17,18 +17,20 @@ pub const INTERRUPTED: i32 = 130;
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Requested by the first Ctrl-C or SIGTERM; the second one ends the process at once. SIGHUP, SIGUSR1 and SIGXCPU
-    /// request it too, unless they are ignored, as SIGHUP is under `nohup`; they never end the process at once, since they
-    /// come several times.
+    /// Requested by the first Ctrl-C or SIGTERM; the second one ends the process at once, if it is the only one of its job: a
+    /// launcher passes on what the terminal sent too. SIGHUP, SIGUSR1 and SIGXCPU request it too, unless they are ignored, as
+    /// SIGHUP is under `nohup`; they never end the process at once, since they come several times.
     ///
     /// # Errors
     /// The signal handler cannot be installed.
-    pub fn on_signals() -> io::Result<Self> {
+    pub fn on_signals(alone: bool) -> io::Result<Self> {
         let stop = Self::default();
         crate::signals::take();
         for signal in [SIGINT, SIGTERM] {
             // In this order, so that the first signal finds the flag unset and sets it, and the second finds it set.
-            signal_hook::flag::register_conditional_shutdown(signal, INTERRUPTED, stop.0.clone())?;
+            if alone {
+                signal_hook::flag::register_conditional_shutdown(signal, INTERRUPTED, stop.0.clone())?;
+            }
             signal_hook::flag::register(signal, stop.0.clone())?;
         }
         #[cfg(unix)]

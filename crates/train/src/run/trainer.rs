@@ -3,6 +3,7 @@
 //! A run's results are a function of its settings and its data alone. All randomness is keyed by seed and counted by epoch,
 //! step and image, so that parameters, momentum and [`Progress`] are the whole state to resume from.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
@@ -20,6 +21,7 @@ use super::error::{Error, Result};
 use super::folder::{Outputs, RunFolder, SavedAs, now};
 use super::metrics::{Record, Records, StepRecord};
 use super::model::Model;
+use super::ranks::gather;
 use super::scaling::Scaling;
 use super::schedule::LearningRate;
 use super::stop::Stop;
@@ -100,16 +102,18 @@ impl<D: Device<Element = f32>> DeviceDatasets<D> {
 struct Epochs<'r, D: Device> {
     rate: LearningRate,
     datasets: &'r DeviceDatasets<D>,
-    outputs: &'r mut Outputs,
+    /// None on other ranks than the first.
+    outputs: Option<&'r mut Outputs>,
     observer: &'r mut dyn Observer,
     saver: Saver<'r, D>,
 }
 
 impl<D: Device> Epochs<'_, D> {
     /// The records so far, with the events written.
-    fn records(&mut self, folder: &RunFolder) -> Result<Records> {
-        self.outputs.events.flush().map_err(Error::io("write events in", folder.path()))?;
-        Ok(Records::of(&self.outputs.steps, &self.outputs.metrics))
+    fn records(&mut self, folder: &RunFolder) -> Result<Option<Records>> {
+        let Some(outputs) = &mut self.outputs else { return Ok(None) };
+        outputs.events.flush().map_err(Error::io("write events in", folder.path()))?;
+        Ok(Some(Records::of(&outputs.steps, &outputs.metrics)))
     }
 }
 
@@ -133,7 +137,7 @@ pub struct Trainer<'a, D: Device<Element = f32>> {
     pub progress: Progress,
     /// Whether there is memory for a copy of the network, of which checkpoints are written while it trains.
     pub copies: bool,
-    /// The ranks of the job; the network is [divided](Network::shard) among them.
+    /// The ranks of the job; the network is [divided](Network::shard) among them. The first one writes the run's files.
     pub ranks: Arc<dyn Ranks>,
 }
 
@@ -146,12 +150,12 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         self.state()?.write(self.folder, &(&self.network).into(), SavedAs::Last)
     }
 
-    /// Trains until all epochs are done or it is asked to stop.
+    /// Trains until all epochs are done or it is asked to stop. Of several ranks the first has `outputs`, and saves.
     ///
     /// # Errors
     /// The loss or a weight is infinite or NaN; a file cannot be written: the last good checkpoint stays. An image cannot be
     /// read: the state before it is saved, as if it was asked to stop.
-    pub fn run(&mut self, outputs: &mut Outputs, observer: &mut dyn Observer) -> Result<Outcome> {
+    pub fn run(&mut self, outputs: Option<&mut Outputs>, observer: &mut dyn Observer) -> Result<Outcome> {
         let images = self.dataset.train.len();
         let rate = self.config.learning_rate(images);
         // Steps are counted in 32 bits by the generator of the dropout masks.
@@ -200,8 +204,11 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
                 self.save_now(epochs, false)?;
                 return Ok(Outcome::Interrupted);
             }
-            let trained = self.train_epoch(epochs);
-            self.record_broken(&mut broken, epochs.observer)?;
+            let (trained, alone) = (self.train_epoch(epochs), self.ranks.size() == 1);
+            // After an error of one rank the others are in the middle of a step: nothing can be agreed with them.
+            if alone || trained.is_ok() {
+                self.record_broken(&mut broken, epochs.observer)?;
+            }
             let finished = match trained {
                 Ok(true) => self.finish_epoch(epochs),
                 stopped => stopped,
@@ -209,11 +216,15 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
             let ended = match finished {
                 Ok(true) => continue,
                 Ok(false) => self.save_now(epochs, false).and(Ok(Outcome::Interrupted)),
-                // The weights are good: nothing that was trained is lost.
-                Err(error @ (Error::Loading(_) | Error::OtherRank)) => self.save_now(epochs, false).and(Err(error)),
+                // The weights are good: nothing that was trained is lost. The rank that failed waits: its end is that of all.
+                Err(error @ (Error::Loading(_) | Error::OtherRank)) => {
+                    self.save_now(epochs, false)?;
+                    self.ranks.barrier()?;
+                    Err(error)
+                }
                 Err(error) => Err(error),
             };
-            if let Err(Error::Replaced { .. }) = ended {
+            if let (Err(Error::Replaced { .. }), true) = (&ended, alone) {
                 // A file; for the folder, this is the same error again.
                 epochs.saver.save_now(&self.network, self.state()?, None, false)?;
             }
@@ -225,9 +236,17 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
     /// Lists the broken pictures that were left out in the run's folder, and says how many there are if there are more
     /// than `known`.
     fn record_broken(&self, known: &mut usize, observer: &mut dyn Observer) -> Result<()> {
-        let Some(broken) = self.dataset.train.broken().filter(|broken| broken.len() > *known) else { return Ok(()) };
-        *known = broken.len();
-        let list = self.folder.add_broken(&broken.lines())?;
+        let Some(broken) = self.dataset.train.broken() else { return Ok(()) };
+        // Every rank finds those of its own images.
+        let all = gather(&*self.ranks, broken.lines().join("\n").as_bytes())?;
+        let all = String::from_utf8_lossy(&all.join(&b'\n')).into_owned();
+        let lines: BTreeSet<String> = all.lines().filter(|line| !line.is_empty()).map(String::from).collect();
+        if lines.len() <= *known || !self.folder.writes() {
+            return Ok(());
+        }
+        *known = lines.len();
+        let lines: Vec<String> = lines.into_iter().collect();
+        let list = self.folder.add_broken(&lines)?;
         let pictures = super::summary::count(*known, "broken picture");
         observer.note(&format!("left out {pictures}, listed in {}", list.display()));
         Ok(())
@@ -273,14 +292,13 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
                 known = self.progress.images;
             }
             self.progress.seconds += start.elapsed().as_secs_f64();
-            if log {
+            if let Some(outputs) = epochs.outputs.as_mut().filter(|_| log) {
                 let loss = (self.progress.loss_sum - before) / images as f64;
                 let record = StepRecord { step, epoch: self.progress.epoch + 1, lr: learning_rate, loss };
-                epochs.outputs.steps.append(&record)?;
+                outputs.steps.append(&record)?;
                 let points = [("train/loss_of_step", loss), ("train/learning_rate_of_step", learning_rate)];
                 for (tag, value) in points {
-                    epochs
-                        .outputs
+                    outputs
                         .events
                         .scalar(tag, step, value as f32, now())
                         .map_err(Error::io("write events in", self.folder.path()))?;
@@ -472,10 +490,10 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
 
     /// Saves the state while training goes on, if it is the best or a checkpoint is due.
     fn save_later(&mut self, epochs: &mut Epochs<'_, D>, best: bool, due: bool) -> Result<()> {
-        let records = epochs.records(self.folder)?;
         if best || due {
             self.network.gather_momentum()?;
         }
+        let Some(records) = epochs.records(self.folder)? else { return Ok(()) };
         if epochs.saver.save(&self.network, self.state()?, records, best, due)? {
             let line = "there is no memory for a copy of the network: training waits while a checkpoint is written";
             epochs.observer.note(line);
@@ -486,7 +504,7 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
     /// Saves the state before it returns.
     fn save_now(&mut self, epochs: &mut Epochs<'_, D>, best: bool) -> Result<()> {
         self.network.gather_momentum()?;
-        let records = epochs.records(self.folder)?;
+        let Some(records) = epochs.records(self.folder)? else { return Ok(()) };
         epochs.saver.save_now(&self.network, self.state()?, Some(records), best)
     }
 }

@@ -187,7 +187,7 @@ pub fn go_among<D: Device<Element = f32>>(
     if !resumes {
         trainer.save()?;
     }
-    let outcome = trainer.run(&mut outputs, watch)?;
+    let outcome = trainer.run(Some(&mut outputs), watch)?;
     Ok((outcome, state(&trainer.network)))
 }
 

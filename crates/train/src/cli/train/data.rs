@@ -34,17 +34,17 @@ pub fn open(
     let exif = config.exif;
     let options = data::Options { image_size, resize, originals, exif, ..hint::data_options() };
     let mut dataset = Dataset::list(&config.data, &options)?;
-    let kept = resumed.map_or(Ok(None), |resumed| FileList::read(&resumed.folder.files()))?;
+    let kept = resumed.and_then(|resumed| resumed.files.as_ref());
     // Of all images, so that --limit-train does not change how they are read.
     let at_once = dataset.fits(options.image_size, options.memory);
-    hold_out(&mut dataset, config, kept.as_ref(), resumed.is_some())?;
+    hold_out(&mut dataset, config, kept, resumed.is_some())?;
     if dataset.scored().is_none() {
         let message = format!("{} has training pictures only: nothing would choose the best epoch", dataset.name);
         return Err(hint::failure(message, "hold some out with --val 20%, or add a folder val/ with the same classes"));
     }
     let files = FileList::of(&dataset)?;
     let changed = match resumed {
-        Some(resumed) => differs(resumed.metadata(), &dataset, kept.as_ref(), files.as_ref(), accept)?,
+        Some(resumed) => differs(resumed.metadata(), &dataset, kept, files.as_ref(), accept)?,
         None => false,
     };
     dataset.train = dataset.train.limit(config.limit_train.unwrap_or(usize::MAX));
@@ -118,6 +118,14 @@ fn differs(
     }
     notice(&format!("the data changed: {changes}"));
     Ok(true)
+}
+
+/// What tells a data set, as it is trained on, from others: of pictures the names, sizes and checksums.
+pub fn fingerprint(dataset: &Dataset, files: Option<&FileList>) -> String {
+    let splits = dataset.splits().map(|(role, split)| format!("{role} images = {}\n", split.len()));
+    let files = files.map(|files| format!("files = {:08x}\n", crc32c::crc32c(files.to_string().as_bytes())));
+    let data = format!("data = {} {}\n", dataset.name, dataset.fingerprint);
+    splits.chain([data]).chain(files).collect()
 }
 
 /// The line about the data.

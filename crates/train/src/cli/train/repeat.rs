@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use super::start::{Resumed, Start};
+use crate::cli::job::Job;
 use crate::cli::{hint, output};
 use crate::print::{notice, say};
 use crate::run::config::Config;
@@ -13,7 +14,7 @@ use crate::run::metrics::{self, Record};
 use crate::run::{Error, Outcome, RunFolder, summary};
 
 /// Trains `runs` runs, with the seed of `config` and those after it; resumes or skips runs that exist in `out`.
-pub fn run(config: &Config, runs: usize, out: Option<&Path>) -> anyhow::Result<Outcome> {
+pub fn run(config: &Config, runs: usize, out: Option<&Path>, job: &Job) -> anyhow::Result<Outcome> {
     let last_seed = config.seed.saturating_add(runs as u64 - 1);
     Config { seed: last_seed, ..config.clone() }.validate(&|key| format!("--{key} of the last run"))?;
     if config.epochs == 0 {
@@ -48,7 +49,8 @@ pub fn run(config: &Config, runs: usize, out: Option<&Path>) -> anyhow::Result<O
         if done.is_none() {
             say(&format!("\nseed {seed}, run {} of {runs}", records.len() + 1));
             let config = config.clone();
-            let outcome = Start { config, out: Some(&path), resumed, accept_data_changes: false, stop: &stop }.run()?;
+            let outcome =
+                Start { config, out: Some(&path), resumed, accept_data_changes: false, stop: &stop, job }.run()?;
             if outcome == Outcome::Interrupted {
                 notice(&format!("the other runs: the same command with --out {}", folder.display()));
                 return Ok(outcome);

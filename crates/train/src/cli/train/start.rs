@@ -1,27 +1,28 @@
 //! Starts a new run or resumes one.
 
 use std::cell::OnceCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alexnet_core::random::Philox;
 use alexnet_core::{Architecture, Device, Network};
-use alexnet_ranks::{Ranks, Single};
+use alexnet_ranks::Ranks;
 use anyhow::Context;
 
 use super::data::{self, RunData};
 use crate::cli::device::{self, AnyDevice};
+use crate::cli::job::Job;
 use crate::cli::{advice, hint};
 use crate::data::{DataError, Dataset, Normalise, Preprocess};
 use crate::import::{self, WeightFile};
 use crate::print::{notice, say};
 use crate::run::checkpoint::{self, Checkpoint, Metadata, Progress};
 use crate::run::classifier::checkpoint_of;
-use crate::run::config::{self, Config};
+use crate::run::config::Config;
 use crate::run::file_list::FileList;
 use crate::run::folder::{METRICS, Outputs};
 use crate::run::metrics::{self, Record};
-use crate::run::progress::Screen;
+use crate::run::ranks::share;
 use crate::run::{Error, Observer, Outcome, RunFolder, Stop, Trainer, disk, initial, memory, summary};
 
 /// A run that is resumed.
@@ -29,6 +30,8 @@ pub struct Resumed {
     /// The run's folder.
     pub(super) folder: RunFolder,
     checkpoint: Checkpoint,
+    /// The pictures that it was trained on.
+    pub(super) files: Option<FileList>,
 }
 
 impl Resumed {
@@ -41,9 +44,40 @@ impl Resumed {
         let checkpoint = checkpoint::open(&folder.last())?;
         // Before its progress is judged and its data are loaded.
         checkpoint.verify()?;
-        let resumed = Self { folder, checkpoint };
+        let files = FileList::read(&folder.files())?;
+        let resumed = Self { folder, checkpoint, files };
         resumed.metadata().progress.check(&resumed.config()?, &resumed.folder.last())?;
         Ok(resumed)
+    }
+
+    /// That of the first rank, on all ranks. Its file is sent: it may lie on the disk of one machine.
+    ///
+    /// # Errors
+    /// The file cannot be read; a rank ended or did not answer.
+    pub fn shared(own: Option<Self>, ranks: &dyn Ranks) -> Result<Option<Self>, Error> {
+        if ranks.size() == 1 {
+            return Ok(own);
+        }
+        let (mut path, mut files, mut checkpoint) = Default::default();
+        if let Some(own) = &own {
+            path = own.folder.path().to_string_lossy().into_owned().into_bytes();
+            files = own.files.as_ref().map_or_else(String::new, FileList::to_string).into_bytes();
+            let last = own.folder.last();
+            checkpoint = std::fs::read(&last).map_err(Error::io("read", &last))?;
+        }
+        let path = share(ranks, path)?;
+        if path.is_empty() {
+            return Ok(None);
+        }
+        let (files, checkpoint) = (share(ranks, files)?, share(ranks, checkpoint)?);
+        if own.is_some() {
+            return Ok(own);
+        }
+        let path = PathBuf::from(String::from_utf8_lossy(&path).into_owned());
+        let folder = RunFolder::of_other_rank(&path);
+        let checkpoint = checkpoint::of_bytes(&folder.last(), checkpoint)?;
+        let files = (!files.is_empty()).then(|| FileList::parse(&String::from_utf8_lossy(&files)));
+        Ok(Some(Self { folder, checkpoint, files }))
     }
 
     /// The settings it was started with.
@@ -99,6 +133,8 @@ pub struct Start<'a> {
     pub accept_data_changes: bool,
     /// Set when the process starts to handle signals: only once there is a run to save.
     pub stop: &'a OnceCell<Stop>,
+    /// The processes that train it.
+    pub job: &'a Job,
 }
 
 impl Start<'_> {
@@ -124,12 +160,8 @@ fn architecture(config: &Config, classes: usize) -> anyhow::Result<Architecture>
 
 /// Trains on a device.
 fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::Result<Outcome> {
-    let Start { mut config, out, resumed, accept_data_changes, stop } = start;
-    let ranks: Arc<dyn Ranks> = Arc::new(Single);
-    if resumed.is_none() && config.shards == 0 {
-        config.shards = ranks.size();
-        config.validate(&config::flag)?;
-    }
+    let Start { config, out, resumed, accept_data_changes, stop, job } = start;
+    let ranks = job.ranks.clone();
     let shards = config.shards_of_steps()?.among(ranks.rank(), ranks.size()).map_err(Error::from)?;
     // The sums of the own shards, and gradients of the other ranks.
     let (average, sums) = (config.ema > 0.0, shards.arrays() + usize::from(shards.ranks() > 1));
@@ -144,7 +176,8 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
         None => preprocess(&config, weights.as_ref())?,
     };
     let RunData { dataset, mut files, changed } =
-        data::open(&config, &preprocess, resumed.as_ref(), accept_data_changes)?;
+        job.one_first(|| data::open(&config, &preprocess, resumed.as_ref(), accept_data_changes))?;
+    job.compare(&data::fingerprint(&dataset, files.as_ref()))?;
     if config.normalise == Some(Normalise::Auto) && resumed.is_none() {
         preprocess = preprocess.measured(&dataset.train, config.image_size())?;
     }
@@ -168,12 +201,17 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     }
     drop(weights);
     let path = resumed.as_ref().map(|resumed| resumed.folder.path()).or(out).unwrap_or(Path::new("runs"));
-    disk::fits(path, checkpoint::size(network.parameters()), config.epochs)?;
+    if job.leads() {
+        disk::fits(path, checkpoint::size(network.parameters()), config.epochs)?;
+    }
     describe(&network, &dataset, &config, &preprocess, &memory::line(&plan, free))?;
+    if !job.is_alone() {
+        say(&format!("ranks    {}", job.line(config.thread_count())?));
+    }
 
     let fresh = resumed.is_none();
     let (folder, progress) = match resumed {
-        Some(Resumed { folder, checkpoint }) => {
+        Some(Resumed { folder, checkpoint, .. }) => {
             let mut progress = checkpoint.metadata().progress.clone();
             let steps = config.epoch_steps(dataset.train.len());
             match changed {
@@ -181,18 +219,19 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
                 true => progress.step_in_epoch = progress.step_in_epoch.min(steps),
                 false => progress.check_step(steps, &folder.last()).map_err(Error::from)?,
             }
-            if progress.best_loss.is_none() {
+            if progress.best_loss.is_none() && job.is_alone() {
                 let records = metrics::read(&folder.path().join(METRICS))?;
                 progress.best_loss = metrics::loss_of_best(&records, progress.best_accuracy);
             }
             (folder, progress)
         }
-        None => (RunFolder::create(out, &model.variant)?, Progress::default()),
+        None if job.leads() => (RunFolder::create(out, &model.variant)?, Progress::default()),
+        None => (RunFolder::of_other_rank(path), Progress::default()),
     };
     let stop = match stop.get() {
         Some(stop) => stop,
         None => {
-            let signals = Stop::on_signals().context("cannot handle Ctrl-C")?;
+            let signals = Stop::on_signals(job.is_alone()).context("cannot handle Ctrl-C")?;
             stop.get_or_init(|| signals)
         }
     }
@@ -218,10 +257,10 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
             return Err(error.into());
         }
     };
-    let mut screen = Screen::new();
-    let outcome = trainer.run(&mut outputs, &mut screen as &mut dyn Observer);
-    screen.clear();
-    if let Err(Error::Loading(error)) = &outcome {
+    let mut watcher = job.observer();
+    let outcome = trainer.run(outputs.as_mut(), &mut watcher as &mut dyn Observer);
+    watcher.clear();
+    if let (Err(Error::Loading(error)), true) = (&outcome, job.is_alone()) {
         // Its picture may be replaced by one that can be read.
         if let (DataError::Decode { path, .. }, Some(files)) = (error, &mut files) {
             files.forget(&dataset.name_of(path));
@@ -301,7 +340,10 @@ fn begin<D: Device<Element = f32>>(
     fresh: bool,
     files: Option<&FileList>,
     changed: bool,
-) -> Result<Outputs, Error> {
+) -> Result<Option<Outputs>, Error> {
+    if !trainer.folder.writes() {
+        return Ok(None);
+    }
     let config = trainer.config;
     trainer.folder.write_config(&config.to_toml()?)?;
     let outputs = trainer.folder.outputs(trainer.progress.epoch, trainer.progress.step)?;
@@ -321,7 +363,7 @@ fn begin<D: Device<Element = f32>>(
     let steps = summary::count(config.epoch_steps(trainer.dataset.train.len()), "step");
     let path = trainer.folder.path().display();
     say(&format!("run      {path}: {epochs} of {steps}, seed {}{from}", config.seed));
-    Ok(outputs)
+    Ok(Some(outputs))
 }
 
 /// Prints how the run ended and the command for the next step.

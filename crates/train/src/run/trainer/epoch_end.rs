@@ -49,9 +49,11 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         let Progress { best_accuracy, best_loss, .. } = self.progress;
         // Metrics before checkpoint: a process killed in between repeats what came after the last checkpoint, and the lines
         // that are already there are dropped then. The other way round a line could be lost.
-        self.folder.still_ours()?;
-        outputs.metrics.append(&record)?;
-        write_events(outputs, &record).map_err(Error::io("write events in", self.folder.path()))?;
+        if let Some(outputs) = outputs {
+            self.folder.still_ours()?;
+            outputs.metrics.append(&record)?;
+            write_events(outputs, &record).map_err(Error::io("write events in", self.folder.path()))?;
+        }
         self.progress = Progress {
             epoch,
             step: self.progress.step,
