@@ -23,6 +23,8 @@ use crate::run::batch_source::{BatchSource, DeviceDataset};
 use crate::run::config::{self, Arch, Config, DeviceKind, Precision};
 use crate::run::memory::{self, Use};
 
+mod ranks;
+
 /// Time the training step layer by layer, next to the machine's peak
 ///
 /// The step is the one that `train` runs, with its default transformations: on a GPU a CUDA graph, fed from a data set on
@@ -73,6 +75,11 @@ pub struct Args {
     /// inference_images_per_second.
     #[arg(long)]
     json: bool,
+    /// Started by mpirun: time messages, exchange and step of all ranks
+    ///
+    /// The step of `train` in as many shards as there are ranks; --batch-size is that of all of them.
+    #[arg(long, conflicts_with = "json")]
+    ranks: bool,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -94,6 +101,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ..Config::default()
     };
     config.validate(&config::flag)?;
+    if args.ranks {
+        return ranks::run(&config, args.device, args.precision, args.seconds);
+    }
     const CLASSES: usize = 10;
     let model = config.model();
     let architecture = model.architecture(CLASSES).unwrap_or_else(|| unreachable!("a variant of this program"));
