@@ -244,11 +244,47 @@ fn winograd_can_be_switched_off() {
     assert_within("y", &direct, &exact(&wide(&x), &wide(&w), &wide(&b)), &bound);
 }
 
+/// The first images of a batch get the same bits whatever follows them: with few tiles U is not stored.
+#[test]
+fn neighbours_do_not_matter() {
+    for (side, channels, filters, groups) in [(4, 32, 64, 1), (4, 37, 41, 1), (8, 40, 76, 2), (7, 20, 16, 1)] {
+        let all = ConvShape {
+            batch: 9,
+            height: side,
+            width: side,
+            channels,
+            filters,
+            kernel: 3,
+            stride: 1,
+            padding: 1,
+            groups,
+        };
+        assert!(cpus()[0][0].uses_winograd(&all));
+        let (x, w, b) = (values(1, all.input_len()), values(2, all.weight_len()), values(3, filters));
+        for precision in PRECISIONS {
+            let run = |s: ConvShape| {
+                on_all_in(precision, |cpu| {
+                    let mut y = unwritten(cpu, s.output_len());
+                    let [x, w, b] = [&x, &w, &b].map(|v| array(cpu, v));
+                    cpu.conv_forward(ConvForward { shape: &s, x: &x, w: &w, b: &b, relu: false, y: &mut y }).unwrap();
+                    vec![y.to_vec()]
+                })
+            };
+            let whole = run(all);
+            for batch in [1, 2, 4, 5] {
+                for (some, all) in run(ConvShape { batch, ..all }).iter().zip(&whole) {
+                    assert_eq!(some.1[0][..], all.1[0][..some.1[0].len()], "{} {precision:?} batch {batch}", some.0);
+                }
+            }
+        }
+    }
+}
+
 /// U is kept by the contents of the weights: a change of them must show.
 #[test]
 fn new_weights_are_seen() {
     let s = ConvShape {
-        batch: 1,
+        batch: 9,
         height: 4,
         width: 4,
         channels: 4,

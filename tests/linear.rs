@@ -132,29 +132,32 @@ fn nan_reaches_the_output_through_relu() {
 /// The first images of a batch get the same bits whatever follows them.
 #[test]
 fn neighbours_do_not_matter() {
-    let all = LinearShape { batch: 29, inputs: 300, outputs: 70 };
-    let (x, w, b) = (values(1, all.input_len()), values(2, all.weight_len()), values(3, all.outputs));
-    let run = |precision, s: LinearShape| {
-        on_all_fused_in(precision, |cpu| {
-            let mut y = unwritten(cpu, s.output_len());
-            cpu.linear_forward(LinearForward {
-                shape: &s,
-                x: &array(cpu, &x),
-                w: &array(cpu, &w),
-                b: &array(cpu, &b),
-                relu: false,
-                dropout: None,
-                y: &mut y,
+    // Of one run of K, and of several.
+    for inputs in [300, 1100] {
+        let all = LinearShape { batch: 29, inputs, outputs: 70 };
+        let (x, w, b) = (values(1, all.input_len()), values(2, all.weight_len()), values(3, all.outputs));
+        let run = |precision, s: LinearShape| {
+            on_all_fused_in(precision, |cpu| {
+                let mut y = unwritten(cpu, s.output_len());
+                cpu.linear_forward(LinearForward {
+                    shape: &s,
+                    x: &array(cpu, &x),
+                    w: &array(cpu, &w),
+                    b: &array(cpu, &b),
+                    relu: false,
+                    dropout: None,
+                    y: &mut y,
+                })
+                .unwrap();
+                vec![y.to_vec()]
             })
-            .unwrap();
-            vec![y.to_vec()]
-        })
-    };
-    for precision in PRECISIONS {
-        let whole = run(precision, all);
-        for batch in [1, 2, 7, 12, 13] {
-            for (some, all) in run(precision, LinearShape { batch, ..all }).iter().zip(&whole) {
-                assert_eq!(some.1[0][..], all.1[0][..some.1[0].len()], "{} {precision:?} batch {batch}", some.0);
+        };
+        for precision in PRECISIONS {
+            let whole = run(precision, all);
+            for batch in [1, 2, 3, 4, 6, 7, 8, 12, 13] {
+                for (some, all) in run(precision, LinearShape { batch, ..all }).iter().zip(&whole) {
+                    assert_eq!(some.1[0][..], all.1[0][..some.1[0].len()], "{} {precision:?} batch {batch}", some.0);
+                }
             }
         }
     }

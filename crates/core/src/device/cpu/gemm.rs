@@ -9,6 +9,7 @@
 //! - [`gemm`] packs both, in pieces that stay in the second-level cache.
 //! - [`gemm_stream_b`] takes A packed and packs B on the way, for a B that is in memory and needed once: the weights of a
 //!   linear layer.
+//! - [`gemm_few_rows`](few_rows) does so for a product of few rows, which waits for B.
 //! - [`gemm_prepacked`] takes both packed, for the weight gradient of a linear layer.
 //! - Winograd convolution calls [`tile::panel`] itself: it produces its operands as micro-panels.
 //!
@@ -19,6 +20,7 @@
 //!
 //! Floating-point operations: 2·M·N·K. Minimum memory traffic in bytes: 4·(M·K + K·N + M·N).
 
+pub mod few_rows;
 pub mod operand;
 pub mod pack;
 pub mod tile;

@@ -10,6 +10,7 @@
 //! Multiply-adds: N·I·O in each direction. Minimum memory traffic in bytes: 4·I·O for w or dw, 16·I·O for the fused update;
 //! at small N this is the limit.
 
+use super::gemm::few_rows::{self, gemm_few_rows};
 use super::gemm::operand::{Operand, Products};
 use super::gemm::tile::Prefetch;
 use super::gemm::{self, MatMut, MatRef, gemm_prepacked, gemm_stream_b, pack, prepacked_body};
@@ -19,6 +20,7 @@ use super::workspace::WorkspaceSize;
 use super::{Context, column_sums, relu, sgd};
 use crate::shape::LinearShape;
 use crate::{Result, Sgd};
+use alexnet_ops::Precision;
 
 /// Rows of dw per task: whole micro-panels at any level.
 const ROWS: usize = 48;
@@ -107,11 +109,26 @@ pub fn forward(
     relu: bool,
     y: &mut [f32],
 ) -> Result<()> {
-    let (x, size) = (MatRef::row_major(x, s.inputs), [s.batch, s.outputs, s.inputs]);
     let w = |from| MatRef::column_major(&w[from * s.inputs..], s.inputs);
-    product(context, size, x, w, y, |y, from| {
-        relu::bias_relu(context.level, y, &b[from..from + y.len()], relu);
-    })
+    let finish = |y: &mut [f32], from| relu::bias_relu(context.level, y, &b[from..from + y.len()], relu);
+    if context.precision == Precision::Fp32 && few_rows::suits(s.batch) {
+        let (n, y) = (s.outputs, SyncPtr(y.as_mut_ptr()));
+        let columns = columns(n);
+        context.pool.run(n.div_ceil(columns), |task, _| {
+            let from = task * columns;
+            let width = columns.min(n - from);
+            // SAFETY: each task has its own columns of y; the matrices have the stated sizes.
+            unsafe {
+                let c = MatMut { start: y.at(from), stride: n, accumulate: false };
+                gemm_few_rows(context.level, [s.batch, width, s.inputs], x.as_ptr(), w(from), c);
+                for row in 0..s.batch {
+                    finish(y.slice_mut(row * n + from, width), from);
+                }
+            }
+        });
+        return Ok(());
+    }
+    product(context, [s.batch, s.outputs, s.inputs], MatRef::row_major(x, s.inputs), w, y, finish)
 }
 
 /// See [`Operators::linear_backward_data`](crate::device::Operators::linear_backward_data).

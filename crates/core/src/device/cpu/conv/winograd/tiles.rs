@@ -13,7 +13,7 @@ use crate::shape::ConvShape;
 
 /// Offset of a row and column in an array of micro-panels with `rows` rows.
 #[inline(always)]
-fn offset<S: Simd>(rows: usize, row: usize, column: usize) -> usize {
+pub fn offset<S: Simd>(rows: usize, row: usize, column: usize) -> usize {
     let panel = 2 * S::LANES;
     (column / panel * rows + row) * panel + column % panel
 }
