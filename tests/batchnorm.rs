@@ -3,7 +3,7 @@
 mod support;
 
 use alexnet_core::arguments::{BatchNormBackward, BatchNormForward, BatchNormInference, BatchNormInferenceBackward};
-use alexnet_core::device::cpu::Array;
+use alexnet_core::device::cpu::Buffer;
 use alexnet_core::device::{Memory, Operators};
 use alexnet_core::shape::BatchNormShape;
 use alexnet_core::{Cpu, reference};
@@ -72,7 +72,7 @@ impl Given {
     }
 }
 
-fn forward(cpu: &Cpu, s: &BatchNormShape, given: &Given, relu: bool) -> [Array<f32>; 4] {
+fn forward(cpu: &Cpu, s: &BatchNormShape, given: &Given, relu: bool) -> [Buffer; 4] {
     let mut y = unwritten(cpu, s.len());
     let (mut mean, mut variance) = (array(cpu, &given.mean), array(cpu, &given.variance));
     let mut statistics = unwritten(cpu, 2 * s.channels);

@@ -3,7 +3,7 @@
 #[path = "support/fingerprint.rs"]
 mod fingerprint;
 
-use alexnet_core::device::cpu::{Array, Level};
+use alexnet_core::device::cpu::{Array, Buffer, Level};
 use alexnet_core::device::{Memory, Parameter};
 use std::sync::Arc;
 
@@ -207,13 +207,13 @@ fn the_layer_where_nan_begins_is_named() {
 fn a_snapshot_stays_while_training_goes_on() {
     let mut network = network(true);
     network.keep_average().unwrap();
-    let values = |device: &Cpu, parameters: &[Parameter<Array<f32>>]| {
-        let read = |buffer: &Array<f32>| {
+    let values = |device: &Cpu, parameters: &[Parameter<Buffer>]| {
+        let read = |buffer: &Buffer| {
             let mut values = vec![0.0; buffer.len()];
             device.read(buffer, &mut values).unwrap();
             values
         };
-        let all = |p: &Parameter<Array<f32>>| {
+        let all = |p: &Parameter<Buffer>| {
             [Some(&p.value), p.momentum.as_ref(), p.average.as_ref()].map(|buffer| buffer.map(read))
         };
         parameters.iter().map(|p| (p.name.clone(), p.shape.clone(), all(p))).collect::<Vec<_>>()

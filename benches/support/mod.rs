@@ -3,7 +3,7 @@
 
 use alexnet_core::arguments::LinearBackwardWeight;
 use alexnet_core::device::Parameter;
-use alexnet_core::device::cpu::Array;
+use alexnet_core::device::cpu::Buffer;
 use alexnet_core::device::{Memory, Operators};
 use alexnet_core::shape::LinearShape;
 use alexnet_core::{Cpu, Result, Sgd};
@@ -18,7 +18,7 @@ pub fn cpu() -> &'static Cpu {
 }
 
 /// An array of small numbers.
-pub fn array(len: usize) -> Array<f32> {
+pub fn array(len: usize) -> Buffer {
     let values: Vec<f32> = (0..len).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
     let mut to = cpu().zeros(len).expect("memory");
     cpu().write(&values, &mut to).expect("room");
@@ -76,7 +76,7 @@ pub fn bandwidth() -> f64 {
 pub const RULE: Sgd = Sgd { learning_rate: 0.0, momentum: 0.9, weight_decay: 5e-4, nesterov: false, decay_all: false };
 
 /// A parameter with all that a training step and a moving average need.
-pub fn parameter(len: usize) -> Parameter<Array<f32>> {
+pub fn parameter(len: usize) -> Parameter<Buffer> {
     let [value, gradient, momentum, average] = [(); 4].map(|()| array(len));
     let [gradient, momentum, average] = [gradient, momentum, average].map(Some);
     Parameter { name: "w".into(), shape: vec![len, 1], value, gradient, momentum, average, rate: 1.0 }

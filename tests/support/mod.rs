@@ -2,7 +2,7 @@
 #![allow(dead_code)] // Each test is a crate of its own and uses part of this.
 
 use alexnet_core::device::Memory;
-use alexnet_core::device::cpu::{Array, Level};
+use alexnet_core::device::cpu::{Buffer, Level};
 use alexnet_core::random::{Philox, uniform_f32};
 use alexnet_core::{Cpu, Precision};
 use proptest::prelude::ProptestConfig;
@@ -67,14 +67,14 @@ pub fn magnitudes(x: &[f32]) -> Vec<f64> {
 }
 
 /// `x` as an array of the device.
-pub fn array(cpu: &Cpu, x: &[f32]) -> Array<f32> {
+pub fn array(cpu: &Cpu, x: &[f32]) -> Buffer {
     let mut to = cpu.zeros(x.len()).unwrap();
     cpu.write(x, &mut to).unwrap();
     to
 }
 
 /// An array of NaN, which shows elements that an operator does not write.
-pub fn unwritten(cpu: &Cpu, len: usize) -> Array<f32> {
+pub fn unwritten(cpu: &Cpu, len: usize) -> Buffer {
     array(cpu, &vec![f32::NAN; len])
 }
 

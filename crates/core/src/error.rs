@@ -67,6 +67,12 @@ pub enum Error {
         /// Shards.
         shards: usize,
     },
+    /// A weight does not fit the half precision in which the device stores it.
+    #[error("a weight is {value}, and fp16 ends at 65504")]
+    Overflow {
+        /// The weight.
+        value: f32,
+    },
     /// The device failed.
     #[error("{device}: {message}")]
     Device {

@@ -36,6 +36,18 @@ fn as_json_the_parts_add_up_to_the_step() {
 }
 
 #[test]
+fn inference_with_half_weights() {
+    let place = Place::new();
+    let out = place.succeed("bench --device cpu --batch-size 1 --seconds 0 --weights half");
+    assert!(out.contains("\ninference with half weights "), "{out}");
+    let out = place.succeed("bench --device cpu --batch-size 2 --seconds 0 --weights half --json");
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(json["weights"], "half");
+    assert!(json["inference_images_per_second"].as_f64().unwrap() > 0.0);
+    place.fail("bench --device cuda --weights half", 1, &["it is for the CPU"]);
+}
+
+#[test]
 fn what_cannot_be_measured() {
     let place = Place::new();
     place.fail("bench --batch-size 0", 2, &["--batch-size"]);

@@ -179,6 +179,45 @@ fn outputs_that_are_not_finite_are_no_answer() {
     assert!(!place.path("x.onnx").exists());
 }
 
+/// Rounds every weight with more than one dimension in a safetensors file to fp16.
+fn round_weights(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let data = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..data]).unwrap();
+    let tensors = header.as_object().unwrap().values();
+    for tensor in tensors.filter(|tensor| tensor["shape"].as_array().is_some_and(|shape| shape.len() > 1)) {
+        let at = |index: usize| data + tensor["data_offsets"][index].as_u64().unwrap() as usize;
+        for to in bytes[at(0)..at(1)].as_chunks_mut().0 {
+            *to = half::f16::from_f32(f32::from_le_bytes(*to)).to_f32().to_le_bytes();
+        }
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn half_weights_are_rounded_weights() {
+    let place = Place::new();
+    place.succeed(&format!("{SHORT} --epochs 1"));
+    pictures(&place.path("pictures"));
+    for name in ["net", "rounded", "huge"] {
+        place.succeed(&format!("export runs/cifar-1 -o {name}.safetensors"));
+    }
+    round_weights(&place.path("rounded.safetensors"));
+    set_tensors(&place.path("huge.safetensors"), "classifier.6.weight", 1, 70000.0);
+    let predict = |rest: &str| place.succeed(&format!("predict {rest} --json --top 10 --device cpu"));
+    let rounded = predict("rounded.safetensors pictures");
+    assert_ne!(predict("net.safetensors pictures"), rounded);
+    // Of one picture and of many, on one thread and on all.
+    for rest in ["", "--batch-size 1", "--batch-size 7 --threads 1"] {
+        assert_eq!(predict(&format!("net.safetensors pictures --weights half {rest}")), rounded, "{rest}");
+    }
+    let eval = |rest: &str| place.succeed(&format!("eval {rest} --data sample --json --device cpu"));
+    assert_eq!(eval("net.safetensors --weights half"), eval("rounded.safetensors"));
+    let parts = ["a weight is 70000, and fp16 ends at 65504", "hint: leave out --weights half"];
+    place.fail("predict huge.safetensors pictures --weights half --device cpu", 1, &parts);
+    place.fail("predict net.safetensors pictures --weights half --device cuda", 1, &["it is for the CPU"]);
+}
+
 #[test]
 fn tables_for_programs_keep_every_name() {
     let place = Place::new();

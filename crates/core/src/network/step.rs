@@ -281,6 +281,15 @@ impl<D: Device> Network<D> {
         self.infer_images(n)
     }
 
+    /// [`Network::infer`], eagerly, with a call of `profiler` after each phase: the work up to there is queued by then.
+    ///
+    /// # Errors
+    /// As [`Network::infer`]; the profiler's.
+    pub fn infer_with_profiler(&mut self, profiler: &mut dyn FnMut(Phase) -> Result<()>) -> Result<()> {
+        let n = self.check_batch(self.loaded)?;
+        self.forward(n, None, profiler)
+    }
+
     fn infer_images(&mut self, n: usize) -> Result<()> {
         let n = self.check_batch(n)?;
         let device = self.device.clone();

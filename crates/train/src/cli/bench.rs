@@ -20,7 +20,7 @@ use crate::data::{Preprocess, Split};
 #[cfg(feature = "cuda")]
 use crate::print::notice;
 use crate::run::batch_source::{BatchSource, DeviceDataset};
-use crate::run::config::{self, Arch, Config, DeviceKind, Precision};
+use crate::run::config::{self, Arch, Config, DeviceKind, Precision, WeightFormat};
 use crate::run::memory::{self, Use};
 
 mod ranks;
@@ -61,6 +61,11 @@ pub struct Args {
     /// The 3x3 convolutions of stride 1 use Winograd's algorithm where it is faster, on a GPU in fp32 only.
     #[arg(long)]
     no_winograd: bool,
+    /// Format of the weights for inference: fp32, or half (on the CPU)
+    ///
+    /// half times the inference of a second network, with weights in half precision (fp16) and products in fp32.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "fp32")]
+    weights: WeightFormat,
     /// CPU threads; 0: all cores
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
@@ -72,7 +77,7 @@ pub struct Args {
     /// Print one JSON object
     ///
     /// Keys: device, arch, batch_size, peak_gflops, layers, loss_ms, update_ms, step_ms, cuda_graph, images_per_second,
-    /// inference_images_per_second.
+    /// inference_images_per_second, weights (of the inference: fp32 or half).
     #[arg(long)]
     json: bool,
     /// Started by mpirun: time messages, exchange and step of all ranks
@@ -107,14 +112,26 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     const CLASSES: usize = 10;
     let model = config.model();
     let architecture = model.architecture(CLASSES).unwrap_or_else(|| unreachable!("a variant of this program"));
-    let measured = match device::open(args.device, config.threads, args.precision, !args.no_winograd)? {
-        AnyDevice::Cpu(device) => on(device, CPU_CLOCK, architecture, &config, args.seconds, 1024),
+    let (winograd, mut kind, mut half) = (!args.no_winograd, args.device, None);
+    if args.weights == WeightFormat::Half {
+        half = Some(device::open_for_inference(kind, config.threads, winograd, args.weights)?);
+        kind = DeviceKind::Cpu;
+    }
+    let measured = match device::open(kind, config.threads, args.precision, winograd)? {
+        AnyDevice::Cpu(device) => {
+            let half = half.and_then(|half| match half {
+                AnyDevice::Cpu(half) => Some(half),
+                #[cfg(feature = "cuda")]
+                AnyDevice::Cuda(_) => None,
+            });
+            on(device, half, CPU_CLOCK, architecture, &config, args.seconds, 1024)
+        }
         #[cfg(feature = "cuda")]
         AnyDevice::Cuda(device) => {
             if probe::is_warpcheck() {
                 notice("note: the driver is warpcheck, which runs on the CPU: these times say nothing about a GPU");
             }
-            on(device, CUDA_CLOCK, architecture, &config, args.seconds, 4096)
+            on(device, None, CUDA_CLOCK, architecture, &config, args.seconds, 4096)
         }
     }?;
     output::line(&if args.json { measured.json() } else { measured.table() })?;
@@ -148,6 +165,8 @@ struct Measured {
     /// Whether the step was a CUDA graph.
     graph: bool,
     inference: f64,
+    /// Of the inference.
+    weights: WeightFormat,
 }
 
 fn median(mut times: Vec<f64>) -> f64 {
@@ -210,8 +229,10 @@ const CUDA_CLOCK: Clock<Cuda, cuda::Event> =
 /// Steps that are queued between two that are waited for, where steps are as short as on a GPU; as in `train`.
 const QUEUED: u32 = 20;
 
+/// With a device `half`, which has weights in half precision, inference is timed there.
 fn on<D: Device<Element = f32>, E>(
     device: Arc<D>,
+    half: Option<Arc<D>>,
     clock: Clock<D, E>,
     architecture: Architecture,
     config: &Config,
@@ -225,7 +246,7 @@ fn on<D: Device<Element = f32>, E>(
     let pixels = (0..batch * architecture.image_len()).map(|i| (i % 251) as u8).collect();
     let labels = (0..batch).map(|i| (i % architecture.classes) as u32).collect();
     let (split, preprocess) = (Split::in_memory(pixels, size, labels), Preprocess::default());
-    let mut network = Network::new(device.clone(), architecture, batch, true)?;
+    let mut network = Network::new(device.clone(), architecture.clone(), batch, true)?;
     let philox = Philox::new(0);
     network.initialise(philox)?;
     network.use_cuda_graph(true);
@@ -281,6 +302,11 @@ fn on<D: Device<Element = f32>, E>(
     let queued = if start.elapsed() < Duration::from_millis(20) { QUEUED } else { 1 };
     let step = repeat(seconds, || steps(queued))? / f64::from(queued);
     let graph = network.captured_graphs() > 0;
+    let weights = if half.is_some() { WeightFormat::Half } else { WeightFormat::Fp32 };
+    if let Some(half) = half {
+        network = Network::new(half, architecture, batch, false)?;
+        network.initialise(philox)?;
+    }
     let inference = repeat(seconds, || -> anyhow::Result<()> {
         load(&mut network)?;
         network.infer()?;
@@ -288,7 +314,7 @@ fn on<D: Device<Element = f32>, E>(
     })?;
     let (rows, loss, update) = (phases.rows(&layers, batch), phases.time(Phase::Loss), phases.time(Phase::Update));
     let [loss, update] = [loss, update].map(Option::unwrap_or_default);
-    Ok(Measured { device: device.name(), arch, batch, peak, rows, loss, update, step, graph, inference })
+    Ok(Measured { device: device.name(), arch, batch, peak, rows, loss, update, step, graph, inference, weights })
 }
 
 /// The seconds of each phase, in each step.
@@ -366,10 +392,11 @@ impl Measured {
         }
         let flops: f64 = self.rows.iter().map(|row| row.flops[0] + row.flops[1]).sum();
         let graph = if self.graph { ", as a CUDA graph (the layers above: eagerly)" } else { "" };
+        let weights = if self.weights == WeightFormat::Half { " with half weights" } else { "" };
         let share = 100.0 * flops / self.step / 1e9 / self.peak;
         let _ = write!(
             out,
-            "\nloss {:.2} ms, update {:.2} ms\nstep {:.2} ms, {:.0} img/s, {share:.0} % of peak{graph}\ninference {:.2} ms, {:.0} img/s",
+            "\nloss {:.2} ms, update {:.2} ms\nstep {:.2} ms, {:.0} img/s, {share:.0} % of peak{graph}\ninference{weights} {:.2} ms, {:.0} img/s",
             self.loss * 1e3,
             self.update * 1e3,
             self.step * 1e3,
@@ -407,6 +434,7 @@ impl Measured {
             "cuda_graph": self.graph,
             "images_per_second": self.rate(self.step),
             "inference_images_per_second": self.rate(self.inference),
+            "weights": if self.weights == WeightFormat::Half { "half" } else { "fp32" },
         })
         .to_string()
     }

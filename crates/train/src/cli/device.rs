@@ -9,7 +9,7 @@ use alexnet_core::device::cuda::{self, Cuda, Winograd};
 
 use crate::print::notice;
 use crate::run::Result;
-use crate::run::config::{self, DeviceKind, Precision};
+use crate::run::config::{self, DeviceKind, Precision, WeightFormat};
 
 /// An open device of either kind.
 pub enum AnyDevice {
@@ -63,6 +63,34 @@ pub fn open(kind: DeviceKind, threads: usize, precision: Precision, winograd: bo
     }
 }
 
+/// As [`open`] in fp32, for inference with weights in this format. [`DeviceKind::Auto`] takes the CPU for those in half precision.
+///
+/// # Errors
+/// As [`open`]; weights in half precision on a GPU.
+pub fn open_for_inference(
+    kind: DeviceKind,
+    threads: usize,
+    winograd: bool,
+    weights: WeightFormat,
+) -> Result<AnyDevice> {
+    match (weights, kind) {
+        (WeightFormat::Fp32, kind) => open(kind, threads, Precision::Fp32, winograd),
+        (WeightFormat::Half, DeviceKind::Cuda(_)) => {
+            let message = "it is for the CPU: leave it out, or use --device cpu".into();
+            Err(alexnet_core::Error::Device { device: "--weights half".into(), message }.into())
+        }
+        (WeightFormat::Half, DeviceKind::Cpu | DeviceKind::Auto) => {
+            let threads = cap_threads(threads);
+            // Fails only if the pool exists already.
+            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+            let mut cpu = Cpu::new(threads)?;
+            cpu.set_winograd(winograd);
+            cpu.set_half_weights(true);
+            Ok(AnyDevice::Cpu(Arc::new(cpu)))
+        }
+    }
+}
+
 fn of_core(precision: Precision) -> alexnet_core::Precision {
     match precision {
         Precision::Fp32 => alexnet_core::Precision::Fp32,
@@ -105,7 +133,18 @@ pub fn without_cuda(device: &str) -> alexnet_core::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alexnet_core::device::Memory;
     use alexnet_core::shape::ConvShape;
+
+    #[test]
+    fn half_weights_are_for_the_cpu() {
+        let open = |kind| open_for_inference(kind, 1, true, WeightFormat::Half);
+        for kind in [DeviceKind::Cpu, DeviceKind::Auto] {
+            let Ok(AnyDevice::Cpu(cpu)) = open(kind) else { panic!("every machine has a CPU") };
+            assert!(cpu.weights(&[2, 2]).unwrap().is_half());
+        }
+        assert!(open(DeviceKind::Cuda(0)).is_err_and(|error| error.to_string().contains("--device cpu")));
+    }
 
     #[test]
     fn winograd_is_used_unless_it_is_not_to_be() {

@@ -13,7 +13,7 @@ use crate::export::{self, Wrapping, onnx, pt2, pytorch, torchscript};
 use crate::run::Error;
 use crate::run::bytes::gib;
 use crate::run::classifier::architecture_of;
-use crate::run::config::DeviceKind;
+use crate::run::config::{DeviceKind, WeightFormat};
 use crate::run::memory;
 
 /// Write a network as ONNX, .pt2, TorchScript, .pth or safetensors
@@ -145,8 +145,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Refuses a network whose weights are finite but whose outputs are not.
 fn finite(loaded: &LoadedCheckpoint) -> Result<(), Error> {
-    let mut classifier =
-        loaded.classifier(&DeviceArgs { device: DeviceKind::Cpu, threads: 0, no_winograd: false }, 1)?;
+    let (device, weights) = (DeviceKind::Cpu, WeightFormat::Fp32);
+    let mut classifier = loaded.classifier(&DeviceArgs { device, threads: 0, no_winograd: false, weights }, 1)?;
     let grey = vec![128; classifier.side() * classifier.side() * 3];
     match classifier.classify([&grey[..]])?.pop() {
         Some(Err(error)) => Err(error.of("a grey picture")),

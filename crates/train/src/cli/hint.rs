@@ -394,6 +394,9 @@ pub fn of_network(error: &alexnet_core::Error) -> Option<String> {
             )
         }
         Error::Operator(ops::Error::Label { .. }) => "the data has more classes than the network".into(),
+        Error::Overflow { .. } => {
+            "leave out --weights half; such a weight often is a sign of a run that diverges".into()
+        }
         Error::Device { device, .. } if device.starts_with("cuda") => "`alexnet doctor` checks what a GPU needs, \
              `alexnet doctor --fetch-nvrtc` downloads NVRTC, --device cpu runs without a GPU"
             .into(),

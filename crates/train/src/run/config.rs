@@ -23,7 +23,7 @@ mod device;
 mod validate;
 
 pub use checkpoint_every::CheckpointEvery;
-pub use device::{DeviceKind, Precision};
+pub use device::{DeviceKind, Precision, WeightFormat};
 pub use validate::{LARGEST_IMAGE, flag};
 
 /// The variant of AlexNet.

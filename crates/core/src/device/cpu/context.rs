@@ -16,6 +16,8 @@ pub struct Context {
     pub precision: Precision,
     /// Whether convolutions may use Winograd's algorithm.
     pub winograd: bool,
+    /// Whether weights are stored in half precision.
+    pub half: bool,
     workspace: Mutex<Workspace>,
 }
 
@@ -23,7 +25,7 @@ impl Context {
     /// With an empty workspace.
     pub fn new(pool: Pool, level: Level) -> Result<Self> {
         let workspace = Mutex::new(Workspace::new(pool.threads())?);
-        Ok(Self { pool, level, precision: Precision::Fp32, winograd: true, workspace })
+        Ok(Self { pool, level, precision: Precision::Fp32, winograd: true, half: false, workspace })
     }
 
     /// How products of matrices are computed.
@@ -36,13 +38,6 @@ impl Context {
         // After a panic in an operator the workspace holds garbage, which no operator reads.
         self.workspace.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Weights with their [`Array::contents`](super::Array::contents), the key under which arrays computed from them are cached.
-#[derive(Clone, Copy)]
-pub struct Weights<'a> {
-    pub values: &'a [f32],
-    pub contents: u64,
 }
 
 /// Where the gradients of an operator's weights and biases go.

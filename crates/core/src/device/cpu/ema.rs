@@ -3,7 +3,7 @@
 //! 12 bytes per parameter (w and e read, e written): limited by memory bandwidth, hence long runs per task.
 
 use super::Context;
-use super::array::Array;
+use super::half::Buffer;
 use super::pool::SyncPtr;
 use super::simd::dispatch;
 use crate::device::Parameter;
@@ -12,7 +12,7 @@ use crate::device::Parameter;
 const CHUNK: usize = 64 << 10;
 
 /// See [`Operators::ema`](crate::device::Operators::ema).
-pub fn run(context: &Context, decay: f64, parameters: &mut [Parameter<Array<f32>>]) {
+pub fn run(context: &Context, decay: f64, parameters: &mut [Parameter<Buffer>]) {
     for parameter in parameters {
         if let Some(average) = &mut parameter.average {
             approach(context, (1.0 - decay) as f32, average.as_mut_slice(), &parameter.value);

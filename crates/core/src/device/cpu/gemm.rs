@@ -25,8 +25,9 @@ pub mod operand;
 pub mod pack;
 pub mod tile;
 
+use super::half::Half;
 use super::simd::{Simd, dispatch};
-use operand::Operand;
+use operand::{Fp32, Operand};
 use std::ops::Range;
 use tile::{PackedA, Prefetch};
 
@@ -158,48 +159,113 @@ pub const fn stream_buffer(m: usize) -> usize {
     pack::packed_b_len(run_len(false), GROUP) + m * GROUP
 }
 
+/// B of a product that packs it on the way.
+trait Streamed: Copy {
+    /// Steps of K summed in registers before C is updated.
+    fn run_len(self) -> usize;
+    /// Packs `kc` × `nc` elements from (`k`, `n`) on.
+    unsafe fn pack<S: Simd, O: Operand>(self, k: usize, n: usize, kc: usize, nc: usize, to: *mut f32);
+    /// The cache lines of a group from (`k`, `n`) on, which need not exist, for tiles of 256 or 512 steps.
+    fn ahead<S: Simd, O: Operand>(self, k: usize, n: usize) -> Prefetch;
+}
+
+impl Streamed for MatRef {
+    fn run_len(self) -> usize {
+        run_len(self.row_major)
+    }
+    #[inline(always)]
+    unsafe fn pack<S: Simd, O: Operand>(self, k: usize, n: usize, kc: usize, nc: usize, to: *mut f32) {
+        // SAFETY: passed on to the caller.
+        unsafe { pack::pack_whole_b::<S, O>(self.from(k, n), kc, nc, to) }
+    }
+    #[inline(always)]
+    fn ahead<S: Simd, O: Operand>(self, k: usize, n: usize) -> Prefetch {
+        // Lines that a step of a tile prefetches are in the rows, or the next ones in the columns, of its two numbers.
+        let (start, tiles, second) = (self.at(k, n), GROUP / 16, O::PER_STEP - 1);
+        if self.row_major {
+            let step = self.stride * O::PER_STEP;
+            return Prefetch { start, tiles, tile_stride: 16, step, jump: 0, second: second * self.stride };
+        }
+        // A column's part of a run is as many lines as a panel is wide, or as two are.
+        let step = 16 * O::PER_STEP;
+        let jump = self.stride.wrapping_sub(2 * S::LANES * step);
+        Prefetch { start, tiles, tile_stride: 16 * self.stride, step, jump, second: second * 16 }
+    }
+}
+
+impl Streamed for Half<'_> {
+    fn run_len(self) -> usize {
+        run_len(false)
+    }
+    #[inline(always)]
+    unsafe fn pack<S: Simd, O: Operand>(self, k: usize, n: usize, kc: usize, nc: usize, to: *mut f32) {
+        let panel = 2 * S::LANES;
+        // SAFETY: the columns are padded to whole panels; see the caller.
+        unsafe {
+            for j in (0..nc).step_by(panel) {
+                let from = self.values.as_ptr().add(self.index(n + j, k));
+                for p in 0..kc {
+                    let (from, to) = (from.add(p * COLUMNS), to.add(j * kc + p * panel));
+                    S::store(to, S::load_fp16(from));
+                    S::store(to.add(S::LANES), S::load_fp16(from.add(S::LANES)));
+                }
+            }
+        }
+    }
+    #[inline(always)]
+    fn ahead<S: Simd, O: Operand>(self, k: usize, n: usize) -> Prefetch {
+        let start = self.values.as_ptr().wrapping_add(self.index(n, k)).cast();
+        let tile_stride = self.columns * COLUMNS / 2;
+        Prefetch { start, tiles: GROUP / COLUMNS, tile_stride, step: COLUMNS / 2, jump: 0, second: 0 }
+    }
+}
+
+dispatch! {
+    /// As [`gemm_stream_b`], with the columns of B in half precision.
+    ///
+    /// # Safety
+    /// As for [`gemm_stream_b`].
+    pub unsafe fn gemm_stream_half(size: [usize; 3], a: *const f32, b: Half, c: MatMut, buffer: *mut f32) = half_body
+}
+#[inline(always)]
+unsafe fn half_body<S: Simd>(size: [usize; 3], a: *const f32, b: Half, c: MatMut, buffer: *mut f32) {
+    // SAFETY: passed on to the caller.
+    unsafe { stream_body::<S, Fp32, Half>(size, a, b, c, buffer) }
+}
+
 dispatch! {
     /// C = A·B of `size` \[M, N, K\] with A packed; overwrites C.
     ///
     /// # Safety
     /// A, B and C have the stated sizes; `buffer` has [`stream_buffer`]`(M)` floats.
-    pub unsafe fn gemm_stream_b(size: [usize; 3], a: *const f32, b: MatRef, c: MatMut, buffer: *mut f32) = product stream_body
+    pub unsafe fn gemm_stream_b(size: [usize; 3], a: *const f32, b: MatRef, c: MatMut, buffer: *mut f32) = product matrix_body
+}
+#[inline(always)]
+unsafe fn matrix_body<S: Simd, O: Operand>(size: [usize; 3], a: *const f32, b: MatRef, c: MatMut, buffer: *mut f32) {
+    // SAFETY: passed on to the caller.
+    unsafe { stream_body::<S, O, MatRef>(size, a, b, c, buffer) }
 }
 
 #[inline(always)]
-unsafe fn stream_body<S: Simd, O: Operand>(
+unsafe fn stream_body<S: Simd, O: Operand, B: Streamed>(
     [m, n, k]: [usize; 3],
     a: *const f32,
-    b: MatRef,
+    b: B,
     c: MatMut,
     buffer: *mut f32,
 ) {
     // SAFETY: all offsets stay inside the matrices and the buffer; prefetched addresses are not read.
     unsafe {
         let panel = 2 * S::LANES;
-        let max_kc = run_len(b.row_major) * O::PER_STEP;
-        // Lines that a step of a tile prefetches are in the rows, or the next ones in the columns, of its two numbers.
-        let second = O::PER_STEP - 1;
+        let max_kc = b.run_len() * O::PER_STEP;
         let (pb, sums) = (buffer, buffer.add(pack::packed_b_len(run_len(false), GROUP)));
         for n0 in (0..n).step_by(GROUP) {
             let nc = GROUP.min(n - n0);
             for k0 in (0..k.max(1)).step_by(max_kc) {
                 let kc = max_kc.min(k - k0);
-                pack::pack_whole_b::<S, O>(b.from(k0, n0), kc, nc, pb);
-                let start = if k0 + kc < k { b.at(k0 + kc, n0) } else { b.at(0, n0 + GROUP) };
-                let tiles = GROUP / 16;
-                let prefetch = match b.row_major {
-                    true => {
-                        let step = b.stride * O::PER_STEP;
-                        Prefetch { start, tiles, tile_stride: 16, step, jump: 0, second: second * b.stride }
-                    }
-                    // A column's part of a run is as many lines as a panel is wide, or as two are.
-                    false => {
-                        let step = 16 * O::PER_STEP;
-                        let jump = b.stride.wrapping_sub(panel * step);
-                        Prefetch { start, tiles, tile_stride: 16 * b.stride, step, jump, second: second * 16 }
-                    }
-                };
+                b.pack::<S, O>(k0, n0, kc, nc, pb);
+                let [next_k, next_n] = if k0 + kc < k { [k0 + kc, n0] } else { [0, n0 + GROUP] };
+                let prefetch = b.ahead::<S, O>(next_k, next_n);
                 let steps = O::steps(kc);
                 let mut packed = PackedA::new::<S>(a, O::steps(k));
                 packed.start = a.add(k0 / O::PER_STEP * S::ROWS);

@@ -5,15 +5,17 @@
 //! - weight gradient: dw = dyᵀ·x; a task computes some rows of dw. If the update is fused, a task computes some columns of its
 //!   rows while the weights they update are prefetched, and applies them before they leave the cache.
 //!
-//! The left operand is packed first, once for all tasks; for the weight gradient both are.
+//! The left operand is packed first, once for all tasks; for the weight gradient both are. Weights in half precision are widened
+//! where others are packed.
 //!
 //! Multiply-adds: N·I·O in each direction. Minimum memory traffic in bytes: 4·I·O for w or dw, 16·I·O for the fused update;
 //! at small N this is the limit.
 
-use super::gemm::few_rows::{self, gemm_few_rows};
+use super::gemm::few_rows::{self, gemm_few_rows, gemm_few_rows_half};
 use super::gemm::operand::{Operand, Products};
 use super::gemm::tile::Prefetch;
-use super::gemm::{self, MatMut, MatRef, gemm_prepacked, gemm_stream_b, pack, prepacked_body};
+use super::gemm::{self, MatMut, MatRef, gemm_prepacked, gemm_stream_b, gemm_stream_half, pack, prepacked_body};
+use super::half::Values;
 use super::pool::SyncPtr;
 use super::simd::{Simd, dispatch};
 use super::workspace::WorkspaceSize;
@@ -69,31 +71,29 @@ fn pack_a(context: &Context, a: MatRef, [m, k]: [usize; 2], to: SyncPtr<f32>) {
     });
 }
 
-/// y (N×n) = a (N×k) · b (k×n), where `b` gives the matrix from a column on; then `finish(row of y, first column)`.
+/// Calls `task(first column, number of columns, thread)` for the products of `n` columns, on all threads.
+fn for_each_columns(context: &Context, n: usize, task: impl Fn(usize, usize, usize) + Sync) {
+    let columns = columns(n);
+    context.pool.run(n.div_ceil(columns), |i, thread| task(i * columns, columns.min(n - i * columns), thread));
+}
+
+/// y (N×n) = a (N×k) · b (k×n), where `multiply(packed a, first column, number of columns, y, buffer)` computes some columns.
 fn product(
     context: &Context,
     [batch, n, k]: [usize; 3],
     a: MatRef,
-    b: impl Fn(usize) -> MatRef + Sync,
-    y: &mut [f32],
-    finish: impl Fn(&mut [f32], usize) + Sync,
+    y: SyncPtr<f32>,
+    multiply: impl Fn(*const f32, usize, usize, MatMut, *mut f32) + Sync,
 ) -> Result<()> {
     let mut workspace = context.workspace();
     let (shared, local) = workspace.split(stream_workspace(context.products(), batch, k))?;
-    let (packed, y) = (SyncPtr(shared.as_mut_ptr()), SyncPtr(y.as_mut_ptr()));
+    let packed = SyncPtr(shared.as_mut_ptr());
     pack_a(context, a, [batch, k], packed);
-    let columns = columns(n);
-    context.pool.run(n.div_ceil(columns), |task, thread| {
-        let from = task * columns;
-        let width = columns.min(n - from);
-        // SAFETY: each thread has its own memory, each task its own columns of y; the matrices have the stated sizes.
+    for_each_columns(context, n, |from, width, thread| {
+        // SAFETY: each thread has its own memory, each task its own columns of y.
         unsafe {
             let c = MatMut { start: y.at(from), stride: n, accumulate: false };
-            let buffer = local.slice(thread).as_mut_ptr();
-            gemm_stream_b(context.products(), [batch, width, k], packed.at(0), b(from), c, buffer);
-            for row in 0..batch {
-                finish(y.slice_mut(row * n + from, width), from);
-            }
+            multiply(packed.at(0), from, width, c, local.slice(thread).as_mut_ptr());
         }
     });
     Ok(())
@@ -104,38 +104,65 @@ pub fn forward(
     context: &Context,
     s: &LinearShape,
     x: &[f32],
-    w: &[f32],
+    w: Values,
     b: &[f32],
     relu: bool,
     y: &mut [f32],
 ) -> Result<()> {
-    let w = |from| MatRef::column_major(&w[from * s.inputs..], s.inputs);
-    let finish = |y: &mut [f32], from| relu::bias_relu(context.level, y, &b[from..from + y.len()], relu);
-    if context.precision == Precision::Fp32 && few_rows::suits(s.batch) {
-        let (n, y) = (s.outputs, SyncPtr(y.as_mut_ptr()));
-        let columns = columns(n);
-        context.pool.run(n.div_ceil(columns), |task, _| {
-            let from = task * columns;
-            let width = columns.min(n - from);
+    let (level, products) = (context.level, context.products());
+    let &LinearShape { batch, inputs, outputs } = s;
+    let y = SyncPtr(y.as_mut_ptr());
+    // SAFETY: each task has its own columns of y.
+    let finish = |from: usize, width: usize| unsafe {
+        for row in 0..batch {
+            let y = y.slice_mut(row * outputs + from, width);
+            relu::bias_relu(level, y, &b[from..from + width], relu);
+        }
+    };
+    let full = |w: &[f32], from: usize| MatRef::column_major(&w[from * inputs..], inputs);
+    if products.precision == Precision::Fp32 && few_rows::suits(batch) {
+        let mut workspace = context.workspace();
+        let (columns, _) = workspace.split(stream_workspace(products, batch, inputs))?;
+        for (i, x) in x.chunks_exact(inputs.max(1)).enumerate() {
+            for (to, &x) in columns[i..].iter_mut().step_by(batch).zip(x) {
+                *to = x;
+            }
+        }
+        for_each_columns(context, outputs, |from, width, _| {
+            let size = [batch, width, inputs];
             // SAFETY: each task has its own columns of y; the matrices have the stated sizes.
             unsafe {
-                let c = MatMut { start: y.at(from), stride: n, accumulate: false };
-                gemm_few_rows(context.level, [s.batch, width, s.inputs], x.as_ptr(), w(from), c);
-                for row in 0..s.batch {
-                    finish(y.slice_mut(row * n + from, width), from);
+                let c = MatMut { start: y.at(from), stride: outputs, accumulate: false };
+                match w {
+                    Values::Full(w) => gemm_few_rows(level, size, columns.as_ptr(), full(w, from), c),
+                    Values::Half(w) => gemm_few_rows_half(level, size, columns.as_ptr(), w.from_row(from), c),
                 }
             }
+            finish(from, width);
         });
         return Ok(());
     }
-    product(context, [s.batch, s.outputs, s.inputs], MatRef::row_major(x, s.inputs), w, y, finish)
+    product(context, [batch, outputs, inputs], MatRef::row_major(x, inputs), y, |x, from, width, c, buffer| {
+        let size = [batch, width, inputs];
+        // SAFETY: the matrices have the stated sizes.
+        unsafe {
+            match w {
+                Values::Full(w) => gemm_stream_b(products, size, x, full(w, from), c, buffer),
+                Values::Half(w) => gemm_stream_half(level, size, x, w.from_row(from), c, buffer),
+            }
+        }
+        finish(from, width);
+    })
 }
 
 /// See [`Operators::linear_backward_data`](crate::device::Operators::linear_backward_data).
 pub fn backward_data(context: &Context, s: &LinearShape, dy: &[f32], w: &[f32], dx: &mut [f32]) -> Result<()> {
-    let (dy, size) = (MatRef::row_major(dy, s.outputs), [s.batch, s.inputs, s.outputs]);
-    let w = |from| MatRef::row_major(&w[from..], s.inputs);
-    product(context, size, dy, w, dx, |_, _| ())
+    let (a, products, dx) = (MatRef::row_major(dy, s.outputs), context.products(), SyncPtr(dx.as_mut_ptr()));
+    product(context, [s.batch, s.inputs, s.outputs], a, dx, |dy, from, width, c, buffer| {
+        let w = MatRef::row_major(&w[from..], s.inputs);
+        // SAFETY: the matrices have the stated sizes.
+        unsafe { gemm_stream_b(products, [s.batch, width, s.outputs], dy, w, c, buffer) }
+    })
 }
 
 /// Where the gradient of the weights goes.

@@ -16,6 +16,7 @@ mod dropout;
 mod ema;
 mod flatten;
 mod gemm;
+mod half;
 mod linear;
 mod lrn;
 mod maxpool;
@@ -29,17 +30,19 @@ mod sums;
 mod workspace;
 
 pub use array::Array;
+pub use half::Buffer;
 pub use simd::Level;
 
 use super::exchange::{self, Division, Summands};
-use super::{CHUNK, Element, Exchange, LinearBackwardUpdate, Memory, Operators, Parameter, Queue, Updates};
+use super::{CHUNK, Element, Exchange, LinearBackwardUpdate, Memory, Operators, Parameter, Queue, Storage, Updates};
 use crate::arguments::*;
 use crate::shape::{ConvShape, DropoutShape, Operation};
 use crate::{Error, Result, Sgd};
 use alexnet_ops::{Precision, front, front_mut};
 use alexnet_ranks::Ranks;
 use batchnorm::Affine;
-use context::{Context, Gradients, Weights};
+use context::{Context, Gradients};
+use half::{Values, Weights};
 use pool::{Pool, SyncPtr};
 use std::convert::Infallible;
 use workspace::WorkspaceSize;
@@ -96,6 +99,12 @@ impl Cpu {
         self.context.winograd = may;
     }
 
+    /// Whether the weights of convolutions and linear layers are stored in half precision (fp16), for inference alone: a network
+    /// computes what it would with its weights rounded to fp16. At first they are not. Set it before a network is built.
+    pub fn set_half_weights(&mut self, half: bool) {
+        self.context.half = half;
+    }
+
     /// How the operands of convolutions and linear layers are multiplied: fp32, as at first, or rounded to bf16. Arrays, sums
     /// and updates are f32 in both. Set it before a network is built.
     ///
@@ -141,7 +150,7 @@ fn error(message: String) -> Error {
 }
 
 impl Arrays for Cpu {
-    type Buffer = Array<f32>;
+    type Buffer = Buffer;
     type Bytes = Array<u8>;
     type Labels = Array<u32>;
 }
@@ -154,12 +163,23 @@ impl Memory for Cpu {
     fn name(&self) -> String {
         let threads = self.threads();
         let precision = if self.context.precision == Precision::Bf16 { ", bf16" } else { "" };
+        let weights = if self.context.half { ", half weights" } else { "" };
         let plural = if threads == 1 { "" } else { "s" };
-        format!("cpu ({threads} thread{plural}, {}{precision})", self.context.level.name())
+        format!("cpu ({threads} thread{plural}, {}{precision}{weights})", self.context.level.name())
     }
 
-    fn zeros(&self, len: usize) -> Result<Array<f32>> {
-        Array::zeros(len)
+    fn zeros(&self, len: usize) -> Result<Buffer> {
+        Buffer::zeros(len)
+    }
+    fn weights(&self, shape: &[usize]) -> Result<Buffer> {
+        match shape {
+            [rows, rest @ ..] if self.context.half && !rest.is_empty() => Buffer::half(*rows, rest.iter().product()),
+            _ => Buffer::zeros(shape.iter().product()),
+        }
+    }
+    fn storage(&self) -> Storage {
+        let parameter = if self.context.half { size_of::<u16>() } else { size_of::<f32>() };
+        Storage { parameter, ..Storage::uniform(size_of::<f32>()) }
     }
     fn bytes(&self, len: usize) -> Result<Array<u8>> {
         Array::zeros(len)
@@ -167,16 +187,17 @@ impl Memory for Cpu {
     fn labels(&self, len: usize) -> Result<Array<u32>> {
         Array::zeros(len)
     }
-    fn write_at(&self, from: &[f32], to: &mut Array<f32>, start: usize) -> Result<()> {
-        front_mut("write", "to", to.as_mut_slice(), start + from.len())?[start..].copy_from_slice(from);
-        Ok(())
+    fn write_at(&self, from: &[f32], to: &mut Buffer, start: usize) -> Result<()> {
+        to.write_at(from, start)
     }
-    fn read_at(&self, from: &Array<f32>, start: usize, to: &mut [f32]) -> Result<()> {
-        to.copy_from_slice(&front("read", "from", from, start + to.len())?[start..]);
-        Ok(())
+    fn read_at(&self, from: &Buffer, start: usize, to: &mut [f32]) -> Result<()> {
+        from.read_at(start, to)
     }
-    fn snapshot(&self, from: &Array<f32>, earlier: Option<Array<f32>>) -> Result<Array<f32>> {
-        let mut copy = earlier.map_or_else(|| Array::zeros(from.len()), Ok)?;
+    fn snapshot(&self, from: &Buffer, earlier: Option<Buffer>) -> Result<Buffer> {
+        if from.is_half() {
+            return Err(self.lacks("snapshot of weights in half precision"));
+        }
+        let mut copy = earlier.map_or_else(|| Buffer::zeros(from.len()), Ok)?;
         let to = SyncPtr(front_mut("snapshot", "earlier", copy.as_mut_slice(), from.len())?.as_mut_ptr());
         self.context.pool.run(from.len().div_ceil(CHUNK), |task, _| {
             let start = task * CHUNK;
@@ -207,6 +228,12 @@ impl Memory for Cpu {
         size.bytes(self.threads()) + cache.iter().map(|len| (len * size_of::<f32>()) as u64).sum::<u64>()
     }
     fn prepare(&self, operations: &[Operation], training: bool) -> Result<u64> {
+        if training && self.context.half {
+            return Err(self.lacks("training with weights in half precision"));
+        }
+        if self.context.precision != Precision::Fp32 && self.context.half {
+            return Err(self.lacks("products in bf16 with weights in half precision"));
+        }
         let (size, cache) = workspace_of(&self.context, operations, training);
         let mut workspace = self.context.workspace();
         workspace.reserve(size)?;
@@ -227,7 +254,7 @@ fn workspace_of(context: &Context, operations: &[Operation], training: bool) -> 
         })
     });
     let convs = operations.iter().filter_map(|operation| match operation {
-        Operation::Conv(s) => conv::cache_len(context, s),
+        Operation::Conv(s) => conv::cache_len(context, s, training),
         _ => None,
     });
     (size, convs.collect())
@@ -238,15 +265,15 @@ impl Queue for Cpu {
 }
 
 impl Exchange for Cpu {
-    fn stored_len(&self, buffer: &Array<f32>) -> usize {
+    fn stored_len(&self, buffer: &Buffer) -> usize {
         buffer.len()
     }
     fn send_gradients<'a>(
         &self,
         ranks: &dyn Ranks,
         present: &dyn Fn(usize) -> bool,
-        gradients: &mut dyn Iterator<Item = (&'a Array<f32>, Division)>,
-        inbox: &mut [Array<f32>],
+        gradients: &mut dyn Iterator<Item = (&'a Buffer, Division)>,
+        inbox: &mut [Buffer],
     ) -> Result<()>
     where
         Self::Buffer: 'a,
@@ -257,8 +284,8 @@ impl Exchange for Cpu {
         &self,
         _: &dyn Ranks,
         optimizer: &Sgd,
-        summands: Summands<'_, Array<f32>>,
-        parameters: &mut dyn Iterator<Item = (&'a mut Parameter<Array<f32>>, Division)>,
+        summands: Summands<'_, Buffer>,
+        parameters: &mut dyn Iterator<Item = (&'a mut Parameter<Buffer>, Division)>,
     ) -> Result<()>
     where
         Self::Buffer: 'a,
@@ -266,11 +293,7 @@ impl Exchange for Cpu {
         sums::run(&self.context, optimizer, &summands, parameters);
         Ok(())
     }
-    fn gather<'a>(
-        &self,
-        ranks: &dyn Ranks,
-        arrays: &mut dyn Iterator<Item = (&'a mut Array<f32>, Division)>,
-    ) -> Result<()>
+    fn gather<'a>(&self, ranks: &dyn Ranks, arrays: &mut dyn Iterator<Item = (&'a mut Buffer, Division)>) -> Result<()>
     where
         Self::Buffer: 'a,
     {
@@ -285,14 +308,16 @@ impl Operators for Cpu {
     const UPDATES: Updates = Updates::InPass;
 
     fn conv_forward(&self, a: ConvForward<'_, Self>) -> Result<()> {
-        let contents = a.w.contents();
-        let ConvForward { shape, relu, x, w: values, b, y } = a.view(&FRONTS)?;
-        conv::forward(&self.context, shape, x, Weights { values, contents }, b, relu, y)
+        const NAME: &str = ConvForward::<Cpu>::NAME;
+        let ConvForward { shape: s, relu, x, w, b, y } = a;
+        let w = w.weights(NAME, s.weight_len(), s.kernel * s.kernel * s.channels / s.groups)?;
+        let (x, b) = (front(NAME, "x", x, s.input_len())?, front(NAME, "b", b, s.filters)?);
+        conv::forward(&self.context, s, x, w, b, relu, front_mut(NAME, "y", y.as_mut_slice(), s.output_len())?)
     }
     fn conv_backward_data(&self, a: ConvBackwardData<'_, Self>) -> Result<()> {
         let contents = a.w.contents();
-        let ConvBackwardData { shape, dy, w: values, mask, dx } = a.view(&FRONTS)?;
-        conv::backward_data(&self.context, shape, dy, Weights { values, contents }, dx)?;
+        let ConvBackwardData { shape, dy, w, mask, dx } = a.view(&FRONTS)?;
+        conv::backward_data(&self.context, shape, dy, Weights { values: Values::Full(w), contents }, dx)?;
         self.mask(mask, dx);
         Ok(())
     }
@@ -302,8 +327,8 @@ impl Operators for Cpu {
     }
     fn conv_backward(&self, a: ConvBackward<'_, Self>) -> Result<()> {
         let contents = a.w.contents();
-        let ConvBackward { shape, accumulate, masks, x, w: values, dy, dw, db, dx } = a.view(&FRONTS)?;
-        let data = Some((Weights { values, contents }, &mut *dx));
+        let ConvBackward { shape, accumulate, masks, x, w, dy, dw, db, dx } = a.view(&FRONTS)?;
+        let data = Some((Weights { values: Values::Full(w), contents }, &mut *dx));
         conv::backward_weight(&self.context, shape, x, dy, Gradients { dw, db, accumulate }, data)?;
         self.mask(masks.then_some(x), dx);
         Ok(())
@@ -393,9 +418,13 @@ impl Operators for Cpu {
     }
 
     fn linear_forward(&self, a: LinearForward<'_, Self>) -> Result<()> {
-        let a = a.view(&FRONTS)?;
-        linear::forward(&self.context, a.shape, a.x, a.w, a.b, a.relu, a.y)?;
-        self.drop_out(a.dropout, a.y);
+        const NAME: &str = LinearForward::<Cpu>::NAME;
+        let LinearForward { shape: s, relu, dropout, x, w, b, y } = a;
+        let w = w.weights(NAME, s.weight_len(), s.inputs)?.values;
+        let (x, b) = (front(NAME, "x", x, s.input_len())?, front(NAME, "b", b, s.outputs)?);
+        let y = front_mut(NAME, "y", y.as_mut_slice(), s.output_len())?;
+        linear::forward(&self.context, s, x, w, b, relu, y)?;
+        self.drop_out(dropout, y);
         Ok(())
     }
     fn linear_backward_data(&self, a: LinearBackwardData<'_, Self>) -> Result<()> {
@@ -442,7 +471,7 @@ impl Operators for Cpu {
         Ok(())
     }
 
-    fn add_totals(&self, len: usize, losses: &Array<f32>, correct: &Array<f32>, totals: &mut [f64; 2]) -> Result<()> {
+    fn add_totals(&self, len: usize, losses: &Buffer, correct: &Buffer, totals: &mut [f64; 2]) -> Result<()> {
         for (total, values) in totals
             .iter_mut()
             .zip([front("add_totals", "losses", losses, len)?, front("add_totals", "correct", correct, len)?])
@@ -452,11 +481,7 @@ impl Operators for Cpu {
         Ok(())
     }
 
-    fn sgd<'a>(
-        &self,
-        optimizer: &Sgd,
-        parameters: &mut dyn Iterator<Item = &'a mut Parameter<Array<f32>>>,
-    ) -> Result<()>
+    fn sgd<'a>(&self, optimizer: &Sgd, parameters: &mut dyn Iterator<Item = &'a mut Parameter<Buffer>>) -> Result<()>
     where
         Self::Buffer: 'a,
     {
@@ -464,12 +489,12 @@ impl Operators for Cpu {
         Ok(())
     }
 
-    fn ema(&self, decay: f64, parameters: &mut [Parameter<Array<f32>>]) -> Result<()> {
+    fn ema(&self, decay: f64, parameters: &mut [Parameter<Buffer>]) -> Result<()> {
         ema::run(&self.context, decay, parameters);
         Ok(())
     }
 
-    fn add_floats<'a>(&self, pairs: &mut dyn Iterator<Item = (&'a mut Array<f32>, &'a Array<f32>)>) -> Result<()>
+    fn add_floats<'a>(&self, pairs: &mut dyn Iterator<Item = (&'a mut Buffer, &'a Buffer)>) -> Result<()>
     where
         Self::Buffer: 'a,
     {
@@ -481,11 +506,7 @@ impl Operators for Cpu {
         Ok(())
     }
 
-    fn approach<'a>(
-        &self,
-        rate: f64,
-        pairs: &mut dyn Iterator<Item = (&'a mut Array<f32>, &'a Array<f32>)>,
-    ) -> Result<()>
+    fn approach<'a>(&self, rate: f64, pairs: &mut dyn Iterator<Item = (&'a mut Buffer, &'a Buffer)>) -> Result<()>
     where
         Self::Buffer: 'a,
     {

@@ -3,7 +3,7 @@
 //! 20 bytes per parameter (w, g and v read, w and v written): limited by memory bandwidth, hence long runs per task.
 
 use super::Context;
-use super::array::Array;
+use super::half::Buffer;
 use super::pool::SyncPtr;
 use super::simd::dispatch;
 use crate::Sgd;
@@ -13,7 +13,7 @@ use crate::device::Parameter;
 const CHUNK: usize = 64 << 10;
 
 /// See [`Operators::sgd`](crate::device::Operators::sgd).
-pub fn run(context: &Context, optimizer: &Sgd, parameters: &mut dyn Iterator<Item = &mut Parameter<Array<f32>>>) {
+pub fn run(context: &Context, optimizer: &Sgd, parameters: &mut dyn Iterator<Item = &mut Parameter<Buffer>>) {
     for parameter in parameters {
         let optimizer = &parameter.sgd(optimizer);
         let (Some(gradient), Some(momentum)) = (&parameter.gradient, &mut parameter.momentum) else { continue };

@@ -2,7 +2,7 @@
 //!
 //! 4 bytes read per gradient and parameter, and 16 for w and v. The sums of a block stay in the first-level cache.
 
-use super::array::Array;
+use super::half::Buffer;
 use super::pool::SyncPtr;
 use super::simd::dispatch;
 use super::{Context, sgd};
@@ -20,8 +20,8 @@ const DEPTH: usize = 16;
 pub fn run(
     context: &Context,
     optimizer: &Sgd,
-    summands: &Summands<'_, Array<f32>>,
-    parameters: &mut dyn Iterator<Item = (&mut Parameter<Array<f32>>, Division)>,
+    summands: &Summands<'_, Buffer>,
+    parameters: &mut dyn Iterator<Item = (&mut Parameter<Buffer>, Division)>,
 ) {
     let mut before = 0;
     for (parameter, division) in parameters {

@@ -52,6 +52,16 @@ pub enum Precision {
     Bf16,
 }
 
+/// Number format in which a network's weights are stored for inference on the CPU. Sums are in fp32 in either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum WeightFormat {
+    /// float
+    #[default]
+    Fp32,
+    /// IEEE half precision, each weight rounded once
+    Half,
+}
+
 impl Precision {
     /// Whether the CPU computes in it.
     pub const fn is_for_cpu(self) -> bool {

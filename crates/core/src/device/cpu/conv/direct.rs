@@ -12,6 +12,7 @@
 
 use crate::Result;
 use crate::device::cpu::gemm::{self, MatMut, MatRef, gemm};
+use crate::device::cpu::half::Values;
 use crate::device::cpu::pool::SyncPtr;
 use crate::device::cpu::workspace::WorkspaceSize;
 use crate::device::cpu::{Context, relu};
@@ -66,7 +67,7 @@ pub fn workspace_backward_weight(s: &ConvShape) -> WorkspaceSize {
 }
 
 /// Reorders w (K, C/groups, R, S) to one matrix (J × K/groups) per group.
-fn reorder_weight(context: &Context, s: &ConvShape, w: &[f32], to: &mut [f32]) {
+fn reorder_weight(context: &Context, s: &ConvShape, w: Values, to: &mut [f32]) {
     let z = sizes(s);
     let area = s.kernel * s.kernel;
     let to = SyncPtr(to.as_mut_ptr());
@@ -76,7 +77,7 @@ fn reorder_weight(context: &Context, s: &ConvShape, w: &[f32], to: &mut [f32]) {
         let to = unsafe { to.slice_mut((group * z.window + rs * z.channels) * z.filters, z.channels * z.filters) };
         for (c, to) in to.chunks_exact_mut(z.filters).enumerate() {
             for (k, to) in to.iter_mut().enumerate() {
-                *to = w[((group * z.filters + k) * z.channels + c) * area + rs];
+                *to = w.at(z.window, group * z.filters + k, c * area + rs);
             }
         }
     });
@@ -168,7 +169,7 @@ pub fn forward(
     context: &Context,
     s: &ConvShape,
     x: &[f32],
-    w: &[f32],
+    w: Values,
     b: &[f32],
     relu: bool,
     y: &mut [f32],
@@ -200,7 +201,7 @@ pub fn forward(
 }
 
 /// See [`Operators::conv_backward_data`](crate::device::Operators::conv_backward_data).
-pub fn backward_data(context: &Context, s: &ConvShape, dy: &[f32], w: &[f32], dx: &mut [f32]) -> Result<()> {
+pub fn backward_data(context: &Context, s: &ConvShape, dy: &[f32], w: Values, dx: &mut [f32]) -> Result<()> {
     let mut workspace = context.workspace();
     let (weight, local) = workspace.split(workspace_size(s))?;
     reorder_weight(context, s, w, weight);

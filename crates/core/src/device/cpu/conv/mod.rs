@@ -3,8 +3,9 @@
 pub mod direct;
 pub mod winograd;
 
+use super::half::Weights;
 use super::workspace::WorkspaceSize;
-use super::{Context, Gradients, Weights, column_sums};
+use super::{Context, Gradients, column_sums};
 use crate::Result;
 use crate::shape::ConvShape;
 
@@ -57,8 +58,9 @@ pub fn workspace_size(context: &Context, s: &ConvShape, training: bool) -> Works
 }
 
 /// Floats cached per layer, from the weights of one step.
-pub fn cache_len(context: &Context, s: &ConvShape) -> Option<usize> {
-    uses_winograd(context, s).then(|| winograd::transformed_len(context, s))
+pub fn cache_len(context: &Context, s: &ConvShape, training: bool) -> Option<usize> {
+    let caches = uses_winograd(context, s) && (training || !winograd::computes_u(context, s));
+    caches.then(|| winograd::transformed_len(context, s))
 }
 
 /// See [`Operators::conv_forward`](crate::device::Operators::conv_forward).

@@ -1,11 +1,12 @@
 //! C = A·B with so few rows that the product waits for B: the forward pass of a linear layer on a few images.
 //!
 //! A block of LANES steps of K by one micro-panel of columns is transposed in the first-level cache and multiplied at once, so
-//! that cache lines of B are prefetched at an even pace all the time. A is read as it lies in memory. The bits are those of
+//! that cache lines of B are prefetched at an even pace all the time. A is packed, its rows for one step side by side. The bits are those of
 //! [`gemm_stream_b`](super::gemm_stream_b): the same runs of K, each summed in order.
 
 use super::super::simd::{Simd, dispatch};
-use super::{MatMut, MatRef, run_len};
+use super::{COLUMNS, MatMut, MatRef, run_len};
+use crate::device::cpu::half::Half;
 
 /// Whether [`gemm_few_rows`] multiplies matrices of `rows` rows at any level.
 pub const fn suits(rows: usize) -> bool {
@@ -52,8 +53,28 @@ impl Columns for MatRef {
     }
 }
 
+/// Numbers in half precision between what is widened and what is prefetched.
+const HALF_AHEAD: usize = 4096;
+
+/// From a first column on that begins a panel.
+impl Columns for Half<'_> {
+    #[inline(always)]
+    unsafe fn block<S: Simd>(self, _k: usize, [p, j]: [usize; 2], [steps, _]: [usize; 2], to: *mut f32) {
+        // SAFETY: see the caller; panels are padded; what is prefetched is not read.
+        unsafe {
+            let from = self.values.as_ptr().add(self.index(j, p));
+            for step in 0..steps {
+                let (from, to) = (from.add(step * COLUMNS), to.add(step * 2 * S::LANES));
+                S::prefetch(from.wrapping_add(HALF_AHEAD).cast());
+                S::store(to, S::load_fp16(from));
+                S::store(to.add(S::LANES), S::load_fp16(from.add(S::LANES)));
+            }
+        }
+    }
+}
+
 dispatch! {
-    /// C = A·B of `size` \[M, N, K\], for an M that [`suits`]: A is row-major without gaps, B column-major. Overwrites C.
+    /// C = A·B of `size` \[M, N, K\], for an M that [`suits`]: A and B are column-major, A without gaps. Overwrites C.
     ///
     /// # Safety
     /// A, B and C have the stated sizes.
@@ -63,6 +84,19 @@ dispatch! {
 unsafe fn body_of_columns<S: Simd>(size: [usize; 3], a: *const f32, b: MatRef, c: MatMut) {
     // SAFETY: passed on to the caller.
     unsafe { body::<S, MatRef>(size, a, b, c) }
+}
+
+dispatch! {
+    /// As [`gemm_few_rows`], with the columns of B in half precision.
+    ///
+    /// # Safety
+    /// A, B and C have the stated sizes.
+    pub unsafe fn gemm_few_rows_half(size: [usize; 3], a: *const f32, b: Half, c: MatMut) = body_of_half
+}
+#[inline(always)]
+unsafe fn body_of_half<S: Simd>(size: [usize; 3], a: *const f32, b: Half, c: MatMut) {
+    // SAFETY: passed on to the caller.
+    unsafe { body::<S, Half>(size, a, b, c) }
 }
 
 #[inline(always)]
@@ -103,7 +137,7 @@ unsafe fn rows<S: Simd, B: Columns, const M: usize>([n, k]: [usize; 2], a: *cons
                         let b = block.add(step * panel);
                         let (b0, b1) = (S::load(b), S::load(b.add(S::LANES)));
                         for (i, sum) in sum.iter_mut().enumerate() {
-                            let x = S::splat(*a.add(i * k + p + step));
+                            let x = S::splat(*a.add((p + step) * M + i));
                             sum[0] = S::fma(x, b0, sum[0]);
                             sum[1] = S::fma(x, b1, sum[1]);
                         }

@@ -3,7 +3,7 @@
 use super::{Simd, operations};
 use std::arch::x86_64::*;
 
-/// AVX2 and FMA.
+/// AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
 pub struct Avx2;
 
@@ -25,6 +25,7 @@ impl Simd for Avx2 {
         max0(v: __m256) -> __m256 = _mm256_max_ps(_mm256_setzero_ps(), v);
         mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
         prefetch(p: *const f32) = _mm_prefetch::<_MM_HINT_T1>(p.cast());
+        load_fp16(p: *const u16) -> __m256 = _mm256_cvtph_ps(_mm_loadu_si128(p.cast()));
     }
     #[inline(always)]
     unsafe fn halves(v: __m256) -> [__m256; 2] {

@@ -40,6 +40,7 @@ impl Simd for Avx512 {
         max0(v: __m512) -> __m512 = _mm512_max_ps(_mm512_setzero_ps(), v);
         mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
         prefetch(p: *const f32) = _mm_prefetch::<_MM_HINT_T1>(p.cast());
+        load_fp16(p: *const u16) -> __m512 = _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()));
         halves(v: __m512) -> [__m512; 2] = {
             let v = _mm512_castps_si512(v);
             let high = _mm512_and_si512(v, _mm512_set1_epi32(!0xffff));

@@ -8,6 +8,7 @@ pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
 pub mod bf16;
+pub mod fp16;
 #[cfg(target_arch = "aarch64")]
 pub mod neon;
 pub mod portable;
@@ -37,7 +38,9 @@ impl Level {
             Level::Portable => true,
             Level::Neon => cfg!(target_arch = "aarch64"),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Level::Avx2 => {
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+            }
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => {
                 Level::Avx2.is_available()
@@ -108,6 +111,19 @@ pub trait Simd: Copy {
     unsafe fn prefetch(_p: *const f32) {}
     /// to[i·to_stride + j] = from[j·stride + i] for i, j below LANES; writes the rows in order.
     unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize);
+
+    /// LANES fp16, widened; they are finite.
+    #[inline(always)]
+    unsafe fn load_fp16(p: *const u16) -> Self::V {
+        // SAFETY: LANES is at most 16.
+        unsafe {
+            let mut values = [0.0f32; 16];
+            for (i, value) in values.iter_mut().enumerate().take(Self::LANES) {
+                *value = fp16::widen(*p.add(i));
+            }
+            Self::load(values.as_ptr())
+        }
+    }
 
     /// The bf16 in the lower and in the upper half of each element.
     unsafe fn halves(v: Self::V) -> [Self::V; 2];
@@ -230,14 +246,14 @@ macro_rules! dispatch {
             use $crate::device::cpu::simd::Level;
             // Both blocks: the function's own features are those that the body needs; the rest is the caller's part.
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
             #[target_feature(enable = $more)]
             #[allow(unused_unsafe, clippy::undocumented_unsafe_blocks)]
             $($unsafety)? fn avx512($($arg: $ty),*) {
                 unsafe { $($avx512)*($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
+            #[target_feature(enable = "avx2,fma,f16c")]
             #[allow(unused_unsafe, clippy::undocumented_unsafe_blocks)]
             $($unsafety)? fn avx2($($arg: $ty),*) {
                 unsafe { $($avx2)*($($arg),*) }

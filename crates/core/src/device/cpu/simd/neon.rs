@@ -23,6 +23,13 @@ impl Simd for Neon {
         sub(a: float32x4_t, b: float32x4_t) -> float32x4_t = vsubq_f32(a, b);
         max0(v: float32x4_t) -> float32x4_t = vmaxq_f32(v, vdupq_n_f32(0.0));
         mul(a: float32x4_t, b: float32x4_t) -> float32x4_t = vmulq_f32(a, b);
+        // The intrinsic of this instruction came after the oldest Rust that builds this.
+        load_fp16(p: *const u16) -> float32x4_t = {
+            let (halves, widened): (uint16x4_t, float32x4_t);
+            halves = vld1_u16(p);
+            std::arch::asm!("fcvtl {0:v}.4s, {1:v}.4h", out(vreg) widened, in(vreg) halves, options(pure, nomem, nostack));
+            widened
+        };
         halves(v: float32x4_t) -> [float32x4_t; 2] = {
             let v = vreinterpretq_u32_f32(v);
             [vshlq_n_u32::<16>(v), vandq_u32(v, vdupq_n_u32(!0xffff))].map(|half| vreinterpretq_f32_u32(half))

@@ -4,7 +4,8 @@
 //! the 3×3 weights (matrices in [`transform`]). Summed over channels, the 36 elementwise products (one per tile position) are
 //! 36 matrix products:
 //!
-//! - U\[position\] (C × K) from the weights, cached until they change: training computes it once per step, inference once;
+//! - U\[position\] (C × K) from the weights, cached until they change: training computes it once per step, inference once. For few
+//!   tiles the forward pass computes it [on the way](on_the_fly), which reads a quarter of the bytes;
 //! - V\[position\] (tiles × C) from the image, M = V·U, and y from M with bias and ReLU;
 //! - the gradients are the transposed algorithm: Y\[position\] (tiles × K) = A·dy·Aᵀ, Z = Y·Uᵀ and
 //!   dx = Σ over tiles of B·Z·Bᵀ; dU = Vᵀ·Y summed over tiles, and dw = Gᵀ·dU·G.
@@ -33,10 +34,11 @@ mod transform;
 
 use super::Size;
 use crate::Result;
+use crate::device::cpu::Context;
 use crate::device::cpu::gemm;
+use crate::device::cpu::half::Weights;
 use crate::device::cpu::pool::SyncPtr;
 use crate::device::cpu::workspace::{Cached, Key, PerThread, WorkspaceSize};
-use crate::device::cpu::{Context, Weights};
 use crate::shape::ConvShape;
 use alexnet_ops::Precision;
 use products::*;
@@ -201,8 +203,8 @@ fn for_each_filters(context: &Context, s: &ConvShape, z: &Sizes, task: impl Fn(F
 }
 
 /// Whether the forward pass has so few tiles that U takes longer to read than to compute.
-fn computes_u(context: &Context, s: &ConvShape, z: &Sizes) -> bool {
-    context.precision == Precision::Fp32 && s.batch * z.tiles <= FEW_TILES
+pub fn computes_u(context: &Context, s: &ConvShape) -> bool {
+    context.precision == Precision::Fp32 && s.batch * sizes(context, s).tiles <= FEW_TILES
 }
 
 /// U of the weights, computed unless it is still cached.
@@ -219,7 +221,7 @@ fn transformed<'a>(
         // SAFETY: each thread has its own memory; each task writes its own filters of U.
         for_each_filters(context, s, z, |filters, thread| unsafe {
             let local = local.slice(thread).as_mut_ptr();
-            weight_tiles(context.products(), z, filters, w.values.as_ptr(), u.at(0), local);
+            weight_tiles(context.products(), z, filters, w.values, u.at(0), local);
         });
     }
     cached.values
@@ -259,7 +261,7 @@ pub fn forward(
     let (level, products, z) = (context.level, context.products(), sizes(context, s));
     let size = workspace_size(context, s);
     let mut workspace = context.workspace();
-    let (shared, local, u) = if computes_u(context, s, &z) {
+    let (shared, local, u) = if computes_u(context, s) {
         let (shared, local) = workspace.split(size)?;
         (shared, local, None)
     } else {
@@ -286,7 +288,7 @@ pub fn forward(
             // SAFETY: as above.
             None => for_each_filters(context, s, &z, |filters, thread| unsafe {
                 let buffer = local.slice(thread).as_mut_ptr();
-                on_the_fly::product(level, &z, filters, tiles, w.values.as_ptr(), [v.at(0), m.at(0)], buffer);
+                on_the_fly::product(level, &z, filters, tiles, w.values, [v.at(0), m.at(0)], buffer);
             }),
         }
         // SAFETY: as above.

@@ -8,8 +8,10 @@
 use super::tiles::{Filters, offset};
 use super::transform::{Transform, Weight};
 use super::{POSITIONS, Sizes};
+use crate::device::cpu::half::Values;
 use crate::device::cpu::simd::portable::Scalar;
 use crate::device::cpu::simd::{Simd, dispatch};
+use std::ops::Range;
 
 /// Channels that are transposed at once: whole vectors of their windows at any level, and few enough for the first-level cache.
 const CHANNELS: usize = 16;
@@ -21,14 +23,14 @@ dispatch! {
     ///
     /// # Safety
     /// The arrays have their sizes; `local` has [`LOCAL`] floats.
-    pub unsafe fn product(z: &Sizes, filters: Filters, tiles: usize, w: *const f32, vm: [*mut f32; 2], local: *mut f32) = product_body
+    pub unsafe fn product(z: &Sizes, filters: Filters, tiles: usize, w: Values, vm: [*mut f32; 2], local: *mut f32) = product_body
 }
 #[inline(always)]
 unsafe fn product_body<S: Simd>(
     z: &Sizes,
     Filters { group, first, len }: Filters,
     tiles: usize,
-    w: *const f32,
+    w: Values,
     [v, m]: [*mut f32; 2],
     local: *mut f32,
 ) {
@@ -36,25 +38,24 @@ unsafe fn product_body<S: Simd>(
     unsafe {
         let v = v.add(z.v_of(0, group));
         for k in (first..first + len).step_by(S::LANES) {
-            let w = w.add((group * z.size.filters + k) * 9 * z.size.channels);
             let m = m.add(z.m_of(0, group, 0) + offset::<S>(z.capacity, 0, k));
-            vector::<S>(z, S::LANES.min(first + len - k), tiles, w, v, m, local);
+            let rows = [group * z.size.filters + k, S::LANES.min(first + len - k)];
+            vector::<S>(z, rows, tiles, w, [v, m], local);
         }
     }
 }
 
-/// The columns of `lanes` filters, whose weights begin at `w`.
+/// The columns of `lanes` filters from filter `k` on.
 ///
 /// # Safety
 /// As for [`product`].
 #[inline(always)]
 unsafe fn vector<S: Simd>(
     z: &Sizes,
-    lanes: usize,
+    [k, lanes]: [usize; 2],
     tiles: usize,
-    w: *const f32,
-    v: *const f32,
-    m: *mut f32,
+    w: Values,
+    [v, m]: [*mut f32; 2],
     local: *mut f32,
 ) {
     let (panel, len) = (2 * S::LANES, 9 * z.size.channels);
@@ -68,7 +69,11 @@ unsafe fn vector<S: Simd>(
         }
         for first in (0..z.size.channels).step_by(CHANNELS) {
             let channels = CHANNELS.min(z.size.channels - first);
-            windows_of::<S>(lanes, w.add(9 * first), len, 9 * channels, windows);
+            w.vectors::<S>(len, k, lanes, 9 * first..9 * (first + channels), windows);
+            if tiles == 1 && lanes == S::LANES {
+                one_tile::<S>(z, first..first + channels, windows, v, m);
+                continue;
+            }
             for c in 0..channels {
                 let x = v.add(offset::<S>(z.capacity, 0, first + c));
                 let g = windows.add(9 * c * S::LANES);
@@ -106,6 +111,45 @@ unsafe fn vector<S: Simd>(
     }
 }
 
+/// Adds the products of some channels and one tile to M: twice half of the positions, whose sums stay in registers.
+///
+/// # Safety
+/// As for [`product`]: `v` is at the tile's row of V, `m` at the vector; `g` has the channels' windows.
+#[inline(always)]
+unsafe fn one_tile<S: Simd>(z: &Sizes, channels: Range<usize>, g: *const f32, v: *const f32, m: *mut f32) {
+    macro_rules! rows {
+        ($($row:literal)*) => {
+            let mut sums = [[S::splat(0.0); 6]; 3];
+            $(
+                for i in 0..6 {
+                    sums[$row % 3][i] = S::load(m.add((6 * $row + i) * z.m_stride));
+                }
+            )*
+            for (i, channel) in channels.clone().enumerate() {
+                let x = v.add(offset::<S>(z.capacity, 0, channel));
+                let [a, b, c] = columns::<S>(g.add(9 * i * S::LANES), S::LANES);
+                $(
+                    let u = <Weight as Transform<S, 3, 6>>::of([a[$row], b[$row], c[$row]]);
+                    for i in 0..6 {
+                        let sum = &mut sums[$row % 3][i];
+                        *sum = S::fma(S::splat(*x.add((6 * $row + i) * z.v_stride)), u[i], *sum);
+                    }
+                )*
+            }
+            $(
+                for i in 0..6 {
+                    S::store(m.add((6 * $row + i) * z.m_stride), sums[$row % 3][i]);
+                }
+            )*
+        };
+    }
+    // SAFETY: see the caller.
+    unsafe {
+        rows!(0 1 2);
+        rows!(3 4 5);
+    }
+}
+
 /// Adds the products of one channel and one row of positions to M.
 ///
 /// # Safety
@@ -138,27 +182,4 @@ unsafe fn columns<S: Simd>(g: *const f32, stride: usize) -> [[S::V; 6]; 3] {
     }
     // SAFETY: see the caller.
     unsafe { [column!(0), column!(1), column!(2)] }
-}
-
-/// `columns` numbers of each of `lanes` rows of length `len`, transposed to vectors; prefetches the next ones.
-#[inline(always)]
-unsafe fn windows_of<S: Simd>(lanes: usize, w: *const f32, len: usize, columns: usize, to: *mut f32) {
-    // SAFETY: the rows exist; `to` has room for a vector per column.
-    unsafe {
-        let mut j = 0;
-        if lanes == S::LANES {
-            while j + S::LANES <= columns {
-                for i in 0..lanes {
-                    S::prefetch(w.wrapping_add(i * len + j + columns));
-                }
-                S::transpose(w.add(j), len, to.add(j * S::LANES), S::LANES);
-                j += S::LANES;
-            }
-        }
-        for j in j..columns {
-            for i in 0..lanes {
-                *to.add(j * S::LANES + i) = *w.add(i * len + j);
-            }
-        }
-    }
 }

@@ -7,6 +7,7 @@
 use super::transform::{self, both};
 use super::{POSITIONS, Sizes};
 use crate::device::cpu::gemm::operand::Operand;
+use crate::device::cpu::half::Values;
 use crate::device::cpu::simd::portable::Scalar;
 use crate::device::cpu::simd::{Simd, dispatch};
 use crate::shape::ConvShape;
@@ -316,16 +317,10 @@ pub struct Filters {
 dispatch! {
     /// # Safety
     /// `w` are the weights, `u` the array U, `local` has room for 9·C/groups·16 floats.
-    pub unsafe fn weight_tiles(z: &Sizes, filters: Filters, w: *const f32, u: *mut f32, local: *mut f32) = product weight_tiles_body
+    pub unsafe fn weight_tiles(z: &Sizes, filters: Filters, w: Values, u: *mut f32, local: *mut f32) = product weight_tiles_body
 }
 #[inline(always)]
-unsafe fn weight_tiles_body<S: Simd, O: Operand>(
-    z: &Sizes,
-    filters: Filters,
-    w: *const f32,
-    u: *mut f32,
-    local: *mut f32,
-) {
+unsafe fn weight_tiles_body<S: Simd, O: Operand>(z: &Sizes, filters: Filters, w: Values, u: *mut f32, local: *mut f32) {
     let Filters { group, first: mut k, len } = filters;
     let (first, end) = (group * z.size.filters, k + len);
     // SAFETY: the filters exist, in w and in U.
@@ -349,7 +344,7 @@ unsafe fn weight_tiles_body<S: Simd, O: Operand>(
 unsafe fn weight_vector<S: Simd, O: Operand>(
     z: &Sizes,
     k: usize,
-    w: *const f32,
+    w: Values,
     u: *mut O::Stored,
     row: usize,
     local: *mut f32,
@@ -359,17 +354,7 @@ unsafe fn weight_vector<S: Simd, O: Operand>(
     // SAFETY: see the caller.
     unsafe {
         // The filters' rows (channel, window) become columns: a vector for each channel and window position.
-        let w = w.add(k * len);
-        let mut j = 0;
-        while j + S::LANES <= len {
-            S::transpose(w.add(j), len, local.add(j * S::LANES), S::LANES);
-            j += S::LANES;
-        }
-        for j in j..len {
-            for i in 0..S::LANES {
-                *local.add(j * S::LANES + i) = *w.add(i * len + j);
-            }
-        }
+        w.vectors::<S>(len, k, S::LANES, 0..len, local);
         let zero = S::splat(0.0);
         for c in 0..channels {
             let mut g = [[zero; 3]; 3];
