@@ -208,7 +208,11 @@ impl<D: Device> Network<D> {
         let allocate = |spec: crate::architecture::ParameterSpec| {
             let gradients = || (training && !spec.statistic).then(|| device.gradients(&spec.shape)).transpose();
             let (gradient, momentum) = (gradients()?, gradients()?);
-            let value = if spec.statistic { device.zeros(spec.len())? } else { device.weights(&spec.shape)? };
+            let value = match (spec.statistic, training) {
+                (true, _) => device.zeros(spec.len())?,
+                (false, true) => device.weights(&spec.shape)?,
+                (false, false) => device.inference_weights(&spec.shape)?,
+            };
             Ok(Parameter { name: spec.name, shape: spec.shape, value, gradient, momentum, average: None, rate: 1.0 })
         };
         architecture.parameters()?.into_iter().map(allocate).collect()

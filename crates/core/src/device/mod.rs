@@ -134,6 +134,10 @@ pub trait Memory:
     fn weights(&self, shape: &[usize]) -> Result<Self::Buffer> {
         self.zeros(shape.iter().product())
     }
+    /// As [`Memory::weights`], for a network that is not trained: only the forward pass reads them.
+    fn inference_weights(&self, shape: &[usize]) -> Result<Self::Buffer> {
+        self.weights(shape)
+    }
     /// Allocates zeros for the gradient or the momentum of a parameter of this shape, in the order of [`Memory::weights`].
     fn gradients(&self, shape: &[usize]) -> Result<Self::Buffer> {
         self.zeros(shape.iter().product())

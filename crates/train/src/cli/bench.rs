@@ -29,7 +29,8 @@ mod ranks;
 ///
 /// The step is the one that `train` runs, with its default transformations: on a GPU a CUDA graph, fed from a data set on
 /// the GPU; on the CPU without the loader's threads. The layers are timed in a step that runs eagerly, on a GPU by its own
-/// events. The peak is the rate of a large matrix product. GFLOP/s count the operations of direct convolution, so Winograd
+/// events, and in the inference of a network without memory for gradients; its GB/s count the parameters, read once. The peak is
+/// the rate of a large matrix product. GFLOP/s count the operations of direct convolution, so Winograd
 /// convolutions may exceed the peak. Images and labels are synthetic.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -69,7 +70,7 @@ pub struct Args {
     /// CPU threads; 0: all cores
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
-    /// Seconds for each of layers, step and inference
+    /// Seconds for each of step and inference, and for their layers
     ///
     /// At least five repetitions of each are measured.
     #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = seconds)]
@@ -148,6 +149,10 @@ struct Row {
     backward: Option<f64>,
     /// FLOPs forward and backward.
     flops: [f64; 2],
+    /// Seconds in a forward pass of a network for inference; none where it has nothing to do.
+    inference: Option<f64>,
+    /// Bytes of the parameters there.
+    parameters: usize,
 }
 
 /// Everything, in seconds.
@@ -279,11 +284,7 @@ fn on<D: Device<Element = f32>, E>(
             events.push((Some(phase), (clock.now)(&device)?));
             Ok(())
         })?;
-        for pair in events.windows(2) {
-            let [(_, from), (Some(phase), to)] = pair else { continue };
-            phases.push(*phase, (clock.seconds)(&device, from, to)?);
-        }
-        Ok(())
+        phases.push(&events, |from, to| (clock.seconds)(&device, from, to))
     })?;
     let mut number = 0;
     let mut steps = |count| -> anyhow::Result<()> {
@@ -302,19 +303,31 @@ fn on<D: Device<Element = f32>, E>(
     let queued = if start.elapsed() < Duration::from_millis(20) { QUEUED } else { 1 };
     let step = repeat(seconds, || steps(queued))? / f64::from(queued);
     let graph = network.captured_graphs() > 0;
+    // As in `predict`: a network that keeps nothing for a backward pass.
+    drop(network);
     let weights = if half.is_some() { WeightFormat::Half } else { WeightFormat::Fp32 };
-    if let Some(half) = half {
-        network = Network::new(half, architecture, batch, false)?;
-        network.initialise(philox)?;
-    }
+    let (name, device) = (device.name(), half.unwrap_or(device));
+    network = Network::new(device.clone(), architecture, batch, false)?;
+    network.initialise(philox)?;
+    let mut inferred = Phases::default();
+    repeat(seconds, || -> anyhow::Result<()> {
+        load(&mut network)?;
+        let mut events = vec![(None, (clock.now)(&device)?)];
+        network.infer_with_profiler(&mut |phase| {
+            events.push((Some(phase), (clock.now)(&device)?));
+            Ok(())
+        })?;
+        inferred.push(&events, |from, to| (clock.seconds)(&device, from, to))
+    })?;
+    network.use_cuda_graph(true);
     let inference = repeat(seconds, || -> anyhow::Result<()> {
         load(&mut network)?;
         network.infer()?;
         Ok(network.read_logits(&mut [0.0])?)
     })?;
-    let (rows, loss, update) = (phases.rows(&layers, batch), phases.time(Phase::Loss), phases.time(Phase::Update));
-    let [loss, update] = [loss, update].map(Option::unwrap_or_default);
-    Ok(Measured { device: device.name(), arch, batch, peak, rows, loss, update, step, graph, inference, weights })
+    let [loss, update] = [Phase::Loss, Phase::Update].map(|phase| phases.time(phase).unwrap_or_default());
+    let rows = rows(&layers, batch, &phases, &inferred, device.storage().parameter);
+    Ok(Measured { device: name, arch, batch, peak, rows, loss, update, step, graph, inference, weights })
 }
 
 /// The seconds of each phase, in each step.
@@ -322,30 +335,43 @@ fn on<D: Device<Element = f32>, E>(
 struct Phases(Vec<(Phase, Vec<f64>)>);
 
 impl Phases {
-    fn push(&mut self, phase: Phase, seconds: f64) {
-        match self.0.iter_mut().find(|(known, _)| *known == phase) {
-            Some((_, times)) => times.push(seconds),
-            None => self.0.push((phase, vec![seconds])),
+    /// Adds the seconds between each event and the next, which ends a phase.
+    fn push<E>(
+        &mut self,
+        events: &[(Option<Phase>, E)],
+        seconds: impl Fn(&E, &E) -> alexnet_core::Result<f64>,
+    ) -> anyhow::Result<()> {
+        for pair in events.windows(2) {
+            let [(_, from), (Some(phase), to)] = pair else { continue };
+            let seconds = seconds(from, to)?;
+            match self.0.iter_mut().find(|(known, _)| known == phase) {
+                Some((_, times)) => times.push(seconds),
+                None => self.0.push((*phase, vec![seconds])),
+            }
         }
+        Ok(())
     }
 
     fn time(&self, phase: Phase) -> Option<f64> {
         self.0.iter().find(|(known, _)| *known == phase).map(|(_, times)| median(times.clone()))
     }
+}
 
-    fn rows(&self, layers: &[TracedLayer], batch: usize) -> Vec<Row> {
-        let row = |(index, layer): (usize, &TracedLayer)| {
-            // A ReLU or a dropout that is computed with the layer before it has no phase.
-            let forward = self.time(Phase::Forward(index))?;
-            let flops = 2.0 * (layer.multiply_adds() * batch as u64) as f64;
-            // Gradients of the weights and of the input; nothing needs the first layer's.
-            let backward = if index == 0 { flops } else { 2.0 * flops };
-            let (layer, operation) = (layer.spec.name.clone(), layer.spec.kind.to_string());
-            let time = self.time(Phase::Backward(index));
-            Some(Row { layer, operation, forward, backward: time, flops: [flops, backward] })
-        };
-        layers.iter().enumerate().filter_map(row).collect()
-    }
+/// The layers' times in a step and in inference, where a parameter has so many bytes.
+fn rows(layers: &[TracedLayer], batch: usize, step: &Phases, inferred: &Phases, bytes: usize) -> Vec<Row> {
+    let row = |(index, layer): (usize, &TracedLayer)| {
+        // A ReLU or a dropout that is computed with the layer before it has no phase.
+        let forward = step.time(Phase::Forward(index))?;
+        let flops = 2.0 * (layer.multiply_adds() * batch as u64) as f64;
+        // Gradients of the weights and of the input; nothing needs the first layer's.
+        let backward = if index == 0 { flops } else { 2.0 * flops };
+        let (name, operation) = (layer.spec.name.clone(), layer.spec.kind.to_string());
+        let (time, inference) = (step.time(Phase::Backward(index)), inferred.time(Phase::Forward(index)));
+        let parameters = layer.parameters().iter().map(|parameter| parameter.len()).sum::<usize>() * bytes;
+        let flops = [flops, backward];
+        Some(Row { layer: name, operation, forward, backward: time, flops, inference, parameters })
+    };
+    layers.iter().enumerate().filter_map(row).collect()
 }
 
 impl Measured {
@@ -359,9 +385,19 @@ impl Measured {
             if flops > 0.0 { format!("{:.1}", flops / seconds / 1e9) } else { "-".into() }
         };
         let mut rows = vec![
-            ["layer", "operation", "forward ms", "GFLOP/s", "backward ms", "GFLOP/s", "of peak"]
-                .map(String::from)
-                .to_vec(),
+            [
+                "layer",
+                "operation",
+                "forward ms",
+                "GFLOP/s",
+                "backward ms",
+                "GFLOP/s",
+                "inference ms",
+                "GB/s",
+                "of peak",
+            ]
+            .map(String::from)
+            .to_vec(),
         ];
         for row in &self.rows {
             let total = row.forward + row.backward.unwrap_or(0.0);
@@ -375,17 +411,19 @@ impl Measured {
                 rate(row.flops[0], row.forward),
                 milliseconds(row.backward),
                 row.backward.map_or_else(|| "-".into(), |s| rate(row.flops[1], s)),
+                milliseconds(row.inference),
+                row.inference.map_or_else(|| "-".into(), |s| rate(row.parameters as f64, s)),
                 share,
             ]);
         }
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..7).map(width).collect();
+        let widths: Vec<usize> = (0..9).map(width).collect();
         let mut out =
             format!("{} at batch {} on {}; peak {:.1} GFLOP/s\n\n", self.arch, self.batch, self.device, self.peak);
         // Writing to a String does not fail.
         for row in &rows {
             let mut line = format!("{:1$}  {2:3$}", row[0], widths[0], row[1], widths[1]);
-            for column in 2..7 {
+            for column in 2..9 {
                 let _ = write!(line, "  {:>1$}", row[column], widths[column]);
             }
             let _ = writeln!(out, "{}", line.trim_end());
@@ -419,6 +457,8 @@ impl Measured {
                     "backward_ms": row.backward.map(|s| s * 1e3),
                     "forward_gflop": row.flops[0] / 1e9,
                     "backward_gflop": row.flops[1] / 1e9,
+                    "inference_ms": row.inference.map(|s| s * 1e3),
+                    "parameter_bytes": row.parameters,
                 })
             })
             .collect();

@@ -141,7 +141,7 @@ mod tests {
         let open = |kind| open_for_inference(kind, 1, true, WeightFormat::Half);
         for kind in [DeviceKind::Cpu, DeviceKind::Auto] {
             let Ok(AnyDevice::Cpu(cpu)) = open(kind) else { panic!("every machine has a CPU") };
-            assert!(cpu.weights(&[2, 2]).unwrap().is_half());
+            assert!(cpu.inference_weights(&[2, 2]).unwrap().is_half());
         }
         assert!(open(DeviceKind::Cuda(0)).is_err_and(|error| error.to_string().contains("--device cpu")));
     }

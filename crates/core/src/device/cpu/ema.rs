@@ -3,9 +3,9 @@
 //! 12 bytes per parameter (w and e read, e written): limited by memory bandwidth, hence long runs per task.
 
 use super::Context;
-use super::half::Buffer;
 use super::pool::SyncPtr;
 use super::simd::dispatch;
+use super::weights::Buffer;
 use crate::device::Parameter;
 
 /// Parameters per task.

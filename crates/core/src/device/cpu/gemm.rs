@@ -9,7 +9,7 @@
 //! - [`gemm`] packs both, in pieces that stay in the second-level cache.
 //! - [`gemm_stream_b`] takes A packed and packs B on the way, for a B that is in memory and needed once: the weights of a
 //!   linear layer.
-//! - [`gemm_few_rows`](few_rows) does so for a product of few rows, which waits for B.
+//! - [`gemm_few_rows`](few_rows) does X
 //! - [`gemm_prepacked`] takes both packed, for the weight gradient of a linear layer.
 //! - Winograd convolution calls [`tile::panel`] itself: it produces its operands as micro-panels.
 //!
@@ -25,8 +25,8 @@ pub mod operand;
 pub mod pack;
 pub mod tile;
 
-use super::half::Half;
 use super::simd::{Simd, dispatch};
+use super::weights::{Number, Panels, PanelsOf};
 use operand::{Fp32, Operand};
 use std::ops::Range;
 use tile::{PackedA, Prefetch};
@@ -193,7 +193,7 @@ impl Streamed for MatRef {
     }
 }
 
-impl Streamed for Half<'_> {
+impl<T: Number> Streamed for PanelsOf<'_, T> {
     fn run_len(self) -> usize {
         run_len(false)
     }
@@ -203,34 +203,40 @@ impl Streamed for Half<'_> {
         // SAFETY: the columns are padded to whole panels; see the caller.
         unsafe {
             for j in (0..nc).step_by(panel) {
-                let from = self.values.as_ptr().add(self.index(n + j, k));
+                let from = self.at(n + j, k);
                 for p in 0..kc {
                     let (from, to) = (from.add(p * COLUMNS), to.add(j * kc + p * panel));
-                    S::store(to, S::load_fp16(from));
-                    S::store(to.add(S::LANES), S::load_fp16(from.add(S::LANES)));
+                    S::store(to, T::load::<S>(from));
+                    S::store(to.add(S::LANES), T::load::<S>(from.add(S::LANES)));
                 }
             }
         }
     }
     #[inline(always)]
     fn ahead<S: Simd, O: Operand>(self, k: usize, n: usize) -> Prefetch {
-        let start = self.values.as_ptr().wrapping_add(self.index(n, k)).cast();
-        let tile_stride = self.columns * COLUMNS / 2;
-        Prefetch { start, tiles: GROUP / COLUMNS, tile_stride, step: COLUMNS / 2, jump: 0, second: 0 }
+        // A step of a panel is one cache line or two.
+        let step = COLUMNS * size_of::<T>() / size_of::<f32>();
+        let (start, tile_stride) = (self.at(n, k).cast(), self.columns * step);
+        Prefetch { start, tiles: GROUP / COLUMNS, tile_stride, step, jump: 0, second: step / 2 }
     }
 }
 
 dispatch! {
-    /// As [`gemm_stream_b`], with the columns of B in half precision.
+    /// As [`gemm_stream_b`] in fp32, with the columns of B in panels.
     ///
     /// # Safety
     /// As for [`gemm_stream_b`].
-    pub unsafe fn gemm_stream_half(size: [usize; 3], a: *const f32, b: Half, c: MatMut, buffer: *mut f32) = half_body
+    pub unsafe fn gemm_stream_panels(size: [usize; 3], a: *const f32, b: Panels, c: MatMut, buffer: *mut f32) = panels_body
 }
 #[inline(always)]
-unsafe fn half_body<S: Simd>(size: [usize; 3], a: *const f32, b: Half, c: MatMut, buffer: *mut f32) {
+unsafe fn panels_body<S: Simd>(size: [usize; 3], a: *const f32, b: Panels, c: MatMut, buffer: *mut f32) {
     // SAFETY: passed on to the caller.
-    unsafe { stream_body::<S, Fp32, Half>(size, a, b, c, buffer) }
+    unsafe {
+        match b {
+            Panels::Full(b) => stream_body::<S, Fp32, _>(size, a, b, c, buffer),
+            Panels::Half(b) => stream_body::<S, Fp32, _>(size, a, b, c, buffer),
+        }
+    }
 }
 
 dispatch! {

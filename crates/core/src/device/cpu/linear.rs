@@ -5,19 +5,19 @@
 //! - weight gradient: dw = dyᵀ·x; a task computes some rows of dw. If the update is fused, a task computes some columns of its
 //!   rows while the weights they update are prefetched, and applies them before they leave the cache.
 //!
-//! The left operand is packed first, once for all tasks; for the weight gradient both are. Weights in half precision are widened
-//! where others are packed.
+//! The left operand is packed first, once for all tasks; for the weight gradient both are. A network for inference
+//! has its weights in panels, so that none is packed.
 //!
 //! Multiply-adds: N·I·O in each direction. Minimum memory traffic in bytes: 4·I·O for w or dw, 16·I·O for the fused update;
 //! at small N this is the limit.
 
-use super::gemm::few_rows::{self, gemm_few_rows, gemm_few_rows_half};
+use super::gemm::few_rows::{self, gemm_few_rows};
 use super::gemm::operand::{Operand, Products};
 use super::gemm::tile::Prefetch;
-use super::gemm::{self, MatMut, MatRef, gemm_prepacked, gemm_stream_b, gemm_stream_half, pack, prepacked_body};
-use super::half::Values;
+use super::gemm::{self, MatMut, MatRef, gemm_prepacked, gemm_stream_b, gemm_stream_panels, pack, prepacked_body};
 use super::pool::SyncPtr;
 use super::simd::{Simd, dispatch};
+use super::weights::Values;
 use super::workspace::WorkspaceSize;
 use super::{Context, column_sums, relu, sgd};
 use crate::shape::LinearShape;
@@ -63,11 +63,11 @@ fn columns(n: usize) -> usize {
 }
 
 /// Packs A (M×K) on all threads.
-fn pack_a(context: &Context, a: MatRef, [m, k]: [usize; 2], to: SyncPtr<f32>) {
+fn pack_a(context: &Context, products: Products, a: MatRef, [m, k]: [usize; 2], to: SyncPtr<f32>) {
     // The number of micro-panels depends on the level; those past the end do nothing.
     context.pool.run(m.div_ceil(PACKED), |task, _| {
         // SAFETY: the caller's matrix; each task writes its own micro-panels.
-        unsafe { pack::pack_a(context.products(), a, [m, k], task * PACKED, PACKED, to.at(0)) }
+        unsafe { pack::pack_a(products, a, [m, k], task * PACKED, PACKED, to.at(0)) }
     });
 }
 
@@ -80,15 +80,16 @@ fn for_each_columns(context: &Context, n: usize, task: impl Fn(usize, usize, usi
 /// y (N×n) = a (N×k) · b (k×n), where `multiply(packed a, first column, number of columns, y, buffer)` computes some columns.
 fn product(
     context: &Context,
+    products: Products,
     [batch, n, k]: [usize; 3],
     a: MatRef,
     y: SyncPtr<f32>,
     multiply: impl Fn(*const f32, usize, usize, MatMut, *mut f32) + Sync,
 ) -> Result<()> {
     let mut workspace = context.workspace();
-    let (shared, local) = workspace.split(stream_workspace(context.products(), batch, k))?;
+    let (shared, local) = workspace.split(stream_workspace(products, batch, k))?;
     let packed = SyncPtr(shared.as_mut_ptr());
-    pack_a(context, a, [batch, k], packed);
+    pack_a(context, products, a, [batch, k], packed);
     for_each_columns(context, n, |from, width, thread| {
         // SAFETY: each thread has its own memory, each task its own columns of y.
         unsafe {
@@ -119,46 +120,49 @@ pub fn forward(
             relu::bias_relu(level, y, &b[from..from + width], relu);
         }
     };
-    let full = |w: &[f32], from: usize| MatRef::column_major(&w[from * inputs..], inputs);
-    if products.precision == Precision::Fp32 && few_rows::suits(batch) {
-        let mut workspace = context.workspace();
-        let (columns, _) = workspace.split(stream_workspace(products, batch, inputs))?;
-        for (i, x) in x.chunks_exact(inputs.max(1)).enumerate() {
-            for (to, &x) in columns[i..].iter_mut().step_by(batch).zip(x) {
-                *to = x;
-            }
+    let w = match w {
+        Values::Rows(w) => {
+            let (x, size) = (MatRef::row_major(x, inputs), [batch, outputs, inputs]);
+            return product(context, products, size, x, y, |x, from, width, c, buffer| {
+                let w = MatRef::column_major(&w[from * inputs..], inputs);
+                // SAFETY: the matrices have the stated sizes.
+                unsafe { gemm_stream_b(products, [batch, width, inputs], x, w, c, buffer) }
+                finish(from, width);
+            });
         }
-        for_each_columns(context, outputs, |from, width, _| {
-            let size = [batch, width, inputs];
-            // SAFETY: each task has its own columns of y; the matrices have the stated sizes.
-            unsafe {
-                let c = MatMut { start: y.at(from), stride: outputs, accumulate: false };
-                match w {
-                    Values::Full(w) => gemm_few_rows(level, size, columns.as_ptr(), full(w, from), c),
-                    Values::Half(w) => gemm_few_rows_half(level, size, columns.as_ptr(), w.from_row(from), c),
-                }
-            }
+        Values::Panels(w) => w,
+    };
+    let products = Products { precision: Precision::Fp32, ..products };
+    if !few_rows::suits(batch) {
+        let (x, size) = (MatRef::row_major(x, inputs), [batch, outputs, inputs]);
+        return product(context, products, size, x, y, |x, from, width, c, buffer| {
+            // SAFETY: the matrices have the stated sizes.
+            unsafe { gemm_stream_panels(level, [batch, width, inputs], x, w.from_row(from), c, buffer) }
             finish(from, width);
         });
-        return Ok(());
     }
-    product(context, [batch, outputs, inputs], MatRef::row_major(x, inputs), y, |x, from, width, c, buffer| {
-        let size = [batch, width, inputs];
-        // SAFETY: the matrices have the stated sizes.
+    let mut workspace = context.workspace();
+    let (columns, _) = workspace.split(stream_workspace(products, batch, inputs))?;
+    for (i, x) in x.chunks_exact(inputs.max(1)).enumerate() {
+        for (to, &x) in columns[i..].iter_mut().step_by(batch).zip(x) {
+            *to = x;
+        }
+    }
+    for_each_columns(context, outputs, |from, width, _| {
+        // SAFETY: each task has its own columns of y; the matrices have the stated sizes.
         unsafe {
-            match w {
-                Values::Full(w) => gemm_stream_b(products, size, x, full(w, from), c, buffer),
-                Values::Half(w) => gemm_stream_half(level, size, x, w.from_row(from), c, buffer),
-            }
+            let c = MatMut { start: y.at(from), stride: outputs, accumulate: false };
+            gemm_few_rows(level, [batch, width, inputs], columns.as_ptr(), w.from_row(from), c);
         }
         finish(from, width);
-    })
+    });
+    Ok(())
 }
 
 /// See [`Operators::linear_backward_data`](crate::device::Operators::linear_backward_data).
 pub fn backward_data(context: &Context, s: &LinearShape, dy: &[f32], w: &[f32], dx: &mut [f32]) -> Result<()> {
     let (a, products, dx) = (MatRef::row_major(dy, s.outputs), context.products(), SyncPtr(dx.as_mut_ptr()));
-    product(context, [s.batch, s.inputs, s.outputs], a, dx, |dy, from, width, c, buffer| {
+    product(context, products, [s.batch, s.inputs, s.outputs], a, dx, |dy, from, width, c, buffer| {
         let w = MatRef::row_major(&w[from..], s.inputs);
         // SAFETY: the matrices have the stated sizes.
         unsafe { gemm_stream_b(products, [s.batch, width, s.outputs], dy, w, c, buffer) }
@@ -189,7 +193,7 @@ pub fn backward_weight(
     let (shared, local) = workspace.split(prepacked_workspace(products, s))?;
     let (a, b) = shared.split_at_mut(pack::packed_a_len(s.outputs, products.steps(s.batch)));
     let (a, b) = (SyncPtr(a.as_mut_ptr()), SyncPtr(b.as_mut_ptr()));
-    pack_a(context, MatRef::column_major(dy, s.outputs), [s.outputs, s.batch], a);
+    pack_a(context, products, MatRef::column_major(dy, s.outputs), [s.outputs, s.batch], a);
     let width = PACKED * gemm::COLUMNS;
     let x = MatRef::row_major(x, s.inputs);
     context.pool.run(s.inputs.div_ceil(width), |task, _| {

@@ -16,7 +16,6 @@ mod dropout;
 mod ema;
 mod flatten;
 mod gemm;
-mod half;
 mod linear;
 mod lrn;
 mod maxpool;
@@ -27,11 +26,12 @@ mod sgd;
 mod simd;
 mod softmax_cross_entropy;
 mod sums;
+mod weights;
 mod workspace;
 
 pub use array::Array;
-pub use half::Buffer;
 pub use simd::Level;
+pub use weights::Buffer;
 
 use super::exchange::{self, Division, Summands};
 use super::{CHUNK, Element, Exchange, LinearBackwardUpdate, Memory, Operators, Parameter, Queue, Storage, Updates};
@@ -42,9 +42,9 @@ use alexnet_ops::{Precision, front, front_mut};
 use alexnet_ranks::Ranks;
 use batchnorm::Affine;
 use context::{Context, Gradients};
-use half::{Values, Weights};
 use pool::{Pool, SyncPtr};
 use std::convert::Infallible;
+use weights::{Values, Weights};
 use workspace::WorkspaceSize;
 
 /// The CPU as a device.
@@ -99,8 +99,9 @@ impl Cpu {
         self.context.winograd = may;
     }
 
-    /// Whether the weights of convolutions and linear layers are stored in half precision (fp16), for inference alone: a network
-    /// computes what it would with its weights rounded to fp16. At first they are not. Set it before a network is built.
+    /// Whether networks for inference, the only ones there are then, store the weights of convolutions and linear layers in half
+    /// precision (fp16) and compute what they would with their weights rounded to fp16. At first they do not. Set it before a
+    /// network is built.
     pub fn set_half_weights(&mut self, half: bool) {
         self.context.half = half;
     }
@@ -171,9 +172,12 @@ impl Memory for Cpu {
     fn zeros(&self, len: usize) -> Result<Buffer> {
         Buffer::zeros(len)
     }
-    fn weights(&self, shape: &[usize]) -> Result<Buffer> {
+    fn inference_weights(&self, shape: &[usize]) -> Result<Buffer> {
+        let Context { half, precision, .. } = self.context;
+        // Other convolutions reorder their weights for every batch.
+        let full = precision == Precision::Fp32 && matches!(shape, [_, _] | [_, _, 3, 3]);
         match shape {
-            [rows, rest @ ..] if self.context.half && !rest.is_empty() => Buffer::half(*rows, rest.iter().product()),
+            [rows, rest @ ..] if full || half && !rest.is_empty() => Buffer::panels(*rows, rest.iter().product(), half),
             _ => Buffer::zeros(shape.iter().product()),
         }
     }
@@ -188,14 +192,14 @@ impl Memory for Cpu {
         Array::zeros(len)
     }
     fn write_at(&self, from: &[f32], to: &mut Buffer, start: usize) -> Result<()> {
-        to.write_at(from, start)
+        to.write_at(self.context.level, from, start)
     }
     fn read_at(&self, from: &Buffer, start: usize, to: &mut [f32]) -> Result<()> {
         from.read_at(start, to)
     }
     fn snapshot(&self, from: &Buffer, earlier: Option<Buffer>) -> Result<Buffer> {
-        if from.is_half() {
-            return Err(self.lacks("snapshot of weights in half precision"));
+        if from.has_panels() {
+            return Err(self.lacks("snapshot of weights for inference"));
         }
         let mut copy = earlier.map_or_else(|| Buffer::zeros(from.len()), Ok)?;
         let to = SyncPtr(front_mut("snapshot", "earlier", copy.as_mut_slice(), from.len())?.as_mut_ptr());
@@ -317,7 +321,7 @@ impl Operators for Cpu {
     fn conv_backward_data(&self, a: ConvBackwardData<'_, Self>) -> Result<()> {
         let contents = a.w.contents();
         let ConvBackwardData { shape, dy, w, mask, dx } = a.view(&FRONTS)?;
-        conv::backward_data(&self.context, shape, dy, Weights { values: Values::Full(w), contents }, dx)?;
+        conv::backward_data(&self.context, shape, dy, Weights { values: Values::Rows(w), contents }, dx)?;
         self.mask(mask, dx);
         Ok(())
     }
@@ -328,7 +332,7 @@ impl Operators for Cpu {
     fn conv_backward(&self, a: ConvBackward<'_, Self>) -> Result<()> {
         let contents = a.w.contents();
         let ConvBackward { shape, accumulate, masks, x, w, dy, dw, db, dx } = a.view(&FRONTS)?;
-        let data = Some((Weights { values: Values::Full(w), contents }, &mut *dx));
+        let data = Some((Weights { values: Values::Rows(w), contents }, &mut *dx));
         conv::backward_weight(&self.context, shape, x, dy, Gradients { dw, db, accumulate }, data)?;
         self.mask(masks.then_some(x), dx);
         Ok(())

@@ -3,9 +3,9 @@
 //! 20 bytes per parameter (w, g and v read, w and v written): limited by memory bandwidth, hence long runs per task.
 
 use super::Context;
-use super::half::Buffer;
 use super::pool::SyncPtr;
 use super::simd::dispatch;
+use super::weights::Buffer;
 use crate::Sgd;
 use crate::device::Parameter;
 

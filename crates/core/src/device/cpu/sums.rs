@@ -2,9 +2,9 @@
 //!
 //! 4 bytes read per gradient and parameter, and 16 for w and v. The sums of a block stay in the first-level cache.
 
-use super::half::Buffer;
 use super::pool::SyncPtr;
 use super::simd::dispatch;
+use super::weights::Buffer;
 use super::{Context, sgd};
 use crate::Sgd;
 use crate::device::Parameter;

@@ -12,8 +12,8 @@
 
 use crate::Result;
 use crate::device::cpu::gemm::{self, MatMut, MatRef, gemm};
-use crate::device::cpu::half::Values;
 use crate::device::cpu::pool::SyncPtr;
+use crate::device::cpu::weights::Values;
 use crate::device::cpu::workspace::WorkspaceSize;
 use crate::device::cpu::{Context, relu};
 use crate::shape::ConvShape;

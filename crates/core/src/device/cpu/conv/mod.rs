@@ -3,7 +3,7 @@
 pub mod direct;
 pub mod winograd;
 
-use super::half::Weights;
+use super::weights::Weights;
 use super::workspace::WorkspaceSize;
 use super::{Context, Gradients, column_sums};
 use crate::Result;

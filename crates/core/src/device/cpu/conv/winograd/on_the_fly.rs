@@ -8,9 +8,9 @@
 use super::tiles::{Filters, offset};
 use super::transform::{Transform, Weight};
 use super::{POSITIONS, Sizes};
-use crate::device::cpu::half::Values;
 use crate::device::cpu::simd::portable::Scalar;
 use crate::device::cpu::simd::{Simd, dispatch};
+use crate::device::cpu::weights::Values;
 use std::ops::Range;
 
 /// Channels that are transposed at once: whole vectors of their windows at any level, and few enough for the first-level cache.

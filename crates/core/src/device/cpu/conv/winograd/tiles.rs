@@ -7,9 +7,9 @@
 use super::transform::{self, both};
 use super::{POSITIONS, Sizes};
 use crate::device::cpu::gemm::operand::Operand;
-use crate::device::cpu::half::Values;
 use crate::device::cpu::simd::portable::Scalar;
 use crate::device::cpu::simd::{Simd, dispatch};
+use crate::device::cpu::weights::Values;
 use crate::shape::ConvShape;
 
 /// Offset of a row and column in an array of micro-panels with `rows` rows.

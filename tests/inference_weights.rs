@@ -1,4 +1,5 @@
-//! Weights in half precision on the CPU: the bits of fp32 with rounded weights, and the definition in f64 within a derived bound.
+//! The weights of networks for inference on the CPU: in fp32 the bits of other networks; in half precision those of fp32 with rounded
+//! weights, and the definition in f64 within a derived bound.
 
 mod support;
 mod winograd;
@@ -22,37 +23,35 @@ fn moved(w: &[f32]) -> Vec<f64> {
     w.iter().map(|&w| (f64::from(w).abs() / 2048.0).max((-25f64).exp2())).collect()
 }
 
-/// The bits of `run` on devices with half weights, which are those of devices with fp32 weights that were rounded before, at every
-/// level and number of threads. `run` gets the device and the weights.
+/// The bits of `run` with weights in half precision, which are those of rounded weights in fp32, as they are in networks for
+/// training and for inference, at every level and number of threads. `run` gets the device and the weights.
 fn same_bits(shape: &[usize], w: &[f32], run: impl Fn(&Cpu, &Buffer) -> Vec<f32>) -> Vec<Vec<f32>> {
     let w_rounded = rounded_to_half(w);
-    Level::available()
-        .into_iter()
-        .zip(cpus())
-        .map(|(level, full)| {
-            let expected = run(&full[0], &array(&full[0], &w_rounded));
-            for threads in 1..=3 {
-                let mut cpu = Cpu::with(threads, level).unwrap();
-                cpu.set_half_weights(true);
-                let mut stored = cpu.weights(shape).unwrap();
-                assert!(stored.is_half());
-                // In pieces, as from a file.
-                for start in (0..w.len()).step_by(37) {
-                    cpu.write_at(&w[start..w.len().min(start + 37)], &mut stored, start).unwrap();
-                }
-                let mut read = vec![0.0; w.len()];
-                cpu.read(&stored, &mut read).unwrap();
-                assert!(read.iter().zip(&w_rounded).all(|(a, b)| a.to_bits() == b.to_bits()));
-                let found = run(&cpu, &stored);
-                assert!(
-                    found.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()),
-                    "{} {shape:?}",
-                    cpu.name()
-                );
+    let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    // In pieces, as from a file.
+    let stored = |cpu: &Cpu, w: &[f32], piece: usize| {
+        let mut stored = cpu.inference_weights(shape).unwrap();
+        for start in (0..w.len()).step_by(piece) {
+            cpu.write_at(&w[start..w.len().min(start + piece)], &mut stored, start).unwrap();
+        }
+        let mut read = vec![0.0; w.len()];
+        cpu.read(&stored, &mut read).unwrap();
+        assert_eq!(bits(&read), bits(&w_rounded));
+        stored
+    };
+    let check = |level, full: &[Cpu]| {
+        let expected = run(&full[0], &array(&full[0], &w_rounded));
+        for (threads, full) in (1..).zip(full) {
+            let mut half = Cpu::with(threads, level).unwrap();
+            half.set_half_weights(true);
+            for (cpu, w) in [(full, &w_rounded[..]), (&half, w)] {
+                let found = run(cpu, &stored(cpu, w, if threads == 1 { w.len() } else { 37 }));
+                assert!(bits(&found) == bits(&expected), "{} {shape:?}", cpu.name());
             }
-            expected
-        })
-        .collect()
+        }
+        expected
+    };
+    Level::available().into_iter().zip(cpus()).map(|(level, full)| check(level, full)).collect()
 }
 
 fn check_linear(s: &LinearShape, relu: bool, seed: u64) {
@@ -145,7 +144,7 @@ fn sizes_beyond_a_block() {
 fn what_half_precision_cannot_do_is_refused() {
     let mut cpu = Cpu::new(1).unwrap();
     cpu.set_half_weights(true);
-    let mut w = cpu.weights(&[2, 3]).unwrap();
+    let mut w = cpu.inference_weights(&[2, 3]).unwrap();
     for (x, fits) in
         [(65504.0, true), (-65519.99, true), (65520.0, false), (f32::NAN, false), (f32::NEG_INFINITY, false)]
     {
@@ -158,8 +157,9 @@ fn what_half_precision_cannot_do_is_refused() {
     assert!(cpu.write_at(&[0.0; 2], &mut w, 5).is_err());
     assert!(cpu.read_at(&w, 5, &mut [0.0; 2]).is_err());
     assert!(cpu.snapshot(&w, None).is_err());
+    assert!(w.is_half());
     // Biases stay as they are.
-    assert!(!cpu.weights(&[4]).unwrap().is_half());
+    assert!(!cpu.inference_weights(&[4]).unwrap().is_half());
 
     let s = LinearShape { batch: 1, inputs: 3, outputs: 2 };
     assert!(cpu.prepare(&[Operation::Linear(s)], true).is_err());
