@@ -43,7 +43,11 @@ pub fn folder() -> Result<PathBuf> {
     Ok(root()?.join("kernels"))
 }
 
-fn entry(nvrtc: &Nvrtc, unit: &Unit, target: Target, options: &[String]) -> Result<PathBuf> {
+/// The folder that a compilation has in the cache, be it there or not; for [`read`] and [`write`].
+///
+/// # Errors
+/// [`Error::Cache`] if the user has no cache folder.
+pub fn entry(nvrtc: &Nvrtc, unit: &Unit, target: Target, options: &[String]) -> Result<PathBuf> {
     let mut hash = Sha256::new();
     for part in [nvrtc.identity(), unit.hash].into_iter().chain(options.iter().map(String::as_str)) {
         hash.update(part);

@@ -71,6 +71,8 @@ impl std::fmt::Display for Target {
 pub struct Compiled {
     /// The cubin, or PTX text with a terminating NUL.
     pub image: Vec<u8>,
+    /// The PTX that a cubin was made from, with a terminating NUL: that of the same architecture's [`Code::Ptx`]. Empty for PTX.
+    pub ptx: Vec<u8>,
     /// Warnings, and the output of ptxas that the options ask for.
     pub log: String,
 }
@@ -277,11 +279,12 @@ impl Nvrtc {
             let log = if log.is_empty() { self.message(status) } else { log };
             return Err(Error::Compile { unit: unit.name.into(), target: target.to_string(), log });
         }
-        let image = match target.code {
-            Code::Cubin => program.get(self.cubin_size, self.cubin)?,
-            Code::Ptx => program.get(self.ptx_size, self.ptx)?,
+        let ptx = program.get(self.ptx_size, self.ptx)?;
+        let (image, ptx) = match target.code {
+            Code::Cubin => (program.get(self.cubin_size, self.cubin)?, ptx),
+            Code::Ptx => (ptx, Vec::new()),
         };
-        Ok(Compiled { image, log })
+        Ok(Compiled { image, ptx, log })
     }
 
     fn message(&self, status: c_int) -> String {

@@ -15,20 +15,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use alexnet_kernels::nvrtc::{self, Code, Nvrtc, Target};
-use alexnet_kernels::{Precision, UNITS, Unit, defines};
+use alexnet_kernels::nvrtc::{self, Code, Compiled, Nvrtc, Target};
+use alexnet_kernels::{Precision, UNITS, Unit, cache, defines};
 
 const ARCHITECTURES: [u32; 8] = [70, 75, 80, 86, 89, 90, 100, 120];
 
-/// One architecture of each source that a kernel has in a precision: the others differ from one of these in no comparison of
-/// `__CUDA_ARCH__` that matters in it, only in ptxas's schedule.
+/// Of those, architectures whose source is different: the others differ from one of these in no comparison of `__CUDA_ARCH__` that
+/// matters in the precision, only in ptxas's schedule.
 fn different_sources(precision: Precision) -> &'static [u32] {
     match precision {
         // winograd.cu tells sm_86 from sm_80.
-        Precision::Fp32 => &[70, 80, 86, 90, 120],
-        // Turing's tensor cores are for half only.
-        Precision::Fp16 => &[70, 75, 80, 90, 120],
-        Precision::Tf32 | Precision::Bf16 => &[70, 80, 90, 120],
+        Precision::Fp32 => &[70, 75, 80, 86, 90, 120],
+        Precision::Tf32 | Precision::Fp16 | Precision::Bf16 => &[70, 75, 80, 90, 120],
     }
 }
 
@@ -66,12 +64,27 @@ fn faults(log: &str) -> Vec<String> {
     faults
 }
 
+/// Puts the code into the cache, PTX too: the tests on warpcheck want it, and compile one file at a time.
+fn keep(unit: &Unit, target: Target, precision: Precision, compiled: &Compiled) {
+    if UNITS.contains(unit) {
+        for (code, image) in [(Code::Cubin, &compiled.image), (Code::Ptx, &compiled.ptx)] {
+            let target = Target { code, ..target };
+            let options = Nvrtc::options(target, &defines(precision));
+            let stored = cache::entry(compiler(), unit, target, &options).and_then(|entry| cache::write(&entry, image));
+            stored.unwrap_or_else(|e| panic!("{e}"));
+        }
+    }
+}
+
 fn compile(unit: &Unit, sm: u32, precision: Precision) -> Vec<String> {
     let target = Target { code: Code::Cubin, sm };
     let mut options = Nvrtc::options(target, &defines(precision));
     options.push("-Xptxas=-v".into());
     let faults = match compiler().compile(unit, target, &options) {
-        Ok(compiled) => faults(&compiled.log),
+        Ok(compiled) => {
+            keep(unit, target, precision, &compiled);
+            faults(&compiled.log)
+        }
         Err(e) => vec![e.to_string()],
     };
     faults.into_iter().map(|fault| format!("{}.cu {precision:?} {target}: {fault}", unit.name)).collect()
@@ -171,6 +184,17 @@ fn every_kernel_begins_by_waiting_for_those_ahead() {
         assert_eq!(unit.source.matches("__global__").count(), 0, "{}.cu: kernels are declared with KERNEL", unit.name);
     }
     assert!(kernels > 40);
+}
+
+#[test]
+fn machine_code_is_made_from_the_ptx_of_its_architecture() {
+    let unit = UNITS.iter().find(|unit| unit.name == "relu").unwrap();
+    let [cubin, ptx] = [Code::Cubin, Code::Ptx].map(|code| {
+        let target = Target { code, sm: 80 };
+        compiler().compile(unit, target, &Nvrtc::options(target, &defines(Precision::Fp16))).unwrap()
+    });
+    assert!(cubin.ptx.ends_with(b"\0") && cubin.ptx == ptx.image && ptx.ptx.is_empty());
+    assert_ne!(cubin.image, cubin.ptx);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use alexnet_core::random::Philox;
 use alexnet_core::{Cpu, Network};
 use alexnet_kernels::nvrtc::{self, Code, Nvrtc, Target};
-use alexnet_kernels::{Precision, UNITS};
+use alexnet_kernels::{Precision, UNITS, cache};
 use alexnet_train::data::augment::resized_crop::resize_box;
 use alexnet_train::data::{CropScale, Dataset, Loader, LoaderOptions, Options, decode};
 use alexnet_train::run::checkpoint;
@@ -302,8 +302,8 @@ fn main_loops_are_as_short_as_the_table_says() {
         }) {
             let target = Target { code: Code::Cubin, sm };
             let options = Nvrtc::options(target, &alexnet_kernels::defines(precision));
-            let compiled = nvrtc.compile(unit, target, &options).unwrap_or_else(|error| panic!("{error}"));
-            fs::write(place.path(&format!("{}-{target}-{name}.cubin", unit.name)), compiled.image).unwrap();
+            let image = cache::compile(nvrtc, unit, target, &options).unwrap_or_else(|error| panic!("{error}"));
+            fs::write(place.path(&format!("{}-{target}-{name}.cubin", unit.name)), image).unwrap();
         }
     }
     let python =
