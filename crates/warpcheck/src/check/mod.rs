@@ -2,6 +2,7 @@
 
 pub(crate) mod fast;
 pub(crate) mod memory;
+pub(crate) mod numbers;
 pub(crate) mod order;
 pub(crate) mod overlap;
 pub(crate) mod race;

@@ -32,7 +32,7 @@ impl Conflict {
 const BLOCKS: u32 = 15;
 
 /// Number of launches that entries can distinguish; then other shadow memory is used.
-const LAUNCHES: u64 = 15;
+pub(super) const LAUNCHES: u64 = 15;
 
 /// The age of a launch: entries distinguish the launches of one age.
 pub(crate) fn age(launch: u64) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 use super::{
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     check::{
         Checker,
+        numbers::Number,
         order::Order,
         overlap::{Grid, Overlap},
         race,
@@ -20,9 +21,6 @@ use crate::{
     launch::{Fault, Launch, LaunchOptions, Outcome},
     memory::Space,
 };
-
-/// Counts launches, for the special register and for the shadows of races.
-static LAUNCHES: AtomicU64 = AtomicU64::new(1);
 
 /// Whether some launch had predecessors that might still run: what they touched is then needed.
 static OVERLAPPING: AtomicBool = AtomicBool::new(false);
@@ -49,7 +47,8 @@ pub(crate) fn run(space: &Space, launch: &Launch<'_>, options: &LaunchOptions, a
     let workers = workers.min(usize::try_from(blocks).unwrap_or(usize::MAX)).max(1);
     // As many blocks are resident as on a device of this size, so that blocks that wait for each other make progress.
     let resident = (launch.profile.sms as usize * 16).max(workers);
-    let number = LAUNCHES.fetch_add(1, Ordering::Relaxed);
+    let taken = Number::take();
+    let number = taken.0;
     let state = LaunchState {
         kernel,
         program,
