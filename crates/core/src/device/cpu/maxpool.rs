@@ -19,10 +19,7 @@ const TASK: usize = 16 << 10;
 
 /// Calls `row(index)` for `rows` rows that stand for `len` floats of the input each.
 fn for_each_row(context: &Context, rows: usize, len: usize, row: impl Fn(usize) + Sync) {
-    let per_task = TASK.div_ceil(len.max(1));
-    context.pool.run(rows.div_ceil(per_task), |task, _| {
-        (task * per_task..rows.min((task + 1) * per_task)).for_each(&row);
-    });
+    context.pool.run_items(rows, TASK.div_ceil(len.max(1)), row);
 }
 
 /// The positions r of a window at output `index` that lie inside an image of `side` pixels.

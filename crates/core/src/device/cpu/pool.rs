@@ -119,6 +119,14 @@ impl Pool {
             resume_unwind(panic);
         }
     }
+
+    /// Calls `item(i)` once for every i in 0..`items`, `per_task` of them one after the other in a task: for items so short that a
+    /// task of each would cost more. Otherwise as [`Pool::run`].
+    pub fn run_items(&self, items: usize, per_task: usize, item: impl Fn(usize) + Sync) {
+        self.run(items.div_ceil(per_task), |task, _| {
+            (task * per_task..items.min((task + 1) * per_task)).for_each(&item);
+        });
+    }
 }
 
 /// Takes tasks until none is left; returns what a task panicked with.
@@ -237,6 +245,18 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn every_item_runs_once() {
+        let pool = Pool::new(2).unwrap();
+        for (items, per_task) in [(0, 3), (1, 3), (7, 3), (9, 3), (5, 1)] {
+            let counts: Vec<AtomicUsize> = (0..items).map(|_| AtomicUsize::new(0)).collect();
+            pool.run_items(items, per_task, |i| {
+                counts[i].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{items} {per_task}");
+        }
     }
 
     #[test]

@@ -187,10 +187,7 @@ fn for_each_flight(s: &ConvShape, z: &Sizes, mut task: impl FnMut(Range<usize>))
 
 /// Calls `task(image)` for `images` images on all threads, some after one another on the same thread.
 fn for_each_image(context: &Context, z: &Sizes, images: usize, task: impl Fn(usize) + Sync) {
-    let per_task = (TILES_PER_TASK / z.tiles.max(1)).max(1);
-    context.pool.run(images.div_ceil(per_task), |i, _| {
-        (i * per_task..images.min((i + 1) * per_task)).for_each(&task);
-    });
+    context.pool.run_items(images, (TILES_PER_TASK / z.tiles.max(1)).max(1), task);
 }
 
 /// Calls `task(filters, thread)` for all filters, on all threads.
