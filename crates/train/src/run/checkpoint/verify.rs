@@ -42,7 +42,7 @@ pub(super) fn needed(name: &str, has: impl Fn(&str) -> bool) -> bool {
 /// A part of a tensor, or of what lies between two that are read.
 struct Piece {
     name: String,
-    info: Dtype,
+    dtype: Dtype,
     /// The first element, and where it lies behind the header.
     start: usize,
     offset: usize,
@@ -95,7 +95,7 @@ impl Checkpoint {
                 read.bytes = piece.bytes;
                 read.values.resize(CHUNK, 0.0);
                 weights.read_at(piece.offset, &mut bytemuck::cast_slice_mut(&mut read.values)[..piece.bytes])?;
-                if piece.info == Dtype::F32 {
+                if piece.dtype == Dtype::F32 {
                     let values = &read.values[..piece.bytes / size_of::<f32>()];
                     unsound = unsound.take().or_else(|| unsound_value(&piece.name, values));
                     take(&piece.name, piece.start, values)?;
@@ -127,7 +127,7 @@ impl Checkpoint {
             let (dtype, most) = (info.dtype, CHUNK * size_of::<f32>());
             (from..to).step_by(most).map(move |offset| Piece {
                 name: name.clone(),
-                info: dtype,
+                dtype,
                 start: (offset - from) / size_of::<f32>(),
                 offset,
                 bytes: most.min(to - offset),
