@@ -35,19 +35,11 @@ fn step(precision: Precision, batch: usize) -> Result<()> {
     let mut network = Network::new(device.clone(), architecture(variant, Options::new(side, 10)), batch, true)?;
     network.initialise(Philox::new(1))?;
     let shape = AugmentShape {
-        batch,
-        dataset: None,
-        side,
         padding: 4,
-        philox: Philox::new(1),
-        epoch: 0,
         flip: true,
-        operations: 0,
-        magnitude: 0,
-        jitter: 0.0,
-        cutout: 0,
         mean: [0.5; 3],
         std: [0.25; 3],
+        ..AugmentShape::plain(batch, side, Philox::new(1))
     };
     let pixels: Vec<u8> = (0..batch * shape.image_len()).map(|i| (i * 31 % 251) as u8).collect();
     let draws: Vec<Draw> = (0..batch as u32).map(|index| Draw { index, repeat: 0 }).collect();

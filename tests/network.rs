@@ -36,21 +36,7 @@ fn network_on<D: Device>(device: D, training: bool) -> Network<D> {
 
 /// Images of the network's side, only divided by 255.
 fn plain(batch: usize) -> AugmentShape {
-    AugmentShape {
-        batch,
-        dataset: None,
-        side: 4,
-        padding: 0,
-        philox: Philox::new(1),
-        epoch: 0,
-        flip: false,
-        operations: 0,
-        magnitude: 0,
-        jitter: 0.0,
-        cutout: 0,
-        mean: [0.0; 3],
-        std: [1.0; 3],
-    }
+    AugmentShape::plain(batch, 4, Philox::new(1))
 }
 
 fn micro(images: usize) -> MicroBatch {

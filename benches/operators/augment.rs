@@ -9,19 +9,12 @@ pub fn cases(net: &Net) -> Vec<Case> {
     let (batch, side) = (net.batch, net.layers[0].input.height);
     let image = side * side * 3;
     let shape = AugmentShape {
-        batch,
         dataset: Some(batch),
-        side,
         padding: 4,
-        philox: Philox::new(1),
-        epoch: 0,
         flip: true,
-        operations: 0,
-        magnitude: 0,
-        jitter: 0.0,
-        cutout: 0,
         mean: [0.5; 3],
         std: [0.25; 3],
+        ..AugmentShape::plain(batch, side, Philox::new(1))
     };
     let case = Case::new("augment", format!("{} batch", net.name), move |kernels| {
         let (mut images, mut draws) =

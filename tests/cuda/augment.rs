@@ -33,11 +33,8 @@ fn the_bits_of_the_host() {
         // A batch's own images where there are as many.
         let dataset = (images > batch).then_some(images);
         let s = AugmentShape {
-            batch,
             dataset,
-            side,
             padding,
-            philox: Philox::new(42 << 33 | 5),
             epoch: 3,
             flip,
             operations,
@@ -46,6 +43,7 @@ fn the_bits_of_the_host() {
             cutout,
             mean: MEAN,
             std: [STD, [0.229, 0.224, 0.225], [0.25, 1.0 / 3.0, 7.0]][number % 3],
+            ..AugmentShape::plain(batch, side, Philox::new(42 << 33 | 5))
         };
         let pixels: Vec<u8> = (0..images * side * side * 3).map(|i| (i * 37 + i / 251) as u8).collect();
         // Beyond the batch's own images an index only counts random numbers.
@@ -88,21 +86,7 @@ fn every_operation_of_rand_augment() {
     let draws: Vec<u32> = found.iter().flat_map(|index| [index.unwrap(), 0]).collect();
     for magnitude in 0..=30 {
         let side = [1, 2, 3, 7, 18, 21][magnitude as usize % 6];
-        let s = AugmentShape {
-            batch: 28,
-            dataset: None,
-            side,
-            padding: 0,
-            philox,
-            epoch,
-            flip: false,
-            operations: 1,
-            magnitude,
-            jitter: 0.0,
-            cutout: 0,
-            mean: [0.0; 3],
-            std: [1.0; 3],
-        };
+        let s = AugmentShape { epoch, operations: 1, magnitude, ..AugmentShape::plain(28, side, philox) };
         let noise = |i: usize| (philox.word(99, 0, i as u64) >> 24) as u8;
         let slope = |i: usize| (40 + i / 3 % side * 9 + i / 3 / side % side * 5 + i % 3 * 20) as u8;
         let flat = |i: usize| (i % 3 * 127) as u8;

@@ -19,19 +19,13 @@ fn every_batch_is_its_own() {
         .enumerate()
         .map(|(number, batch)| {
             let shape = AugmentShape {
-                batch,
-                dataset: None,
-                side,
                 padding: 3,
-                philox: Philox::new(1),
                 epoch: number as u32,
                 flip: true,
-                operations: 0,
-                magnitude: 0,
                 jitter: 0.3,
-                cutout: 0,
                 mean: [0.5; 3],
                 std: [0.25; 3],
+                ..AugmentShape::plain(batch, side, Philox::new(1))
             };
             (shape, (0..batch * image).map(|i| (i * 31 + i / 7 * (number + 3)) as u8).collect())
         })

@@ -441,6 +441,24 @@ pub struct AugmentShape {
 }
 
 impl AugmentShape {
+    /// Images of the batch's own that are only divided by 255: no augmentation, mean 0 and standard deviation 1.
+    pub const fn plain(batch: usize, side: usize, philox: crate::random::Philox) -> Self {
+        AugmentShape {
+            batch,
+            dataset: None,
+            side,
+            padding: 0,
+            philox,
+            epoch: 0,
+            flip: false,
+            operations: 0,
+            magnitude: 0,
+            jitter: 0.0,
+            cutout: 0,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+        }
+    }
     /// Bytes of the data set or of the batch's own images.
     pub fn images_len(&self) -> usize {
         self.dataset.unwrap_or(self.batch) * self.image_len()
