@@ -137,7 +137,7 @@ pub fn forward(
         let (x, size) = (MatRef::row_major(x, inputs), [batch, outputs, inputs]);
         return product(context, products, size, x, y, |x, from, width, c, buffer| {
             // SAFETY: the matrices have the stated sizes.
-            unsafe { gemm_stream_panels(level, [batch, width, inputs], x, w.from_row(from), c, buffer) }
+            unsafe { gemm_stream_panels(level, [batch, width, inputs], x, w.rows_from(from), c, buffer) }
             finish(from, width);
         });
     }
@@ -152,7 +152,7 @@ pub fn forward(
         // SAFETY: each task has its own columns of y; the matrices have the stated sizes.
         unsafe {
             let c = MatMut { start: y.at(from), stride: outputs, accumulate: false };
-            gemm_few_rows(level, [batch, width, inputs], columns.as_ptr(), w.from_row(from), c);
+            gemm_few_rows(level, [batch, width, inputs], columns.as_ptr(), w.rows_from(from), c);
         }
         finish(from, width);
     });

@@ -78,7 +78,7 @@ impl<T: Number> PanelsOf<'_, T> {
     fn value(self, row: usize, column: usize) -> f32 {
         self.values[index(self.columns, row, column)].value()
     }
-    fn from_row(self, row: usize) -> Self {
+    fn rows_from(self, row: usize) -> Self {
         Self { values: &self.values[index(self.columns, row, 0)..], ..self }
     }
 
@@ -113,10 +113,10 @@ pub enum Panels<'a> {
 
 impl Panels<'_> {
     /// The matrix from a row on with which a panel begins.
-    pub fn from_row(self, row: usize) -> Self {
+    pub fn rows_from(self, row: usize) -> Self {
         match self {
-            Panels::Full(panels) => Panels::Full(panels.from_row(row)),
-            Panels::Half(panels) => Panels::Half(panels.from_row(row)),
+            Panels::Full(panels) => Panels::Full(panels.rows_from(row)),
+            Panels::Half(panels) => Panels::Half(panels.rows_from(row)),
         }
     }
 }
