@@ -199,7 +199,7 @@ fn large_parameters_are_divided() {
     for size in [2, 4, 8] {
         let large = [192 * 301, 301 * 257];
         assert!(large.iter().all(|&len| (0..size).all(|rank| !Division::of(len, size, 0).range(rank).is_empty())));
-        let found = on_ranks(size, &train);
+        let found = on_ranks(size, train);
         for (rank, (found, _)) in found.iter().enumerate() {
             assert_same(found, &expected, &format!("rank {rank} of {size}"));
         }

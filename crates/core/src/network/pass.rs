@@ -121,8 +121,7 @@ impl<D: Device> Network<D> {
     ) -> Result<()> {
         self.updated.fill(false);
         let trained = |p: &PlannedLayer| {
-            let own = p.layer.parameters().len();
-            self.parameters[p.weight..p.weight + own].iter().any(|parameter| parameter.gradient.is_some())
+            self.parameters[p.weight..p.weight + p.parameters].iter().any(|parameter| parameter.gradient.is_some())
         };
         if self.gradients.is_empty() {
             return Ok(());

@@ -22,6 +22,8 @@ pub(super) struct PlannedLayer {
     pub index: u32,
     /// The layer's first parameter; its others follow.
     pub weight: usize,
+    /// How many it has.
+    pub parameters: usize,
     /// The activation it reads, and writes if it works in place; otherwise it writes the next one.
     pub input: usize,
     pub auxiliary: Auxiliary,
@@ -204,6 +206,7 @@ impl Plan {
             _ => Auxiliary::None,
         };
         self.layers.push(PlannedLayer {
+            parameters: layer.parameters().len(),
             layer,
             index: index as u32,
             weight,
