@@ -13,6 +13,7 @@ Environment:
   ALEXNET_DATA   Folder of CIFAR-10, in place of the user's cache folder
   ALEXNET_CACHE  Folder of compiled GPU kernels and of a fetched NVRTC
   ALEXNET_NVRTC  Folder or file of NVRTC (libnvrtc.so)
+  ALEXNET_NCCL   Folder or file of NCCL (libnccl.so.2), or off
   ALEXNET_MPI    MPI library of training on many processes (libmpi.so.…)
   ALEXNET_SIMD   Instructions of the CPU kernels: portable, neon, avx2, avx512
   ALEXNET_SYNC   1: wait for each GPU kernel, so that an error names its kernel

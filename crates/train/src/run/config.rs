@@ -356,6 +356,10 @@ impl Config {
         {
             table.insert("lr-features".into(), (features / self.lr * lr).into());
         }
+        // Not written where it is one, which is not its default.
+        if self.shards == 1 {
+            table.insert("shards".into(), 1.into());
+        }
         table.extend(given);
         if table.get("freeze").is_some_and(|layers| layers.as_str() == Some("none")) {
             table.remove("freeze");
