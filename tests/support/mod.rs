@@ -108,13 +108,15 @@ pub fn on_all_fused(operator: impl Fn(&Cpu) -> Vec<Vec<f32>>) -> Vec<(&'static s
     on_all_fused_in(Precision::Fp32, operator)
 }
 
-/// As [`on_all_fused`], in one of [`PRECISIONS`].
+/// As [`on_all_fused`], in one of [`PRECISIONS`]; in bf16 the products of AMX have other bits.
 pub fn on_all_fused_in(
     precision: Precision,
     operator: impl Fn(&Cpu) -> Vec<Vec<f32>>,
 ) -> Vec<(&'static str, Vec<Vec<f32>>)> {
     let results = on_all_in(precision, operator);
-    for pair in results[1..].windows(2) {
+    let other = |level| level == Level::Amx.name() && precision == Precision::Bf16;
+    let fused: Vec<_> = results.iter().skip(1).filter(|(level, _)| !other(*level)).collect();
+    for pair in fused.windows(2) {
         assert!(bits(&pair[0].1) == bits(&pair[1].1), "{} differs from {}", pair[0].0, pair[1].0);
     }
     results

@@ -15,7 +15,7 @@ Environment:
   ALEXNET_NVRTC  Folder or file of NVRTC (libnvrtc.so)
   ALEXNET_NCCL   Folder or file of NCCL (libnccl.so.2), or off
   ALEXNET_MPI    MPI library of training on many processes (libmpi.so.…)
-  ALEXNET_SIMD   Instructions of the CPU kernels: portable, neon, avx2, avx512
+  ALEXNET_SIMD   CPU instructions: portable, neon, avx2, avx512 or amx
   ALEXNET_SYNC   1: wait for each GPU kernel, so that an error names its kernel
   ALEXNET_PDL    0: no programmatic dependent launch (compute capability 9.0)
   ALEXNET_CODE   Form in which kernels go to the GPU's driver: cubin or ptx

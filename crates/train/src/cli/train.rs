@@ -236,7 +236,7 @@ pub struct Args {
     /// Number format: fp32, tf32, fp16, bf16 [default: fp32]
     ///
     /// On a GPU tf32, fp16 and bf16 use tensor cores; fp16 and bf16 store activations in half the bytes; fp16 scales the loss. On
-    /// the CPU bf16 rounds the operands of products, which AVX512-BF16 multiplies twice as fast; the CPU has no tf32 and fp16.
+    /// the CPU bf16 rounds the operands of products, which AVX512-BF16 or AMX multiply fast; the CPU has no tf32 and fp16.
     #[arg(long, value_name = "PRECISION", help_heading = "Run")]
     precision: Option<Precision>,
     /// Launch GPU kernels one by one, not as a CUDA graph

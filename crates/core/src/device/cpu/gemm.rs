@@ -24,23 +24,25 @@ pub mod few_rows;
 pub mod operand;
 pub mod pack;
 pub mod tile;
+#[cfg(target_arch = "x86_64")]
+pub mod tiles;
 
 use super::simd::{Simd, dispatch};
 use super::weights::{Number, Panels, PanelsOf};
-use operand::{Fp32, Operand};
+use operand::{Element, Fp32, Operand};
 use std::ops::Range;
 use tile::{PackedA, Prefetch};
 
 /// Columns that are whole micro-panels at any level.
 pub const COLUMNS: usize = 32;
-/// Steps of K summed in registers before C is updated, in [`gemm`].
-const KC: usize = 128;
+/// The largest [`Operand::KC`].
+const MAX_KC: usize = 256;
 /// Rows of A packed at once; a multiple of every level's ROWS.
 const MC: usize = 384;
 /// Columns of B packed at once; a multiple of two vectors.
 const NC: usize = 512;
 /// Floats of scratch memory that [`gemm`] needs.
-pub const BUFFER: usize = pack::packed_a_len(MC, KC) + pack::packed_b_len(KC, NC);
+pub const BUFFER: usize = pack::packed_a_len(MC, MAX_KC) + pack::packed_b_len(MAX_KC, NC);
 
 /// A matrix that is read.
 #[derive(Clone, Copy)]
@@ -114,9 +116,9 @@ unsafe fn gemm_body<S: Simd, O: Operand>([m, n, k]: [usize; 3], a: MatRef, b: Ma
                 std::slice::from_raw_parts_mut(c.start.add(i * c.stride), n).fill(0.0);
             }
         }
-        let (pa, pb) = (buffer, buffer.add(pack::packed_a_len(MC, KC)));
-        let runs = O::steps(k).div_ceil(KC).max(1);
-        let max_kc = O::steps(k).div_ceil(runs).max(1) * O::PER_STEP;
+        let (pa, pb) = (buffer, buffer.add(pack::packed_a_len(MC, MAX_KC)));
+        let runs = O::steps(k).div_ceil(O::KC).max(1);
+        let max_kc = k.div_ceil(O::BLOCK).div_ceil(runs).max(1) * O::BLOCK;
         // An A that fits whole is packed once.
         let whole = runs == 1 && m <= MC;
         if whole {
@@ -126,18 +128,18 @@ unsafe fn gemm_body<S: Simd, O: Operand>([m, n, k]: [usize; 3], a: MatRef, b: Ma
             let nc = NC.min(n - n0);
             for k0 in (0..k).step_by(max_kc) {
                 let kc = max_kc.min(k - k0);
-                pack::pack_whole_b::<S, O>(b.from(k0, n0), kc, nc, pb);
+                O::pack_whole_b::<S>(b.from(k0, n0), kc, nc, pb);
                 for m0 in (0..m).step_by(MC) {
                     let mc = MC.min(m - m0);
                     if !whole {
                         pack::pack_whole_a::<S, O>(a.from(m0, k0), mc, kc, pa);
                     }
                     let steps = O::steps(kc);
-                    let packed = PackedA::new::<S>(pa, steps);
+                    let packed = O::packed::<S>(pa, steps);
                     for j in (0..nc).step_by(2 * S::LANES) {
                         let (columns, b) = ((nc - j).min(2 * S::LANES), pb.add(j * steps));
                         let c = MatMut { accumulate: c.accumulate || k0 > 0, ..c.from(m0, n0 + j) };
-                        tile::panel::<S, O>([mc, columns, steps], &packed, b, c, &Prefetch::NONE, 0);
+                        O::panel::<S>([mc, columns, steps], &packed, b, c, &Prefetch::NONE, 0);
                     }
                 }
             }
@@ -145,18 +147,20 @@ unsafe fn gemm_body<S: Simd, O: Operand>([m, n, k]: [usize; 3], a: MatRef, b: Ma
     }
 }
 
-/// Columns that [`gemm_stream_b`] does at once.
+/// Columns of B that [`gemm_stream_b`] packs at once, and the most it is called with.
 const GROUP: usize = 2 * COLUMNS;
+pub const STREAM_COLUMNS: usize = 256;
 
-/// Steps of K summed in registers before C is updated, in [`gemm_stream_b`]. Column-major B is transposed: longer runs read more
-/// adjacent cache lines of each column.
+/// The most steps of K summed in registers before C is updated, in [`gemm_stream_b`]. Column-major B is transposed: longer runs read
+/// more adjacent cache lines of each column.
+const STREAM_STEPS: usize = 512;
 const fn run_len(row_major: bool) -> usize {
-    if row_major { 256 } else { 512 }
+    if row_major { 256 } else { STREAM_STEPS }
 }
 
 /// Floats of scratch memory that [`gemm_stream_b`] needs.
 pub const fn stream_buffer(m: usize) -> usize {
-    pack::packed_b_len(run_len(false), GROUP) + m * GROUP
+    pack::packed_b_len(STREAM_STEPS, GROUP) + m.next_multiple_of(16) * STREAM_COLUMNS
 }
 
 /// B of a product that packs it on the way.
@@ -164,9 +168,9 @@ trait Streamed: Copy {
     /// Steps of K summed in registers before C is updated.
     fn run_len(self) -> usize;
     /// Packs `kc` × `nc` elements from (`k`, `n`) on.
-    unsafe fn pack<S: Simd, O: Operand>(self, k: usize, n: usize, kc: usize, nc: usize, to: *mut f32);
+    unsafe fn pack<S: Simd, E: Element>(self, k: usize, n: usize, kc: usize, nc: usize, to: *mut f32);
     /// The cache lines of a group from (`k`, `n`) on, which need not exist, for tiles of 256 or 512 steps.
-    fn ahead<S: Simd, O: Operand>(self, k: usize, n: usize) -> Prefetch;
+    fn ahead<S: Simd, E: Element>(self, k: usize, n: usize) -> Prefetch;
 }
 
 impl Streamed for MatRef {
@@ -174,20 +178,20 @@ impl Streamed for MatRef {
         run_len(self.row_major)
     }
     #[inline(always)]
-    unsafe fn pack<S: Simd, O: Operand>(self, k: usize, n: usize, kc: usize, nc: usize, to: *mut f32) {
+    unsafe fn pack<S: Simd, E: Element>(self, k: usize, n: usize, kc: usize, nc: usize, to: *mut f32) {
         // SAFETY: passed on to the caller.
-        unsafe { pack::pack_whole_b::<S, O>(self.from(k, n), kc, nc, to) }
+        unsafe { pack::pack_whole_b::<S, E>(self.from(k, n), kc, nc, to) }
     }
     #[inline(always)]
-    fn ahead<S: Simd, O: Operand>(self, k: usize, n: usize) -> Prefetch {
+    fn ahead<S: Simd, E: Element>(self, k: usize, n: usize) -> Prefetch {
         // Lines that a step of a tile prefetches are in the rows, or the next ones in the columns, of its two numbers.
-        let (start, tiles, second) = (self.at(k, n), GROUP / 16, O::PER_STEP - 1);
+        let (start, tiles, second) = (self.at(k, n), GROUP / 16, E::PER_STEP - 1);
         if self.row_major {
-            let step = self.stride * O::PER_STEP;
+            let step = self.stride * E::PER_STEP;
             return Prefetch { start, tiles, tile_stride: 16, step, jump: 0, second: second * self.stride };
         }
         // A column's part of a run is as many lines as a panel is wide, or as two are.
-        let step = 16 * O::PER_STEP;
+        let step = 16 * E::PER_STEP;
         let jump = self.stride.wrapping_sub(2 * S::LANES * step);
         Prefetch { start, tiles, tile_stride: 16 * self.stride, step, jump, second: second * 16 }
     }
@@ -198,7 +202,7 @@ impl<T: Number> Streamed for PanelsOf<'_, T> {
         run_len(false)
     }
     #[inline(always)]
-    unsafe fn pack<S: Simd, O: Operand>(self, k: usize, n: usize, kc: usize, nc: usize, to: *mut f32) {
+    unsafe fn pack<S: Simd, E: Element>(self, k: usize, n: usize, kc: usize, nc: usize, to: *mut f32) {
         let panel = 2 * S::LANES;
         // SAFETY: the columns are padded to whole panels; see the caller.
         unsafe {
@@ -213,7 +217,7 @@ impl<T: Number> Streamed for PanelsOf<'_, T> {
         }
     }
     #[inline(always)]
-    fn ahead<S: Simd, O: Operand>(self, k: usize, n: usize) -> Prefetch {
+    fn ahead<S: Simd, E: Element>(self, k: usize, n: usize) -> Prefetch {
         // A step of a panel is one cache line or two.
         let step = COLUMNS * size_of::<T>() / size_of::<f32>();
         let (start, tile_stride) = (self.at(n, k).cast(), self.columns * step);
@@ -233,14 +237,14 @@ unsafe fn panels_body<S: Simd>(size: [usize; 3], a: *const f32, b: Panels, c: Ma
     // SAFETY: passed on to the caller.
     unsafe {
         match b {
-            Panels::Full(b) => stream_body::<S, Fp32, _>(size, a, b, c, buffer),
-            Panels::Half(b) => stream_body::<S, Fp32, _>(size, a, b, c, buffer),
+            Panels::Full(b) => stream::<S, Fp32, _>(size, a, b, c, buffer),
+            Panels::Half(b) => stream::<S, Fp32, _>(size, a, b, c, buffer),
         }
     }
 }
 
 dispatch! {
-    /// C = A·B of `size` \[M, N, K\] with A packed; overwrites C.
+    /// C = A·B of `size` \[M, N, K\] with A packed, N at most [`STREAM_COLUMNS`]; overwrites C.
     ///
     /// # Safety
     /// A, B and C have the stated sizes; `buffer` has [`stream_buffer`]`(M)` floats.
@@ -249,11 +253,11 @@ dispatch! {
 #[inline(always)]
 unsafe fn matrix_body<S: Simd, O: Operand>(size: [usize; 3], a: *const f32, b: MatRef, c: MatMut, buffer: *mut f32) {
     // SAFETY: passed on to the caller.
-    unsafe { stream_body::<S, O, MatRef>(size, a, b, c, buffer) }
+    unsafe { O::stream::<S>(size, a, b, c, buffer) }
 }
 
 #[inline(always)]
-unsafe fn stream_body<S: Simd, O: Operand, B: Streamed>(
+unsafe fn stream<S: Simd, E: Element, B: Streamed>(
     [m, n, k]: [usize; 3],
     a: *const f32,
     b: B,
@@ -263,22 +267,22 @@ unsafe fn stream_body<S: Simd, O: Operand, B: Streamed>(
     // SAFETY: all offsets stay inside the matrices and the buffer; prefetched addresses are not read.
     unsafe {
         let panel = 2 * S::LANES;
-        let max_kc = b.run_len() * O::PER_STEP;
-        let (pb, sums) = (buffer, buffer.add(pack::packed_b_len(run_len(false), GROUP)));
+        let max_kc = b.run_len() * E::PER_STEP;
+        let (pb, sums) = (buffer, buffer.add(pack::packed_b_len(STREAM_STEPS, GROUP)));
         for n0 in (0..n).step_by(GROUP) {
             let nc = GROUP.min(n - n0);
             for k0 in (0..k.max(1)).step_by(max_kc) {
                 let kc = max_kc.min(k - k0);
-                b.pack::<S, O>(k0, n0, kc, nc, pb);
+                b.pack::<S, E>(k0, n0, kc, nc, pb);
                 let [next_k, next_n] = if k0 + kc < k { [k0 + kc, n0] } else { [0, n0 + GROUP] };
-                let prefetch = b.ahead::<S, O>(next_k, next_n);
-                let steps = O::steps(kc);
-                let mut packed = PackedA::new::<S>(a, O::steps(k));
-                packed.start = a.add(k0 / O::PER_STEP * S::ROWS);
+                let prefetch = b.ahead::<S, E>(next_k, next_n);
+                let steps = E::steps(kc);
+                let mut packed = PackedA::new::<S>(a, E::steps(k));
+                packed.start = a.add(k0 / E::PER_STEP * S::ROWS);
                 let mut done = 0;
                 for j in (0..nc).step_by(panel) {
                     let sums = MatMut { start: sums.add(j * m), stride: panel, accumulate: k0 > 0 };
-                    done += tile::panel::<S, O>([m, panel, steps], &packed, pb.add(j * steps), sums, &prefetch, done);
+                    done += tile::panel::<S, E>([m, panel, steps], &packed, pb.add(j * steps), sums, &prefetch, done);
                 }
             }
             for j in (0..nc).step_by(panel) {
@@ -314,12 +318,12 @@ pub unsafe fn prepacked_body<S: Simd, O: Operand>(
     unsafe {
         let panel = 2 * S::LANES;
         let steps = O::steps(k);
-        let mut packed = PackedA::new::<S>(a, steps);
-        packed.start = a.add(rows.start / S::ROWS * packed.panel_stride);
+        let mut packed = O::packed::<S>(a, steps);
+        packed.start = a.add(rows.start / O::rows::<S>() * packed.panel_stride);
         let mut done = 0;
         for j in (0..n).step_by(panel) {
             let size = [rows.len(), panel.min(n - j), steps];
-            done += tile::panel::<S, O>(size, &packed, b.add(j * steps), c.from(0, j), prefetch, done);
+            done += O::panel::<S>(size, &packed, b.add(j * steps), c.from(0, j), prefetch, done);
         }
     }
 }

@@ -26,8 +26,11 @@ use alexnet_ops::Precision;
 
 /// Rows of dw per task: whole micro-panels at any level.
 const ROWS: usize = 48;
-/// The same with a fused update, and the columns of dw that are computed and applied at once.
-const ROWS_IN_CACHE: usize = 24;
+/// The same with a fused update.
+fn rows_in_cache(products: Products) -> usize {
+    if products.uses_tiles() { 32 } else { 24 }
+}
+/// Columns of dw that are computed and applied at once, with a fused update.
 const COLUMNS_IN_CACHE: usize = 512;
 /// Micro-panels of A, or groups of columns of B, that a task packs.
 const PACKED: usize = 8;
@@ -53,13 +56,13 @@ fn prepacked_workspace(products: Products, s: &LinearShape) -> WorkspaceSize {
     let steps = products.steps(s.batch);
     WorkspaceSize {
         shared: pack::packed_a_len(s.outputs, steps) + pack::packed_b_len(steps, s.inputs),
-        per_thread: ROWS_IN_CACHE * COLUMNS_IN_CACHE,
+        per_thread: rows_in_cache(products) * COLUMNS_IN_CACHE,
     }
 }
 
 /// Columns per task: whole micro-panels, at most 256; fewer, to get sixteen tasks, if there are enough micro-panels.
 fn columns(n: usize) -> usize {
-    n.div_ceil(16).next_multiple_of(gemm::COLUMNS).clamp(gemm::COLUMNS, 256)
+    n.div_ceil(16).next_multiple_of(gemm::COLUMNS).clamp(gemm::COLUMNS, gemm::STREAM_COLUMNS)
 }
 
 /// Packs A (M×K) on all threads.
@@ -217,9 +220,10 @@ pub fn backward_weight(
         }
         Gradient::Update { optimizer, value, momentum } => {
             let (value, momentum) = (SyncPtr(value.as_mut_ptr()), SyncPtr(momentum.as_mut_ptr()));
-            context.pool.run(s.outputs.div_ceil(ROWS_IN_CACHE), |task, thread| {
-                let row = task * ROWS_IN_CACHE;
-                let rows = ROWS_IN_CACHE.min(s.outputs - row);
+            let rows_in_cache = rows_in_cache(products);
+            context.pool.run(s.outputs.div_ceil(rows_in_cache), |task, thread| {
+                let row = task * rows_in_cache;
+                let rows = rows_in_cache.min(s.outputs - row);
                 let (start, len) = (row * s.inputs, rows * s.inputs);
                 // SAFETY: each thread has its own memory, each task its own rows of w and its momentum.
                 unsafe {

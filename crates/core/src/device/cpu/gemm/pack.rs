@@ -2,14 +2,14 @@
 
 use super::super::simd::{Simd, dispatch};
 use super::MatRef;
-use super::operand::Operand;
+use super::operand::{Element, Operand};
 use super::tile::PackedA;
 use std::ops::Range;
 
 /// Floats of a packed A (M×K), K in steps of the operand, at any level.
 pub const fn packed_a_len(m: usize, k: usize) -> usize {
-    // ROWS is at most 12 and LANES at most 16; panels of at least 6 rows, LANES extra each, need no more than this.
-    (m + 12) * k + (m.div_ceil(2) + 1) * LANES
+    // A micro-panel has at most 16 rows, and LANES, at most 16, extra; where it has an extra it has at least two rows.
+    (m + 16) * k + (m.div_ceil(2) + 1) * LANES
 }
 
 /// Floats of a packed B (K×N), K in steps of the operand, at any level.
@@ -44,11 +44,12 @@ dispatch! {
 }
 #[inline(always)]
 unsafe fn pack_a_body<S: Simd, O: Operand>(a: MatRef, [m, k]: [usize; 2], first: usize, panels: usize, to: *mut f32) {
+    let stride = O::packed::<S>(to, O::steps(k)).panel_stride;
     for index in first..first + panels {
-        let i = index * S::ROWS;
+        let i = index * O::rows::<S>();
         if i < m {
             // SAFETY: the micro-panel has its place, and rows from i on exist.
-            unsafe { pack_a_panel::<S, O>(a.from(i, 0), m - i, k, to.add(index * panel_stride::<S>(O::steps(k)))) };
+            unsafe { O::pack_a_panel::<S>(a.from(i, 0), m - i, k, to.add(index * stride)) };
         }
     }
 }
@@ -60,12 +61,15 @@ unsafe fn pack_a_body<S: Simd, O: Operand>(a: MatRef, [m, k]: [usize; 2], first:
 #[inline(always)]
 pub unsafe fn pack_whole_a<S: Simd, O: Operand>(a: MatRef, m: usize, k: usize, to: *mut f32) {
     // SAFETY: passed on to the caller.
-    unsafe { pack_a_body::<S, O>(a, [m, k], 0, m.div_ceil(S::ROWS), to) }
+    unsafe { pack_a_body::<S, O>(a, [m, k], 0, m.div_ceil(O::rows::<S>()), to) }
 }
 
-/// Packs the first ROWS of `m` rows, or all if there are fewer.
+/// See [`Operand::pack_a_panel`].
+///
+/// # Safety
+/// As for [`pack_a`].
 #[inline(always)]
-unsafe fn pack_a_panel<S: Simd, O: Operand>(a: MatRef, m: usize, k: usize, to: *mut f32) {
+pub unsafe fn pack_a_panel<S: Simd, E: Element>(a: MatRef, m: usize, k: usize, to: *mut f32) {
     let rows = m.min(S::ROWS);
     let mut step = 0;
     // SAFETY: reads stay inside A; a micro-panel has room for ROWS floats per step and a vector.
@@ -73,26 +77,26 @@ unsafe fn pack_a_panel<S: Simd, O: Operand>(a: MatRef, m: usize, k: usize, to: *
         // A whole vector reads LANES rows, which may be more than the micro-panel has; what it stores beyond is overwritten.
         if m >= S::ROWS.next_multiple_of(S::LANES) {
             if a.row_major {
-                while (step + S::LANES) * O::PER_STEP <= k {
+                while (step + S::LANES) * E::PER_STEP <= k {
                     for j in (0..S::ROWS).step_by(S::LANES) {
-                        O::transpose::<S>(a.at(j, step * O::PER_STEP), a.stride, to.add(step * S::ROWS + j), S::ROWS);
+                        E::transpose::<S>(a.at(j, step * E::PER_STEP), a.stride, to.add(step * S::ROWS + j), S::ROWS);
                     }
                     step += S::LANES;
                 }
             } else {
-                while (step + 1) * O::PER_STEP <= k {
+                while (step + 1) * E::PER_STEP <= k {
                     for j in (0..S::ROWS).step_by(S::LANES) {
-                        let from = a.at(j, step * O::PER_STEP);
-                        S::store(to.add(step * S::ROWS + j), O::across::<S>(from, a.stride));
+                        let from = a.at(j, step * E::PER_STEP);
+                        S::store(to.add(step * S::ROWS + j), E::across::<S>(from, a.stride));
                     }
                     step += 1;
                 }
             }
         }
-        for step in step..O::steps(k) {
-            let p = step * O::PER_STEP;
+        for step in step..E::steps(k) {
+            let p = step * E::PER_STEP;
             for i in 0..rows {
-                *to.add(step * S::ROWS + i) = O::step(k - p, |next| *a.at(i, p + next));
+                *to.add(step * S::ROWS + i) = E::step(k - p, |next| *a.at(i, p + next));
             }
         }
     }
@@ -109,7 +113,7 @@ dispatch! {
 #[inline(always)]
 unsafe fn pack_b_body<S: Simd, O: Operand>(b: MatRef, k: usize, first: usize, columns: usize, to: *mut f32) {
     // SAFETY: passed on to the caller.
-    unsafe { pack_whole_b::<S, O>(b.from(0, first), k, columns, to.add(first * O::steps(k))) }
+    unsafe { O::pack_whole_b::<S>(b.from(0, first), k, columns, to.add(first * O::steps(k))) }
 }
 
 /// Packs B (K×N): micro-panels of two vectors, step by step, the last one padded with zeros.
@@ -117,29 +121,29 @@ unsafe fn pack_b_body<S: Simd, O: Operand>(b: MatRef, k: usize, first: usize, co
 /// # Safety
 /// As for [`pack_b`].
 #[inline(always)]
-pub unsafe fn pack_whole_b<S: Simd, O: Operand>(b: MatRef, k: usize, n: usize, to: *mut f32) {
+pub unsafe fn pack_whole_b<S: Simd, E: Element>(b: MatRef, k: usize, n: usize, to: *mut f32) {
     // SAFETY: `to` has room for its steps times n rounded up to whole panels; reads stay inside B.
     unsafe {
-        let (panel, steps) = (2 * S::LANES, O::steps(k));
+        let (panel, steps) = (2 * S::LANES, E::steps(k));
         let whole = n / panel * panel;
         let mut step = 0;
         if b.row_major {
-            while (step + 1) * O::PER_STEP <= k {
-                let from = b.at(step * O::PER_STEP, 0);
+            while (step + 1) * E::PER_STEP <= k {
+                let from = b.at(step * E::PER_STEP, 0);
                 for j in (0..whole).step_by(panel) {
                     let (from, to) = (from.add(j), to.add(j * steps + step * panel));
-                    S::store(to, O::across::<S>(from, b.stride));
-                    S::store(to.add(S::LANES), O::across::<S>(from.add(S::LANES), b.stride));
+                    S::store(to, E::across::<S>(from, b.stride));
+                    S::store(to.add(S::LANES), E::across::<S>(from.add(S::LANES), b.stride));
                 }
                 step += 1;
             }
         } else {
-            let blocks = k / (S::LANES * O::PER_STEP);
+            let blocks = k / (S::LANES * E::PER_STEP);
             for j in (0..whole).step_by(panel) {
                 for p in (0..blocks * S::LANES).step_by(S::LANES) {
                     for v in [0, S::LANES] {
                         let to = to.add(j * steps + p * panel + v);
-                        O::transpose::<S>(b.at(p * O::PER_STEP, j + v), b.stride, to, panel);
+                        E::transpose::<S>(b.at(p * E::PER_STEP, j + v), b.stride, to, panel);
                     }
                 }
             }
@@ -147,10 +151,10 @@ pub unsafe fn pack_whole_b<S: Simd, O: Operand>(b: MatRef, k: usize, n: usize, t
         }
         // What is left of K, then the columns that do not fill a micro-panel.
         for j in (0..whole).step_by(panel) {
-            pack_columns::<O>(b, k, step, j..j + panel, panel, to.add(j * steps));
+            pack_columns::<E>(b, k, step, j..j + panel, panel, to.add(j * steps));
         }
         if whole < n {
-            pack_columns::<O>(b, k, 0, whole..n, panel, to.add(whole * steps));
+            pack_columns::<E>(b, k, 0, whole..n, panel, to.add(whole * steps));
         }
     }
 }
@@ -160,7 +164,7 @@ pub unsafe fn pack_whole_b<S: Simd, O: Operand>(b: MatRef, k: usize, n: usize, t
 /// # Safety
 /// As for [`pack_whole_b`].
 #[inline(always)]
-unsafe fn pack_columns<O: Operand>(
+unsafe fn pack_columns<E: Element>(
     b: MatRef,
     k: usize,
     first: usize,
@@ -168,14 +172,14 @@ unsafe fn pack_columns<O: Operand>(
     panel: usize,
     to: *mut f32,
 ) {
-    for step in first..O::steps(k) {
-        let p = step * O::PER_STEP;
+    for step in first..E::steps(k) {
+        let p = step * E::PER_STEP;
         for v in 0..panel {
             let j = columns.start + v;
             // SAFETY: reads stay inside B; the micro-panel has room for every step.
             unsafe {
                 let inside = j < columns.end;
-                *to.add(step * panel + v) = if inside { O::step(k - p, |next| *b.at(p + next, j)) } else { 0.0 };
+                *to.add(step * panel + v) = if inside { E::step(k - p, |next| *b.at(p + next, j)) } else { 0.0 };
             }
         }
     }
@@ -228,6 +232,8 @@ mod tests {
                 }
                 let products = Products { level, precision };
                 let (lanes, height) = match level {
+                    // Its micro-panels are tested with their products.
+                    Level::Amx => continue,
                     Level::Portable => (8, 2),
                     Level::Neon => (4, 8),
                     Level::Avx2 => (8, 6),

@@ -6,9 +6,10 @@
 
 use super::super::simd::Simd;
 use super::MatMut;
-use super::operand::Operand;
+use super::operand::Element;
 
-/// A in micro-panels.
+/// A in micro-panels, which vectors multiply; of AMX's operands a micro-panel is a register for each
+/// block of K.
 #[derive(Clone, Copy)]
 pub struct PackedA {
     /// Element (0, 0).
@@ -20,7 +21,7 @@ pub struct PackedA {
     pub rows: usize,
     /// Distance between micro-panels.
     pub panel_stride: usize,
-    /// Distance between columns, of one step each.
+    /// Distance between columns, of one step each; between blocks of K.
     pub column_stride: usize,
     /// Added after every 2·LANES columns, of a row-major A after every row's part of a micro-panel.
     pub jump: usize,
@@ -71,7 +72,7 @@ fn tile_rows<S: Simd>(rows: usize) -> usize {
 /// # Safety
 /// A, B and C have the stated sizes.
 #[inline(always)]
-pub unsafe fn panel<S: Simd, O: Operand>(
+pub unsafe fn panel<S: Simd, E: Element>(
     [m, columns, k]: [usize; 3],
     packed: &PackedA,
     b: *const f32,
@@ -86,7 +87,7 @@ pub unsafe fn panel<S: Simd, O: Operand>(
         while i < m {
             let inside = i % packed.rows;
             let rows = tile_rows::<S>((m - i).min(packed.rows - inside));
-            let row = if packed.row_major { panel / O::PER_STEP } else { 1 };
+            let row = if packed.row_major { panel / E::PER_STEP } else { 1 };
             let a = packed.start.add(i / packed.rows * packed.panel_stride + inside * row);
             let next = done + tiles;
             let Prefetch { start, tile_stride, step, jump, second, .. } = *prefetch;
@@ -96,11 +97,11 @@ pub unsafe fn panel<S: Simd, O: Operand>(
             };
             let c = c.from(i, 0);
             if columns == panel {
-                tile_of_rows::<S, O>(rows, k, packed, a, b, c, cursor);
+                tile_of_rows::<S, E>(rows, k, packed, a, b, c, cursor);
             } else {
                 let mut edge = [0.0f32; 12 * 32];
                 let sums = MatMut { start: edge.as_mut_ptr(), stride: panel, accumulate: false };
-                tile_of_rows::<S, O>(rows, k, packed, a, b, sums, cursor);
+                tile_of_rows::<S, E>(rows, k, packed, a, b, sums, cursor);
                 for r in 0..rows {
                     for j in 0..columns {
                         let (to, sum) = (c.start.add(r * c.stride + j), edge[r * panel + j]);
@@ -118,7 +119,7 @@ pub unsafe fn panel<S: Simd, O: Operand>(
 /// # Safety
 /// As for [`panel`], of which these are some rows.
 #[inline(always)]
-unsafe fn tile_of_rows<S: Simd, O: Operand>(
+unsafe fn tile_of_rows<S: Simd, E: Element>(
     rows: usize,
     k: usize,
     packed: &PackedA,
@@ -130,8 +131,8 @@ unsafe fn tile_of_rows<S: Simd, O: Operand>(
     macro_rules! tile {
         ($m:literal) => {
             match packed.row_major {
-                true => tile::<S, O, $m, true>(k, packed, a, b, c, cursor),
-                false => tile::<S, O, $m, false>(k, packed, a, b, c, cursor),
+                true => tile::<S, E, $m, true>(k, packed, a, b, c, cursor),
+                false => tile::<S, E, $m, false>(k, packed, a, b, c, cursor),
             }
         };
     }
@@ -151,7 +152,7 @@ unsafe fn tile_of_rows<S: Simd, O: Operand>(
 /// # Safety
 /// As for [`panel`], of which these are `M` rows.
 #[inline(always)]
-unsafe fn tile<S: Simd, O: Operand, const M: usize, const ROW_MAJOR: bool>(
+unsafe fn tile<S: Simd, E: Element, const M: usize, const ROW_MAJOR: bool>(
     k: usize,
     packed: &PackedA,
     mut a: *const f32,
@@ -163,7 +164,7 @@ unsafe fn tile<S: Simd, O: Operand, const M: usize, const ROW_MAJOR: bool>(
     let (column_stride, a_jump) = (packed.column_stride, packed.jump);
     // SAFETY: as for `panel`; pointers past the end are computed but not read.
     unsafe {
-        let width = if ROW_MAJOR { 2 * S::LANES / O::PER_STEP } else { 2 * S::LANES };
+        let width = if ROW_MAJOR { 2 * S::LANES / E::PER_STEP } else { 2 * S::LANES };
         let row = if ROW_MAJOR { width } else { 1 };
         for i in 0..M {
             S::prefetch(c.add(i * ldc));
@@ -180,8 +181,8 @@ unsafe fn tile<S: Simd, O: Operand, const M: usize, const ROW_MAJOR: bool>(
                 let (b0, b1) = (S::load(b), S::load(b.add(S::LANES)));
                 for (i, sum) in sum.iter_mut().enumerate() {
                     let x = S::splat(*a.add(i * row));
-                    sum[0] = O::multiply_add::<S>(x, b0, sum[0]);
-                    sum[1] = O::multiply_add::<S>(x, b1, sum[1]);
+                    sum[0] = E::multiply_add::<S>(x, b0, sum[0]);
+                    sum[1] = E::multiply_add::<S>(x, b1, sum[1]);
                 }
                 a = a.wrapping_add(column_stride);
                 b = b.add(2 * S::LANES);

@@ -4,6 +4,8 @@
 //! with. Within `#[target_feature]` the intrinsics inline, and plain loops are vectorised for that level too.
 
 #[cfg(target_arch = "x86_64")]
+pub mod amx;
+#[cfg(target_arch = "x86_64")]
 pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
@@ -24,12 +26,15 @@ pub enum Level {
     Avx2,
     /// 512-bit vectors (x86-64).
     Avx512,
+    /// The same, and products of bf16 by AMX's tiles (Intel Xeons from Sapphire Rapids on, Linux).
+    Amx,
 }
 
 impl Level {
     /// The levels this machine supports, slowest first.
     pub fn available() -> Vec<Level> {
-        [Level::Portable, Level::Neon, Level::Avx2, Level::Avx512].into_iter().filter(|l| l.is_available()).collect()
+        let all = [Level::Portable, Level::Neon, Level::Avx2, Level::Avx512, Level::Amx];
+        all.into_iter().filter(|l| l.is_available()).collect()
     }
 
     /// Whether this machine supports it.
@@ -49,6 +54,8 @@ impl Level {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
             }
+            #[cfg(target_arch = "x86_64")]
+            Level::Amx => Level::Avx512.is_available() && is_x86_feature_detected!("avx512bf16") && amx::is_available(),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
@@ -57,7 +64,7 @@ impl Level {
     /// Whether a product of pairs of bf16 is one instruction here. [`Level::Avx512`] has no other.
     pub fn multiplies_bf16(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return self == Level::Avx512 && is_x86_feature_detected!("avx512bf16");
+        return matches!(self, Level::Avx512 | Level::Amx) && is_x86_feature_detected!("avx512bf16");
         #[cfg(not(target_arch = "x86_64"))]
         false
     }
@@ -74,6 +81,7 @@ impl Level {
             Level::Neon => "neon",
             Level::Avx2 => "avx2",
             Level::Avx512 => "avx512",
+            Level::Amx => "amx",
         }
     }
 }
@@ -216,10 +224,23 @@ macro_rules! dispatch {
             use $crate::device::cpu::gemm::operand::{Bf16, Fp32};
             dispatch!(@levels [] [unsafe] fp32($($arg: $ty),*) "avx512f" $body [, Fp32]);
             dispatch!(@levels [] [unsafe] bf16($($arg: $ty),*) "avx512bf16" $body [, Bf16]);
-            // SAFETY: passed on to the caller; a device is created for bf16 only with a level that multiplies it.
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+            #[allow(unused_unsafe, clippy::undocumented_unsafe_blocks)]
+            unsafe fn amx($($arg: $ty),*) {
+                use $crate::device::cpu::{gemm::tiles::Tiles, simd::{amx::Registers, avx512::Avx512}};
+                unsafe {
+                    let _registers = Registers::new();
+                    $body::<Avx512, Tiles>($($arg),*)
+                }
+            }
+            // SAFETY: passed on to the caller; a device is created with a level only if the machine supports it, for bf16 only
+            // with one that multiplies it.
             unsafe {
-                match products.precision {
-                    alexnet_ops::Precision::Bf16 => bf16(products.level, $($arg),*),
+                match (products.level, products.precision) {
+                    #[cfg(target_arch = "x86_64")]
+                    ($crate::device::cpu::simd::Level::Amx, alexnet_ops::Precision::Bf16) => amx($($arg),*),
+                    (_, alexnet_ops::Precision::Bf16) => bf16(products.level, $($arg),*),
                     _ => fp32(products.level, $($arg),*),
                 }
             }
@@ -264,7 +285,7 @@ macro_rules! dispatch {
             unsafe {
                 match level {
                     #[cfg(target_arch = "x86_64")]
-                    Level::Avx512 => avx512($($arg),*),
+                    Level::Avx512 | Level::Amx => avx512($($arg),*),
                     #[cfg(target_arch = "x86_64")]
                     Level::Avx2 => avx2($($arg),*),
                     #[cfg(target_arch = "aarch64")]

@@ -35,7 +35,7 @@ mod transform;
 use super::Size;
 use crate::Result;
 use crate::device::cpu::Context;
-use crate::device::cpu::gemm;
+use crate::device::cpu::gemm::{self, operand::Products};
 use crate::device::cpu::pool::SyncPtr;
 use crate::device::cpu::weights::Weights;
 use crate::device::cpu::workspace::{Cached, Key, PerThread, WorkspaceSize};
@@ -85,8 +85,8 @@ struct Sizes {
     /// C/groups and K/groups, rounded up to whole micro-panels.
     channels: usize,
     filters: usize,
-    /// Elements of V, Y and U per word of 32 bits.
-    per_word: usize,
+    /// How the products are computed, and V, Y and U stored.
+    products: Products,
     /// Words between the positions of V, Y and U.
     v_stride: usize,
     y_stride: usize,
@@ -101,10 +101,10 @@ fn sizes(context: &Context, s: &ConvShape) -> Sizes {
     let tiles_per_row = s.output_width().div_ceil(4);
     let tiles = s.output_height().div_ceil(4) * tiles_per_row;
     let images = (TILES / tiles.max(1)).clamp(1, s.batch.max(1));
-    let capacity = tiles * images;
+    let products = context.products();
+    let capacity = (tiles * images).next_multiple_of(products.rows_read());
     let size = Size::new(s);
     let [channels, filters] = [size.channels, size.filters].map(|n| n.next_multiple_of(gemm::COLUMNS));
-    let per_word = context.products().per_step();
     let [v, y] = [channels, filters].map(|n| capacity * s.groups * n);
     let u = s.groups * size.channels * filters;
     Sizes {
@@ -115,10 +115,10 @@ fn sizes(context: &Context, s: &ConvShape) -> Sizes {
         capacity,
         channels,
         filters,
-        per_word,
-        v_stride: stride(v / per_word),
-        y_stride: stride(y / per_word),
-        u_stride: stride(u / per_word),
+        products,
+        v_stride: stride(products.words(v)),
+        y_stride: stride(products.words(y)),
+        u_stride: stride(products.words(u)),
         z_stride: stride(v),
         m_stride: stride(y),
         du_stride: stride(u),
@@ -128,7 +128,7 @@ fn sizes(context: &Context, s: &ConvShape) -> Sizes {
 impl Sizes {
     /// Words before a group's part within a position of V.
     fn v_of(&self, position: usize, group: usize) -> usize {
-        position * self.v_stride + self.capacity * group * self.channels / self.per_word
+        position * self.v_stride + self.products.words(self.capacity * group * self.channels)
     }
     /// The same of Z.
     fn z_of(&self, position: usize, group: usize) -> usize {
@@ -136,7 +136,7 @@ impl Sizes {
     }
     /// The same of Y, from filter `k` of the group on, with which a micro-panel begins.
     fn y_of(&self, position: usize, group: usize, k: usize) -> usize {
-        position * self.y_stride + self.capacity * (group * self.filters + k) / self.per_word
+        position * self.y_stride + self.products.words(self.capacity * (group * self.filters + k))
     }
     /// The same of M.
     fn m_of(&self, position: usize, group: usize, k: usize) -> usize {
@@ -144,7 +144,7 @@ impl Sizes {
     }
     /// The same of U.
     fn u_of(&self, position: usize, group: usize, k: usize) -> usize {
-        position * self.u_stride + self.size.channels * (group * self.filters + k) / self.per_word
+        position * self.u_stride + self.products.words(self.size.channels * (group * self.filters + k))
     }
     /// The same of dU.
     fn du_of(&self, position: usize, group: usize, k: usize) -> usize {
@@ -160,7 +160,7 @@ pub fn transformed_len(context: &Context, s: &ConvShape) -> usize {
 /// Workspace of forward and data gradient.
 pub fn workspace_size(context: &Context, s: &ConvShape) -> WorkspaceSize {
     let z = sizes(context, s);
-    let panel = z.filters.max(z.channels) * gemm::COLUMNS;
+    let panel = z.products.steps(z.filters.max(z.channels)) * gemm::COLUMNS;
     WorkspaceSize {
         shared: POSITIONS * (z.z_stride + z.m_stride),
         per_thread: panel.max(9 * z.size.channels * FILTERS).max(on_the_fly::LOCAL),
@@ -171,10 +171,10 @@ pub fn workspace_size(context: &Context, s: &ConvShape) -> WorkspaceSize {
 pub fn workspace_backward_weight(context: &Context, s: &ConvShape) -> WorkspaceSize {
     let (z, other) = (sizes(context, s), workspace_size(context, s));
     // V and a micro-panel of Y, where their rows are paired.
-    let paired = context.products().steps(z.capacity) * (z.channels + gemm::COLUMNS);
+    let paired = z.products.steps(z.capacity) * (z.channels + gemm::COLUMNS);
     WorkspaceSize {
         shared: POSITIONS * (z.z_stride + z.m_stride + z.du_stride),
-        per_thread: if z.per_word > 1 { other.per_thread.max(paired) } else { other.per_thread },
+        per_thread: if z.products.words(32) != 32 { other.per_thread.max(paired) } else { other.per_thread },
     }
 }
 

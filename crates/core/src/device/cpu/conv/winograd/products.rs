@@ -5,18 +5,16 @@
 //! product that sums over the columns; for one that sums over the rows, rows are paired first.
 
 use super::Sizes;
-use crate::device::cpu::gemm::operand::{Fp32, Operand};
-use crate::device::cpu::gemm::tile::{PackedA, Prefetch, panel};
-use crate::device::cpu::gemm::{MatMut, MatRef, pack};
+use crate::device::cpu::gemm::MatMut;
+use crate::device::cpu::gemm::operand::Operand;
+use crate::device::cpu::gemm::tile::Prefetch;
 use crate::device::cpu::simd::{Simd, dispatch};
 use std::ops::Range;
 
-/// A with one row per tile.
+/// Words in which `n` elements are stored.
 #[inline(always)]
-fn packed_tiles<S: Simd, O: Operand>(start: *const f32, capacity: usize) -> PackedA {
-    let width = 2 * S::LANES / O::PER_STEP;
-    let jump = (capacity * width).saturating_sub(width);
-    PackedA { start, row_major: true, rows: usize::MAX, panel_stride: 0, column_stride: 1, jump }
+fn words<O: Operand>(n: usize) -> usize {
+    n / O::PER_WORD
 }
 
 dispatch! {
@@ -38,16 +36,16 @@ unsafe fn forward_body<S: Simd, O: Operand>(
     // SAFETY: passed on to the caller; the padding of U's last micro-panel makes columns that nobody reads.
     unsafe {
         let (width, channels) = (2 * S::LANES, z.size.channels);
-        let packed = packed_tiles::<S, O>(v, z.capacity);
+        let packed = O::rows_of::<S>(v, z.capacity);
         for j in (0..columns).step_by(width) {
-            let u = u.add(j * channels / O::PER_STEP);
+            let u = u.add(words::<O>(j * channels));
             // The first two tiles prefetch the next micro-panel of U.
             let steps = O::steps(channels);
             let (start, tile_stride) = (u.wrapping_add(2 * S::LANES * steps), S::LANES * steps);
             let prefetch = Prefetch { start, tiles: 2, tile_stride, step: S::LANES, jump: 0, second: 0 };
             let u = O::pair_rows::<S>(u, channels, buffer);
             let m = MatMut { start: m.add(j * z.capacity), stride: width, accumulate: false };
-            panel::<S, O>([tiles, width, steps], &packed, u, m, &prefetch, 0);
+            O::panel::<S>([tiles, width, steps], &packed, u, m, &prefetch, 0);
         }
     }
 }
@@ -71,24 +69,21 @@ unsafe fn data_body<S: Simd, O: Operand>(
     // SAFETY: passed on to the caller.
     unsafe {
         let (width, channels, filters) = (2 * S::LANES, z.size.channels, z.size.filters);
-        let packed = packed_tiles::<S, O>(y, z.capacity);
-        // Steps in a row of a micro-panel.
-        let row = width / O::PER_STEP;
+        let packed = O::rows_of::<S>(y, z.capacity);
         for c in columns.step_by(width) {
             for k in (0..filters).step_by(width) {
-                let start = u.add(k / O::PER_STEP * channels + c * row);
-                let (from, to) = (MatRef { start, stride: row, row_major: false }, buffer.add(k * row));
-                // Steps are transposed as they are stored.
-                let steps = O::steps(width.min(filters - k));
-                pack::pack_whole_b::<S, Fp32>(from, steps, width.min(channels - c), to);
+                let size = [width.min(channels - c), width.min(filters - k)];
+                let from = u.add(words::<O>(k * channels + c * width));
+                O::pack_rows::<S>(from, size, buffer.add(O::steps(k) * width));
             }
             let dz = MatMut { start: dz.add(c * z.capacity), stride: width, accumulate: false };
             // Each tile prefetches the next channels of one of U's micro-panels.
-            let (start, steps) = (u.wrapping_add((c + width) * row), O::steps(filters));
+            let (row, steps) = (width / O::PER_WORD, O::steps(filters));
             let step = (width * row).div_ceil(steps.max(1)).min(16);
-            let (panels, tile_stride) = (filters.div_ceil(width), row * channels);
+            let (start, tile_stride) = (u.wrapping_add((c + width) * row), row * channels);
+            let panels = filters.div_ceil(width);
             let prefetch = Prefetch { start, tiles: panels, tile_stride, step, jump: 0, second: 0 };
-            panel::<S, O>([tiles, width, steps], &packed, buffer, dz, &prefetch, 0);
+            O::panel::<S>([tiles, width, steps], &packed, buffer, dz, &prefetch, 0);
         }
     }
 }
@@ -113,19 +108,11 @@ unsafe fn weight_body<S: Simd, O: Operand>(
     // SAFETY: passed on to the caller; the padding of Y's last micro-panel makes columns that nobody reads.
     unsafe {
         let (width, channels, steps) = (2 * S::LANES, z.size.channels, O::steps(tiles));
-        let (paired, mut start) = (buffer.add(steps * width), v);
-        if O::PER_STEP > 1 {
-            for c in (0..channels).step_by(width) {
-                O::pair_rows::<S>(v.add(c / O::PER_STEP * z.capacity), tiles, paired.add(c * steps));
-            }
-            start = paired;
-        }
-        let panel_stride = if O::PER_STEP > 1 { steps } else { z.capacity } * width;
-        let packed = PackedA { start, row_major: false, rows: width, panel_stride, column_stride: width, jump: 0 };
+        let packed = O::columns_of::<S>(v, z.capacity, [channels, tiles], buffer.add(steps * width));
         for j in (0..columns).step_by(width) {
-            let y = O::pair_rows::<S>(y.add(j / O::PER_STEP * z.capacity), tiles, buffer);
+            let y = O::pair_rows::<S>(y.add(words::<O>(j * z.capacity)), tiles, buffer);
             let du = MatMut { start: du.add(j * channels), stride: width, accumulate };
-            panel::<S, O>([channels, width, steps], &packed, y, du, &Prefetch::NONE, 0);
+            O::panel::<S>([channels, width, steps], &packed, y, du, &Prefetch::NONE, 0);
         }
     }
 }

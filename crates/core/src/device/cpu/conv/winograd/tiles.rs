@@ -76,6 +76,26 @@ unsafe fn store_positions<S: Simd, O: Operand>(all: &[[S::V; 6]; 6], to: *mut O:
     }
 }
 
+/// Stores zeros in the columns beyond the `n` of each group that products read; `padded` columns lie between groups.
+///
+/// # Safety
+/// `to` is an array of `stride` elements per position whose micro-panels have room for `rows` rows, `row` one of them.
+#[inline(always)]
+unsafe fn store_zeros<S: Simd, O: Operand>(
+    to: *mut O::Stored,
+    stride: usize,
+    [groups, n, padded]: [usize; 3],
+    [rows, row]: [usize; 2],
+) {
+    for (group, c) in (0..groups).flat_map(|group| O::zeros(n).map(move |c| (group, c))) {
+        // SAFETY: see the caller.
+        unsafe {
+            let to = to.add(offset::<S>(rows, row, group * padded + c));
+            store_positions::<Scalar, O>(&[[0.0; 6]; 6], to, stride, 0);
+        }
+    }
+}
+
 dispatch! {
     /// # Safety
     /// `x` is an image, `v` the array V with room for image `i`.
@@ -94,6 +114,8 @@ unsafe fn image_tiles_body<S: Simd, O: Operand>(s: &ConvShape, z: &Sizes, i: usi
                 x.add(c),
                 v.cast::<O::Stored>().add(offset::<S>(z.capacity, row, column))
             ));
+            let size = [s.groups, z.size.channels, z.channels];
+            store_zeros::<S, O>(v.cast(), z.v_stride * O::PER_WORD, size, [z.capacity, row]);
         }
     }
 }
@@ -126,7 +148,7 @@ unsafe fn image_tile<S: Simd, O: Operand>(s: &ConvShape, z: &Sizes, t: usize, x:
             }
         }
         let v = both::<S, transform::Image, _, _>(&d);
-        store_positions::<S, O>(&v, to, z.v_stride * O::PER_STEP, z.capacity * 2 * S::LANES);
+        store_positions::<S, O>(&v, to, z.v_stride * O::PER_WORD, z.capacity * 2 * S::LANES);
     }
 }
 
@@ -154,6 +176,8 @@ unsafe fn output_gradient_tiles_body<S: Simd, O: Operand>(
                 dy.add(k),
                 y.cast::<O::Stored>().add(offset::<S>(z.capacity, row, column))
             ));
+            let size = [s.groups, z.size.filters, z.filters];
+            store_zeros::<S, O>(y.cast(), z.y_stride * O::PER_WORD, size, [z.capacity, row]);
         }
     }
 }
@@ -183,7 +207,7 @@ unsafe fn output_gradient_tile<S: Simd, O: Operand>(
             }
         }
         let y = both::<S, transform::OutputGradient, _, _>(&d);
-        store_positions::<S, O>(&y, to, z.y_stride * O::PER_STEP, z.capacity * 2 * S::LANES);
+        store_positions::<S, O>(&y, to, z.y_stride * O::PER_WORD, z.capacity * 2 * S::LANES);
     }
 }
 
@@ -333,6 +357,12 @@ unsafe fn weight_tiles_body<S: Simd, O: Operand>(z: &Sizes, filters: Filters, w:
         for k in k..end {
             weight_vector::<Scalar, O>(z, first + k, w, to(k), 2 * S::LANES, local);
         }
+        if end == z.size.filters {
+            for c in 0..z.size.channels {
+                let size = [1, end, z.filters];
+                store_zeros::<S, O>(to(0), z.u_stride * O::PER_WORD, size, [z.size.channels, c]);
+            }
+        }
     }
 }
 
@@ -362,7 +392,7 @@ unsafe fn weight_vector<S: Simd, O: Operand>(
                 g[i / 3][i % 3] = S::load(local.add((9 * c + i) * S::LANES));
             }
             let all = both::<S, transform::Weight, _, _>(&g);
-            store_positions::<S, O>(&all, u.add(c * row), z.u_stride * O::PER_STEP, AHEAD * row);
+            store_positions::<S, O>(&all, u.add(c * row), z.u_stride * O::PER_WORD, AHEAD * row);
         }
     }
 }
