@@ -7,9 +7,11 @@ use alexnet_core::device::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use alexnet_core::device::cuda::{self, Cuda, Winograd};
 
+use alexnet_ranks::Ranks;
+
 use crate::print::notice;
-use crate::run::Result;
 use crate::run::config::{self, DeviceKind, Precision, WeightFormat};
+use crate::run::{Error, Result};
 
 /// An open device of either kind.
 pub enum AnyDevice {
@@ -28,6 +30,43 @@ pub fn cap_threads(wanted: usize) -> usize {
         TOLD.call_once(|| notice(&format!("--threads {wanted}: this machine has {threads} cores, using {threads}")));
     }
     threads
+}
+
+/// The device of a rank, for the one that `--device` names: each rank of a machine has a GPU of its own, from the named one on.
+///
+/// # Errors
+/// The machine has fewer GPUs than ranks.
+pub fn of_rank(kind: DeviceKind, ranks: &dyn Ranks) -> Result<DeviceKind> {
+    let first = match kind {
+        DeviceKind::Cpu => return Ok(kind),
+        DeviceKind::Auto => 0,
+        DeviceKind::Cuda(first) => first,
+    };
+    let (local, count) = (ranks.local_rank(), gpus());
+    match local {
+        _ if ranks.local_size() == 1 => Ok(kind),
+        _ if kind == DeviceKind::Auto && count == 0 => Ok(kind),
+        _ if first + local < count => Ok(DeviceKind::Cuda(first + local)),
+        // A launcher that shows each rank its own GPU alone, as Slurm's.
+        _ if count == 1 && first == 0 && own_gpu() => Ok(DeviceKind::Cuda(0)),
+        _ => Err(Error::TooFewGpus { ranks: ranks.local_size(), gpus: count.saturating_sub(first) }),
+    }
+}
+
+/// The GPUs that the driver shows.
+#[cfg(feature = "cuda")]
+fn gpus() -> usize {
+    cuda::probe::driver().map_or(0, |(_, devices)| devices.len())
+}
+
+#[cfg(not(feature = "cuda"))]
+const fn gpus() -> usize {
+    0
+}
+
+/// Whether the launcher has chosen the GPU of this process.
+fn own_gpu() -> bool {
+    std::env::var_os("CUDA_VISIBLE_DEVICES").is_some()
 }
 
 /// Opens the device, and sets the size of rayon's global thread pool. With fp32 and bf16, [`DeviceKind::Auto`] takes the CPU if

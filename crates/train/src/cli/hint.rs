@@ -86,6 +86,9 @@ pub fn of_ranks(error: &alexnet_ranks::Error) -> Option<String> {
         }
         Error::OtherLauncher { .. } => "name the launcher's own library in ALEXNET_MPI".into(),
         Error::NoEngine { .. } => "on the CPU start it with mpirun: `mpirun -n 4 alexnet train …`".into(),
+        Error::Tcp { .. } => {
+            "every rank must reach the first one at MASTER_ADDR, at the port after MASTER_PORT, which must be free there".into()
+        }
         Error::Timeout { .. } | Error::Stuck { .. } => {
             "look after that rank's machine; where a step takes longer, give a larger --timeout; the same command with --out, or \
              --resume, goes on from the last checkpoint"
@@ -99,6 +102,7 @@ pub fn of_ranks(error: &alexnet_ranks::Error) -> Option<String> {
 pub fn of_run(error: &run::Error) -> Option<String> {
     use run::Error;
     Some(match error {
+        Error::TooFewGpus { .. } => "start fewer ranks on it, or train on the CPU with --device cpu".into(),
         Error::Conflict { key, .. } => return of_conflict(key).map(String::from),
         Error::NotTheFiles { key, fits, .. } => {
             format!("leave --{key} out: it is taken from the file; or give {}", run::error::typed(key, fits))

@@ -13,6 +13,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A machine has fewer GPUs than ranks.
+    #[error("{ranks} ranks on this machine, but {gpus} GPUs: each rank has one of its own")]
+    TooFewGpus {
+        /// Ranks on this machine.
+        ranks: usize,
+        /// GPUs from the first that may be used on.
+        gpus: usize,
+    },
     /// A setting has a value that is not allowed.
     #[error("{name} is {value}, expected {expected}")]
     Setting {

@@ -146,6 +146,7 @@ impl Start<'_> {
         // Errors that do not depend on the data are reported before it is downloaded; CIFAR-10's classes stand in.
         architecture(&self.config, 10)?.trace()?;
         let Config { device, threads, precision, no_winograd, .. } = self.config;
+        let device = device::of_rank(device, &*self.job.ranks)?;
         match device::open(device, threads, precision, !no_winograd)? {
             AnyDevice::Cpu(device) => train(device, self),
             #[cfg(feature = "cuda")]
