@@ -99,7 +99,8 @@ fn a_network_is_evaluated_with_its_average() {
         trained.ema(0.5).unwrap();
         let (_, averages) = expected.device_and_parameters();
         for (average, parameter) in averages.iter_mut().zip(trained.parameters()) {
-            let mut host = average.value.to_vec();
+            let mut host = vec![0.0; average.len()];
+            device.read(&average.value, &mut host).unwrap();
             reference::ema(0.5, &parameter.value, &mut host);
             device.write(&host, &mut average.value).unwrap();
         }

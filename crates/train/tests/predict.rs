@@ -213,12 +213,14 @@ fn half_weights_are_rounded_weights() {
     }
     let eval = |rest: &str| place.succeed(&format!("eval {rest} --data sample --json --device cpu"));
     assert_eq!(eval("net.safetensors --weights half"), eval("rounded.safetensors"));
-    let done = place.run("predict huge.safetensors pictures --weights half --device cpu");
-    assert_eq!(done.code, 1, "{done:?}");
-    for part in ["error: a weight is 70000, and fp16 ends at 65504", "hint: leave out --weights half"] {
-        assert!(done.error.contains(part), "no `{part}` in: {}", done.error);
-    }
-    place.fail("predict net.safetensors pictures --weights half --device cuda", 1, &["it is for the CPU"]);
+    let refused = |arguments: &str, words: &[&str]| {
+        let done = place.run(arguments);
+        assert_eq!(done.code, 1, "{done:?}");
+        words.iter().for_each(|word| assert!(done.error.contains(word), "no `{word}` in: {}", done.error));
+    };
+    let words = ["error: a weight is 70000, and fp16 ends at 65504", "hint: leave out --weights half"];
+    refused("predict huge.safetensors pictures --weights half --device cpu", &words);
+    refused("predict net.safetensors pictures --weights half --device cuda", &["it is for the CPU"]);
 }
 
 #[test]

@@ -120,12 +120,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let measured = match device::open(kind, config.threads, args.precision, winograd)? {
         AnyDevice::Cpu(device) => {
-            let half = half.and_then(|half| match half {
-                AnyDevice::Cpu(half) => Some(half),
-                #[cfg(feature = "cuda")]
-                AnyDevice::Cuda(_) => None,
-            });
-            on(device, half, CPU_CLOCK, architecture, &config, args.seconds, 1024)
+            on(device, half.and_then(AnyDevice::into_cpu), CPU_CLOCK, architecture, &config, args.seconds, 1024)
         }
         #[cfg(feature = "cuda")]
         AnyDevice::Cuda(device) => {

@@ -22,6 +22,17 @@ pub enum AnyDevice {
     Cuda(Arc<Cuda>),
 }
 
+impl AnyDevice {
+    /// The CPU, if it is that.
+    pub fn into_cpu(self) -> Option<Arc<Cpu>> {
+        match self {
+            Self::Cpu(device) => Some(device),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => None,
+        }
+    }
+}
+
 /// The threads that `--threads` asks for; says so if there are fewer cores.
 pub fn cap_threads(wanted: usize) -> usize {
     static TOLD: Once = Once::new();
