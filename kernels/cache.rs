@@ -43,7 +43,7 @@ pub fn folder() -> Result<PathBuf> {
     Ok(root()?.join("kernels"))
 }
 
-/// The folder that a compilation has in the cache, be it there or not; for [`read`] and [`write`].
+/// The folder that a compilation has in the cache, be it there or not; for [`read`] and [`write`](write()).
 ///
 /// # Errors
 /// [`Error::Cache`] if the user has no cache folder.

@@ -69,7 +69,7 @@ impl fmt::Debug for Mpi {
 }
 
 impl Mpi {
-    /// Finds the launcher's library, see [`search`], and starts MPI. Once per process. `on_failure` prints why the job ends,
+    /// Finds the launcher's library, among [`candidates`], and starts MPI. Once per process. `on_failure` prints why the job ends,
     /// which it does when that returns.
     ///
     /// # Errors

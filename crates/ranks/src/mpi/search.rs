@@ -20,7 +20,7 @@ pub struct Candidate {
     pub version: Result<String, String>,
 }
 
-/// All MPI libraries in the places where [`find`] searches; for people who want to know.
+/// All MPI libraries in the places where a launcher's library is searched; for people who want to know.
 pub fn candidates() -> Vec<Candidate> {
     let places = match variable("ALEXNET_MPI") {
         Some(given) => vec![PathBuf::from(given)],
