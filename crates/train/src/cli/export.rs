@@ -115,7 +115,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         model.parameters = export::half::round(model.parameters)?;
     }
     let weights: u64 = model.parameters.iter().map(|tensor| tensor.bytes.len() as u64).sum();
-    memory::claim(2 * weights).map_err(Error::io("export", &loaded.path))?;
+    // The file, and the parts that it is made of.
+    memory::claim(3 * weights).map_err(Error::io("export", &loaded.path))?;
     let bytes = match format {
         Format::Onnx => onnx::to_bytes(&model, wrapping)?,
         Format::Pt2 => pt2::to_bytes(&model, wrapping)?,

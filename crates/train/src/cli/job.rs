@@ -142,8 +142,7 @@ impl Job {
 
     /// What tells this program from others.
     pub fn program() -> String {
-        let bytes = std::env::current_exe().and_then(std::fs::read).unwrap_or_default();
-        format!("version = {}\nprogram = {:08x}\n", env!("CARGO_PKG_VERSION"), crc32c::crc32c(&bytes))
+        format!("version = {}\nprogram = {:08x}\n", env!("CARGO_PKG_VERSION"), checksum().unwrap_or_default())
     }
 
     /// The line about the ranks.
@@ -174,6 +173,18 @@ impl Job {
     /// Shows the progress of the run, on the first rank, and remembers it for messages.
     pub fn observer(&self) -> Watcher<'_> {
         Watcher { job: self, screen: self.leads().then(Screen::new) }
+    }
+}
+
+/// CRC-32C of this program's file, read in pieces: it is larger than some networks.
+fn checksum() -> std::io::Result<u32> {
+    let mut file = std::fs::File::open(std::env::current_exe()?)?;
+    let (mut piece, mut sum) = (vec![0; 1 << 16], 0);
+    loop {
+        match std::io::Read::read(&mut file, &mut piece)? {
+            0 => return Ok(sum),
+            len => sum = crc32c::crc32c_append(sum, &piece[..len]),
+        }
     }
 }
 
