@@ -120,15 +120,17 @@ impl Job {
         Ok(opened)
     }
 
-    /// Checks that `own`, lines such as `lr = 0.1`, is the same on all ranks; all of them call it, and get the same error.
+    /// Checks that `own`, lines such as `lr = 0.1`, is the same on all ranks; all of them call it, and get the same error. A rank
+    /// that is alone does not compute it.
     ///
     /// # Errors
-    /// The first line that differs, and on which rank.
-    pub fn compare(&self, own: &str) -> anyhow::Result<()> {
+    /// That of `own`; the first line that differs, and on which rank.
+    pub fn compare(&self, own: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<()> {
         if self.is_alone() {
             return Ok(());
         }
-        let all = ranks::gather(&*self.ranks, format!("{}\n{own}", host()).as_bytes()).map_err(Error::from)?;
+        let own = format!("{}\n{}", host(), own()?);
+        let all = ranks::gather(&*self.ranks, own.as_bytes()).map_err(Error::from)?;
         let texts: Vec<String> = all.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect();
         match difference(&texts) {
             None => Ok(()),

@@ -30,7 +30,7 @@ pub fn run(config: &Config, kind: DeviceKind, precision: Precision, seconds: f64
     }
     let config = Config { shards: job.ranks.size(), ..config.clone() };
     config.validate(&config::flag)?;
-    job.compare(&format!("{}{}", Job::program(), config.to_toml()?))?;
+    job.compare(|| Ok(format!("{}{}", Job::program(), config.to_toml()?)))?;
     match device::open(kind, config.threads, precision, true)? {
         AnyDevice::Cpu(device) => on(device, &config, &job, seconds),
         #[cfg(feature = "cuda")]

@@ -83,12 +83,9 @@ fn holds_run(path: &Path) -> bool {
 
 /// Checks that all ranks have the same settings and the same program.
 fn compare(config: &Config, job: &Job) -> anyhow::Result<()> {
-    if job.is_alone() {
-        return Ok(());
-    }
     // Machines may have other numbers of cores.
-    let settings = Config { threads: 0, ..config.clone() }.to_toml()?;
-    job.compare(&format!("{}{settings}", Job::program()))
+    let settings = || Config { threads: 0, ..config.clone() }.to_toml();
+    job.compare(|| Ok(format!("{}{}", Job::program(), settings()?)))
 }
 
 /// The settings of a new run.

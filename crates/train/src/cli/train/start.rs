@@ -178,7 +178,7 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     };
     let RunData { dataset, mut files, changed } =
         job.one_first(|| data::open(&config, &preprocess, resumed.as_ref(), accept_data_changes))?;
-    job.compare(&data::fingerprint(&dataset, files.as_ref()))?;
+    job.compare(|| Ok(data::fingerprint(&dataset, files.as_ref())))?;
     if config.normalise == Some(Normalise::Auto) && resumed.is_none() {
         preprocess = preprocess.measured(&dataset.train, config.image_size())?;
     }
