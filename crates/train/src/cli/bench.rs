@@ -62,7 +62,7 @@ pub struct Args {
     /// The 3x3 convolutions of stride 1 use Winograd's algorithm where it is faster, on a GPU in fp32 only.
     #[arg(long)]
     no_winograd: bool,
-    /// Format of the weights for inference: fp32, or half (on the CPU)
+    /// Weights for inference: fp32, or half (on the CPU)
     ///
     /// half times the inference of a second network, with weights in half precision (fp16) and products in fp32.
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "fp32")]
