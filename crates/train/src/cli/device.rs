@@ -94,8 +94,10 @@ pub fn open(kind: DeviceKind, threads: usize, precision: Precision, winograd: bo
         let mut cpu = Cpu::new(threads)?;
         cpu.set_winograd(winograd);
         cpu.set_precision(of_core(precision))?;
-        if !cpu.multiplies() {
-            notice("note: this CPU has no AVX512-BF16: bf16 is slower than fp32 here");
+        if !cpu.gains() {
+            notice(
+                "note: bf16 is slower than fp32 on this CPU; AMX, or AVX512-BF16 on a processor of AMD's, makes it faster",
+            );
         }
         Ok(AnyDevice::Cpu(Arc::new(cpu)))
     };

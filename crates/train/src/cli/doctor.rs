@@ -49,7 +49,7 @@ fn cpu() -> anyhow::Result<String> {
     let mut cpu = Cpu::new(0)?;
     let name = cpu.name();
     cpu.set_precision(alexnet_core::Precision::Bf16)?;
-    Ok(format!("{name}; fp32{}", if cpu.multiplies() { ", bf16" } else { " (bf16 is slower: no AVX512-BF16)" }))
+    Ok(format!("{name}; fp32{}", if cpu.gains() { ", bf16" } else { " (bf16 is slower)" }))
 }
 
 /// The MPI libraries for training on many processes, and their launcher.

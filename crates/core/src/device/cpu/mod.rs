@@ -127,9 +127,9 @@ impl Cpu {
         self.context.precision = precision;
         Ok(())
     }
-    /// Whether one instruction multiplies operands of its precision. Otherwise bf16 is slower than fp32.
-    pub fn multiplies(&self) -> bool {
-        self.context.precision == Precision::Fp32 || self.context.level.multiplies_bf16()
+    /// Whether nothing is lost by its precision: fp32, or bf16 where that is faster.
+    pub fn gains(&self) -> bool {
+        self.context.precision == Precision::Fp32 || self.context.level.gains_by_bf16()
     }
 
     /// The backward pass of a ReLU on dx, if one follows.
