@@ -70,7 +70,7 @@ pub struct Args {
     /// CPU threads; 0: all cores
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
-    /// Seconds for each of step and inference, and for their layers
+    /// Seconds for each of step, inference and their layers
     ///
     /// At least five repetitions of each are measured.
     #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = seconds)]
