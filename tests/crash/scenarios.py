@@ -74,7 +74,8 @@ def scenarios():
         return Scenario(f"export-{file.split('.')[-1]}", alexnet(f"export run -o {file} --force {flags}"), before=old + new)
 
     return [
-        train("train", f"{TRAIN} --checkpoint-every 1"),
+        # The same command goes on.
+        Scenario("train", alexnet(f"{TRAIN} --checkpoint-every 1 --out run")),
         train("train-options", MANY),
         Scenario("resume", alexnet("train --resume run --epochs 2"), before=[alexnet(RUN)], then=resume_or([], "--epochs 2")),
         Scenario("runs", alexnet(f"{TRAIN} --epochs 1 --runs 2 --out runs")),
@@ -84,8 +85,8 @@ def scenarios():
         Scenario("import", alexnet("import net.pth -o net.safetensors --force"),
                  before=[alexnet(RUN), alexnet("export run -o net.pth"), alexnet("import net.pth -o net.safetensors"), ["remove", "run"], alexnet(f"{RUN} --seed 1"), alexnet("export run -o net.pth --force")]),
         Scenario("report", alexnet("report run -o page.html --force --no-test"), before=[alexnet(RUN)]),
-        # Refused: the folder holds a run, of which nothing may be touched.
-        Scenario("occupied", alexnet(f"{TRAIN} --seed 1 --out run"), before=[alexnet(RUN)], code=1),
+        # Refused: the folder holds another run, of which nothing may be touched.
+        Scenario("occupied", alexnet(f"{TRAIN} --seed 1 --out run"), before=[alexnet(RUN)], code=2),
         Scenario("fetch-archive", ["fetch", "archive", "cache"]),
         Scenario("fetch-npm", ["fetch", "npm", "cache"], before=[["fetch", "prepare", "cache"]]),
     ]
