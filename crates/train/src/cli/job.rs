@@ -85,7 +85,7 @@ impl Job {
                 None => "before the first step".into(),
             };
             let hint = hint::of_ranks(error).map_or_else(String::new, |hint| format!("\nhint: {hint}"));
-            fail(&format!("error: {}{error}, {at}{hint}", who(rank)));
+            tell(rank, &format!("{error}, {at}{hint}"));
         };
         let mpi = Arc::new(alexnet_ranks::Mpi::start(launcher, Arc::new(on_failure))?);
         Ok(Self { ranks: mpi.clone(), mpi: Some(mpi), timeout, step })
@@ -216,23 +216,32 @@ pub fn speaks() -> bool {
     Launcher::of_process().is_none_or(|launcher| launcher.local_rank.unwrap_or(launcher.rank) == 0)
 }
 
-/// How an error of a rank begins.
-fn who(rank: usize) -> String {
-    if rank == 0 { String::new() } else { format!("rank {rank} on {}: ", host()) }
+/// A launcher has passed a message on by then; what is still on its way when the job ends is lost.
+const PASSED_ON: Duration = Duration::from_millis(500);
+
+/// Prints an error of a rank, before the job is ended.
+fn tell(rank: usize, message: &str) {
+    let who = if rank == 0 { String::new() } else { format!("rank {rank} on {}: ", host()) };
+    fail(&format!("error: {who}{message}"));
+    thread::sleep(PASSED_ON);
 }
 
 /// Prints an error; of several ranks in its turn, and then ends them all.
 /// `other` says that it is about another rank's error, which is the one to print.
 pub fn report(message: &str, code: u8, other: bool) {
     let Some(ranks) = STARTED.get() else {
-        if speaks() {
+        let speaks = speaks();
+        if speaks {
             fail(message);
+        }
+        if Launcher::of_process().is_some() {
+            // The first process that ends takes the others with it.
+            thread::sleep(if speaks { PASSED_ON } else { 4 * PASSED_ON });
         }
         return;
     };
     wait_turn(if other { OTHERS } else { ranks.rank() });
-    let rest = message.strip_prefix("error: ").unwrap_or(message);
-    fail(&format!("error: {}{rest}", who(ranks.rank())));
+    tell(ranks.rank(), message.strip_prefix("error: ").unwrap_or(message));
     ranks.abort(code.into());
 }
 
