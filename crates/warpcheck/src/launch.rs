@@ -15,28 +15,34 @@ pub struct LaunchOptions {
     pub race: bool,
     /// Report barrier faults, deadlocks and endless loops.
     pub sync: bool,
+    /// Report also what CUDA allows and what is often a mistake: barriers and member masks of threads that have exited.
+    pub strict: bool,
     /// Count.
     pub count: bool,
     /// Permute the order of warps and blocks by this seed.
     pub schedule: Option<u64>,
     /// Host threads; 0 is one for each core.
     pub threads: usize,
-    /// Instructions per warp after which the launch is aborted.
+    /// Instructions per warp after which the launch is aborted, if it has taken so many seconds as well.
     pub budget: u64,
+    /// Seconds before which no launch is aborted.
+    pub seconds: u64,
 }
 
 impl Default for LaunchOptions {
-    /// No checks, no counters, all cores, a budget of 2³⁶ instructions per warp.
+    /// No checks, no counters, all cores, a budget of 2²⁵ instructions per warp and 5 seconds.
     fn default() -> Self {
         LaunchOptions {
             mem: false,
             init: false,
             race: false,
             sync: false,
+            strict: false,
             count: false,
             schedule: None,
             threads: 0,
-            budget: 1 << 36,
+            budget: 1 << 25,
+            seconds: 5,
         }
     }
 }

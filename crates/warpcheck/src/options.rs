@@ -5,8 +5,9 @@ use crate::profile::{Profile, UnknownProfile};
 use std::path::PathBuf;
 
 /// The environment variables and their keys in `key=value` words.
-pub const VARIABLES: [(&str, &str); 10] = [
+pub const VARIABLES: [(&str, &str); 11] = [
     ("WARPCHECK_CHECK", "check"),
+    ("WARPCHECK_STRICT", "strict"),
     ("WARPCHECK_COUNT", "count"),
     ("WARPCHECK_SCHEDULE", "schedule"),
     ("WARPCHECK_THREADS", "threads"),
@@ -123,6 +124,7 @@ impl Options {
         let value = value.trim();
         match key {
             "check" => self.set_checks(name, value)?,
+            "strict" => self.launch.strict = flag(name, value)?,
             "count" => self.launch.count = flag(name, value)?,
             "schedule" if value.is_empty() => self.launch.schedule = None,
             "schedule" => self.launch.schedule = Some(number(name, value, "a seed, as in 7")?),
@@ -136,6 +138,8 @@ impl Options {
                 if self.launch.budget == 0 {
                     return Err(wrong(name, value, expected));
                 }
+                // Who says how many means it, however short that is.
+                self.launch.seconds = 0;
             }
             "report" if value.is_empty() => self.report = None,
             "report" => self.report = Some(PathBuf::from(value)),
@@ -215,12 +219,12 @@ mod tests {
 
     #[test]
     fn every_key_is_taken() {
-        let options = set("check=all; count=1;schedule=9 threads=2 budget=1000 report=/x/%p.json \
+        let options = set("check=all; strict=1;count=1;schedule=9 threads=2 budget=1000 report=/x/%p.json \
              profile=h100 devices=2 summary=0 blocking=1")
         .unwrap();
-        assert!(options.launch.count && options.blocking && !options.summary);
+        assert!(options.launch.count && options.launch.strict && options.blocking && !options.summary);
         assert_eq!(options.launch.schedule, Some(9));
-        assert_eq!(options.launch.budget, 1000);
+        assert_eq!((options.launch.budget, options.launch.seconds), (1000, 0));
         assert_eq!(options.devices, 2);
         assert_eq!(options.profile.sm(), 90);
         assert_eq!(set("schedule=").unwrap().launch.schedule, None);

@@ -133,6 +133,18 @@ pub(crate) struct MemOp {
     pub(crate) strong: bool,
     pub(crate) acquire: bool,
     pub(crate) release: bool,
+    pub(crate) scope: Scope,
+    /// A `.volatile` load that is no wait: nothing leaves a loop by what it reads.
+    pub(crate) glance: bool,
+    /// Per byte of a load whether nothing reads the register that it goes to.
+    pub(crate) unread: u32,
+}
+
+/// The threads among which an access is atomic and ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Block,
+    Device,
 }
 
 impl MemOp {

@@ -39,7 +39,7 @@ fn survive(gpu: &Gpu, image: &[u8], runs: bool) -> bool {
             let kernel = module.kernel("k").filter(|k| runs && k.params.len() == 2 && k.param_bytes == 16);
             if kernel.is_some_and(|k| k.static_shared <= 48 << 10) {
                 let (x, y) = (gpu.zeros(1024), gpu.zeros(1024));
-                let options = LaunchOptions { budget: 5_000, threads: 1, ..LaunchOptions::checked() };
+                let options = LaunchOptions { budget: 5_000, seconds: 0, threads: 1, ..LaunchOptions::checked() };
                 gpu.launch(&module, "k", ([1; 3], [64, 1, 1], 0), args![x, y], &options);
                 gpu.free(x);
                 gpu.free(y);

@@ -1,7 +1,6 @@
 //! Fast path for loads without a finding: one pass over the lanes.
 //!
 //! `false` means: take the slow path, which reports. Shadow updates made so far are idempotent.
-//! remembered by then is remembered again there, to no harm.
 
 use std::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
@@ -55,10 +54,10 @@ pub(crate) fn shared_load<const BYTES: u32, const LEVEL: usize>(
     m: u32,
 ) -> bool {
     let options = cx.launch.options;
-    if cx.checker.counting.is_some() {
+    let warp = cx.warp;
+    if cx.checker.counting.is_some() || cx.checker.block.published.is_pending(warp) {
         return false;
     }
-    let warp = cx.warp;
     let block = &mut cx.checker.block;
     // Lanes that read the same word are checked once, as the last of them: adjacent lanes, and if the
     // second half of the warp reads what the first does, both halves.
@@ -122,7 +121,7 @@ pub(crate) fn shared_load<const BYTES: u32, const LEVEL: usize>(
 #[inline(always)]
 pub(crate) fn global_load<const BYTES: u64>(cx: &mut ExecContext<'_>, place: u32, host: &[u64; 32], m: u32) -> bool {
     let options = cx.launch.options;
-    if cx.checker.counting.is_some() {
+    if cx.checker.counting.is_some() || cx.checker.block.published.is_pending(cx.warp) {
         return false;
     }
     let cached = &cx.cache[place as usize];

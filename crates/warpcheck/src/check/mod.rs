@@ -1,6 +1,7 @@
 //! The checks: each observes the memory accesses of warps and may add findings.
 
 pub(crate) mod fast;
+pub(crate) mod known;
 pub(crate) mod memory;
 pub(crate) mod numbers;
 pub(crate) mod order;
@@ -42,11 +43,8 @@ pub(crate) struct BlockChecker {
     /// The last writer and reader of each word of shared memory.
     pub(crate) shadow: Vec<[shadow::Entry; 2]>,
     pub(crate) clocks: shadow::Clocks,
-    pub(crate) fences: Vec<(u32, [u32; 32])>,
-    pub(crate) acquired: Vec<order::Acquired>,
-    /// The knowledge of the threads that arrived at memory barriers, by address.
-    pub(crate) arrivals: HashMap<u64, [u32; 32]>,
-    /// The same for `barrier.arrive`.
+    pub(crate) published: order::Published,
+    /// The knowledge of the warps that have arrived by `barrier.arrive`.
     pub(crate) arrive: [[u32; 32]; 16],
     pub(crate) dependence: overlap::Dependence,
 }
@@ -66,9 +64,7 @@ impl BlockChecker {
             self.shadow.clear();
             self.shadow.resize(launch.shared_bytes.div_ceil(4) as usize, [shadow::Entry(0); 2]);
             self.clocks.start(warps);
-            self.fences.clear();
-            self.acquired.clear();
-            self.arrivals.clear();
+            self.published.start();
             self.arrive = [[0; 32]; 16];
             self.dependence.start(warps);
         }
@@ -104,7 +100,8 @@ impl Checker {
             }
             std::collections::hash_map::Entry::Occupied(mut o) => {
                 let (at, first) = o.get_mut();
-                let count = first.count + finding.count;
+                // How many blocks run out of budget depends on how many run at once.
+                let count = if finding.kind == FindingKind::Budget { 1 } else { first.count + finding.count };
                 // The finding of the lowest block stays, so that the result does not depend on timing.
                 if block < *at {
                     (*at, *first) = (block, finding);
@@ -239,6 +236,9 @@ fn observe(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, access: Access, s
 
 /// The init check: reports reads of bytes never written, and marks written bytes.
 fn written(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, access: Access) {
+    // Bytes of a load that go to registers which nothing reads.
+    let op = cx.program.mem.get(cx.program.code[cx.pc as usize].e as usize);
+    let unread = op.filter(|_| access == Access::Read).map_or(0, |op| op.unread);
     for lane in r.lanes() {
         let at = r.address[lane];
         let missing = match r.space[lane] {
@@ -251,19 +251,20 @@ fn written(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, access: Access) {
                 if access != Access::Read {
                     block.unwritten -= zeros(marks);
                 }
-                mark(marks, access)
+                mark(marks, access, unread)
             }
             StateSpace::Local => {
                 let start = (cx.warp as usize * 32 + lane) * cx.local_bytes as usize + at as usize;
-                mark(&mut cx.checker.block.local_written[start..][..bytes as usize], access)
+                mark(&mut cx.checker.block.local_written[start..][..bytes as usize], access, unread)
             }
             StateSpace::Global => {
                 // SAFETY: allocations are held by the launch.
                 let Some(a) = (unsafe { r.allocation[lane].as_ref() }) else { continue };
-                let missing = if access == Access::Write {
-                    None
-                } else {
-                    a.unwritten(at - a.base, bytes.into()).map(|o| o - (at - a.base))
+                let start = at - a.base;
+                let missing = match access {
+                    Access::Write => None,
+                    _ if unread == 0 => a.unwritten(start, bytes.into()).map(|o| o - start),
+                    _ => (0..u64::from(bytes)).find(|k| unread >> k & 1 == 0 && a.unwritten(start + k, 1).is_some()),
                 };
                 if access != Access::Read {
                     a.mark(at - a.base, bytes.into());
@@ -283,9 +284,10 @@ fn zeros(marks: &[u8]) -> usize {
     marks.iter().filter(|mark| **mark == 0).count()
 }
 
-/// The first byte that was never written; all of them are marked when this writes.
-fn mark(marks: &mut [u8], access: Access) -> Option<u64> {
-    let missing = if access == Access::Write { None } else { marks.iter().position(|m| *m == 0).map(|p| p as u64) };
+/// The first byte that was never written and is used; all of them are marked when this writes.
+fn mark(marks: &mut [u8], access: Access, unread: u32) -> Option<u64> {
+    let unwritten = |(k, mark): (usize, &u8)| (*mark == 0 && unread >> k & 1 == 0).then_some(k as u64);
+    let missing = if access == Access::Write { None } else { marks.iter().enumerate().find_map(unwritten) };
     if access != Access::Read {
         marks.fill(1);
     }

@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use super::{
     Details, add_finding,
     memory::verb,
-    shadow::{Clocks, Entry, TAGGED_CLOCKS},
+    shadow::{Clocks, Entry, PLACES, TAGGED_CLOCKS},
 };
 use crate::{
     exec::{ExecContext, memory::Resolved, thread_at},
     finding::{Access, Check, FindingKind, Location, Other, StateSpace},
+    program::Class,
 };
 
 /// The data of a conflict.
@@ -74,6 +75,14 @@ pub(super) fn words(at: u64, bytes: u32) -> impl Iterator<Item = (usize, u32)> {
 pub(crate) fn access(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, kind: Access, strong: bool, silent: u32) {
     let place = cx.launch.program.code[cx.pc as usize].e;
     let warp = cx.warp;
+    // In shared memory `volatile` orders nothing: it is taken for more only where a thread waits for another.
+    let glance = strong && cx.program.mem.get(place as usize).is_some_and(|op| op.glance);
+    if !strong && cx.checker.block.published.is_pending(warp) {
+        super::order::advance(cx);
+    }
+    if kind == Access::Write {
+        cx.checker.block.published.written(warp, r.ok);
+    }
     let clock = u64::from(cx.checker.block.clocks.now(warp));
     let floor = u64::from(cx.checker.block.clocks.floor(warp));
     let mut found: Vec<(usize, u64, Conflict)> = Vec::new();
@@ -83,7 +92,7 @@ pub(crate) fn access(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, kind: A
         match r.space[lane] {
             StateSpace::Shared => {
                 for (w, mask) in words(r.address[lane], bytes) {
-                    let me = Entry::new(clock, thread, place, strong, mask);
+                    let me = Entry::new(clock, thread, place, strong && !glance, mask);
                     if let Some(c) = shared_word(cx, w, me, kind, floor, quiet) {
                         found.push((lane, w as u64 * 4, c));
                     }
@@ -136,8 +145,25 @@ pub(crate) fn access(cx: &mut ExecContext<'_>, r: &Resolved, bytes: u32, kind: A
         }
     }
     for (lane, at, c) in found {
-        tell(cx, r, lane, at, bytes, kind, c);
+        if kind != Access::Write || c.read || c.block.is_some() || !same_store(cx, r, lane, c.other) {
+            tell(cx, r, lane, at, bytes, kind, c);
+        }
     }
+}
+
+/// Whether the other side is a lane of this very store that stores the same value to the same place.
+fn same_store(cx: &ExecContext<'_>, r: &Resolved, lane: usize, other: Entry) -> bool {
+    let inst = &cx.program.code[cx.pc as usize];
+    let its = other.thread() as usize % 32;
+    if inst.class != Class::Store || other.place() != inst.e.min(PLACES - 1) || other.thread() / 32 != cx.warp {
+        return false;
+    }
+    let place = |lane: usize| (r.ok >> lane & 1, r.space[lane], r.address[lane]);
+    let op = &cx.program.mem[inst.e as usize];
+    let keep = if op.bytes == 8 { !0 } else { (1u64 << (8 * op.bytes)) - 1 };
+    // SAFETY: slots of the lowered program.
+    place(lane) == place(its)
+        && op.regs.iter().flatten().all(|&reg| unsafe { (cx.get(reg, lane) ^ cx.get(reg, its)) & keep == 0 })
 }
 
 /// Whether an entry of global memory is of this launch and block.
@@ -242,14 +268,14 @@ fn global_conflict(cx: &ExecContext<'_>, old: Entry, me: Entry, base: u64, read:
             return Some(Conflict::new(old, None, read));
         }
         // Whose read it was is forgotten: only a block that has waited for no other is surely not behind it.
-        let lost = read && old.elsewhere() && cx.checker.block.acquired.is_empty();
+        let lost = read && old.elsewhere() && cx.checker.block.published.is_alone();
         return lost.then_some(Conflict { elsewhere: true, ..Conflict::new(old, None, true) });
     }
     if old.all_bytes() & me.bytes() == 0 || old.strong() && me.strong() {
         return None;
     }
     let block = old_tag & ((1 << BLOCKS) - 1);
-    if super::order::known(cx, block, old.thread(), (old.clock() % span) as u32) {
+    if super::order::known(cx, me.thread(), block, old.thread(), (old.clock() % span) as u32) {
         return None;
     }
     Some(Conflict::new(old, Some(block), read))
@@ -277,7 +303,7 @@ fn tell(cx: &mut ExecContext<'_>, r: &Resolved, lane: usize, at: u64, bytes: u32
     let thread = thread_at(cx.launch.block, c.other.thread());
     let class = program.code.get(pc as usize).map(|i| i.class);
     let access = match class {
-        Some(crate::program::Class::Atomic) => Access::Atomic,
+        Some(Class::Atomic) => Access::Atomic,
         _ if c.read => Access::Read,
         _ => Access::Write,
     };

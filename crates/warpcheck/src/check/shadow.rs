@@ -2,7 +2,10 @@
 //!
 //! Order within a block is kept by warp: `known[w][v]` is the clock of warp v up to which warp w has seen its accesses.
 //! A barrier joins what its warps know and moves their clocks on; `bar.warp.sync` moves one warp's clock on. An access
-//! of warp v at clock c is ordered before one of warp w when `known[w][v] > c`.
+//! of warp v at clock c is ordered before one of warp w when `known[w][v] > c`. What single threads tell each other by atomics
+//! and barriers in memory comes on top ([`super::known`]).
+
+use super::known::{Acquired, Known};
 
 /// One access, packed into a word; zero is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,8 +161,10 @@ pub(crate) struct Clocks {
     /// The same for lanes that a warp barrier of some lanes ordered.
     pairs: Vec<Option<Box<Pairs>>>,
     warps: usize,
-    /// Whether some warps have met without the others: their order is not that of the clocks alone.
+    /// Whether some threads have met without the others since the last barrier of all: their order is not that of the clocks
+    /// alone.
     partial: bool,
+    acquired: Acquired,
 }
 
 /// Clocks beyond this would not fit an entry of global memory.
@@ -169,6 +174,7 @@ impl Clocks {
     pub(crate) fn start(&mut self, warps: usize) {
         self.warps = warps;
         self.partial = false;
+        self.acquired.start(warps);
         self.known.clear();
         for w in 0..warps {
             let mut k = [0; 32];
@@ -208,10 +214,54 @@ impl Clocks {
     pub(crate) fn ordered(&self, thread: u32, other: u32, clock: u32) -> bool {
         let (w, v) = ((thread / 32) as usize, (other / 32) as usize & 31);
         if w != v {
-            return self.known[w][v] > clock;
+            return self.known[w][v] > clock || self.acquired.covers(thread, other, clock);
         }
         let (a, b) = ((thread % 32) as usize, (other % 32) as usize);
-        a == b || self.full[w] >= clock || self.pairs[w].as_ref().is_some_and(|p| p[a][b] >= clock)
+        a == b
+            || self.full[w] >= clock
+            || self.pairs[w].as_ref().is_some_and(|p| p[a][b] >= clock)
+            || self.acquired.covers(thread, other, clock)
+    }
+
+    /// What lanes of a warp know of others, and of each other.
+    pub(crate) fn of(&self, w: u32, mask: u32) -> Known {
+        let mut known = self.acquired.of(w, mask);
+        known.join_warps(&self.others(w));
+        if let Some(pairs) = &self.pairs[w as usize] {
+            for (lane, row) in pairs.iter().enumerate().filter(|(lane, _)| mask >> lane & 1 != 0) {
+                let _ = lane;
+                row.iter().enumerate().filter(|(_, c)| **c > 0).for_each(|(b, c)| known.add(w, b, c + 1));
+            }
+        }
+        known
+    }
+
+    /// The clocks below which each lane of a warp knows the accesses of all warps, its own among them.
+    pub(crate) fn others(&self, w: u32) -> [u32; 32] {
+        let mut warps = self.known[w as usize];
+        warps[w as usize] = self.full[w as usize] + 1;
+        warps
+    }
+
+    /// Lanes of a warp learn what others have published; `live` are all that it has left.
+    pub(crate) fn learn(&mut self, w: u32, mask: u32, live: u32, known: &Known) {
+        if mask & live != live {
+            if known.is_within(&self.others(w)) {
+                return;
+            }
+            self.partial = true;
+            for lane in 0..32 {
+                if mask >> lane & 1 != 0 {
+                    self.acquired.thread_learns(w * 32 + lane, known);
+                }
+            }
+            return;
+        }
+        self.join(w, &known.warps);
+        self.full[w as usize] = self.full[w as usize].max(known.warps[w as usize].saturating_sub(1));
+        self.refloor(w as usize);
+        let warps = self.others(w);
+        self.acquired.warp_learns(w, known, &warps);
     }
 
     /// `bar.warp.sync` of the lanes of a mask; `all` when no lane that lives is missing.
@@ -233,15 +283,22 @@ impl Clocks {
         }
         self.known[w][w] += 1;
         self.refloor(w);
+        let together = self.acquired.of(w as u32, mask);
+        if !together.is_empty() {
+            self.learn(w as u32, mask, if all { mask } else { !0 }, &together);
+            if all {
+                self.acquired.forget_threads(w as u32);
+            }
+        }
     }
 
     /// What others know is known to this warp too.
-    pub(crate) fn join(&mut self, w: u32, other: &[u32; 32]) {
+    fn join(&mut self, w: u32, other: &[u32; 32]) {
         let w = w as usize;
-        self.partial = true;
         for (v, (m, o)) in self.known[w].iter_mut().zip(other).enumerate() {
-            if v != w {
-                *m = (*m).max(*o);
+            if v != w && o > m {
+                *m = *o;
+                self.partial = true;
             }
         }
         self.refloor(w);
@@ -257,13 +314,13 @@ impl Clocks {
 
     /// A barrier of these warps, which also know what `joined` says; their clocks go on together.
     pub(crate) fn barrier(&mut self, members: &[usize], joined: &[u32; 32]) {
-        self.partial |= members.len() < self.warps;
-        let mut all = *joined;
+        self.partial = members.len() < self.warps;
+        let mut together = Known::of(*joined);
         for &w in members {
-            for (a, k) in all.iter_mut().zip(&self.known[w]) {
-                *a = (*a).max(*k);
-            }
+            together.join(&self.acquired.of(w as u32, !0));
+            together.join_warps(&self.known[w]);
         }
+        let mut all = together.warps;
         let next = members.iter().map(|&w| self.known[w][w]).max().unwrap_or(0) + 1;
         for &w in members {
             all[w] = next;
@@ -272,6 +329,10 @@ impl Clocks {
             self.full[w] = next - 1;
             self.known[w] = all;
             self.refloor(w);
+            self.acquired.forget(w as u32);
+            if self.partial {
+                self.acquired.warp_learns(w as u32, &together, &all);
+            }
         }
     }
 

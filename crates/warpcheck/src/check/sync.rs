@@ -52,6 +52,9 @@ pub(crate) fn barrier(
         let mut members: Vec<usize> = waiting.iter().map(|(w, _)| *w).collect();
         members.dedup();
         cx.checker.block.clocks.barrier(&members, &joined);
+        if members.len() == warps.len() {
+            cx.checker.block.published.met();
+        }
     }
     if !cx.launch.options.sync || !undisturbed(warps) {
         return;
@@ -75,11 +78,19 @@ pub(crate) fn barrier(
     let (w, p) = waiting[0];
     if counts.iter().all(Option::is_none) {
         let exited: u32 = warps.iter().map(|w| w.exited.count_ones()).sum();
-        if exited > 0 {
+        let past: u32 = warps.iter().map(|w| w.passed(program, p.pc, !0).count_ones()).sum();
+        let how = match past {
+            0 => format!("{exited} of which have exited"),
+            _ => format!("{past} of which went past it and have exited"),
+        };
+        // Threads may leave before a barrier: the others do not wait for them.
+        if past > 0 || exited > 0 && cx.launch.options.strict {
             at(cx, w, p.pc);
-            let text = format!("a barrier for all threads of the block, {exited} of which have exited");
-            report(cx, FindingKind::BarrierAfterExit, p.mask, text);
+            report(cx, FindingKind::BarrierAfterExit, p.mask, format!("a barrier for all threads of the block, {how}"));
         }
+        return;
+    }
+    if odd_count(cx, waiting.iter().copied().zip(counts.iter().copied())) {
         return;
     }
     // With a count: the same for all.
@@ -88,6 +99,16 @@ pub(crate) fn barrier(
         let text = format!("threads give barrier {id} a count that differs from that at {}", place(cx, p.pc));
         report(cx, FindingKind::BarrierMismatch, q.mask, text);
     }
+}
+
+/// Reports a barrier with a count that is no multiple of a warp.
+fn odd_count(cx: &mut ExecContext<'_>, waiting: impl IntoIterator<Item = ((usize, Parked), Option<u32>)>) -> bool {
+    let odd = |(p, count): ((usize, Parked), Option<u32>)| count.filter(|n| n % 32 != 0).map(|n| (p, n));
+    let Some(((w, p), n)) = waiting.into_iter().find_map(odd) else { return false };
+    at(cx, w, p.pc);
+    let text = format!("a barrier for {n} threads: the count has to be a multiple of 32, whole warps");
+    report(cx, FindingKind::BarrierMismatch, p.mask, text);
+    true
 }
 
 /// Findings that follow are at this instruction of this warp.
@@ -128,15 +149,25 @@ pub(crate) fn assertion(cx: &mut ExecContext<'_>, lane: u32, message: &str) {
     }
 }
 
-/// A warp has run more than the budget allows.
+/// A warp has run more than the budget allows; or all wait, and nothing happens.
 #[cold]
-pub(crate) fn budget(cx: &mut ExecContext<'_>, warp: &Warp) {
+pub(crate) fn budget(cx: &mut ExecContext<'_>, warp: &Warp, idle: bool) {
     cx.fail(Fault::LaunchTimeout);
+    let options = cx.launch.options;
     // Where it runs, or the barrier that it has come to once more.
     let running = warp.groups.first().map(|g| (g.pc, g.mask));
     if let Some((pc, mask)) = running.or_else(|| warp.parked.first().map(|p| (p.pc, p.mask))) {
         cx.pc = pc;
-        let text = format!("a warp has run {} instructions and goes on: an endless loop?", warp.spent);
+        let text = if idle {
+            "all threads that run wait for a lock, a flag or a barrier in memory, and nothing else happens: does it never come?"
+                .to_owned()
+        } else {
+            format!(
+                "a warp has run {} instructions and goes on: an endless loop? The budget is {} instructions per warp and {} s; \
+                 WARPCHECK_BUDGET sets another",
+                warp.spent, options.budget, options.seconds
+            )
+        };
         report(cx, FindingKind::Budget, mask, text);
     }
 }
@@ -157,6 +188,9 @@ pub(crate) fn stuck(cx: &mut ExecContext<'_>, warp: &Warp) {
 #[cold]
 pub(crate) fn deadlock(cx: &mut ExecContext<'_>, waiting: &[(usize, Parked, usize, Option<u32>)]) {
     let Some(&(w, p, id, count)) = waiting.first() else { return };
+    if odd_count(cx, waiting.iter().map(|&(w, p, _, count)| ((w, p), count))) {
+        return;
+    }
     at(cx, w, p.pc);
     if let Some((_, q, ..)) = waiting.iter().find(|(v, q, ..)| *v == w && q.pc != p.pc) {
         let text = format!("lanes of a warp wait here and at {}, for ever", place(cx, q.pc));

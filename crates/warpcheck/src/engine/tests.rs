@@ -205,8 +205,12 @@ fn barriers_that_not_all_reach_are_found() {
     let b = Bench::new();
     let checked = LaunchOptions::checked();
     let early = "setp.gt.u32 %p1, %r2, 20;\n@%p1 bra END;\nbar.sync 0;\nEND: ret;";
-    let o = b.run(early, &[], 1, 64, &checked);
+    let strict = LaunchOptions { strict: true, ..checked.clone() };
+    let o = b.run(early, &[], 1, 64, &strict);
     assert_eq!((o.error, kinds(&o)), (None, vec![FindingKind::BarrierAfterExit]));
+    assert_eq!(kinds(&b.run(early, &[], 1, 64, &checked)), []);
+    let past = "setp.gt.u32 %p1, %r2, 20;\n@%p1 bra END;\nbar.sync 0;\nEND: add.u32 %r2, %r2, 1;\nret;";
+    assert_eq!(kinds(&b.run(past, &[], 1, 64, &checked)), [FindingKind::BarrierAfterExit]);
     let split = "setp.gt.u32 %p1, %r2, 20;\n@%p1 bra B;\nbar.sync 0;\nbra END;\nB: bar.sync 0;\nEND: ret;";
     assert_eq!(kinds(&b.run(split, &[], 1, 32, &checked)), [FindingKind::BarrierDivergence]);
     let warps = "setp.gt.u32 %p1, %r2, 31;\n@%p1 bra B;\nbar.sync 0;\nbra END;\nB: bar.sync 0;\nEND: ret;";
@@ -217,9 +221,9 @@ fn barriers_that_not_all_reach_are_found() {
     let o = b.run(count, &[], 1, 64, &checked);
     assert_eq!((o.error, kinds(&o)), (Some(Fault::LaunchTimeout), vec![FindingKind::Deadlock]));
     let endless = "L: bra L;";
-    let o = b.run(endless, &[], 1, 64, &LaunchOptions { budget: 100_000, ..LaunchOptions::checked() });
+    let o = b.run(endless, &[], 1, 64, &LaunchOptions { budget: 100_000, seconds: 0, ..LaunchOptions::checked() });
     assert_eq!((o.error, kinds(&o)), (Some(Fault::LaunchTimeout), vec![FindingKind::Budget]));
-    let o = b.run(endless, &[], 1, 64, &LaunchOptions { budget: 100_000, ..LaunchOptions::default() });
+    let o = b.run(endless, &[], 1, 64, &LaunchOptions { budget: 100_000, seconds: 0, ..LaunchOptions::default() });
     assert_eq!((o.error, kinds(&o)), (Some(Fault::LaunchTimeout), vec![]));
 }
 
@@ -245,7 +249,13 @@ fn lanes_that_spin_for_each_other_make_progress() {
     let body = "SPIN: atom.global.cas.b32 %r5, [%rd1], 0, 1;\nsetp.ne.u32 %p1, %r5, 0;\n@%p1 bra SPIN;\n\
                 ld.volatile.global.u32 %r6, [%rd2];\nadd.u32 %r6, %r6, 1;\nst.volatile.global.u32 [%rd2], %r6;\nmembar.gl;\n\
                 atom.global.exch.b32 %r5, [%rd1], 0;\nret;";
-    let o = b.run(body, &[lock, counter], 3, 64, &LaunchOptions { budget: 1 << 26, ..LaunchOptions::default() });
+    let o = b.run(
+        body,
+        &[lock, counter],
+        3,
+        64,
+        &LaunchOptions { budget: 1 << 26, seconds: 0, ..LaunchOptions::default() },
+    );
     assert_eq!(o.error, None);
     assert_eq!(b.words(counter, 1), [192]);
 }

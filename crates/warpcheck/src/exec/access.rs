@@ -100,6 +100,7 @@ unsafe fn store_global<T: Copy, const BYTES: u64>(cx: &mut ExecContext<'_>, i: &
             }
             return store(cx, i, m);
         };
+        cx.moved = true;
         let d = cx.slot::<T>(i.d);
         if m == !0 && consecutive(BYTES, |l| host[l]) {
             (host[0] as *mut [T; 32]).write_unaligned(d.cast::<[T; 32]>().read());
@@ -200,6 +201,7 @@ unsafe fn store_shared<T: Copy, const BYTES: u32>(cx: &mut ExecContext<'_>, i: &
         if !fast_shared::<BYTES>(cx, i, m, &mut at) {
             return store(cx, i, m);
         }
+        cx.moved = true;
         let d = cx.slot::<T>(i.d);
         for l in lanes(m) {
             cx.shared.add(at[l] as usize).cast::<T>().write(d.add(l).read());
@@ -265,6 +267,7 @@ unsafe fn store_four(cx: &mut ExecContext<'_>, i: &Inst, m: u32, shared: bool) {
             };
             host
         };
+        cx.moved = true;
         let regs: [*mut u32; 4] = std::array::from_fn(|k| cx.slot::<u32>(op.regs[k].unwrap_or_default().slot));
         for l in lanes(m) {
             let v: [u32; 4] = std::array::from_fn(|k| regs[k].add(l).read());

@@ -19,7 +19,8 @@ pub(crate) unsafe fn atomic(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     unsafe {
         let r = resolve(cx, op, m, op.bytes, Access::Atomic);
         cx.strong_access(&r);
-        check::order::release(cx, &r, op.release);
+        cx.look(r.address[m.trailing_zeros() as usize]);
+        check::order::release(cx, &r, op);
         if cx.instrumented {
             check::access(cx, &r, op.bytes, Access::Atomic, true);
         }
@@ -70,6 +71,7 @@ pub(crate) unsafe fn atomic(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
                     }
                 }
             };
+            cx.moved |= f(old) != old;
             if let Place::Reg(d) = scalar.d {
                 cx.put(d, lane, old);
             }

@@ -1,7 +1,7 @@
 //! A block: its warps, their registers and memories, and its barriers.
 
 use super::{
-    Event, ExecContext,
+    ExecContext,
     schedule::mix,
     warp::{Group, Status, Wait, Warp},
 };
@@ -154,8 +154,11 @@ impl Block {
                 std::mem::swap(&mut self.warps[w].copies, &mut cx.copies);
                 std::mem::swap(&mut self.warps[w].committed, &mut cx.committed);
                 std::mem::swap(&mut self.warps[w].stacks, &mut cx.stacks);
+                (cx.looks, cx.moved, cx.looked_at) = (0, false, self.warps[w].looked_at);
+                let before = self.warps[w].spent;
                 // SAFETY: `enter` has just pointed `cx` at this warp.
                 let status = unsafe { self.warps[w].run(cx, SLICE) };
+                self.warps[w].looked_at = cx.looked_at;
                 std::mem::swap(&mut self.warps[w].copies, &mut cx.copies);
                 std::mem::swap(&mut self.warps[w].committed, &mut cx.committed);
                 std::mem::swap(&mut self.warps[w].stacks, &mut cx.stacks);
@@ -164,12 +167,12 @@ impl Block {
                     // An endless loop may contain a barrier: check the budget here too.
                     Status::Yield | Status::Barrier => {
                         runnable |= status == Status::Yield;
-                        if self.warps[w].spent > cx.launch.options.budget {
-                            sync::budget(cx, &self.warps[w]);
-                            if cx.event == Event::Stop {
-                                cx.event = Event::None;
-                                return End::Stop;
-                            }
+                        let waits = status == Status::Yield && cx.looks > 0 && !cx.moved;
+                        let idle = cx.launch.wait(waits, self.warps[w].spent - before);
+                        if (idle || self.warps[w].spent > cx.launch.options.budget) && cx.launch.is_late() {
+                            sync::budget(cx, &self.warps[w], idle);
+                            // No other block starts: it would take as long.
+                            cx.launch.scheduler.close();
                             return self.give_up(cx);
                         }
                     }
@@ -178,7 +181,9 @@ impl Block {
                         cx.fail(Fault::LaunchTimeout);
                         return self.give_up(cx);
                     }
-                    Status::Done => {}
+                    Status::Done => {
+                        cx.launch.wait(false, 0);
+                    }
                 }
                 // Named barriers open as soon as their count is reached: other warps may wait for these.
             }
@@ -298,6 +303,7 @@ impl Block {
         for (w, p) in waiting {
             let warp = &mut self.warps[w];
             warp.parked.retain(|o| *o != p);
+            warp.ends.met(p.mask, p.pc);
             warp.groups.push(Group { pc: p.pc + 1, mask: p.mask });
         }
         true

@@ -33,6 +33,7 @@ pub(crate) unsafe fn start(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
         for lane in lanes(ignored & m) {
             counts[lane] = 0;
         }
+        cx.moved = true;
         let target = resolve(cx, to, m, to.bytes, Access::Write);
         // A source of zero bytes may be anywhere.
         let reading = lanes(m).filter(|&l| counts[l] > 0).fold(0, |s, l| s | 1 << l);
@@ -189,6 +190,8 @@ pub(crate) unsafe fn mbarrier_arrive(cx: &mut ExecContext<'_>, i: &Inst, m: u32)
         if cx.instrumented {
             check::access(cx, &r, 8, Access::Atomic, true);
         }
+        cx.moved = true;
+        let mut flipped = false;
         for lane in r.lanes() {
             let n = *cx.slot::<u32>(i.a).add(lane);
             let change = |s: u64| {
@@ -207,11 +210,12 @@ pub(crate) unsafe fn mbarrier_arrive(cx: &mut ExecContext<'_>, i: &Inst, m: u32)
             };
             let cell = AtomicU64::from_ptr(r.host[lane].cast());
             let old = cell.fetch_update(SeqCst, SeqCst, change).unwrap_or(0);
+            flipped |= state::phase(old) != state::phase(cell.load(SeqCst));
             if i.d != u16::MAX {
                 cx.slot::<u64>(i.d).add(lane).write(old);
             }
         }
-        check::order::arrived(cx, &r);
+        check::order::arrived(cx, &r, flipped);
     }
 }
 
@@ -222,6 +226,8 @@ pub(crate) unsafe fn arrive_on(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     // SAFETY: as for `mbarrier_init`.
     unsafe {
         let r = resolve(cx, op, m, 8, Access::Atomic);
+        cx.moved = true;
+        let mut flipped = false;
         for lane in r.lanes() {
             // Without `.noinc` the pending count is raised first, so that the arrival leaves it as it was.
             if i.a != 0 {
@@ -229,10 +235,12 @@ pub(crate) unsafe fn arrive_on(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
                     let pending = state::pending(s).saturating_sub(1);
                     Some(state::settle(state::pack(state::phase(s), state::bytes(s), pending, state::expected(s))))
                 };
-                let _ = AtomicU64::from_ptr(r.host[lane].cast()).fetch_update(SeqCst, SeqCst, change);
+                let cell = AtomicU64::from_ptr(r.host[lane].cast());
+                let old = cell.fetch_update(SeqCst, SeqCst, change).unwrap_or(0);
+                flipped |= state::phase(old) != state::phase(cell.load(SeqCst));
             }
         }
-        check::order::arrived(cx, &r);
+        check::order::arrived(cx, &r, flipped);
     }
 }
 
@@ -256,6 +264,8 @@ pub(crate) unsafe fn mbarrier_wait(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
             done |= u32::from(state::phase(now) != phase) << lane;
         }
         cx.set_pred(i.d, m, done);
+        cx.look(r.address[m.trailing_zeros() as usize]);
+        cx.moved |= done != 0;
         let there = Resolved { ok: r.ok & done, ..r };
         check::order::waited(cx, &there);
         if done & m != m {

@@ -69,6 +69,8 @@ pub(crate) fn run(space: &Space, launch: &Launch<'_>, options: &LaunchOptions, a
         races: options.race.then(Order::new),
         overlap: options.race.then(|| Overlap::after(number, after)).flatten(),
         stores: Default::default(),
+        started: std::time::Instant::now(),
+        idle: Default::default(),
     };
     if options.race {
         if state.overlap.is_some() {
@@ -169,6 +171,9 @@ fn run_worker(launch: &LaunchState<'_>) -> WorkerResult {
         instrumented: options.init || options.race || options.count,
         checker: Box::new(Checker::new(launch)),
         strong: 0,
+        looks: 0,
+        moved: false,
+        looked_at: 0,
         clock: 0,
         printed: String::new(),
         copies: Vec::new(),

@@ -235,6 +235,7 @@ pub(crate) unsafe fn load(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
         let r = resolve(cx, op, m, op.total(), Access::Read);
         if op.strong {
             cx.strong_access(&r);
+            cx.look(r.address[m.trailing_zeros() as usize]);
         }
         if cx.instrumented {
             check::access(cx, &r, op.total(), Access::Read, op.strong);
@@ -262,11 +263,12 @@ pub(crate) unsafe fn store(cx: &mut ExecContext<'_>, i: &Inst, m: u32) {
     // SAFETY: as for `load`.
     unsafe {
         let r = resolve(cx, op, m, op.total(), Access::Write);
+        cx.moved = true;
         if op.strong {
             cx.strong_access(&r);
         }
         if op.strong {
-            check::order::release(cx, &r, op.release);
+            check::order::release(cx, &r, op);
         }
         let global = cx.launch.options.race && r.lanes().any(|l| r.space[l] == StateSpace::Global);
         let _alone = global.then(|| cx.launch.stores.lock().unwrap_or_else(std::sync::PoisonError::into_inner));

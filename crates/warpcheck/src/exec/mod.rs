@@ -6,6 +6,7 @@ pub(crate) mod block;
 pub(crate) mod call;
 pub(crate) mod collective;
 pub(crate) mod copy;
+pub(crate) mod ends;
 pub(crate) mod float;
 pub(crate) mod grid;
 pub(crate) mod integer;
@@ -65,6 +66,9 @@ impl AllocCache {
         AllocCache { base: 0, size: 0, host: std::ptr::null_mut(), writable: false, allocation: None };
 }
 
+/// Instructions of warps that all wait, after which what they wait for will not come.
+const MOST_IDLE: u64 = 1 << 23;
+
 /// The state that all blocks of a launch share (not GPU shared memory).
 pub(crate) struct LaunchState<'a> {
     pub(crate) kernel: &'a Kernel,
@@ -89,6 +93,26 @@ pub(crate) struct LaunchState<'a> {
     /// Held while a store is checked and performed, with the race check: whether it changes anything depends on
     /// the old contents, which a block on another host thread must not change in between.
     pub(crate) stores: std::sync::Mutex<()>,
+    pub(crate) started: std::time::Instant,
+    /// Instructions of warps that have done nothing but look at one place since anything else happened.
+    pub(crate) idle: std::sync::atomic::AtomicU64,
+}
+
+impl LaunchState<'_> {
+    /// Counts the instructions of a slice that only waited; whether the whole launch has done nothing else for too long.
+    pub(crate) fn wait(&self, waits: bool, instructions: u64) -> bool {
+        use std::sync::atomic::Ordering::Relaxed;
+        if !waits {
+            self.idle.store(0, Relaxed);
+            return false;
+        }
+        self.idle.fetch_add(instructions, Relaxed) > MOST_IDLE.min(self.options.budget)
+    }
+
+    /// Whether the launch has taken so long that it may be aborted.
+    pub(crate) fn is_late(&self) -> bool {
+        self.started.elapsed().as_secs() >= self.options.seconds
+    }
 }
 
 /// The state of a host thread that runs blocks, as handlers see it. Pointers are those of the current block and warp.
@@ -119,6 +143,10 @@ pub(crate) struct ExecContext<'a> {
     pub(crate) checker: Box<Checker>,
     /// Atomics and strong accesses to global memory in this slice.
     pub(crate) strong: u32,
+    /// Of this slice of a warp: looks at the place that it looked at last, and whether it did anything else to memory.
+    pub(crate) looks: u32,
+    pub(crate) moved: bool,
+    pub(crate) looked_at: u64,
     pub(crate) clock: u64,
     pub(crate) printed: String,
     pub(crate) copies: Vec<crate::exec::memory::PendingCopy>,
@@ -132,6 +160,13 @@ impl ExecContext<'_> {
     /// The thread of a lane of the running warp, as `threadIdx`.
     pub(crate) fn thread(&self, lane: u32) -> [u32; 3] {
         thread_at(self.launch.block, self.warp * 32 + lane)
+    }
+
+    /// The warp reads what another thread may write, and not for the first time if the place is the last one.
+    pub(crate) fn look(&mut self, address: u64) {
+        self.looks += 1;
+        self.moved |= self.looked_at != address;
+        self.looked_at = address;
     }
 
     /// Records a fault; the one of highest priority stays, so that the result does not depend on timing.

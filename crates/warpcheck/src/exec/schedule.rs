@@ -47,6 +47,8 @@ pub(crate) struct Scheduler {
     /// Slices that have ended, in order.
     ended: AtomicU64,
     stop: AtomicBool,
+    /// What runs ends, and nothing else starts.
+    closed: AtomicBool,
     changed: Condvar,
 }
 
@@ -83,6 +85,7 @@ impl Scheduler {
             state: Mutex::new(State::default()),
             ended: AtomicU64::new(0),
             stop: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             changed: Condvar::new(),
         }
     }
@@ -100,7 +103,7 @@ impl Scheduler {
     pub(crate) fn take(&self) -> Option<Task> {
         let mut state = self.lock();
         loop {
-            if self.stopped() {
+            if self.stopped() || self.closed.load(Ordering::Acquire) {
                 return None;
             }
             let room = state.suspended.len() + state.running < self.resident;
@@ -152,6 +155,13 @@ impl Scheduler {
         while self.ended.load(Ordering::Acquire) < sequence && !self.stopped() {
             state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
         }
+    }
+
+    /// No block starts or goes on after this.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        let _state = self.lock();
+        self.changed.notify_all();
     }
 
     /// Ends the launch.

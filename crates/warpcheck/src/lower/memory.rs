@@ -1,11 +1,11 @@
 //! Loads, stores, atomics, asynchronous copies, barriers in memory.
 
-use super::{Base, Class, Home, Inst, Kind, Lowering, MemOp, Now, Opnd, Place, Reg, Result, Ty};
+use super::{Base, Class, Home, Inst, Kind, Lowering, MemOp, Now, Opnd, Place, Reg, Result, Ty, polls};
 use crate::{
     arith::{float, half},
     exec::{access, atomic, copy, memory as mem, special},
     finding::StateSpace,
-    program::Levels,
+    program::{Levels, Scope},
 };
 
 /// The state space of an instruction.
@@ -79,6 +79,9 @@ impl<'a> Lowering<'a, '_> {
             strong,
             acquire: now.has("acquire") || now.has("acq_rel"),
             release: now.has("release") || now.has("acq_rel"),
+            scope: if now.has("cta") { Scope::Block } else { Scope::Device },
+            glance: false,
+            unread: 0,
         })
     }
 
@@ -112,7 +115,11 @@ impl<'a> Lowering<'a, '_> {
         let space = space(now);
         let list = self.vector(now, 0)?;
         let mut op = self.mem_operand(now, 1, space, ty)?;
-        for o in list {
+        op.glance = now.has("volatile") && !polls::is_wait(&now.f.body, now.flat);
+        for (k, o) in list.into_iter().enumerate() {
+            if !matches!(o, Opnd::Reg(r) if now.f.used[*r as usize]) {
+                op.unread |= ((1 << op.bytes) - 1) << (k as u32 * op.bytes);
+            }
             op.regs.push(match o {
                 Opnd::Reg(r) => Some(self.reg(now, *r)),
                 Opnd::Sink => None,

@@ -13,6 +13,7 @@ mod integer;
 pub(crate) mod load;
 mod memory;
 mod now;
+mod polls;
 mod tensor;
 mod warp;
 
@@ -439,6 +440,14 @@ impl<'a, 'u> Lowering<'a, 'u> {
     pub(crate) fn finish(mut self) -> Program {
         self.out.slots = self.next_slot.max(1);
         self.out.preds = self.next_pred + 1;
+        let code = &mut self.out.code;
+        let exit = |i: Option<&Inst>| i.is_some_and(|i| i.kind == Kind::Exit);
+        for k in 0..code.len() {
+            if code[k].kind == Kind::Branch {
+                // Whether it leads to an exit, taken or not.
+                code[k].a = u16::from(exit(code.get(code[k].e as usize))) | u16::from(exit(code.get(k + 1))) << 1;
+            }
+        }
         self.out
     }
 

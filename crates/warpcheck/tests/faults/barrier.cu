@@ -122,6 +122,14 @@ kernel k(int* y, int n) {
     asm volatile("bar.sync 2, %0;" :: "r"(«96¦64») : "memory"); // FAULT
 }
 
+// == a count that is no multiple of a warp
+kernel k(int* y, int n) {
+    int t = threadIdx.x;
+    if (t < «40¦32»)
+        asm volatile("bar.sync 1, %0;" :: "r"(«40¦32») : "memory"); // FAULT
+    y[t] = n;
+}
+
 // == two names
 kernel k(int* y, int n) {
     int t = threadIdx.x;

@@ -13,6 +13,7 @@ mod support;
 mod barrier;
 mod bounds;
 mod bounds_shared;
+mod idioms;
 mod init;
 mod lifetime;
 mod misaligned;
@@ -57,17 +58,23 @@ pub struct Case {
     shared: (u32, u32),
     args: &'static [A],
     target: u32,
+    strict: bool,
 }
 
 /// A case: its name, what must be found, blocks and threads per block, arguments. Its source has that name in the `.cu` file.
 pub fn case(name: &'static str, kinds: &'static [FindingKind], (grid, block): (u32, u32), args: &'static [A]) -> Case {
-    Case { name, kinds, grid, block: [block, 1, 1], shared: (0, 0), args, target: 80 }
+    Case { name, kinds, grid, block: [block, 1, 1], shared: (0, 0), args, target: 80, strict: false }
 }
 
 impl Case {
     /// For devices of compute capability 9.0.
     pub fn hopper(self) -> Case {
         Case { target: 90, ..self }
+    }
+
+    /// Found only if that is asked for: CUDA allows it.
+    pub fn strict(self) -> Case {
+        Case { strict: true, ..self }
     }
 
     /// With a block in two dimensions.
@@ -85,6 +92,12 @@ impl Case {
 fn source_of<'s>(sources: &'s str, name: &str) -> &'s str {
     let mut parts = sources.split("// == ").skip(1).filter_map(|part| part.split_once('\n'));
     parts.find(|(heading, _)| *heading == name).unwrap_or_else(|| panic!("no source for {name}")).1
+}
+
+/// What comes before the first case and is part of all, on lines that do not count.
+fn prelude(sources: &str) -> String {
+    let before = sources.split("// == ").next().unwrap_or_default();
+    if before.contains("#define") { format!("{before}\n#line 1\n") } else { String::new() }
 }
 
 /// One alternative of a source.
@@ -212,9 +225,16 @@ pub fn check(sources: &str, cases: &[Case]) {
     for case in cases {
         let source = source_of(sources, case.name);
         let (bad, good) = (choose(source, true), choose(source, false));
-        let options =
-            |(schedule, threads)| LaunchOptions { schedule, threads, budget: 300_000, ..LaunchOptions::checked() };
-        let ptx = compile(&bad, case.target, &[]);
+        let strict = case.strict;
+        let options = |(schedule, threads)| LaunchOptions {
+            schedule,
+            threads,
+            strict,
+            budget: 300_000,
+            seconds: 0,
+            ..LaunchOptions::checked()
+        };
+        let ptx = compile(&(prelude(sources) + &bad), case.target, &[]);
         for way in ways {
             let judged = run(case, &ptx, true, &options(way)).and_then(|outcome| judge(case, &bad, &outcome));
             if let Err(fault) = judged {
@@ -222,8 +242,17 @@ pub fn check(sources: &str, cases: &[Case]) {
                 break;
             }
         }
+        if strict {
+            let options = LaunchOptions { strict: false, ..options((None, 1)) };
+            match run(case, &ptx, true, &options)
+                .map(|outcome| outcome.findings.into_iter().map(|f| f.message).collect())
+            {
+                Ok(found) if Vec::<String>::is_empty(&found) => {}
+                found => failures.push(format!("{}, not strict: {found:?}", case.name)),
+            }
+        }
         // Unchecked, the launch may fail or not; it must end and report nothing.
-        let unchecked = LaunchOptions { budget: 300_000, ..LaunchOptions::default() };
+        let unchecked = LaunchOptions { budget: 300_000, seconds: 0, ..LaunchOptions::default() };
         match run(case, &ptx, true, &unchecked) {
             Ok(outcome) if !outcome.findings.is_empty() && outcome.error.is_none() => {
                 failures.push(format!("{} unchecked: {:?}", case.name, outcome.findings[0].message));
@@ -231,7 +260,7 @@ pub fn check(sources: &str, cases: &[Case]) {
             Ok(_) => {}
             Err(fault) => failures.push(format!("{} unchecked: {fault}", case.name)),
         }
-        let ptx = compile(&good, case.target, &[]);
+        let ptx = compile(&(prelude(sources) + &good), case.target, &[]);
         for way in ways {
             match run(case, &ptx, false, &options(way)) {
                 Ok(outcome) if outcome.findings.is_empty() && outcome.error.is_none() => {}

@@ -18,6 +18,9 @@ pub struct Run {
     /// Checks: mem, init, race, sync, or all or none [default: WARPCHECK_CHECK, else all]
     #[arg(long, value_name = "LIST")]
     check: Option<String>,
+    /// Report also barriers and member masks of threads that have exited
+    #[arg(long)]
+    strict: bool,
     /// Count what kernels do, 1 or 0 [default: WARPCHECK_COUNT, else 1]
     #[arg(long, value_name = "0|1")]
     count: Option<String>,
@@ -33,7 +36,7 @@ pub struct Run {
     /// Host threads for kernels, 0 for all cores
     #[arg(long, value_name = "N")]
     threads: Option<String>,
-    /// Instructions per warp after which a launch is aborted
+    /// Instructions per warp after which a launch is aborted [default: 2^25, and 5 s]
     #[arg(long, value_name = "N")]
     budget: Option<String>,
     /// Write the report of all processes here as JSON [default: WARPCHECK_REPORT]
@@ -88,6 +91,9 @@ impl Run {
         ];
         let mut environment = Vec::new();
         let mut options = Options::from_environment()?;
+        if self.strict {
+            environment.push(("WARPCHECK_STRICT", "1".to_owned()));
+        }
         for (variable, key, value, default) in given {
             let default = default.filter(|_| std::env::var_os(variable).is_none());
             if let Some(value) = value.as_deref().or(default) {
