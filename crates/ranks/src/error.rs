@@ -63,8 +63,8 @@ pub enum Error {
         /// Processes that the library sees.
         found: usize,
     },
-    /// There is no engine for a launcher.
-    #[error("{launcher} started this process, which needs NCCL and GPUs")]
+    /// Nothing tells how to reach the other ranks.
+    #[error("{launcher} started this process, but nothing says where the others are")]
     NoEngine {
         /// The launcher.
         launcher: String,

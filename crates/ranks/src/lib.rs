@@ -29,11 +29,12 @@ mod messages;
 pub mod mpi;
 mod single;
 pub mod tcp;
+mod timeout;
 
 pub use cores::cores;
 pub use error::{Error, Result};
 pub use launcher::Launcher;
-pub use local::{Local, local};
+pub use local::{Local, local, on_all};
 #[cfg(unix)]
 pub use mpi::Mpi;
 pub use single::Single;
@@ -86,14 +87,18 @@ pub trait Ranks: Send + Sync + Debug {
     /// A rank ended or did not answer.
     fn barrier(&self) -> Result<()>;
 
-    /// How long a call may wait for other ranks without a sign of life, where the engine can tell.
-    fn set_timeout(&self, timeout: Duration) {
-        let _ = timeout;
-    }
+    /// Sets how long a call may wait for another rank without a sign of life; [`TIMEOUT`] until then.
+    fn set_timeout(&self, timeout: Duration);
+
+    /// How long a call may wait.
+    fn timeout(&self) -> Duration;
 
     /// Ends all ranks; this process with exit code `code`.
     fn abort(&self, code: i32) -> !;
 }
+
+/// How long ranks wait for each other if nothing else is said: they may be starting, downloading or compiling.
+pub const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The name of this machine; empty where it has none.
 pub fn host() -> String {

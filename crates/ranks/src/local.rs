@@ -1,13 +1,16 @@
 //! Ranks that are threads of one process, for tests of what runs on ranks.
 
 use std::fmt;
-use std::process;
+use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use crate::error::{Error, Result};
-use crate::messages::{Messages, take};
-use crate::{Ranks, expect_rank};
+use crate::expect_rank;
+use crate::messages::{Messages, late, take};
+use crate::tcp::Place;
+use crate::timeout::Timeout;
 
 /// What one rank sends to another: the name of its call, so that different calls do not go unnoticed, and the bytes.
 type Message = (&'static str, Vec<u8>);
@@ -18,6 +21,7 @@ pub struct Local {
     to: Vec<Sender<Message>>,
     /// Held by one thread at a time: the calls of a rank have an order.
     from: Mutex<Vec<Receiver<Message>>>,
+    timeout: Timeout,
 }
 
 /// `size` ranks for as many threads of this process; a channel leads from each to each. Messages do not wait for their
@@ -31,7 +35,20 @@ pub fn local(size: usize) -> Vec<Local> {
         from.push(receivers);
     }
     let ranks = to.into_iter().zip(from).enumerate();
-    ranks.map(|(rank, (to, from))| Local { rank, to, from: Mutex::new(from) }).collect()
+    ranks.map(|(rank, (to, from))| Local { rank, to, from: Mutex::new(from), timeout: Timeout::default() }).collect()
+}
+
+/// Runs `body` on `size` ranks, threads of this process; its results in their order.
+///
+/// # Panics
+/// If `body` does.
+pub fn on_all<T: Send>(size: usize, body: impl Fn(Local) -> T + Sync) -> Vec<T> {
+    thread::scope(|scope| {
+        let body = &body;
+        let threads: Vec<_> = local(size).into_iter().map(|ranks| scope.spawn(move || body(ranks))).collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, T>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        threads.into_iter().map(join).collect()
+    })
 }
 
 impl fmt::Debug for Local {
@@ -41,11 +58,14 @@ impl fmt::Debug for Local {
 }
 
 impl Messages for Local {
-    fn own(&self) -> usize {
-        self.rank
+    const NAME: &'static str = "threads of one process";
+
+    fn place(&self) -> Place {
+        let (rank, size) = (self.rank, self.to.len());
+        Place { rank, size, local_rank: rank, local_size: size }
     }
-    fn count(&self) -> usize {
-        self.to.len()
+    fn longest(&self) -> &Timeout {
+        &self.timeout
     }
 
     fn call(&self, call: &'static str, sends: &[(usize, &[u8])], receives: &mut [(usize, &mut [u8])]) -> Result<()> {
@@ -54,47 +74,13 @@ impl Messages for Local {
             expect_rank(call, peer, self.to.len())?;
             self.to[peer].send((call, bytes.to_vec())).map_err(|_| Error::Ended { call, peer })?;
         }
+        let timeout = self.timeout.get();
         for (peer, to) in receives {
             let peer = *peer;
             expect_rank(call, peer, self.to.len())?;
-            let (sent, bytes) = from[peer].recv().map_err(|_| Error::Ended { call, peer })?;
+            let (sent, bytes) = from[peer].recv_timeout(timeout).map_err(|error| late(error, call, peer, timeout))?;
             take(call, peer, (sent, &bytes), to)?;
         }
         Ok(())
-    }
-}
-
-impl Ranks for Local {
-    fn rank(&self) -> usize {
-        self.rank
-    }
-    fn size(&self) -> usize {
-        self.to.len()
-    }
-    fn local_rank(&self) -> usize {
-        self.rank
-    }
-    fn local_size(&self) -> usize {
-        self.to.len()
-    }
-    fn name(&self) -> String {
-        "threads of one process".into()
-    }
-
-    fn all_gather(&self, own: &[u8], all: &mut [u8]) -> Result<()> {
-        self.gather_all(own, all)
-    }
-    fn exchange(&self, sends: &[(usize, &[u8])], receives: &mut [(usize, &mut [u8])]) -> Result<()> {
-        self.call("exchange", sends, receives)
-    }
-    fn broadcast(&self, from: usize, bytes: &mut [u8]) -> Result<()> {
-        self.send_to_all(from, bytes)
-    }
-    fn barrier(&self) -> Result<()> {
-        self.meet("barrier")
-    }
-
-    fn abort(&self, code: i32) -> ! {
-        process::exit(code)
     }
 }

@@ -7,13 +7,13 @@
 use std::ffi::c_int;
 use std::fmt;
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::launcher::{Kind, Launcher};
-use crate::{Ranks, expect_len, expect_rank};
+use crate::launcher::Launcher;
+use crate::timeout::Timeout;
+use crate::{Ranks, TIMEOUT, expect_len, expect_rank};
 
 mod abi;
 mod search;
@@ -26,8 +26,6 @@ use watch::Watch;
 
 /// Most bytes of a message: an `int` counts them, and one that arrives shows that its sender lives.
 const PIECE: usize = 8 << 20;
-/// How long `MPI_Init_thread` may take: the launcher may still be starting processes elsewhere.
-const START: Duration = Duration::from_secs(600);
 /// How long a wait keeps its core: the library moves the bytes of long messages while it is asked.
 const SPIN: Duration = Duration::from_millis(5);
 /// Then it asks as often.
@@ -54,8 +52,7 @@ pub struct Mpi {
     size: usize,
     local_rank: usize,
     local_size: usize,
-    /// Milliseconds.
-    timeout: AtomicU64,
+    timeout: Timeout,
     on_failure: OnFailure,
     watch: Watch,
     /// Held during a call: the library takes one at a time.
@@ -73,11 +70,8 @@ impl Mpi {
     /// which it does when that returns.
     ///
     /// # Errors
-    /// [`Error::NoMpi`], [`Error::OtherLauncher`], [`Error::NoEngine`] with torchrun; [`Error::Mpi`] if it does not start.
+    /// [`Error::NoMpi`], [`Error::OtherLauncher`]; [`Error::Mpi`] if it does not start.
     pub fn start(launcher: &Launcher, on_failure: OnFailure) -> Result<Self> {
-        if launcher.kind == Kind::Torchrun {
-            return Err(Error::NoEngine { launcher: launcher.kind.to_string() });
-        }
         let (path, library) = search::find(launcher.kind)?;
         let name = format!("{} ({})", library.version, path.file_name().unwrap_or(path.as_os_str()).to_string_lossy());
         let failed = |call: &str, message: String| Error::Mpi { library: name.clone(), call: call.into(), message };
@@ -86,7 +80,7 @@ impl Mpi {
         let mut level = 0;
         let serialized = library.serialized;
         // SAFETY: no arguments are passed, which MPI allows; the level is written.
-        let status = watch.call("MPI_Init_thread", START, || unsafe {
+        let status = watch.call("MPI_Init_thread", TIMEOUT, || unsafe {
             (library.init_thread)(ptr::null_mut(), ptr::null_mut(), serialized, &mut level)
         });
         if status != 0 {
@@ -114,7 +108,7 @@ impl Mpi {
             ));
         }
         let (local_rank, local_size) = (launcher.local_rank.unwrap_or(0), launcher.local_size.unwrap_or(1));
-        let (timeout, pending) = (AtomicU64::new(START.as_millis() as u64), Mutex::default());
+        let (timeout, pending) = (Timeout::default(), Mutex::default());
         let mut mpi =
             Self { library, name, rank, size: found, local_rank, local_size, timeout, on_failure, watch, pending };
         if launcher.local_rank.is_none() || launcher.local_size.is_none() {
@@ -134,16 +128,13 @@ impl Mpi {
         Ok((same(0..self.rank), same(0..self.size)))
     }
 
-    /// Ends MPI, when all ranks are done; the launcher takes processes that leave it out for crashed ones. No call may follow.
-    /// The other ranks may take `most`.
+    /// Ends MPI, when all ranks have met; the launcher takes processes that leave it out for crashed ones. No call may follow.
     ///
     /// # Errors
     /// [`Error::Mpi`].
-    pub fn finish(&self, most: Duration) -> Result<()> {
-        self.set_timeout(most);
-        self.barrier()?;
+    pub fn finish(&self) -> Result<()> {
         // SAFETY: no message is under way, and no call follows.
-        match self.watch.call("MPI_Finalize", START, || unsafe { (self.library.finalize)() }) {
+        match self.watch.call("MPI_Finalize", TIMEOUT, || unsafe { (self.library.finalize)() }) {
             0 => Ok(()),
             status => Err(self.error("MPI_Finalize", status)),
         }
@@ -157,10 +148,6 @@ impl Mpi {
     fn fail(&self, error: &Error) -> ! {
         (self.on_failure)(error);
         self.abort(1)
-    }
-
-    fn timeout(&self) -> Duration {
-        Duration::from_millis(self.timeout.load(Ordering::Relaxed))
     }
 
     /// All messages of a call; returns when they are done. `tag` tells calls apart.
@@ -335,7 +322,10 @@ impl Ranks for Mpi {
     }
 
     fn set_timeout(&self, timeout: Duration) {
-        self.timeout.store(timeout.as_millis() as u64, Ordering::Relaxed);
+        self.timeout.set(timeout);
+    }
+    fn timeout(&self) -> Duration {
+        self.timeout.get()
     }
 
     fn abort(&self, code: i32) -> ! {

@@ -1,9 +1,10 @@
 //! One rank.
 
 use std::process;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::{Ranks, expect_len, expect_rank};
+use crate::{Ranks, TIMEOUT, expect_len, expect_rank};
 
 /// The only rank of its job.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,6 +53,11 @@ impl Ranks for Single {
 
     fn barrier(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn set_timeout(&self, _: Duration) {}
+    fn timeout(&self) -> Duration {
+        TIMEOUT
     }
 
     fn abort(&self, code: i32) -> ! {

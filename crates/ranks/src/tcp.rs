@@ -7,16 +7,15 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::process;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Ranks;
 use crate::error::{Error, Result};
 use crate::expect_rank;
-use crate::messages::{Messages, take};
+use crate::messages::{Messages, late, take};
+use crate::timeout::Timeout;
 
 /// What calls are, by the byte that stands for them in a message's head.
 const CALLS: [&str; 4] = ["all_gather", "exchange", "broadcast", "barrier"];
@@ -30,9 +29,8 @@ type Message = (u8, Vec<u8>);
 
 /// A rank of a job whose processes are connected by TCP.
 pub struct Tcp {
-    rank: usize,
-    local: (usize, usize),
-    timeout: Duration,
+    place: Place,
+    timeout: Timeout,
     /// To each other rank; the own place is empty.
     to: Vec<Option<Mutex<TcpStream>>>,
     /// The same connections, to end them.
@@ -44,7 +42,7 @@ pub struct Tcp {
 
 impl fmt::Debug for Tcp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tcp").field("rank", &self.rank).field("size", &self.to.len()).finish()
+        f.debug_struct("Tcp").field("place", &self.place).finish()
     }
 }
 
@@ -74,7 +72,7 @@ impl Tcp {
     /// # Errors
     /// [`Error::Rank`] if the rank is not below the size; [`Error::Tcp`].
     pub fn connect(address: (&str, u16), place: Place, timeout: Duration) -> Result<Self> {
-        let Place { rank, size, local_rank, local_size } = place;
+        let Place { rank, size, .. } = place;
         expect_rank("connect", rank, size)?;
         let meeting =
             Meeting { name: format!("{}:{}", address.0, address.1), rank, size, deadline: Instant::now() + timeout };
@@ -93,8 +91,7 @@ impl Tcp {
                 continue;
             };
             let (sender, receiver) = channel();
-            let set = stream.set_nodelay(true).and_then(|()| stream.set_write_timeout(Some(timeout)));
-            let set = set.and_then(|()| stream.set_read_timeout(None));
+            let set = stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(None));
             let [reader, end] = [(); 2].map(|()| stream.try_clone().map_err(meeting.failed()));
             set.map_err(meeting.failed())?;
             let reader = reader?;
@@ -105,7 +102,7 @@ impl Tcp {
             ends.push(end?);
             to.push(Some(Mutex::new(stream)));
         }
-        Ok(Self { rank, local: (local_rank, local_size), timeout, to, ends, to_self, from: Mutex::new(from) })
+        Ok(Self { place, timeout: Timeout::new(timeout), to, ends, to_self, from: Mutex::new(from) })
     }
 
     /// Sends no more. What was sent arrives, then the others see that this rank has ended.
@@ -280,17 +277,19 @@ impl Meeting {
 }
 
 impl Messages for Tcp {
-    fn own(&self) -> usize {
-        self.rank
+    const NAME: &'static str = "TCP";
+
+    fn place(&self) -> Place {
+        self.place
     }
-    fn count(&self) -> usize {
-        self.to.len()
+    fn longest(&self) -> &Timeout {
+        &self.timeout
     }
 
     fn call(&self, call: &'static str, sends: &[(usize, &[u8])], receives: &mut [(usize, &mut [u8])]) -> Result<()> {
         let from = self.from.lock().unwrap_or_else(PoisonError::into_inner);
         let code = CALLS.iter().position(|name| *name == call).unwrap_or(CALLS.len()) as u8;
-        let late = |peer| Error::Timeout { call, peers: vec![peer], seconds: self.timeout.as_secs() };
+        let timeout = self.timeout.get();
         for &(peer, bytes) in sends {
             expect_rank(call, peer, self.to.len())?;
             let Some(stream) = &self.to[peer] else {
@@ -300,54 +299,21 @@ impl Messages for Tcp {
             let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
             let mut head = [code; 9];
             head[1..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
-            stream.write_all(&head).and_then(|()| stream.write_all(bytes)).map_err(|error| match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => late(peer),
+            let set = stream.set_write_timeout(Some(timeout));
+            let sent = set.and_then(|()| stream.write_all(&head)).and_then(|()| stream.write_all(bytes));
+            sent.map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                    late(RecvTimeoutError::Timeout, call, peer, timeout)
+                }
                 _ => Error::Ended { call, peer },
             })?;
         }
         for (peer, to) in receives {
             let peer = *peer;
             expect_rank(call, peer, self.to.len())?;
-            let (sent, bytes) = from[peer].recv_timeout(self.timeout).map_err(|error| match error {
-                RecvTimeoutError::Timeout => late(peer),
-                RecvTimeoutError::Disconnected => Error::Ended { call, peer },
-            })?;
+            let (sent, bytes) = from[peer].recv_timeout(timeout).map_err(|error| late(error, call, peer, timeout))?;
             take(call, peer, (CALLS.get(usize::from(sent)).copied().unwrap_or("another program"), &bytes), to)?;
         }
         Ok(())
-    }
-}
-
-impl Ranks for Tcp {
-    fn rank(&self) -> usize {
-        self.rank
-    }
-    fn size(&self) -> usize {
-        self.to.len()
-    }
-    fn local_rank(&self) -> usize {
-        self.local.0
-    }
-    fn local_size(&self) -> usize {
-        self.local.1
-    }
-    fn name(&self) -> String {
-        "TCP".into()
-    }
-    fn all_gather(&self, own: &[u8], all: &mut [u8]) -> Result<()> {
-        self.gather_all(own, all)
-    }
-    fn exchange(&self, sends: &[(usize, &[u8])], receives: &mut [(usize, &mut [u8])]) -> Result<()> {
-        self.call("exchange", sends, receives)
-    }
-    fn broadcast(&self, from: usize, bytes: &mut [u8]) -> Result<()> {
-        self.send_to_all(from, bytes)
-    }
-    fn barrier(&self) -> Result<()> {
-        self.meet("barrier")
-    }
-    fn abort(&self, code: i32) -> ! {
-        // The others see the connections end.
-        process::exit(code)
     }
 }

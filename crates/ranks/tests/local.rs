@@ -1,17 +1,9 @@
 //! The engines within one process.
 
 use std::thread;
+use std::time::Duration;
 
-use alexnet_ranks::{Error, Local, Ranks, Single, local};
-
-/// Runs `body` on every rank and returns its results in their order.
-fn on_all<T: Send>(size: usize, body: impl Fn(&Local) -> T + Sync) -> Vec<T> {
-    thread::scope(|scope| {
-        let body = &body;
-        let threads: Vec<_> = local(size).into_iter().map(|ranks| scope.spawn(move || body(&ranks))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    })
-}
+use alexnet_ranks::{Error, Ranks, Single, local, on_all};
 
 #[test]
 fn a_single_rank_copies_to_itself() {
@@ -120,6 +112,24 @@ fn a_rank_that_ended_is_named() {
             ranks.into_iter().map(|ranks| scope.spawn(move || ranks.broadcast(2, &mut [0]))).collect();
         for thread in threads {
             assert_eq!(thread.join().unwrap(), Err(Error::Ended { call: "broadcast", peer: 2 }));
+        }
+    });
+}
+
+#[test]
+fn a_rank_that_hangs_is_named() {
+    let (sender, receiver) = std::sync::mpsc::channel::<()>();
+    let receiver = std::sync::Mutex::new(receiver);
+    on_all(2, |ranks| {
+        ranks.set_timeout(Duration::from_millis(50));
+        assert_eq!(ranks.timeout(), Duration::from_millis(50));
+        match ranks.rank() {
+            0 => {
+                let error = ranks.barrier();
+                assert_eq!(error, Err(Error::Timeout { call: "barrier", peers: vec![1], seconds: 0 }));
+                sender.send(()).unwrap();
+            }
+            _ => receiver.lock().unwrap().recv().unwrap(),
         }
     });
 }

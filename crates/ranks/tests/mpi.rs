@@ -58,7 +58,9 @@ mod unix {
             "ended" if ranks.rank() == 1 => std::process::exit(3),
             _ => ranks.barrier().unwrap(),
         }
-        ranks.finish(Duration::from_secs(10)).unwrap();
+        ranks.set_timeout(Duration::from_secs(10));
+        ranks.barrier().unwrap();
+        ranks.finish().unwrap();
     }
 
     fn calls(ranks: &Mpi) {

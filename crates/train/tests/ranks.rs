@@ -260,7 +260,10 @@ fn what_does_not_fit_together_is_refused() {
     let torchrun = [("TORCHELASTIC_RUN_ID", "x"), ("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")];
     fail(
         place.command(RUN).envs(torchrun),
-        &["torchrun started this process", "hint: on the CPU start it with mpirun"],
+        &[
+            "torchrun started this process, but nothing says where the others are",
+            "hint: torchrun says it in MASTER_ADDR",
+        ],
     );
     assert!(!place.path("runs").exists(), "nothing was begun");
 }

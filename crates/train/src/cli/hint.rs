@@ -85,7 +85,9 @@ pub fn of_ranks(error: &alexnet_ranks::Error) -> Option<String> {
                 .into()
         }
         Error::OtherLauncher { .. } => "name the launcher's own library in ALEXNET_MPI".into(),
-        Error::NoEngine { .. } => "on the CPU start it with mpirun: `mpirun -n 4 alexnet train …`".into(),
+        Error::NoEngine { .. } => {
+            "torchrun says it in MASTER_ADDR, MASTER_PORT, LOCAL_RANK and LOCAL_WORLD_SIZE; or start it with mpirun".into()
+        }
         Error::Tcp { .. } => {
             "every rank must reach the first one at MASTER_ADDR, at the port after MASTER_PORT, which must be free there".into()
         }

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use alexnet_ranks::{Launcher, Ranks, Single, cores, host};
+use alexnet_ranks::launcher::Kind;
+use alexnet_ranks::tcp::Place;
+use alexnet_ranks::{Launcher, Ranks, Single, TIMEOUT, Tcp, cores, host};
 
 use crate::cli::hint;
 use crate::print::{be_quiet, fail};
@@ -14,7 +16,7 @@ use crate::run::trainer::Step;
 use crate::run::{Error, Observer, config, ranks};
 
 /// While the ranks start, open their data and compile kernels, and in the first step, they may wait so long for each other.
-const START: Duration = Duration::from_secs(600);
+const START: Duration = TIMEOUT;
 
 /// The ranks, if there are several: an error of this process ends them all.
 static STARTED: OnceLock<Arc<dyn Ranks>> = OnceLock::new();
@@ -74,8 +76,26 @@ impl Job {
         }
     }
 
-    #[cfg(unix)]
     fn of(launcher: &Launcher, timeout: Duration) -> Result<Self, Error> {
+        if launcher.kind == Kind::Torchrun {
+            return Self::by_tcp(launcher, timeout);
+        }
+        Self::by_mpi(launcher, timeout)
+    }
+
+    /// The ranks of `torchrun`, which has no engine of its own. Its agent listens at the port that it names: they meet at the next one.
+    fn by_tcp(launcher: &Launcher, timeout: Duration) -> Result<Self, Error> {
+        let meeting = launcher.rendezvous.as_ref().and_then(|(host, port)| Some((host.as_str(), port.checked_add(1)?)));
+        let Launcher { kind, rank, size, local_rank, local_size, .. } = *launcher;
+        let (Some(address), Some(local_rank), Some(local_size)) = (meeting, local_rank, local_size) else {
+            return Err(alexnet_ranks::Error::NoEngine { launcher: kind.to_string() }.into());
+        };
+        let ranks = Tcp::connect(address, Place { rank, size, local_rank, local_size }, START)?;
+        Ok(Self { ranks: Arc::new(ranks), ..Self::alone(timeout) })
+    }
+
+    #[cfg(unix)]
+    fn by_mpi(launcher: &Launcher, timeout: Duration) -> Result<Self, Error> {
         let step: Arc<Mutex<Option<Step>>> = Arc::default();
         let (rank, at) = (launcher.rank, step.clone());
         let on_failure = move |error: &alexnet_ranks::Error| {
@@ -92,7 +112,7 @@ impl Job {
     }
 
     #[cfg(not(unix))]
-    fn of(launcher: &Launcher, _: Duration) -> Result<Self, Error> {
+    fn by_mpi(launcher: &Launcher, _: Duration) -> Result<Self, Error> {
         Err(alexnet_ranks::Error::NoEngine { launcher: launcher.kind.to_string() }.into())
     }
 
@@ -164,10 +184,12 @@ impl Job {
     /// # Errors
     /// A rank ended or did not answer.
     pub fn finish(&self) -> Result<(), Error> {
+        // The first rank may still be writing.
+        self.ranks.set_timeout(if self.leads() { self.timeout } else { self.timeout.max(START) });
+        self.ranks.barrier()?;
         #[cfg(unix)]
         if let Some(mpi) = &self.mpi {
-            // The first rank may still be writing.
-            mpi.finish(if self.leads() { self.timeout } else { self.timeout.max(START) })?;
+            mpi.finish()?;
         }
         Ok(())
     }
