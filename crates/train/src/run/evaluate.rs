@@ -6,9 +6,9 @@ use alexnet_core::{Device, Network};
 use alexnet_ranks::{Ranks, Single};
 use bytemuck::{Pod, Zeroable};
 
-use super::agree::{agree, flag};
 use super::batch_source::{BatchSource, DeviceDataset};
 use super::error::{Error, Result};
+use super::ranks::{agree, flag};
 use super::stop::Stop;
 use super::tta::Tta;
 use crate::data::{Preprocess, Split};

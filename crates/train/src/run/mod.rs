@@ -1,6 +1,5 @@
 //! A training run: settings, training loop, checkpoints, metrics.
 
-pub mod agree;
 pub mod batch_source;
 pub mod bytes;
 pub mod checkpoint;

@@ -13,7 +13,6 @@ use alexnet_core::random::Philox;
 use alexnet_core::{Device, Network, Sgd};
 use alexnet_ranks::Ranks;
 
-use super::agree::{agree, flag};
 use super::batch_source::{BatchSource, DeviceDataset};
 use super::checkpoint::{Metadata, Progress, TrainedOn};
 use super::config::Config;
@@ -21,7 +20,7 @@ use super::error::{Error, Result};
 use super::folder::{Outputs, RunFolder, SavedAs, now};
 use super::metrics::{Record, Records, StepRecord};
 use super::model::Model;
-use super::ranks::gather;
+use super::ranks::{agree, flag, gather};
 use super::scaling::Scaling;
 use super::schedule::LearningRate;
 use super::stop::Stop;

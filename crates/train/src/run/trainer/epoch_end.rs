@@ -6,7 +6,6 @@ use alexnet_core::Device;
 
 use super::{Epochs, Observer, Trainer, rate_of};
 use crate::data::Split;
-use crate::run::agree::flag;
 use crate::run::batch_source::DeviceDataset;
 use crate::run::checkpoint::Progress;
 use crate::run::config::Config;
@@ -14,6 +13,7 @@ use crate::run::error::{Error, Result};
 use crate::run::evaluate::{Classified, Evaluation, Protocol, evaluate_among};
 use crate::run::folder::{Outputs, now};
 use crate::run::metrics::Record;
+use crate::run::ranks::flag;
 use crate::run::summary::count;
 
 impl<D: Device<Element = f32>> Trainer<'_, D> {
