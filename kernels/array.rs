@@ -1,7 +1,6 @@
 //! Arrays in GPU memory, and copies to and from the host.
 
 use std::mem::ManuallyDrop;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -48,15 +47,6 @@ impl Array {
     pub(crate) fn address(&self) -> u64 {
         // The guard may be dropped: event tracking is off, see `Kernels::new`.
         self.bytes.device_ptr(self.bytes.stream()).0
-    }
-    /// The address of some floats of an operator's argument, aligned to 16 bytes.
-    pub(crate) fn floats(&self, operator: &'static str, argument: &'static str, elements: Range<usize>) -> Result<u64> {
-        self.expect(operator, argument, Number::F32, elements.end)?;
-        if !elements.start.is_multiple_of(4) {
-            let reason = format!("begins at element {}, which is no multiple of 4", elements.start);
-            return Err(Error::Argument { operator, argument, reason });
-        }
-        Ok(self.address() + 4 * elements.start as u64)
     }
     /// Copies all bytes `from` the host to its front on another stream than that of the kernels.
     pub(crate) fn receive(&mut self, stream: &Arc<CudaStream>, from: &PinnedHostSlice<u8>) -> Result<(), DriverError> {

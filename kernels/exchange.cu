@@ -6,20 +6,11 @@
 //
 // A row of a table (table.cuh) is a slice of a parameter: w, g, v, copy as in sgd.cu, and the parts of the others one after
 // another in the order of the ranks, each aligned to 16 bytes. Minimum memory traffic in bytes per weight of the slice: 4·N (the
-// parts read), 16 (w, v read and written), and the copy. With loss scaling, the sum is stored and tested first (4 written, 4 read).
+// parts read), 16 (w, v read and written), and the copy. With loss scaling the sum is stored and tested (4 written), and sgd.cu
+// updates by it (4 read).
 #include "prelude.cuh"
 #include "table.cuh"
 #include "update.cuh"
-
-struct Entry {
-    float *w, *g, *v;
-    T* copy;
-    const float* parts;
-    u32 len;
-    u32 first_block;
-    u32 decays;
-    float factor;
-};
 
 // At most 2^LEVELS ranks; up to FEW have kernels of their own.
 constexpr u32 LEVELS = 8, FEW = 8;
@@ -104,14 +95,6 @@ template <bool MANY, int V> DEVICE Pack<V> tree_sum(const Entry& e, const Ranks&
     else return sum_of_few<V>(e, ranks, i);
 }
 
-template <int V> DEVICE void update(const Entry& e, const Sgd& sgd, u32 i, const Pack<V>& g) {
-    Pack<V> w = load<V>(e.w + i), v = load<V>(e.v + i);
-    for (int j = 0; j < V; j++) sgd.update(w.v[j], g.v[j], v.v[j]);
-    store<V>(e.w + i, w);
-    store<V>(e.v + i, v);
-    if (e.copy != nullptr) store<V>(e.copy + i, w);
-}
-
 template <bool MANY>
 DEVICE void add_and_update(const Table<Entry>& table, u32 entries, const Ranks& ranks, const Optimizer* optimizer,
                            const Scaler* scaler) {
@@ -150,7 +133,7 @@ DEVICE void add_and_test(const Table<Entry>& table, u32 entries, const Ranks& ra
     if (!finite) atomicOr(found, 1);
 }
 
-// Adds: the sum replaces this rank's part. *found = 1 if an element is infinite or NaN, as sgd_test in sgd.cu.
+// Adds: the sum replaces this rank's part, for sgd in sgd.cu. *found = 1 if an element is infinite or NaN, as sgd_test in sgd.cu.
 KERNEL void __launch_bounds__(256)
     exchange_sum(const __grid_constant__ Table<Entry> table, u32 entries, const __grid_constant__ Ranks ranks, u32* found) {
     begin_kernel();
@@ -172,19 +155,6 @@ KERNEL void exchange_found(u32* found, u32 ranks, Scaler* scaler) {
         found[rank] = 0;
     }
     if (any) scaler->found = 1;
-}
-
-// Updates by the sum that exchange_sum left in g.
-KERNEL void __launch_bounds__(256)
-    exchange_apply(const __grid_constant__ Table<Entry> table, u32 entries, const Optimizer* optimizer, const Scaler* scaler) {
-    begin_kernel();
-    if (scaler->found) return;
-    Entry e = own_entry(table, entries);
-    Sgd own(*optimizer, *scaler, e.decays, e.factor);
-    for_chunk(e, [&](auto width, u32 i) {
-        constexpr int V = width.value;
-        update<V>(e, own, i, load<V>(e.g + i));
-    });
 }
 
 struct Copied {

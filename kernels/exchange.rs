@@ -1,37 +1,21 @@
 //! Launchers of `exchange.cu`.
 
+use std::ops::Range;
+
 use alexnet_ops::expect_len;
 
 use crate::array::Array;
 use crate::error::Result;
 use crate::launch::{Grid, Value};
 use crate::peers::{MAX_RANKS, Peers};
+use crate::sgd::Entry;
 use crate::table::{self, Tables};
-use crate::{Kernels, Number, ParameterGroup, Updated};
+use crate::{Kernels, Number, ParameterGroup, Parameters, Updated};
 
 const NAME: &str = "exchange";
 const THREADS: u32 = 256;
 /// As in `exchange.cu`.
 const FEW: usize = 8;
-
-/// `Entry` of `exchange.cu`.
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
-struct Entry {
-    w: u64,
-    g: u64,
-    v: u64,
-    copy: u64,
-    parts: u64,
-    len: u32,
-    first_block: u32,
-    decays: u32,
-    factor: f32,
-}
-// SAFETY: the same words in the same order, without padding.
-unsafe impl table::Entry for Entry {
-    const OPERATOR: &'static str = NAME;
-}
 
 /// `Copied` of `exchange.cu`.
 #[derive(Clone, Copy, Default)]
@@ -60,30 +44,52 @@ unsafe impl Value for RankWords {}
 
 /// The slices that this rank updates.
 #[derive(Debug, Default)]
-pub struct Slices<'a>(Tables<'a, Entry>);
+pub struct Slices<'a> {
+    rows: Parameters<'a>,
+    /// Floats of the others' parts of those that were added.
+    parts: usize,
+}
 
 impl<'a> Slices<'a> {
-    /// Adds this rank's slice of parameter number `index`; its gradient and its other arrays are whole.
+    /// Adds a parameter with the elements of each rank, in the order of [`Kernels::exchange`]; its gradient and its other arrays
+    /// are whole.
     ///
     /// # Errors
-    /// An array that is not the parameter's, or of another type.
-    pub fn push(&mut self, peers: &Peers, index: usize, g: &'a mut Array, parameter: Updated<'a>) -> Result<()> {
+    /// An array that is too short or of another type; as [`Kernels::exchange`].
+    pub fn push(
+        &mut self,
+        peers: &Peers,
+        slices: &[Range<usize>],
+        g: &'a mut Array,
+        parameter: Updated<'a>,
+    ) -> Result<()> {
         let Updated { group, w, v, copy } = parameter;
+        let slice = peers.own(NAME, slices)?;
         for (name, array) in [("w", &*w), ("g", &*g), ("v", &*v)] {
-            peers.expect(NAME, name, index, array)?;
+            array.expect(NAME, name, Number::F32, slice.end)?;
         }
         if let Some(copy) = &copy {
-            copy.expect(NAME, "copy", copy.number(), w.len())?;
+            copy.expect(NAME, "copy", copy.number(), slice.end)?;
         }
-        let (slice, parts) = peers.own(index);
         if slice.is_empty() {
             return Ok(());
         }
+        let parts = peers.next_parts(slice.len(), &mut self.parts)?;
         let copy = copy.map_or(0, |copy| copy.address() + (slice.start * copy.number().size()) as u64);
         let [w, g, v] = [w, g, v].map(|array| array.address() + 4 * slice.start as u64);
         let ParameterGroup { decays, rate: factor } = group;
         let decays = decays.into();
-        self.0.push(slice.len(), |len, first_block| Entry { w, g, v, copy, parts, len, first_block, decays, factor })
+        self.rows.0.push(slice.len(), |len, first_block| Entry {
+            w,
+            g,
+            v,
+            copy,
+            parts,
+            len,
+            first_block,
+            decays,
+            factor,
+        })
     }
 }
 
@@ -92,14 +98,14 @@ impl<'a> Slices<'a> {
 pub struct Copies<'a>(Tables<'a, Copied>);
 
 impl<'a> Copies<'a> {
-    /// Adds what is not this rank's slice of parameter number `index`.
+    /// Adds what is not in this rank's slice of a weight.
     ///
     /// # Errors
-    /// As [`Slices::push`].
-    pub fn push(&mut self, peers: &Peers, index: usize, w: &'a Array, copy: &'a mut Array) -> Result<()> {
-        peers.expect("exchange_copy", "w", index, w)?;
+    /// An array of another type, a copy that is too short; as [`Kernels::exchange`].
+    pub fn push(&mut self, peers: &Peers, slices: &[Range<usize>], w: &'a Array, copy: &'a mut Array) -> Result<()> {
+        let own = peers.own("exchange_copy", slices)?;
+        w.expect("exchange_copy", "w", Number::F32, own.end)?;
         copy.expect("exchange_copy", "copy", copy.number(), w.len())?;
-        let own = peers.slice(index, peers.rank());
         for range in [0..own.start, own.end..w.len()] {
             if range.is_empty() {
                 continue;
@@ -142,7 +148,7 @@ impl Kernels {
         };
         let grid = |blocks| Grid::new([blocks, 1, 1], THREADS);
         if !tests {
-            for table in slices.0.iter() {
+            for table in slices.rows.0.iter() {
                 let launch = self.launch(NAME, update)?.reference(&table.rows).value(table.entries);
                 let launch = launch.reference(&ranks).array(optimizer).array(scaler);
                 // SAFETY: the table's arrays were checked when they were added, and `parts` has room for those of all other
@@ -152,7 +158,7 @@ impl Kernels {
             return Ok(());
         }
         let found = peers.found.address() + 4 * peers.rank() as u64;
-        for table in slices.0.iter() {
+        for table in slices.rows.0.iter() {
             let launch = self.launch(NAME, sum)?.reference(&table.rows).value(table.entries);
             // SAFETY: as above; `found` has a word per rank.
             unsafe { launch.reference(&ranks).value(found).run(grid(table.blocks)) }?;
@@ -161,12 +167,7 @@ impl Kernels {
         let launch = self.launch(NAME, "exchange_found")?.array_mut(&mut peers.found).value(ranks.count);
         // SAFETY: one thread, which accesses a word per rank and the scaler's four.
         unsafe { launch.array_mut(scaler).run(Grid::new([1, 1, 1], 1)) }?;
-        for table in slices.0.iter() {
-            let launch = self.launch(NAME, "exchange_apply")?.reference(&table.rows).value(table.entries);
-            // SAFETY: as above.
-            unsafe { launch.array(optimizer).array(scaler).run(grid(table.blocks)) }?;
-        }
-        Ok(())
+        self.sgd(&slices.rows, optimizer, scaler)
     }
 
     /// Renews copies in the storage type, after [`Kernels::gather`] of their weights.

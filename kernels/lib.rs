@@ -22,8 +22,8 @@
 //!
 //! Environment variables: `ALEXNET_NVRTC` (NVRTC's file or folder; see [`nvrtc::search`]), `ALEXNET_CACHE` (folder for compiled kernels),
 //! `ALEXNET_CODE` (`cubin` or `ptx`: the code given to the driver), `ALEXNET_DUMP` (`cubin` or `ptx`: also writes each file's
-//! code into the folder `alexnet-dump`), `ALEXNET_NCCL` (NCCL's file or folder, or `off`; see [`nccl::search`]), `ALEXNET_SYNC=1` (waits after each launch, so that an error names the kernel that
-//! caused it), `ALEXNET_PDL=0` (no programmatic dependent launch).
+//! code into the folder `alexnet-dump`), `ALEXNET_NCCL` (NCCL's file or folder, or `off`; see [`nccl::search`]), `ALEXNET_SYNC=1` (waits after each
+//! launch, so that an error names the kernel that caused it), `ALEXNET_PDL=0` (no programmatic dependent launch).
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -67,7 +67,6 @@ mod relu;
 mod sgd;
 mod side;
 mod softmax_cross_entropy;
-mod staging;
 mod sum;
 mod table;
 mod timer;
@@ -87,7 +86,6 @@ pub use gemm::{Epilogue, Gemm, Transpose};
 pub use graph::Graph;
 pub use peers::{MAX_RANKS, Peers};
 pub use sgd::{ParameterGroup, Parameters, Tested, Update, Updated};
-pub use staging::Staging;
 pub use sum::Sums;
 pub use timer::Event;
 pub use turn::Turn;

@@ -243,7 +243,7 @@ impl std::fmt::Debug for Communicator {
 }
 
 /// How long an abort waits for a call of another thread, and a regular end for the other ranks.
-const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 impl Communicator {
     /// Connects this rank with the others, which do the same.

@@ -6,14 +6,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use alexnet_ranks::Ranks;
 use cudarc::driver::{CudaEvent, CudaStream, DriverError, PinnedHostSlice, result};
 
 use crate::array::Array;
 use crate::error::{Error, Result};
-use crate::nccl::{self, Communicator, Nccl, Transfer, UniqueId};
+use crate::nccl::{self, Communicator, GRACE, Nccl, Transfer, UniqueId};
 use crate::watch::{Failure, Watch};
 use crate::{Kernels, Number, lock};
 
@@ -25,10 +24,8 @@ pub const MAX_RANKS: usize = 256;
 pub struct Peers {
     rank: usize,
     size: usize,
-    /// Of each parameter: the elements of each rank, and where the others' parts of this rank's begin.
-    parameters: Vec<(Vec<Range<usize>>, usize)>,
-    /// The others' parts.
-    pub(crate) parts: Array,
+    /// What others have of the gradients of this rank's slices: of one slice after another, by rank, each from a multiple of four on.
+    parts: Array,
     /// A word per rank, see `exchange_found`.
     pub(crate) found: Array,
     transport: Transport,
@@ -54,8 +51,8 @@ enum Transport {
 
 impl Drop for Peers {
     fn drop(&mut self) {
-        if let Transport::Nccl { communicator, failure, stream, .. } = &self.transport {
-            match failure.check().is_ok() && stream.synchronize().is_ok() {
+        if let Transport::Nccl { communicator, failure, watch, .. } = &self.transport {
+            match failure.check().is_ok() && watch.is_idle(GRACE) {
                 true => communicator.end(),
                 false => communicator.abort(),
             }
@@ -68,19 +65,18 @@ fn fail(error: DriverError) -> Error {
 }
 
 impl Kernels {
-    /// Connects the GPUs of a job, by `nccl` where every rank has it. `slices` are the elements of each rank, of each parameter that
-    /// is trained; each begins at a multiple of four. Of other parameters there are none. A connection that no
-    /// other rank answers for longer than `timeout` is an error of the next call that waits for the GPU.
+    /// Connects the GPUs of a job, by `nccl` where every rank has it. `slices` are the elements of each rank, of every gradient that is
+    /// exchanged. Work of the GPU that waits for another rank for longer than the timeout of `ranks` is an error of the next call that
+    /// waits for the GPU.
     ///
     /// # Errors
-    /// More than [`MAX_RANKS`] ranks; NCCL of different versions, or on some ranks only; NCCL's errors, those of `ranks` and of the
-    /// driver; too little memory.
+    /// More than [`MAX_RANKS`] ranks; slices as in [`Kernels::exchange`]; NCCL of different versions, or on some ranks only; NCCL's
+    /// errors, those of `ranks` and of the driver; too little memory.
     pub fn connect(
         &self,
         nccl: Option<&'static Nccl>,
         ranks: Arc<dyn Ranks>,
-        slices: Vec<Vec<Range<usize>>>,
-        timeout: Duration,
+        slices: impl IntoIterator<Item = Vec<Range<usize>>>,
     ) -> Result<Peers> {
         let (rank, size) = (ranks.rank(), ranks.size());
         if size > MAX_RANKS {
@@ -88,23 +84,17 @@ impl Kernels {
             return Err(Error::Argument { operator: "connect", argument: "job", reason });
         }
         let (mut parts, mut elements) = (0, 0);
-        let mut parameters = Vec::with_capacity(slices.len());
         for slices in slices {
-            let begins = slices.iter().all(|slice| slice.start.is_multiple_of(4) || slice.is_empty());
-            if !slices.is_empty() && (slices.len() != size || !begins) {
-                let reason = format!("are {slices:?}: not one per rank, each from a multiple of four on");
-                return Err(Error::Argument { operator: "connect", argument: "slices", reason });
-            }
-            let (own, begin) = (slices.get(rank).map_or(0, ExactSizeIterator::len), parts);
-            parts += own.next_multiple_of(4) * (size - 1);
-            elements += slices.iter().map(ExactSizeIterator::len).sum::<usize>();
-            parameters.push((slices, begin));
+            parts += parts_len(size, own("connect", &slices, rank, size)?.len());
+            elements += slices.last().map_or(0, |last| last.end);
         }
+        let (parts, found) = (self.zeros(Number::F32, parts)?, self.zeros(Number::U32, size)?);
         let transport = match agreed(nccl, &*ranks)? {
             Some(nccl) => {
                 let id = shared_id(nccl, &*ranks)?;
-                let communicator = Arc::new(Communicator::new(nccl, &self.context, id, rank, size, timeout)?);
-                let watch = Watch::new(&self.context, communicator.clone(), self.failure.clone(), timeout)?;
+                let communicator = Communicator::new(nccl, &self.context, id, rank, size, ranks.timeout())?;
+                let communicator = Arc::new(communicator);
+                let watch = Watch::new(&self.context, communicator.clone(), self.failure.clone(), ranks)?;
                 let watch = Arc::new(watch);
                 *lock(&self.watch) = Arc::downgrade(&watch);
                 let event = || self.context.new_event(None).map_err(fail);
@@ -112,21 +102,22 @@ impl Kernels {
                 Transport::Nccl { communicator, failure, watch, stream, fork: event()?, join: event()? }
             }
             None => {
-                // All gradients but the own slices go out, and all weights but those come in; moments of batch norms are smaller.
-                let bytes = 4 * elements.max(size);
-                Transport::Host { ranks, out: self.locked(bytes)?, into: self.locked(bytes.max(4 * parts))? }
+                // All gradients but the own slices go out, and all weights but those come in.
+                let [out, into] = [self.locked(4 * elements)?, self.locked(4 * elements)?];
+                Transport::Host { ranks, out, into }
             }
         };
-        let (parts, found) = (self.zeros(Number::F32, parts)?, self.zeros(Number::U32, size)?);
-        Ok(Peers { rank, size, parameters, parts, found, transport })
+        Ok(Peers { rank, size, parts, found, transport })
     }
 
     fn locked(&self, bytes: usize) -> Result<PinnedHostSlice<u8>> {
+        self.allocations.fetch_add(1, Ordering::Relaxed);
         // SAFETY: written below, before it is read.
         let locked = unsafe { self.context.alloc_pinned_with_flags(bytes.max(1), 0) };
         let mut host = locked.map_err(|error| {
             let purpose = format!(
-                "page-locked memory of the host, for the exchange of cuda:{} with other ranks ({:?}); with NCCL none is needed",
+                "page-locked memory of the host, for the exchange of cuda:{} with other ranks ({:?}); with NCCL none is needed; else \
+                 raise the memory limit of the container or job",
                 self.context.ordinal(),
                 error.0
             );
@@ -135,6 +126,23 @@ impl Kernels {
         host.as_mut_slice().map_err(fail)?.fill(0);
         Ok(host)
     }
+}
+
+/// The elements of `rank` among those of all.
+fn own(operator: &'static str, slices: &[Range<usize>], rank: usize, size: usize) -> Result<Range<usize>> {
+    let begin = slices.iter().all(|slice| slice.start.is_multiple_of(4) || slice.is_empty());
+    match slices.get(rank) {
+        Some(own) if slices.len() == size && begin => Ok(own.clone()),
+        _ => {
+            let reason = format!("are {slices:?}: not one per rank, each from a multiple of four on");
+            Err(Error::Argument { operator, argument: "slices", reason })
+        }
+    }
+}
+
+/// Floats of the others' parts of a slice of `len`; as in `exchange.cu`.
+fn parts_len(size: usize, len: usize) -> usize {
+    len.next_multiple_of(4) * (size - 1)
 }
 
 /// NCCL, if every rank has it.
@@ -193,161 +201,144 @@ impl Peers {
     pub fn engine(&self) -> String {
         match &self.transport {
             Transport::Nccl { communicator, .. } => format!("NCCL {}", communicator.nccl().version()),
-            Transport::Host { ranks, .. } => format!("{}, through the host's memory", ranks.name()),
+            Transport::Host { ranks, .. } => format!("{}, through the host's memory, without NCCL", ranks.name()),
         }
     }
     /// Floats of the memory for the others' parts.
     pub fn inbox_len(&self) -> usize {
         self.parts.len()
     }
-    /// Whether an exchange can be captured in a graph.
+    /// Whether an exchange can be captured in a graph, and is beside other work.
     pub fn captures(&self) -> bool {
         matches!(self.transport, Transport::Nccl { .. })
-    }
-    /// Whether the exchange of [`Kernels::exchange_beside`] is beside the other work.
-    pub fn overlaps(&self) -> bool {
-        self.captures()
-    }
-    /// The elements of parameter number `index` that rank `rank` owns.
-    pub fn slice(&self, index: usize, rank: usize) -> Range<usize> {
-        self.slices(index).get(rank).cloned().unwrap_or_default()
-    }
-    /// Those of all ranks; none of a parameter that is not trained.
-    fn slices(&self, index: usize) -> &[Range<usize>] {
-        self.parameters.get(index).map_or(&[], |(slices, _)| slices)
-    }
-    /// Those of this rank, and the address of the first of the others' parts.
-    pub(crate) fn own(&self, index: usize) -> (Range<usize>, u64) {
-        (self.slice(index, self.rank), self.parts.address() + 4 * self.parameters[index].1 as u64)
     }
     fn others(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.size).filter(|&peer| peer != self.rank)
     }
 
-    /// Checks that an array has the elements of parameter number `index`.
-    pub(crate) fn expect(
-        &self,
-        operator: &'static str,
-        argument: &'static str,
-        index: usize,
-        array: &Array,
-    ) -> Result<()> {
-        let len = self.slices(index).iter().map(|slice| slice.end).max().unwrap_or(0);
-        if len == 0 || array.len() != len {
-            let found = array.len();
-            return Err(alexnet_ops::Error::Length { operator, argument, found, expected: len }.into());
-        }
-        array.expect(operator, argument, Number::F32, len).map(drop)
+    /// This rank's elements.
+    pub(crate) fn own(&self, operator: &'static str, slices: &[Range<usize>]) -> Result<Range<usize>> {
+        own(operator, slices, self.rank, self.size)
     }
 
-    /// To each rank its slice of a gradient, from each its part of the own slice.
-    fn scatter(&self, index: usize, gradient: &Array, to: &mut Vec<Transfer>) -> Result<()> {
-        self.expect("exchange", "gradient", index, gradient)?;
-        let (own, mut parts) = self.own(index);
+    /// Floats of the others' parts of gradients with these slices: where those of the next gradient begin, for [`Kernels::exchange`].
+    ///
+    /// # Errors
+    /// As [`Kernels::exchange`].
+    pub fn parts_len<'a>(&self, slices: impl IntoIterator<Item = &'a [Range<usize>]>) -> Result<usize> {
+        slices.into_iter().map(|slices| Ok(parts_len(self.size, self.own("exchange", slices)?.len()))).sum()
+    }
+
+    /// The address of the others' parts of a slice of `len` elements, if those of the slices before it take `before` floats, which
+    /// it is added to.
+    pub(crate) fn next_parts(&self, len: usize, before: &mut usize) -> Result<u64> {
+        let address = self.parts.address() + 4 * *before as u64;
+        *before += parts_len(self.size, len);
+        alexnet_ops::expect_len("exchange", "inbox", self.parts.len(), *before)?;
+        Ok(address)
+    }
+
+    /// To each rank its slice of a gradient, from each its part of the own slice; of those that are present.
+    fn scatter(
+        &self,
+        present: &[bool],
+        (gradient, slices): (&Array, &[Range<usize>]),
+        before: &mut usize,
+        to: &mut Vec<Transfer>,
+    ) -> Result<()> {
+        let own = self.own("exchange", slices)?;
+        let end = slices.iter().map(|slice| slice.end).max().unwrap_or(0);
+        gradient.expect("exchange", "gradient", Number::F32, end)?;
+        let mut parts = self.next_parts(own.len(), before)?;
         for peer in self.others() {
-            let theirs = self.slice(index, peer);
-            if !theirs.is_empty() {
+            let theirs = &slices[peer];
+            if !theirs.is_empty() && present[self.rank] {
                 let address = gradient.address() + 4 * theirs.start as u64;
                 to.push(Transfer::Send { peer, address, bytes: 4 * theirs.len() });
             }
-            if !own.is_empty() {
+            if !own.is_empty() && present[peer] {
                 to.push(Transfer::Receive { peer, address: parts, bytes: 4 * own.len() });
-                parts += 4 * own.len().next_multiple_of(4) as u64;
+            }
+            parts += 4 * own.len().next_multiple_of(4) as u64;
+        }
+        Ok(())
+    }
+
+    /// Every rank's slice of an array to all ranks.
+    fn gather(&self, array: &Array, slices: &[Range<usize>], to: &mut Vec<Transfer>) -> Result<()> {
+        self.own("gather", slices)?;
+        let end = slices.iter().map(|slice| slice.end).max().unwrap_or(0);
+        array.expect("gather", "array", array.number(), end)?;
+        let (size, len) = (array.number().size(), slices[0].len());
+        if slices.iter().enumerate().all(|(rank, slice)| *slice == (rank * len..(rank + 1) * len)) {
+            let (address, rank, bytes) = (array.address(), self.rank, size * len);
+            to.extend((bytes > 0).then_some(Transfer::Gather { address, rank, bytes }));
+            return Ok(());
+        }
+        for (owner, slice) in slices.iter().enumerate().filter(|(_, slice)| !slice.is_empty()) {
+            let (address, bytes) = (array.address() + (size * slice.start) as u64, size * slice.len());
+            match owner == self.rank {
+                true => to.extend(self.others().map(|peer| Transfer::Send { peer, address, bytes })),
+                false => to.push(Transfer::Receive { peer: owner, address, bytes }),
             }
         }
         Ok(())
-    }
-
-    /// Every rank's slice of an array of parameter number `index` to all ranks.
-    fn gather(&self, index: usize, array: &Array, to: &mut Vec<Transfer>) -> Result<()> {
-        self.expect("gather", "array", index, array)?;
-        let slices = self.slices(index);
-        let bytes = 4 * slices[0].len();
-        if slices.iter().all(|slice| 4 * slice.len() == bytes) {
-            to.push(Transfer::Gather { address: array.address(), rank: self.rank, bytes });
-            return Ok(());
-        }
-        for (owner, slice) in slices.iter().enumerate() {
-            self.copy_from(owner, array.address() + 4 * slice.start as u64, 4 * slice.len(), to);
-        }
-        Ok(())
-    }
-
-    /// The bytes of rank `owner` to all others.
-    fn copy_from(&self, owner: usize, address: u64, bytes: usize, to: &mut Vec<Transfer>) {
-        if bytes == 0 {
-            return;
-        }
-        match owner == self.rank {
-            true => to.extend(self.others().map(|peer| Transfer::Send { peer, address, bytes })),
-            false => to.push(Transfer::Receive { peer: owner, address, bytes }),
-        }
     }
 }
 
 impl Kernels {
-    /// Sends each rank its slice of these gradients (number of the parameter, array), and receives the others' parts of the own
-    /// slice.
+    /// Sends each rank its slice of gradients, and receives the others' parts of the own slice, beside what `work` launches. `slices`
+    /// are the elements of each rank, each from a multiple of four on. Only ranks that are `present` have gradients; all receive.
+    /// Those of one step may be sent in several calls: `before` are the [floats](Peers::parts_len) of what comes before these, in the
+    /// order of [`Slices`]. Without NCCL the host waits for the gradients before it begins with `work`.
     ///
     /// # Errors
-    /// An array that is not the parameter's; NCCL's, the ranks', the driver's.
-    pub fn exchange<'a>(&self, peers: &mut Peers, gradients: impl Iterator<Item = (usize, &'a Array)>) -> Result<()> {
-        let mut transfers = Vec::new();
-        gradients.into_iter().try_for_each(|(index, gradient)| peers.scatter(index, gradient, &mut transfers))?;
-        self.transfer(peers, &transfers)
-    }
-
-    /// The same beside what `work` launches. Without NCCL only `work` is done, see [`Peers::overlaps`].
+    /// Other slices; not one element of `present` per rank; a gradient of another type or too short; more than was
+    /// [connected](Kernels::connect) for; NCCL's, the ranks', the driver's.
     ///
-    /// # Errors
-    /// As [`Kernels::exchange`].
-    pub fn exchange_beside<'a>(
+    /// [`Slices`]: crate::Slices
+    pub fn exchange<'a>(
         &self,
         peers: &mut Peers,
-        gradients: impl Iterator<Item = (usize, &'a Array)>,
+        present: &[bool],
+        mut before: usize,
+        gradients: impl IntoIterator<Item = (&'a Array, Vec<Range<usize>>)>,
         work: impl FnOnce(),
     ) -> Result<()> {
+        alexnet_ops::expect_len("exchange", "present", present.len(), peers.size)?;
+        let mut transfers = Vec::new();
+        for (gradient, slices) in gradients {
+            peers.scatter(present, (gradient, &slices), &mut before, &mut transfers)?;
+        }
         let _turn = self.turn();
-        let Transport::Nccl { communicator, stream, fork, join, .. } = &peers.transport else {
+        let Transport::Nccl { communicator, watch, stream, fork, join, .. } = &peers.transport else {
+            self.transfer(peers, &transfers)?;
             work();
             return Ok(());
         };
         self.failure.check()?;
         let fail = |error| Error::driver_later("order of two streams", error, self.sync);
-        let mut transfers = Vec::new();
-        gradients.into_iter().try_for_each(|(index, gradient)| peers.scatter(index, gradient, &mut transfers))?;
         fork.record(&self.stream).and_then(|()| stream.wait(fork)).map_err(fail)?;
         // SAFETY: the gradients are borrowed until the streams have joined.
         let sent = unsafe { communicator.run(&transfers, stream) };
         work();
         // Also after an error: a capture ends with one stream.
         join.record(stream).and_then(|()| self.stream.wait(join)).map_err(fail)?;
-        sent.inspect_err(|error| self.failure.set(error.clone()))
+        // Other ranks are ahead of this one by what failed here.
+        sent.and_then(|()| self.expect(watch)).inspect_err(|error| self.failure.set(error.clone()))
     }
 
-    /// Copies every rank's slices of these arrays (number of the parameter, array) to all ranks.
+    /// Copies every rank's slices of these arrays, of any type, to all ranks.
     ///
     /// # Errors
-    /// As [`Kernels::exchange`].
-    pub fn gather<'a>(&self, peers: &mut Peers, arrays: impl Iterator<Item = (usize, &'a mut Array)>) -> Result<()> {
+    /// An array that is too short; as [`Kernels::exchange`].
+    pub fn gather<'a>(
+        &self,
+        peers: &mut Peers,
+        arrays: impl IntoIterator<Item = (&'a mut Array, Vec<Range<usize>>)>,
+    ) -> Result<()> {
         let mut transfers = Vec::new();
-        arrays.into_iter().try_for_each(|(index, array)| peers.gather(index, array, &mut transfers))?;
-        self.transfer(peers, &transfers)
-    }
-
-    /// Copies arrays from the rank that is named with each to all others.
-    ///
-    /// # Errors
-    /// No such rank; as [`Kernels::exchange`].
-    pub fn share<'a>(&self, peers: &mut Peers, arrays: impl Iterator<Item = (usize, &'a mut Array)>) -> Result<()> {
-        let mut transfers = Vec::new();
-        for (owner, array) in arrays {
-            if owner >= peers.size {
-                let reason = format!("is {owner} among {}", peers.size);
-                return Err(Error::Argument { operator: "share", argument: "owner", reason });
-            }
-            peers.copy_from(owner, array.address(), array.len() * array.number().size(), &mut transfers);
-        }
+        arrays.into_iter().try_for_each(|(array, slices)| peers.gather(array, &slices, &mut transfers))?;
         self.transfer(peers, &transfers)
     }
 
@@ -383,6 +374,16 @@ impl Kernels {
         watch.expect(&self.stream).map_err(|error| Error::driver("cuEventRecord", error))
     }
 
+    /// Makes page-locked memory at least so large.
+    fn reserve(&self, host: &mut PinnedHostSlice<u8>, bytes: usize) -> Result<()> {
+        if host.len() < bytes {
+            // Until then something may be copied to it or from it.
+            self.stream.synchronize().map_err(fail)?;
+            *host = self.locked(bytes)?;
+        }
+        Ok(())
+    }
+
     /// GPU, page-locked memory, ranks, page-locked memory, GPU.
     fn through_host(
         &self,
@@ -411,11 +412,12 @@ impl Kernels {
         let mut copied: Vec<(u64, usize)> = sends.iter().map(|&(_, address, bytes)| (address, bytes)).collect();
         copied.sort_unstable();
         copied.dedup();
+        self.reserve(out, copied.iter().map(|(_, bytes)| bytes).sum())?;
+        self.reserve(into, receives.iter().map(|receive| receive.2).sum())?;
         let mut places = Vec::with_capacity(copied.len());
         let out = out.as_mut_slice().map_err(fail)?;
         let mut begin = 0;
         for &(address, bytes) in &copied {
-            alexnet_ops::expect_len("exchange", "page-locked memory", out.len(), begin + bytes)?;
             // SAFETY: the array exists; the page-locked memory is written before it is read below, after the wait.
             unsafe { result::memcpy_dtoh_async(&mut out[begin..begin + bytes], address, self.stream.cu_stream()) }
                 .map_err(fail)?;
@@ -429,7 +431,6 @@ impl Kernels {
         let sends: Vec<(usize, &[u8])> =
             sends.iter().map(|&(peer, address, bytes)| (peer, &out[place(address, bytes)])).collect();
         let into = into.as_mut_slice().map_err(fail)?;
-        alexnet_ops::expect_len("exchange", "page-locked memory", into.len(), receives.iter().map(|r| r.2).sum())?;
         let mut rest = &mut *into;
         let mut buffers: Vec<(usize, &mut [u8])> = Vec::with_capacity(receives.len());
         for &(peer, _, bytes) in &receives {

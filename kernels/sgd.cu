@@ -7,17 +7,6 @@
 #include "table.cuh"
 #include "update.cuh"
 
-struct Entry {
-    float* w;
-    const float* g;
-    float* v;
-    T* copy;
-    u32 len;
-    u32 first_block;
-    u32 decays;
-    float factor;
-};
-
 KERNEL void __launch_bounds__(256)
     sgd(const __grid_constant__ Table<Entry> table, u32 entries, const Optimizer* optimizer, const Scaler* scaler) {
     begin_kernel();
@@ -26,11 +15,7 @@ KERNEL void __launch_bounds__(256)
     Sgd own(*optimizer, *scaler, e.decays, e.factor);
     for_chunk(e, [&](auto width, u32 i) {
         constexpr int V = width.value;
-        Pack<V> w = load<V>(e.w + i), g = load<V>(e.g + i), v = load<V>(e.v + i);
-        for (int j = 0; j < V; j++) own.update(w.v[j], g.v[j], v.v[j]);
-        store<V>(e.w + i, w);
-        store<V>(e.v + i, v);
-        if (e.copy != nullptr) store<V>(e.copy + i, w);
+        update<V>(e, own, i, load<V>(e.g + i));
     });
 }
 

@@ -1,7 +1,5 @@
 //! Launchers of `sgd.cu`, and the update that `gemm` fuses.
 
-use std::ops::Range;
-
 use alexnet_ops::{Scaler, Sgd};
 
 use crate::Kernels;
@@ -14,18 +12,19 @@ use crate::table::{self, Tables};
 const NAME: &str = "sgd";
 const THREADS: u32 = 256;
 
-/// `Entry` of `sgd.cu`.
+/// `Entry` of `update.cuh`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-struct Entry {
-    w: u64,
-    g: u64,
-    v: u64,
-    copy: u64,
-    len: u32,
-    first_block: u32,
-    decays: u32,
-    factor: f32,
+pub(crate) struct Entry {
+    pub w: u64,
+    pub g: u64,
+    pub v: u64,
+    pub copy: u64,
+    pub parts: u64,
+    pub len: u32,
+    pub first_block: u32,
+    pub decays: u32,
+    pub factor: f32,
 }
 // SAFETY: the same words in the same order, without padding.
 unsafe impl table::Entry for Entry {
@@ -80,7 +79,7 @@ pub struct ParameterGroup {
 
 /// The arrays that an update reads and writes.
 #[derive(Debug, Default)]
-pub struct Parameters<'a>(Tables<'a, Entry>);
+pub struct Parameters<'a>(pub(crate) Tables<'a, Entry>);
 
 impl<'a> Parameters<'a> {
     /// Adds a parameter of `len` elements with its gradient, its momentum and its copy in the storage type.
@@ -96,33 +95,16 @@ impl<'a> Parameters<'a> {
         v: &'a mut Array,
         copy: Option<&'a mut Array>,
     ) -> Result<()> {
-        self.push_slice(0..len, group, w, (g, 0), v, copy)
-    }
-
-    /// Adds some elements of a parameter, of its momentum and of its copy, with as many of `g` from an element on. Both begin at
-    /// a multiple of four.
-    ///
-    /// # Errors
-    /// As [`Parameters::push`]; a beginning that is no multiple of four.
-    pub fn push_slice(
-        &mut self,
-        elements: Range<usize>,
-        group: ParameterGroup,
-        w: &'a mut Array,
-        g: (&'a Array, usize),
-        v: &'a mut Array,
-        copy: Option<&'a mut Array>,
-    ) -> Result<()> {
-        let (Range { start, end }, len) = (elements.clone(), elements.len());
-        let (w, v) = (w.floats(NAME, "w", elements.clone())?, v.floats(NAME, "v", elements)?);
-        let g = g.0.floats(NAME, "g", g.1..g.1 + len)?;
-        if let Some(copy) = &copy {
-            copy.expect(NAME, "copy", copy.number(), end)?;
+        for (name, array) in [("w", &*w), ("g", g), ("v", &*v)] {
+            array.expect(NAME, name, Number::F32, len)?;
         }
-        let copy = copy.map_or(0, |copy| copy.address() + (start * copy.number().size()) as u64);
+        if let Some(copy) = &copy {
+            copy.expect(NAME, "copy", copy.number(), len)?;
+        }
+        let ([w, g, v], copy) = ([w, g, v].map(|array| array.address()), copy.map_or(0, |copy| copy.address()));
         let ParameterGroup { decays, rate: factor } = group;
-        let decays = decays.into();
-        self.0.push(len, |len, first_block| Entry { w, g, v, copy, len, first_block, decays, factor })
+        let (decays, parts) = (decays.into(), 0);
+        self.0.push(len, |len, first_block| Entry { w, g, v, copy, parts, len, first_block, decays, factor })
     }
 }
 
@@ -140,15 +122,6 @@ impl<'a> Tested<'a> {
         array.expect("sgd_test", "array", if float { Number::F32 } else { kernels.storage() }, len)?;
         let stored = u64::from(!float);
         self.0.push(len, |len, first_block| TestedEntry { p: array.address(), len, first_block, stored })
-    }
-
-    /// Adds some elements of an array of floats, from a multiple of four on.
-    ///
-    /// # Errors
-    /// As [`Tested::push`]; a beginning that is no multiple of four.
-    pub fn push_slice(&mut self, array: &'a Array, elements: Range<usize>) -> Result<()> {
-        let (p, len) = (array.floats("sgd_test", "array", elements.clone())?, elements.len());
-        self.0.push(len, |len, first_block| TestedEntry { p, len, first_block, stored: 0 })
     }
 }
 
@@ -240,24 +213,6 @@ impl Kernels {
         let mut words = [0f32; 4];
         self.read(from, &mut words)?;
         Ok(Scaler { scale: words[0], good_steps: words[1].to_bits(), skipped: words[3].to_bits() })
-    }
-
-    /// Whether [`Kernels::sgd_test`] has found a gradient that is not finite; waits for it.
-    ///
-    /// # Errors
-    /// An array of another type or too short; the driver's.
-    pub fn found(&self, scaler: &Array) -> Result<bool> {
-        let mut words = [0f32; 1];
-        self.read_at(scaler, 2, &mut words)?;
-        Ok(words[0].to_bits() != 0)
-    }
-
-    /// Notes in the scaler's state that another process has found one.
-    ///
-    /// # Errors
-    /// As [`Kernels::found`].
-    pub fn set_found(&self, scaler: &mut Array) -> Result<()> {
-        self.write_at(&[f32::from_bits(1)], scaler, 2)
     }
 
     /// Notes in the scaler's state whether an array has an infinity or a NaN: then updates change nothing until

@@ -1,10 +1,10 @@
 //! Launcher of `sum.cu`.
 
-use crate::Kernels;
 use crate::array::Array;
 use crate::error::Result;
 use crate::launch::Grid;
 use crate::table::{self, Tables};
+use crate::{Kernels, Number};
 
 const NAME: &str = "sum";
 const THREADS: u32 = 256;
@@ -28,12 +28,13 @@ unsafe impl table::Entry for Entry {
 pub struct Sums<'a>(Tables<'a, Entry>);
 
 impl<'a> Sums<'a> {
-    /// Adds a pair of `len` floats, of each array from an element on: a multiple of four, since packs are aligned.
+    /// Adds a pair of `len` floats.
     ///
     /// # Errors
-    /// An array that is too short or of another type; a start that is no multiple of four.
-    pub fn push(&mut self, len: usize, y: (&'a mut Array, usize), x: (&'a Array, usize)) -> Result<()> {
-        let (y, x) = (y.0.floats(NAME, "y", y.1..y.1 + len)?, x.0.floats(NAME, "x", x.1..x.1 + len)?);
+    /// An array that is too short or of another type.
+    pub fn push(&mut self, len: usize, y: &'a mut Array, x: &'a Array) -> Result<()> {
+        let y = y.expect(NAME, "y", Number::F32, len)?.address();
+        let x = x.expect(NAME, "x", Number::F32, len)?.address();
         self.0.push(len, |len, first_block| Entry { y, x, len, first_block })
     }
 }

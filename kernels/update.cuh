@@ -1,4 +1,5 @@
-// The update of a weight, as torch.optim.SGD: by a gradient in memory (sgd.cu), or where a product computes it (gemm.cu).
+// The update of a weight, as torch.optim.SGD: by a gradient in memory (sgd.cu), by the sum of those of several ranks (exchange.cu), or
+// where a product computes it (gemm.cu).
 //   d = g·unscale + decay·w;  v = momentum·v + d;  w = w − rate·(nesterov ? d + momentum·v : v);  copy = w in T
 //
 // w (the master weight), g and v are float; the copy, which the tensor cores read, is T (null if T is float).
@@ -34,6 +35,26 @@ struct Sgd {
         w -= rate * (nesterov ? d + momentum * v : v);
     }
 };
+
+// A row of a table (table.cuh): a parameter, or a slice of one, with its gradient.
+struct Entry {
+    float *w, *g, *v;
+    T* copy;
+    const float* parts;  // what other ranks have of the gradient, see exchange.cu
+    u32 len;
+    u32 first_block;
+    u32 decays;
+    float factor;
+};
+
+// Updates V elements from the i-th on by their gradient.
+template <int V> DEVICE void update(const Entry& e, const Sgd& sgd, u32 i, const Pack<V>& g) {
+    Pack<V> w = load<V>(e.w + i), v = load<V>(e.v + i);
+    for (int j = 0; j < V; j++) sgd.update(w.v[j], g.v[j], v.v[j]);
+    store<V>(e.w + i, w);
+    store<V>(e.v + i, v);
+    if (e.copy != nullptr) store<V>(e.copy + i, w);
+}
 
 // A parameter that a product updates by the gradient it computes.
 struct Updated {

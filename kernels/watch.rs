@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use alexnet_ranks::Ranks;
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError};
 
 use crate::error::{Error, Result};
@@ -44,7 +45,8 @@ pub(crate) struct Watch {
 struct Shared {
     communicator: Arc<Communicator>,
     failure: Arc<Failure>,
-    timeout: Duration,
+    /// Whose timeout counts.
+    ranks: Arc<dyn Ranks>,
     events: Mutex<Events>,
     closes: Condvar,
 }
@@ -64,13 +66,13 @@ impl Watch {
         context: &Arc<CudaContext>,
         communicator: Arc<Communicator>,
         failure: Arc<Failure>,
-        timeout: Duration,
+        ranks: Arc<dyn Ranks>,
     ) -> Result<Self> {
         let events = (0..EVENTS).map(|_| context.new_event(None)).collect::<Result<_, DriverError>>();
         let free = events.map_err(|error| Error::driver("cuEventCreate", error))?;
         let events = Events { free, due: VecDeque::new(), since: Instant::now(), closed: false };
         let shared =
-            Arc::new(Shared { communicator, failure, timeout, events: Mutex::new(events), closes: Condvar::new() });
+            Arc::new(Shared { communicator, failure, ranks, events: Mutex::new(events), closes: Condvar::new() });
         let (own, context) = (shared.clone(), context.clone());
         let watch = move || {
             // Without it no event can be queried.
@@ -96,6 +98,20 @@ impl Watch {
         }
         events.due.push_back(event);
         Ok(())
+    }
+
+    /// Whether all work that is expected is done within `most`.
+    pub fn is_idle(&self, most: Duration) -> bool {
+        let deadline = Instant::now() + most;
+        loop {
+            if lock(&self.shared.events).due.is_empty() {
+                return true;
+            }
+            if Instant::now() > deadline {
+                return false;
+            }
+            thread::sleep(INTERVAL / 10);
+        }
     }
 }
 
@@ -125,12 +141,13 @@ impl Shared {
                 events.free.extend(event);
                 events.since = Instant::now();
             }
-            let stalls = !events.due.is_empty() && events.since.elapsed() > self.timeout;
+            let timeout = self.ranks.timeout();
+            let stalls = !events.due.is_empty() && events.since.elapsed() > timeout;
             drop(events);
             let stalled = || {
                 let message = format!(
                     "no step was completed for {} s: another rank hangs or has ended (NCCL_DEBUG=INFO says more)",
-                    self.timeout.as_secs()
+                    timeout.as_secs()
                 );
                 let engine = format!("NCCL {}", self.communicator.nccl().version());
                 Error::Communication { engine, call: "wait", message }

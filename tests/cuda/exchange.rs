@@ -4,14 +4,13 @@
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Barrier};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use alexnet_core::Sgd;
 use alexnet_core::device::cuda::Precision;
 use alexnet_kernels::nccl::Nccl;
 use alexnet_kernels::{Array, Copies, Kernels, Number, ParameterGroup, Parameters, Peers, Scaler, Slices, Updated};
-use alexnet_ranks::{Local, local};
+use alexnet_ranks::Ranks;
 
 use crate::support::{gpu, numbers, stand_in};
 
@@ -29,14 +28,8 @@ fn slices(lens: &[usize], size: usize) -> Vec<Vec<Range<usize>>> {
             false => rank * chunk..(rank + 1) * chunk,
         }
     };
-    let of = |(index, &len): (usize, &usize)| match len {
-        0 => Vec::new(),
-        _ => (0..size).map(|rank| slice(index, len, rank)).collect(),
-    };
-    lens.iter().enumerate().map(of).collect()
+    lens.iter().enumerate().map(|(index, &len)| (0..size).map(|rank| slice(index, len, rank)).collect()).collect()
 }
-
-const TIMEOUT: Duration = Duration::from_secs(100);
 
 /// Numbers of many magnitudes, so that the order of a sum shows in its bits.
 fn scattered(seed: u64, len: usize) -> Vec<f32> {
@@ -114,29 +107,30 @@ impl Rank {
     /// The last parameters beside other work, the rest, the update, the weights.
     fn update(&mut self, peers: &mut Peers, present: &[bool], beside: bool) {
         let tests = self.kernels.precision() == Precision::Fp16;
-        let trained = |index: &usize| LENS[*index] > 0;
-        let gradients = |range: Range<usize>| range.filter(trained).map(|index| (index, &self.g[index]));
+        let slices = slices(&LENS, peers.size());
+        let gradients = |range: Range<usize>| range.map(|index| (&self.g[index], slices[index].clone()));
         let mut first = LENS.len();
-        if beside && peers.overlaps() {
+        if beside {
             first = 4;
-            let mut worked = false;
-            self.kernels.exchange_beside(peers, gradients(first..LENS.len()), || worked = true).unwrap();
+            let before = peers.parts_len(slices[..first].iter().map(|slices| &slices[..])).unwrap();
+            let (mut worked, last) = (false, gradients(first..LENS.len()));
+            self.kernels.exchange(peers, present, before, last, || worked = true).unwrap();
             assert!(worked);
         }
-        self.kernels.exchange(peers, gradients(0..first)).unwrap();
-        let mut slices = Slices::default();
+        self.kernels.exchange(peers, present, 0, gradients(0..first), || ()).unwrap();
+        let mut own = Slices::default();
         let arrays = self.w.iter_mut().zip(&mut self.g).zip(self.v.iter_mut()).zip(self.copies.iter_mut());
-        for (index, (((w, g), v), copy)) in arrays.enumerate().filter(|(index, _)| trained(index)) {
+        for (index, (((w, g), v), copy)) in arrays.enumerate() {
             let parameter = Updated { group: Self::group(index), w, v, copy: copy.as_mut() };
-            slices.push(peers, index, g, parameter).unwrap();
+            own.push(peers, &slices[index], g, parameter).unwrap();
         }
         let Rank { kernels, optimizer, scaler, .. } = self;
-        kernels.exchange_update(peers, &slices, present, optimizer, scaler, tests).unwrap();
-        kernels.gather(peers, self.w.iter_mut().enumerate().filter(|(index, _)| trained(index))).unwrap();
+        kernels.exchange_update(peers, &own, present, optimizer, scaler, tests).unwrap();
+        kernels.gather(peers, self.w.iter_mut().zip(slices.clone())).unwrap();
         let mut copies = Copies::default();
-        for (index, (w, copy)) in self.w.iter().zip(&mut self.copies).enumerate().filter(|(index, _)| trained(index)) {
+        for ((w, copy), slices) in self.w.iter().zip(&mut self.copies).zip(&slices) {
             if let Some(copy) = copy {
-                copies.push(peers, index, w, copy).unwrap();
+                copies.push(peers, slices, w, copy).unwrap();
             }
         }
         kernels.exchange_copy(&copies).unwrap();
@@ -146,7 +140,8 @@ impl Rank {
     }
 
     fn gather_momentum(&mut self, peers: &mut Peers) {
-        self.kernels.gather(peers, self.v.iter_mut().enumerate().filter(|(index, _)| LENS[*index] > 0)).unwrap();
+        let slices = slices(&LENS, peers.size());
+        self.kernels.gather(peers, self.v.iter_mut().zip(slices)).unwrap();
     }
 
     /// All bits: weights, momentum, copies, the loss scaling.
@@ -168,13 +163,8 @@ fn read(kernels: &Kernels, array: &Array) -> Vec<u32> {
 }
 
 /// Runs `body` on every rank.
-fn on_all<T: Send>(size: usize, body: impl Fn(usize, Arc<Local>) -> T + Sync) -> Vec<T> {
-    thread::scope(|scope| {
-        let body = &body;
-        let ranks = local(size).into_iter().enumerate();
-        let threads: Vec<_> = ranks.map(|(rank, ranks)| scope.spawn(move || body(rank, Arc::new(ranks)))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    })
+fn on_all<T: Send>(size: usize, body: impl Fn(usize, Arc<dyn Ranks>) -> T + Sync) -> Vec<T> {
+    alexnet_ranks::on_all(size, |ranks| body(ranks.rank(), Arc::new(ranks)))
 }
 
 /// Which ranks have images in a step.
@@ -235,7 +225,7 @@ fn same_bits_as_on_one_gpu(precision: Precision, sizes: &[usize]) {
                 }
                 let found = on_all(size, |own, ranks| {
                     let mut rank = Rank::new(precision);
-                    let mut peers = rank.kernels.connect(nccl, ranks, slices(&LENS, size), TIMEOUT).unwrap();
+                    let mut peers = rank.kernels.connect(nccl, ranks, slices(&LENS, size)).unwrap();
                     assert_eq!((peers.rank(), peers.size(), peers.captures()), (own, size, nccl.is_some()));
                     for step in 0..STEPS {
                         let present = present(size, step);
@@ -292,47 +282,82 @@ fn same_bits_as_on_one_gpu_in_bf16() {
 }
 
 #[test]
-fn arrays_are_shared_by_their_owners() {
+fn arrays_of_any_type_come_from_their_owners() {
     let gpu = gpu();
     for nccl in [None, Some(stand_in())] {
         on_all(4, |own, ranks| {
             let kernels = Kernels::new(0, Precision::Fp32).unwrap();
-            let mut peers = kernels.connect(nccl, ranks, slices(&[4096], 4), TIMEOUT).unwrap();
+            let mut peers = kernels.connect(nccl, ranks, slices(&[4096], 4)).unwrap();
             let mut arrays: Vec<Array> = (0..3).map(|_| kernels.zeros(Number::F64, 2).unwrap()).collect();
             for (index, array) in arrays.iter_mut().enumerate() {
                 kernels.write(&[own as f64, index as f64], array).unwrap();
             }
-            kernels.share(&mut peers, arrays.iter_mut().enumerate().map(|(index, array)| (3 - index, array))).unwrap();
+            let all = |owner: usize| (0..4).map(move |rank| if rank == owner { 0..2 } else { 0..0 }).collect();
+            let owned = arrays.iter_mut().enumerate().map(|(index, array)| (array, all(3 - index)));
+            kernels.gather(&mut peers, owned).unwrap();
             for (index, array) in arrays.iter().enumerate() {
                 let mut found = [9.0; 2];
                 kernels.read(array, &mut found).unwrap();
                 assert_eq!(found, [3.0 - index as f64, index as f64]);
             }
-            let error = kernels.share(&mut peers, [(4, &mut arrays[0])].into_iter()).unwrap_err();
-            assert_eq!(error.to_string(), "share: owner is 4 among 4");
         });
     }
-    gpu.assert_clean("share");
+    gpu.assert_clean("gather");
 }
 
 #[test]
-fn arrays_that_are_not_a_parameters() {
+fn totals_are_added_in_their_order() {
+    let gpu = gpu();
+    let kernels = gpu.device(Precision::Fp32).kernels();
+    // More than a launch takes; their sum depends on the order.
+    let values: Vec<[f64; 2]> = (0..70).map(|i| [1e16 / f64::from(1 + i % 7), 1.0 + f64::from(i) * 1e-3]).collect();
+    let array = |value: [f64; 2]| {
+        let mut array = kernels.zeros(Number::F64, 2).unwrap();
+        kernels.write(&value, &mut array).unwrap();
+        array
+    };
+    let (from, mut to) = (values.iter().copied().map(array).collect::<Vec<_>>(), array([0.5, 0.25]));
+    kernels.total_sum(&from, &mut to).unwrap();
+    kernels.total_sum([], &mut to).unwrap();
+    let expected = values.iter().fold([0.5, 0.25], |sum, x| [sum[0] + x[0], sum[1] + x[1]]);
+    let mut found = [0.0; 2];
+    kernels.read(&to, &mut found).unwrap();
+    assert_eq!(found.map(f64::to_bits), expected.map(f64::to_bits));
+    gpu.assert_clean("total_sum");
+}
+
+#[test]
+fn what_was_not_connected() {
     let _gpu = gpu();
     on_all(1, |_, ranks| {
         let kernels = Kernels::new(0, Precision::Fp32).unwrap();
-        let mut peers = kernels.connect(None, ranks, slices(&[4096, 0], 1), TIMEOUT).unwrap();
-        let mut arrays = [4096, 4095].map(|len| kernels.zeros(Number::F32, len).unwrap());
-        for (index, array) in [(0, 1), (1, 0), (2, 0)] {
-            let error = kernels.exchange(&mut peers, [(index, &arrays[array])].into_iter()).unwrap_err().to_string();
-            assert!(error.starts_with("exchange: gradient"), "{error}");
-            let error = kernels.gather(&mut peers, [(index, &mut arrays[array])].into_iter()).unwrap_err().to_string();
-            assert!(error.starts_with("gather: array"), "{error}");
+        let mut peers = kernels.connect(None, ranks, slices(&[4096], 1)).unwrap();
+        let mut array = kernels.zeros(Number::F32, 4095).unwrap();
+        let error = |result: Result<(), alexnet_kernels::Error>| result.unwrap_err().to_string();
+        let alone = |slice: Range<usize>| Vec::from_iter([slice]);
+        for (slices, words) in [
+            (alone(0..4096), "4095 elements"),
+            (vec![0..2, 2..4], "not one per rank"),
+            (alone(2..8), "multiple of four"),
+        ] {
+            let sent = error(kernels.exchange(&mut peers, &[true], 0, [(&array, slices.clone())], || ()));
+            assert!(sent.starts_with("exchange: ") && sent.contains(words), "{sent}");
+            let gathered = error(kernels.gather(&mut peers, [(&mut array, slices)]));
+            assert!(gathered.starts_with("gather: ") && gathered.contains(words), "{gathered}");
         }
+        assert!(error(kernels.exchange(&mut peers, &[], 0, [], || ())).contains("present has 0 elements"));
         let (optimizer, mut scaler) = (kernels.zeros(Number::F32, 4).unwrap(), kernels.zeros(Number::F32, 4).unwrap());
-        let slices = Slices::default();
-        let error = kernels.exchange_update(&mut peers, &slices, &[], &optimizer, &mut scaler, false).unwrap_err();
-        assert_eq!(error.to_string(), "exchange: present has 0 elements, expected 1");
+        let updated = kernels.exchange_update(&mut peers, &Slices::default(), &[], &optimizer, &mut scaler, false);
+        assert_eq!(error(updated), "exchange: present has 0 elements, expected 1");
     });
+    // More than the inbox holds.
+    let errors = on_all(2, |_, ranks| {
+        let kernels = Kernels::new(0, Precision::Fp32).unwrap();
+        let mut peers = kernels.connect(None, ranks, slices(&[64], 2)).unwrap();
+        let array = kernels.zeros(Number::F32, 64).unwrap();
+        kernels.exchange(&mut peers, &[true; 2], 64, [(&array, vec![0..32, 32..64])], || ()).unwrap_err().to_string()
+    });
+    assert!(errors.iter().all(|error| error.starts_with("exchange: inbox has ")), "{errors:?}");
 }
 
 /// Two ranks of which the second stops taking part.
@@ -340,10 +365,13 @@ fn left_alone(nccl: Option<&'static Nccl>, ends: bool, timeout: Duration) -> (St
     let met = Barrier::new(2);
     let results = on_all(2, |own, ranks| {
         let kernels = Kernels::new(0, Precision::Fp32).unwrap();
-        let mut peers = kernels.connect(nccl, ranks, slices(&[8192], 2), timeout).unwrap();
+        let mut peers = kernels.connect(nccl, ranks.clone(), slices(&[8192], 2)).unwrap();
         let g = kernels.zeros(Number::F32, 8192).unwrap();
-        kernels.exchange(&mut peers, [(0, &g)].into_iter()).unwrap();
+        let gradient = || [(&g, vec![0..4096, 4096..8192])];
+        let send = |peers: &mut Peers| kernels.exchange(peers, &[true; 2], 0, gradient(), || ());
+        send(&mut peers).unwrap();
         kernels.synchronize().unwrap();
+        ranks.set_timeout(timeout);
         if own == 1 {
             if !ends {
                 met.wait();
@@ -351,7 +379,7 @@ fn left_alone(nccl: Option<&'static Nccl>, ends: bool, timeout: Duration) -> (St
             return None;
         }
         let begun = Instant::now();
-        let failed = kernels.exchange(&mut peers, [(0, &g)].into_iter());
+        let failed = send(&mut peers);
         let mut read = [0.0f32; 1];
         let failed = failed.and_then(|()| kernels.read(&g, &mut read));
         let result = (failed.unwrap_err().to_string(), begun.elapsed());
@@ -368,7 +396,7 @@ fn left_alone(nccl: Option<&'static Nccl>, ends: bool, timeout: Duration) -> (St
 #[test]
 fn a_rank_that_ends_or_hangs_is_an_error_in_time() {
     let _gpu = gpu();
-    let (error, time) = left_alone(Some(stand_in()), true, TIMEOUT);
+    let (error, time) = left_alone(Some(stand_in()), true, Duration::from_secs(100));
     let text = "remote process exited or there was a network error (NCCL_DEBUG=WARN says more)";
     assert_eq!(error, format!("NCCL 2.28.0: ncclCommGetAsyncError: {text}"));
     assert!(time < Duration::from_secs(20), "{time:?}");
@@ -376,7 +404,7 @@ fn a_rank_that_ends_or_hangs_is_an_error_in_time() {
     let text = "no step was completed for 2 s: another rank hangs or has ended (NCCL_DEBUG=INFO says more)";
     assert_eq!(error, format!("NCCL 2.28.0: wait: {text}"));
     assert!((2.0..20.0).contains(&time.as_secs_f64()), "{time:?}");
-    let (error, _) = left_alone(None, true, TIMEOUT);
+    let (error, _) = left_alone(None, true, Duration::from_secs(100));
     assert_eq!(error, "exchange: rank 1 has ended");
 }
 
@@ -386,7 +414,7 @@ fn ranks_that_do_not_connect_or_differ() {
     let errors = on_all(2, |own, ranks| {
         let kernels = Kernels::new(0, Precision::Fp32).unwrap();
         let nccl = (own == 0).then(stand_in);
-        kernels.connect(nccl, ranks, slices(&[64], 2), TIMEOUT).unwrap_err().to_string()
+        kernels.connect(nccl, ranks, slices(&[64], 2)).unwrap_err().to_string()
     });
     let text = "rank 0 has 2.28.0, rank 1 has none; all ranks need the same version, or none (ALEXNET_NCCL=off)";
     assert_eq!(errors, [0, 1].map(|_| format!("NCCL: ncclGetVersion: {text}")));

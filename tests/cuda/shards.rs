@@ -10,16 +10,22 @@ use alexnet_core::device::cuda::Precision;
 use alexnet_core::device::{Operators, Scaler};
 use alexnet_core::network::Shards;
 
-use alexnet_ranks::{Ranks, local};
+use alexnet_kernels::nccl::Nccl;
+use alexnet_ranks::on_all;
 
-use crate::support::{U, gpu};
+use crate::support::{U, gpu, stand_in};
 use support::{DIVISIONS, State, by_definition, network, sharded};
 
 /// At this scale the gradient of a logit, up to 1/8 in a batch of eight, is more than half precision holds.
 const OVERFLOWS: f32 = 1048576.0;
 
 fn device(precision: Precision, scale: f32) -> Arc<Cuda> {
-    let device = Cuda::new(0, precision).unwrap();
+    device_with(None, precision, scale)
+}
+
+fn device_with(nccl: Option<&'static Nccl>, precision: Precision, scale: f32) -> Arc<Cuda> {
+    let mut device = Cuda::new(0, precision).unwrap();
+    device.set_nccl(nccl);
     device.set_scaling(&Scaler { scale, ..Scaler::default() }).unwrap();
     Arc::new(device)
 }
@@ -97,33 +103,33 @@ fn a_step_that_overflows_is_left_out() {
     gpu.assert_clean("shards");
 }
 
-/// Ranks exchange through the host: threads here, each with a device of its own.
-fn on_ranks(size: usize, precision: Precision, scale: f32, division: [usize; 3], steps: &[usize]) -> Vec<(State, u64)> {
-    let [count, batch, accumulate] = division;
+/// What ranks, threads here, each with a device of its own, come to: their state, and what the last steps allocated.
+fn on_ranks(
+    size: usize,
+    nccl: Option<&'static Nccl>,
+    (precision, scale): (Precision, f32),
+    graph: bool,
+    [count, batch, accumulate]: [usize; 3],
+    steps: &[usize],
+) -> Vec<(State, u64)> {
     let shards = Shards::new(count, batch, accumulate).unwrap();
-    std::thread::scope(|scope| {
-        let rank = |ranks| {
-            scope.spawn(move || {
-                let device = device(precision, scale);
-                let mut network = network(device.clone(), 0.1, shards.max_batch());
-                network.keep_average().unwrap();
-                network.use_cuda_graph(true);
-                let ranks: Arc<dyn Ranks> = Arc::new(ranks);
-                let (first, rest) = steps.split_at(2);
-                let own = support::sharded_among(&mut network, shards, ranks, first);
-                assert!(own.metrics.loss > 0.0);
-                let before = device.kernels().allocations();
-                let divided = network.shards().unwrap();
-                for (step, &images) in (2..).zip(rest) {
-                    support::sharded_step(&mut network, divided, step, images);
-                }
-                let allocated = device.kernels().allocations() - before;
-                network.gather_momentum().unwrap();
-                (support::state(&network), allocated)
-            })
-        };
-        let threads: Vec<_> = local(size).into_iter().map(rank).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    on_all(size, |ranks| {
+        let device = device_with(nccl, precision, scale);
+        let mut network = network(device.clone(), 0.1, shards.max_batch());
+        network.keep_average().unwrap();
+        network.use_cuda_graph(graph);
+        let (first, rest) = steps.split_at(2);
+        let own = support::sharded_among(&mut network, shards, Arc::new(ranks), first);
+        assert!(own.metrics.loss > 0.0);
+        assert_eq!(network.engine().unwrap().starts_with("NCCL"), nccl.is_some());
+        let before = device.kernels().allocations();
+        let divided = network.shards().unwrap();
+        for (step, &images) in (2..).zip(rest) {
+            support::sharded_step(&mut network, divided, step, images);
+        }
+        let allocated = device.kernels().allocations() - before;
+        network.gather_momentum().unwrap();
+        (support::state(&network), allocated)
     })
 }
 
@@ -133,19 +139,25 @@ fn any_number_of_ranks_has_the_bits_of_one_process() {
     // The race check tells the launches of thirty at a time apart; here that many may begin on other threads while one runs.
     gpu.options("check=mem,init,sync");
     for (precision, scale, (division, steps), sizes) in [
-        (Precision::Fp32, 1.0, DIVISIONS[1], &[2, 4][..]),
-        (Precision::Fp32, 1.0, DIVISIONS[2], &[2]),
-        (Precision::Fp32, 1.0, ([8, 8, 1], [8, 8, 1, 3]), &[8]),
-        (Precision::Bf16, 1.0, DIVISIONS[1], &[2]),
+        // Each rank's shard is whole: its linear layers' gradients are sent in the backward pass.
+        (Precision::Fp32, 1.0, ([2, 5, 1], [5; 6]), &[2][..]),
+        (Precision::Fp32, 1.0, ([4, 8, 1], [8, 8, 5, 2, 8, 8]), &[2, 4]),
+        (Precision::Fp32, 1.0, ([4, 9, 2], [18, 18, 11, 3, 18, 18]), &[2, 4]),
+        (Precision::Fp32, 1.0, ([8, 8, 1], [8, 8, 1, 3, 8, 8]), &[8]),
+        (Precision::Bf16, 1.0, ([4, 8, 1], [8, 8, 5, 2, 8, 8]), &[2]),
         // With updates that are left out, on all ranks.
-        (Precision::Fp16, OVERFLOWS, ([4, 8, 1], [8; 4]), &[2, 4]),
+        (Precision::Fp16, OVERFLOWS, ([4, 8, 1], [8; 6]), &[2, 4]),
     ] {
         let (expected, _, skipped) = train(precision, scale, division, &steps, true);
         assert_eq!(skipped > 0, precision == Precision::Fp16);
         for &size in sizes {
-            for (rank, (found, allocated)) in on_ranks(size, precision, scale, division, &steps).iter().enumerate() {
-                assert!(*found == expected, "{precision:?} {division:?}: other bits on rank {rank} of {size}");
-                assert_eq!(*allocated, 0, "rank {rank} of {size}");
+            for (nccl, graph) in [(Some(stand_in()), true), (Some(stand_in()), false), (None, true)] {
+                let found = on_ranks(size, nccl, (precision, scale), graph, division, &steps);
+                for (rank, (found, allocated)) in found.iter().enumerate() {
+                    let what = format!("{precision:?} {division:?}: rank {rank} of {size}, {nccl:?}, graph: {graph}");
+                    assert!(*found == expected, "{what}: other bits");
+                    assert_eq!(*allocated, 0, "{what}");
+                }
             }
         }
     }

@@ -70,7 +70,7 @@ pub enum Phase {
 impl MicroBatch {
     /// A step that is one batch.
     pub const fn whole(philox: Philox, step: u32, images: usize, smoothing: f64) -> Self {
-        let slot = Slot { number: 0, accumulate: false, array: 0, sums: 0 };
+        let slot = Slot { number: 0, accumulate: false, array: 0, sums: 0, complete: false };
         Self { philox, step, first_image: 0, step_images: images, slot, smoothing }
     }
 }

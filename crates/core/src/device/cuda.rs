@@ -15,6 +15,7 @@ use alexnet_kernels::{
 };
 use alexnet_ops::{Number, Scaler, expect_len};
 
+use alexnet_kernels::nccl::Nccl;
 pub use alexnet_kernels::{Error as DriverError, Event, Winograd, nccl, nvrtc, probe};
 pub use alexnet_ops::Precision;
 
@@ -28,7 +29,6 @@ mod exchange;
 mod scratch;
 
 pub use buffer::Buffer;
-use exchange::Stagings;
 pub use scratch::Graph;
 use scratch::{Scratch, ScratchGuard};
 
@@ -42,6 +42,8 @@ pub struct Cuda {
     scratch: Mutex<Scratch>,
     kernels: Kernels,
     ordinal: usize,
+    /// What exchanges with the GPUs of other ranks.
+    nccl: Option<&'static Nccl>,
     /// Good steps after which the loss scale is doubled; `None` without loss scaling.
     interval: Option<u32>,
 }
@@ -68,14 +70,14 @@ impl Cuda {
             optimizer_value: None,
             scaler: kernels.zeros(Number::F32, 4).map_err(fail)?,
             moved: 0,
-            stagings: Stagings::default(),
             f16: Vec::new(),
             bf16: Vec::new(),
             tf32: Vec::new(),
         };
         let scaler = if scaled { Scaler { scale: SCALE, ..Scaler::default() } } else { Scaler::default() };
         kernels.write_scaler(&scaler, &mut scratch.scaler).map_err(fail)?;
-        Ok(Self { scratch: Mutex::new(scratch), kernels, ordinal, interval: scaled.then_some(INTERVAL) })
+        let interval = scaled.then_some(INTERVAL);
+        Ok(Self { scratch: Mutex::new(scratch), kernels, ordinal, nccl: None, interval })
     }
 
     /// Records an event after all queued work.
@@ -96,6 +98,12 @@ impl Cuda {
     /// Chooses where convolutions in fp32 use Winograd's algorithm. Set it before a network is built.
     pub fn set_winograd(&mut self, winograd: Winograd) {
         self.kernels.set_winograd(winograd);
+    }
+
+    /// Lets the networks of several ranks exchange by NCCL; without it they do through the host. All ranks must do the same. Set it
+    /// before [`Network::shard`](crate::Network::shard).
+    pub fn set_nccl(&mut self, nccl: Option<&'static Nccl>) {
+        self.nccl = nccl;
     }
 
     /// The kernels that the device launches.
@@ -137,6 +145,7 @@ impl Cuda {
 fn failure(ordinal: usize, error: kernels::Error) -> Error {
     match error {
         kernels::Error::Operator(error) => error.into(),
+        kernels::Error::Ranks(error) => error.into(),
         error => Error::Device { device: format!("cuda:{ordinal}"), message: error.to_string() },
     }
 }
@@ -266,6 +275,13 @@ impl Memory for Cuda {
         let mut totals = [0.0; 2];
         self.ok(self.kernels.read(from, &mut totals))?;
         Ok(totals)
+    }
+
+    fn sum_totals<'a>(&self, from: &mut dyn Iterator<Item = &'a Array>, to: &mut Array) -> Result<()>
+    where
+        Self::Totals: 'a,
+    {
+        self.ok(self.kernels.total_sum(from, to))
     }
 
     fn storage(&self) -> Storage {
@@ -524,7 +540,7 @@ impl Operators for Cuda {
         let mut sums = Sums::default();
         for (y, x) in pairs {
             let len = y.array.len().max(x.array.len());
-            self.ok(sums.push(len, (&mut y.array, 0), (&x.array, 0)))?;
+            self.ok(sums.push(len, &mut y.array, &x.array))?;
         }
         self.ok(self.kernels.sum(&sums))
     }

@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::ops::Range;
+use std::sync::Arc;
 
 use alexnet_ranks::Ranks;
 use bytemuck::{Pod, cast_slice, cast_slice_mut};
@@ -58,74 +59,150 @@ pub const fn padded(len: usize) -> usize {
     len.next_multiple_of(ALIGNED)
 }
 
-/// The gradients of other ranks, and how they are added.
-#[derive(Debug)]
-pub struct Summands<'a, B> {
-    /// The ranks that have a gradient.
-    pub tree: Tree,
-    /// This rank, whose gradient is that of the parameters.
-    pub rank: usize,
-    /// By rank: its gradients of the elements that this one owns, of one parameter after another, each [`padded`]. They are lost.
-    pub inbox: &'a mut [B],
+/// What connects a device with those of the other ranks of a job.
+pub trait Connection {
+    /// What moves the bytes, such as `NCCL 2.28.3`.
+    fn engine(&self) -> String;
+    /// Elements of its memory for the gradients of other ranks.
+    fn inbox_len(&self) -> usize;
+    /// Whether an exchange can be captured in a graph, and is beside other work.
+    fn overlaps(&self) -> bool;
 }
 
-/// Moves arrays between ranks, and adds what they have.
+/// Moves arrays between the devices of the ranks, and adds what they have. All ranks make the same calls in the same order.
 pub trait Exchange: Memory {
+    /// The other ranks, and the memory for what they send.
+    type Peers: Connection + Send + Sync;
+
     /// The elements of an array as it is stored, which a [`Division`] divides; padding counts.
     fn stored_len(&self, buffer: &Self::Buffer) -> usize;
 
-    /// Sends every rank the elements of the gradients that it owns, and receives those that this one owns into its `inbox`, by
-    /// rank, of one array after another, each [`padded`]. Only ranks that are `present` have gradients; all receive.
+    /// Connects the devices of a job, whose gradients have these divisions.
     ///
     /// # Errors
-    /// An inbox that is too short; the ranks'; a device that exchanges nothing; its own.
+    /// The ranks'; too little memory; the device's.
+    fn connect(&self, ranks: Arc<dyn Ranks>, divisions: &mut dyn Iterator<Item = Division>) -> Result<Self::Peers> {
+        let _ = (ranks, divisions);
+        Err(self.lacks("exchange between ranks"))
+    }
+
+    /// Sends every rank the elements of the gradients that it owns, and receives those that this one owns; then, or beside it, does
+    /// `work`. Only ranks that are `present` have gradients; all receive. Those of a step may be sent in several calls: of the
+    /// gradients before these, in the order of the connection, `before` are the divisions.
+    ///
+    /// # Errors
+    /// Other gradients than those of the connection; the ranks'; that of `work`; the device's.
     fn send_gradients<'a>(
         &self,
-        ranks: &dyn Ranks,
+        peers: &mut Self::Peers,
         present: &dyn Fn(usize) -> bool,
+        before: &mut dyn Iterator<Item = Division>,
         gradients: &mut dyn Iterator<Item = (&'a Self::Buffer, Division)>,
-        inbox: &mut [Self::Buffer],
+        work: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()>
     where
         Self::Buffer: 'a,
     {
-        let _ = (ranks, present, gradients, inbox);
+        let _ = (peers, present, before, gradients, work);
         Err(self.lacks("exchange between ranks"))
     }
 
-    /// [`Operators::sgd`](super::Operators::sgd) of the elements that this rank owns, by the sum of the ranks' gradients. The gradients of the
-    /// parameters are lost. In a step that is skipped, on all ranks if on one, no parameter changes.
+    /// [`Operators::sgd`](super::Operators::sgd) of the elements that this rank owns, by the sum of the gradients of the ranks of
+    /// `tree`, which were sent; they are lost. In a step that is skipped, on all ranks if on one, no parameter changes.
     ///
     /// # Errors
     /// As [`Exchange::send_gradients`].
     fn update_own<'a>(
         &self,
-        ranks: &dyn Ranks,
+        peers: &mut Self::Peers,
         optimizer: &Sgd,
-        summands: Summands<'_, Self::Buffer>,
+        tree: Tree,
         parameters: &mut dyn Iterator<Item = (&'a mut Parameter<Self::Buffer>, Division)>,
     ) -> Result<()>
     where
         Self::Buffer: 'a,
     {
-        let _ = (ranks, optimizer, summands, parameters);
+        let _ = (peers, optimizer, tree, parameters);
         Err(self.lacks("exchange between ranks"))
     }
 
     /// Gives every rank all elements, each from its owner.
     ///
     /// # Errors
-    /// The ranks'; a device that exchanges nothing; its own.
+    /// The ranks'; the device's.
     fn gather<'a>(
         &self,
-        ranks: &dyn Ranks,
+        peers: &mut Self::Peers,
         arrays: &mut dyn Iterator<Item = (&'a mut Self::Buffer, Division)>,
     ) -> Result<()>
     where
         Self::Buffer: 'a,
     {
-        let _ = (ranks, arrays);
+        let _ = (peers, arrays);
         Err(self.lacks("exchange between ranks"))
+    }
+
+    /// Gives every rank the sums of all, each from its owner.
+    ///
+    /// # Errors
+    /// The ranks'; the device's.
+    fn gather_totals<'a>(
+        &self,
+        peers: &mut Self::Peers,
+        totals: &mut dyn Iterator<Item = (&'a mut Self::Totals, Division)>,
+    ) -> Result<()>
+    where
+        Self::Totals: 'a,
+    {
+        let _ = (peers, totals);
+        Err(self.lacks("exchange between ranks"))
+    }
+}
+
+/// [`Exchange::Peers`] of a device whose arrays are on the host.
+#[derive(Debug)]
+pub struct HostPeers<B> {
+    ranks: Arc<dyn Ranks>,
+    /// By rank its gradients of the elements that this one owns, of one parameter after another, each [`padded`].
+    inbox: Vec<B>,
+    inbox_len: usize,
+}
+
+impl<B> HostPeers<B> {
+    /// Connects `device`, as [`Exchange::connect`].
+    ///
+    /// # Errors
+    /// Too little memory.
+    pub fn new(
+        device: &impl Memory<Buffer = B>,
+        ranks: Arc<dyn Ranks>,
+        divisions: &mut dyn Iterator<Item = Division>,
+    ) -> Result<Self> {
+        let (rank, size) = (ranks.rank(), ranks.size());
+        let own: usize = divisions.map(|division| padded(division.range(rank).len())).sum();
+        let inbox = (0..size).map(|peer| device.zeros(if peer == rank { 0 } else { own })).collect::<Result<_>>()?;
+        Ok(Self { ranks, inbox, inbox_len: own * (size - 1) })
+    }
+
+    /// The number of this rank.
+    pub fn rank(&self) -> usize {
+        self.ranks.rank()
+    }
+    /// What another rank has sent: its gradients of the elements that this one owns, of one parameter after another, each [`padded`].
+    pub fn sent(&self, rank: usize) -> &B {
+        &self.inbox[rank]
+    }
+}
+
+impl<B> Connection for HostPeers<B> {
+    fn engine(&self) -> String {
+        self.ranks.name()
+    }
+    fn inbox_len(&self) -> usize {
+        self.inbox_len
+    }
+    fn overlaps(&self) -> bool {
+        false
     }
 }
 
@@ -146,14 +223,17 @@ fn emptied<A, B>(mut from: Vec<A>) -> Vec<B> {
 
 /// [`Exchange::send_gradients`] for arrays on the host.
 pub fn send_gradients<'a, T: Pod, B: AsRef<[T]> + AsMut<[T]> + 'a>(
-    ranks: &dyn Ranks,
+    peers: &mut HostPeers<B>,
     present: &dyn Fn(usize) -> bool,
+    before: &mut dyn Iterator<Item = Division>,
     gradients: &mut dyn Iterator<Item = (&'a B, Division)>,
-    inbox: &mut [B],
+    work: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
+    let HostPeers { ranks, inbox, .. } = peers;
     let (rank, (sends, receives, mut lens)) = (ranks.rank(), LISTS.take());
     let (mut sends, mut receives): (Sends<'_>, Receives<'_>) = (emptied(sends), emptied(receives));
     lens.clear();
+    let before: usize = before.map(|division| padded(division.range(rank).len())).sum();
     for (gradient, division) in gradients {
         lens.push(division.range(rank).len());
         for peer in (0..ranks.size()).filter(|&peer| peer != rank && present(rank)) {
@@ -164,8 +244,8 @@ pub fn send_gradients<'a, T: Pod, B: AsRef<[T]> + AsMut<[T]> + 'a>(
         }
     }
     for (peer, inbox) in inbox.iter_mut().enumerate().filter(|&(peer, _)| peer != rank && present(peer)) {
-        let len = lens.iter().map(|&len| padded(len)).sum();
-        let mut rest = alexnet_ops::front_mut("send_gradients", "inbox", inbox.as_mut(), len)?;
+        let len = before + lens.iter().map(|&len| padded(len)).sum::<usize>();
+        let mut rest = &mut alexnet_ops::front_mut("send_gradients", "inbox", inbox.as_mut(), len)?[before..];
         for &len in lens.iter().filter(|&&len| len > 0) {
             let (own, others) = rest.split_at_mut(padded(len));
             receives.push((peer, cast_slice_mut(&mut own[..len])));
@@ -174,14 +254,15 @@ pub fn send_gradients<'a, T: Pod, B: AsRef<[T]> + AsMut<[T]> + 'a>(
     }
     ranks.exchange(&sends, &mut receives)?;
     LISTS.set((emptied(sends), emptied(receives), lens));
-    Ok(())
+    work()
 }
 
-/// [`Exchange::gather`] for arrays on the host.
-pub fn gather<'a, T: Pod, B: AsMut<[T]> + 'a>(
-    ranks: &dyn Ranks,
-    arrays: &mut dyn Iterator<Item = (&'a mut B, Division)>,
+/// [`Exchange::gather`] and [`Exchange::gather_totals`] for arrays on the host.
+pub fn gather<'a, T: Pod, B, A: AsMut<[T]> + 'a>(
+    peers: &mut HostPeers<B>,
+    arrays: &mut dyn Iterator<Item = (&'a mut A, Division)>,
 ) -> Result<()> {
+    let ranks = &*peers.ranks;
     let (rank, (sends, receives, lens)) = (ranks.rank(), LISTS.take());
     let (mut sends, mut receives): (Sends<'_>, Receives<'_>) = (emptied(sends), emptied(receives));
     for (array, division) in arrays {

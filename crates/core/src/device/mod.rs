@@ -205,6 +205,20 @@ pub trait Memory:
     fn write_totals(&self, from: [f64; 2], to: &mut Self::Totals) -> Result<()>;
     /// The sums of losses and of correct predictions.
     fn read_totals(&self, from: &Self::Totals) -> Result<[f64; 2]>;
+    /// Adds the first of `from` to `to`, then the next, and so on.
+    ///
+    /// # Errors
+    /// The device's.
+    fn sum_totals<'a>(&self, from: &mut dyn Iterator<Item = &'a Self::Totals>, to: &mut Self::Totals) -> Result<()>
+    where
+        Self::Totals: 'a,
+    {
+        let mut sums = self.read_totals(to)?;
+        for totals in from {
+            sums.iter_mut().zip(self.read_totals(totals)?).for_each(|(sum, more)| *sum += more);
+        }
+        self.write_totals(sums, to)
+    }
     /// Bytes per element of its arrays.
     fn storage(&self) -> Storage {
         Storage::uniform(size_of::<Self::Element>())

@@ -1,13 +1,15 @@
 //! The reference as a device: the definition of every operator, for gradient checks in f64.
 
-use super::exchange::{self, Division, Exchange, Summands, padded};
+use super::exchange::{self, Division, Exchange, HostPeers, padded};
 use super::{Element, Memory, Operators, Parameter, Queue};
 use crate::arguments::*;
+use crate::network::shards::Tree;
 use crate::shape::Operation;
 use crate::{Result, Sgd, reference};
 use alexnet_ops::{for_each_operator, front, front_mut};
 use alexnet_ranks::Ranks;
 use std::convert::Infallible;
+use std::sync::Arc;
 
 /// Naive loops over `T`, one thread.
 #[derive(Clone, Copy, Debug, Default)]
@@ -101,32 +103,42 @@ impl<T: Element> Queue for Reference<T> {
 }
 
 impl<T: Element> Exchange for Reference<T> {
+    type Peers = HostPeers<Vec<T>>;
+
     fn stored_len(&self, buffer: &Vec<T>) -> usize {
         buffer.len()
     }
+    fn connect(
+        &self,
+        ranks: Arc<dyn Ranks>,
+        divisions: &mut dyn Iterator<Item = Division>,
+    ) -> Result<HostPeers<Vec<T>>> {
+        HostPeers::new(self, ranks, divisions)
+    }
     fn send_gradients<'a>(
         &self,
-        ranks: &dyn Ranks,
+        peers: &mut HostPeers<Vec<T>>,
         present: &dyn Fn(usize) -> bool,
+        before: &mut dyn Iterator<Item = Division>,
         gradients: &mut dyn Iterator<Item = (&'a Vec<T>, Division)>,
-        inbox: &mut [Vec<T>],
+        work: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()>
     where
         Self::Buffer: 'a,
     {
-        exchange::send_gradients(ranks, present, gradients, inbox)
+        exchange::send_gradients(peers, present, before, gradients, work)
     }
     fn update_own<'a>(
         &self,
-        _: &dyn Ranks,
+        peers: &mut HostPeers<Vec<T>>,
         optimizer: &Sgd,
-        summands: Summands<'_, Vec<T>>,
+        tree: Tree,
         parameters: &mut dyn Iterator<Item = (&'a mut Parameter<Vec<T>>, Division)>,
     ) -> Result<()>
     where
         Self::Buffer: 'a,
     {
-        let Summands { tree, rank, inbox } = summands;
+        let rank = peers.rank();
         let mut before = 0;
         for (parameter, division) in parameters {
             let (own, optimizer) = (division.range(rank), parameter.sgd(optimizer));
@@ -135,7 +147,9 @@ impl<T: Element> Exchange for Reference<T> {
             for leaf in tree.clone() {
                 stack.push(match leaf.number == rank {
                     true => gradient[own.clone()].to_vec(),
-                    false => front("update_own", "inbox", &inbox[leaf.number], before + own.len())?[before..].to_vec(),
+                    false => {
+                        front("update_own", "inbox", peers.sent(leaf.number), before + own.len())?[before..].to_vec()
+                    }
                 });
                 for _ in 0..leaf.sums {
                     let right = stack.pop().unwrap_or_default();
@@ -149,11 +163,25 @@ impl<T: Element> Exchange for Reference<T> {
         }
         Ok(())
     }
-    fn gather<'a>(&self, ranks: &dyn Ranks, arrays: &mut dyn Iterator<Item = (&'a mut Vec<T>, Division)>) -> Result<()>
+    fn gather<'a>(
+        &self,
+        peers: &mut HostPeers<Vec<T>>,
+        arrays: &mut dyn Iterator<Item = (&'a mut Vec<T>, Division)>,
+    ) -> Result<()>
     where
         Self::Buffer: 'a,
     {
-        exchange::gather(ranks, arrays)
+        exchange::gather(peers, arrays)
+    }
+    fn gather_totals<'a>(
+        &self,
+        peers: &mut HostPeers<Vec<T>>,
+        totals: &mut dyn Iterator<Item = (&'a mut [f64; 2], Division)>,
+    ) -> Result<()>
+    where
+        Self::Totals: 'a,
+    {
+        exchange::gather(peers, totals)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Forward and backward through the layers: which operator each layer is, on which arrays.
 
+use std::ops::Range;
+
 use super::plan::{Auxiliary, DropoutLayer, PlannedLayer};
 use super::{MicroBatch, Network, Phase};
 use crate::architecture::{Operation, TracedLayer};
@@ -128,28 +130,23 @@ impl<D: Device> Network<D> {
         }
         // Layers below the lowest that is trained need no gradients.
         let Some(lowest) = self.layers.iter().position(trained) else { return Ok(()) };
-        let mut pass = Backward {
-            device: &*self.device,
-            n,
-            micro,
-            optimizer,
-            parameters: &mut self.parameters,
-            updated: &mut self.updated,
-            activations: &self.activations,
-            argmax: &self.argmax,
-            statistics: &self.statistics,
-        };
-        let planned = self.layers.iter().enumerate().skip(lowest).filter(|(_, planned)| !planned.fused[1]);
-        for (position, planned) in planned.rev() {
-            let last = position == lowest;
-            let [dy, dx] = two(&mut self.gradients, [planned.dy, planned.dx]);
-            pass.layer(planned, last, dy, dx)?;
-            if let (Some(shortcut), false) = (planned.joins, last) {
-                let [x, y] = two(&mut self.gradients, [shortcut, planned.dx]);
-                let len = n * planned.layer.input.len();
-                pass.device.add(Add { len, x, relu: false, y })?;
+        let linear = self.layers.iter().position(|planned| planned.layer.is_linear()).unwrap_or(self.layers.len());
+        let (early, split) = (self.early_parameters(), lowest.max(linear));
+        let (last, first) = self.parameters.split_at_mut(early);
+        let (layers, activations, argmax, statistics) =
+            (&self.layers, &self.activations, &self.argmax, &self.statistics);
+        let (device, updated) = (&*self.device, &mut self.updated);
+        let mut pass =
+            Backward { device, n, micro, optimizer, updated, layers, lowest, activations, argmax, statistics };
+        let (gradients, job) = (&mut self.gradients, self.sharding.as_mut());
+        pass.layers(split..layers.len(), (early, first), gradients, profiler)?;
+        let mut rest = || pass.layers(lowest..split, (0, last), gradients, profiler);
+        match job.and_then(|sharding| Some((sharding.shards, sharding.job.as_mut()?))) {
+            Some((shards, job)) if micro.slot.complete && job.sends_early(&shards) => {
+                let present = |rank| shards.computes(rank, micro.step_images);
+                job.send(device, &present, early..early + first.len(), first, &mut rest)?;
             }
-            profiler(Phase::Backward(planned.index as usize))?;
+            _ => rest()?,
         }
         let Some(optimizer) = optimizer else { return Ok(()) };
         self.update_parameters(n, optimizer)?;
@@ -207,16 +204,49 @@ struct Backward<'a, D: Device> {
     n: usize,
     micro: &'a MicroBatch,
     optimizer: Option<&'a Sgd>,
-    parameters: &'a mut [Parameter<D::Buffer>],
     updated: &'a mut [bool],
+    layers: &'a [PlannedLayer],
+    /// The lowest layer that is trained.
+    lowest: usize,
     activations: &'a [D::Buffer],
     argmax: &'a [D::Bytes],
     statistics: &'a [D::Buffer],
 }
 
 impl<D: Device> Backward<'_, D> {
-    /// dx from dy, unless the layer is the `last` of the pass, whose dx nobody needs; the gradients of its parameters.
-    fn layer(&mut self, planned: &PlannedLayer, last: bool, dy: &mut D::Buffer, dx: &mut D::Buffer) -> Result<()> {
+    /// Some of the layers, the last first. `parameters` are those from a number on; `gradients` are those of activations.
+    fn layers(
+        &mut self,
+        which: Range<usize>,
+        (number, parameters): (usize, &mut [Parameter<D::Buffer>]),
+        gradients: &mut [D::Buffer],
+        profiler: &mut Profiler<'_>,
+    ) -> Result<()> {
+        let layers = self.layers;
+        for position in which.rev().filter(|&position| !layers[position].fused[1]) {
+            let (planned, last) = (&layers[position], position == self.lowest);
+            let [dy, dx] = two(gradients, [planned.dy, planned.dx]);
+            self.layer(planned, &mut parameters[planned.weight - number..], last, dy, dx)?;
+            if let (Some(shortcut), false) = (planned.joins, last) {
+                let [x, y] = two(gradients, [shortcut, planned.dx]);
+                let len = self.n * planned.layer.input.len();
+                self.device.add(Add { len, x, relu: false, y })?;
+            }
+            profiler(Phase::Backward(planned.index as usize))?;
+        }
+        Ok(())
+    }
+
+    /// dx from dy, unless the layer is the `last` of the pass, whose dx nobody needs; the gradients of its `parameters`, the first
+    /// ones.
+    fn layer(
+        &mut self,
+        planned: &PlannedLayer,
+        parameters: &mut [Parameter<D::Buffer>],
+        last: bool,
+        dy: &mut D::Buffer,
+        dx: &mut D::Buffer,
+    ) -> Result<()> {
         let &PlannedLayer { ref layer, index, weight, input, auxiliary, masks_input, .. } = planned;
         let (device, n, accumulate) = (self.device, self.n, self.micro.slot.accumulate);
         let x = &self.activations[input];
@@ -228,7 +258,7 @@ impl<D: Device> Backward<'_, D> {
         }
         match (operation, auxiliary) {
             (Operation::Conv(s), _) => {
-                let (w, gradients) = weight_and_gradients(&mut self.parameters[weight..]);
+                let (w, gradients) = weight_and_gradients(parameters);
                 match (gradients, last) {
                     (Some((dw, db)), false) => {
                         let masks = masks_input;
@@ -253,7 +283,7 @@ impl<D: Device> Backward<'_, D> {
                 };
                 if D::UPDATES != Updates::Never
                     && let (Some(sgd), false) = (self.optimizer, accumulate)
-                    && let [w, bias, ..] = &mut self.parameters[weight..]
+                    && let [w, bias, ..] = &mut *parameters
                     && w.gradient.is_some()
                     && bias.gradient.is_some()
                 {
@@ -272,7 +302,7 @@ impl<D: Device> Backward<'_, D> {
                         bias,
                     });
                 }
-                let (w, gradients) = weight_and_gradients(&mut self.parameters[weight..]);
+                let (w, gradients) = weight_and_gradients(parameters);
                 let Some((dw, db)) = gradients else { return data(w) };
                 device.side_by_side(&mut || data(w), &mut || {
                     device.linear_backward_weight(LinearBackwardWeight { shape: &s, x, dy, accumulate, dw, db })
@@ -284,7 +314,7 @@ impl<D: Device> Backward<'_, D> {
             (Operation::AvgPool(s), _) => device.avgpool_backward(AvgPoolBackward { shape: &s, dy, dx }),
             (Operation::Lrn(s), _) => device.lrn_backward(LrnBackward { shape: &s, x, dy, dx }),
             (Operation::BatchNorm(s), Auxiliary::Statistics(i)) => {
-                let [w, b, _, variance] = batchnorm_parameters(&mut self.parameters[weight..]);
+                let [w, b, _, variance] = batchnorm_parameters(parameters);
                 match w.gradient.as_mut().zip(b.gradient.as_mut()) {
                     Some((dw, db)) => device.batchnorm_backward(BatchNormBackward {
                         shape: &s,

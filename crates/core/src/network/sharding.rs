@@ -10,12 +10,13 @@ use super::job::Job;
 use super::shards::{Shards, Slot};
 use super::step::StepKey;
 use crate::architecture::Operation;
+use crate::device::exchange::Connection;
 use crate::device::{Device, Parameter};
 use crate::{Error, Result, Sgd};
 
 /// What steps of several shards need.
 pub(super) struct Sharding<D: Device> {
-    shards: Shards,
+    pub shards: Shards,
     /// Of each further array of the stack the gradients of all parameters, in their order.
     sums: Vec<Vec<Option<D::Buffer>>>,
     /// Of each [`Slot::number`] the mean and the unbiased variance of every batch norm.
@@ -78,7 +79,7 @@ impl<D: Device> Network<D> {
     /// The bytes of its arrays of gradients.
     fn bytes_of(&self, sharding: &Sharding<D>) -> u64 {
         let Sharding { sums, job, .. } = sharding;
-        let received = job.as_ref().map_or(0, |job| job.len(&self.device) * self.device.storage().gradient);
+        let received = job.as_ref().map_or(0, |job| job.peers().inbox_len() * self.device.storage().gradient);
         sums.len() as u64 * self.plan.momentum + received as u64
     }
 
@@ -104,7 +105,9 @@ impl<D: Device> Network<D> {
         device.exclusive(&mut || {
             self.device.begin_step(step, Some(optimizer))?;
             if shards.ranks() > 1 {
-                return self.update_among_ranks(&shards, images, optimizer);
+                let update = |network: &mut Self| network.update_among_ranks(&shards, images, optimizer);
+                let captures = self.job().is_some_and(|job| job.peers().overlaps());
+                return if captures { self.run(key, &update) } else { update(self) };
             }
             self.run(key, &|network| {
                 network.follow_moments(&shards, images)?;

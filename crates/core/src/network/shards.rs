@@ -35,6 +35,8 @@ pub struct Slot {
     pub array: usize,
     /// How many sums follow it: of array k and the one before it, from `array` down.
     pub sums: usize,
+    /// Whether it completes the gradients of this process, without a sum: parts of them may be sent while others are computed.
+    pub complete: bool,
 }
 
 /// A micro-batch of a step.
@@ -121,6 +123,11 @@ impl Shards {
         let shards = *self;
         (0..self.ranks).flat_map(move |rank| shards.pieces_of(rank, images))
     }
+    /// Whether a process has images in such a step.
+    pub const fn computes(&self, rank: usize, images: usize) -> bool {
+        let tree = Tree::new(0..self.ranks, self.own(), self.count, images);
+        tree.has_images(rank, rank + 1)
+    }
     /// How the sums of the processes that have images in such a step are added.
     pub fn tree(&self, images: usize) -> Tree {
         Tree::new(0..self.ranks, self.own(), self.count, images)
@@ -151,7 +158,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    fn new(leaves: Range<usize>, width: usize, count: usize, images: usize) -> Self {
+    const fn new(leaves: Range<usize>, width: usize, count: usize, images: usize) -> Self {
         Self { first: leaves.start, leaves, width, count, images, depth: 0 }
     }
 
@@ -214,7 +221,10 @@ impl Iterator for Pieces {
         let end = left.end.min(left.start + self.shards.max_batch());
         let last = end == left.end;
         let number = leaf.number * self.shards.accumulate + done;
-        let slot = Slot { number, accumulate: done > 0, array: leaf.depth, sums: if last { leaf.sums } else { 0 } };
+        let (accumulate, array, sums) = (done > 0, leaf.depth, if last { leaf.sums } else { 0 });
+        // The only shard of a process is its whole subtree.
+        let complete = last && self.shards.own() == 1;
+        let slot = Slot { number, accumulate, array, sums, complete };
         if !last {
             self.at = Some((leaf, end..left.end, done + 1));
         }

@@ -43,24 +43,58 @@ pub fn cap_threads(wanted: usize) -> usize {
     threads
 }
 
-/// The device of a rank, for the one that `--device` names: each rank of a machine has a GPU of its own, from the named one on.
+/// As [`open`], on a rank of a job: each of a machine has a GPU of its own, from the named one on. They exchange by NCCL where it is
+/// found.
 ///
 /// # Errors
-/// The machine has fewer GPUs than ranks.
-pub fn of_rank(kind: DeviceKind, ranks: &dyn Ranks) -> Result<DeviceKind> {
+/// The machine has fewer GPUs than ranks; `ALEXNET_NCCL` names no NCCL; as [`open`].
+pub fn open_of_rank(
+    kind: DeviceKind,
+    threads: usize,
+    precision: Precision,
+    winograd: bool,
+    ranks: &dyn Ranks,
+) -> Result<AnyDevice> {
+    if ranks.size() == 1 {
+        return open(kind, threads, precision, winograd);
+    }
+    let place = (ranks.local_rank(), ranks.local_size());
+    let mut device = open(of_rank(kind, place, gpus(), own_gpu())?, threads, precision, winograd)?;
+    #[cfg(feature = "cuda")]
+    if let AnyDevice::Cuda(cuda) = &mut device
+        && let Some(cuda) = Arc::get_mut(cuda)
+    {
+        cuda.set_nccl(nccl()?);
+    }
+    Ok(device)
+}
+
+/// The device of a rank, by its number among those of its machine and theirs, of a machine with `count` GPUs; `chosen` tells
+/// whether the launcher has chosen among them.
+fn of_rank(kind: DeviceKind, (rank, ranks): (usize, usize), count: usize, chosen: bool) -> Result<DeviceKind> {
     let first = match kind {
         DeviceKind::Cpu => return Ok(kind),
         DeviceKind::Auto => 0,
         DeviceKind::Cuda(first) => first,
     };
-    let (local, count) = (ranks.local_rank(), gpus());
-    match local {
-        _ if ranks.local_size() == 1 => Ok(kind),
-        _ if kind == DeviceKind::Auto && count == 0 => Ok(kind),
-        _ if first + local < count => Ok(DeviceKind::Cuda(first + local)),
+    match () {
+        () if ranks == 1 || (kind == DeviceKind::Auto && count == 0) => Ok(kind),
+        () if first + rank < count => Ok(DeviceKind::Cuda(first + rank)),
         // A launcher that shows each rank its own GPU alone, as Slurm's.
-        _ if count == 1 && first == 0 && own_gpu() => Ok(DeviceKind::Cuda(0)),
-        _ => Err(Error::TooFewGpus { ranks: ranks.local_size(), gpus: count.saturating_sub(first) }),
+        () if count == 1 && first == 0 && chosen => Ok(DeviceKind::Cuda(0)),
+        () => Err(Error::TooFewGpus { ranks, gpus: count.saturating_sub(first) }),
+    }
+}
+
+/// NCCL, if there is one.
+#[cfg(feature = "cuda")]
+fn nccl() -> Result<Option<&'static cuda::nccl::Nccl>> {
+    match cuda::nccl::search() {
+        Err(cuda::DriverError::NoNccl { .. }) => Ok(None),
+        found => found.map_err(|error| {
+            let (device, message) = ("NCCL".into(), error.to_string());
+            alexnet_core::Error::Device { device, message }.into()
+        }),
     }
 }
 
@@ -187,6 +221,27 @@ mod tests {
     use super::*;
     use alexnet_core::device::Memory;
     use alexnet_core::shape::ConvShape;
+
+    #[test]
+    fn every_rank_of_a_machine_has_a_gpu_of_its_own() {
+        let all = |kind, ranks, count, chosen| -> Vec<std::result::Result<DeviceKind, String>> {
+            (0..ranks).map(|rank| of_rank(kind, (rank, ranks), count, chosen).map_err(|e| e.to_string())).collect()
+        };
+        use DeviceKind::{Auto, Cpu, Cuda};
+        assert_eq!(all(Cpu, 2, 2, false), [Ok(Cpu), Ok(Cpu)]);
+        for kind in [Auto, Cuda(0)] {
+            assert_eq!(all(kind, 4, 4, false), [Ok(Cuda(0)), Ok(Cuda(1)), Ok(Cuda(2)), Ok(Cuda(3))]);
+            // Each sees its own one alone.
+            assert_eq!(all(kind, 2, 1, true), [Ok(Cuda(0)), Ok(Cuda(0))]);
+            let too_few = all(kind, 2, 1, false);
+            assert_eq!(too_few[0], Ok(Cuda(0)));
+            assert!(too_few[1].as_ref().is_err_and(|error| error.contains("1 GPUs")), "{too_few:?}");
+        }
+        assert_eq!(all(Cuda(2), 2, 4, false), [Ok(Cuda(2)), Ok(Cuda(3))]);
+        assert!(all(Cuda(3), 2, 4, false)[1].is_err());
+        assert_eq!(all(Auto, 2, 0, false), [Ok(Auto), Ok(Auto)]);
+        assert_eq!(all(Cuda(1), 1, 2, false), [Ok(Cuda(1))]);
+    }
 
     #[test]
     fn half_weights_are_for_the_cpu() {

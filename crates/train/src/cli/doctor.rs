@@ -145,10 +145,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     match nccl::search() {
         Ok(Some(nccl)) => line("nccl", &format!("{}, {}", nccl.version(), nccl.path().display()))?,
-        Ok(None) => line("nccl", "switched off by ALEXNET_NCCL")?,
+        Ok(None) => line("nccl", "off by ALEXNET_NCCL: the GPUs of several ranks exchange through the host's memory")?,
         Err(error) => {
             missing("nccl", &error)?;
-            line("", "without it several GPUs exchange gradients through the host's memory")?;
+            line("", "without it the GPUs of several ranks exchange through the host's memory")?;
         }
     }
     match probe::kernel_cache() {

@@ -371,14 +371,29 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         // A picture may be broken after some micro-batches of the step, which is then repeated when the run is resumed.
         let may_fail = self.dataset.train.pixels().is_none();
         let before = if may_fail && shards.slots() > 1 { Some(self.statistics()?) } else { None };
-        let mut computed = self.micro_batches(batches, &shards, images, &sgd);
-        if may_fail && self.agree(flag::FAILED, computed.is_err())? {
-            computed = computed.and(Err(Error::OtherRank));
+        let mut pieces = shards.pieces(images).peekable();
+        let mut last = None;
+        let mut loaded = Ok(());
+        while let (Ok(()), Some(piece)) = (&loaded, pieces.next()) {
+            loaded = self.load(batches);
+            if pieces.peek().is_none() {
+                last = Some(piece);
+            } else if loaded.is_ok() {
+                self.network.step(&self.micro(&piece, images), None)?;
+            }
         }
-        if let (Err(Error::Loading(_) | Error::OtherRank), Some(before)) = (&computed, &before) {
+        // Before the last micro-batch, in which gradients may be sent: all ranks do that or none.
+        if may_fail && self.agree(flag::FAILED, loaded.is_err())? {
+            loaded = loaded.and(Err(Error::OtherRank));
+        }
+        if let (Err(Error::Loading(_) | Error::OtherRank), Some(before)) = (&loaded, &before) {
             self.restore(before)?;
         }
-        computed?;
+        loaded?;
+        if let Some(piece) = last {
+            // With one shard it updates the weights.
+            self.network.step(&self.micro(&piece, images), (shards.count() == 1).then_some(&sgd))?;
+        }
         if shards.count() > 1 {
             self.network.update(self.progress.step as u32, images, &sgd)?;
         }
@@ -386,23 +401,12 @@ impl<D: Device<Element = f32>> Trainer<'_, D> {
         Ok(images)
     }
 
-    /// The micro-batches of a step that are computed here; with one shard the last one updates the weights.
-    fn micro_batches(
-        &mut self,
-        batches: &mut BatchSource<'_, D>,
-        shards: &Shards,
-        images: usize,
-        sgd: &Sgd,
-    ) -> Result<()> {
-        for piece in shards.pieces(images) {
-            if batches.advance()? == 0 {
-                return Err(DataError::Thread("it ended before the epoch did".into()).into());
-            }
-            batches.load(&mut self.network)?;
-            let updates = shards.count() == 1 && piece.images.end == images;
-            self.network.step(&self.micro(&piece, images), updates.then_some(sgd))?;
+    /// Loads the next micro-batch.
+    fn load(&mut self, batches: &mut BatchSource<'_, D>) -> Result<()> {
+        if batches.advance()? == 0 {
+            return Err(DataError::Thread("it ended before the epoch did".into()).into());
         }
-        Ok(())
+        batches.load(&mut self.network)
     }
 
     /// What micro-batches change before the update: the sums of the metrics, and the running statistics of batch norms.

@@ -33,9 +33,10 @@ pub use array::Array;
 pub use simd::Level;
 pub use weights::Buffer;
 
-use super::exchange::{self, Division, Summands};
+use super::exchange::{self, Division, HostPeers};
 use super::{CHUNK, Element, Exchange, LinearBackwardUpdate, Memory, Operators, Parameter, Queue, Storage, Updates};
 use crate::arguments::*;
+use crate::network::shards::Tree;
 use crate::shape::{ConvShape, DropoutShape, Operation};
 use crate::{Error, Result, Sgd};
 use alexnet_ops::{Precision, front, front_mut};
@@ -44,6 +45,7 @@ use batchnorm::Affine;
 use context::{Context, Gradients};
 use pool::{Pool, SyncPtr};
 use std::convert::Infallible;
+use std::sync::Arc;
 use weights::{Values, Weights};
 use workspace::WorkspaceSize;
 
@@ -269,39 +271,63 @@ impl Queue for Cpu {
 }
 
 impl Exchange for Cpu {
+    type Peers = HostPeers<Buffer>;
+
     fn stored_len(&self, buffer: &Buffer) -> usize {
         buffer.len()
     }
+    fn connect(
+        &self,
+        ranks: Arc<dyn Ranks>,
+        divisions: &mut dyn Iterator<Item = Division>,
+    ) -> Result<HostPeers<Buffer>> {
+        HostPeers::new(self, ranks, divisions)
+    }
     fn send_gradients<'a>(
         &self,
-        ranks: &dyn Ranks,
+        peers: &mut HostPeers<Buffer>,
         present: &dyn Fn(usize) -> bool,
+        before: &mut dyn Iterator<Item = Division>,
         gradients: &mut dyn Iterator<Item = (&'a Buffer, Division)>,
-        inbox: &mut [Buffer],
+        work: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()>
     where
         Self::Buffer: 'a,
     {
-        exchange::send_gradients(ranks, present, gradients, inbox)
+        exchange::send_gradients(peers, present, before, gradients, work)
     }
     fn update_own<'a>(
         &self,
-        _: &dyn Ranks,
+        peers: &mut HostPeers<Buffer>,
         optimizer: &Sgd,
-        summands: Summands<'_, Buffer>,
+        tree: Tree,
         parameters: &mut dyn Iterator<Item = (&'a mut Parameter<Buffer>, Division)>,
     ) -> Result<()>
     where
         Self::Buffer: 'a,
     {
-        sums::run(&self.context, optimizer, &summands, parameters);
+        sums::run(&self.context, optimizer, peers, &tree, parameters);
         Ok(())
     }
-    fn gather<'a>(&self, ranks: &dyn Ranks, arrays: &mut dyn Iterator<Item = (&'a mut Buffer, Division)>) -> Result<()>
+    fn gather<'a>(
+        &self,
+        peers: &mut HostPeers<Buffer>,
+        arrays: &mut dyn Iterator<Item = (&'a mut Buffer, Division)>,
+    ) -> Result<()>
     where
         Self::Buffer: 'a,
     {
-        exchange::gather(ranks, arrays)
+        exchange::gather(peers, arrays)
+    }
+    fn gather_totals<'a>(
+        &self,
+        peers: &mut HostPeers<Buffer>,
+        totals: &mut dyn Iterator<Item = (&'a mut [f64; 2], Division)>,
+    ) -> Result<()>
+    where
+        Self::Totals: 'a,
+    {
+        exchange::gather(peers, totals)
     }
 }
 

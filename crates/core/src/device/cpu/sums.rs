@@ -8,7 +8,8 @@ use super::weights::Buffer;
 use super::{Context, sgd};
 use crate::Sgd;
 use crate::device::Parameter;
-use crate::device::exchange::{Division, Summands, padded};
+use crate::device::exchange::{Division, HostPeers, padded};
+use crate::network::shards::Tree;
 
 /// Parameters per task, and those that are summed at a time.
 const CHUNK: usize = 64 << 10;
@@ -16,21 +17,22 @@ const BLOCK: usize = 512;
 /// Sums that may be on the stack: of 2¹⁵ ranks.
 const DEPTH: usize = 16;
 
-/// See [`Exchange::update_own`](crate::device::Exchange::update_own), without the exchange of flags.
+/// See [`Exchange::update_own`](crate::device::Exchange::update_own).
 pub fn run(
     context: &Context,
     optimizer: &Sgd,
-    summands: &Summands<'_, Buffer>,
+    peers: &HostPeers<Buffer>,
+    tree: &Tree,
     parameters: &mut dyn Iterator<Item = (&mut Parameter<Buffer>, Division)>,
 ) {
-    let mut before = 0;
+    let (own_rank, mut before) = (peers.rank(), 0);
     for (parameter, division) in parameters {
         let optimizer = &parameter.sgd(optimizer);
         let (Some(gradient), Some(momentum)) = (&parameter.gradient, &mut parameter.momentum) else { continue };
-        let own = division.range(summands.rank);
-        let of_rank = |rank: usize| match rank == summands.rank {
+        let own = division.range(own_rank);
+        let of_rank = |rank: usize| match rank == own_rank {
             true => &gradient[own.clone()],
-            false => &summands.inbox[rank][before..before + own.len()],
+            false => &peers.sent(rank)[before..before + own.len()],
         };
         let value = SyncPtr(parameter.value.as_mut_slice()[own.clone()].as_mut_ptr());
         let momentum = SyncPtr(momentum.as_mut_slice()[own.clone()].as_mut_ptr());
@@ -39,7 +41,7 @@ pub fn run(
             let end = own.len().min((task + 1) * CHUNK);
             for start in (task * CHUNK..end).step_by(BLOCK) {
                 let n = BLOCK.min(end - start);
-                for leaf in summands.tree.clone() {
+                for leaf in tree.clone() {
                     sums[leaf.depth][..n].copy_from_slice(&of_rank(leaf.number)[start..start + n]);
                     for right in (leaf.depth + 1 - leaf.sums..=leaf.depth).rev() {
                         let (left, right) = sums.split_at_mut(right);

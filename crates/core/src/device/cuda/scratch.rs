@@ -7,7 +7,6 @@ use alexnet_ops::{Number, Tf32, expect_len};
 use half::{bf16, f16};
 
 use super::Cuda;
-use super::exchange::Stagings;
 use crate::shape::{ConvShape, LinearShape, Operation};
 use crate::{Result, Sgd};
 
@@ -23,8 +22,6 @@ pub(super) struct Scratch {
     pub(super) optimizer_value: Option<Sgd>,
     /// The state of loss scaling.
     pub(super) scaler: Array,
-    /// What is exchanged with other ranks.
-    pub(super) stagings: Stagings,
     /// How often an array was reallocated.
     pub(super) moved: u64,
     /// Staging memory for conversions.

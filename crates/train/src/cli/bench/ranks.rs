@@ -31,7 +31,7 @@ pub fn run(config: &Config, kind: DeviceKind, precision: Precision, seconds: f64
     let config = Config { shards: job.ranks.size(), ..config.clone() };
     config.validate(&config::flag)?;
     job.compare(|| Ok(format!("{}{}", Job::program(), config.to_toml()?)))?;
-    match device::open(kind, config.threads, precision, true)? {
+    match device::open_of_rank(kind, config.threads, precision, true, &*job.ranks)? {
         AnyDevice::Cpu(device) => on(device, &config, &job, seconds),
         #[cfg(feature = "cuda")]
         AnyDevice::Cuda(device) => on(device, &config, &job, seconds),
@@ -71,6 +71,9 @@ fn on<D: Device<Element = f32>>(device: Arc<D>, config: &Config, job: &Job, seco
     network.initialise(Philox::new(0))?;
     say(&format!("ranks     {}", job.line(config.thread_count())?));
     say(&format!("device    {}", device.name()));
+    if let Some(engine) = network.engine().filter(|engine| *engine != ranks.name()) {
+        say(&format!("exchange  {engine}"));
+    }
     let parameters: usize = network.parameters().iter().map(|parameter| parameter.len()).sum();
     let name = &network.architecture().name;
     let (count, each) = (summary::grouped(parameters as u64), shards.max_batch());

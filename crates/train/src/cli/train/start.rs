@@ -146,8 +146,7 @@ impl Start<'_> {
         // Errors that do not depend on the data are reported before it is downloaded; CIFAR-10's classes stand in.
         architecture(&self.config, 10)?.trace()?;
         let Config { device, threads, precision, no_winograd, .. } = self.config;
-        let device = device::of_rank(device, &*self.job.ranks)?;
-        match device::open(device, threads, precision, !no_winograd)? {
+        match device::open_of_rank(device, threads, precision, !no_winograd, &*self.job.ranks)? {
             AnyDevice::Cpu(device) => train(device, self),
             #[cfg(feature = "cuda")]
             AnyDevice::Cuda(device) => train(device, self),
@@ -208,6 +207,9 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     describe(&network, &dataset, &config, &preprocess, &memory::line(&plan, free))?;
     if !job.is_alone() {
         say(&format!("ranks    {}", job.line(config.thread_count())?));
+        if let Some(engine) = network.engine().filter(|engine| *engine != ranks.name()) {
+            say(&format!("exchange {engine}"));
+        }
     }
 
     let fresh = resumed.is_none();

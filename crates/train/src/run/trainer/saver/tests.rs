@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use alexnet_core::architecture::Operation;
+use alexnet_core::device::exchange::HostPeers;
 use alexnet_core::device::{Exchange, Memory, Operators, Queue};
 use alexnet_core::{Architecture, LayerKind, LayerSpec, Reference, Sgd};
 
@@ -81,6 +82,8 @@ impl Queue for Slow {
 }
 
 impl Exchange for Slow {
+    type Peers = HostPeers<Vec<f32>>;
+
     fn stored_len(&self, buffer: &Vec<f32>) -> usize {
         buffer.len()
     }
