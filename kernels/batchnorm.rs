@@ -1,6 +1,9 @@
 //! Launchers of `batchnorm.cu`.
 
-use alexnet_ops::arguments::{BatchNormBackward, BatchNormForward, BatchNormInference, BatchNormInferenceBackward};
+use alexnet_ops::arguments::{
+    BatchNormBackward, BatchNormBackwardData, BatchNormBackwardWeight, BatchNormForward, BatchNormInference,
+    BatchNormInferenceBackward, BatchNormMoments,
+};
 use alexnet_ops::shape::BatchNormShape;
 
 use crate::Kernels;
@@ -35,6 +38,11 @@ unsafe impl Value for Argument {}
 fn split_rows(s: &BatchNormShape) -> (usize, usize) {
     let chunk = s.rows.div_ceil(TILE).div_ceil(CHUNKS).max(1) * TILE;
     (chunk, s.rows.div_ceil(chunk))
+}
+
+/// Address of the two floats per channel in the workspace after those of the chunks.
+fn after_chunks(s: &BatchNormShape, workspace: &Array) -> u64 {
+    workspace.address() + (4 * 2 * s.channels * split_rows(s).1) as u64
 }
 
 /// The kernels' argument, and the grids over chunks, for combining the chunks, and over tiles.
@@ -91,25 +99,79 @@ impl Kernels {
         unsafe { launch.value(argument).run(tiles) }
     }
 
+    /// `moments` (2, C) = mean and biased variance of each channel's rows.
+    ///
+    /// # Errors
+    /// An array of another type or too short; the driver's.
+    pub fn batchnorm_moments(&self, a: BatchNormMoments<'_, Self>, workspace: &mut Array) -> Result<()> {
+        let BatchNormMoments { shape: s, x, moments } = a.view(self)?;
+        const NAME: &str = BatchNormMoments::<Kernels>::NAME;
+        workspace.expect(NAME, "workspace", Number::F32, Self::batchnorm_workspace(s))?;
+        let (argument, [chunks, combined, _]) = argument(s, NAME)?;
+        // Moved all the way towards the biased variance.
+        let argument = Argument { momentum: 1.0, unbiased: 1.0, ..argument };
+        let launch = self.launch("batchnorm", NAME)?.array(x).array_mut(workspace);
+        // SAFETY: as in the forward pass.
+        unsafe { launch.value(argument).run(chunks)? };
+        let variance = moments.address() + 4 * s.channels as u64;
+        let statistics = after_chunks(s, workspace);
+        let launch = self.launch("batchnorm", "batchnorm_statistics")?.array(workspace).array_mut(moments);
+        // SAFETY: one block per 32 channels; the variance is the second half of the moments, and the workspace holds the
+        // statistics, which nobody reads, after the chunks.
+        unsafe { launch.value(variance).value(statistics).value(argument).run(combined) }
+    }
+
     /// dw = Σ dy·x̂ and db = Σ dy, or adds them; dx = w/√(σ²+ε) · (dy − mean(dy) − x̂·mean(dy·x̂)).
     ///
     /// # Errors
     /// An array of another type or too short; the driver's.
     pub fn batchnorm_backward(&self, a: BatchNormBackward<'_, Self>, workspace: &mut Array) -> Result<()> {
-        let BatchNormBackward { shape: s, accumulate, x, dy, w, statistics, dw, db, dx } = a.view(self)?;
-        const NAME: &str = BatchNormBackward::<Kernels>::NAME;
+        let BatchNormBackward { shape, accumulate, x, dy, w, statistics, dw, db, dx } = a.view(self)?;
+        let sums = BatchNormBackwardWeight { shape, accumulate, x, dy, statistics, dw, db };
+        self.batchnorm_backward_weight(sums, workspace)?;
+        self.batchnorm_dx(shape, [x, dy, w, statistics], after_chunks(shape, workspace), dx)
+    }
+
+    /// dw = Σ dy·x̂ and db = Σ dy, or adds them.
+    ///
+    /// # Errors
+    /// An array of another type or too short; the driver's.
+    pub fn batchnorm_backward_weight(&self, a: BatchNormBackwardWeight<'_, Self>, workspace: &mut Array) -> Result<()> {
+        let BatchNormBackwardWeight { shape: s, accumulate, x, dy, statistics, dw, db } = a.view(self)?;
+        const NAME: &str = BatchNormBackwardWeight::<Kernels>::NAME;
         workspace.expect(NAME, "workspace", Number::F32, Self::batchnorm_workspace(s))?;
-        let (argument, [chunks, combined, tiles]) = argument(s, NAME)?;
+        let (argument, [chunks, combined, _]) = argument(s, NAME)?;
         let launch = self.launch("batchnorm", "batchnorm_sums")?.array(x).array(dy).array(statistics);
         // SAFETY: as for the moments of the forward pass.
         unsafe { launch.array_mut(workspace).value(argument).run(chunks)? };
-        let factors = workspace.address() + (4 * 2 * s.channels * split_rows(s).1) as u64;
+        let factors = after_chunks(s, workspace);
         let launch = self.launch("batchnorm", "batchnorm_gradients")?.array(workspace).array(statistics);
         let launch = launch.value(u32::from(accumulate)).array_mut(dw).array_mut(db).value(factors);
         // SAFETY: one block per 32 channels; the factors are in the workspace after the chunks' sums.
-        unsafe { launch.value(argument).run(combined)? };
+        unsafe { launch.value(argument).run(combined) }
+    }
+
+    /// dx = w/√(σ²+ε) · (dy − m − (x − μ)·s), with the `factors` (2, C) m and s.
+    ///
+    /// # Errors
+    /// An array of another type or too short; the driver's.
+    pub fn batchnorm_backward_data(&self, a: BatchNormBackwardData<'_, Self>) -> Result<()> {
+        let BatchNormBackwardData { shape, x, dy, w, statistics, factors, dx } = a.view(self)?;
+        self.batchnorm_dx(shape, [x, dy, w, statistics], factors.address(), dx)
+    }
+
+    /// dx of the backward pass; `factors` is the address of 2·C floats.
+    fn batchnorm_dx(
+        &self,
+        s: &BatchNormShape,
+        [x, dy, w, statistics]: [&Array; 4],
+        factors: u64,
+        dx: &mut Array,
+    ) -> Result<()> {
+        const NAME: &str = BatchNormBackward::<Kernels>::NAME;
+        let (argument, [.., tiles]) = argument(s, NAME)?;
         let launch = self.launch("batchnorm", NAME)?.array(x).array(dy).array(w).array(statistics).value(factors);
-        // SAFETY: one block per 32 channels and tile of rows.
+        // SAFETY: one block per 32 channels and tile of rows; the callers have checked the arrays.
         unsafe { launch.array_mut(dx).value(argument).run(tiles) }
     }
 

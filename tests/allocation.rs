@@ -45,14 +45,13 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Steps of several shards: their micro-batches, sums, batch norms' moments and updates.
-fn a_sharded_step_allocates_nothing() {
-    let division = Shards::new(4, 8, 2).unwrap();
+fn a_sharded_step_allocates_nothing(division: Shards, steps: [usize; 4]) {
     let mut network = shards::network(Arc::new(Cpu::new(2).unwrap()), 0.1, division.max_batch());
     network.keep_average().unwrap();
-    shards::sharded(&mut network, division, &[16, 9]);
+    shards::sharded(&mut network, division, &steps[..2]);
     let images = vec![0.5; division.max_batch() * 8 * 8 * 3];
     let before = ALLOCATIONS.load(Ordering::Relaxed);
-    for (step, n) in [(2, 16), (3, 11)] {
+    for (step, n) in (2..).zip(steps[2..].iter().copied()) {
         for piece in division.pieces(n) {
             let len = piece.images.len();
             network.load(&images[..len * 8 * 8 * 3], &[1, 2][..len]).unwrap();
@@ -68,7 +67,8 @@ fn a_sharded_step_allocates_nothing() {
 
 // Without the test harness, whose own thread allocates at any moment.
 fn main() {
-    a_sharded_step_allocates_nothing();
+    a_sharded_step_allocates_nothing(Shards::new(4, 8, 2).unwrap(), [16, 9, 16, 11]);
+    a_sharded_step_allocates_nothing(shards::synchronised(4, 8), [8, 5, 8, 7]);
     let direct = ConvShape {
         batch: 5,
         height: 9,

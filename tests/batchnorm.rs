@@ -2,7 +2,10 @@
 
 mod support;
 
-use alexnet_core::arguments::{BatchNormBackward, BatchNormForward, BatchNormInference, BatchNormInferenceBackward};
+use alexnet_core::arguments::{
+    BatchNormBackward, BatchNormBackwardData, BatchNormBackwardWeight, BatchNormForward, BatchNormInference,
+    BatchNormInferenceBackward, BatchNormMoments,
+};
 use alexnet_core::device::cpu::Buffer;
 use alexnet_core::device::{Memory, Operators};
 use alexnet_core::shape::BatchNormShape;
@@ -210,6 +213,72 @@ proptest! {
             assert_within(&format!("{level} {s:?} inference"), &found[3], &y, &y_bound);
             assert_within(&format!("{level} {s:?} inference dx"), &found[4], &dx_inference, &dx_inference_bound);
         }
+    }
+}
+
+/// What a batch norm over several parts is made of, for a batch that is one part: the bits of the whole.
+#[test]
+fn one_part_is_the_whole() {
+    for (rows, channels) in [(1, 1), (3, 7), (64, 33), (65, 64), (150, 5), (2100, 40)] {
+        let s = BatchNormShape { rows, channels, epsilon: f64::from(1e-5f32), momentum: 1.0 };
+        let given = Given::new(&s, 9, 0.7, 1.5);
+        on_all_alike(|cpu| {
+            let [_, mean, variance, statistics] = forward(cpu, &s, &given, false);
+            let (x, dy, w) = (array(cpu, &given.x), array(cpu, &given.dy), array(cpu, &given.w));
+            let mut moments = unwritten(cpu, 2 * channels);
+            cpu.batchnorm_moments(BatchNormMoments { shape: &s, x: &x, moments: &mut moments }).unwrap();
+            if rows > 1 {
+                let unbiased = s.unbiased() as f32;
+                assert_eq!(moments[..channels], mean[..]);
+                assert!(moments[channels..].iter().zip(&variance[..]).all(|(&m, &v)| unbiased * m == v), "{s:?}");
+            }
+            for accumulate in [false, true] {
+                let [mut dw, mut db, mut part_dw, mut part_db] =
+                    [2, 3, 2, 3].map(|seed| array(cpu, &values(seed, channels)));
+                let [mut dx, mut part_dx] = [0; 2].map(|_| unwritten(cpu, s.len()));
+                cpu.batchnorm_backward(BatchNormBackward {
+                    shape: &s,
+                    accumulate,
+                    x: &x,
+                    dy: &dy,
+                    w: &w,
+                    statistics: &statistics,
+                    dw: &mut dw,
+                    db: &mut db,
+                    dx: &mut dx,
+                })
+                .unwrap();
+                cpu.batchnorm_backward_weight(BatchNormBackwardWeight {
+                    shape: &s,
+                    accumulate,
+                    x: &x,
+                    dy: &dy,
+                    statistics: &statistics,
+                    dw: &mut part_dw,
+                    db: &mut part_db,
+                })
+                .unwrap();
+                assert_eq!((&part_dw[..], &part_db[..]), (&dw[..], &db[..]), "{s:?}");
+                if accumulate {
+                    continue;
+                }
+                let n = rows as f32;
+                let slopes = dw.iter().zip(&statistics[channels..]).map(|(&product, &inverse)| inverse * (product / n));
+                let factors: Vec<f32> = db.iter().map(|&sum| sum / n).chain(slopes).collect();
+                cpu.batchnorm_backward_data(BatchNormBackwardData {
+                    shape: &s,
+                    x: &x,
+                    dy: &dy,
+                    w: &w,
+                    statistics: &statistics,
+                    factors: &array(cpu, &factors),
+                    dx: &mut part_dx,
+                })
+                .unwrap();
+                assert_eq!(part_dx[..], dx[..], "{s:?}");
+            }
+            vec![moments.to_vec()]
+        });
     }
 }
 

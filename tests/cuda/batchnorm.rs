@@ -1,4 +1,7 @@
-use alexnet_core::arguments::{BatchNormBackward, BatchNormForward, BatchNormInference, BatchNormInferenceBackward};
+use alexnet_core::arguments::{
+    BatchNormBackward, BatchNormBackwardData, BatchNormBackwardWeight, BatchNormForward, BatchNormInference,
+    BatchNormInferenceBackward, BatchNormMoments,
+};
 use alexnet_core::device::{Memory, Operators};
 use std::sync::Arc;
 
@@ -211,6 +214,90 @@ fn backward() {
             });
             assert_close(&what("frozen"), &found[3], &frozen, |i| {
                 6.0 * U * frozen[i].abs() + roundoff(frozen[i], precision)
+            });
+        }
+    }
+}
+
+/// What a batch norm over several parts is made of, for a batch that is one part: the bits of the whole.
+#[test]
+fn one_part_is_the_whole() {
+    let gpu = gpu();
+    for precision in PRECISIONS {
+        for s in SHAPES.map(|shape_of| BatchNormShape { momentum: 1.0, ..shape(shape_of) }) {
+            let (x, dy) = (inputs(&s, precision), numbers(2, s.len(), precision));
+            let [w, b] = [3, 4].map(|seed| numbers(seed, s.channels, Precision::Fp32));
+            gpu.run(&format!("{s:?} in parts"), precision, |device| {
+                let (x, dy) = (activations(device, &x), activations(device, &dy));
+                let [w, b] = [&w, &b].map(|x| floats(device, x));
+                let [mut moments, mut statistics] = [0; 2].map(|_| device.zeros(2 * s.channels).unwrap());
+                let [mut mean, mut variance, mut dw, mut db, mut part_dw, mut part_db] =
+                    [0; 6].map(|_| device.zeros(s.channels).unwrap());
+                let [mut y, mut dx, mut part_dx] = [0; 3].map(|_| device.activations(s.len()).unwrap());
+                device
+                    .batchnorm_forward(BatchNormForward {
+                        shape: &s,
+                        x: &x,
+                        w: &w,
+                        b: &b,
+                        relu: false,
+                        running_mean: &mut mean,
+                        running_variance: &mut variance,
+                        statistics: &mut statistics,
+                        y: &mut y,
+                    })
+                    .unwrap();
+                device.batchnorm_moments(BatchNormMoments { shape: &s, x: &x, moments: &mut moments }).unwrap();
+                let [moments, mean, variance] = [&moments, &mean, &variance].map(|x| read(device, x));
+                if s.rows > 1 {
+                    let unbiased = s.unbiased() as f32;
+                    assert_eq!(moments[..s.channels], mean[..], "{s:?}");
+                    let alike = |(m, v): (&f32, &f32)| unbiased * m == *v;
+                    assert!(moments[s.channels..].iter().zip(&variance).all(alike), "{s:?}");
+                }
+                device
+                    .batchnorm_backward(BatchNormBackward {
+                        shape: &s,
+                        x: &x,
+                        dy: &dy,
+                        w: &w,
+                        statistics: &statistics,
+                        accumulate: false,
+                        dw: &mut dw,
+                        db: &mut db,
+                        dx: &mut dx,
+                    })
+                    .unwrap();
+                device
+                    .batchnorm_backward_weight(BatchNormBackwardWeight {
+                        shape: &s,
+                        accumulate: false,
+                        x: &x,
+                        dy: &dy,
+                        statistics: &statistics,
+                        dw: &mut part_dw,
+                        db: &mut part_db,
+                    })
+                    .unwrap();
+                let [dw, db, part_dw, part_db, host] =
+                    [&dw, &db, &part_dw, &part_db, &statistics].map(|x| read(device, x));
+                assert_eq!((&part_dw, &part_db), (&dw, &db), "{s:?}");
+                let n = s.rows as f32;
+                let slopes = dw.iter().zip(&host[s.channels..]).map(|(&product, &inverse)| inverse * (product / n));
+                let factors: Vec<f32> = db.iter().map(|&sum| sum / n).chain(slopes).collect();
+                device
+                    .batchnorm_backward_data(BatchNormBackwardData {
+                        shape: &s,
+                        x: &x,
+                        dy: &dy,
+                        w: &w,
+                        statistics: &statistics,
+                        factors: &floats(device, &factors),
+                        dx: &mut part_dx,
+                    })
+                    .unwrap();
+                assert_eq!(read(device, &part_dx), read(device, &dx), "{s:?}");
+                vec![moments]
             });
         }
     }

@@ -119,6 +119,11 @@ pub fn single() -> Arc<dyn Ranks> {
     Arc::new(Single)
 }
 
+/// Shards whose batch norms look at the whole step.
+pub fn synchronised(count: usize, batch: usize) -> Shards {
+    Shards::new(count, batch, 1).unwrap().with_sync_batch_norm().unwrap()
+}
+
 /// Trains steps of these numbers of images in one process.
 pub fn sharded<D: Device>(network: &mut Network<D>, shards: Shards, steps: &[usize]) -> State {
     sharded_among(network, shards, single(), steps)

@@ -56,6 +56,14 @@ pub enum Error {
         /// Images in a batch.
         batch: usize,
     },
+    /// A step that is computed together, of several batches.
+    #[error(
+        "a step of {batches} batches cannot be normalised as a whole: a batch norm would need the batches that come later"
+    )]
+    Together {
+        /// Batches whose gradients are accumulated.
+        batches: usize,
+    },
     /// The ranks of the job cannot go on.
     #[error(transparent)]
     Job(#[from] alexnet_ranks::Error),

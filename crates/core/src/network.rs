@@ -11,14 +11,18 @@ use crate::random::Philox;
 use crate::{Error, Result};
 
 mod average;
+mod batch;
 mod job;
+mod joint;
 mod pass;
 mod plan;
 mod sharding;
 pub mod shards;
 mod snapshot;
 mod step;
+mod sync_batch_norm;
 
+use batch::BatchState;
 use plan::{Plan, PlannedLayer};
 use sharding::Sharding;
 pub use shards::{Piece, Shards, Slot};
@@ -126,30 +130,18 @@ pub struct Network<D: Device> {
     updated: Vec<bool>,
     /// Whether the averages are in the place of the weights.
     averaged: bool,
-    /// The input image, then the output of every layer that does not work in place.
-    activations: Vec<D::Buffer>,
-    argmax: Vec<D::Bytes>,
+    /// What is computed of the micro-batch at hand.
+    batch: BatchState<D>,
     /// What each batch norm's forward pass leaves for its backward pass.
     statistics: Vec<D::Buffer>,
-    /// The gradients of activations, see [`Plan::gradients`]; empty in a network for inference.
-    gradients: Vec<D::Buffer>,
-    labels: D::Labels,
-    losses: D::Buffer,
-    correct: D::Buffer,
     /// Sums of losses and of correct predictions, and what comes on top of them.
     sums: D::Totals,
     earlier: Metrics,
     /// Which images of an epoch are loaded, and the way of a batch's own to the device; none until one is used.
     draws: Option<D::Labels>,
     uploads: Option<D::Uploads>,
-    /// The second labels and λ of batches that are mixed; none until one is.
-    second: Option<(D::Labels, D::Buffer)>,
     /// The weight of each class in the loss; none: all 1.
     class_weights: Option<D::Buffer>,
-    /// Whether what is loaded is mixed.
-    mixed: bool,
-    /// Images that are loaded.
-    loaded: usize,
 }
 
 impl<D: Device> Network<D> {
@@ -168,8 +160,7 @@ impl<D: Device> Network<D> {
         memory.workspace = device.prepare(&operations, training)?;
         let parameters = Self::allocate_parameters(&device, &architecture, training)?;
         let keeps = D::UPDATES == Updates::AfterPass;
-        let Plan { layers, activations, argmax, statistics, gradients } =
-            Plan::new(traced, architecture.image_len(), training, keeps);
+        let plan = Plan::new(traced, architecture.image_len(), training, keeps);
         Ok(Self {
             graphs: Vec::new(),
             use_cuda_graph: false,
@@ -177,26 +168,18 @@ impl<D: Device> Network<D> {
             parameters,
             sharding: None,
             averaged: false,
-            activations: activations.iter().map(|len| device.activations(max_batch * len)).collect::<Result<_>>()?,
-            argmax: argmax.iter().map(|len| device.bytes(max_batch * len)).collect::<Result<_>>()?,
-            statistics: statistics.iter().map(|channels| device.zeros(2 * channels)).collect::<Result<_>>()?,
-            gradients: gradients.iter().map(|len| device.activations(max_batch * len)).collect::<Result<_>>()?,
-            labels: device.labels(max_batch)?,
-            losses: device.zeros(max_batch)?,
-            correct: device.zeros(max_batch)?,
+            batch: BatchState::new(&*device, &plan, max_batch)?,
+            statistics: plan.statistics.iter().map(|channels| device.zeros(2 * channels)).collect::<Result<_>>()?,
             sums: device.totals()?,
             earlier: Metrics::default(),
             draws: None,
             uploads: None,
-            second: None,
             class_weights: None,
-            mixed: false,
-            loaded: 0,
             device,
             architecture,
             max_batch,
             plan: memory,
-            layers,
+            layers: plan.layers,
         })
     }
 
@@ -240,7 +223,7 @@ impl<D: Device> Network<D> {
     }
     /// Whether it was made for training.
     pub const fn trains(&self) -> bool {
-        !self.gradients.is_empty()
+        !self.batch.gradients.is_empty()
     }
     /// The parameters, in the order of the layers.
     pub fn parameters(&self) -> &[Parameter<D::Buffer>] {
@@ -310,7 +293,7 @@ impl<D: Device> Network<D> {
     /// # Errors
     /// More logits asked for than the network holds; the device's.
     pub fn read_logits(&self, to: &mut [D::Element]) -> Result<()> {
-        self.device.read(&self.activations[self.activations.len() - 1], to)
+        self.device.read(&self.batch.activations[self.batch.activations.len() - 1], to)
     }
 
     /// Copies the output (N, H, W, C) of a layer in the last forward pass, by the layer's index in the architecture. A layer
@@ -323,7 +306,7 @@ impl<D: Device> Network<D> {
         let planned = self.layers.iter().rev().find(|planned| planned.index as usize <= layer);
         let buffer = planned
             .filter(|_| layer < self.architecture.layers.len())
-            .map(|planned| &self.activations[planned.input + usize::from(!planned.layer.in_place())]);
+            .map(|planned| &self.batch.activations[planned.input + usize::from(!planned.layer.in_place())]);
         let Some(buffer) = buffer else {
             return Err(Error::Layer { layer: layer.to_string(), reason: "there is no such layer".into() });
         };
@@ -341,7 +324,7 @@ impl<D: Device> Network<D> {
             let len = n * planned.layer.output.len();
             for start in (0..len).step_by(CHUNK) {
                 values.resize(CHUNK.min(len - start), D::Element::from_f64(0.0));
-                self.device.read_at(&self.activations[planned.input + 1], start, &mut values)?;
+                self.device.read_at(&self.batch.activations[planned.input + 1], start, &mut values)?;
                 if !values.iter().all(|value| value.to_f64().is_finite()) {
                     return Ok(Some(&planned.layer.spec.name));
                 }

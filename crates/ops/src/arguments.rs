@@ -265,6 +265,23 @@ arguments! { $ for_each_operator:
         statistics: float[2 * shape.channels], dw: float_mut[shape.channels], db: float_mut[shape.channels],
         dx: stored_mut[shape.len()]
     }
+    /// `moments` (2, C) = the mean and the biased variance of each channel's rows: what parts of a batch contribute to the statistics
+    /// of the whole.
+    BatchNormMoments = batchnorm_moments { shape: &'a BatchNormShape } {
+        x: stored[shape.len()], moments: float_mut[2 * shape.channels]
+    }
+    /// The sums of [`BatchNormBackward`] over the rows that are given, with `statistics` that may be those of more rows: dw = Σ dy·x̂;
+    /// db = Σ dy.
+    BatchNormBackwardWeight = batchnorm_backward_weight { shape: &'a BatchNormShape, accumulate: bool } {
+        x: stored[shape.len()], dy: stored[shape.len()], statistics: float[2 * shape.channels],
+        dw: float_mut[shape.channels], db: float_mut[shape.channels]
+    }
+    /// dx = w/√(σ²+ε) · (dy − m − (x − μ)·s), with `statistics` μ and 1/√(σ²+ε), and `factors` (2, C) m = mean(dy) and
+    /// s = mean(dy·x̂)/√(σ²+ε), all over the rows of the whole batch: the dx of [`BatchNormBackward`].
+    BatchNormBackwardData = batchnorm_backward_data { shape: &'a BatchNormShape } {
+        x: stored[shape.len()], dy: stored[shape.len()], w: float[shape.channels],
+        statistics: float[2 * shape.channels], factors: float[2 * shape.channels], dx: stored_mut[shape.len()]
+    }
     /// y = w·(x − mean)/√(variance+ε) + b with statistics that are given, then max(y, 0) if `relu`.
     BatchNormInference = batchnorm_inference { shape: &'a BatchNormShape, relu: bool } {
         x: stored[shape.len()], w: float[shape.channels], b: float[shape.channels], mean: float[shape.channels],

@@ -171,6 +171,30 @@ fn any_number_of_ranks_gives_the_same_bits() {
     }
 }
 
+/// Also where the ranks wait for each other within a step.
+#[test]
+fn batch_norms_over_the_whole_step_give_the_same_bits() {
+    let place = Place::new();
+    let run = format!("{RUN} --shards 4 --sync-bn --out");
+    place.succeed(&format!("{run} one"));
+    place.succeed(&format!("{RUN} --shards 4 --out parts"));
+    assert_ne!(hash(&place, "one"), hash(&place, "parts"));
+    for (engine, ranks) in [(mpich(), 1), (mpich(), 2), (mpich(), 4), (open_mpi(), 2)] {
+        let out = format!("{}-{ranks}", engine.name.replace(' ', "-"));
+        succeed(&mut job(&place, &engine, ranks, &format!("{run} {out}")));
+        assert_eq!(hash(&place, &out), hash(&place, "one"), "{out}");
+    }
+    // Begun on two, gone on with on four.
+    let more = format!("{RUN} --shards 4 --sync-bn --epochs 4 --out");
+    place.succeed(&format!("{more} longer"));
+    let running = Running::start(job(&place, &mpich(), 2, &format!("{more} moved")), 2);
+    running.signal(1, "-TERM");
+    assert!([0, 130].contains(&running.end().code));
+    succeed(&mut job(&place, &mpich(), 4, &format!("{more} moved")));
+    assert_eq!(hash(&place, "moved"), hash(&place, "longer"));
+    fail(&mut job(&place, &mpich(), 2, &format!("{RUN} --sync-bn --accumulate 2")), &["--sync-bn", "--accumulate 2"]);
+}
+
 #[test]
 fn a_killed_job_goes_on_with_another_number_of_ranks() {
     let place = Place::new();

@@ -599,6 +599,9 @@ fn shards_are_one_large_batch() {
     assert_close(&whole, |shards| Config { shards, ..whole.clone() });
     let double = Config { batch_size: 16, accumulate: 2, ..whole.clone() };
     assert_close(&whole, |shards| Config { shards, ..double.clone() });
+    // Batch norms too, if they look at the whole step.
+    let normalised = Config { batch_norm: true, ..whole };
+    assert_close(&normalised, |shards| Config { shards, sync_bn: true, ..normalised.clone() });
 }
 
 /// Batch norm, MixUp and CutMix work on a micro-batch: where the micro-batches are the same, so is what they do.

@@ -253,9 +253,13 @@ fn an_evaluation_on_the_device_is_the_hosts() {
 fn the_plan_counts_the_buffers_of_images() {
     let driver = driver();
     let device = Cuda::new(0, Precision::Fp16).unwrap();
-    let (plan, _) =
-        memory::fits(&device, &architecture(), 7, memory::Use::Training { average: false, shards: 1, sums: 0 })
-            .unwrap();
+    let (plan, _) = memory::fits(
+        &device,
+        &architecture(),
+        7,
+        memory::Use::Training { average: false, shards: 1, together: 1, sums: 0 },
+    )
+    .unwrap();
     let layers = architecture().memory(7, device.storage(), true).unwrap().activations;
     assert_eq!(plan.activations - layers, 2 * 7 * 32 * 32 * 3);
     driver.assert_clean();

@@ -83,9 +83,14 @@ fn everything() -> Config {
     }
 }
 
+/// The same with batch norms over the whole step.
+fn synchronised() -> Config {
+    Config { accumulate: 1, sync_bn: true, ..everything() }
+}
+
 #[test]
 fn any_number_of_ranks_trains_and_evaluates_to_the_bits_of_one_process() {
-    for config in [everything(), Config { shards: 4, ..config() }] {
+    for config in [everything(), synchronised(), Config { shards: 4, ..config() }] {
         let dataset = dataset(&config);
         let run = |size| {
             let folder = tempfile::tempdir().unwrap();
@@ -107,7 +112,12 @@ fn any_number_of_ranks_trains_and_evaluates_to_the_bits_of_one_process() {
 
 #[test]
 fn stopped_at_one_number_of_ranks_and_resumed_at_another() {
-    let config = Config { checkpoint_every: CheckpointEvery::Time(Duration::from_secs(3600)), ..everything() };
+    resumed_at_another_number_of_ranks(everything());
+    resumed_at_another_number_of_ranks(synchronised());
+}
+
+fn resumed_at_another_number_of_ranks(config: Config) {
+    let config = Config { checkpoint_every: CheckpointEvery::Time(Duration::from_secs(3600)), ..config };
     let dataset = dataset(&config);
     let folder = tempfile::tempdir().unwrap();
     let expected = finished(go(folder.path(), &config, &dataset, 1, usize::MAX));

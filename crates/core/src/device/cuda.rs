@@ -383,6 +383,7 @@ impl Operators for Cuda {
         avgpool_backward(AvgPoolBackward);
         lrn_forward(LrnForward);
         lrn_backward(LrnBackward);
+        batchnorm_backward_data(BatchNormBackwardData);
         batchnorm_inference(BatchNormInference);
         batchnorm_inference_backward(BatchNormInferenceBackward);
         flatten_forward(FlattenForward);
@@ -422,6 +423,14 @@ impl Operators for Cuda {
     fn batchnorm_forward(&self, a: BatchNormForward<'_, Self>) -> Result<()> {
         let workspace = &mut self.scratch_of(Kernels::batchnorm_workspace(a.shape))?.workspaces[self.kernels.side()];
         self.ok(self.kernels.batchnorm_forward(a.view(self)?, workspace))
+    }
+    fn batchnorm_moments(&self, a: BatchNormMoments<'_, Self>) -> Result<()> {
+        let workspace = &mut self.scratch_of(Kernels::batchnorm_workspace(a.shape))?.workspaces[self.kernels.side()];
+        self.ok(self.kernels.batchnorm_moments(a.view(self)?, workspace))
+    }
+    fn batchnorm_backward_weight(&self, a: BatchNormBackwardWeight<'_, Self>) -> Result<()> {
+        let workspace = &mut self.scratch_of(Kernels::batchnorm_workspace(a.shape))?.workspaces[self.kernels.side()];
+        self.ok(self.kernels.batchnorm_backward_weight(a.view(self)?, workspace))
     }
     fn batchnorm_backward(&self, a: BatchNormBackward<'_, Self>) -> Result<()> {
         let workspace = &mut self.scratch_of(Kernels::batchnorm_workspace(a.shape))?.workspaces[self.kernels.side()];

@@ -42,7 +42,7 @@ impl<D: Device> Job<D> {
 
     /// Whether each rank sends the gradients of the [last parameters](Network::early_parameters) while it computes the others.
     pub fn sends_early(&self, shards: &Shards) -> bool {
-        self.peers.overlaps() && shards.own() == 1
+        self.peers.overlaps() && shards.own() == 1 && !shards.together()
     }
 
     /// Sends the gradients of the `parameters` with these numbers, beside `work`.
@@ -96,10 +96,10 @@ impl<D: Device> Network<D> {
             Some(Sharding { job: Some(job), .. }) => &mut job.totals[slot.number],
             _ => &mut self.sums,
         };
-        self.device.add_totals(self.loaded, &self.losses, &self.correct, totals)
+        self.device.add_totals(self.batch.loaded, &self.batch.losses, &self.batch.correct, totals)
     }
 
-    /// [`Network::update`] of a job.
+    /// [`Network::update`] of a job, or of micro-batches that are computed together.
     pub(super) fn update_among_ranks(&mut self, shards: &Shards, images: usize, optimizer: &Sgd) -> Result<()> {
         let early = self.early_parameters()..self.parameters.len();
         let sent = match self.job() {
@@ -115,6 +115,12 @@ impl<D: Device> Network<D> {
         self.follow_moments(shards, images)?;
         if self.poll_metrics()?.is_some_and(|metrics| !metrics.loss.is_finite()) {
             return Ok(());
+        }
+        if shards.together() {
+            self.backward_together(shards, images)?;
+        }
+        if shards.ranks() == 1 {
+            return self.update_parameters(0, optimizer);
         }
         self.send(shards, images, 0..sent.start)?;
         let device = self.device.clone();
@@ -141,6 +147,9 @@ impl<D: Device> Network<D> {
 
     /// Adds the sums of all micro-batches of a step to the network's, in their order.
     fn gather_totals(&mut self, shards: &Shards, images: usize) -> Result<()> {
+        if shards.ranks() == 1 {
+            return Ok(());
+        }
         if !D::QUEUES {
             // As in one process, where a step's micro-batches are added up before they join the sums.
             let earlier = self.metrics()?;
@@ -158,6 +167,9 @@ impl<D: Device> Network<D> {
     /// Gives every rank the moments of all micro-batches.
     fn gather_moments(&mut self, shards: &Shards) -> Result<()> {
         let device = self.device.clone();
+        if shards.sync_batch_norm() {
+            return Ok(());
+        }
         let Some(Sharding { moments, job: Some(job), .. }) = &mut self.sharding else { return Ok(()) };
         let whole = |(number, layers)| {
             let layers: &mut Vec<[D::Buffer; 2]> = layers;

@@ -23,10 +23,21 @@ impl<D: Device> Network<D> {
     /// The forward pass over `n` images; with a micro-batch as in training: dropout, and batch norms that are trained
     /// normalise by the batch's statistics.
     pub(super) fn forward(&mut self, n: usize, micro: Option<&MicroBatch>, profiler: &mut Profiler<'_>) -> Result<()> {
+        self.forward_layers(0..self.layers.len(), n, micro, profiler)
+    }
+
+    /// The same through some of the layers, by their positions.
+    pub(super) fn forward_layers(
+        &mut self,
+        positions: Range<usize>,
+        n: usize,
+        micro: Option<&MicroBatch>,
+        profiler: &mut Profiler<'_>,
+    ) -> Result<()> {
         let device = &*self.device;
-        for planned in self.layers.iter().filter(|planned| !planned.fused[0]) {
+        for planned in self.layers[positions].iter().filter(|planned| !planned.fused[0]) {
             let &PlannedLayer { ref layer, index, weight, input, auxiliary, relu, .. } = planned;
-            let (inputs, outputs) = self.activations.split_at_mut(input + 1);
+            let (inputs, outputs) = self.batch.activations.split_at_mut(input + 1);
             // An addition reads an earlier activation besides.
             let (before, own) = inputs.split_at_mut(input);
             let x = &mut own[0];
@@ -52,7 +63,7 @@ impl<D: Device> Network<D> {
                         shape: &s,
                         x,
                         y: &mut outputs[0],
-                        argmax: &mut self.argmax[i],
+                        argmax: &mut self.batch.argmax[i],
                     })?;
                 }
                 (Operation::AvgPool(s), _) => {
@@ -122,23 +133,16 @@ impl<D: Device> Network<D> {
         profiler: &mut Profiler<'_>,
     ) -> Result<()> {
         self.updated.fill(false);
-        let trained = |p: &PlannedLayer| {
-            self.parameters[p.weight..p.weight + p.parameters].iter().any(|parameter| parameter.gradient.is_some())
-        };
-        if self.gradients.is_empty() {
-            return Ok(());
-        }
-        // Layers below the lowest that is trained need no gradients.
-        let Some(lowest) = self.layers.iter().position(trained) else { return Ok(()) };
+        let Some(lowest) = self.lowest_trained() else { return Ok(()) };
         let linear = self.layers.iter().position(|planned| planned.layer.is_linear()).unwrap_or(self.layers.len());
         let (early, split) = (self.early_parameters(), lowest.max(linear));
         let (last, first) = self.parameters.split_at_mut(early);
         let (layers, activations, argmax, statistics) =
-            (&self.layers, &self.activations, &self.argmax, &self.statistics);
+            (&self.layers, &self.batch.activations, &self.batch.argmax, &self.statistics);
         let (device, updated) = (&*self.device, &mut self.updated);
         let mut pass =
             Backward { device, n, micro, optimizer, updated, layers, lowest, activations, argmax, statistics };
-        let (gradients, job) = (&mut self.gradients, self.sharding.as_mut());
+        let (gradients, job) = (&mut self.batch.gradients, self.sharding.as_mut());
         pass.layers(split..layers.len(), (early, first), gradients, profiler)?;
         let mut rest = || pass.layers(lowest..split, (0, last), gradients, profiler);
         match job.and_then(|sharding| Some((sharding.shards, sharding.job.as_mut()?))) {
@@ -153,10 +157,29 @@ impl<D: Device> Network<D> {
         profiler(Phase::Update)
     }
 
+    /// The position of the lowest layer that is trained: those below it need no gradients. None in a network for inference.
+    pub(super) fn lowest_trained(&self) -> Option<usize> {
+        let trained = |p: &PlannedLayer| {
+            self.parameters[p.weight..p.weight + p.parameters].iter().any(|parameter| parameter.gradient.is_some())
+        };
+        self.layers.iter().position(trained).filter(|_| self.trains())
+    }
+
+    /// The backward pass through some of the layers, by their positions; leaves the gradients.
+    pub(super) fn backward_layers(&mut self, positions: Range<usize>, n: usize, micro: &MicroBatch) -> Result<()> {
+        let Some(lowest) = self.lowest_trained() else { return Ok(()) };
+        let (layers, activations, argmax, statistics) =
+            (&self.layers, &self.batch.activations, &self.batch.argmax, &self.statistics);
+        let (device, updated, optimizer) = (&*self.device, &mut self.updated, None);
+        let mut pass =
+            Backward { device, n, micro, optimizer, updated, layers, lowest, activations, argmax, statistics };
+        pass.layers(positions, (0, &mut self.parameters), &mut self.batch.gradients, &mut |_| Ok(()))
+    }
+
     /// Updates the parameters that the backward pass has not updated.
     pub(super) fn update_parameters(&mut self, n: usize, optimizer: &Sgd) -> Result<()> {
         let (device, updated, parameters) = (&*self.device, &self.updated, &mut self.parameters);
-        let (activations, gradients) = (&self.activations, &self.gradients);
+        let (activations, gradients) = (&self.batch.activations, &self.batch.gradients);
         let deferred = self
             .layers
             .iter()
@@ -193,8 +216,20 @@ impl<D: Device> Network<D> {
     }
 }
 
+/// Adds the gradient of a shortcut that begins at this layer to its dx.
+pub(super) fn join_shortcut<D: Device>(
+    device: &D,
+    planned: &PlannedLayer,
+    n: usize,
+    gradients: &mut [D::Buffer],
+) -> Result<()> {
+    let Some(shortcut) = planned.joins else { return Ok(()) };
+    let [x, y] = two(gradients, [shortcut, planned.dx]);
+    device.add(Add { len: n * planned.layer.input.len(), x, relu: false, y })
+}
+
 /// Two different elements.
-fn two<B>(arrays: &mut [B], indices: [usize; 2]) -> [&mut B; 2] {
+pub(super) fn two<B>(arrays: &mut [B], indices: [usize; 2]) -> [&mut B; 2] {
     arrays.get_disjoint_mut(indices).unwrap_or_else(|_| unplanned())
 }
 
@@ -227,10 +262,8 @@ impl<D: Device> Backward<'_, D> {
             let (planned, last) = (&layers[position], position == self.lowest);
             let [dy, dx] = two(gradients, [planned.dy, planned.dx]);
             self.layer(planned, &mut parameters[planned.weight - number..], last, dy, dx)?;
-            if let (Some(shortcut), false) = (planned.joins, last) {
-                let [x, y] = two(gradients, [shortcut, planned.dx]);
-                let len = self.n * planned.layer.input.len();
-                self.device.add(Add { len, x, relu: false, y })?;
+            if !last {
+                join_shortcut(self.device, planned, self.n, gradients)?;
             }
             profiler(Phase::Backward(planned.index as usize))?;
         }
@@ -350,7 +383,7 @@ impl<D: Device> Backward<'_, D> {
     }
 }
 
-fn unplanned() -> ! {
+pub(super) fn unplanned() -> ! {
     unreachable!("`Plan` gives every layer its auxiliary array")
 }
 
@@ -367,7 +400,7 @@ fn weight_and_gradients<B>(parameters: &mut [Parameter<B>]) -> (&B, Option<(&mut
 }
 
 /// Weight, bias, running mean and running variance of a batch norm.
-fn batchnorm_parameters<B>(parameters: &mut [Parameter<B>]) -> &mut [Parameter<B>; 4] {
+pub(super) fn batchnorm_parameters<B>(parameters: &mut [Parameter<B>]) -> &mut [Parameter<B>; 4] {
     match parameters.first_chunk_mut() {
         Some(own) => own,
         None => unreachable!("a batch norm has four parameters"),

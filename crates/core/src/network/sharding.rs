@@ -1,12 +1,14 @@
 //! Steps of several [shards](super::shards): the arrays that the sums of their gradients lie on, the moments of their batch norms,
 //! and the update when all of them are computed, by this process or by the ranks of a job.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use alexnet_ranks::Ranks;
 
 use super::Network;
 use super::job::Job;
+use super::joint::Joint;
 use super::shards::{Shards, Slot};
 use super::step::StepKey;
 use crate::architecture::Operation;
@@ -23,6 +25,15 @@ pub(super) struct Sharding<D: Device> {
     pub moments: Vec<Vec<[D::Buffer; 2]>>,
     /// What several ranks need besides.
     pub job: Option<Job<D>>,
+    /// What micro-batches that are computed together need.
+    pub joint: Option<Joint<D>>,
+}
+
+impl<D: Device> Sharding<D> {
+    /// Micro-batches whose activations are kept at a time.
+    const fn batches(&self) -> u64 {
+        if self.joint.is_some() { self.shards.own() as u64 } else { 1 }
+    }
 }
 
 impl<D: Device> Network<D> {
@@ -61,10 +72,12 @@ impl<D: Device> Network<D> {
         let moments = (0..shards.slots()).map(moments).collect::<Result<_>>()?;
         let job = match shards.ranks() {
             1 => None,
-            _ => Some(Job::new(device, &self.parameters, &shards, ranks)?),
+            _ => Some(Job::new(device, &self.parameters, &shards, ranks.clone())?),
         };
-        let sharding = Sharding { shards, sums, moments, job };
+        let joint = shards.together().then(|| self.joint(&shards, ranks)).transpose()?;
+        let sharding = Sharding { shards, sums, moments, job, joint };
         self.plan.gradients += self.bytes_of(&sharding);
+        self.plan.activations *= sharding.batches();
         self.sharding = Some(sharding);
         Ok(shards)
     }
@@ -73,6 +86,7 @@ impl<D: Device> Network<D> {
     pub(super) fn drop_sharding(&mut self) {
         if let Some(sharding) = self.sharding.take() {
             self.plan.gradients -= self.bytes_of(&sharding);
+            self.plan.activations /= sharding.batches();
         }
     }
 
@@ -104,6 +118,12 @@ impl<D: Device> Network<D> {
         let device = self.device.clone();
         device.exclusive(&mut || {
             self.device.begin_step(step, Some(optimizer))?;
+            if shards.together() {
+                let forward = self.forward_together(&shards, images);
+                let updated = forward.and_then(|()| self.update_among_ranks(&shards, images, optimizer));
+                self.end_together();
+                return updated;
+            }
             if shards.ranks() > 1 {
                 let update = |network: &mut Self| network.update_among_ranks(&shards, images, optimizer);
                 let captures = self.job().is_some_and(|job| job.peers().overlaps());
@@ -147,16 +167,17 @@ impl<D: Device> Network<D> {
         }
     }
 
-    /// Adds the last arrays in pairs, each to the one before it.
-    pub(super) fn add_sums(&mut self, slot: &Slot) -> Result<()> {
+    /// Adds the last arrays in pairs, each to the one before it, of some of the parameters.
+    pub(super) fn add_sums(&mut self, slot: &Slot, parameters: Range<usize>) -> Result<()> {
         let Some(Sharding { sums, .. }) = &mut self.sharding else { return Ok(()) };
         for array in (slot.array - slot.sums + 1..=slot.array).rev() {
             let (before, own) = sums.split_at_mut(array - 1);
-            let from = own[0].iter().flatten();
+            let from = own[0][parameters.clone()].iter().flatten();
             match before.last_mut() {
-                Some(to) => self.device.add_floats(&mut to.iter_mut().flatten().zip(from))?,
+                Some(to) => self.device.add_floats(&mut to[parameters.clone()].iter_mut().flatten().zip(from))?,
                 None => {
-                    let gradients = self.parameters.iter_mut().filter_map(|parameter| parameter.gradient.as_mut());
+                    let own = self.parameters[parameters.clone()].iter_mut();
+                    let gradients = own.filter_map(|parameter| parameter.gradient.as_mut());
                     self.device.add_floats(&mut gradients.zip(from))?;
                 }
             }
@@ -164,16 +185,20 @@ impl<D: Device> Network<D> {
         Ok(())
     }
 
-    /// Moves the running statistics of the batch norms that are trained towards the moments of the step's micro-batches.
+    /// Moves the running statistics of the batch norms that are trained towards the moments of the step's micro-batches, or of the step.
     pub(super) fn follow_moments(&mut self, shards: &Shards, images: usize) -> Result<()> {
         let Some(Sharding { moments, .. }) = &self.sharding else { return Ok(()) };
         let layers = self.layers.iter().filter_map(|planned| match planned.layer.operation(1) {
             Operation::BatchNorm(_) => Some((planned.weight, &planned.layer)),
             _ => None,
         });
-        for piece in shards.all_pieces(images) {
-            for ((weight, layer), moments) in layers.clone().zip(&moments[piece.slot.number]) {
-                let Operation::BatchNorm(shape) = layer.operation(piece.images.len()) else { continue };
+        let of_shards = shards.all_pieces(images).map(|piece| (piece.slot.number, piece.images.len()));
+        // Moments of the whole step stand in the first place.
+        let of_step = shards.sync_batch_norm().then_some((0, images));
+        let of_shards = of_shards.filter(|_| of_step.is_none());
+        for (number, images) in of_step.into_iter().chain(of_shards) {
+            for ((weight, layer), moments) in layers.clone().zip(&moments[number]) {
+                let Operation::BatchNorm(shape) = layer.operation(images) else { continue };
                 let [own, _, mean, variance] = &mut self.parameters[weight..][..4] else { continue };
                 if own.gradient.is_some() {
                     let running = [&mut mean.value, &mut variance.value];

@@ -21,6 +21,7 @@ pub struct Shards {
     accumulate: usize,
     rank: usize,
     ranks: usize,
+    sync_batch_norm: bool,
 }
 
 /// Where the gradients of a micro-batch go.
@@ -57,7 +58,19 @@ impl Shards {
         if !count.is_power_of_two() || count > batch {
             return Err(Error::Shards { count, batch });
         }
-        Ok(Self { count, batch, accumulate, rank: 0, ranks: 1 })
+        Ok(Self { count, batch, accumulate, rank: 0, ranks: 1, sync_batch_norm: false })
+    }
+
+    /// The same, where batch norms that are trained normalise by the statistics of the whole step, not of a shard. The micro-batches of
+    /// a step are then computed together, layer by layer: each shard has one.
+    ///
+    /// # Errors
+    /// Batches whose gradients are accumulated: those that come later would have to be computed first.
+    pub fn with_sync_batch_norm(self) -> Result<Self> {
+        match self.accumulate {
+            1 => Ok(Self { sync_batch_norm: true, ..self }),
+            batches => Err(Error::Together { batches }),
+        }
     }
 
     /// The same in a job of `ranks` processes, for process number `rank`.
@@ -74,6 +87,14 @@ impl Shards {
     /// S.
     pub const fn count(&self) -> usize {
         self.count
+    }
+    /// See [`Shards::with_sync_batch_norm`].
+    pub const fn sync_batch_norm(&self) -> bool {
+        self.sync_batch_norm
+    }
+    /// Whether the micro-batches of a step are computed together, layer by layer.
+    pub const fn together(&self) -> bool {
+        self.count > 1 && self.sync_batch_norm
     }
     /// Processes of the job.
     pub const fn ranks(&self) -> usize {

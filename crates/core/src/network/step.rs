@@ -70,9 +70,10 @@ impl<D: Device> Network<D> {
     pub fn load(&mut self, images: &[D::Element], labels: &[u32]) -> Result<()> {
         let n = self.images_in(images)?;
         self.check_labels(labels, n)?;
-        self.device.write(images, &mut self.activations[0])?;
-        self.device.write_labels(labels, &mut self.labels)?;
-        (self.loaded, self.mixed) = (n, false);
+        self.make_room()?;
+        self.device.write(images, &mut self.batch.activations[0])?;
+        self.device.write_labels(labels, &mut self.batch.labels)?;
+        (self.batch.loaded, self.batch.mixed) = (n, false);
         Ok(())
     }
 
@@ -90,6 +91,7 @@ impl<D: Device> Network<D> {
         labels: &[u32],
     ) -> Result<()> {
         let n = self.check_batch(draws.len())?;
+        self.make_room()?;
         equal("shape.batch", shape.batch, n)?;
         equal("shape.side", shape.side, self.architecture.image_size)?;
         equal("channels", self.architecture.channels, 3)?;
@@ -116,9 +118,9 @@ impl<D: Device> Network<D> {
         let words: Vec<u32> = draws.iter().flat_map(|draw| [draw.index, draw.repeat]).collect();
         self.device.write_labels(&words, to)?;
         let shape = AugmentShape { dataset, ..*shape };
-        self.device.augment(Augment { shape: &shape, images, draws: to, out: &mut self.activations[0] })?;
-        self.device.write_labels(labels, &mut self.labels)?;
-        (self.loaded, self.mixed) = (n, false);
+        self.device.augment(Augment { shape: &shape, images, draws: to, out: &mut self.batch.activations[0] })?;
+        self.device.write_labels(labels, &mut self.batch.labels)?;
+        (self.batch.loaded, self.batch.mixed) = (n, false);
         Ok(())
     }
 
@@ -128,19 +130,19 @@ impl<D: Device> Network<D> {
     /// # Errors
     /// No batch was loaded; other labels than its own; the device's.
     pub fn mix(&mut self, mix: Mix, labels: &[u32]) -> Result<()> {
-        let n = self.check_batch(self.loaded)?;
+        let n = self.check_batch(self.batch.loaded)?;
         self.check_labels(labels, n)?;
         let Architecture { image_size: side, channels, .. } = self.architecture;
         let shape = MixShape { batch: n, side, channels, mix };
-        self.device.mix(MixPairs { shape: &shape, x: &mut self.activations[0] })?;
-        let (second, weight) = match &mut self.second {
+        self.device.mix(MixPairs { shape: &shape, x: &mut self.batch.activations[0] })?;
+        let (second, weight) = match &mut self.batch.second {
             Some(second) => second,
             none => none.insert((self.device.labels(self.max_batch)?, self.device.zeros(1)?)),
         };
         let partners: Vec<u32> = labels.iter().rev().copied().collect();
         self.device.write_labels(&partners, second)?;
         self.device.write(&[D::Element::from_f64(shape.weight().into())], weight)?;
-        self.mixed = true;
+        self.batch.mixed = true;
         Ok(())
     }
 
@@ -163,15 +165,20 @@ impl<D: Device> Network<D> {
     /// added to [`Network::metrics`]. A device that queues its work returns at once; errors of its kernels come with a later
     /// call. On other devices a step whose loss is not finite updates nothing.
     ///
+    /// Where the micro-batches of a step are computed [together](super::Shards::together), it waits for [`Network::update`].
+    ///
     /// # Errors
     /// No batch was loaded; a network for inference; a slot beyond those of [`Network::shard`], or with several shards an
     /// optimizer, which is [`Network::update`]'s; the device's.
     pub fn step(&mut self, micro: &MicroBatch, optimizer: Option<&Sgd>) -> Result<()> {
+        if self.waits() {
+            return self.wait(micro, optimizer);
+        }
         let key = StepKey::Train {
-            images: self.loaded,
+            images: self.batch.loaded,
             micro: MicroBatch { step: 0, ..*micro },
             update: optimizer.map(|optimizer| optimizer.decay_all),
-            mixed: self.mixed,
+            mixed: self.batch.mixed,
         };
         let device = self.device.clone();
         device.exclusive(&mut || {
@@ -191,6 +198,9 @@ impl<D: Device> Network<D> {
         optimizer: Option<&Sgd>,
         profiler: &mut dyn FnMut(Phase) -> Result<()>,
     ) -> Result<()> {
+        if self.waits() {
+            return self.wait(micro, optimizer);
+        }
         let device = self.device.clone();
         device.exclusive(&mut || {
             self.begin_step(micro, optimizer)?;
@@ -206,10 +216,21 @@ impl<D: Device> Network<D> {
         Err(Error::Device { device: self.device.name(), message })
     }
 
-    fn begin_step(&mut self, micro: &MicroBatch, optimizer: Option<&Sgd>) -> Result<()> {
-        self.check_batch(self.loaded)?;
+    /// Whether a micro-batch can be computed.
+    pub(super) fn check_micro(&self, micro: &MicroBatch, optimizer: Option<&Sgd>) -> Result<()> {
+        self.check_batch(self.batch.loaded)?;
         self.check_trains()?;
-        self.check_slot(&micro.slot, optimizer.is_some())?;
+        self.check_slot(&micro.slot, optimizer.is_some())
+    }
+
+    fn begin_step(&mut self, micro: &MicroBatch, optimizer: Option<&Sgd>) -> Result<()> {
+        self.check_micro(micro, optimizer)?;
+        self.begin_metrics(micro)?;
+        self.device.begin_step(micro.step, optimizer)
+    }
+
+    /// Prepares the sums for a micro-batch.
+    pub(super) fn begin_metrics(&mut self, micro: &MicroBatch) -> Result<()> {
         self.clear_totals(&micro.slot)?;
         // Where it costs no waiting, a step's micro-batches are added up before they join the sums.
         if micro.first_image == 0
@@ -218,14 +239,14 @@ impl<D: Device> Network<D> {
             self.set_metrics(Metrics::default())?;
             self.earlier = metrics;
         }
-        self.device.begin_step(micro.step, optimizer)
+        Ok(())
     }
 
     fn eager_step(&mut self, micro: &MicroBatch, optimizer: Option<&Sgd>, profiler: &mut Profiler<'_>) -> Result<()> {
         self.swap_gradients(micro.slot.array);
         let computed = self.forward_and_backward(micro, optimizer, profiler);
         self.swap_gradients(micro.slot.array);
-        computed.and_then(|()| self.add_sums(&micro.slot))
+        computed.and_then(|()| self.add_sums(&micro.slot, 0..self.parameters.len()))
     }
 
     fn forward_and_backward(
@@ -234,25 +255,9 @@ impl<D: Device> Network<D> {
         optimizer: Option<&Sgd>,
         profiler: &mut Profiler<'_>,
     ) -> Result<()> {
-        let n = self.loaded;
+        let n = self.batch.loaded;
         self.forward(n, Some(micro), profiler)?;
-        let classes = self.architecture.classes;
-        let shape = LossShape { batch: n, classes, smoothing: micro.smoothing, divisor: micro.step_images };
-        let logits = &self.activations[self.activations.len() - 1];
-        let dlogits = self.layers.last().and_then(|last| self.gradients.get_mut(last.dy));
-        let (losses, correct) = (&mut self.losses, &mut self.correct);
-        let second = self.second.as_ref().filter(|_| self.mixed).map(|(labels, weight)| (labels, weight));
-        self.device.softmax_cross_entropy(SoftmaxCrossEntropy {
-            shape: &shape,
-            logits,
-            labels: &self.labels,
-            second,
-            class_weights: self.class_weights.as_ref(),
-            losses,
-            correct,
-            dlogits,
-        })?;
-        self.add_totals(&micro.slot)?;
+        self.loss(micro)?;
         profiler(Phase::Loss)?;
         let diverged = self.poll_metrics()?.is_some_and(|metrics| !metrics.loss.is_finite());
         if optimizer.is_some() && diverged {
@@ -261,12 +266,34 @@ impl<D: Device> Network<D> {
         self.backward(n, micro, optimizer, profiler)
     }
 
+    /// The loss of a micro-batch and its gradient, after the forward pass.
+    pub(super) fn loss(&mut self, micro: &MicroBatch) -> Result<()> {
+        let n = self.batch.loaded;
+        let classes = self.architecture.classes;
+        let shape = LossShape { batch: n, classes, smoothing: micro.smoothing, divisor: micro.step_images };
+        let logits = &self.batch.activations[self.batch.activations.len() - 1];
+        let dlogits = self.layers.last().and_then(|last| self.batch.gradients.get_mut(last.dy));
+        let (losses, correct) = (&mut self.batch.losses, &mut self.batch.correct);
+        let second = self.batch.second.as_ref().filter(|_| self.batch.mixed).map(|(labels, weight)| (labels, weight));
+        self.device.softmax_cross_entropy(SoftmaxCrossEntropy {
+            shape: &shape,
+            logits,
+            labels: &self.batch.labels,
+            second,
+            class_weights: self.class_weights.as_ref(),
+            losses,
+            correct,
+            dlogits,
+        })?;
+        self.add_totals(&micro.slot)
+    }
+
     /// The forward pass without dropout over the images that were loaded; the logits can be read afterwards.
     ///
     /// # Errors
     /// No batch was loaded; the device's.
     pub fn infer(&mut self) -> Result<()> {
-        self.infer_images(self.loaded)
+        self.infer_images(self.batch.loaded)
     }
 
     /// The forward pass without dropout over images (N, H, W, C); the logits can be read afterwards.
@@ -276,8 +303,8 @@ impl<D: Device> Network<D> {
     pub fn predict(&mut self, images: &[D::Element]) -> Result<()> {
         let n = self.images_in(images)?;
         // They have no labels to train by.
-        self.loaded = 0;
-        self.device.write(images, &mut self.activations[0])?;
+        self.batch.loaded = 0;
+        self.device.write(images, &mut self.batch.activations[0])?;
         self.infer_images(n)
     }
 
@@ -286,7 +313,7 @@ impl<D: Device> Network<D> {
     /// # Errors
     /// As [`Network::infer`]; the profiler's.
     pub fn infer_with_profiler(&mut self, profiler: &mut dyn FnMut(Phase) -> Result<()>) -> Result<()> {
-        let n = self.check_batch(self.loaded)?;
+        let n = self.check_batch(self.batch.loaded)?;
         self.forward(n, None, profiler)
     }
 

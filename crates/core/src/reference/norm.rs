@@ -2,8 +2,8 @@
 
 use super::pointwise::clamp;
 use crate::arguments::{
-    BatchNormBackward, BatchNormForward, BatchNormInference, BatchNormInferenceBackward, LrnBackward, LrnForward,
-    Slices,
+    BatchNormBackward, BatchNormBackwardData, BatchNormBackwardWeight, BatchNormForward, BatchNormInference,
+    BatchNormInferenceBackward, BatchNormMoments, LrnBackward, LrnForward, Slices,
 };
 use crate::device::Element;
 use crate::shape::{BatchNormShape, LrnShape};
@@ -51,10 +51,9 @@ fn channel_sums<T: Element>(s: &BatchNormShape, term: impl Fn(usize) -> T) -> Ve
 /// See [`BatchNormForward`]; Ioffe and Szegedy, 2015.
 pub fn batchnorm_forward<T: Element>(a: BatchNormForward<'_, Slices<T>>) {
     let BatchNormForward { shape: s, x, w, b, relu, running_mean, running_variance, statistics, y } = a;
-    let rows = T::from_f64(s.rows as f64);
-    let mean: Vec<T> = channel_sums(s, |i| x[i]).into_iter().map(|sum| sum / rows).collect();
-    let square = |i: usize| (x[i] - mean[i % s.channels]) * (x[i] - mean[i % s.channels]);
-    let variance: Vec<T> = channel_sums(s, square).into_iter().map(|sum| sum / rows).collect();
+    let mut moments = vec![T::zero(); 2 * s.channels];
+    batchnorm_moments(BatchNormMoments { shape: s, x, moments: &mut moments });
+    let (mean, variance) = moments.split_at(s.channels);
     let (momentum, unbiased) = (T::from_f64(s.share()), T::from_f64(s.unbiased()));
     for c in 0..s.channels {
         statistics[c] = mean[c];
@@ -67,7 +66,20 @@ pub fn batchnorm_forward<T: Element>(a: BatchNormForward<'_, Slices<T>>) {
         running_mean[c] += momentum * (mean[c] - running_mean[c]);
         running_variance[c] += momentum * (unbiased * variance[c] - running_variance[c]);
     }
-    batchnorm_inference(BatchNormInference { shape: s, x, w, b, mean: &mean, variance: &variance, relu, y });
+    batchnorm_inference(BatchNormInference { shape: s, x, w, b, mean, variance, relu, y });
+}
+
+/// See [`BatchNormMoments`].
+pub fn batchnorm_moments<T: Element>(a: BatchNormMoments<'_, Slices<T>>) {
+    let BatchNormMoments { shape: s, x, moments } = a;
+    let (rows, (mean, variance)) = (T::from_f64(s.rows as f64), moments.split_at_mut(s.channels));
+    for (mean, sum) in mean.iter_mut().zip(channel_sums(s, |i| x[i])) {
+        *mean = sum / rows;
+    }
+    let square = |i: usize| (x[i] - mean[i % s.channels]) * (x[i] - mean[i % s.channels]);
+    for (variance, sum) in variance.iter_mut().zip(channel_sums(s, square)) {
+        *variance = sum / rows;
+    }
 }
 
 /// See [`BatchNormBackward`].
@@ -75,18 +87,47 @@ pub fn batchnorm_forward<T: Element>(a: BatchNormForward<'_, Slices<T>>) {
 /// With x̂ = (x − μ)/√(σ²+ε), of which μ and σ² are functions: dx = γ/√(σ²+ε) · (dy − mean(dy) − x̂·mean(dy·x̂)).
 pub fn batchnorm_backward<T: Element>(a: BatchNormBackward<'_, Slices<T>>) {
     let BatchNormBackward { shape: s, x, dy, w, statistics, accumulate, dw, db, dx } = a;
-    let (mean, inverse) = statistics.split_at(s.channels);
-    let normalised = |i: usize| (x[i] - mean[i % s.channels]) * inverse[i % s.channels];
-    let sums = channel_sums(s, |i| dy[i]);
-    let products = channel_sums(s, |i| dy[i] * normalised(i));
-    let rows = T::from_f64(s.rows as f64);
-    for (i, dx) in dx.iter_mut().enumerate() {
-        let c = i % s.channels;
-        *dx = w[c] * inverse[c] * (dy[i] - sums[c] / rows - normalised(i) * products[c] / rows);
-    }
+    let (mut products, mut sums) = (vec![T::zero(); s.channels], vec![T::zero(); s.channels]);
+    batchnorm_backward_weight(BatchNormBackwardWeight {
+        shape: s,
+        accumulate: false,
+        x,
+        dy,
+        statistics,
+        dw: &mut products,
+        db: &mut sums,
+    });
+    let (rows, inverse) = (T::from_f64(s.rows as f64), &statistics[s.channels..]);
+    let slopes = products.iter().zip(inverse).map(|(&product, &inverse)| product / rows * inverse);
+    let factors: Vec<T> = sums.iter().map(|&sum| sum / rows).chain(slopes).collect();
+    batchnorm_backward_data(BatchNormBackwardData { shape: s, x, dy, w, statistics, factors: &factors, dx });
     for c in 0..s.channels {
         dw[c] = products[c] + if accumulate { dw[c] } else { T::zero() };
         db[c] = sums[c] + if accumulate { db[c] } else { T::zero() };
+    }
+}
+
+/// See [`BatchNormBackwardWeight`].
+pub fn batchnorm_backward_weight<T: Element>(a: BatchNormBackwardWeight<'_, Slices<T>>) {
+    let BatchNormBackwardWeight { shape: s, accumulate, x, dy, statistics, dw, db } = a;
+    let (mean, inverse) = statistics.split_at(s.channels);
+    let normalised = |i: usize| (x[i] - mean[i % s.channels]) * inverse[i % s.channels];
+    let products = channel_sums(s, |i| dy[i] * normalised(i));
+    let sums = channel_sums(s, |i| dy[i]);
+    for c in 0..s.channels {
+        dw[c] = products[c] + if accumulate { dw[c] } else { T::zero() };
+        db[c] = sums[c] + if accumulate { db[c] } else { T::zero() };
+    }
+}
+
+/// See [`BatchNormBackwardData`].
+pub fn batchnorm_backward_data<T: Element>(a: BatchNormBackwardData<'_, Slices<T>>) {
+    let BatchNormBackwardData { shape: s, x, dy, w, statistics, factors, dx } = a;
+    let (mean, inverse) = statistics.split_at(s.channels);
+    let (means, slopes) = factors.split_at(s.channels);
+    for (i, dx) in dx.iter_mut().enumerate() {
+        let c = i % s.channels;
+        *dx = w[c] * inverse[c] * (dy[i] - means[c] - (x[i] - mean[c]) * slopes[c]);
     }
 }
 

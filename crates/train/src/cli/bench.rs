@@ -240,7 +240,7 @@ fn on<D: Device<Element = f32>, E>(
     product: usize,
 ) -> anyhow::Result<Measured> {
     let (batch, size) = (config.batch_size, architecture.image_size);
-    memory::fits(&*device, &architecture, batch, Use::Training { average: false, shards: 1, sums: 0 })?;
+    memory::fits(&*device, &architecture, batch, Use::Training { average: false, shards: 1, together: 1, sums: 0 })?;
     let peak = peak(&*device, product, seconds.min(1.0))?;
     let (layers, arch) = (architecture.trace()?, architecture.name.clone());
     let pixels = (0..batch * architecture.image_len()).map(|i| (i % 251) as u8).collect();

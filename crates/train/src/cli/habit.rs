@@ -104,23 +104,19 @@ const FLAGS: &[Habit] = &[
         "write --threads N, CPU threads that load pictures and compute; all cores by default",
     ),
     habit(
-        &[
-            "world-size",
-            "distributed",
-            "ddp",
-            "multi-gpu",
-            "local-rank",
-            "dist-url",
-            "multiprocessing-distributed",
-            "sync-bn",
-        ],
+        &["world-size", "distributed", "ddp", "multi-gpu", "local-rank", "dist-url", "multiprocessing-distributed"],
         "",
-        "a run uses one GPU; --runs N trains N seeds one after the other",
+        "a launcher starts the processes: mpirun -n 4 alexnet train",
     ),
     habit(
         &["compile", "torchcompile", "channels-last", "cudnn-benchmark", "pin-mem", "pin-memory"],
         "",
         "leave it out: there is nothing to choose",
+    ),
+    habit(
+        &["sync-batchnorm", "sync-batch-norm", "syncbn"],
+        "sync-bn",
+        "write --sync-bn, with several --shards or processes",
     ),
     habit(&["deterministic"], "", "leave it out: the same seed always gives the same bits"),
     habit(

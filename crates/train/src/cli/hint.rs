@@ -393,6 +393,9 @@ pub fn of_network(error: &alexnet_core::Error) -> Option<String> {
         Error::Operator(ops::Error::OutOfMemory { .. }) => {
             "use a smaller --batch-size; --accumulate makes up for it".into()
         }
+        Error::Together { .. } => {
+            "leave out --accumulate; a larger --batch-size in more --shards takes no more memory".into()
+        }
         Error::Ranks { shards: 1, .. } => "a run of one process stays one; a new run takes --shards".into(),
         Error::Ranks { shards, .. } => {
             format!(

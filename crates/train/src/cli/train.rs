@@ -169,9 +169,15 @@ pub struct Args {
     /// Add the gradients of N parts of a step by a binary tree [default: 0]
     ///
     /// A power of two. 0: one part per process, so 1 without mpirun. The result depends on N, but not on how many processes
-    /// compute the parts. Batch norm, MixUp and CutMix work on each part by itself.
+    /// compute the parts. MixUp and CutMix work on each part by itself, and without --sync-bn batch norm too.
     #[arg(long, value_name = "N", help_heading = "Optimiser")]
     shards: Option<usize>,
+    /// Normalise by the statistics of the whole step, not of each part
+    ///
+    /// Of batch norms, with several --shards: the training is then that of one part. The processes wait for each other at every
+    /// batch norm, twice per step.
+    #[arg(long, value_name = "BOOL", help_heading = "Optimiser", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    sync_bn: Option<bool>,
     /// Learning rate [default: 0.01]
     #[arg(long, value_name = "RATE", help_heading = "Optimiser")]
     lr: Option<f64>,
@@ -433,6 +439,7 @@ mod tests {
             batch_size: 5,
             accumulate: 6,
             shards: 4,
+            sync_bn: true,
             lr: 0.125,
             lr_features: Some(0.0625),
             momentum: 0.75,
@@ -478,7 +485,8 @@ mod tests {
         let table = toml::Table::try_from(Config::default()).unwrap();
         // All other settings say their default; these are off.
         let switches = ["skip-broken", "nesterov", "decay-all", "tta", "no-shuffle", "no-graph", "replace-classifier"];
-        let switches = [&switches[..], &["no-winograd", "batch-norm", "residual", "whiten", "identity"]].concat();
+        let switches =
+            [&switches[..], &["no-winograd", "batch-norm", "sync-bn", "residual", "whiten", "identity"]].concat();
         for (key, value) in table.iter().filter(|(key, _)| !switches.contains(&key.as_str())) {
             let value = match value {
                 toml::Value::Float(value) => value.to_string(),

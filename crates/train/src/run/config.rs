@@ -129,6 +129,8 @@ pub struct Config {
     /// Parts of a step whose gradients are added by a binary tree; 0: one per process.
     #[serde(skip_serializing_if = "is_one")]
     pub shards: usize,
+    /// Batch norms normalise by the statistics of the whole step, not of each part.
+    pub sync_bn: bool,
     /// Learning rate.
     pub lr: f64,
     /// Learning rate of the layers `features.*`; `lr` if `None`.
@@ -214,6 +216,7 @@ impl Default for Config {
             batch_size: 128,
             accumulate: 1,
             shards: 0,
+            sync_bn: false,
             lr: 0.01,
             lr_features: None,
             momentum: 0.9,
@@ -419,9 +422,10 @@ impl Config {
     /// How every step is divided, in one process.
     ///
     /// # Errors
-    /// [`Error::Network`] for a number of shards that [`Config::validate`] refuses.
+    /// [`Error::Network`] for what [`Config::validate`] refuses.
     pub fn shards_of_steps(&self) -> Result<Shards> {
-        Ok(Shards::new(self.shards.max(1), self.batch_size, self.accumulate)?)
+        let shards = Shards::new(self.shards.max(1), self.batch_size, self.accumulate)?;
+        Ok(if self.sync_bn { shards.with_sync_batch_norm()? } else { shards })
     }
 
     /// Updates per epoch of `images` images.

@@ -54,6 +54,8 @@ pub enum Use {
         average: bool,
         /// How many parts a batch is divided into.
         shards: usize,
+        /// Parts whose activations are kept at a time.
+        together: usize,
         /// Arrays as large as the gradients, besides them, for the sums of the parts.
         sums: usize,
     },
@@ -71,9 +73,9 @@ pub fn fits<D: Device>(
     batch: usize,
     purpose: Use,
 ) -> Result<(MemoryPlan, Option<u64>)> {
-    let (training, average, shards, sums) = match purpose {
-        Use::Inference => (false, false, 1, 0),
-        Use::Training { average, shards, sums } => (true, average, shards, sums as u64),
+    let (training, average, shards, together, sums) = match purpose {
+        Use::Inference => (false, false, 1, 1, 0),
+        Use::Training { average, shards, together, sums } => (true, average, shards, together as u64, sums as u64),
     };
     let own = device.memory()?;
     let free = own.map(|(free, _)| free).or_else(available);
@@ -82,6 +84,7 @@ pub fn fits<D: Device>(
         let batch = batch.div_ceil(shards);
         let mut plan = architecture.memory(batch, device.storage(), training)?;
         plan.gradients += sums * plan.momentum;
+        plan.activations = plan.activations.saturating_mul(together);
         plan.average = if average { plan.parameters } else { 0 };
         // The loader's batches are in the same memory, and so is the rest of the process; a device with memory of its own
         // has the buffers through which they come.
@@ -192,7 +195,8 @@ mod tests {
     fn the_cpu_shares_its_memory_with_the_loader() {
         let network = architecture(Variant::Torchvision, Options::new(224, 10));
         let device = alexnet_core::Cpu::new(1).unwrap();
-        let (plan, _) = fits(&device, &network, 2, Use::Training { average: false, shards: 1, sums: 0 }).unwrap();
+        let (plan, _) =
+            fits(&device, &network, 2, Use::Training { average: false, shards: 1, together: 1, sums: 0 }).unwrap();
         let layers = network.memory(2, Storage::uniform(4), true).unwrap().activations;
         // Five batches of two images, as floats, their labels, and which they are.
         assert_eq!(plan.activations - layers, 5 * 2 * (224 * 224 * 3 * 4 + 4 + 8));

@@ -10,7 +10,7 @@
 use super::pool::SyncPtr;
 use super::relu::max0;
 use super::simd::dispatch;
-use super::workspace::{Workspace, WorkspaceSize};
+use super::workspace::{PerThread, Workspace, WorkspaceSize};
 use super::{Context, Gradients};
 use crate::Result;
 use crate::shape::BatchNormShape;
@@ -56,19 +56,7 @@ pub fn forward(
     let mut workspace = context.workspace();
     let (shared, local) = workspace.split(workspace_size(s))?;
     let (scale, partial) = shared.split_at_mut(2 * s.channels);
-    for_each_chunk(context, s, partial, |from, end, thread, moments| {
-        // SAFETY: each thread has its own memory.
-        let block = unsafe { &mut local.slice(thread)[..2 * s.channels] };
-        chunk_moments(context.level, &x[from..end], block, moments);
-    });
-    let chunk = chunks(s.rows).1;
-    let (all, others) = partial.split_at_mut(2 * s.channels);
-    let mut count = chunk.min(s.rows);
-    for moments in others.chunks_exact(2 * s.channels) {
-        let more = chunk.min(s.rows - count);
-        merge(all, count, moments, more);
-        count += more;
-    }
+    let all = moments_of_rows(context, s, x, local, partial);
     let (momentum, unbiased, rows) = (s.share() as f32, s.unbiased() as f32, s.rows as f32);
     for c in 0..s.channels {
         let (mean, variance) = (all[c], all[s.channels + c] / rows);
@@ -86,6 +74,43 @@ pub fn forward(
     Ok(())
 }
 
+/// See [`Operators::batchnorm_moments`](crate::device::Operators::batchnorm_moments).
+pub fn moments(context: &Context, s: &BatchNormShape, x: &[f32], moments: &mut [f32]) -> Result<()> {
+    if s.is_empty() {
+        return Ok(());
+    }
+    let mut workspace = context.workspace();
+    let (shared, local) = workspace.split(workspace_size(s))?;
+    let all = moments_of_rows(context, s, x, local, shared);
+    moments[..2 * s.channels].copy_from_slice(all);
+    moments[s.channels..2 * s.channels].iter_mut().for_each(|variance| *variance /= s.rows as f32);
+    Ok(())
+}
+
+/// Mean and sum of the squared deviations of every channel, in the front of `partial`.
+fn moments_of_rows<'a>(
+    context: &Context,
+    s: &BatchNormShape,
+    x: &[f32],
+    local: PerThread<'_>,
+    partial: &'a mut [f32],
+) -> &'a [f32] {
+    for_each_chunk(context, s, partial, |from, end, thread, moments| {
+        // SAFETY: each thread has its own memory.
+        let block = unsafe { &mut local.slice(thread)[..2 * s.channels] };
+        chunk_moments(context.level, &x[from..end], block, moments);
+    });
+    let (number, chunk) = chunks(s.rows);
+    let (all, others) = partial[..2 * s.channels * number].split_at_mut(2 * s.channels);
+    let mut count = chunk.min(s.rows);
+    for moments in others.chunks_exact(2 * s.channels) {
+        let more = chunk.min(s.rows - count);
+        merge(all, count, moments, more);
+        count += more;
+    }
+    all
+}
+
 /// See [`Operators::batchnorm_backward`](crate::device::Operators::batchnorm_backward).
 pub fn backward(
     context: &Context,
@@ -96,33 +121,96 @@ pub fn backward(
     gradients: Gradients,
     dx: &mut [f32],
 ) -> Result<()> {
-    let Gradients { dw, db, accumulate } = gradients;
     if s.is_empty() {
         return Ok(());
     }
     let mut workspace = context.workspace();
     let (factors, partial) = workspace.split(workspace_size(s))?.0.split_at_mut(2 * s.channels);
-    for_each_chunk(context, s, partial, |from, end, _, sums| {
-        chunk_sums(context.level, &x[from..end], &dy[from..end], statistics, sums);
-    });
-    let (all, others) = partial.split_at_mut(2 * s.channels);
-    for sums in others.chunks_exact(2 * s.channels) {
-        all.iter_mut().zip(sums).for_each(|(sum, &more)| *sum += more);
-    }
+    let all = sums_of_rows(context, s, [x, dy], statistics, partial);
+    add_sums(s, all, gradients);
     let (means, slopes) = factors.split_at_mut(s.channels);
     for c in 0..s.channels {
         let (sum, product) = (all[c], all[s.channels + c]);
         (means[c], slopes[c]) = (sum / s.rows as f32, statistics[s.channels + c] * (product / s.rows as f32));
+    }
+    // The sums are no longer needed: reuse their memory.
+    data(context, s, [x, dy, w], [statistics, factors], all, dx);
+    Ok(())
+}
+
+/// See [`Operators::batchnorm_backward_weight`](crate::device::Operators::batchnorm_backward_weight).
+pub fn backward_weight(
+    context: &Context,
+    s: &BatchNormShape,
+    x: [&[f32]; 2],
+    statistics: &[f32],
+    gradients: Gradients,
+) -> Result<()> {
+    if s.is_empty() {
+        return Ok(());
+    }
+    let mut workspace = context.workspace();
+    let partial = workspace.split(workspace_size(s))?.0;
+    add_sums(s, sums_of_rows(context, s, x, statistics, partial), gradients);
+    Ok(())
+}
+
+/// See [`Operators::batchnorm_backward_data`](crate::device::Operators::batchnorm_backward_data).
+pub fn backward_data(
+    context: &Context,
+    s: &BatchNormShape,
+    [x, dy]: [&[f32]; 2],
+    w: &[f32],
+    sums: [&[f32]; 2],
+    dx: &mut [f32],
+) -> Result<()> {
+    let mut workspace = context.workspace();
+    let scale = workspace.split(workspace_size(s))?.0;
+    data(context, s, [x, dy, w], sums, scale, dx);
+    Ok(())
+}
+
+/// Σ dy and Σ dy·x̂ of every channel, in the front of `partial`.
+fn sums_of_rows<'a>(
+    context: &Context,
+    s: &BatchNormShape,
+    [x, dy]: [&[f32]; 2],
+    statistics: &[f32],
+    partial: &'a mut [f32],
+) -> &'a mut [f32] {
+    for_each_chunk(context, s, partial, |from, end, _, sums| {
+        chunk_sums(context.level, &x[from..end], &dy[from..end], statistics, sums);
+    });
+    let (all, others) = partial[..2 * s.channels * chunks(s.rows).0].split_at_mut(2 * s.channels);
+    for sums in others.chunks_exact(2 * s.channels) {
+        all.iter_mut().zip(sums).for_each(|(sum, &more)| *sum += more);
+    }
+    all
+}
+
+fn add_sums(s: &BatchNormShape, sums: &[f32], Gradients { dw, db, accumulate }: Gradients) {
+    for c in 0..s.channels {
+        let (sum, product) = (sums[c], sums[s.channels + c]);
         db[c] = if accumulate { db[c] + sum } else { sum };
         dw[c] = if accumulate { dw[c] + product } else { product };
-        // The sums are no longer needed: reuse their memory.
-        all[c] = w[c] * statistics[s.channels + c];
     }
-    let (factors, scale) = (&*factors, &all[..s.channels]);
+}
+
+/// dx by the statistics and the factors; `scale` is memory for one number per channel.
+fn data(
+    context: &Context,
+    s: &BatchNormShape,
+    [x, dy, w]: [&[f32]; 3],
+    [statistics, factors]: [&[f32]; 2],
+    scale: &mut [f32],
+    dx: &mut [f32],
+) {
+    let (mean, inverse) = statistics.split_at(s.channels);
+    let scale = &mut scale[..s.channels];
+    scale.iter_mut().zip(w.iter().zip(inverse)).for_each(|(scale, (&w, &inverse))| *scale = w * inverse);
     for_each_part(context, s, dx, |from, end, dx| {
-        backward_part(context.level, &x[from..end], &dy[from..end], &statistics[..s.channels], scale, factors, dx);
+        backward_part(context.level, &x[from..end], &dy[from..end], mean, scale, factors, dx);
     });
-    Ok(())
 }
 
 /// See [`Operators::batchnorm_inference`](crate::device::Operators::batchnorm_inference).

@@ -420,6 +420,19 @@ impl Operators for Cpu {
         let BatchNormBackward { shape, accumulate, x, dy, w, statistics, dw, db, dx } = a.view(&FRONTS)?;
         batchnorm::backward(&self.context, shape, [x, dy], w, statistics, Gradients { dw, db, accumulate }, dx)
     }
+    fn batchnorm_moments(&self, a: BatchNormMoments<'_, Self>) -> Result<()> {
+        let a = a.view(&FRONTS)?;
+        batchnorm::moments(&self.context, a.shape, a.x, a.moments)
+    }
+    fn batchnorm_backward_weight(&self, a: BatchNormBackwardWeight<'_, Self>) -> Result<()> {
+        let BatchNormBackwardWeight { shape, accumulate, x, dy, statistics, dw, db } = a.view(&FRONTS)?;
+        let gradients = Gradients { dw, db, accumulate };
+        batchnorm::backward_weight(&self.context, shape, [x, dy], statistics, gradients)
+    }
+    fn batchnorm_backward_data(&self, a: BatchNormBackwardData<'_, Self>) -> Result<()> {
+        let BatchNormBackwardData { shape, x, dy, w, statistics, factors, dx } = a.view(&FRONTS)?;
+        batchnorm::backward_data(&self.context, shape, [x, dy], w, [statistics, factors], dx)
+    }
     fn batchnorm_inference(&self, a: BatchNormInference<'_, Self>) -> Result<()> {
         let a = a.view(&FRONTS)?;
         let affine = Affine { w: a.w, b: a.b, relu: a.relu };

@@ -165,7 +165,8 @@ fn train<D: Device<Element = f32>>(device: Arc<D>, start: Start<'_>) -> anyhow::
     let shards = config.shards_of_steps()?.among(ranks.rank(), ranks.size()).map_err(Error::from)?;
     // The sums of the own shards, and gradients of the other ranks.
     let (average, sums) = (config.ema > 0.0, shards.arrays() + usize::from(shards.ranks() > 1));
-    let purpose = memory::Use::Training { average, shards: shards.count(), sums };
+    let together = if shards.together() { shards.own() } else { 1 };
+    let purpose = memory::Use::Training { average, shards: shards.count(), together, sums };
     memory::fits(&*device, &architecture(&config, 10)?, config.batch_size, purpose)?;
     let mut weights = match (&config.init, &resumed) {
         (Some(file), None) => Some(import::open(&checkpoint_of(Path::new(file))?, None).map_err(Error::from)?),

@@ -93,6 +93,8 @@ fn every_limit_names_flag_value_and_what_is_allowed() {
         ("shards", |c| c.shards = 3),
         ("shards", |c| (c.shards, c.batch_size) = (16, 8)),
         ("shards", |c| (c.shards, c.batch_size, c.batch_norm) = (8, 15, true)),
+        ("sync-bn", |c| c.sync_bn = true),
+        ("sync-bn", |c| (c.sync_bn, c.batch_norm, c.accumulate) = (true, true, 2)),
         ("replace-classifier", |c| c.replace_classifier = true),
         ("epochs", |c| c.epochs = usize::MAX),
         ("precision", |c| (c.precision, c.device) = (Precision::Fp16, DeviceKind::Cpu)),
@@ -184,6 +186,10 @@ fn a_run_keeps_its_shards_and_one_of_a_single_shard_says_nothing_of_them() {
     let shards = Config { shards: 4, batch_size: 20, accumulate: 2, ..Config::default() }.shards_of_steps().unwrap();
     assert_eq!((shards.count(), shards.max_batch(), shards.step_images(), shards.slots()), (4, 5, 40, 8));
     assert_eq!(run(0).shards_of_steps().unwrap().count(), 1);
+    // A part of one image is enough where it is not normalised by itself.
+    let synchronised = Config { batch_size: 8, batch_norm: true, sync_bn: true, ..run(8) };
+    synchronised.validate(&flag).unwrap();
+    assert!(synchronised.shards_of_steps().unwrap().together());
 }
 
 #[test]

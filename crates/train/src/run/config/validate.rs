@@ -139,12 +139,32 @@ impl Config {
             ("whiten", self.whiten && self.init.is_some(), weights.clone()),
             ("identity", self.identity && self.init.is_some(), weights),
             ("batch-size", self.batch_size == 1 && self.model().batch_norm, "is 1, batch norm needs 2 or more".into()),
-            ("shards", self.shards > 1 && self.batch_size < 2 * self.shards && self.model().batch_norm, {
+            (
+                "shards",
+                {
+                    let few = self.shards > 1 && self.batch_size < 2 * self.shards;
+                    few && self.model().batch_norm && !self.sync_bn
+                },
+                {
+                    format!(
+                        "is {}, but batch norm needs 2 or more images in each, {} has {}",
+                        self.shards,
+                        name("batch-size"),
+                        self.batch_size
+                    )
+                },
+            ),
+            ("sync-bn", self.sync_bn && !self.model().batch_norm, {
+                format!("is given, but the network has no batch norm; {} adds them", name("batch-norm"))
+            }),
+            ("sync-bn", self.sync_bn && self.accumulate > 1, {
                 format!(
-                    "is {}, but batch norm needs 2 or more images in each, {} has {}",
-                    self.shards,
+                    "needs all images of a step at once, but with {} {} they come one batch after another; a larger {} in more {} \
+                     takes no more memory per process",
+                    name("accumulate"),
+                    self.accumulate,
                     name("batch-size"),
-                    self.batch_size
+                    name("shards")
                 )
             }),
             (
