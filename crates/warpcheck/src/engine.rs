@@ -17,6 +17,7 @@ use crate::{
 pub struct Module {
     kernels: BTreeMap<String, Arc<Kernel>>,
     globals: BTreeMap<String, (u64, u64)>,
+    refused: BTreeMap<String, ptx::Error>,
 }
 
 impl Module {
@@ -25,7 +26,12 @@ impl Module {
         self.kernels.get(name).cloned()
     }
 
-    /// All kernels, by name.
+    /// The kernels that cannot run here, by name, and why.
+    pub fn refused(&self) -> &BTreeMap<String, ptx::Error> {
+        &self.refused
+    }
+
+    /// All kernels that can run, by name.
     pub fn kernels(&self) -> impl Iterator<Item = &Arc<Kernel>> {
         self.kernels.values()
     }
@@ -53,10 +59,11 @@ impl Engine {
         &self.space
     }
 
-    /// Loads PTX text for a device: allocates its variables, lowers its kernels.
+    /// Loads PTX text for a device: allocates its variables, lowers its kernels. It is an error if no kernel of several can run.
     pub fn load(&self, device: u32, profile: &Profile, image: &[u8]) -> Result<Arc<Module>, ptx::Error> {
-        let lower::load::Loaded { kernels, globals } = lower::load::load(&self.space, device, profile.sm(), image)?;
-        Ok(Arc::new(Module { kernels, globals }))
+        let lower::load::Loaded { kernels, globals, refused } =
+            lower::load::load(&self.space, device, profile.sm(), image)?;
+        Ok(Arc::new(Module { kernels, globals, refused }))
     }
 
     /// Frees a module's variables.

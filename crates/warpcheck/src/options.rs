@@ -5,13 +5,14 @@ use crate::profile::{Profile, UnknownProfile};
 use std::path::PathBuf;
 
 /// The environment variables and their keys in `key=value` words.
-pub const VARIABLES: [(&str, &str); 11] = [
+pub const VARIABLES: [(&str, &str); 12] = [
     ("WARPCHECK_CHECK", "check"),
     ("WARPCHECK_STRICT", "strict"),
     ("WARPCHECK_COUNT", "count"),
     ("WARPCHECK_SCHEDULE", "schedule"),
     ("WARPCHECK_THREADS", "threads"),
     ("WARPCHECK_BUDGET", "budget"),
+    ("WARPCHECK_ON_FAULT", "on_fault"),
     ("WARPCHECK_REPORT", "report"),
     ("WARPCHECK_PROFILE", "profile"),
     ("WARPCHECK_DEVICES", "devices"),
@@ -28,6 +29,8 @@ pub struct Options {
     /// Checks, counters and schedule of launches. All checks are on by default, since checking kernels is what
     /// this driver is for.
     pub launch: LaunchOptions,
+    /// Whether the context goes on after a launch that failed, as if it had not.
+    pub continue_after_fault: bool,
     /// Where the report goes as JSON; `%p` in the name stands for the process id.
     pub report: Option<PathBuf>,
     /// The profile of all devices.
@@ -44,6 +47,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             launch: LaunchOptions::checked(),
+            continue_after_fault: false,
             report: None,
             profile: Profile::default(),
             devices: 1,
@@ -141,6 +145,13 @@ impl Options {
                 // Who says how many means it, however short that is.
                 self.launch.seconds = 0;
             }
+            "on_fault" => {
+                self.continue_after_fault = match value {
+                    "continue" => true,
+                    "stop" | "" => false,
+                    _ => return Err(wrong(name, value, "continue or stop")),
+                };
+            }
             "report" if value.is_empty() => self.report = None,
             "report" => self.report = Some(PathBuf::from(value)),
             "profile" => {
@@ -222,7 +233,13 @@ mod tests {
         let options = set("check=all; strict=1;count=1;schedule=9 threads=2 budget=1000 report=/x/%p.json \
              profile=h100 devices=2 summary=0 blocking=1")
         .unwrap();
-        assert!(options.launch.count && options.launch.strict && options.blocking && !options.summary);
+        assert!(
+            options.launch.count
+                && options.launch.strict
+                && options.continue_after_fault
+                && options.blocking
+                && !options.summary
+        );
         assert_eq!(options.launch.schedule, Some(9));
         assert_eq!((options.launch.budget, options.launch.seconds), (1000, 0));
         assert_eq!(options.devices, 2);
@@ -237,6 +254,7 @@ mod tests {
             ("count=2", ["count", "1 or 0"]),
             ("schedule=x", ["schedule", "seed"]),
             ("budget=0", ["budget", "greater"]),
+            ("on_fault=go", ["on_fault", "continue or stop"]),
             ("devices=17", ["17", "0 to 16"]),
             ("profile=voodoo", ["voodoo", "a100"]),
             ("chekc=all", ["chekc", "check"]),

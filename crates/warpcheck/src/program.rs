@@ -190,9 +190,14 @@ pub(crate) enum Special {
     LaneGe,
     DynamicShared,
     TotalShared,
+    /// An offset in the shared memory that is reserved for CUDA's libraries, which lies behind the block's own.
+    ReservedShared(u16),
     Zero,
     One,
 }
+
+/// Bytes of shared memory of a block that are reserved for CUDA's libraries.
+pub(crate) const RESERVED_SHARED: u32 = 1024;
 
 /// Applies a scalar function lane by lane: for the many rare forms.
 pub(crate) type ScalarFn = Box<dyn Fn(u64, u64, u64, u64) -> u64 + Send + Sync>;
@@ -295,6 +300,8 @@ pub(crate) struct Program {
     pub(crate) entry: u32,
     /// Units of 32 lanes × 32 bits in the register file.
     pub(crate) slots: u32,
+    /// The most 32-bit registers that are live at once in one of the functions.
+    pub(crate) registers: u32,
     pub(crate) preds: u32,
     pub(crate) constants: Vec<Constant>,
     pub(crate) specials: Vec<(Special, u16)>,
@@ -341,6 +348,12 @@ pub(crate) struct SourceLine {
 }
 
 impl Program {
+    /// Bytes of a block's shared memory with this much of its own: the reserved part follows if the program uses it.
+    pub(crate) fn shared_bytes(&self, own: u64) -> u64 {
+        let reserved = self.specials.iter().any(|(special, _)| matches!(special, Special::ReservedShared(_)));
+        if reserved { own.next_multiple_of(16) + u64::from(RESERVED_SHARED) } else { own }
+    }
+
     /// The position of an instruction in the source.
     pub(crate) fn location(&self, pc: u32) -> Option<Location> {
         let line = self.lines.get(pc as usize)?;

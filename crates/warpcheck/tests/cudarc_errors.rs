@@ -17,7 +17,7 @@ fn turn(options: &str) -> (MutexGuard<'static, ()>, &'static client::Driver) {
     let turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     // SAFETY: a plain call of the driver.
     assert_eq!(unsafe { sys::cuInit(0) }, OK);
-    assert_eq!(driver.set_options("check=all count=0 budget=100000 blocking=0"), OK);
+    assert_eq!(driver.set_options("check=all count=0 budget=100000 blocking=0 on_fault=stop"), OK);
     assert_eq!(driver.set_options(options), OK);
     driver.reset();
     (turn, driver)
@@ -63,6 +63,76 @@ fn launch(function: sys::CUfunction, mut p: u64) -> CUresult {
 fn synchronize() -> CUresult {
     // SAFETY: a plain call of the driver.
     unsafe { sys::cuCtxSynchronize() }
+}
+
+#[test]
+fn a_context_goes_on_after_a_fault_if_told_so() {
+    let (_turn, driver) = turn("on_fault=continue");
+    let context = Context::new();
+    let store = context.function("store");
+    let mut address = 0;
+    let mut value = 0u32;
+    // SAFETY: plain calls of the driver; the place has four bytes.
+    unsafe {
+        assert_eq!(sys::cuMemAlloc_v2(&mut address, 64), OK);
+        assert_eq!(launch(store, 8), OK);
+        assert_eq!(synchronize(), OK);
+        assert_eq!(driver.findings(), 1);
+        assert_eq!(launch(store, address), OK);
+        assert_eq!(sys::cuMemcpyDtoH_v2((&mut value as *mut u32).cast(), address, 4), OK);
+        assert_eq!((value, driver.findings()), (1, 1));
+        assert_eq!(sys::cuMemFree_v2(address), OK);
+    }
+}
+
+#[test]
+fn a_kernel_that_cannot_run_costs_itself_not_its_module() {
+    let (_turn, _driver) = turn("");
+    let _context = Context::new();
+    let texture = "tex.2d.v4.f32.f32 {%f1, %f2, %f3, %f4}, [%rd1, {%f5, %f6}];";
+    let text = |other: &str| {
+        CString::new(format!(
+            ".version 8.0\n.target sm_70\n.address_size 64\n.global .texref old;\n\
+             .visible .entry store(.param .u64 p)\n{{\n.reg .b64 %rd<3>;\n.reg .b32 %r<2>;\nld.param.u64 %rd1, [p];\n\
+             cvta.to.global.u64 %rd2, %rd1;\nmov.u32 %r1, 7;\nst.global.u32 [%rd2], %r1;\nret;\n}}\n\
+             .visible .entry other(.param .u64 p)\n{{\n.reg .f32 %f<7>;\n.reg .b64 %rd<3>;\nld.param.u64 %rd1, [p];\n{other}\nret;\n}}\n"
+        ))
+        .unwrap()
+    };
+    let log = |text: &CString| {
+        let (mut module, mut log, mut room) = (std::ptr::null_mut(), vec![0u8; 512], 512usize);
+        let mut keys =
+            [sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER, sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
+        let mut values = [log.as_mut_ptr().cast::<c_void>(), std::ptr::without_provenance_mut(room)];
+        // SAFETY: the text ends with NUL, the log has its room.
+        let answer = unsafe {
+            sys::cuModuleLoadDataEx(&mut module, text.as_ptr().cast(), 2, keys.as_mut_ptr(), values.as_mut_ptr())
+        };
+        room = values[1].addr();
+        (answer, module, String::from_utf8_lossy(&log[..room.min(512)]).into_owned())
+    };
+    let (answer, module, told) = log(&text(texture));
+    assert_eq!(answer, OK);
+    assert!(told.contains("kernel other cannot run") && told.contains("tex.2d"), "{told}");
+    let (mut store, mut other, mut address, mut value) = (std::ptr::null_mut(), std::ptr::null_mut(), 0, 0u32);
+    // SAFETY: the texts end with NUL.
+    unsafe {
+        assert_eq!(sys::cuModuleGetFunction(&mut store, module, c"store".as_ptr()), OK);
+        let unsupported = CUresult::CUDA_ERROR_NOT_SUPPORTED;
+        assert_eq!(sys::cuModuleGetFunction(&mut other, module, c"other".as_ptr()), unsupported);
+        assert_eq!(sys::cuModuleGetFunction(&mut other, module, c"none".as_ptr()), CUresult::CUDA_ERROR_NOT_FOUND);
+        assert_eq!(sys::cuMemAlloc_v2(&mut address, 4), OK);
+        assert_eq!(launch(store, address), OK);
+        assert_eq!(sys::cuMemcpyDtoH_v2((&mut value as *mut u32).cast(), address, 4), OK);
+        assert_eq!(sys::cuMemFree_v2(address), OK);
+    }
+    assert_eq!(value, 7);
+    // What no driver takes is refused with its module, and so is machine code, with the way out.
+    assert_eq!(log(&text("ld.param.u64 %rd1, [nothing];")).0, CUresult::CUDA_ERROR_INVALID_PTX);
+    let cubin = CString::new([0x7f, b'E', b'L', b'F', 2, 1, 1, 7]).unwrap();
+    let (answer, _, told) = log(&cubin);
+    assert_eq!(answer, CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU);
+    assert!(told.contains("cubin") && told.contains("nvcc -ptx"), "{told}");
 }
 
 #[test]

@@ -130,6 +130,44 @@ fn a_fork_and_a_join_become_edges() {
 }
 
 #[test]
+fn a_stream_may_go_before_the_capture_that_it_joined_ends() {
+    let context = context();
+    let one = context.new_stream().unwrap();
+    let mut data = one.alloc_zeros::<u32>(4).unwrap();
+    let data_pointer = {
+        use cudarc::driver::DevicePtrMut;
+        data.device_ptr_mut(&one).0
+    };
+    one.synchronize().unwrap();
+    let (fork, join) = (event(&context), event(&context));
+    for joined in [true, false] {
+        let mut two = std::ptr::null_mut();
+        one.begin_capture(Mode::CU_STREAM_CAPTURE_MODE_RELAXED).unwrap();
+        // SAFETY: plain calls of the driver.
+        unsafe {
+            assert_eq!(sys::cuStreamCreate(&mut two, 1), OK);
+            assert_eq!(sys::cuEventRecord(fork, one.cu_stream()), OK);
+            assert_eq!(sys::cuStreamWaitEvent(two, fork, 0), OK);
+            assert_eq!(sys::cuMemsetD8Async(data_pointer, 1, 16, two), OK);
+            if joined {
+                assert_eq!(sys::cuEventRecord(join, two), OK);
+                assert_eq!(sys::cuStreamWaitEvent(one.cu_stream(), join, 0), OK);
+            }
+            assert_eq!(sys::cuStreamDestroy_v2(two), OK);
+        }
+        match (joined, end(&one)) {
+            (true, Ok(graph)) => {
+                assert_eq!(nodes(graph).len(), 1);
+                // SAFETY: the graph has just been made.
+                assert_eq!(unsafe { sys::cuGraphDestroy(graph) }, OK);
+            }
+            (false, Err(code)) => assert_eq!(code, CUresult::CUDA_ERROR_STREAM_CAPTURE_UNJOINED),
+            (_, other) => panic!("joined: {joined}, {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn work_that_was_not_joined_spoils_the_end() {
     let context = context();
     let (one, two) = (context.new_stream().unwrap(), context.new_stream().unwrap());

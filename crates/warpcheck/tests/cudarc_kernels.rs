@@ -147,8 +147,7 @@ fn a_launch_that_cannot_be_is_refused_with_its_code() {
     assert_eq!(launch(store.function, [1, 65536, 1], one, 0, p), INVALID);
     assert_eq!(launch(store.function, [1 << 31, 1, 1], one, 0, p), INVALID);
     assert_eq!(launch(store.function, one, one, 49153, p), INVALID);
-    let resources = CUresult::CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
-    assert_eq!(launch(few.function, one, [65, 1, 1], 0, p), resources);
+    assert_eq!(launch(few.function, one, [65, 1, 1], 0, p), INVALID);
     assert_eq!(launch(few.function, one, [64, 1, 1], 0, p), OK);
     let stranger = 0x1000 as sys::CUfunction;
     let handle = CUresult::CUDA_ERROR_INVALID_HANDLE;
@@ -220,7 +219,7 @@ fn functions_tell_their_attributes() {
     assert_eq!(attribute(big.function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES), (OK, 0));
     assert_eq!(attribute(big.function, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK), (OK, 1024));
     assert_eq!(attribute(few.function, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK), (OK, 64));
-    assert_eq!(attribute(few.function, CU_FUNC_ATTRIBUTE_PTX_VERSION), (OK, 80));
+    assert_eq!(attribute(few.function, CU_FUNC_ATTRIBUTE_PTX_VERSION), (OK, 70));
     assert_eq!(attribute(few.function, CU_FUNC_ATTRIBUTE_BINARY_VERSION), (OK, 80));
     let (answer, registers) = attribute(big.function, CU_FUNC_ATTRIBUTE_NUM_REGS);
     assert!(answer == OK && (1..=255).contains(&registers), "{registers}");
@@ -236,6 +235,46 @@ fn functions_tell_their_attributes() {
         let prefer = sys::CUfunc_cache::CU_FUNC_CACHE_PREFER_L1;
         assert_eq!(sys::cuFuncSetCacheConfig(dynamic.function, prefer), OK);
     }
+}
+
+/// A kernel of this many registers that are live at once, with more directives.
+fn crowded(registers: usize, directives: &str) -> String {
+    let each = |text: &dyn Fn(usize) -> String| (1..=registers).map(text).collect::<String>();
+    let loads = each(&|k| format!("ld.volatile.global.u32 %r{k}, [%rd2+{}];\n", 4 * k));
+    let sums = each(&|k| format!("add.u32 %r0, %r0, %r{k};\n"));
+    format!(
+        ".version 8.0\n.target sm_70\n.address_size 64\n.visible .entry crowded(.param .u64 p)\n{directives}\n{{\n\
+         .reg .b32 %r<{}>;\n.reg .b64 %rd<3>;\nld.param.u64 %rd1, [p];\ncvta.to.global.u64 %rd2, %rd1;\n{loads}\
+         mov.u32 %r0, 0;\n{sums}st.volatile.global.u32 [%rd2], %r0;\nret;\n}}\n",
+        registers + 1
+    )
+}
+
+#[test]
+fn registers_are_an_estimate_for_which_no_launch_is_refused() {
+    use sys::CUfunction_attribute::*;
+    let context = context();
+    let stream = context.default_stream();
+    let mut data = stream.alloc_zeros::<u32>(256).unwrap();
+    let mut check = |directives: &str, threads: u32, registers: i32, blocks: u32| {
+        let crowded = module(&context, &crowded(100, directives)).load_function("crowded").unwrap();
+        assert_eq!(crowded.get_attribute(CU_FUNC_ATTRIBUTE_NUM_REGS).unwrap(), registers, "{directives}");
+        let most = crowded.get_attribute(CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK).unwrap();
+        assert_eq!(most, threads as i32, "{directives}");
+        assert_eq!(crowded.occupancy_max_active_blocks_per_multiprocessor(threads, 0, None).unwrap(), blocks);
+        let mut launch = stream.launch_builder(&crowded);
+        launch.arg(&mut data);
+        // SAFETY: the kernel takes a pointer to 101 numbers.
+        unsafe { launch.launch(shape(1, threads)) }.unwrap();
+        stream.synchronize().unwrap();
+    };
+    // A sum, a pointer of two registers, a hundred numbers, and two more.
+    check("", 1024, 105, 1);
+    check(".maxntid 1024, 1, 1", 1024, 64, 1);
+    check(".maxntid 512, 1, 1 .minnctapersm 2", 512, 64, 2);
+    check(".maxntid 256, 1, 1 .minnctapersm 8", 256, 32, 8);
+    check(".maxnreg 40", 1024, 40, 1);
+    check(".reqntid 128, 1, 1", 128, 105, 4);
 }
 
 #[test]

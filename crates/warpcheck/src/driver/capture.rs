@@ -164,11 +164,11 @@ impl Captures {
         self.count.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// A stream is destroyed: its capture is invalidated, and ends if the stream began it.
+    /// A stream is destroyed: a capture that it began ends badly; in another's, what it has recorded remains, to be joined.
     pub fn abandon(&self, driver: &Driver, stream: &Stream) {
         let Some(capture) = stream.capture() else { return };
-        capture.invalidate();
         if capture.origin == stream.id {
+            capture.invalidate();
             // That it ends badly is known.
             let _ = capture.end();
             self.remove(capture.id);
@@ -176,7 +176,6 @@ impl Captures {
             let _ = Graph::destroy(driver, capture.graph.handle);
         } else {
             stream.set_capture(None);
-            lock(&capture.state).fronts.remove(&stream.id);
         }
     }
 

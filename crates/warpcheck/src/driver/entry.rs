@@ -1,9 +1,9 @@
 //! Entry points by name, as the runtime and other clients look them up, and error codes by name.
 
-use super::ffi::{Out, Text, api};
+use super::ffi::{In, Out, Text, api};
 use super::result::{CuResult, DriverResult};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 
 /// Names with several versions, chosen by the version that the client was built for:
 /// the name, the first version of CUDA, what it is exported as. Newest first.
@@ -103,6 +103,10 @@ fn look_up(name: Text, out: Out<*mut c_void>, version: c_int, flags: u64) -> Dri
     })
 }
 
+/// The table that the CUDA runtime asks for first.
+const RUNTIME_TABLE: [u8; 16] =
+    [0x6b, 0xd5, 0xfb, 0x6c, 0x5b, 0xf4, 0xe7, 0x4a, 0x89, 0x87, 0xd9, 0x39, 0x12, 0xfd, 0x9d, 0xf9];
+
 fn answer_text(found: Option<&'static CStr>, text: Out<*const c_char>) -> DriverResult {
     text.set(found.map_or(std::ptr::null(), CStr::as_ptr))?;
     found.map(|_| ()).ok_or(CuResult::INVALID_VALUE)
@@ -128,8 +132,17 @@ api! {
     }
 
     /// Tables of internal functions: there are none. NVRTC asks for one and works without it.
-    fn cuGetExportTable[](out: Out<*const c_void>, _id: usize) {
+    fn cuGetExportTable[](out: Out<*const c_void>, id: In<u8>) {
         out.set_if(std::ptr::null());
+        if (0..RUNTIME_TABLE.len()).all(|k| id.at(k).is_ok_and(|byte| byte == RUNTIME_TABLE[k])) {
+            static SAID: Once = Once::new();
+            SAID.call_once(|| {
+                eprintln!(
+                    "warpcheck: the CUDA runtime (libcudart, and cuBLAS and its like with it) asks for NVIDIA's private functions; \
+                     only programs that use the driver API by itself can run here"
+                );
+            });
+        }
         Err(CuResult::NOT_FOUND)
     }
 

@@ -46,10 +46,14 @@ impl Function {
         }
     }
 
-    /// Threads that a block of the function may have.
-    pub fn max_threads(&self, profile: &Profile) -> u32 {
-        let by_registers = profile.registers_per_block / registers(&self.kernel).max(1) / 32 * 32;
-        self.kernel.max_threads.min(Profile::MAX_THREADS_PER_BLOCK).min(by_registers)
+    /// Threads that a block of the function may have, as the kernel declares.
+    pub fn max_threads(&self) -> u32 {
+        self.kernel.max_threads.min(Profile::MAX_THREADS_PER_BLOCK)
+    }
+
+    /// Registers per thread: an estimate, within what the kernel and the loading program allow.
+    pub fn registers(&self) -> u32 {
+        self.kernel.registers.min(self.module.max_registers).clamp(1, Profile::MAX_REGISTERS_PER_THREAD)
     }
 
     /// Dynamic shared memory that a launch of the function may use.
@@ -62,12 +66,13 @@ impl Function {
     pub fn attribute(&self, profile: &Profile, attribute: u32) -> DriverResult<i32> {
         let kernel = &self.kernel;
         Ok(match attribute {
-            0 => self.max_threads(profile) as i32,
+            0 => self.max_threads() as i32,
             1 => kernel.static_shared as i32,
             2 => kernel.const_bytes as i32,
             3 => kernel.local_bytes as i32,
-            4 => registers(kernel) as i32,
-            5 => kernel.ptx_version as i32,
+            4 => self.registers() as i32,
+            // As the driver answers: the architecture that the PTX is for, not the version of its text.
+            5 => kernel.target as i32,
             6 => profile.sm() as i32,
             7 => 0,
             8 => self.max_dynamic_shared(profile) as i32,
@@ -115,11 +120,6 @@ impl Function {
         let parameter = self.kernel.params.get(index).ok_or(CuResult::INVALID_VALUE)?;
         Ok((parameter.offset, parameter.size))
     }
-}
-
-/// Registers per thread, capped at the hardware's maximum.
-pub(super) fn registers(kernel: &Kernel) -> u32 {
-    kernel.registers.clamp(1, Profile::MAX_REGISTERS_PER_THREAD)
 }
 
 /// The settings of a module's functions by name: every handle of a function shares them.

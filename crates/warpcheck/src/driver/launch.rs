@@ -77,9 +77,12 @@ impl KernelLaunch {
         if kernel.required_threads.is_some_and(|required| required != block) {
             return Err(CuResult::INVALID_VALUE);
         }
-        // More threads than the kernel was compiled for, or than its registers leave room for.
+        // More threads than the kernel was compiled for. Registers are an estimate, for which no launch is refused.
+        if threads > u64::from(function.max_threads()) {
+            return Err(CuResult::INVALID_VALUE);
+        }
         let shared = u64::from(kernel.static_shared) + u64::from(dynamic_shared);
-        if threads > u64::from(function.max_threads(profile)) || shared > u64::from(profile.shared_per_block_optin) {
+        if shared > u64::from(profile.shared_per_block_optin) {
             return Err(CuResult::LAUNCH_OUT_OF_RESOURCES);
         }
         let parameters = parameters(kernel, values, extra)?;
@@ -128,7 +131,15 @@ impl KernelLaunch {
             programmatic: self.programmatic,
         };
         driver.report.launched(&facts, outcome);
-        error.map_or(Ok(cost), |fault| Err(code(fault)))
+        match error.map(code) {
+            Some(_) if driver.options().continue_after_fault => {
+                let name = &self.function.kernel.name;
+                driver.report.note(&format!("kernel {name} failed; WARPCHECK_ON_FAULT=continue: its context goes on"));
+                Ok(cost)
+            }
+            Some(code) => Err(code),
+            None => Ok(cost),
+        }
     }
 }
 

@@ -75,7 +75,8 @@ impl LibraryKernel {
 /// Loads an image on the current context and keeps it for others.
 fn create(driver: &Driver, out: Out<Handle>, module: Arc<Loaded>, image: Vec<u8>) -> DriverResult {
     let handle = Table::<Library>::reserve();
-    let names = module.module.kernels().map(|kernel| kernel.name.clone()).collect();
+    let can = module.module.kernels().map(|kernel| &kernel.name);
+    let names = can.chain(module.module.refused().keys()).cloned().collect();
     let modules = HashMap::from([(module.context_handle, module)]);
     let library = Library { image, names, modules: Mutex::new(modules), kernels: Mutex::default() };
     driver.libraries.enter(handle, Arc::new(library));
@@ -90,8 +91,8 @@ api! {
         _options: In<c_uint>, _option_values: Out<usize>, _option_count: c_uint,
     ) {
         out.required()?;
-        let log = Log::from_options(keys, values, count as usize)?;
-        let image = module::read(image)?;
+        let mut log = Log::from_options(keys, values, count as usize)?;
+        let image = module::read(driver, image, &mut log)?;
         let module = module::load_bytes(driver, context, &image, log)?;
         create(driver, out, module, image)
     }
@@ -104,7 +105,7 @@ api! {
     ) {
         out.required()?;
         let log = Log::from_options(keys, values, count as usize)?;
-        let image = module::read_file(name)?;
+        let image = module::read_file(driver, name)?;
         let module = module::load_bytes(driver, context, &image, log)?;
         create(driver, out, module, image)
     }

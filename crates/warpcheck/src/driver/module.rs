@@ -21,6 +21,8 @@ pub(super) struct Loaded {
     pub context_handle: Handle,
     pub device: u32,
     pub module: Arc<Module>,
+    /// Registers per thread that the loading program allows.
+    pub max_registers: u32,
     settings: AllSettings,
     /// The functions' handles, so that each function has one.
     functions: Mutex<HashMap<String, Handle>>,
@@ -36,12 +38,16 @@ impl Loaded {
             driver.report.note(&format!("PTX is refused: {error}"));
             if error.unsupported_target { CuResult::NO_BINARY_FOR_GPU } else { CuResult::INVALID_PTX }
         })?;
+        for (name, error) in module.refused() {
+            log.write(&format!("warpcheck: kernel {name} cannot run: {error}"));
+        }
         let handle = Table::<Loaded>::reserve();
         let loaded = Arc::new(Loaded {
             handle,
             context_handle: context.handle,
             device: context.device,
             module,
+            max_registers: log.registers.unwrap_or(u32::MAX),
             settings: AllSettings::default(),
             functions: Mutex::default(),
         });
@@ -59,6 +65,10 @@ impl Loaded {
         let mut functions = lock(&self.functions);
         if let Some(handle) = functions.get(name) {
             return Ok(*handle);
+        }
+        if let Some(error) = self.module.refused().get(name) {
+            driver.report.note(&format!("kernel {name} cannot run, others of its module can: {error}"));
+            return Err(CuResult::NOT_SUPPORTED);
         }
         let kernel = self.module.kernel(name).ok_or(CuResult::NOT_FOUND)?;
         let handle = driver.functions.add(Function::new(self.clone(), kernel));
@@ -114,21 +124,24 @@ impl Image {
     }
 
     /// The PTX in the image: the text itself up to its zero, or what a fat binary holds.
-    fn ptx(self) -> DriverResult<Vec<u8>> {
+    fn ptx(self) -> Result<Vec<u8>, Refusal> {
         match self.magic()? {
             FATBIN => self.fat_binary(),
             WRAPPER => {
                 let pointer = In::from_address(self.long(8)?);
                 Image { pointer, length: usize::MAX }.fat_binary()
             }
-            // Machine code of one GPU.
-            ELF => Err(CuResult::NO_BINARY_FOR_GPU),
+            ELF => Err(Refusal {
+                code: CuResult::NO_BINARY_FOR_GPU,
+                why: "this is a cubin, machine code of one GPU; hand over PTX: nvcc -ptx or -gencode arch=compute_80,code=compute_80, \
+                      NVRTC with compute_ in place of sm_",
+            }),
             _ => {
                 let mut text = Vec::new();
                 loop {
                     match self.byte(text.len())? {
                         0 => return Ok(text),
-                        _ if text.len() == MOST_TEXT => return Err(CuResult::INVALID_IMAGE),
+                        _ if text.len() == MOST_TEXT => return Err(CuResult::INVALID_IMAGE.into()),
                         byte => text.push(byte),
                     }
                 }
@@ -137,15 +150,16 @@ impl Image {
     }
 
     /// The newest PTX of a fat binary, if it holds any that is not compressed.
-    fn fat_binary(self) -> DriverResult<Vec<u8>> {
+    fn fat_binary(self) -> Result<Vec<u8>, Refusal> {
         if self.word(0)? != FATBIN {
-            return Err(CuResult::INVALID_IMAGE);
+            return Err(CuResult::INVALID_IMAGE.into());
         }
         // Header: magic, version and header size (16 bits each), bytes that follow (64 bits).
         let header = (self.word(4)? >> 16) as usize;
         let end = self.long(8)?.checked_add(header).ok_or(CuResult::INVALID_IMAGE)?;
         let mut at = header;
         let mut best: Option<(u32, usize, usize)> = None;
+        let (mut compact, mut machine) = (false, false);
         while end.saturating_sub(at) >= 48 {
             // Entry: kind and version (16 bits each), header size, payload size (64 bits),
             // compressed size (32 bits), architecture at 28, flags at 40.
@@ -159,17 +173,55 @@ impl Image {
             if kind == 1 && !compressed && best.is_none_or(|(known, ..)| target > known) {
                 best = Some((target, at + entry, next));
             }
+            compact |= kind == 1 && compressed;
+            machine |= kind == 2;
             at = next;
         }
-        let (_, start, end) = best.ok_or(CuResult::NO_BINARY_FOR_GPU)?;
+        let (_, start, end) = best.ok_or(Refusal {
+            code: CuResult::NO_BINARY_FOR_GPU,
+            why: match (compact, machine) {
+                (true, _) => "the fat binary's PTX is compressed; nvcc -no-compress leaves it as text",
+                (_, true) => {
+                    "the fat binary holds machine code only; nvcc -gencode arch=compute_80,code=compute_80 adds PTX"
+                }
+                _ => "the fat binary holds no PTX",
+            },
+        })?;
         let bytes = (start..end).map(|at| self.byte(at)).collect::<DriverResult<Vec<u8>>>()?;
         Ok(bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec())
     }
 }
 
-/// The client's error log buffer, from the JIT options.
+/// Why an image holds no PTX that can be loaded.
+#[derive(Debug)]
+struct Refusal {
+    code: CuResult,
+    why: &'static str,
+}
+
+impl From<CuResult> for Refusal {
+    fn from(code: CuResult) -> Refusal {
+        Refusal { code, why: "the image is neither PTX nor a fat binary, or ends too early" }
+    }
+}
+
+/// The PTX of an image that has been read; if there is none, says why on stderr and in the log.
+fn accept(driver: &Driver, image: Result<Vec<u8>, Refusal>, log: &mut Log) -> DriverResult<Vec<u8>> {
+    image.map_err(|refusal| {
+        // A null pointer.
+        if refusal.code == CuResult::INVALID_VALUE {
+            return refusal.code;
+        }
+        log.write(&format!("warpcheck: {}", refusal.why));
+        driver.report.note(&format!("a module is refused: {}", refusal.why));
+        refusal.code
+    })
+}
+
+/// The client's error log buffer and limit of registers, from the JIT options.
 #[derive(Debug, Default)]
 pub(super) struct Log {
+    registers: Option<u32>,
     buffer: Option<Out<c_char>>,
     room: usize,
     /// Where the number of bytes written goes.
@@ -182,6 +234,7 @@ impl Log {
         let mut log = Log::default();
         for index in 0..count {
             match keys.at(index)? {
+                0 => log.registers = u32::try_from(values.at(index).get()?).ok().filter(|most| *most > 0),
                 5 => log.buffer = Some(Out::from_address(values.at(index).get()?)),
                 6 => {
                     log.room = values.at(index).get()?;
@@ -208,25 +261,30 @@ impl Log {
 }
 
 /// Reads an image.
-pub(super) fn read(pointer: In<u8>) -> DriverResult<Vec<u8>> {
-    Image { pointer, length: usize::MAX }.ptx()
+pub(super) fn read(driver: &Driver, pointer: In<u8>, log: &mut Log) -> DriverResult<Vec<u8>> {
+    accept(driver, Image { pointer, length: usize::MAX }.ptx(), log)
 }
 
 /// Reads a file.
-pub(super) fn read_file(name: Text) -> DriverResult<Vec<u8>> {
-    ptx_of_file(std::fs::read(name.get()?).map_err(|_| CuResult::FILE_NOT_FOUND)?)
+pub(super) fn read_file(driver: &Driver, name: Text) -> DriverResult<Vec<u8>> {
+    let bytes = std::fs::read(name.get()?).map_err(|_| CuResult::FILE_NOT_FOUND)?;
+    accept(driver, of_file(bytes), &mut Log::default())
 }
 
 /// The PTX in a file for `cuModuleLoad`: text, or a fat binary.
 ///
 /// # Errors
 /// The code that the driver answers: the file is neither, or holds no PTX.
-pub fn ptx_of_file(mut bytes: Vec<u8>) -> Result<Vec<u8>, CuResult> {
+pub fn ptx_of_file(bytes: Vec<u8>) -> Result<Vec<u8>, CuResult> {
+    of_file(bytes).map_err(|refusal| refusal.code)
+}
+
+fn of_file(mut bytes: Vec<u8>) -> Result<Vec<u8>, Refusal> {
     // A zero after it, so that it ends as text in memory does.
     bytes.push(0);
     let image = Image { pointer: In::from_address(bytes.as_ptr() as usize), length: bytes.len() };
     // A wrapper holds an address, and none in a file is one of this process.
-    if image.magic()? == WRAPPER { Err(CuResult::INVALID_IMAGE) } else { image.ptx() }
+    if image.magic()? == WRAPPER { Err(CuResult::INVALID_IMAGE.into()) } else { image.ptx() }
 }
 
 /// Loads PTX that has been read.
@@ -246,13 +304,13 @@ api! {
     /// Loads a module from a file.
     fn cuModuleLoad[driver, context](out: Out<Handle>, name: Text) {
         out.required()?;
-        out.set(load_bytes(driver, context, &read_file(name)?, Log::default())?.handle)
+        out.set(load_bytes(driver, context, &read_file(driver, name)?, Log::default())?.handle)
     }
 
     /// Loads a module from memory.
     fn cuModuleLoadData[driver, context](out: Out<Handle>, image: In<u8>) {
         out.required()?;
-        out.set(load_bytes(driver, context, &read(image)?, Log::default())?.handle)
+        out.set(load_bytes(driver, context, &read(driver, image, &mut Log::default())?, Log::default())?.handle)
     }
 
     /// Loads a module from memory, with options for the compiler.
@@ -260,14 +318,15 @@ api! {
         out: Out<Handle>, image: In<u8>, count: c_uint, keys: In<c_uint>, values: Out<usize>,
     ) {
         out.required()?;
-        let log = Log::from_options(keys, values, count as usize)?;
-        out.set(load_bytes(driver, context, &read(image)?, log)?.handle)
+        let mut log = Log::from_options(keys, values, count as usize)?;
+        let image = read(driver, image, &mut log)?;
+        out.set(load_bytes(driver, context, &image, log)?.handle)
     }
 
     /// Loads the PTX of a fat binary.
     fn cuModuleLoadFatBinary[driver, context](out: Out<Handle>, image: In<u8>) {
         out.required()?;
-        out.set(load_bytes(driver, context, &read(image)?, Log::default())?.handle)
+        out.set(load_bytes(driver, context, &read(driver, image, &mut Log::default())?, Log::default())?.handle)
     }
 
     /// Unloads a module.

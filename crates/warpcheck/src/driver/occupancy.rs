@@ -1,7 +1,7 @@
 //! Occupancy: how many blocks of a kernel an SM holds, by NVIDIA's formula.
 
 use super::ffi::{In, Out, api};
-use super::function::{self, Function, registers};
+use super::function::{self, Function};
 use super::result::{CuResult, DriverResult};
 use super::state::Driver;
 use super::structs::LaunchConfig;
@@ -51,9 +51,12 @@ pub(super) fn blocks_per_sm(profile: &Profile, function: &Function, threads: u32
     let most = profile.shared_per_block_optin.saturating_sub(kernel.static_shared);
     let dynamic = u32::try_from(dynamic_shared).ok().filter(|dynamic| *dynamic <= most);
     match dynamic {
-        Some(dynamic) if threads > 0 && threads <= function.max_threads(profile) => {
+        Some(dynamic) if threads > 0 && threads <= function.max_threads() => {
             let shared = kernel.static_shared + dynamic;
-            Block { threads, registers: registers(kernel), shared }.resident(profile)
+            // A block that may be launched fits: the estimate of registers is cut to what it leaves room for.
+            let warps = round_up(threads.div_ceil(32), WARP_GRANULARITY);
+            let registers = function.registers().min(profile.registers_per_block / 32 / warps / 8 * 8);
+            Block { threads, registers, shared }.resident(profile)
         }
         _ => 0,
     }
@@ -73,7 +76,7 @@ fn available_shared(profile: &Profile, function: &Function, blocks: u32, threads
 /// The block size with the most resident threads, the largest of the best ones, and the grid that
 /// fills the device with it.
 fn best_block(profile: &Profile, function: &Function, shared: impl Fn(u32) -> usize, limit: c_int) -> (u32, u32) {
-    let most = function.max_threads(profile);
+    let most = function.max_threads();
     let limit = u32::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(most).min(most);
     let mut best = (0, 0, 0);
     let mut threads = round_up(limit, 32);

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     check::sync,
     launch::Fault,
-    program::{BarOp, Kind, Reduce, Special},
+    program::{BarOp, Kind, RESERVED_SHARED, Reduce, Special},
 };
 
 /// Instructions of a warp before the next warp of its block runs.
@@ -396,6 +396,7 @@ fn value(cx: &ExecContext<'_>, special: Special, lane: u32) -> u32 {
         Special::LaneGe => !((1 << lane) - 1),
         Special::DynamicShared => launch.dynamic_shared,
         Special::TotalShared => launch.shared_bytes,
+        Special::ReservedShared(offset) => launch.shared_bytes - RESERVED_SHARED + u32::from(offset),
         Special::Zero => 0,
         Special::One => 1,
     }

@@ -24,10 +24,12 @@ impl Default for Ends {
 }
 
 impl Ends {
-    /// Lanes come to an exit by the branch at `pc`, or because they do not take it.
-    #[inline(always)]
-    pub(crate) fn jumped(&mut self, mask: u32, pc: u32) {
-        lanes(mask).for_each(|lane| self.last[lane] = (pc, pc));
+    /// The branch at `pc` leads to an exit when it is taken (bit 0 of `leads`) or not taken (bit 1).
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn branch(&mut self, leads: u16, pc: u32, taken: u32, mask: u32) {
+        let leaving = if leads & 1 != 0 { taken } else { 0 } | if leads & 2 != 0 { mask & !taken } else { 0 };
+        lanes(leaving).for_each(|lane| self.last[lane] = (pc, pc));
     }
 
     /// Lanes come to the exit at `pc` from code that starts at `from`.

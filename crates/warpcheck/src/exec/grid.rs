@@ -31,7 +31,7 @@ pub(crate) fn run(space: &Space, launch: &Launch<'_>, options: &LaunchOptions, a
     let program = &*kernel.program;
     let threads = launch.block.iter().map(|&b| u64::from(b)).product::<u64>();
     let blocks = launch.grid.iter().try_fold(1u64, |p, &g| p.checked_mul(u64::from(g)));
-    let shared_bytes = u64::from(program.static_shared) + u64::from(launch.dynamic_shared);
+    let shared_bytes = program.shared_bytes(u64::from(program.static_shared) + u64::from(launch.dynamic_shared));
     let (Some(blocks), 1..=1024, ..=0x10_0000) = (blocks, threads, shared_bytes) else {
         return Outcome { error: Some(Fault::OutOfResources), ..Outcome::default() };
     };

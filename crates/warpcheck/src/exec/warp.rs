@@ -266,9 +266,7 @@ impl Warp {
                     charge!();
                     let (target, at) = (i.e, pc);
                     if i.a != 0 {
-                        let leaving =
-                            if i.a & 1 != 0 { lanes } else { 0 } | if i.a & 2 != 0 { mask & !lanes } else { 0 };
-                        self.ends.jumped(leaving, at);
+                        self.ends.branch(i.a, at, lanes, mask);
                     }
                     if lanes == mask {
                         pc = target;

@@ -113,6 +113,37 @@ pub(crate) fn allocate(body: &Body<'_>, first: u32, share: bool) -> (Vec<u32>, u
     share.then(shared).flatten().unwrap_or_else(|| apart(body, first))
 }
 
+/// The most 32-bit registers that are live at once; `None` if that takes too long to find.
+pub(crate) fn pressure(body: &Body<'_>) -> Option<u32> {
+    let blocks = Blocks::of(body);
+    if blocks.starts.len().saturating_mul(body.regs.len().div_ceil(64)) > 1 << 22 {
+        return None;
+    }
+    let live = liveness(body, &blocks)?;
+    let weight = |r: usize| if body.regs[r].pred == 0 { unit(body, r) } else { 0 };
+    let (mut defs, mut uses) = (Vec::new(), Vec::new());
+    let mut most = 0;
+    for b in 0..blocks.starts.len() {
+        let mut now = live.end[b * live.words..(b + 1) * live.words].to_vec();
+        let mut sum: u32 = (0..body.regs.len()).filter(|r| now[r / 64] >> (r % 64) & 1 != 0).map(weight).sum();
+        most = most.max(sum);
+        for k in blocks.range(b).rev() {
+            effects(&body.flats[k], &mut defs, &mut uses);
+            for (list, alive) in [(&defs, false), (&uses, true)] {
+                for r in list.iter().map(|&r| r as usize) {
+                    let bit = 1 << (r % 64);
+                    if (now[r / 64] & bit != 0) != alive {
+                        now[r / 64] ^= bit;
+                        sum = if alive { sum + weight(r) } else { sum - weight(r) };
+                    }
+                }
+            }
+            most = most.max(sum);
+        }
+    }
+    Some(most)
+}
+
 /// Slots of a register: two for 64 bits.
 fn unit(body: &Body<'_>, r: usize) -> u32 {
     if body.regs[r].wide() { 2 } else { 1 }

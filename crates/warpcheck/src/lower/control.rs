@@ -143,7 +143,7 @@ impl<'a> Lowering<'a, '_> {
                     .symbols
                     .functions
                     .get(name)
-                    .ok_or_else(|| now.error(format!("`{name}` has no body here; modules are not linked")))?,
+                    .ok_or_else(|| now.lacking(format!("`{name}` has no body here; modules are not linked")))?,
             ),
             None => None,
         };
@@ -226,7 +226,7 @@ impl<'a> Lowering<'a, '_> {
         args: &[(LocalPlace, u32)],
     ) -> Result<()> {
         let _ = (allocate, rets, args);
-        Err(now.error("memory cannot be allocated by a kernel: pass a buffer to it"))
+        Err(now.lacking("memory cannot be allocated by a kernel: pass a buffer to it"))
     }
 }
 

@@ -104,7 +104,10 @@ impl<'a> Body<'a> {
         body.parents.push(0);
         for v in f.params.iter().chain(&f.rets) {
             if v.register {
-                return Err(Error::new(v.line, format!("`{}`: parameters in registers are not supported", v.name)));
+                return Err(Error::unsupported(
+                    v.line,
+                    format!("`{}`: parameters in registers are not supported", v.name),
+                ));
             }
             body.declare_var(0, v.clone())?;
         }
@@ -147,7 +150,7 @@ impl<'a> Body<'a> {
                 }
                 Stmt::Reg { line, ty, name, count } => {
                     if *ty == Ty::B128 {
-                        return Err(Error::new(*line, "128-bit registers are not supported"));
+                        return Err(Error::unsupported(*line, "128-bit registers are not supported"));
                     }
                     let decl = self.decls.len() as u32;
                     self.decls.push(*ty);
@@ -256,7 +259,7 @@ impl<'a> Body<'a> {
             }
         }
         if name.starts_with('%') {
-            return special(name).ok_or_else(|| Error::new(line, format!("unknown register `{name}`")));
+            return special(name).ok_or_else(|| Error::unsupported(line, format!("unknown register `{name}`")));
         }
         if name == "WARP_SZ" {
             return Ok(Opnd::Int(32));
@@ -330,7 +333,11 @@ fn special(name: &str) -> Option<Opnd<'_>> {
         "%lanemask_ge" => Special::LaneGe,
         "%dynamic_smem_size" => Special::DynamicShared,
         "%total_smem_size" | "%aggr_smem_size" => Special::TotalShared,
-        "%zero" | "%cluster_ctarank" | "%reserved_smem_offset_begin" => Special::Zero,
+        "%zero" | "%cluster_ctarank" => Special::Zero,
+        "%reserved_smem_offset_begin" | "%reserved_smem_offset_0" => Special::ReservedShared(0),
+        // 288 bytes from here are those of cooperative groups.
+        "%reserved_smem_offset_1" => Special::ReservedShared(512),
+        "%reserved_smem_offset_end" | "%reserved_smem_offset_cap" => Special::ReservedShared(1024),
         "%one" | "%cluster_nctarank" => Special::One,
         "%clock" | "%clock_hi" | "%clock64" | "%globaltimer" | "%globaltimer_lo" | "%globaltimer_hi" => {
             return Some(Opnd::Clock(match name {

@@ -325,6 +325,7 @@ where
         .ok_or_else(|| Error::new(f.line, "too many predicates"))?;
     let preds = (first_pred as u16, carry + 2);
     let (slots, end) = allocate::allocate(&body, d.next_slot(), !recursive);
+    d.out.registers = d.out.registers.max(allocate::pressure(&body).unwrap_or(end - d.next_slot()));
     let units = end - d.next_slot();
     if end > u32::from(u16::MAX) {
         return Err(Error::new(f.line, format!("`{}` has too many registers", f.name)));
@@ -380,7 +381,9 @@ where
             }
             VarSpace::Global | VarSpace::Const => match d.symbols.addresses.get(v.name) {
                 Some(&a) => Home::Global(a),
-                None => return Err(Error::new(v.line, format!("`{}` inside a function is not supported", v.name))),
+                None => {
+                    return Err(Error::unsupported(v.line, format!("`{}` inside a function is not supported", v.name)));
+                }
             },
         };
         if *local > u64::from(u32::MAX) || frame > u64::from(STACK) {

@@ -293,7 +293,7 @@ impl<'a> Lowering<'a, '_> {
         let i = now.flat.instr;
         now.needs(80, self.sm)?;
         if i.mods.first() != Some(&"async") || now.has("bulk") || now.has("tensor") {
-            return Err(now.error("bulk copies are not supported"));
+            return Err(now.lacking("bulk copies are not supported"));
         }
         let number = |k: usize| match now.op(k)? {
             Opnd::Int(n) => Ok(*n),

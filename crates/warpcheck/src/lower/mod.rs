@@ -120,6 +120,7 @@ impl<'a, 'u> Lowering<'a, 'u> {
                 costs: Vec::new(),
                 entry: 0,
                 slots: 0,
+                registers: 0,
                 preds: 0,
                 constants: Vec::new(),
                 specials: Vec::new(),
@@ -481,7 +482,7 @@ impl<'a, 'u> Lowering<'a, 'u> {
             | "nanosleep" => self.warp(now),
             "bra" | "brx" | "call" | "ret" | "exit" | "trap" | "brkpt" | "pmevent" | "griddepcontrol"
             | "setmaxnreg" => self.control(now),
-            _ => Err(now.error("this instruction is not supported")),
+            _ => Err(now.lacking("this instruction is not supported")),
         }
     }
 }

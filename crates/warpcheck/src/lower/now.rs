@@ -38,7 +38,12 @@ impl<'c, 'a> Now<'c, 'a> {
     }
 
     pub(crate) fn unsupported(&self) -> Error {
-        self.error("this form is not supported")
+        self.lacking("this form is not supported")
+    }
+
+    /// An error about what CUDA has and this driver has not.
+    pub(crate) fn lacking(&self, what: impl std::fmt::Display) -> Error {
+        Error { unsupported: true, ..self.error(what) }
     }
 
     /// An error if the target lacks the instruction.

@@ -74,7 +74,7 @@ impl<'a> Lowering<'a, '_> {
             return Err(now.unsupported());
         };
         if now.has("sp") || now.has("sp::ordered_metadata") || now.has("block_scale") {
-            return Err(now.error("sparse and block-scaled forms are not supported"));
+            return Err(now.lacking("sparse and block-scaled forms are not supported"));
         }
         let elements: Vec<Element> = mods
             .iter()

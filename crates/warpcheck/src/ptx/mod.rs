@@ -16,10 +16,17 @@ pub struct Error {
     pub message: String,
     /// Whether the PTX is for a newer target or version than the device has.
     pub unsupported_target: bool,
+    /// Whether the PTX may be right, and it is this driver that cannot run it.
+    pub unsupported: bool,
 }
 
 impl Error {
     pub(crate) fn new(line: u32, message: impl Into<String>) -> Error {
-        Error { line, message: message.into(), unsupported_target: false }
+        Error { line, message: message.into(), unsupported_target: false, unsupported: false }
+    }
+
+    /// Of what CUDA has and this driver has not.
+    pub(crate) fn unsupported(line: u32, message: impl Into<String>) -> Error {
+        Error { unsupported: true, ..Error::new(line, message) }
     }
 }

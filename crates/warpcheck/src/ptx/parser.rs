@@ -165,7 +165,7 @@ impl<'a> Parser<'a> {
                     self.loc()?;
                 }
                 Kind::Dot(
-                    "visible" | "extern" | "weak" | "common" | "entry" | "func" | "global" | "const" | "shared"
+                    "visible" | "extern" | "weak" | "common" | "entry" | "func" | "global" | "const" | "shared" | "tex"
                     | "alias",
                 ) => self.declaration(&mut unit)?,
                 Kind::Mark(b';') => {
@@ -274,6 +274,18 @@ impl<'a> Parser<'a> {
                     unit.functions.push(f);
                     return Ok(());
                 }
+                // References to textures, surfaces and samplers: what reads them is refused.
+                Kind::Dot("tex") | Kind::Dot("global")
+                    if self.peek() == Kind::Dot("tex")
+                        || matches!(self.ahead(1), Kind::Dot("texref" | "surfref" | "samplerref")) =>
+                {
+                    while !self.take(b';') {
+                        if self.advance() == Kind::End {
+                            return self.fail("`;`");
+                        }
+                    }
+                    return Ok(());
+                }
                 Kind::Dot("global" | "const" | "shared") => {
                     self.variables(external, &mut |v| unit.variables.push(v))?;
                     return Ok(());
@@ -298,6 +310,8 @@ impl<'a> Parser<'a> {
             params: Vec::new(),
             max_threads: None,
             required_threads: None,
+            min_blocks: None,
+            max_registers: None,
             body: None,
             end: line,
         };
@@ -314,7 +328,15 @@ impl<'a> Parser<'a> {
                     self.advance();
                     f.required_threads = Some(self.triple()?);
                 }
-                Kind::Dot("minnctapersm" | "maxnreg" | "maxnctapersm" | "maxclusterrank") => {
+                Kind::Dot("minnctapersm") => {
+                    self.advance();
+                    f.min_blocks = Some(self.int32()?);
+                }
+                Kind::Dot("maxnreg") => {
+                    self.advance();
+                    f.max_registers = Some(self.int32()?);
+                }
+                Kind::Dot("maxnctapersm" | "maxclusterrank") => {
                     self.advance();
                     self.int()?;
                 }

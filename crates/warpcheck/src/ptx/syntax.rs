@@ -212,6 +212,9 @@ pub(crate) struct Function<'a> {
     pub(crate) params: Vec<Variable<'a>>,
     pub(crate) max_threads: Option<[u32; 3]>,
     pub(crate) required_threads: Option<[u32; 3]>,
+    /// `.minnctapersm` and `.maxnreg`.
+    pub(crate) min_blocks: Option<u32>,
+    pub(crate) max_registers: Option<u32>,
     pub(crate) body: Option<Vec<Stmt<'a>>>,
     /// The line of the closing brace.
     pub(crate) end: u32,

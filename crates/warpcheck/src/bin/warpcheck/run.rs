@@ -39,6 +39,9 @@ pub struct Run {
     /// Instructions per warp after which a launch is aborted [default: 2^25, and 5 s]
     #[arg(long, value_name = "N")]
     budget: Option<String>,
+    /// After a launch that fails: stop (its context is broken, as on a GPU) or continue
+    #[arg(long, value_name = "stop|continue")]
+    on_fault: Option<String>,
     /// Write the report of all processes here as JSON [default: WARPCHECK_REPORT]
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -88,6 +91,7 @@ impl Run {
             ("WARPCHECK_SCHEDULE", "schedule", &self.schedule, None),
             ("WARPCHECK_THREADS", "threads", &self.threads, None),
             ("WARPCHECK_BUDGET", "budget", &self.budget, None),
+            ("WARPCHECK_ON_FAULT", "on_fault", &self.on_fault, None),
         ];
         let mut environment = Vec::new();
         let mut options = Options::from_environment()?;

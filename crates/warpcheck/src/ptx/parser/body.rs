@@ -124,6 +124,15 @@ impl<'a> Parser<'a> {
             mods.push(d);
         }
         let mut operands = Vec::new();
+        if is_foreign(op, &mods) {
+            // Only their names are read: lowering refuses them, and what they are addressed by has a syntax of its own.
+            while !self.take(b';') {
+                if self.advance() == Kind::End {
+                    return self.fail("`;`");
+                }
+            }
+            return Ok(Instr { line, guard, op, mods, operands });
+        }
         while !self.take(b';') {
             if !operands.is_empty() {
                 self.expect(b',')?;
@@ -232,6 +241,15 @@ impl<'a> Parser<'a> {
         };
         self.expect(b']')?;
         Ok(out)
+    }
+}
+
+/// Instructions on textures, surfaces and tensors in memory.
+fn is_foreign(op: &str, mods: &[&str]) -> bool {
+    match op {
+        "tex" | "tld4" | "txq" | "istypep" | "suld" | "sust" | "sured" | "suq" | "wgmma" | "tcgen05" => true,
+        "cp" | "prefetch" => mods.contains(&"tensor"),
+        _ => false,
     }
 }
 
