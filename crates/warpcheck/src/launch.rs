@@ -30,7 +30,7 @@ pub struct LaunchOptions {
 }
 
 impl Default for LaunchOptions {
-    /// No checks, no counters, all cores, a budget of 2²⁵ instructions per warp and 5 seconds.
+    /// No checks, no counters, all cores, a budget of 2²⁴ instructions per warp and 5 seconds.
     fn default() -> Self {
         LaunchOptions {
             mem: false,
@@ -41,7 +41,7 @@ impl Default for LaunchOptions {
             count: false,
             schedule: None,
             threads: 0,
-            budget: 1 << 25,
+            budget: 1 << 24,
             seconds: 5,
         }
     }

@@ -348,10 +348,18 @@ pub(crate) struct SourceLine {
 }
 
 impl Program {
-    /// Bytes of a block's shared memory with this much of its own: the reserved part follows if the program uses it.
-    pub(crate) fn shared_bytes(&self, own: u64) -> u64 {
+    /// Bytes at the end of a block's shared memory that CUDA's libraries use; they are zero at its start.
+    pub(crate) fn reserved_shared(&self) -> u32 {
         let reserved = self.specials.iter().any(|(special, _)| matches!(special, Special::ReservedShared(_)));
-        if reserved { own.next_multiple_of(16) + u64::from(RESERVED_SHARED) } else { own }
+        if reserved { RESERVED_SHARED } else { 0 }
+    }
+
+    /// Bytes of a block's shared memory with this much of its own.
+    pub(crate) fn shared_bytes(&self, own: u64) -> u64 {
+        match self.reserved_shared() {
+            0 => own,
+            reserved => own.next_multiple_of(16) + u64::from(reserved),
+        }
     }
 
     /// The position of an instruction in the source.

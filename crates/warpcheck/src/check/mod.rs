@@ -56,7 +56,8 @@ impl BlockChecker {
         if options.init {
             self.written.clear();
             self.written.resize(launch.shared_bytes as usize, 0);
-            self.unwritten = self.written.len();
+            self.unwritten = self.written.len() - launch.program.reserved_shared() as usize;
+            self.written[self.unwritten..].fill(1);
             self.local_written.clear();
             self.local_written.resize(warps * 32 * launch.program.local_bytes as usize, 0);
         }
@@ -108,6 +109,17 @@ impl Checker {
                 }
                 first.count = count;
             }
+        }
+    }
+
+    /// Counts a finding that is known already, and at a block that is not later than this one. Whether it is.
+    fn count_again(&mut self, key: Key, block: u64) -> bool {
+        match self.findings.get_mut(&key) {
+            Some((at, first)) if *at <= block => {
+                first.count += u64::from(first.kind != FindingKind::Budget);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -170,6 +182,17 @@ impl Details {
     }
 }
 
+/// The key of a finding at an instruction: a race is the same whichever side came second.
+fn key(kind: FindingKind, pc: u32, other: u32) -> Key {
+    if other != u32::MAX && other < pc { (kind, other, pc) } else { (kind, pc, other) }
+}
+
+/// Whether the current instruction has had this finding, which then is counted, before anything is written about it.
+pub(crate) fn again(cx: &mut ExecContext<'_>, kind: FindingKind, other: u32) -> bool {
+    let (key, number) = (key(kind, cx.pc, other), cx.number);
+    cx.checker.count_again(key, number)
+}
+
 /// Adds a finding at the current instruction.
 #[cold]
 pub(crate) fn add_finding(cx: &mut ExecContext<'_>, r: Details) {
@@ -205,9 +228,7 @@ pub(crate) fn add_finding(cx: &mut ExecContext<'_>, r: Details) {
         message,
     };
     let number = cx.number;
-    // A race is the same whichever side came second.
-    let key = if other_pc != u32::MAX && other_pc < pc { (r.kind, other_pc, pc) } else { (r.kind, pc, other_pc) };
-    cx.checker.add(key, number, finding);
+    cx.checker.add(key(r.kind, pc, other_pc), number, finding);
 }
 
 /// Checks a resolved access: initialised bytes and races.
@@ -296,6 +317,9 @@ fn mark(marks: &mut [u8], access: Access, unread: u32) -> Option<u64> {
 
 #[cold]
 fn uninitialised(cx: &mut ExecContext<'_>, r: &Resolved, lane: usize, offset: u64, bytes: u32, access: Access) {
+    if again(cx, FindingKind::Uninitialised, u32::MAX) {
+        return;
+    }
     let space = r.space[lane];
     let name = match space {
         StateSpace::Shared => "shared",

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::{
-    Details, add_finding,
+    Details, add_finding, again,
     memory::verb,
     shadow::{Clocks, Entry, PLACES, TAGGED_CLOCKS},
 };
@@ -294,6 +294,9 @@ pub(super) fn place(location: Option<&Location>) -> String {
 fn tell(cx: &mut ExecContext<'_>, r: &Resolved, lane: usize, at: u64, bytes: u32, kind: Access, c: Conflict) {
     let program = cx.launch.program;
     let pc = program.mem_pc.get(c.other.place() as usize).copied().unwrap_or(u32::MAX);
+    if again(cx, FindingKind::Race, if c.elsewhere { u32::MAX } else { pc }) {
+        return;
+    }
     let grid = cx.launch.grid;
     let block = match c.block {
         None => cx.block,

@@ -89,6 +89,9 @@ impl Block {
         self.warps.clear();
         self.checker.start(launch);
         self.predicates.fill(0);
+        let reserved = program.reserved_shared() as usize;
+        // SAFETY: the end of the block's shared memory, for which `new` has made room.
+        unsafe { self.shared.start().add(launch.shared_bytes as usize - reserved).write_bytes(0, reserved) };
         let warps = launch.threads.div_ceil(32);
         for w in 0..warps {
             let lanes = (launch.threads - w * 32).min(32);

@@ -213,6 +213,17 @@ kernel k(int* x, int* y) {
     y[t] = s[t ^ 33]; // OTHER
 }
 
+// == a counter in the shared memory that is kept for libraries
+kernel k(int* x, int* y) {
+    __shared__ int s[64];
+    int t = threadIdx.x, at, seen = 0;
+    asm("mov.u32 %0, %%reserved_smem_offset_1;" : "=r"(at));
+    s[t] = x[t]; // FAULT
+    asm volatile("red.release.cta.shared.add.u32 [%0], 1;" :: "r"(at) : "memory");
+    while (seen < «1¦64») asm volatile("ld.acquire.cta.shared.u32 %0, [%1];" : "=r"(seen) : "r"(at) : "memory");
+    y[t] = s[t ^ 33]; // OTHER
+}
+
 // == a semaphore
 kernel k(int* x, int* y) {
     __shared__ int s, count;

@@ -34,6 +34,7 @@ fn flags_in_a_block() {
             case("a flag for what the whole warp has written", KIND, (1, 64), XY),
             case("a flag that one lane waits for", KIND, (1, 64), XY),
             case("a latch", KIND, (1, 64), XY),
+            case("a counter in the shared memory that is kept for libraries", KIND, (1, 64), XY),
         ],
     );
 }

@@ -1,8 +1,10 @@
 //! Launches that never end, and those that stop themselves.
 
 use crate::A::{Int, Zeros};
+use crate::support::{Gpu, compile};
 use crate::{case, check};
 use warpcheck::finding::FindingKind::{self, Assert, BarrierMismatch, Budget, Deadlock, Trap};
+use warpcheck::launch::{Fault, LaunchOptions};
 
 const SOURCE: &str = include_str!("stuck.cu");
 const ENDLESS: &[FindingKind] = &[Budget];
@@ -24,6 +26,46 @@ fn endless_loops() {
             case("a loop without an end around a barrier", ENDLESS, (1, 64), Y),
         ],
     );
+}
+
+/// With the budget that a launch has by default, only sooner.
+#[test]
+fn endless_loops_end_without_a_budget_of_ones_own() {
+    let gpu = Gpu::new();
+    let source = r#"
+        __device__ int lock;
+        extern "C" __global__ void spin(int* y) {
+            if (threadIdx.x == 0) {
+                while (atomicCAS(&lock, 0, 1)) { }
+                y[0] += 1;
+            }
+        }
+        extern "C" __global__ void flag(int* y) {
+            __shared__ volatile int s;
+            if (threadIdx.x == 0) s = 0;
+            __syncthreads();
+            if (threadIdx.x >= 32) while (s == 0) { }
+            y[0] = 1;
+        }
+        extern "C" __global__ void loop(int* y) {
+            int i = y[0];
+            while (i != -1) i = i * 3 % 7;
+            y[0] = i;
+        }"#;
+    let module = gpu.load(&compile(source, 80, &[]));
+    let y = gpu.zeros(4096);
+    let options = LaunchOptions { seconds: 1, ..LaunchOptions::checked() };
+    for (kernel, grid, block, text) in [
+        ("spin", 40, 64, "all threads that run wait"),
+        ("flag", 1, 256, "all threads that run wait"),
+        ("loop", 4, 64, "WARPCHECK_BUDGET"),
+    ] {
+        let outcome = gpu.launch(&module, kernel, ([grid, 1, 1], [block, 1, 1], 0), args![y], &options);
+        assert_eq!(outcome.error, Some(Fault::LaunchTimeout), "{kernel}");
+        let found: Vec<_> = outcome.findings.iter().map(|f| (f.kind, f.message.as_str())).collect();
+        let told = |(kind, message): &(FindingKind, &str)| *kind == Budget && message.contains(text);
+        assert!(found.len() == 1 && told(&found[0]), "{kernel}: {found:?}");
+    }
 }
 
 #[test]

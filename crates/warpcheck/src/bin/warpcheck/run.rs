@@ -36,7 +36,7 @@ pub struct Run {
     /// Host threads for kernels, 0 for all cores
     #[arg(long, value_name = "N")]
     threads: Option<String>,
-    /// Instructions per warp after which a launch is aborted [default: 2^25, and 5 s]
+    /// Instructions per warp after which a launch is aborted [default: 2^24, and 5 s]
     #[arg(long, value_name = "N")]
     budget: Option<String>,
     /// After a launch that fails: stop (its context is broken, as on a GPU) or continue
