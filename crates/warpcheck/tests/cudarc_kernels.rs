@@ -395,6 +395,33 @@ fn a_fat_binary_is_loaded_by_its_ptx() {
     assert_eq!(read(p), 1);
 }
 
+/// Made by CUDA 13's `fatbinary --create FILE --compress-mode=speed` (and `size`) `--image3=kind=ptx,sm=70,file=store.ptx -64`, where
+/// `store` writes four nines.
+#[test]
+fn compressed_fat_binaries_are_read() {
+    let context = context();
+    context.bind_to_thread().unwrap();
+    for image in [&include_bytes!("fatbin/lz4.fatbin")[..], include_bytes!("fatbin/zstd.fatbin")] {
+        let (mut module, mut function, mut values) = (std::ptr::null_mut(), std::ptr::null_mut(), [0u32; 4]);
+        let p = allocate(16);
+        // SAFETY: the header says how long the image is; the place has 16 bytes.
+        unsafe {
+            assert_eq!(sys::cuModuleLoadData(&mut module, image.as_ptr().cast()), OK);
+            assert_eq!(sys::cuModuleGetFunction(&mut function, module, c"store".as_ptr()), OK);
+            assert_eq!(launch(function, [1; 3], [1; 3], 0, p), OK);
+            assert_eq!(sys::cuMemcpyDtoH_v2(values.as_mut_ptr().cast(), p, 16), OK);
+        }
+        assert_eq!(values, [9; 4]);
+        // A part of it overwritten.
+        let mut broken = image.to_vec();
+        let end = broken.len().min(0x60 + 40);
+        broken[0x62..end].fill(0xff);
+        // SAFETY: as above.
+        let answer = unsafe { sys::cuModuleLoadData(&mut module, broken.as_ptr().cast()) };
+        assert!([CUresult::CUDA_ERROR_INVALID_IMAGE, CUresult::CUDA_ERROR_INVALID_PTX].contains(&answer), "{answer:?}");
+    }
+}
+
 #[test]
 fn libraries_give_kernels_functions_and_globals() {
     let context = context();

@@ -16,6 +16,7 @@
 mod attribute;
 mod capture;
 mod clock;
+mod compressed;
 mod context;
 pub mod control;
 mod copy;

@@ -1,5 +1,6 @@
 //! Modules: PTX in, functions and variables out.
 
+use super::compressed::Format;
 use super::context::Context;
 use super::ffi::{In, Out, Text, api};
 use super::function::{AllSettings, Function, Settings};
@@ -149,7 +150,7 @@ impl Image {
         }
     }
 
-    /// The newest PTX of a fat binary, if it holds any that is not compressed.
+    /// The newest PTX of a fat binary, if it holds any.
     fn fat_binary(self) -> Result<Vec<u8>, Refusal> {
         if self.word(0)? != FATBIN {
             return Err(CuResult::INVALID_IMAGE.into());
@@ -158,37 +159,41 @@ impl Image {
         let header = (self.word(4)? >> 16) as usize;
         let end = self.long(8)?.checked_add(header).ok_or(CuResult::INVALID_IMAGE)?;
         let mut at = header;
-        let mut best: Option<(u32, usize, usize)> = None;
-        let (mut compact, mut machine) = (false, false);
+        let mut best: Option<(u32, Format, usize, usize)> = None;
+        let mut machine = false;
         while end.saturating_sub(at) >= 48 {
             // Entry: kind and version (16 bits each), header size, payload size (64 bits),
             // compressed size (32 bits), architecture at 28, flags at 40.
             let kind = self.word(at)? & 0xffff;
             let (entry, payload) = (self.word(at + 4)? as usize, self.long(at + 8)?);
-            let target = self.word(at + 28)?;
-            let compressed = self.word(at + 16)? != 0 || self.word(at + 40)? & 0x2000 != 0;
+            let (compressed, target) = (self.word(at + 16)? as usize, self.word(at + 28)?);
+            let format = Format::from_flags(self.word(at + 40)?);
             let next = at.checked_add(entry).and_then(|next| next.checked_add(payload));
             let next = next.filter(|next| *next <= end && entry >= 48);
             let next = next.ok_or(CuResult::INVALID_IMAGE)?;
-            if kind == 1 && !compressed && best.is_none_or(|(known, ..)| target > known) {
-                best = Some((target, at + entry, next));
+            if kind == 1 && best.is_none_or(|(known, ..)| target > known) {
+                // The payload is filled up to a multiple of eight bytes.
+                let length = if format == Format::Text { payload } else { compressed.min(payload) };
+                best = Some((target, format, at + entry, at + entry + length));
             }
-            compact |= kind == 1 && compressed;
             machine |= kind == 2;
             at = next;
         }
-        let (_, start, end) = best.ok_or(Refusal {
+        let (_, format, start, end) = best.ok_or(Refusal {
             code: CuResult::NO_BINARY_FOR_GPU,
-            why: match (compact, machine) {
-                (true, _) => "the fat binary's PTX is compressed; nvcc -no-compress leaves it as text",
-                (_, true) => {
+            why: match machine {
+                true => {
                     "the fat binary holds machine code only; nvcc -gencode arch=compute_80,code=compute_80 adds PTX"
                 }
-                _ => "the fat binary holds no PTX",
+                false => "the fat binary holds no PTX",
             },
         })?;
         let bytes = (start..end).map(|at| self.byte(at)).collect::<DriverResult<Vec<u8>>>()?;
-        Ok(bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec())
+        let text = format.expand(&bytes, MOST_TEXT).ok_or(Refusal {
+            code: CuResult::INVALID_IMAGE,
+            why: "the fat binary's compressed PTX is damaged; nvcc -no-compress leaves it as text",
+        })?;
+        Ok(text.split(|byte| *byte == 0).next().unwrap_or_default().to_vec())
     }
 }
 
