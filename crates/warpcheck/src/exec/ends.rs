@@ -34,6 +34,7 @@ impl Ends {
 
     /// Lanes come to the exit at `pc` from code that starts at `from`.
     #[cold]
+    #[inline(never)]
     pub(crate) fn ran(&mut self, mask: u32, from: u32, pc: u32) {
         if from < pc {
             lanes(mask).for_each(|lane| self.last[lane] = (from, pc));
