@@ -22,7 +22,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a program with this driver in place of the real one, all checks and counters on
-    Run(run::Run),
+    Run(Box<run::Run>),
     /// Put the driver into a folder as libcuda.so and libcuda.so.1
     Install(install::Install),
     /// List the devices that can be simulated
