@@ -119,7 +119,7 @@ fn an_update_is_left_out_on_all_ranks() {
     let place = Place::new();
     let run = format!("{RUN} --precision fp16 --epochs 1 --lr 0.1");
     alone(&place, &format!("{run} --out one"));
-    let skipped = place.metrics("one")[0]["scaling"]["skipped_steps"].as_u64();
+    let skipped = place.metrics("one")[0]["skipped_steps"].as_u64();
     assert!(skipped.is_some_and(|skipped| skipped > 0), "{:?}", place.metrics("one"));
     for (size, engine) in [(4, Engine::Nccl), (2, Engine::Host)] {
         let other = format!("{size}{engine:?}");
