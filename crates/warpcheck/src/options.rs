@@ -230,9 +230,10 @@ mod tests {
 
     #[test]
     fn every_key_is_taken() {
-        let options = set("check=all; strict=1;count=1;schedule=9 threads=2 budget=1000 report=/x/%p.json \
+        let options =
+            set("check=all; strict=1;count=1;schedule=9 threads=2 budget=1000 on_fault=continue report=/x/%p.json \
              profile=h100 devices=2 summary=0 blocking=1")
-        .unwrap();
+            .unwrap();
         assert!(
             options.launch.count
                 && options.launch.strict

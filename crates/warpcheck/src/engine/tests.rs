@@ -136,15 +136,20 @@ fn what_was_never_written_may_not_be_read() {
     let b = Bench::new();
     let a = b.raw(256);
     b.engine.memory().write(a, &[1; 64]).unwrap();
-    let body = format!("{INDEX}ld.global.u32 %r5, [%rd11];\nret;");
+    let used = "add.u32 %r6, %r5, 1;\nret;";
+    let body = format!("{INDEX}ld.global.u32 %r5, [%rd11];\n{used}");
     assert_eq!(kinds(&b.run(&body, &[a], 1, 16, &LaunchOptions::checked())), []);
     let o = b.run(&body, &[a], 1, 17, &LaunchOptions::checked());
     assert_eq!((o.error, kinds(&o)), (None, vec![FindingKind::Uninitialised]));
-    let shared = ".shared .align 4 .b8 s[128];\nmov.u32 %r6, s;\nshl.b32 %r7, %r2, 2;\nadd.s32 %r6, %r6, %r7;\nld.shared.u32 %r5, [%r6];\nret;";
-    assert_eq!(kinds(&b.run(shared, &[], 1, 32, &LaunchOptions::checked())), [FindingKind::Uninitialised]);
-    let local =
-        ".local .align 4 .b8 l[16];\nmov.u64 %rd6, l;\nst.local.u32 [%rd6], 1;\nld.local.u32 %r5, [%rd6+4];\nret;";
-    assert_eq!(kinds(&b.run(local, &[], 1, 1, &LaunchOptions::checked())), [FindingKind::Uninitialised]);
+    // What nothing reads, such as a component of a vector, needs no contents.
+    let unread = format!("{INDEX}ld.global.u32 %r5, [%rd11];\nret;");
+    assert_eq!(kinds(&b.run(&unread, &[a], 1, 17, &LaunchOptions::checked())), []);
+    let shared = ".shared .align 4 .b8 s[128];\nmov.u32 %r6, s;\nshl.b32 %r7, %r2, 2;\nadd.s32 %r6, %r6, %r7;\nld.shared.u32 %r5, [%r6];\n";
+    let shared = format!("{shared}{used}");
+    assert_eq!(kinds(&b.run(&shared, &[], 1, 32, &LaunchOptions::checked())), [FindingKind::Uninitialised]);
+    let local = ".local .align 4 .b8 l[16];\nmov.u64 %rd6, l;\nst.local.u32 [%rd6], 1;\nld.local.u32 %r5, [%rd6+4];\n";
+    let local = format!("{local}{used}");
+    assert_eq!(kinds(&b.run(&local, &[], 1, 1, &LaunchOptions::checked())), [FindingKind::Uninitialised]);
 }
 
 #[test]
