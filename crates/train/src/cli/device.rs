@@ -59,13 +59,9 @@ pub fn open_of_rank(
         return open(kind, threads, precision, winograd);
     }
     let place = (ranks.local_rank(), ranks.local_size());
-    let mut device = open(of_rank(kind, place, gpus(), own_gpu())?, threads, precision, winograd)?;
+    let device = open(of_rank(kind, place, gpus(), own_gpu())?, threads, precision, winograd)?;
     #[cfg(feature = "cuda")]
-    if let AnyDevice::Cuda(cuda) = &mut device
-        && let Some(cuda) = Arc::get_mut(cuda)
-    {
-        cuda.set_nccl(nccl()?);
-    }
+    let device = with_nccl(device)?;
     Ok(device)
 }
 
@@ -84,6 +80,17 @@ fn of_rank(kind: DeviceKind, (rank, ranks): (usize, usize), count: usize, chosen
         () if count == 1 && first == 0 && chosen => Ok(DeviceKind::Cuda(0)),
         () => Err(Error::TooFewGpus { ranks, gpus: count.saturating_sub(first) }),
     }
+}
+
+/// A GPU exchanges by NCCL from here on, if there is one.
+#[cfg(feature = "cuda")]
+fn with_nccl(mut device: AnyDevice) -> Result<AnyDevice> {
+    if let AnyDevice::Cuda(cuda) = &mut device
+        && let Some(cuda) = Arc::get_mut(cuda)
+    {
+        cuda.set_nccl(nccl()?);
+    }
+    Ok(device)
 }
 
 /// NCCL, if there is one.
