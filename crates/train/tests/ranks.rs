@@ -255,6 +255,7 @@ fn what_does_not_fit_together_is_refused() {
     for engine in [&mpich, &open_mpi] {
         fail(&mut job(&place, engine, 3, RUN), &["started 3 processes, which is no power of two", "start 2 or 4"]);
         fail(&mut job(&place, engine, 4, &format!("{RUN} --shards 2")), &["4 ranks", "2 shards"]);
+        fail(&mut job(&place, engine, 2, &format!("{RUN} --nonsense")), &["unexpected argument '--nonsense'"]);
         let mut both = job(&place, engine, 1, RUN);
         both.args([":", "-n", "1"]);
         add(&mut both, &place, &format!("{RUN} --lr 0.5"));

@@ -241,6 +241,13 @@ pub fn speaks() -> bool {
 /// A launcher has passed a message on by then; what is still on its way when the job ends is lost.
 const PASSED_ON: Duration = Duration::from_millis(500);
 
+/// Gives a launcher time to pass on the message of the process that [`speaks`]: the first one that ends takes the others with it.
+pub fn let_pass() {
+    if Launcher::of_process().is_some() {
+        thread::sleep(if speaks() { PASSED_ON } else { 4 * PASSED_ON });
+    }
+}
+
 /// Prints an error of a rank, before the job is ended.
 fn tell(rank: usize, message: &str) {
     let who = if rank == 0 { String::new() } else { format!("rank {rank} on {}: ", host()) };
@@ -252,15 +259,10 @@ fn tell(rank: usize, message: &str) {
 /// `other` says that it is about another rank's error, which is the one to print.
 pub fn report(message: &str, code: u8, other: bool) {
     let Some(ranks) = STARTED.get() else {
-        let speaks = speaks();
-        if speaks {
+        if speaks() {
             fail(message);
         }
-        if Launcher::of_process().is_some() {
-            // The first process that ends takes the others with it.
-            thread::sleep(if speaks { PASSED_ON } else { 4 * PASSED_ON });
-        }
-        return;
+        return let_pass();
     };
     wait_turn(if other { OTHERS } else { ranks.rank() });
     tell(ranks.rank(), message.strip_prefix("error: ").unwrap_or(message));

@@ -77,15 +77,17 @@ pub fn main() -> ExitCode {
             }
             let words: Vec<_> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
             let error = habit::with_tip(error, &definition, &words);
-            if error.use_stderr() && !job::speaks() {
-                return ExitCode::from(error.exit_code() as u8);
+            let code = ExitCode::from(error.exit_code() as u8);
+            let printed = if error.use_stderr() && !job::speaks() { Ok(()) } else { error.print() };
+            if error.use_stderr() {
+                job::let_pass();
             }
-            return match error.print() {
+            return match printed {
                 Err(lost) if lost.kind() != std::io::ErrorKind::BrokenPipe => {
                     notice(&format!("error: cannot write the result: {lost}"));
                     ExitCode::FAILURE
                 }
-                _ => ExitCode::from(error.exit_code() as u8),
+                _ => code,
             };
         }
     };
