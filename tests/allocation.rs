@@ -67,6 +67,8 @@ fn a_sharded_step_allocates_nothing(division: Shards, steps: [usize; 4]) {
 
 // Without the test harness, whose own thread allocates at any moment.
 fn main() {
+    // Its threads, which fill new weights, allocate as they start, which may be late on a busy machine.
+    rayon::broadcast(|_| ());
     a_sharded_step_allocates_nothing(Shards::new(4, 8, 2).unwrap(), [16, 9, 16, 11]);
     a_sharded_step_allocates_nothing(shards::synchronised(4, 8), [8, 5, 8, 7]);
     let direct = ConvShape {
