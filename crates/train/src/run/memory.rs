@@ -66,7 +66,7 @@ pub enum Use {
 /// known.
 ///
 /// # Errors
-/// [`Error::Memory`] with the largest batch that fits; a layer without output; the device's.
+/// [`Error::Memory`] with a batch that fits, the largest but for less workspace; a layer without output; the device's.
 pub fn fits<D: Device>(
     device: &D,
     architecture: &Architecture,
@@ -94,14 +94,13 @@ pub fn fits<D: Device>(
         };
         plan.activations = plan.activations.saturating_add(images);
         plan.workspace = process;
-        // Only for a plan that fits: the shapes of a huge batch would overflow.
-        if free.is_some_and(|free| plan.total() <= free) {
-            let operations: Vec<_> = layers.iter().map(|layer| layer.operation(batch)).collect();
-            plan.workspace += device.workspace(&operations, training);
-        }
         Ok(plan)
     };
-    let mut plan = fits_in(batch, free, plan)?;
+    let workspace = |batch: usize| {
+        let operations: Vec<_> = layers.iter().map(|layer| layer.operation(batch.div_ceil(shards))).collect();
+        device.workspace(&operations, training)
+    };
+    let mut plan = fits_in(batch, free, plan, workspace)?;
     // Without room for it training waits for each checkpoint.
     let copy = plan.momentum * if average { 3 } else { 2 };
     if free.is_none_or(|free| plan.total().saturating_add(copy) <= free) {
@@ -116,7 +115,7 @@ pub fn fits<D: Device>(
 /// [`Error::Memory`] with the largest batch that fits.
 pub fn loads<T: PixelValue>(size: usize, batch: usize) -> Result<()> {
     let plan = |batch| Ok(MemoryPlan { activations: loader::<T>(size, batch), ..MemoryPlan::default() });
-    fits_in(batch, available(), plan).map(drop)
+    fits_in(batch, available(), plan, |_| 0).map(drop)
 }
 
 /// Bytes of the batches that a loader prepares.
@@ -129,17 +128,37 @@ pub fn uploads(architecture: &Architecture, batch: usize) -> u64 {
     (2 * architecture.image_len() as u64).saturating_mul(batch as u64)
 }
 
-/// The plan for `batch`, if it fits `free` bytes.
-fn fits_in(batch: usize, free: Option<u64>, plan: impl Fn(usize) -> Result<MemoryPlan>) -> Result<MemoryPlan> {
-    let wanted = plan(batch)?;
-    let Some(free) = free.filter(|&free| wanted.total() > free) else { return Ok(wanted) };
-    // Bisects: a larger batch never needs less.
-    let (mut fits, mut too_large) = (0, batch);
-    while too_large - fits > 1 {
-        let middle = fits + (too_large - fits) / 2;
-        if plan(middle)?.total() <= free { fits = middle } else { too_large = middle }
+/// The plan for `batch` with the operators' workspace, if it fits `free` bytes. Neither needs less for a larger batch.
+fn fits_in(
+    batch: usize,
+    free: Option<u64>,
+    plan: impl Fn(usize) -> Result<MemoryPlan>,
+    workspace: impl Fn(usize) -> u64,
+) -> Result<MemoryPlan> {
+    let mut wanted = plan(batch)?;
+    let Some(free) = free else { return Ok(wanted) };
+    // Only for a plan that fits: the shapes of a huge batch would overflow.
+    if wanted.total() <= free {
+        wanted.workspace += workspace(batch);
+        if wanted.total() <= free {
+            return Ok(wanted);
+        }
     }
-    Err(Error::Memory { batch, needs: wanted.total(), free, largest: (fits > 0).then_some(fits) })
+    let largest_in = |bytes: u64| -> Result<usize> {
+        let (mut fits, mut too_large) = (0, batch);
+        while too_large - fits > 1 {
+            let middle = fits + (too_large - fits) / 2;
+            if plan(middle)?.total() <= bytes { fits = middle } else { too_large = middle }
+        }
+        Ok(fits)
+    };
+    // A device looks at every smaller batch for a workspace, which takes seconds: once is enough.
+    let without_workspace = largest_in(free)?;
+    let largest = match without_workspace {
+        0 => 0,
+        batch => largest_in(free.saturating_sub(workspace(batch)))?,
+    };
+    Err(Error::Memory { batch, needs: wanted.total(), free, largest: (largest > 0).then_some(largest) })
 }
 
 /// One line: bytes needed, free, and by what.
@@ -178,7 +197,8 @@ mod tests {
         let options = Options::new(32, 10);
         let network = architecture(Variant::Cifar, options);
         let free = 500 << 20;
-        let fits = |batch, free| fits_in(batch, free, |batch| Ok(network.memory(batch, Storage::uniform(4), true)?));
+        let plan = |batch| Ok(network.memory(batch, Storage::uniform(4), true)?);
+        let fits = |batch, free| fits_in(batch, free, plan, |_| 0);
         let Err(Error::Memory { largest: Some(largest), needs, .. }) = fits(100_000, Some(free)) else {
             panic!("100,000 images in 500 MiB");
         };
@@ -189,6 +209,17 @@ mod tests {
         assert!(fits(100_000, None).is_ok());
         // No overflow on the way to the message.
         assert!(fits(usize::MAX / 2, Some(free)).is_err());
+        // What is named fits with its workspace, which is asked for once.
+        let asked = std::cell::Cell::new(0);
+        let workspace = |batch| {
+            asked.set(asked.get() + 1);
+            1000 * batch as u64
+        };
+        let Err(Error::Memory { largest: Some(less), .. }) = fits_in(100_000, Some(free), plan, workspace) else {
+            panic!("100,000 images in 500 MiB");
+        };
+        assert!(asked.get() == 1 && less < largest && less > largest * 99 / 100, "{asked:?} {less} {largest}");
+        assert!(fits_in(less, Some(free), plan, workspace).is_ok());
     }
 
     #[test]
