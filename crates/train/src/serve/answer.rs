@@ -170,6 +170,7 @@ impl Model {
                 let mut shares = shares.into_iter();
                 for job in jobs {
                     if let Some(answers) = self.answers(job.pictures, &mut shares, &job.parameters).transpose() {
+                        drop(job.held);
                         // A client that is gone wants no answer.
                         let _ = job.answer.send(answers.map_err(|error| error.to_string()));
                     }
@@ -177,7 +178,10 @@ impl Model {
             }
             Err(error) => {
                 let error = error.to_string();
-                jobs.into_iter().for_each(|job| drop(job.answer.send(Err(error.clone()))));
+                for job in jobs {
+                    drop(job.held);
+                    let _ = job.answer.send(Err(error.clone()));
+                }
             }
         }
     }

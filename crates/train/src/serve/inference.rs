@@ -23,8 +23,8 @@ pub(super) struct Job {
     pub abandoned: Arc<AtomicBool>,
     /// Dropped without an answer if it is abandoned or the thread panics; the error is the device's.
     pub answer: oneshot::Sender<Result<Answers, String>>,
-    /// What is released when the job is done.
-    pub _held: Box<dyn Send>,
+    /// What is released when the job is done, before its answer is sent: who has an answer may ask again.
+    pub held: Box<dyn Send>,
 }
 
 impl Job {

@@ -246,7 +246,7 @@ async fn classify(
     }
     drop(share);
     let (answer, answered) = tokio::sync::oneshot::channel();
-    server.queue.send(Job { pictures, parameters, abandoned, answer, _held: Box::new(place) });
+    server.queue.send(Job { pictures, parameters, abandoned, answer, held: Box::new(place) });
     // Dropped unanswered: the thread panicked.
     let answered = answered.await.unwrap_or_else(|_| Err("the request failed".into()));
     let failed = |message| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message);
