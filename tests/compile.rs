@@ -26,7 +26,11 @@ fn different_sources(precision: Precision) -> &'static [u32] {
     match precision {
         // winograd.cu tells sm_86 from sm_80.
         Precision::Fp32 => &[70, 75, 80, 86, 90, 120],
-        Precision::Tf32 | Precision::Fp16 | Precision::Bf16 => &[70, 75, 80, 90, 120],
+        Precision::Fp16 => &[70, 75, 80, 90, 120],
+        // As fp32 before sm_80.
+        Precision::Tf32 => &[80, 90, 120],
+        // As fp16 from sm_80 on; before, in fp32.
+        Precision::Bf16 => &[75, 80, 90],
     }
 }
 
