@@ -1,7 +1,7 @@
 //! The CPU's operators on arm64, where their vectors are NEON's: their tests and two training steps, built here and run in QEMU's
 //! emulator of single programs. What they train to has the bits of this machine's own vectors.
 //!
-//! Run it with `cargo test --release --package alexnet-train --test python --test browser --test fuzz --test arm64 -- --ignored`.
+//! Run it with `cargo test --release --package alexnet-train --test python --test browser --test arm64 -- --ignored`.
 //! It installs what is missing, once: Rust's library for arm64 by `rustup target add` (40 MB), and QEMU by `apt-get download` into
 //! the user's cache folder (13 MB), which needs no root and installs nothing.
 

@@ -1,7 +1,7 @@
 //! The page of `alexnet serve` and that of `alexnet report` in a headless Chromium: opened, pictures dropped and chosen,
 //! the predictions read back, on the screens of a desktop and of a phone, light and dark.
 //!
-//! Run it with `cargo test --release --package alexnet-train --test python --test browser --test fuzz --test arm64 -- --ignored`. It
+//! Run it with `cargo test --release --package alexnet-train --test python --test browser --test arm64 -- --ignored`. It
 //! makes a Python environment with Playwright in the user's cache folder by pip; Chromium is the machine's own
 //! (`ALEXNET_CHROMIUM`, or `chromium` on the path), or comes from Debian's packages where the test may install them.
 //! The screenshots stay in the build's `tmp` folder.

@@ -152,7 +152,7 @@ fn the_second_test_command_is_the_same_everywhere() {
     let command = readme.lines().find(|line| line.contains("-- --ignored")).unwrap();
     for place in [".ci/run", "README.zh-CN.md", "crates/train/tests"] {
         let texts = texts(&root().join(place));
-        let named = texts.iter().filter(|(path, text)| !path.ends_with("docs.rs") && text.contains("--test fuzz"));
+        let named = texts.iter().filter(|(path, text)| !path.ends_with("docs.rs") && text.contains("--test browser"));
         for (path, text) in named.clone() {
             assert!(text.contains(command), "{} has another command than README.md: {command}", path.display());
         }

@@ -2,7 +2,7 @@
 //! `torch.jit.load`, a plain PyTorch module, the safetensors package. What `alexnet` sees of pictures is compared with
 //! torchvision, and the instructions of compiled kernels with a table.
 //!
-//! Run it with `cargo test --release --package alexnet-train --test python --test browser --test fuzz --test arm64 -- --ignored`. It
+//! Run it with `cargo test --release --package alexnet-train --test python --test browser --test arm64 -- --ignored`. It
 //! makes a Python environment in the user's cache folder by pip, once (5 GB: PyTorch on PyPI comes with CUDA's libraries);
 //! `ALEXNET_PYTHON` may name an interpreter that has the packages already.
 
