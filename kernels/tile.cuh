@@ -103,9 +103,12 @@ template <int WARPS_M, int WARPS_N, int WIDTH> struct FloatTile {
         return threadIdx.x / 32 % WARPS_N * 32 + threadIdx.x % 8 * 4 + j % 4 + j / 4 * (N / 2);
     }
 
-    DEVICE void multiply_slice(const float* a, const float* b) {
+    // NEAR: whether rows of A take so many registers that few are left for what is loaded ahead.
+    template <bool NEAR> DEVICE void multiply_slice(const float* a, const float* b) {
 #pragma unroll
         for (int k = 0; k < SLICE; k++) {
+            // Otherwise NVRTC 13 loads so far ahead that registers spill.
+            if (NEAR && k == SLICE / 2) __syncwarp();
             float x[8], y[8];
 #pragma unroll
             for (int half = 0; half < 2; half++) {
@@ -142,7 +145,7 @@ template <int WARPS_M, int WARPS_N, int WIDTH> struct FloatTile {
                 stage_a.fetch(k0);
                 stage_b.fetch(k0);
             }
-            multiply_slice(a[buffer], b[buffer]);
+            multiply_slice<sizeof(typename AtA::Row) >= 3 * sizeof(int)>(a[buffer], b[buffer]);
             if (k0 < k_end) {
                 stage_a.put(a[buffer ^ 1]);
                 stage_b.put(b[buffer ^ 1]);
@@ -430,8 +433,8 @@ template <int SIDE, int WIDTH> using Tile = typename Choice<SIDE, WIDTH>::Tile;
 
 // For __launch_bounds__: blocks that must fit a multiprocessor. Of the large tile two, with 128 registers for each of 256 threads or
 // 255 for each of 128; of the small one six with 168, but four where each element is loaded by itself. Code of FloatTile for Volta,
-// Turing and consumer Blackwell, and of the small tile in tf32 for any Blackwell, would spill a few registers to do so.
-#define TWO_BLOCKS (__CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < (TF32 ? 1000 : 1200))
+// Turing and Blackwell, and of the small tile in tf32 for Blackwell, would spill a few registers to do so.
+#define TWO_BLOCKS (__CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < (sizeof(T) == 4 ? 1000 : 1200))
 #define BOUNDS(SIDE, WIDTH)                                                                                            \
     __launch_bounds__(Tile<SIDE, WIDTH>::THREADS,                                                                      \
                       SIDE == 64 ? (TWO_BLOCKS && WIDTH == 4 ? 6 : 4) : (TWO_BLOCKS || TENSOR ? 2 : 1))
