@@ -27,6 +27,7 @@
 #include "prelude.cuh"
 #include "tile.cuh"
 #include "epilogue.cuh"
+#include "update.cuh"
 
 // The shape, with divisors for its sizes. Filled in by the launcher; see Shape in conv.rs.
 struct Shape {
@@ -207,17 +208,35 @@ DEVICE void backward_data(const T* dy, const T* w, T* dx, const Split& split, co
     if (combine<Tile>((float(&)[Tile::SUMS])tile.c, split)) tile.store(output, at.m0, at.n0);
 }
 
+// Destination of a gradient that is tested where it is stored, as sgd_test in sgd.cu would.
+struct GradientOutput {
+    Output<float> gradient;
+    Scaler* scaler;  // null: not tested
+
+    DEVICE float4x constants(int) const { return {}; }
+    DEVICE void store(int row, int column, const float4x& g, const float4x& none) const {
+        gradient.store(row, column, g, none);
+        if (scaler == nullptr || row >= gradient.rows || column >= gradient.columns) return;
+        bool finite = true;
+        // x − x is NaN for an infinity or a NaN, otherwise 0. Sums beyond the last column are of zeros, or of zeros times what is not
+        // finite, and then sums in the other columns are not finite either.
+#pragma unroll
+        for (int j = 0; j < 4; j++) finite &= g.v[j] - g.v[j] == 0.0f;
+        if (!finite) atomicOr(&scaler->found, 1);
+    }
+};
+
 // dw = dyᵀ·x, and db in the last column of tiles of a group.
 template <typename Tile, int WIDTH>
 DEVICE void backward_weight(const T* x, const T* dy, float* dw, float* db, const Split& split, const Shape& s, int chunk,
-                            const Epilogue& epilogue) {
+                            const Epilogue& epilogue, Scaler* scaler) {
     int length = s.kernel * s.row;
     Position<Tile> at(s, chunk, s.outputs);
     int first = at.group * s.group_filters;
     x += at.group * s.group_channels;
     dy += first;
     if (at.n0 >= length) {
-        Output<float> sums{db, nullptr, epilogue, 1, s.group_filters, first, 0};
+        GradientOutput sums{{db, nullptr, epilogue, 1, s.group_filters, first, 0}, scaler};
         column_sums<Tile, WIDTH>(WeightDy{dy, s}, at.m0, at.k0, at.k_end, split, sums);
         return;
     }
@@ -225,7 +244,7 @@ DEVICE void backward_weight(const T* x, const T* dy, float* dw, float* db, const
     WeightDy a{Tile::base(dy), s};
     WeightX<WIDTH == 1> b{Tile::base(x), s};
     tile.multiply(a, b, at.m0, at.n0, at.k0, at.k_end);
-    Output<float> output{dw + first * length, nullptr, epilogue, s.group_filters, length, 0, length};
+    GradientOutput output{{dw + first * length, nullptr, epilogue, s.group_filters, length, 0, length}, scaler};
     if (combine<Tile>((float(&)[Tile::SUMS])tile.c, split)) tile.store(output, at.m0, at.n0);
 }
 
@@ -246,9 +265,9 @@ DEVICE void backward_weight(const T* x, const T* dy, float* dw, float* db, const
     }                                                                                                                  \
     KERNEL void BOUNDS(SIDE, WIDTH)                                                                                    \
         conv_backward_weight_##SUFFIX(const T* x, const T* dy, float* dw, float* db, Split split, SHAPE s, int chunk,  \
-                                      EPILOGUE epilogue) {                                                             \
+                                      EPILOGUE epilogue, Scaler* scaler) {                                             \
         begin_kernel();                                                                                                \
-        backward_weight<Tile<SIDE, WIDTH>, WIDTH>(x, dy, dw, db, split, s, chunk, epilogue);                           \
+        backward_weight<Tile<SIDE, WIDTH>, WIDTH>(x, dy, dw, db, split, s, chunk, epilogue, scaler);                   \
     }
 // As for gemm: large tiles, small tiles for little work, and element by element if C/G or K/G is not a multiple of 4.
 CONV(128, 128, 4)

@@ -226,18 +226,31 @@ impl Kernels {
     }
 
     /// dw\[k,c,r,s\] = Σ over n, p, q of dy\[n,p,q,k\] · x\[n, p·stride + r − padding, …, c\] and db\[k\] = Σ dy\[n,p,q,k\],
-    /// or adds them; dw, in the order of [`FilterLayout`], and db are float.
+    /// or adds them; dw, in the order of [`FilterLayout`], and db are float. Of those that are not finite it notes so in the scaler's
+    /// state, if there is one, as [`Kernels::sgd_test`] does; not where they are added.
     ///
     /// # Errors
-    /// As [`Kernels::conv_forward`].
-    pub fn conv_backward_weight(&self, a: ConvBackwardWeight<'_, Self>, workspace: &mut Array) -> Result<()> {
-        let ConvBackwardWeight { shape: conv, accumulate, x, dy, dw, db } = a.view(self)?;
+    /// As [`Kernels::conv_forward`]; a scaler for gradients in fp32.
+    pub fn conv_backward_weight(
+        &self,
+        a: ConvBackwardWeight<'_, Self>,
+        scaler: Option<&mut Array>,
+        workspace: &mut Array,
+    ) -> Result<()> {
+        let ConvBackwardWeight { shape: conv, accumulate, test, x, dy, dw, db } = a.view(self)?;
         const NAME: &str = ConvBackwardWeight::<Kernels>::NAME;
         let (view, plan) = (View::rows(conv, self.storage()), backward_weight(conv, &self.machine));
         let argument = shape(conv, NAME, &view, plan.column_tiles(conv.groups))?;
         dw.expect(NAME, "dw", Number::F32, view.filter.len())?;
+        if let Some(scaler) = &scaler {
+            scaler.expect(NAME, "scaler", Number::F32, 4)?;
+            if accumulate || self.storage() == Number::F32 {
+                let reason = "is for gradients of half precision that replace others".into();
+                return Err(Error::Argument { operator: NAME, argument: "scaler", reason });
+            }
+        }
         if let Some(sizes) = self.winograd_sizes(conv, Direction::BackwardWeight) {
-            let arguments = ConvBackwardWeight { shape: conv, accumulate, x, dy, dw, db };
+            let arguments = ConvBackwardWeight { shape: conv, accumulate, test, x, dy, dw, db };
             return self.winograd_backward_weight(&sizes, arguments, workspace);
         }
         let floats = plan.workspace() + view.copy_floats(conv, self.storage());
@@ -251,7 +264,8 @@ impl Kernels {
         let kernel = plan.tile.of(["conv_backward_weight_128", "conv_backward_weight_64", "conv_backward_weight_odd"]);
         let launch = self.launch("conv", kernel)?.value(x).array(dy).array_mut(dw).array_mut(db);
         let launch = launch.value(self.split(workspace, &turn)).value(argument).integers([plan.chunk]);
+        let launch = launch.value(epilogue.arguments()).value(scaler.map_or(0, |scaler| scaler.address()));
         // SAFETY: as in the forward pass.
-        unsafe { launch.value(epilogue.arguments()).run(plan.grid(NAME, self.machine.tensor())?) }
+        unsafe { launch.run(plan.grid(NAME, self.machine.tensor())?) }
     }
 }

@@ -264,7 +264,7 @@ impl Kernels {
         a: ConvBackwardWeight<'_, Self>,
         workspace: &mut Array,
     ) -> Result<()> {
-        let ConvBackwardWeight { shape: s, accumulate, x, dy, dw, db } = a;
+        let ConvBackwardWeight { shape: s, accumulate, x, dy, dw, db, .. } = a;
         workspace.expect(ConvBackwardWeight::<Self>::NAME, "workspace", Number::F32, z.workspace())?;
         let turn = self.turn();
         let xs = z.of_pixels([s.height, s.width], z.channels, -(s.padding as i32));

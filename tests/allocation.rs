@@ -127,6 +127,7 @@ fn main() {
                         x: &x,
                         dy: &y,
                         accumulate: true,
+                        test: false,
                         dw: &mut dw,
                         db: &mut db,
                     })
@@ -137,6 +138,7 @@ fn main() {
                         w: &w,
                         dy: &y,
                         accumulate: true,
+                        test: false,
                         masks: true,
                         dw: &mut dw,
                         db: &mut db,

@@ -44,7 +44,15 @@ fn check_operands(
         let (mut dw, mut db) = (dw0.to_vec(), db0.to_vec());
         reference::conv_forward(ConvForward { shape: s, x, w, b, relu, y: &mut y });
         reference::conv_backward_data(ConvBackwardData { shape: s, dy, w, mask: relu.then_some(x), dx: &mut dx });
-        reference::conv_backward_weight(ConvBackwardWeight { shape: s, x, dy, accumulate, dw: &mut dw, db: &mut db });
+        reference::conv_backward_weight(ConvBackwardWeight {
+            shape: s,
+            x,
+            dy,
+            accumulate,
+            test: false,
+            dw: &mut dw,
+            db: &mut db,
+        });
         [y, dx, dw, db]
     };
     let m = magnitudes;
@@ -85,8 +93,16 @@ fn check_operands(
         cpu.conv_forward(ConvForward { shape: s, x: &x, w: &w, b: &b, relu, y: &mut y }).unwrap();
         let mask = relu.then_some(&x);
         cpu.conv_backward_data(ConvBackwardData { shape: s, dy: &dy, w: &w, mask, dx: &mut dx }).unwrap();
-        cpu.conv_backward_weight(ConvBackwardWeight { shape: s, x: &x, dy: &dy, accumulate, dw: &mut dw, db: &mut db })
-            .unwrap();
+        cpu.conv_backward_weight(ConvBackwardWeight {
+            shape: s,
+            x: &x,
+            dy: &dy,
+            accumulate,
+            test: false,
+            dw: &mut dw,
+            db: &mut db,
+        })
+        .unwrap();
         // Both gradients in one go are the same bits.
         let both = if accumulate {
             [&dw0, &db0].map(|v| array(cpu, v))
@@ -100,6 +116,7 @@ fn check_operands(
             w: &w,
             dy: &dy,
             accumulate,
+            test: false,
             masks: relu,
             dw: &mut dw_too,
             db: &mut db_too,

@@ -6,7 +6,7 @@ mod winograd;
 use alexnet_core::arguments::{ConvBackwardData, ConvBackwardWeight, ConvForward};
 use alexnet_core::reference;
 use alexnet_core::shape::ConvShape;
-use alexnet_kernels::{FilterLayout, Kernels, Number, Precision, Winograd};
+use alexnet_kernels::{FilterLayout, Kernels, Number, Precision, Scaler, Winograd};
 use driver::{absolute, assert_close, bound, floats, numbers, pick, read, roundoff, stored_array, wide};
 use winograd::{turned_magnitudes, winograd_magnitudes};
 
@@ -49,7 +49,8 @@ fn check_with(s: ConvShape, precision: Precision, relu: bool, accumulate: bool, 
         let space = &mut work(kernels.conv_backward_weight_workspace(&s));
         kernels
             .conv_backward_weight(
-                ConvBackwardWeight { shape: &s, x: &x, dy: &dy, accumulate, dw: &mut dw, db: &mut db },
+                ConvBackwardWeight { shape: &s, x: &x, dy: &dy, accumulate, test: false, dw: &mut dw, db: &mut db },
+                None,
                 space,
             )
             .unwrap();
@@ -69,6 +70,7 @@ fn check_with(s: ConvShape, precision: Precision, relu: bool, accumulate: bool, 
             x: &x,
             dy: &dy,
             accumulate,
+            test: false,
             dw: &mut dw,
             db: &mut db,
         });
@@ -95,6 +97,69 @@ fn check_with(s: ConvShape, precision: Precision, relu: bool, accumulate: bool, 
             error + roundoff(exact[i][j].abs() + error, number)
         });
     }
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_is_noted_where_it_is_stored() {
+    let driver = driver::driver();
+    let kernels = driver.kernels(Precision::Fp16);
+    let (height, width, kernel, padding, groups) = (9, 8, 3, 1, 1);
+    let rows = ConvShape { batch: 2, height, width, channels: 3, filters: 9, kernel, stride: 2, padding, groups };
+    let large = ConvShape { batch: 40, channels: 8, filters: 72, stride: 1, ..rows };
+    for s in [odd(8, 1), odd(24, 8), rows, large] {
+        let values = [numbers(1, s.input_len(), Precision::Fp16), numbers(2, s.output_len(), Precision::Fp16)];
+        let layout = FilterLayout::of(&s, kernels.storage());
+        let mut work = kernels.zeros(Number::F32, kernels.conv_backward_weight_workspace(&s)).unwrap();
+        let [mut dw, mut db] = [layout.len(), s.filters].map(|len| kernels.zeros(Number::F32, len).unwrap());
+        let mut scaler = kernels.zeros(Number::F32, 4).unwrap();
+        let mut noted = 0;
+        for bad in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 65504.0] {
+            for (array, last) in [(0, false), (0, true), (1, false), (1, true)] {
+                let mut values = values.clone();
+                let at = if last { values[array].len() - 1 } else { 0 };
+                values[array][at] = bad;
+                let [x, dy] = values.each_ref().map(|values| stored_array(kernels, values));
+                kernels.write_scaler(&Scaler { scale: 4.0, good_steps: 5, skipped: 1 }, &mut scaler).unwrap();
+                let (test, accumulate) = (true, false);
+                let (dw, db) = (&mut dw, &mut db);
+                let a = ConvBackwardWeight { shape: &s, accumulate, test, x: &x, dy: &dy, dw, db };
+                kernels.conv_backward_weight(a, Some(&mut scaler), &mut work).unwrap();
+                kernels.sgd_rescale(&mut scaler, 2000).unwrap();
+                // A pixel that no window covers is in no gradient.
+                let [x, dy] = values.each_ref().map(|values| wide(values));
+                let (mut dw, mut db) = (vec![0.0f64; s.weight_len()], vec![0.0f64; s.filters]);
+                let (x, dy, dw, db) = (&x[..], &dy[..], &mut dw[..], &mut db[..]);
+                reference::conv_backward_weight(ConvBackwardWeight {
+                    shape: &s,
+                    accumulate,
+                    test,
+                    x,
+                    dy,
+                    dw: &mut *dw,
+                    db: &mut *db,
+                });
+                let found = !dw.iter().chain(&*db).all(|gradient| gradient.is_finite());
+                let expected = match found {
+                    true => Scaler { scale: 2.0, good_steps: 0, skipped: 2 },
+                    false => Scaler { scale: 4.0, good_steps: 6, skipped: 1 },
+                };
+                let what = format!("{s:?}: {bad} in operand {array} at {at}");
+                assert_eq!(kernels.read_scaler(&scaler).unwrap(), expected, "{what}");
+                assert!(!found || !bad.is_finite(), "{what}");
+                noted += usize::from(found);
+            }
+        }
+        assert!(noted >= 6, "{s:?}: {noted}");
+    }
+    let kernels = driver.kernels(Precision::Fp32);
+    let array = |len| kernels.zeros(Number::F32, len).unwrap();
+    let (x, dy, mut dw, mut db) = (array(large.input_len()), array(large.output_len()), array(576 * 9), array(72));
+    let (accumulate, test) = (false, true);
+    let a = ConvBackwardWeight { shape: &large, accumulate, test, x: &x, dy: &dy, dw: &mut dw, db: &mut db };
+    let mut work = array(kernels.conv_backward_weight_workspace(&large));
+    let error = kernels.conv_backward_weight(a, Some(&mut array(4)), &mut work).unwrap_err().to_string();
+    assert!(error.contains("scaler"), "{error}");
+    driver.assert_clean("conv_backward_weight");
 }
 
 /// A shape that is none of the round ones: stride ≠ kernel, tails everywhere.

@@ -61,9 +61,11 @@ pub fn cases(net: &Net) -> Vec<Case> {
                             x: &x,
                             dy: &dy,
                             accumulate: false,
+                            test: false,
                             dw: &mut dw,
                             db: &mut db,
                         },
+                        None,
                         &mut work,
                     )
                 }))
@@ -111,6 +113,7 @@ pub mod cpu {
                         x: &x,
                         dy: &dy,
                         accumulate: false,
+                        test: false,
                         dw: &mut dw,
                         db: &mut db,
                     })
@@ -122,6 +125,7 @@ pub mod cpu {
                         w: &w,
                         dy: &dy,
                         accumulate: false,
+                        test: false,
                         masks: false,
                         dw: &mut dw,
                         db: &mut db,

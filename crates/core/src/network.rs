@@ -23,6 +23,7 @@ mod step;
 mod sync_batch_norm;
 
 use batch::BatchState;
+use pass::Handled;
 use plan::{Plan, PlannedLayer};
 use sharding::Sharding;
 pub use shards::{Piece, Shards, Slot};
@@ -126,8 +127,8 @@ pub struct Network<D: Device> {
     parameters: Vec<Parameter<D::Buffer>>,
     /// What steps of several shards need.
     sharding: Option<Sharding<D>>,
-    /// Those that are updated where their gradient is computed, which is not stored.
-    updated: Vec<bool>,
+    /// What the backward pass has done with the gradient of each parameter.
+    handled: Vec<Handled>,
     /// Whether the averages are in the place of the weights.
     averaged: bool,
     /// What is computed of the micro-batch at hand.
@@ -164,7 +165,7 @@ impl<D: Device> Network<D> {
         Ok(Self {
             graphs: Vec::new(),
             use_cuda_graph: false,
-            updated: vec![false; parameters.len()],
+            handled: vec![Handled::Stored; parameters.len()],
             parameters,
             sharding: None,
             averaged: false,

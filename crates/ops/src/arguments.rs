@@ -190,11 +190,12 @@ macro_rules! arguments {
     (@doc dropout) => { "Whether dropout follows, of the output's length." };
     (@doc masks) => { "Whether x is the output of a ReLU, whose backward pass follows: dx = 0 where x ≤ 0." };
     (@doc accumulate) => { "Whether dw and db are added to what is there." };
+    (@doc test) => { "Whether a device that scales the loss leaves the step out if dw or db is not finite; not with `accumulate`." };
 }
 
 arguments! {
     /// [`ConvBackwardWeight`] and [`ConvBackwardData`] in one, with the same results.
-    ConvBackward = conv_backward { shape: &'a ConvShape, accumulate: bool, masks: bool } {
+    ConvBackward = conv_backward { shape: &'a ConvShape, accumulate: bool, test: bool, masks: bool } {
         x: stored[shape.input_len()], w: stored[shape.weight_len()], dy: stored[shape.output_len()],
         dw: float_mut[shape.weight_len()], db: float_mut[shape.filters], dx: stored_mut[shape.input_len()]
     }
@@ -215,7 +216,7 @@ arguments! { $ for_each_operator:
         dx: stored_mut[shape.input_len()]
     }
     /// dw\[k,c,r,s\] = Σ over n, p, q of dy\[n,p,q,k\] · x\[n, p·stride + r − padding, …, c\]; db\[k\] = Σ dy\[n,p,q,k\].
-    ConvBackwardWeight = conv_backward_weight { shape: &'a ConvShape, accumulate: bool } {
+    ConvBackwardWeight = conv_backward_weight { shape: &'a ConvShape, accumulate: bool, test: bool } {
         x: stored[shape.input_len()], dy: stored[shape.output_len()],
         dw: float_mut[shape.weight_len()], db: float_mut[shape.filters]
     }

@@ -408,16 +408,17 @@ impl Operators for Cuda {
         self.ok(self.kernels.conv_backward_data(ConvBackwardData { w, ..a.view(self)? }, workspace))
     }
     fn conv_backward(&self, a: ConvBackward<'_, Self>) -> Result<()> {
-        let ConvBackward { shape, accumulate, masks, x, w, dy, dw, db, dx } = a;
+        let ConvBackward { shape, accumulate, test, masks, x, w, dy, dw, db, dx } = a;
         self.side_by_side(
             &mut || self.conv_backward_data(ConvBackwardData { shape, dy, w, mask: masks.then_some(x), dx }),
-            &mut || self.conv_backward_weight(ConvBackwardWeight { shape, accumulate, x, dy, dw, db }),
+            &mut || self.conv_backward_weight(ConvBackwardWeight { shape, accumulate, test, x, dy, dw, db }),
         )
     }
     fn conv_backward_weight(&self, a: ConvBackwardWeight<'_, Self>) -> Result<()> {
-        let workspace =
-            &mut self.scratch_of(self.kernels.conv_backward_weight_workspace(a.shape))?.workspaces[self.kernels.side()];
-        self.ok(self.kernels.conv_backward_weight(a.view(self)?, workspace))
+        let mut scratch = self.scratch_of(self.kernels.conv_backward_weight_workspace(a.shape))?;
+        let Scratch { workspaces, scaler, .. } = &mut *scratch;
+        let (workspace, tests) = (&mut workspaces[self.kernels.side()], a.test && self.interval.is_some());
+        self.ok(self.kernels.conv_backward_weight(a.view(self)?, tests.then_some(scaler), workspace))
     }
 
     fn batchnorm_forward(&self, a: BatchNormForward<'_, Self>) -> Result<()> {

@@ -289,8 +289,8 @@ pub trait Operators: Memory {
     /// # Errors
     /// As the two operators'.
     fn conv_backward(&self, arguments: ConvBackward<'_, Self>) -> Result<()> {
-        let ConvBackward { shape, accumulate, masks, x, w, dy, dw, db, dx } = arguments;
-        self.conv_backward_weight(ConvBackwardWeight { shape, accumulate, x, dy, dw, db })?;
+        let ConvBackward { shape, accumulate, test, masks, x, w, dy, dw, db, dx } = arguments;
+        self.conv_backward_weight(ConvBackwardWeight { shape, accumulate, test, x, dy, dw, db })?;
         self.conv_backward_data(ConvBackwardData { shape, dy, w, mask: masks.then_some(x), dx })
     }
 
@@ -330,7 +330,8 @@ pub trait Operators: Memory {
 
     /// Begins the updates of a step. On a device that scales the loss the step is skipped, with all updates until
     /// [`Operators::end_update`], if a gradient is not finite: one of `gradients`, or one that is computed from `operands`, the first
-    /// elements of x and dy of each [`Operators::linear_backward_update`] that follows.
+    /// elements of x and dy of each [`Operators::linear_backward_update`] that follows; or one that was tested where a convolution
+    /// computed it.
     ///
     /// # Errors
     /// The device's.

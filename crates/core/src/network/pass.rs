@@ -132,16 +132,16 @@ impl<D: Device> Network<D> {
         optimizer: Option<&Sgd>,
         profiler: &mut Profiler<'_>,
     ) -> Result<()> {
-        self.updated.fill(false);
+        self.handled.fill(Handled::Stored);
         let Some(lowest) = self.lowest_trained() else { return Ok(()) };
         let linear = self.layers.iter().position(|planned| planned.layer.is_linear()).unwrap_or(self.layers.len());
         let (early, split) = (self.early_parameters(), lowest.max(linear));
         let (last, first) = self.parameters.split_at_mut(early);
         let (layers, activations, argmax, statistics) =
             (&self.layers, &self.batch.activations, &self.batch.argmax, &self.statistics);
-        let (device, updated) = (&*self.device, &mut self.updated);
+        let (device, handled) = (&*self.device, &mut self.handled);
         let mut pass =
-            Backward { device, n, micro, optimizer, updated, layers, lowest, activations, argmax, statistics };
+            Backward { device, n, micro, optimizer, handled, layers, lowest, activations, argmax, statistics };
         let (gradients, job) = (&mut self.batch.gradients, self.sharding.as_mut());
         pass.layers(split..layers.len(), (early, first), gradients, profiler)?;
         let mut rest = || pass.layers(lowest..split, (0, last), gradients, profiler);
@@ -170,31 +170,32 @@ impl<D: Device> Network<D> {
         let Some(lowest) = self.lowest_trained() else { return Ok(()) };
         let (layers, activations, argmax, statistics) =
             (&self.layers, &self.batch.activations, &self.batch.argmax, &self.statistics);
-        let (device, updated, optimizer) = (&*self.device, &mut self.updated, None);
+        let (device, handled, optimizer) = (&*self.device, &mut self.handled, None);
         let mut pass =
-            Backward { device, n, micro, optimizer, updated, layers, lowest, activations, argmax, statistics };
+            Backward { device, n, micro, optimizer, handled, layers, lowest, activations, argmax, statistics };
         pass.layers(positions, (0, &mut self.parameters), &mut self.batch.gradients, &mut |_| Ok(()))
     }
 
     /// Updates the parameters that the backward pass has not updated.
     pub(super) fn update_parameters(&mut self, n: usize, optimizer: &Sgd) -> Result<()> {
-        let (device, updated, parameters) = (&*self.device, &self.updated, &mut self.parameters);
+        let (device, handled, parameters) = (&*self.device, &self.handled, &mut self.parameters);
         let (activations, gradients) = (&self.batch.activations, &self.batch.gradients);
-        let deferred = self
-            .layers
-            .iter()
-            .filter(|planned| D::UPDATES == Updates::AfterPass && planned.layer.is_linear() && updated[planned.weight]);
+        let deferred = self.layers.iter().filter(|planned| {
+            D::UPDATES == Updates::AfterPass
+                && planned.layer.is_linear()
+                && handled[planned.weight] == Handled::NotStored
+        });
         {
             let operands = deferred.clone().flat_map(|planned| {
                 let TracedLayer { input, output, .. } = &planned.layer;
                 [(&activations[planned.input], n * input.len()), (&gradients[planned.dy], n * output.len())]
             });
-            let stored = parameters.iter().zip(updated).filter(|(_, updated)| !**updated);
-            let gradients = stored.filter_map(|(parameter, _)| parameter.gradient.as_ref());
+            let untested = parameters.iter().zip(handled).filter(|(_, handled)| **handled == Handled::Stored);
+            let gradients = untested.filter_map(|(parameter, _)| parameter.gradient.as_ref());
             device.begin_update(&mut { operands }, &mut { gradients })?;
         }
         // Before the large weights, while the gradients are in the cache.
-        let rest = parameters.iter_mut().zip(updated).filter(|(_, updated)| !**updated);
+        let rest = parameters.iter_mut().zip(handled).filter(|(_, handled)| **handled != Handled::NotStored);
         device.sgd(optimizer, &mut rest.map(|(parameter, _)| parameter))?;
         for planned in deferred {
             let (Operation::Linear(shape), [weight, bias, ..]) =
@@ -233,13 +234,24 @@ pub(super) fn two<B>(arrays: &mut [B], indices: [usize; 2]) -> [&mut B; 2] {
     arrays.get_disjoint_mut(indices).unwrap_or_else(|_| unplanned())
 }
 
+/// What a backward pass has done with the gradient of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Handled {
+    /// Stored it, if the parameter is trained.
+    Stored,
+    /// Stored it; a device that scales the loss has tested it.
+    Tested,
+    /// Not stored it: the parameter is updated where it is computed.
+    NotStored,
+}
+
 /// What the backward pass of every layer needs.
 struct Backward<'a, D: Device> {
     device: &'a D,
     n: usize,
     micro: &'a MicroBatch,
     optimizer: Option<&'a Sgd>,
-    updated: &'a mut [bool],
+    handled: &'a mut [Handled],
     layers: &'a [PlannedLayer],
     /// The lowest layer that is trained.
     lowest: usize,
@@ -292,13 +304,18 @@ impl<D: Device> Backward<'_, D> {
         match (operation, auxiliary) {
             (Operation::Conv(s), _) => {
                 let (w, gradients) = weight_and_gradients(parameters);
+                // Only where an update follows, which forgets what was found.
+                let test = self.optimizer.is_some() && !accumulate && gradients.is_some();
+                if test {
+                    self.handled[weight..weight + 2].fill(Handled::Tested);
+                }
                 match (gradients, last) {
                     (Some((dw, db)), false) => {
                         let masks = masks_input;
-                        device.conv_backward(ConvBackward { shape: &s, accumulate, masks, x, w, dy, dw, db, dx })
+                        device.conv_backward(ConvBackward { shape: &s, accumulate, test, masks, x, w, dy, dw, db, dx })
                     }
                     (Some((dw, db)), true) => {
-                        device.conv_backward_weight(ConvBackwardWeight { shape: &s, x, dy, accumulate, dw, db })
+                        device.conv_backward_weight(ConvBackwardWeight { shape: &s, accumulate, test, x, dy, dw, db })
                     }
                     (None, false) => device.conv_backward_data(ConvBackwardData { shape: &s, dy, w, mask, dx }),
                     (None, true) => Ok(()),
@@ -322,7 +339,7 @@ impl<D: Device> Backward<'_, D> {
                 {
                     // Before the weights change.
                     data(&w.value)?;
-                    self.updated[weight..weight + 2].fill(true);
+                    self.handled[weight..weight + 2].fill(Handled::NotStored);
                     if D::UPDATES == Updates::AfterPass {
                         return Ok(());
                     }

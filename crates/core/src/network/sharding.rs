@@ -9,6 +9,7 @@ use alexnet_ranks::Ranks;
 use super::Network;
 use super::job::Job;
 use super::joint::Joint;
+use super::pass::Handled;
 use super::shards::{Shards, Slot};
 use super::step::StepKey;
 use crate::architecture::Operation;
@@ -134,7 +135,7 @@ impl<D: Device> Network<D> {
                 if network.poll_metrics()?.is_some_and(|metrics| !metrics.loss.is_finite()) {
                     return Ok(());
                 }
-                network.updated.fill(false);
+                network.handled.fill(Handled::Stored);
                 network.update_parameters(0, optimizer)
             })
         })

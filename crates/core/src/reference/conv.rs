@@ -57,7 +57,7 @@ pub fn conv_backward_data<T: Element>(a: ConvBackwardData<'_, Slices<T>>) {
 
 /// See [`ConvBackwardWeight`].
 pub fn conv_backward_weight<T: Element>(a: ConvBackwardWeight<'_, Slices<T>>) {
-    let ConvBackwardWeight { shape: s, x, dy, accumulate, dw, db } = a;
+    let ConvBackwardWeight { shape: s, x, dy, accumulate, dw, db, .. } = a;
     if !accumulate {
         dw.fill(T::zero());
         db.fill(T::zero());

@@ -352,12 +352,12 @@ impl Operators for Cpu {
         Ok(())
     }
     fn conv_backward_weight(&self, a: ConvBackwardWeight<'_, Self>) -> Result<()> {
-        let ConvBackwardWeight { shape, accumulate, x, dy, dw, db } = a.view(&FRONTS)?;
+        let ConvBackwardWeight { shape, accumulate, x, dy, dw, db, .. } = a.view(&FRONTS)?;
         conv::backward_weight(&self.context, shape, x, dy, Gradients { dw, db, accumulate }, None)
     }
     fn conv_backward(&self, a: ConvBackward<'_, Self>) -> Result<()> {
         let contents = a.w.contents();
-        let ConvBackward { shape, accumulate, masks, x, w, dy, dw, db, dx } = a.view(&FRONTS)?;
+        let ConvBackward { shape, accumulate, masks, x, w, dy, dw, db, dx, .. } = a.view(&FRONTS)?;
         let data = Some((Weights { values: Values::Rows(w), contents }, &mut *dx));
         conv::backward_weight(&self.context, shape, x, dy, Gradients { dw, db, accumulate }, data)?;
         self.mask(masks.then_some(x), dx);
