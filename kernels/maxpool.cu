@@ -82,17 +82,22 @@ DEVICE void cell(u32 row, u32 column, const MaxPool& s, Gradient gradient, T* dx
         for (u32 q = q_first; q < q_end; q++) {
             u32 word;
             Pack<V> dy = gradient(p, q, word);
+#pragma unroll
             for (int v = 0; v < V; v++) {
                 u32 position = word >> 8 * v & 0xff;
                 // Position of the maximum in the cell; outside it the differences wrap to large numbers.
                 u32 a = p * s.stride + position / s.kernel - row, b = q * s.stride + position % s.kernel - column;
+#pragma unroll
                 for (int h = 0; h < S; h++)
+#pragma unroll
                     for (int w = 0; w < S; w++)
                         if (a == h && b == w) sum[h][w].v[v] += dy.v[v];
             }
         }
     }
+#pragma unroll
     for (int h = 0; h < S; h++) {
+#pragma unroll
         for (int w = 0; w < S; w++) {
             u32 y = row + h - s.padding, x = column + w - s.padding;
             if (y < s.height && x < s.width) store<V>(dx + (u64)(y * s.width + x) * s.channels, sum[h][w]);
