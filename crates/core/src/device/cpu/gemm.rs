@@ -269,28 +269,32 @@ unsafe fn stream<S: Simd, E: Element, B: Streamed>(
         let panel = 2 * S::LANES;
         let max_kc = b.run_len() * E::PER_STEP;
         let (pb, sums) = (buffer, buffer.add(pack::packed_b_len(STREAM_STEPS, GROUP)));
-        for n0 in (0..n).step_by(GROUP) {
-            let nc = GROUP.min(n - n0);
-            for k0 in (0..k.max(1)).step_by(max_kc) {
-                let kc = max_kc.min(k - k0);
+        // A run of A stays in the second-level cache for all columns.
+        for k0 in (0..k.max(1)).step_by(max_kc) {
+            let kc = max_kc.min(k - k0);
+            let steps = E::steps(kc);
+            let mut packed = PackedA::new::<S>(a, E::steps(k));
+            packed.start = a.add(k0 / E::PER_STEP * S::ROWS);
+            for n0 in (0..n).step_by(GROUP) {
+                let nc = GROUP.min(n - n0);
                 b.pack::<S, E>(k0, n0, kc, nc, pb);
-                let [next_k, next_n] = if k0 + kc < k { [k0 + kc, n0] } else { [0, n0 + GROUP] };
+                let [next_k, next_n] = match n0 + nc < n {
+                    true => [k0, n0 + GROUP],
+                    false if k0 + kc < k => [k0 + kc, 0],
+                    false => [0, n],
+                };
                 let prefetch = b.ahead::<S, E>(next_k, next_n);
-                let steps = E::steps(kc);
-                let mut packed = PackedA::new::<S>(a, E::steps(k));
-                packed.start = a.add(k0 / E::PER_STEP * S::ROWS);
                 let mut done = 0;
                 for j in (0..nc).step_by(panel) {
-                    let sums = MatMut { start: sums.add(j * m), stride: panel, accumulate: k0 > 0 };
+                    let sums = MatMut { start: sums.add((n0 + j) * m), stride: panel, accumulate: k0 > 0 };
                     done += tile::panel::<S, E>([m, panel, steps], &packed, pb.add(j * steps), sums, &prefetch, done);
                 }
             }
-            for j in (0..nc).step_by(panel) {
-                for i in 0..m {
-                    let columns = panel.min(nc - j);
-                    let (from, to) = (sums.add(j * m + i * panel), c.start.add(i * c.stride + n0 + j));
-                    to.copy_from_nonoverlapping(from, columns);
-                }
+        }
+        for j in (0..n).step_by(panel) {
+            for i in 0..m {
+                let (from, to) = (sums.add(j * m + i * panel), c.start.add(i * c.stride + j));
+                to.copy_from_nonoverlapping(from, panel.min(n - j));
             }
         }
     }
