@@ -15,8 +15,8 @@
 //! At most [`TILES`] tiles are in flight, which bounds the workspace: 4·36·TILES·(C + K) bytes. All transformed arrays are
 //! stored as micro-panels ([`tiles`]), in the order in which the products ([`products`]) read and write them: no packing.
 //!
-//! Tasks: one image for the transformations of V, Y, y and dx; one position and up to 256 columns for the products; one vector
-//! of filters for U and dw.
+//! Tasks: one image for the transformations of V, Y, y and dx; one position and up to 256 columns for the products; up to 32
+//! filters for U and dw.
 //!
 //! Error bound: y errs by at most (C + 24)·2⁻²⁴·|A|ᵀ[Σ over c of (|G||g||G|ᵀ) ⊙ (|B|ᵀ|d||B|)]|A| to first order:
 //! C additions per product, and at most twelve roundings in each dimension of the three transformations. In one dimension the
@@ -51,8 +51,8 @@ const TILES: usize = 128;
 const TILES_PER_TASK: usize = 8;
 /// Tile positions: elements of a transformed tile.
 const POSITIONS: usize = 36;
-/// Filters per task for U and dw.
-const FILTERS: usize = 16;
+/// Filters per task for U and dw: whole micro-panels at any level.
+const FILTERS: usize = 32;
 /// Most tiles of a batch whose products read the weights instead of U.
 const FEW_TILES: usize = 4;
 
@@ -163,7 +163,7 @@ pub fn workspace_size(context: &Context, s: &ConvShape) -> WorkspaceSize {
     let panel = z.products.steps(z.filters.max(z.channels)) * gemm::COLUMNS;
     WorkspaceSize {
         shared: POSITIONS * (z.z_stride + z.m_stride),
-        per_thread: panel.max(9 * z.size.channels * FILTERS).max(on_the_fly::LOCAL),
+        per_thread: panel.max(tiles::LOCAL).max(on_the_fly::LOCAL),
     }
 }
 

@@ -4,8 +4,8 @@
 //! The arrays of tile positions are stored as micro-panels (two vectors wide): panel by panel, row by row. A row is a tile, or
 //! a channel in U and dU; the columns of a group begin with a micro-panel.
 
-use super::transform::{self, both};
-use super::{POSITIONS, Sizes};
+use super::transform::{self, Transform, row};
+use super::{FILTERS, POSITIONS, Sizes};
 use crate::device::cpu::gemm::operand::Operand;
 use crate::device::cpu::simd::portable::Scalar;
 use crate::device::cpu::simd::{Simd, dispatch};
@@ -37,42 +37,63 @@ macro_rules! each_vector {
     };
 }
 
-/// Loads the vectors of all tile positions, `stride` from each other, and prefetches those `ahead` of them: 36 streams are
-/// more than the hardware prefetcher follows.
+/// An array of the expression's values for 0 to one less than the number, which is written out: closures cannot be `#[inline(always)]`,
+/// and a loop that is not unrolled puts the vectors into memory.
+#[rustfmt::skip]
+macro_rules! each_of {
+    (3, |$i:ident| $each:expr) => { [{ let $i = 0; $each }, { let $i = 1; $each }, { let $i = 2; $each }] };
+    (4, |$i:ident| $each:expr) => {
+        [{ let $i = 0; $each }, { let $i = 1; $each }, { let $i = 2; $each }, { let $i = 3; $each }]
+    };
+    (6, |$i:ident| $each:expr) => {
+        [{ let $i = 0; $each }, { let $i = 1; $each }, { let $i = 2; $each },
+         { let $i = 3; $each }, { let $i = 4; $each }, { let $i = 5; $each }]
+    };
+}
+
+/// Loads the vectors of all tile positions, `stride` from each other, and transforms them column by column, so that few are in
+/// registers at once. Prefetches those `ahead` of them: 36 streams are more than the hardware prefetcher follows.
 ///
 /// # Safety
 /// There are 36 vectors, `stride` floats from each other; those `ahead` need not exist.
 #[inline(always)]
-unsafe fn load_positions<S: Simd>(from: *const f32, stride: usize, ahead: usize) -> [[S::V; 6]; 6] {
-    // A macro, because closures cannot be `#[inline(always)]` and `[zero; 6]` would emit stores.
-    #[rustfmt::skip]
-    macro_rules! six {
-        (|$i:ident| $each:expr) => {
-            [{ let $i = 0; $each }, { let $i = 1; $each }, { let $i = 2; $each },
-             { let $i = 3; $each }, { let $i = 4; $each }, { let $i = 5; $each }]
-        };
-    }
+unsafe fn load_columns<S: Simd, T: Transform<S, 6, N>, const N: usize>(
+    from: *const f32,
+    stride: usize,
+    ahead: usize,
+) -> [[S::V; N]; 6] {
     // SAFETY: see the caller.
     unsafe {
-        six!(|i| six!(|j| {
+        each_of!(6, |j| T::of(each_of!(6, |i| {
             let from = from.add((6 * i + j) * stride);
             S::prefetch(from.wrapping_add(ahead));
             S::load(from)
-        }))
+        })))
     }
 }
 
-/// Stores the vectors of all tile positions as operands, `stride` elements from each other, and prefetches as
-/// [`load_positions`] does.
+/// Transforms the rows of a tile whose columns were transformed before, and stores them as operands at the tile positions,
+/// `stride` elements from each other. Prefetches as [`load_columns`] does.
+///
+/// # Safety
+/// As for [`load_columns`].
 #[inline(always)]
-unsafe fn store_positions<S: Simd, O: Operand>(all: &[[S::V; 6]; 6], to: *mut O::Stored, stride: usize, ahead: usize) {
+unsafe fn store_rows<S: Simd, O: Operand, T: Transform<S, N, 6>, const N: usize>(
+    columns: &[[S::V; 6]; N],
+    to: *mut O::Stored,
+    stride: usize,
+    ahead: usize,
+) {
     // SAFETY: see the caller.
     unsafe {
-        for p in 0..POSITIONS {
-            let to = to.add(p * stride);
-            S::prefetch(to.wrapping_add(ahead).cast());
-            O::store::<S>(to, all[p / 6][p % 6]);
-        }
+        each_of!(6, |i| {
+            let row = row::<S, T, N, 6>(columns, i);
+            each_of!(6, |j| {
+                let to = to.add((6 * i + j) * stride);
+                S::prefetch(to.wrapping_add(ahead).cast());
+                O::store::<S>(to, row[j]);
+            });
+        });
     }
 }
 
@@ -91,7 +112,9 @@ unsafe fn store_zeros<S: Simd, O: Operand>(
         // SAFETY: see the caller.
         unsafe {
             let to = to.add(offset::<S>(rows, row, group * padded + c));
-            store_positions::<Scalar, O>(&[[0.0; 6]; 6], to, stride, 0);
+            for p in 0..POSITIONS {
+                O::store::<Scalar>(to.add(p * stride), 0.0);
+            }
         }
     }
 }
@@ -133,22 +156,22 @@ unsafe fn image_tile<S: Simd, O: Operand>(s: &ConvShape, z: &Sizes, t: usize, x:
     let (h, w) = corner(z, t);
     // SAFETY: see the caller.
     unsafe {
-        let zero = S::splat(0.0);
-        let mut d = [[zero; 6]; 6];
-        for (r, d) in d.iter_mut().enumerate() {
-            let h = (h + r).wrapping_sub(s.padding);
-            for (q, d) in d.iter_mut().enumerate() {
-                let w = (w + q).wrapping_sub(s.padding);
+        let columns = each_of!(6, |q| {
+            let w = (w + q).wrapping_sub(s.padding);
+            <transform::Image as Transform<S, 6, 6>>::of(each_of!(6, |r| {
+                let h = (h + r).wrapping_sub(s.padding);
                 if h < s.height && w < s.width {
                     let x = x.add((h * s.width + w) * s.channels);
                     // The same pixel of the next image: an image is too short for the hardware prefetcher.
                     S::prefetch(x.wrapping_add(z.size.image));
-                    *d = S::load(x);
+                    S::load(x)
+                } else {
+                    S::splat(0.0)
                 }
-            }
-        }
-        let v = both::<S, transform::Image, _, _>(&d);
-        store_positions::<S, O>(&v, to, z.v_stride * O::PER_WORD, z.capacity * 2 * S::LANES);
+            }))
+        });
+        let (stride, ahead) = (z.v_stride * O::PER_WORD, z.capacity * 2 * S::LANES);
+        store_rows::<S, O, transform::Image, 6>(&columns, to, stride, ahead);
     }
 }
 
@@ -195,19 +218,17 @@ unsafe fn output_gradient_tile<S: Simd, O: Operand>(
     let (p, q) = corner(z, t);
     // SAFETY: see the caller.
     unsafe {
-        let zero = S::splat(0.0);
-        let mut d = [[zero; 4]; 4];
-        for (i, d) in d.iter_mut().enumerate() {
-            for (j, d) in d.iter_mut().enumerate() {
-                if p + i < z.size.height && q + j < z.size.width {
-                    let dy = dy.add(((p + i) * z.size.width + q + j) * s.filters);
-                    S::prefetch(dy.wrapping_add(z.size.output));
-                    *d = S::load(dy);
-                }
+        let columns = each_of!(4, |j| <transform::OutputGradient as Transform<S, 4, 6>>::of(each_of!(4, |i| {
+            if p + i < z.size.height && q + j < z.size.width {
+                let dy = dy.add(((p + i) * z.size.width + q + j) * s.filters);
+                S::prefetch(dy.wrapping_add(z.size.output));
+                S::load(dy)
+            } else {
+                S::splat(0.0)
             }
-        }
-        let y = both::<S, transform::OutputGradient, _, _>(&d);
-        store_positions::<S, O>(&y, to, z.y_stride * O::PER_WORD, z.capacity * 2 * S::LANES);
+        })));
+        let (stride, ahead) = (z.y_stride * O::PER_WORD, z.capacity * 2 * S::LANES);
+        store_rows::<S, O, transform::OutputGradient, 4>(&columns, to, stride, ahead);
     }
 }
 
@@ -257,19 +278,18 @@ unsafe fn output_tile<S: Simd>(
     let (p, q) = corner(z, t);
     // SAFETY: see the caller.
     unsafe {
-        let out = both::<S, transform::Output, _, _>(&load_positions::<S>(from, z.m_stride, z.capacity * 2 * S::LANES));
+        let columns = load_columns::<S, transform::Output, 4>(from, z.m_stride, z.capacity * 2 * S::LANES);
         let b = S::load(b);
-        for (i, out) in out.iter().enumerate() {
-            for (j, &out) in out.iter().enumerate() {
+        each_of!(4, |i| {
+            let out = row::<S, transform::Output, 6, 4>(&columns, i);
+            each_of!(4, |j| {
                 if p + i < z.size.height && q + j < z.size.width {
-                    let sum = S::add(out, b);
-                    S::store(
-                        y.add(((p + i) * z.size.width + q + j) * s.filters),
-                        if relu { S::max0(sum) } else { sum },
-                    );
+                    let sum = S::add(out[j], b);
+                    let y = y.add(((p + i) * z.size.width + q + j) * s.filters);
+                    S::store(y, if relu { S::max0(sum) } else { sum });
                 }
-            }
-        }
+            });
+        });
     }
 }
 
@@ -306,29 +326,30 @@ unsafe fn image_gradient_tile<S: Simd>(s: &ConvShape, z: &Sizes, t: usize, from:
     let (h, w) = corner(z, t);
     // SAFETY: see the caller.
     unsafe {
-        let out = both::<S, transform::ImageGradient, _, _>(&load_positions::<S>(
-            from,
-            z.z_stride,
-            z.capacity * 2 * S::LANES,
-        ));
+        let columns = load_columns::<S, transform::ImageGradient, 6>(from, z.z_stride, z.capacity * 2 * S::LANES);
         // A tile shares two rows with the one above and two columns with the one on its left, which came before.
         let (above, left) = (t >= z.tiles_per_row, !t.is_multiple_of(z.tiles_per_row));
-        for (r, out) in out.iter().enumerate() {
+        each_of!(6, |r| {
             let h = (h + r).wrapping_sub(s.padding);
-            for (q, &out) in out.iter().enumerate() {
+            let out = row::<S, transform::ImageGradient, 6, 6>(&columns, r);
+            each_of!(6, |q| {
                 let w = (w + q).wrapping_sub(s.padding);
                 if h < s.height && w < s.width {
                     let to = dx.add((h * s.width + w) * s.channels);
                     let shared = above && r < 2 || left && q < 2;
-                    S::store(to, if shared { S::add(S::load(to), out) } else { out });
+                    S::store(to, if shared { S::add(S::load(to), out[q]) } else { out[q] });
                 }
-            }
-        }
+            });
+        });
     }
 }
 
 /// Channels between the one that is loaded or stored and the one that is prefetched.
 const AHEAD: usize = 4;
+/// Channels whose weights are transposed at once: few enough that these stay in the second-level cache.
+const CHANNELS: usize = 64;
+/// Floats of scratch memory for weights that are transposed.
+pub const LOCAL: usize = 9 * CHANNELS * FILTERS;
 
 /// Filters `first`.. of a group, `len` of them.
 #[derive(Clone, Copy)]
@@ -338,68 +359,78 @@ pub struct Filters {
     pub len: usize,
 }
 
+impl Filters {
+    /// Those that fill vectors of `lanes`, and the rest.
+    #[inline(always)]
+    fn split(self, lanes: usize) -> [Filters; 2] {
+        let len = self.len - self.len % lanes;
+        [Filters { len, ..self }, Filters { first: self.first + len, len: self.len - len, ..self }]
+    }
+}
+
 dispatch! {
     /// # Safety
-    /// `w` are the weights, `u` the array U, `local` has room for 9·C/groups·16 floats.
+    /// `w` are the weights, `u` the array U, `local` has [`LOCAL`] floats; there are at most [`FILTERS`] filters.
     pub unsafe fn weight_tiles(z: &Sizes, filters: Filters, w: Values, u: *mut f32, local: *mut f32) = product weight_tiles_body
 }
 #[inline(always)]
 unsafe fn weight_tiles_body<S: Simd, O: Operand>(z: &Sizes, filters: Filters, w: Values, u: *mut f32, local: *mut f32) {
-    let Filters { group, first: mut k, len } = filters;
-    let (first, end) = (group * z.size.filters, k + len);
+    let [vectors, rest] = filters.split(S::LANES);
+    let end = filters.first + filters.len;
     // SAFETY: the filters exist, in w and in U.
     unsafe {
-        let to = |k| u.cast::<O::Stored>().add(offset::<S>(z.size.channels, 0, group * z.filters + k));
-        while k + S::LANES <= end {
-            weight_vector::<S, O>(z, first + k, w, to(k), 2 * S::LANES, local);
-            k += S::LANES;
-        }
-        for k in k..end {
-            weight_vector::<Scalar, O>(z, first + k, w, to(k), 2 * S::LANES, local);
-        }
+        weight_vectors::<S, S, O>(z, vectors, w, u.cast(), local);
+        weight_vectors::<S, Scalar, O>(z, rest, w, u.cast(), local);
         if end == z.size.filters {
             for c in 0..z.size.channels {
                 let size = [1, end, z.filters];
-                store_zeros::<S, O>(to(0), z.u_stride * O::PER_WORD, size, [z.size.channels, c]);
+                let to = u.cast::<O::Stored>().add(offset::<S>(z.size.channels, 0, filters.group * z.filters));
+                store_zeros::<S, O>(to, z.u_stride * O::PER_WORD, size, [z.size.channels, c]);
             }
         }
     }
 }
 
-/// U of LANES filters from filter `k` on; `row` elements lie between the channels of U.
+/// U of filters that fill vectors of V, channel by channel: the vectors of a micro-panel follow each other, since the processor
+/// fetches cache lines in pairs.
 ///
 /// # Safety
-/// As for [`weight_tiles`], of whose filters these are.
+/// As for [`weight_tiles`].
 #[inline(always)]
-unsafe fn weight_vector<S: Simd, O: Operand>(
+unsafe fn weight_vectors<S: Simd, V: Simd, O: Operand>(
     z: &Sizes,
-    k: usize,
+    Filters { group, first, len }: Filters,
     w: Values,
     u: *mut O::Stored,
-    row: usize,
     local: *mut f32,
 ) {
-    let channels = z.size.channels;
-    let len = 9 * channels;
+    let row = 2 * S::LANES;
     // SAFETY: see the caller.
     unsafe {
-        // The filters' rows (channel, window) become columns: a vector for each channel and window position.
-        w.vectors::<S>(len, k, S::LANES, 0..len, local);
-        let zero = S::splat(0.0);
-        for c in 0..channels {
-            let mut g = [[zero; 3]; 3];
-            for i in 0..9 {
-                g[i / 3][i % 3] = S::load(local.add((9 * c + i) * S::LANES));
+        for from in (0..z.size.channels).step_by(CHANNELS) {
+            let channels = CHANNELS.min(z.size.channels - from);
+            // The filters' rows (channel, window) become columns: a vector for each channel and window position.
+            for k in (0..len).step_by(V::LANES) {
+                let (row, to) = (group * z.size.filters + first + k, local.add(9 * CHANNELS * k));
+                w.vectors::<V>(9 * z.size.channels, row, V::LANES, 9 * from..9 * (from + channels), to);
             }
-            let all = both::<S, transform::Weight, _, _>(&g);
-            store_positions::<S, O>(&all, u.add(c * row), z.u_stride * O::PER_WORD, AHEAD * row);
+            for c in 0..channels {
+                for k in (0..len).step_by(V::LANES) {
+                    let g = local.add(9 * (CHANNELS * k + c * V::LANES));
+                    let columns = each_of!(3, |j| <transform::Weight as Transform<V, 3, 6>>::of(each_of!(3, |i| {
+                        V::load(g.add((3 * i + j) * V::LANES))
+                    })));
+                    let to = u.add(offset::<S>(z.size.channels, from + c, group * z.filters + first + k));
+                    store_rows::<V, O, transform::Weight, 3>(&columns, to, z.u_stride * O::PER_WORD, AHEAD * row);
+                }
+            }
         }
     }
 }
 
 dispatch! {
     /// # Safety
-    /// `du` is the array dU, `dw` the weights' gradient, `local` has room for 9·C/groups·16 floats.
+    /// `du` is the array dU, `dw` the weights' gradient, `local` has [`LOCAL`] floats; there are at most [`FILTERS`] filters.
     pub unsafe fn weight_gradient_tiles(z: &Sizes, filters: Filters, du: *const f32, accumulate: bool, dw: *mut f32, local: *mut f32) = weight_gradient_tiles_body
 }
 #[inline(always)]
@@ -411,60 +442,72 @@ unsafe fn weight_gradient_tiles_body<S: Simd>(
     dw: *mut f32,
     local: *mut f32,
 ) {
-    let Filters { group, first: mut k, len } = filters;
-    let (row, end) = (9 * z.size.channels, k + len);
+    let [vectors, rest] = filters.split(S::LANES);
     // SAFETY: the filters exist, in dw and in dU.
     unsafe {
-        let from = |k| du.add(offset::<S>(z.size.channels, 0, group * z.filters + k));
-        let to = |k| dw.add((group * z.size.filters + k) * row);
-        while k + S::LANES <= end {
-            weight_gradient_vector::<S>(z, from(k), 2 * S::LANES, accumulate, to(k), local);
-            k += S::LANES;
-        }
-        for k in k..end {
-            weight_gradient_vector::<Scalar>(z, from(k), 2 * S::LANES, accumulate, to(k), local);
-        }
+        weight_gradient_vectors::<S, S>(z, vectors, du, accumulate, dw, local);
+        weight_gradient_vectors::<S, Scalar>(z, rest, du, accumulate, dw, local);
     }
 }
 
-/// dw of LANES filters; `row` floats lie between the channels of dU.
+/// dw of filters that fill vectors of V, in the order of [`weight_vectors`].
 ///
 /// # Safety
-/// As for [`weight_gradient_tiles`], of whose filters these are.
+/// As for [`weight_gradient_tiles`].
 #[inline(always)]
-unsafe fn weight_gradient_vector<S: Simd>(
+unsafe fn weight_gradient_vectors<S: Simd, V: Simd>(
     z: &Sizes,
+    Filters { group, first, len }: Filters,
     du: *const f32,
-    row: usize,
     accumulate: bool,
     dw: *mut f32,
     local: *mut f32,
 ) {
-    let channels = z.size.channels;
-    let len = 9 * channels;
-    // SAFETY: see the caller; the block holds LANES² ≤ 256 floats.
+    let row = 2 * S::LANES;
+    // SAFETY: see the caller.
     unsafe {
-        for c in 0..channels {
-            let g = load_positions::<S>(du.add(c * row), z.du_stride, AHEAD * row);
-            let g = both::<S, transform::WeightGradient, _, _>(&g);
-            for i in 0..9 {
-                S::store(local.add((9 * c + i) * S::LANES), g[i / 3][i % 3]);
+        for from in (0..z.size.channels).step_by(CHANNELS) {
+            let channels = CHANNELS.min(z.size.channels - from);
+            for c in 0..channels {
+                for k in (0..len).step_by(V::LANES) {
+                    let du = du.add(offset::<S>(z.size.channels, from + c, group * z.filters + first + k));
+                    let columns = load_columns::<V, transform::WeightGradient, 3>(du, z.du_stride, AHEAD * row);
+                    let g = local.add(9 * (CHANNELS * k + c * V::LANES));
+                    each_of!(3, |i| {
+                        let gradient = transform::row::<V, transform::WeightGradient, 6, 3>(&columns, i);
+                        each_of!(3, |j| V::store(g.add((3 * i + j) * V::LANES), gradient[j]));
+                    });
+                }
+            }
+            for k in (0..len).step_by(V::LANES) {
+                let to = dw.add(((group * z.size.filters + first + k) * z.size.channels + from) * 9);
+                transpose_back::<V>(local.add(9 * CHANNELS * k), 9 * channels, accumulate, to, 9 * z.size.channels);
             }
         }
-        // Back to the filters' rows.
+    }
+}
+
+/// Vectors of filters become rows of `len` floats, `stride` from each other.
+///
+/// # Safety
+/// There are `len` vectors, and LANES rows.
+#[inline(always)]
+unsafe fn transpose_back<S: Simd>(from: *const f32, len: usize, accumulate: bool, to: *mut f32, stride: usize) {
+    // SAFETY: see the caller; the block holds LANES² ≤ 256 floats.
+    unsafe {
         let mut block = [0.0f32; 256];
         let mut j = 0;
         while j + S::LANES <= len {
-            S::transpose(local.add(j * S::LANES), S::LANES, block.as_mut_ptr(), S::LANES);
+            S::transpose(from.add(j * S::LANES), S::LANES, block.as_mut_ptr(), S::LANES);
             for i in 0..S::LANES {
-                let (to, from) = (dw.add(i * len + j), S::load(block.as_ptr().add(i * S::LANES)));
+                let (to, from) = (to.add(i * stride + j), S::load(block.as_ptr().add(i * S::LANES)));
                 S::store(to, if accumulate { S::add(S::load(to), from) } else { from });
             }
             j += S::LANES;
         }
         for j in j..len {
             for i in 0..S::LANES {
-                let (to, from) = (dw.add(i * len + j), *local.add(j * S::LANES + i));
+                let (to, from) = (to.add(i * stride + j), *from.add(j * S::LANES + i));
                 *to = if accumulate { *to + from } else { from };
             }
         }

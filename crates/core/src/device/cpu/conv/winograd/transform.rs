@@ -139,32 +139,21 @@ impl<S: Simd> Transform<S, 6, 3> for WeightGradient {
     }
 }
 
-/// A transformation of the columns, then of the rows.
+/// Row `i` of a transformed tile whose columns were transformed before.
 ///
 /// # Safety
 /// The machine has the level's instructions.
 #[inline(always)]
-pub unsafe fn both<S: Simd, T: Transform<S, FROM, TO>, const FROM: usize, const TO: usize>(
-    tile: &[[S::V; FROM]; FROM],
-) -> [[S::V; TO]; TO] {
+pub unsafe fn row<S: Simd, T: Transform<S, FROM, TO>, const FROM: usize, const TO: usize>(
+    columns: &[[S::V; TO]; FROM],
+    i: usize,
+) -> [S::V; TO] {
     // SAFETY: passed on to the caller.
     unsafe {
-        let zero = S::splat(0.0);
-        let mut half = [[zero; FROM]; TO];
-        for j in 0..FROM {
-            let mut column = [zero; FROM];
-            for i in 0..FROM {
-                column[i] = tile[i][j];
-            }
-            let column = T::of(column);
-            for i in 0..TO {
-                half[i][j] = column[i];
-            }
+        let mut row = [S::splat(0.0); FROM];
+        for (to, column) in row.iter_mut().zip(columns) {
+            *to = column[i];
         }
-        let mut all = [[zero; TO]; TO];
-        for i in 0..TO {
-            all[i] = T::of(half[i]);
-        }
-        all
+        T::of(row)
     }
 }
