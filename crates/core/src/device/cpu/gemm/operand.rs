@@ -122,6 +122,8 @@ pub trait Operand: Copy {
     /// A, `size` \[m, k\], whose rows are the stored columns and whose k are the stored rows; packed into `to` unless a row is a
     /// step.
     unsafe fn columns_of<S: Simd>(from: *const f32, capacity: usize, size: [usize; 2], to: *mut f32) -> PackedA;
+    /// Prefetches what a tile after the present one reads of such an A, which lies in memory as it was stored.
+    fn ahead<S: Simd>(a: &PackedA) -> Prefetch;
 }
 
 /// A number format that vectors multiply.
@@ -229,6 +231,26 @@ impl<E: Element> Operand for E {
             (start, panel_stride) = (to, steps * width);
         }
         PackedA { start, row_major: false, rows: width, panel_stride, column_stride: width, jump: 0 }
+    }
+    #[inline(always)]
+    fn ahead<S: Simd>(a: &PackedA) -> Prefetch {
+        // Of rows those of the next tile, of columns the next micro-panel: a cache line per step.
+        let (step, second) = (16, 0);
+        if a.row_major {
+            let width = 2 * S::LANES / E::PER_STEP;
+            let (tile_stride, jump) = (S::ROWS * width, (a.jump + width).wrapping_sub(width * step));
+            return Prefetch {
+                start: a.start.wrapping_add(tile_stride),
+                tiles: usize::MAX,
+                tile_stride,
+                step,
+                jump,
+                second,
+            };
+        }
+        let tile_stride = a.panel_stride / a.rows.div_ceil(S::ROWS);
+        let start = a.start.wrapping_add(a.panel_stride);
+        Prefetch { start, tiles: usize::MAX, tile_stride, step, jump: 0, second }
     }
 }
 

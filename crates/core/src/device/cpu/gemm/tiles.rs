@@ -192,6 +192,10 @@ impl Operand for Tiles {
             Self::packed::<S>(to, steps)
         }
     }
+    #[inline(always)]
+    fn ahead<S: Simd>(_a: &PackedA) -> Prefetch {
+        Prefetch::NONE
+    }
 }
 
 /// The first 32 k of at most 16 rows, in rows of 32, with zeros beyond.

@@ -39,10 +39,13 @@ unsafe fn forward_body<S: Simd, O: Operand>(
         let packed = O::rows_of::<S>(v, z.capacity);
         for j in (0..columns).step_by(width) {
             let u = u.add(words::<O>(j * channels));
-            // The first two tiles prefetch the next micro-panel of U.
+            // For the first micro-panel, tiles prefetch V; for the others, the first two prefetch the next micro-panel of U.
             let steps = O::steps(channels);
             let (start, tile_stride) = (u.wrapping_add(2 * S::LANES * steps), S::LANES * steps);
-            let prefetch = Prefetch { start, tiles: 2, tile_stride, step: S::LANES, jump: 0, second: 0 };
+            let prefetch = match j {
+                0 => O::ahead::<S>(&packed),
+                _ => Prefetch { start, tiles: 2, tile_stride, step: S::LANES, jump: 0, second: 0 },
+            };
             let u = O::pair_rows::<S>(u, channels, buffer);
             let m = MatMut { start: m.add(j * z.capacity), stride: width, accumulate: false };
             O::panel::<S>([tiles, width, steps], &packed, u, m, &prefetch, 0);
@@ -70,6 +73,7 @@ unsafe fn data_body<S: Simd, O: Operand>(
     unsafe {
         let (width, channels, filters) = (2 * S::LANES, z.size.channels, z.size.filters);
         let packed = O::rows_of::<S>(y, z.capacity);
+        let first = columns.start;
         for c in columns.step_by(width) {
             for k in (0..filters).step_by(width) {
                 let size = [width.min(channels - c), width.min(filters - k)];
@@ -77,12 +81,15 @@ unsafe fn data_body<S: Simd, O: Operand>(
                 O::pack_rows::<S>(from, size, buffer.add(O::steps(k) * width));
             }
             let dz = MatMut { start: dz.add(c * z.capacity), stride: width, accumulate: false };
-            // Each tile prefetches the next channels of one of U's micro-panels.
+            // For the first channels, tiles prefetch Y; for the others, each the next channels of one of U's micro-panels.
             let (row, steps) = (width / O::PER_WORD, O::steps(filters));
             let step = (width * row).div_ceil(steps.max(1)).min(16);
             let (start, tile_stride) = (u.wrapping_add((c + width) * row), row * channels);
             let panels = filters.div_ceil(width);
-            let prefetch = Prefetch { start, tiles: panels, tile_stride, step, jump: 0, second: 0 };
+            let prefetch = match c == first {
+                true => O::ahead::<S>(&packed),
+                false => Prefetch { start, tiles: panels, tile_stride, step, jump: 0, second: 0 },
+            };
             O::panel::<S>([tiles, width, steps], &packed, buffer, dz, &prefetch, 0);
         }
     }
@@ -112,7 +119,8 @@ unsafe fn weight_body<S: Simd, O: Operand>(
         for j in (0..columns).step_by(width) {
             let y = O::pair_rows::<S>(y.add(words::<O>(j * z.capacity)), tiles, buffer);
             let du = MatMut { start: du.add(j * channels), stride: width, accumulate };
-            O::panel::<S>([channels, width, steps], &packed, y, du, &Prefetch::NONE, 0);
+            let prefetch = if j == 0 { O::ahead::<S>(&packed) } else { Prefetch::NONE };
+            O::panel::<S>([channels, width, steps], &packed, y, du, &prefetch, 0);
         }
     }
 }
