@@ -11,7 +11,7 @@ use command::{Done, Place, done, tensors};
 use sha2::{Digest as _, Sha256};
 
 /// Two epochs of two steps, the last one with images for three of four shards.
-const RUN: &str = "train --data sample --limit-train 11 --limit-test 4 --batch-size 8 --epochs 2 --arch modern --resize 16 \
+const RUN: &str = "train --data sample --limit-train 11 --limit-test 1 --batch-size 8 --epochs 2 --arch modern --resize 32 \
                    --shards 4 --device cuda --threads 1";
 
 /// How ranks exchange.
