@@ -86,9 +86,9 @@ impl Machine {
         most.min(self.shared / (slices * 64 * 2 * tile.side() + 1024)).max(1)
     }
 
-    /// The tiles to choose from. Small tiles load twice the bytes per multiply-add: 10 % slower on lanes. On tensor cores, where the
-    /// second-level cache is the limit, they take 1.8 times as long by warpcheck's clock. There a block alone reaches about 60 % of a
-    /// full multiprocessor's rate: nothing hides its addresses' computation.
+    /// The tiles to choose from. Small tiles load twice the bytes per multiply-add: 10 % slower on lanes, and half as slow again on
+    /// tensor cores. On those a block alone reaches about 60 % of a full multiprocessor's rate: nothing hides its addresses'
+    /// computation.
     fn costs(&self, vectors: bool) -> Vec<Cost> {
         let cost = |tile, resident, full, alone, factor| Cost { tile, resident, full, alone, factor };
         if !vectors {
@@ -98,7 +98,7 @@ impl Machine {
             return vec![cost(Tile::Large, 1, 1.0, 1.0, 1.0), cost(Tile::Small, 4, 0.25, 1.0, 1.1)];
         }
         let [large, small] = [Tile::Large, Tile::Small].map(|tile| self.resident(tile));
-        vec![cost(Tile::Large, large, 1.0, 1.6, 1.0), cost(Tile::Small, small, 0.45, 0.84, 1.0)]
+        vec![cost(Tile::Large, large, 1.0, 1.6, 1.0), cost(Tile::Small, small, 0.375, 0.7, 1.0)]
     }
 
     /// How much shorter the unit of time is on tensor cores: half of their peak, since more is out of reach for these tiles. All
