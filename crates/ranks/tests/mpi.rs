@@ -26,9 +26,11 @@ mod unix {
 
     use super::engines::{self, Engine};
 
-    /// What a rank prints when its job fails, and all errors.
+    /// What a rank prints when its job fails, and all errors. The job ends right after, and the launcher drops what it has not passed
+    /// on by then.
     fn print(error: &Error) {
         eprintln!("FAILED {error}");
+        std::thread::sleep(Duration::from_millis(500));
     }
 
     /// Bytes that depend on both ends and on the place.
